@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! ptgt, the polled target: a SCSI target framework.
+
+pub mod fabrics;
+pub mod io;
+pub mod memory;
+pub mod net;
+pub mod scsi;
+pub mod sys;
+pub mod time;

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A list of segments: the bytes of one transfer, wherever they lie.
+
+use smallvec::SmallVec;
+
+use super::{Arena, Seg};
+
+/// Payload as a list of segments. Splitting and joining move no byte.
+#[derive(Clone, Debug, Default)]
+pub struct Sg {
+    segs: SmallVec<[Seg; 2]>,
+    len: usize,
+}
+
+impl Sg {
+    /// No bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The segments, none of them empty.
+    pub fn segs(&self) -> &[Seg] {
+        &self.segs
+    }
+
+    /// Appends a segment.
+    pub fn push(&mut self, seg: Seg) {
+        if !seg.is_empty() {
+            self.len += seg.len();
+            self.segs.push(seg);
+        }
+    }
+
+    /// Appends all of `other`.
+    pub fn append(&mut self, other: Self) {
+        self.len += other.len;
+        self.segs.extend(other.segs);
+    }
+
+    /// Cuts the first `n` bytes off and returns them; `self` keeps the rest.
+    ///
+    /// # Panics
+    /// When `n` is more than the length.
+    pub fn split_to(&mut self, n: usize) -> Self {
+        assert!(n <= self.len, "split beyond the list");
+        if n == self.len {
+            return std::mem::take(self);
+        }
+        let mut head = Self::new();
+        let mut whole = 0;
+        while head.len < n {
+            let seg = &mut self.segs[whole];
+            let want = n - head.len;
+            if seg.len() <= want {
+                head.push(seg.clone());
+                whole += 1;
+            } else {
+                head.push(seg.split_to(want));
+            }
+        }
+        self.segs.drain(..whole);
+        self.len -= n;
+        head
+    }
+
+    /// Drops all bytes after the first `n`.
+    pub fn truncate(&mut self, n: usize) {
+        if n < self.len {
+            *self = self.split_to(n);
+        }
+    }
+
+    /// Copies the bytes from offset `at` into `into`, and returns how many there were to copy.
+    pub fn copy_to(&self, mut at: usize, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        for seg in &self.segs {
+            if at >= seg.len() {
+                at -= seg.len();
+                continue;
+            }
+            let n = (seg.len() - at).min(into.len() - done);
+            seg.copy_to(at, &mut into[done..done + n]);
+            done += n;
+            at = 0;
+            if done == into.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// All bytes in one vector: control plane and tests only.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.copy_to(0, &mut bytes);
+        bytes
+    }
+
+    /// Copies `bytes` into blocks of `arena`. `None` when the arena is exhausted.
+    pub fn copied(arena: &Arena, bytes: &[u8]) -> Option<Self> {
+        let mut list = Self::new();
+        for chunk in bytes.chunks(Arena::block_max()) {
+            let mut block = arena.alloc(chunk.len())?;
+            block.bytes_mut().copy_from_slice(chunk);
+            list.push(block.freeze());
+        }
+        Some(list)
+    }
+}
+
+impl From<Seg> for Sg {
+    fn from(seg: Seg) -> Self {
+        let mut list = Self::new();
+        list.push(seg);
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn splitting_keeps_the_bytes(parts in prop::collection::vec(1usize..300, 1..8), cut in 0usize..2400) {
+            let arena = Arena::new(4 << 20, false).unwrap();
+            let bytes: Vec<u8> = (0..parts.iter().sum::<usize>()).map(|i| i.to_le_bytes()[0]).collect();
+            let mut list = Sg::new();
+            let mut at = 0;
+            for n in parts {
+                list.append(Sg::copied(&arena, &bytes[at..at + n]).unwrap());
+                at += n;
+            }
+            let cut = cut.min(bytes.len());
+            let head = list.split_to(cut);
+            prop_assert_eq!(head.to_vec(), &bytes[..cut]);
+            prop_assert_eq!(list.to_vec(), &bytes[cut..]);
+            drop((head, list));
+            prop_assert_eq!(arena.stats().in_use, 0);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Segments: who may touch a run of payload bytes, and until when.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::arena::Block;
+
+/// Memory that several cores can see at once and that outlives every [`Seg`] lent from it: a RAM disk, a mapped file.
+///
+/// # Safety
+/// `base` must stay readable for `len` bytes, at the same address, for as long as the value lives. Other cores may
+/// write the bytes at any time, so an implementor never hands out references to them.
+pub unsafe trait SharedMemory: 'static {
+    /// First byte.
+    fn base(&self) -> NonNull<u8>;
+    /// Length in bytes.
+    fn len(&self) -> usize;
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[derive(Clone)]
+enum Owner {
+    /// A block of this core's arena; goes back to it when the last segment is dropped.
+    Block(Rc<Block>),
+    /// Pages of a store that other cores can see.
+    Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Rc<dyn SharedMemory>),
+    /// Constant bytes of the program.
+    Static,
+    /// Being dropped.
+    Gone,
+}
+
+/// A shared, read-only run of bytes. Cloning and slicing move no byte.
+pub struct Seg {
+    ptr: NonNull<u8>,
+    len: u32,
+    owner: Owner,
+}
+
+impl Seg {
+    /// A segment over constant bytes.
+    pub fn from_static(bytes: &'static [u8]) -> Self {
+        let len = u32::try_from(bytes.len()).expect("a constant is shorter than 4 GiB");
+        Self { ptr: NonNull::from(bytes).cast(), len, owner: Owner::Static }
+    }
+
+    /// Lends `len` bytes of `memory`, from byte `at`.
+    ///
+    /// # Panics
+    /// When the range is not inside the memory: the caller has checked the command's range before.
+    pub fn lend(memory: &Rc<dyn SharedMemory>, at: usize, len: u32) -> Self {
+        let end = at.checked_add(len as usize).expect("range does not wrap");
+        assert!(end <= memory.len(), "lent range is outside the memory");
+        // SAFETY: at <= len of the memory, so the address is inside or one past its single allocation.
+        let ptr = unsafe { memory.base().add(at) };
+        Self { ptr, len, owner: Owner::Lent(memory.clone()) }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the segment has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Address of the first byte, for iovecs and for tests that check where bytes lie. Valid while `self` lives.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// The bytes, if nobody else can write them; `None` for lent memory, which must be copied to be looked at.
+    pub fn private(&self) -> Option<&[u8]> {
+        match self.owner {
+            Owner::Block(_) | Owner::Static => {
+                // SAFETY: the block lives as long as its Rc, and a SegMut (the right to write) is consumed by freeze().
+                Some(unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len()) })
+            }
+            Owner::Lent(_) | Owner::Gone => None,
+        }
+    }
+
+    /// Copies the bytes from offset `at` into `into`.
+    ///
+    /// # Panics
+    /// When the range is not inside the segment.
+    pub fn copy_to(&self, at: usize, into: &mut [u8]) {
+        let end = at.checked_add(into.len()).expect("range does not wrap");
+        assert!(end <= self.len(), "copy outside the segment");
+        // SAFETY: the source range is inside the segment and its owner keeps it mapped; `into` is a unique borrow and
+        // cannot overlap it. Lent bytes may change meanwhile: a torn block is what an overlapping WRITE may cause.
+        unsafe { std::ptr::copy_nonoverlapping(self.ptr.as_ptr().add(at), into.as_mut_ptr(), into.len()) }
+    }
+
+    /// The part of the segment from byte `from` with `len` bytes.
+    ///
+    /// # Panics
+    /// When the range is not inside the segment.
+    pub fn slice(&self, from: usize, len: usize) -> Self {
+        let end = from.checked_add(len).expect("range does not wrap");
+        assert!(end <= self.len(), "slice outside the segment");
+        // SAFETY: from <= self.len, inside or one past the allocation.
+        let ptr = unsafe { self.ptr.add(from) };
+        let len = u32::try_from(len).expect("shorter than the segment");
+        Self { ptr, len, owner: self.owner.clone() }
+    }
+
+    /// Cuts the first `n` bytes off and returns them; `self` keeps the rest.
+    ///
+    /// # Panics
+    /// When `n` is more than the length.
+    pub fn split_to(&mut self, n: usize) -> Self {
+        let head = self.slice(0, n);
+        // SAFETY: n <= self.len was checked by slice().
+        self.ptr = unsafe { self.ptr.add(n) };
+        self.len -= head.len;
+        head
+    }
+}
+
+impl Clone for Seg {
+    fn clone(&self) -> Self {
+        Self { ptr: self.ptr, len: self.len, owner: self.owner.clone() }
+    }
+}
+
+impl Drop for Seg {
+    fn drop(&mut self) {
+        if let Owner::Block(block) = std::mem::replace(&mut self.owner, Owner::Gone) {
+            Block::release(block);
+        }
+    }
+}
+
+impl fmt::Debug for Seg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Seg({} bytes)", self.len)
+    }
+}
+
+/// The unique right to write a run of bytes of an arena block, by the CPU or by a device.
+pub struct SegMut {
+    block: Option<Rc<Block>>,
+    at: u32,
+    len: u32,
+}
+
+impl SegMut {
+    pub(super) fn new(block: Rc<Block>, len: u32) -> Self {
+        debug_assert_eq!(Rc::strong_count(&block), 1, "a block is written by one owner only");
+        Self { block: Some(block), at: 0, len }
+    }
+
+    fn block(&self) -> &Rc<Block> {
+        self.block.as_ref().expect("present until freeze() or drop")
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the segment has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the whole block, which `len` may be grown to.
+    pub fn capacity(&self) -> usize {
+        self.block().capacity() - self.at as usize
+    }
+
+    /// Sets the length; bytes beyond what was written before are what the block held last.
+    ///
+    /// # Panics
+    /// When `len` is more than the capacity.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity(), "length beyond the block");
+        self.len = u32::try_from(len).expect("blocks are shorter than 4 GiB");
+    }
+
+    /// Address of the first byte, for iovecs. Valid while `self` lives.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        // SAFETY: at + len <= capacity of the block.
+        unsafe { self.block().base().add(self.at as usize).as_ptr() }
+    }
+
+    /// The bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (ptr, len) = (self.as_mut_ptr(), self.len());
+        // SAFETY: the block is owned by this SegMut alone until freeze(), its memory is initialised (mapped zeroed).
+        unsafe { std::slice::from_raw_parts_mut(ptr, len) }
+    }
+
+    /// Gives the right to write up; the bytes become shared and read-only.
+    pub fn freeze(mut self) -> Seg {
+        let ptr = NonNull::new(self.as_mut_ptr()).expect("arena addresses are not null");
+        let block = self.block.take().expect("present until freeze() or drop");
+        Seg { ptr, len: self.len, owner: Owner::Block(block) }
+    }
+}
+
+impl Drop for SegMut {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            Block::release(block);
+        }
+    }
+}
+
+impl fmt::Debug for SegMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegMut({} bytes)", self.len)
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! From Ethernet frames to byte streams: the front (Ethernet, ARP, neighbour discovery, ICMP echo), one TCP flow per
+//! 4-tuple on smoltcp, and the two interfaces beside it: [`FramePort`] below (what a NIC queue is), [`StreamHost`]
+//! above (what iSCSI sees; a kernel-socket port implements it directly).
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+
+use smallvec::SmallVec;
+
+use crate::memory::{Seg, Sg};
+use crate::time::Instant;
+
+/// Names one byte stream of a [`StreamHost`]; never reused while the host lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// What happened at a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// A peer connected.
+    Accepted {
+        /// The new stream.
+        stream: StreamId,
+        /// The address it connected to.
+        local: SocketAddr,
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// There are bytes for [`StreamHost::receive`], which is to be called until it returns `None`.
+    Readable(StreamId),
+    /// There is more room to send than before.
+    Writable(StreamId),
+    /// The peer will send no more (FIN); what it sent before has been announced. Sending is still possible.
+    Finished(StreamId),
+    /// The stream is gone (reset, timed out, or closed by both sides); its name is invalid from now on.
+    Closed(StreamId),
+}
+
+/// One core's source of byte streams.
+///
+/// A turn of the core is: `poll`, then any calls for the streams that had events, then `commit` once.
+pub trait StreamHost {
+    /// Takes what has arrived and runs the timers. Appends to `events`; returns how much work was done (0: idle).
+    fn poll(&mut self, now: Instant, events: &mut Vec<StreamEvent>) -> usize;
+
+    /// The next in-order bytes of a stream. The segment may be a part of a received frame; holding many of them is
+    /// bounded by the host, which copies when frames run short.
+    fn receive(&mut self, stream: StreamId) -> Option<Seg>;
+
+    /// How many bytes `send` takes now.
+    fn room(&self, stream: StreamId) -> usize;
+
+    /// Queues bytes behind those queued before. The segments are held until the peer has acknowledged them and the port
+    /// has released them. May exceed [`StreamHost::room`] by one PDU, so that a PDU need never be cut.
+    fn send(&mut self, stream: StreamId, data: Sg);
+
+    /// No more will be sent: FIN after all that is queued.
+    fn close(&mut self, stream: StreamId);
+
+    /// Ends the stream at once with a reset. [`StreamEvent::Closed`] follows.
+    fn abort(&mut self, stream: StreamId);
+
+    /// Sends what the turn has queued, in one burst.
+    fn commit(&mut self, now: Instant);
+
+    /// When `poll` must be called next even if nothing arrives.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// Descriptors that become readable when `poll` has something to do.
+    fn wake_fds(&self, fds: &mut Vec<RawFd>);
+
+    /// Refuses new connections from now on.
+    fn stop_listening(&mut self);
+}
+
+/// How far the checksums of a received frame are known to be right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RxChecksum {
+    /// Not at all: verify in software.
+    #[default]
+    Unknown,
+    /// The port or a local sender vouches for it (partial or verified checksum).
+    Good,
+}
+
+/// A received Ethernet frame of up to 64 KiB, coalesced segments included.
+#[derive(Debug)]
+pub struct RxFrame {
+    /// The bytes from the Ethernet header on, in one segment of private memory.
+    pub data: Seg,
+    /// What is known of its transport checksum.
+    pub checksum: RxChecksum,
+}
+
+/// How the port shall finish a TCP frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOffload {
+    /// Offset of the TCP header from the start of the frame.
+    pub csum_start: u16,
+    /// Payload bytes per segment when the frame is longer than the MTU; `None` if it needs no cutting.
+    pub segment: Option<u16>,
+    /// IPv6 rather than IPv4.
+    pub ipv6: bool,
+}
+
+/// A frame to be sent: headers, and payload where it lies.
+#[derive(Debug)]
+pub struct TxFrame {
+    /// Ethernet header and up (for TCP: all headers).
+    pub header: SmallVec<[u8; 128]>,
+    /// What follows the header.
+    pub payload: Sg,
+    /// With it, the TCP checksum field holds the folded pseudo-header sum, and the port computes the rest (in software
+    /// if its device cannot). Without it, the frame is complete.
+    pub offload: Option<TcpOffload>,
+}
+
+/// What a frame port can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameCaps {
+    /// Bytes of an IP packet on the wire.
+    pub mtu: u16,
+    /// Largest frame with [`TcpOffload::segment`], Ethernet header included; 0 if the port cannot cut segments.
+    pub segment_max: u32,
+    /// Most segments of memory in one frame, header included.
+    pub gather_max: usize,
+}
+
+/// One queue of an Ethernet port, on one core.
+pub trait FramePort {
+    /// What it can do.
+    fn caps(&self) -> FrameCaps;
+
+    /// Our MAC address.
+    fn mac(&self) -> [u8; 6];
+
+    /// Appends a burst of received frames. Returns how many.
+    fn receive(&mut self, now: Instant, burst: &mut Vec<RxFrame>) -> usize;
+
+    /// Sends frames from the front of `burst`, consuming those it takes; what it leaves there is for later. Memory of a
+    /// consumed frame is held until the device is done with it.
+    fn transmit(&mut self, now: Instant, burst: &mut std::collections::VecDeque<TxFrame>);
+
+    /// Descriptor that becomes readable when there is something to receive.
+    fn wake_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// When `receive` may return something without the descriptor saying so (delayed frames of a test port).
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// One address of a host on a frame port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Length of the network prefix.
+    pub prefix: u8,
+}

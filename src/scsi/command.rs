@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a fabric hands down.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+/// A logical unit number in its eight-byte form (SAM-5 4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lun(pub u64);
+
+impl Lun {
+    /// LUN 0.
+    pub const ZERO: Self = Self(0);
+    /// The REPORT LUNS well known logical unit.
+    pub const REPORT_LUNS: Self = Self(0xc101_0000_0000_0000);
+
+    /// The single-level form of a small number: peripheral addressing up to 255, flat space addressing up to 16383.
+    pub const fn from_index(index: u16) -> Self {
+        if index < 256 { Self((index as u64) << 48) } else { Self((0x4000 | index as u64) << 48) }
+    }
+
+    /// The small number of a single-level LUN, in either addressing method; `None` for anything else.
+    pub const fn index(self) -> Option<u16> {
+        if self.0 & 0x0000_ffff_ffff_ffff != 0 {
+            return None;
+        }
+        let top = (self.0 >> 48) as u16;
+        match top >> 14 {
+            0 if top >> 8 == 0 => Some(top),
+            1 => Some(top & 0x3fff),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Lun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index() {
+            Some(index) => write!(f, "{index}"),
+            None => write!(f, "{:#018x}", self.0),
+        }
+    }
+}
+
+/// A command descriptor block of 1 to 260 bytes. Up to 32 bytes lie inline. The length is that which the fabric gave:
+/// 16 for short commands on fabrics that pad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cdb(SmallVec<[u8; 32]>);
+
+impl Cdb {
+    /// Longest block (SPC: variable length CDB).
+    pub const LEN_MAX: usize = 260;
+
+    /// Takes the bytes; `None` if there are none or more than [`Cdb::LEN_MAX`].
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (1..=Self::LEN_MAX).contains(&bytes.len()).then(|| Self(SmallVec::from_slice(bytes)))
+    }
+
+    /// The operation code.
+    pub fn opcode(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// How a command wants to be ordered (SAM-5 8.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskAttribute {
+    /// In any order, unless ordered or head-of-queue tasks are about.
+    #[default]
+    Simple,
+    /// After everything before it, before everything after it.
+    Ordered,
+    /// At once.
+    HeadOfQueue,
+    /// After the fault that established an ACA.
+    Aca,
+}
+
+/// How many bytes the initiator has room for and offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Most bytes it takes.
+    pub data_in: u32,
+    /// Bytes it offers.
+    pub data_out: u32,
+}
+
+/// An I_T nexus: one initiator port at one target port. Unique while the daemon runs, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NexusId(pub u64);
+
+/// A task's number on its core: small and dense, so that a device server may keep its own state of a task in a vector.
+/// It is free again after the step that finished the task, or after the abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u32);
+
+/// A SCSI command as it came over any fabric.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Who sends it.
+    pub nexus: NexusId,
+    /// To which logical unit.
+    pub lun: Lun,
+    /// What.
+    pub cdb: Cdb,
+    /// In which order.
+    pub attribute: TaskAttribute,
+    /// How much data the initiator expects to move.
+    pub expected: Expected,
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The upper waist, seen from above: what a device is to whoever runs its tasks.
+
+use super::{Attentions, Command, Lun, Sense, Status, TaskId};
+use crate::io::{Done, Geometry, Landing, Op};
+use crate::memory::{Arena, Sg};
+use crate::time::Instant;
+
+/// What a task wants next. The task manager carries it out and calls [`DeviceServer::resume`] with the answer.
+#[derive(Debug)]
+pub enum Step {
+    /// Fetch the next `len` bytes from the initiator; answered by [`Resume::Fetched`] with exactly as many. Never more
+    /// in sum than [`super::Expected::data_out`].
+    Fetch {
+        /// How many bytes.
+        len: u32,
+    },
+    /// A store operation; answered by [`Resume::Stored`].
+    Store(Op),
+    /// Send this data now; answered by [`Resume::Sent`] when the fabric can take more. Bytes beyond
+    /// [`super::Expected::data_in`] are cut off and count as overflow.
+    Send(Sg),
+    /// The task is over.
+    Finish(Outcome),
+}
+
+/// The answer to a [`Step`].
+#[derive(Debug)]
+pub enum Resume {
+    /// The bytes asked for.
+    Fetched(Sg),
+    /// How the store operation ended.
+    Stored(Done),
+    /// The fabric has taken the data.
+    Sent,
+}
+
+/// How a task ended. Never an `Err`: whatever goes wrong inside a command is a status and sense.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Status.
+    pub status: Status,
+    /// Sense data, with CHECK CONDITION.
+    pub sense: Option<Sense>,
+    /// The last data for the initiator, sent together with the status where the fabric can.
+    pub data: Sg,
+    /// How many bytes the command would have moved to the initiator, had it offered room for all of them. Residuals
+    /// are made from this and from what was sent.
+    pub data_in: u64,
+    /// How many bytes the command wanted from the initiator.
+    pub data_out: u64,
+}
+
+impl Outcome {
+    /// GOOD without data.
+    pub fn good() -> Self {
+        Self { status: Status::Good, sense: None, data: Sg::new(), data_in: 0, data_out: 0 }
+    }
+
+    /// GOOD with all the data there is. (A task that sent data before adds its length to `data_in`.)
+    pub fn data(data: Sg) -> Self {
+        Self { data_in: data.len() as u64, data, ..Self::good() }
+    }
+
+    /// GOOD after `len` bytes came from the initiator.
+    pub fn took(len: u64) -> Self {
+        Self { data_out: len, ..Self::good() }
+    }
+
+    /// CHECK CONDITION.
+    pub fn check(sense: Sense) -> Self {
+        Self { status: Status::CheckCondition, sense: Some(sense), ..Self::good() }
+    }
+
+    /// Another status without data.
+    pub fn status(status: Status) -> Self {
+        Self { status, ..Self::good() }
+    }
+}
+
+/// What a device server may look at and use while it runs.
+pub struct Context<'a> {
+    /// The core's payload memory.
+    pub arena: &'a Arena,
+    /// The store's shape now; all zeros for a device without one.
+    pub geometry: Geometry,
+    /// What the nexus has yet to be told about this logical unit (for REQUEST SENSE; everything else is answered
+    /// with a pending attention before the device sees it).
+    pub attentions: &'a mut Attentions,
+    /// The logical units that this nexus may see, in ascending order (for REPORT LUNS).
+    pub luns: &'a [Lun],
+    /// Where the next read for this task should land: fabric memory, if the fabric has some for it.
+    pub landing: &'a mut dyn FnMut(u32) -> Landing,
+    /// The time.
+    pub now: Instant,
+}
+
+/// The device server of one logical unit, as one core sees it. It never waits and never does I/O.
+///
+/// A task begins with `start` and ends with the first [`Step::Finish`], or with `abort`; in between the device keeps
+/// what it needs under the [`TaskId`].
+pub trait DeviceServer {
+    /// A new task. The command has passed unit attention and reservation checks.
+    fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step;
+
+    /// The last step is done. The command is the same as at the start.
+    fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step;
+
+    /// The task is aborted: forget it. Called between steps, when no store operation of the task is under way. There
+    /// will be no further call for it.
+    fn abort(&mut self, task: TaskId);
+
+    /// The logical unit is reset: return to the state after power-on. All tasks have been aborted before.
+    fn reset(&mut self) {}
+
+    /// Whether sense data is to be given in descriptor format (D_SENSE of the control mode page).
+    fn descriptor_sense(&self) -> bool {
+        false
+    }
+}

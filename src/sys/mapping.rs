@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Anonymous memory mappings.
+
+use std::io;
+use std::ptr::NonNull;
+
+/// A private, zeroed mapping; unmapped on drop.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    huge: bool,
+}
+
+// SAFETY: a mapping is memory of the process; any thread may use or unmap it.
+unsafe impl Send for Mapping {}
+// SAFETY: `&Mapping` only tells address and length.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes; from the 2 MiB page pool if `huge` and the pool has enough, else from ordinary pages for which
+    /// transparent huge pages are asked.
+    pub fn anonymous(len: usize, huge: bool) -> io::Result<Self> {
+        if huge && let Ok(mut map) = Self::map(len, libc::MAP_HUGETLB | libc::MAP_POPULATE) {
+            map.huge = true;
+            return Ok(map);
+        }
+        let map = Self::map(len, libc::MAP_NORESERVE)?;
+        // SAFETY: the range is our own mapping; the advice changes no contents. It may fail: it is only advice.
+        unsafe { libc::madvise(map.base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(map)
+    }
+
+    fn map(len: usize, flags: libc::c_int) -> io::Result<Self> {
+        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+        if addr == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(addr.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, len, huge: false })
+    }
+
+    /// First byte.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether 2 MiB pages back it.
+    pub fn is_huge(&self) -> bool {
+        self.huge
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and len are those of the mmap call, and nobody else unmaps it.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

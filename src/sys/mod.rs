@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Every libc call of the project, wrapped safely. Knows nothing of the rest.
+#![expect(unsafe_code, reason = "libc")]
+
+mod clock;
+mod mapping;
+
+pub use clock::monotonic;
+pub use mapping::Mapping;
