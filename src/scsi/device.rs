@@ -49,12 +49,15 @@ pub struct Outcome {
     pub data_in: u64,
     /// How many bytes the command wanted from the initiator.
     pub data_out: u64,
+    /// A unit attention (`ASC << 8 | ASCQ`) to be established at this logical unit for every nexus but the one that
+    /// sent the command, on every core, before the status goes out.
+    pub attention: Option<u16>,
 }
 
 impl Outcome {
     /// GOOD without data.
     pub fn good() -> Self {
-        Self { status: Status::Good, sense: None, data: Sg::new(), data_in: 0, data_out: 0 }
+        Self { status: Status::Good, sense: None, data: Sg::new(), data_in: 0, data_out: 0, attention: None }
     }
 
     /// GOOD with all the data there is. (A task that sent data before adds its length to `data_in`.)
