@@ -8,3 +8,4 @@ pub mod net;
 pub mod scsi;
 pub mod sys;
 pub mod time;
+pub mod wire;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Status and sense data (SAM-5 5.3, SPC-5 4.4).
 
+use smallvec::SmallVec;
+
 /// Status codes (SAM-5 table 43).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -131,5 +133,144 @@ impl Sense {
         let [high, low] = byte.to_be_bytes();
         self.specific = Some([first, high, low]);
         self
+    }
+
+    /// The bytes on the wire, of a current error: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed
+    /// format INFORMATION that needs more than 32 bits is left out and VALID stays zero.
+    pub fn encode(&self, descriptor: bool) -> SmallVec<[u8; Self::LEN_MAX]> {
+        if descriptor { self.encode_descriptors() } else { self.encode_fixed() }
+    }
+
+    fn stream_bits(&self) -> u8 {
+        u8::from(self.filemark) << 7 | u8::from(self.eom) << 6 | u8::from(self.ili) << 5
+    }
+
+    fn encode_fixed(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
+        let narrow = |value: Option<u64>| value.and_then(|v| u32::try_from(v).ok());
+        let information = narrow(self.information);
+        let [asc, ascq] = self.code.to_be_bytes();
+        let mut bytes = SmallVec::new();
+        bytes.extend([0x70 | u8::from(information.is_some()) << 7, 0, self.stream_bits() | self.key]);
+        bytes.extend(information.unwrap_or(0).to_be_bytes());
+        bytes.push(10);
+        bytes.extend(narrow(self.command_specific).unwrap_or(0).to_be_bytes());
+        bytes.extend([asc, ascq, 0]);
+        bytes.extend(self.specific.unwrap_or_default());
+        bytes
+    }
+
+    fn encode_descriptors(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
+        let [asc, ascq] = self.code.to_be_bytes();
+        let mut bytes = SmallVec::new();
+        bytes.extend([0x72, self.key, asc, ascq, 0, 0, 0, 0]);
+        if let Some(information) = self.information {
+            bytes.extend([0x00, 10, 0x80, 0]);
+            bytes.extend(information.to_be_bytes());
+        }
+        if let Some(specific) = self.command_specific {
+            bytes.extend([0x01, 10, 0, 0]);
+            bytes.extend(specific.to_be_bytes());
+        }
+        if let Some([first, high, low]) = self.specific {
+            bytes.extend([0x02, 6, 0, 0, first, high, low, 0]);
+        }
+        if self.stream_bits() != 0 {
+            bytes.extend([0x04, 2, 0, self.stream_bits()]);
+        }
+        bytes[7] = (bytes.len() - 8) as u8;
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::scsi::{be16, be32, be64};
+    use proptest::prelude::*;
+
+    /// Reads either format back.
+    fn decode(bytes: &[u8]) -> Sense {
+        if bytes[0] & 0x7f == 0x70 {
+            let mut sense = Sense::new(bytes[2] & 0xf, be16(bytes, 12));
+            sense.information = (bytes[0] & 0x80 != 0).then(|| be32(bytes, 3).into());
+            sense.command_specific = Some(be32(bytes, 8).into()).filter(|&v| v != 0);
+            sense.specific = (bytes[15] & 0x80 != 0).then(|| [bytes[15], bytes[16], bytes[17]]);
+            (sense.filemark, sense.eom, sense.ili) = stream(bytes[2]);
+            return sense;
+        }
+        assert_eq!(bytes[0], 0x72);
+        assert_eq!(bytes[7] as usize, bytes.len() - 8);
+        let mut sense = Sense::new(bytes[1], be16(bytes, 2));
+        let mut at = 8;
+        while at < bytes.len() {
+            let d = &bytes[at..at + 2 + bytes[at + 1] as usize];
+            match d[0] {
+                0 => sense.information = Some(be64(d, 4)),
+                1 => sense.command_specific = Some(be64(d, 4)),
+                2 => sense.specific = Some([d[4], d[5], d[6]]),
+                4 => (sense.filemark, sense.eom, sense.ili) = stream(d[3]),
+                other => panic!("descriptor {other}"),
+            }
+            at += d.len();
+        }
+        sense
+    }
+
+    fn stream(bits: u8) -> (bool, bool, bool) {
+        (bits & 0x80 != 0, bits & 0x40 != 0, bits & 0x20 != 0)
+    }
+
+    #[test]
+    fn fixed_format() {
+        let mut sense = Sense::invalid_field_in_cdb(2, Some(5));
+        assert_eq!(sense.encode(false)[..], [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcd, 0, 2]);
+        sense = Sense { information: Some(0x1234), ili: true, filemark: true, eom: true, ..Sense::new(0, 0) };
+        assert_eq!(
+            sense.encode(false)[..],
+            [0xf0, 0, 0xe0, 0, 0, 0x12, 0x34, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+        sense.information = Some(1 << 32);
+        assert_eq!(sense.encode(false)[0], 0x70, "not VALID");
+    }
+
+    #[test]
+    fn descriptor_format() {
+        let sense = Sense {
+            information: Some(1 << 32),
+            specific: Some([0x80, 0, 1]),
+            eom: true,
+            ..Sense::new(key::MEDIUM_ERROR, asc::UNRECOVERED_READ_ERROR)
+        };
+        assert_eq!(
+            sense.encode(true)[..],
+            [
+                0x72, 3, 0x11, 0, 0, 0, 0, 24, 0, 10, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 6, 0, 0, 0x80, 0,
+                1, 0, 4, 2, 0, 0x40
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn both_formats_round_trip(
+            key in 0u8..16, code: u16, information: Option<u32>, wide: Option<u64>, flags: (bool, bool, bool),
+            specific: Option<[u8; 2]>,
+        ) {
+            let mut sense = Sense {
+                information: information.map(u64::from),
+                specific: specific.map(|[a, b]| [0x80, a, b]),
+                filemark: flags.0,
+                eom: flags.1,
+                ili: flags.2,
+                ..Sense::new(key, code)
+            };
+            prop_assert_eq!(decode(&sense.encode(false)), sense);
+            sense.information = wide;
+            sense.command_specific = wide;
+            let bytes = sense.encode(true);
+            prop_assert!(bytes.len() <= Sense::LEN_MAX);
+            prop_assert!(!bytes.spilled());
+            prop_assert_eq!(decode(&bytes), sense);
+        }
     }
 }
