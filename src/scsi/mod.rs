@@ -5,6 +5,7 @@
 mod attention;
 mod command;
 mod device;
+pub mod primary;
 mod sense;
 mod transport;
 

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Who a logical unit is: the names that INQUIRY gives, made once from the configuration and the same after every start.
+
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::wire::scsi::DataIn;
+
+/// Longest serial number.
+const SERIAL_MAX: usize = 64;
+
+/// A name that INQUIRY data cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field} {value:?} must be 1 to {max} printable ASCII characters")]
+pub struct IdentityError {
+    /// Which field.
+    pub field: &'static str,
+    /// What it was to be.
+    pub value: String,
+    /// How many characters it has room for.
+    pub max: usize,
+}
+
+/// Names and designators of a logical unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    vendor: [u8; 8],
+    product: [u8; 16],
+    revision: [u8; 4],
+    serial: SmallVec<[u8; 36]>,
+    uuid: [u8; 16],
+}
+
+impl Identity {
+    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. `seed` names the logical unit: a UUID is taken as
+    /// it is, from any other string one is derived; it must not change while initiators know the unit. The serial number is
+    /// `serial`, or else the UUID's digits.
+    pub fn new(
+        vendor: &str,
+        product: &str,
+        revision: &str,
+        serial: Option<&str>,
+        seed: &str,
+    ) -> Result<Self, IdentityError> {
+        let uuid = parse_uuid(seed).unwrap_or_else(|| derive_uuid(seed));
+        let digits;
+        let serial = match serial {
+            Some(serial) => serial,
+            None => {
+                digits = format!("{:032x}", u128::from_be_bytes(uuid));
+                &digits
+            }
+        };
+        check("serial number", serial, SERIAL_MAX)?;
+        Ok(Self {
+            vendor: padded("vendor", vendor)?,
+            product: padded("product", product)?,
+            revision: padded("revision", revision)?,
+            serial: SmallVec::from_slice(serial.as_bytes()),
+            uuid,
+        })
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// Vendor, product and revision: bytes 8 to 35 of standard INQUIRY data.
+    pub(super) fn write_names(&self, data: &mut DataIn) {
+        data.bytes(&self.vendor).bytes(&self.product).bytes(&self.revision);
+    }
+
+    /// The designation descriptors of the logical unit (SPC-5 7.7.6).
+    pub(super) fn write_designators(&self, data: &mut DataIn) {
+        const BINARY: u8 = 1;
+        const ASCII: u8 = 2;
+        // NAA 3h is the one that may be assigned locally: 60 bits, here of the UUID.
+        let naa = u128::from_be_bytes(self.uuid).to_be_bytes();
+        let low = u64::from_be_bytes([naa[8], naa[9], naa[10], naa[11], naa[12], naa[13], naa[14], naa[15]]);
+        data.u8(BINARY).u8(0x03).u8(0).u8(8).u64(3 << 60 | low & (u64::MAX >> 4));
+
+        // T10 vendor identification, followed by what makes it unique.
+        let len = self.vendor.len() + self.serial.len();
+        data.u8(ASCII).u8(0x01).u8(0).u8(len as u8).bytes(&self.vendor).bytes(&self.serial);
+
+        // Locally assigned UUID.
+        data.u8(BINARY).u8(0x0a).u8(0).u8(18).u8(0x10).u8(0).bytes(&self.uuid);
+    }
+}
+
+fn check(field: &'static str, value: &str, max: usize) -> Result<(), IdentityError> {
+    let printable = value.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if value.is_empty() || value.len() > max || !printable {
+        return Err(IdentityError { field, value: value.into(), max });
+    }
+    Ok(())
+}
+
+fn padded<const N: usize>(field: &'static str, value: &str) -> Result<[u8; N], IdentityError> {
+    check(field, value, N)?;
+    let mut bytes = [b' '; N];
+    bytes[..value.len()].copy_from_slice(value.as_bytes());
+    Ok(bytes)
+}
+
+/// A UUID as people write it: 32 hexadecimal digits, with or without the four hyphens.
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let hyphens = text.bytes().filter(|&b| b == b'-').count();
+    let digits: String = text.chars().filter(|&c| c != '-').collect();
+    let plain = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    (plain && (hyphens == 0 || hyphens == 4))
+        .then(|| u128::from_str_radix(&digits, 16).ok())
+        .flatten()
+        .map(u128::to_be_bytes)
+}
+
+/// A UUID of version 8 (RFC 9562 5.8) made from a 128-bit FNV-1a hash: stable, and no secret.
+fn derive_uuid(seed: &str) -> [u8; 16] {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = seed.bytes().fold(BASIS, |h, b| (h ^ u128::from(b)).wrapping_mul(PRIME));
+    let mut uuid = hash.to_be_bytes();
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_kept_and_any_other_name_makes_one() {
+        let text = "123e4567-e89b-12d3-a456-426614174000";
+        assert_eq!(parse_uuid(text), Some(0x123e4567e89b12d3a456426614174000_u128.to_be_bytes()));
+        assert_eq!(parse_uuid("iqn.2026-11.test:a/1"), None);
+        // Known answers: stability across releases is what initiators rely on.
+        assert_eq!(derive_uuid(""), 0x6c62272e07bb8142a2b821756295c58d_u128.to_be_bytes());
+        assert_ne!(derive_uuid("a"), derive_uuid("b"));
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_refused() {
+        let new = |vendor, serial| Identity::new(vendor, "DISK", "1", serial, "x");
+        assert!(new("PTGT", None).is_ok());
+        assert_eq!(new("PTGT", None).unwrap().serial().len(), 32);
+        assert!(new("NINECHARS", None).is_err());
+        assert!(new("", None).is_err());
+        assert!(new("PT\u{e9}", None).is_err());
+        assert!(new("PTGT", Some("")).is_err());
+        assert_eq!(new("PTGT", Some("S1")).unwrap().serial(), b"S1");
+    }
+}

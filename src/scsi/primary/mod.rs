@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What all device types share: the command table, the commands of SPC that need no medium, and the answer of a logical
+//! unit that is not there. Parameter data is made here in full and cut to the allocation length in one place,
+//! [`reply`].
+
+mod identity;
+mod inquiry;
+mod missing;
+mod mode;
+mod table;
+
+pub use identity::{Identity, IdentityError};
+pub use inquiry::{Peripheral, inquiry};
+pub use missing::MissingLun;
+pub use mode::{ModePage, ModePages, mode_select, mode_select_list_length, mode_sense};
+pub use table::{Definition, Row, Table};
+
+use super::{Cdb, Context, Lun, Outcome, Sense, Status};
+use crate::memory::Sg;
+use crate::wire::scsi::{DataIn, be32};
+
+/// Definitions of the commands in this module, for the tables of all device types.
+pub mod command {
+    use super::Definition;
+
+    /// TEST UNIT READY.
+    pub const TEST_UNIT_READY: Definition = Definition::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0]);
+    /// REQUEST SENSE.
+    pub const REQUEST_SENSE: Definition = Definition::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0]);
+    /// INQUIRY.
+    pub const INQUIRY: Definition = Definition::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0]);
+    /// MODE SELECT(6).
+    pub const MODE_SELECT_6: Definition = Definition::new("MODE SELECT(6)", &[0x15, 0x10, 0, 0, 0xff, 0]);
+    /// MODE SENSE(6).
+    pub const MODE_SENSE_6: Definition = Definition::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]);
+    /// MODE SELECT(10).
+    pub const MODE_SELECT_10: Definition =
+        Definition::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]);
+    /// MODE SENSE(10).
+    pub const MODE_SENSE_10: Definition =
+        Definition::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]);
+    /// REPORT LUNS.
+    pub const REPORT_LUNS: Definition =
+        Definition::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    /// REPORT SUPPORTED OPERATION CODES.
+    pub const REPORT_SUPPORTED_OPERATION_CODES: Definition = Definition::action(
+        "REPORT SUPPORTED OPERATION CODES",
+        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    );
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+    pub const REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS: Definition = Definition::action(
+        "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    );
+}
+
+/// The first 16 bytes of a CDB, zero beyond its end: enough for every fixed-length command.
+pub fn head(cdb: &Cdb) -> [u8; 16] {
+    let mut head = [0; 16];
+    let n = cdb.bytes().len().min(16);
+    head[..n].copy_from_slice(&cdb.bytes()[..n]);
+    head
+}
+
+/// Whether the command is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with it.
+pub fn passes_attention(cdb: &Cdb) -> bool {
+    [command::INQUIRY, command::REPORT_LUNS, command::REQUEST_SENSE].iter().any(|d| d.opcode == cdb.opcode())
+}
+
+/// GOOD with parameter data, cut to the allocation length; BUSY if there is no memory for it.
+pub fn reply(data: &DataIn, allocation: usize, cx: &Context<'_>) -> Outcome {
+    let bytes = data.as_bytes();
+    match Sg::copied(cx.arena, &bytes[..bytes.len().min(allocation)]) {
+        Some(data) => Outcome::data(data),
+        None => Outcome::status(Status::Busy),
+    }
+}
+
+/// REPORT LUNS (SPC-5 6.33).
+pub fn report_luns(cdb: &[u8; 16], cx: &Context<'_>) -> Result<Outcome, Sense> {
+    let well_known = |lun: &Lun| lun.0 >> 56 == 0xc1;
+    let select: fn(bool) -> bool = match cdb[2] {
+        0 => |well_known| !well_known,
+        1 => |well_known| well_known,
+        2 => |_| true,
+        _ => return Err(Sense::invalid_field_in_cdb(2, Some(7))),
+    };
+    let luns = cx.luns.iter().filter(|lun| select(well_known(lun)));
+    let mut data = DataIn::new();
+    data.u32(u32::try_from(8 * luns.clone().count()).unwrap_or(u32::MAX)).u32(0);
+    for lun in luns {
+        data.u64(lun.0);
+    }
+    Ok(reply(&data, be32(cdb, 6) as usize, cx))
+}
+
+/// REQUEST SENSE (SPC-5 6.39): the next unit attention, which is thereby told, or else `otherwise`.
+pub fn request_sense(cdb: &[u8; 16], otherwise: Sense, cx: &mut Context<'_>) -> Outcome {
+    let sense = cx.attentions.take().map_or(otherwise, |code| Sense::new(super::key::UNIT_ATTENTION, code));
+    let mut data = DataIn::new();
+    data.bytes(&sense.encode(cdb[1] & 1 != 0));
+    reply(&data, cdb[4].into(), cx)
+}
+
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 6.36). They are the task manager's, so the same for every device.
+pub fn report_task_management(cdb: &[u8; 16], cx: &Context<'_>) -> Outcome {
+    const ABORT_TASK: u8 = 0x80;
+    const ABORT_TASK_SET: u8 = 0x40;
+    const CLEAR_TASK_SET: u8 = 0x10;
+    const LOGICAL_UNIT_RESET: u8 = 0x08;
+    const TARGET_RESET: u8 = 0x02;
+    let extended = cdb[2] & 0x80 != 0;
+    let mut data = DataIn::new();
+    data.u8(ABORT_TASK | ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET | TARGET_RESET).pad_to(4);
+    if extended {
+        data.pad_to(16).close(3, 1);
+    }
+    reply(&data, be32(cdb, 6) as usize, cx)
+}

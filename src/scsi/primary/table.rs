@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The one list of a device type's commands. It drives dispatch, the check of reserved bits, and REPORT SUPPORTED
+//! OPERATION CODES, so that the three cannot disagree.
+
+use crate::scsi::{Cdb, Sense, asc};
+use crate::wire::scsi::{DataIn, be16, be32};
+
+/// What a command looks like and what it does to the medium.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Operation code.
+    pub opcode: u8,
+    /// Service action, of commands that have one (byte 1, bits 4 to 0).
+    pub action: Option<u8>,
+    /// Name in the standards.
+    pub name: &'static str,
+    /// CDB usage data (SPC-5 6.35.3): a one for each bit that is evaluated; the operation code and the service action
+    /// stand as they are. Its length is that of the CDB.
+    pub usage: &'static [u8],
+    /// Whether it changes the medium, which write protection forbids.
+    pub writes: bool,
+    /// Only for thin logical units.
+    pub thin: bool,
+    /// Recommended timeout in seconds.
+    pub timeout: u32,
+}
+
+impl Definition {
+    /// A command without a service action that leaves the medium alone and ends within the usual time.
+    pub const fn new(name: &'static str, usage: &'static [u8]) -> Self {
+        Self { opcode: usage[0], action: None, name, usage, writes: false, thin: false, timeout: 30 }
+    }
+
+    /// A service action, taken from byte 1 of the usage data.
+    pub const fn action(name: &'static str, usage: &'static [u8]) -> Self {
+        Self { action: Some(usage[1] & 0x1f), ..Self::new(name, usage) }
+    }
+
+    /// Changes the medium.
+    pub const fn writing(self) -> Self {
+        Self { writes: true, ..self }
+    }
+
+    /// Only for thin logical units.
+    pub const fn thin(self) -> Self {
+        Self { thin: true, ..self }
+    }
+
+    /// May take longer than usual.
+    pub const fn within(self, seconds: u32) -> Self {
+        Self { timeout: seconds, ..self }
+    }
+
+    /// Refuses bits that are not evaluated. Two kinds are let pass, as targets always have: the field of 6-byte commands that held the
+    /// logical unit number in SCSI-2, and the control byte except for NACA, which would ask for an ACA condition.
+    fn check(&self, cdb: &[u8]) -> Result<(), Sense> {
+        let last = self.usage.len() - 1;
+        if cdb.len() <= last {
+            return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
+        }
+        for (i, (&byte, &used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
+            let mut bad = byte & !used;
+            if i == 1 {
+                bad &= if self.action.is_some() { 0xe0 } else { 0xff };
+                bad &= if last == 5 { 0x1f } else { 0xff };
+            }
+            if i == last {
+                bad = byte & 0x04;
+            }
+            if bad != 0 {
+                let bit = (bad.ilog2() & 7) as u8;
+                return Err(Sense::invalid_field_in_cdb(u16::try_from(i).unwrap_or(u16::MAX), Some(bit)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A command and what carries it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<H> {
+    /// The command.
+    pub definition: Definition,
+    /// What carries it out.
+    pub run: H,
+}
+
+/// No row for this operation code.
+const NONE: u8 = 0xff;
+
+/// All commands of a device type.
+#[derive(Debug)]
+pub struct Table<H: 'static> {
+    rows: &'static [Row<H>],
+    /// The first row of each operation code, so that dispatch does not search.
+    first: [u8; 256],
+}
+
+impl<H: Copy> Table<H> {
+    /// Takes rows in ascending order of operation code; service actions of one code stand together.
+    pub const fn new(rows: &'static [Row<H>]) -> Self {
+        assert!(rows.len() < NONE as usize, "row numbers fit a byte");
+        let mut first = [NONE; 256];
+        let mut i = rows.len();
+        while i > 0 {
+            i -= 1;
+            let opcode = rows[i].definition.opcode;
+            assert!(i == 0 || rows[i - 1].definition.opcode <= opcode, "rows are in order");
+            first[opcode as usize] = i as u8;
+        }
+        Self { rows, first }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &'static [Row<H>] {
+        self.rows
+    }
+
+    /// The rows of an operation code: several if it has service actions.
+    fn of(&self, opcode: u8) -> &'static [Row<H>] {
+        let first = self.first[usize::from(opcode)];
+        if first == NONE {
+            return &[];
+        }
+        let rows = &self.rows[usize::from(first)..];
+        let n = rows.iter().take_while(|r| r.definition.opcode == opcode).count();
+        &rows[..n]
+    }
+
+    /// Finds the row of a command among those that `offered` lets pass, and checks its reserved bits.
+    pub fn find(&self, cdb: &Cdb, offered: impl Fn(&Definition) -> bool) -> Result<&'static Row<H>, Sense> {
+        let bytes = cdb.bytes();
+        let action = bytes.get(1).map_or(0, |b| b & 0x1f);
+        let mut unknown = Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE);
+        for row in self.of(cdb.opcode()).iter().filter(|r| offered(&r.definition)) {
+            if row.definition.action.is_none_or(|a| a == action) {
+                row.definition.check(bytes)?;
+                return Ok(row);
+            }
+            unknown = Sense::invalid_field_in_cdb(1, Some(4));
+        }
+        Err(unknown)
+    }
+
+    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that `offered` lets pass. The CDB has been checked.
+    pub fn report(
+        &self,
+        cdb: &[u8; 16],
+        offered: impl Fn(&Definition) -> bool + Copy,
+    ) -> Result<(DataIn, u32), Sense> {
+        let timeouts = cdb[2] & 0x80 != 0;
+        let (opcode, action) = (cdb[3], be16(cdb, 4));
+        let mut data = DataIn::new();
+        let rows = self.of(opcode).iter().map(|r| &r.definition).filter(|d| offered(d));
+        match cdb[2] & 7 {
+            0 => {
+                data.u32(0);
+                for d in self.rows.iter().map(|r| &r.definition).filter(|d| offered(d)) {
+                    all_commands(&mut data, d, timeouts);
+                }
+                data.close(0, 4);
+            }
+            options @ 1..=3 => {
+                // One asks for a command without, two for one with service actions; three takes either.
+                let mut found = None;
+                for d in rows {
+                    if options == 1 && d.action.is_some() || options == 2 && d.action.is_none() {
+                        return Err(Sense::invalid_field_in_cdb(2, Some(2)));
+                    }
+                    if u16::from(d.action.unwrap_or(0)) == action || options == 1 {
+                        found = Some(d);
+                    }
+                }
+                one_command(&mut data, found, timeouts);
+            }
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(2))),
+        }
+        Ok((data, be32(cdb, 6)))
+    }
+}
+
+/// A command descriptor of the list of all.
+fn all_commands(data: &mut DataIn, d: &Definition, timeouts: bool) {
+    let flags = u8::from(timeouts) << 1 | u8::from(d.action.is_some());
+    data.u8(d.opcode).u8(0).u16(d.action.unwrap_or(0).into()).u8(0).u8(flags).u16(d.usage.len() as u16);
+    if timeouts {
+        timeout_descriptor(data, d);
+    }
+}
+
+/// The parameter data for one command; `None` is not supported.
+fn one_command(data: &mut DataIn, d: Option<&Definition>, timeouts: bool) {
+    const NOT_SUPPORTED: u8 = 1;
+    const SUPPORTED: u8 = 3;
+    let Some(d) = d else {
+        data.u8(0).u8(NOT_SUPPORTED).u16(0);
+        return;
+    };
+    data.u8(0).u8(u8::from(timeouts) << 7 | SUPPORTED).u16(d.usage.len() as u16).bytes(d.usage);
+    if timeouts {
+        timeout_descriptor(data, d);
+    }
+}
+
+fn timeout_descriptor(data: &mut DataIn, d: &Definition) {
+    // No nominal time is known: it is the store's.
+    data.u16(0x0a).u8(0).u8(0).u32(0).u32(d.timeout);
+}
