@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! ptgt, the polled target: a SCSI target framework.
 
+pub mod devices;
 pub mod fabrics;
 pub mod io;
 pub mod memory;

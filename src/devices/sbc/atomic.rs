@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! COMPARE AND WRITE and ORWRITE, both on the store's compare-and-write, which nobody gets in between of, on any core.
+
+use crate::io::{Done, Landing, Op};
+use crate::memory::Sg;
+use crate::scsi::{Context, Outcome, Resume, Sense, Step};
+use crate::wire::scsi::be64;
+
+use super::fault::{Fault, miscompare, unexpected};
+use super::limits::{Extent, Span};
+use super::server::{Job, Work};
+
+const FUA: u8 = 0x08;
+
+/// COMPARE AND WRITE (SBC-3 5.3).
+#[derive(Debug)]
+pub(super) struct CompareAndWrite {
+    at: u64,
+    /// Bytes compared, and as many written.
+    len: u32,
+    fua: bool,
+}
+
+impl CompareAndWrite {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        let extent = Extent { lba: be64(&job.cdb, 2), blocks: job.cdb[13].into(), field: 13 };
+        let extent = extent.checked(&job.limits, job.limits.compare_and_write_max().into())?;
+        let span = extent.span(&job.limits);
+        let len = span.left as u32;
+        // Half of a comparison is none.
+        if len != 0 && job.command.expected.data_out != 2 * len {
+            return Err(Sense::invalid_field_in_cdb(13, None).into());
+        }
+        let fua = job.write_through(job.cdb[1] & FUA != 0);
+        Ok(Work::CompareAndWrite(Self { at: span.at, len, fua }))
+    }
+
+    pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
+        let both = 2 * self.len;
+        match answer {
+            None if self.len != 0 => Ok(Step::Fetch { len: both }),
+            Some(Resume::Fetched(mut data)) if data.len() == both as usize => {
+                let compare = data.split_to(self.len as usize);
+                Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare, data, fua: self.fua }))
+            }
+            Some(Resume::Stored(Done::Differs { offset })) => Err(miscompare(offset.into())),
+            None | Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::took(both.into()))),
+            other => Err(unexpected(other, &job.limits)),
+        }
+    }
+}
+
+/// ORWRITE(16) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is done
+/// again, which means that somebody else has got on. A chunk is atomic against every other command. The chunks of one command need
+/// not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any other write of several
+/// blocks is not atomic either.
+#[derive(Debug)]
+pub(super) struct OrWrite {
+    span: Span,
+    wanted: u64,
+    fua: bool,
+    chunk: (u64, u32),
+    /// The bits to be set in the chunk.
+    bits: Sg,
+}
+
+impl OrWrite {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        let extent = Extent::of(&job.cdb).checked(&job.limits, job.limits.transfer_max().into())?;
+        let mut span = extent.span(&job.limits);
+        let wanted = span.left;
+        span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
+        let fua = job.write_through(job.cdb[1] & FUA != 0);
+        Ok(Work::OrWrite(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() }))
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        answer: Option<Resume>,
+        job: &Job<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Step, Fault> {
+        match answer {
+            None | Some(Resume::Stored(Done::Finished)) => {
+                if self.span.left == 0 {
+                    return Ok(Step::Finish(Outcome::took(self.wanted)));
+                }
+                self.chunk = self.span.take(job.limits.atomic_chunk());
+                Ok(Step::Fetch { len: self.chunk.1 })
+            }
+            Some(Resume::Fetched(bits)) => {
+                self.bits = bits;
+                self.read(cx)
+            }
+            Some(Resume::Stored(Done::Differs { .. })) => self.read(cx),
+            Some(Resume::Stored(Done::Data(old))) => {
+                let data = self.combine(&old, cx)?;
+                Ok(Step::Store(Op::CompareAndWrite { at: self.chunk.0, compare: old, data, fua: self.fua }))
+            }
+            other => Err(unexpected(other, &job.limits)),
+        }
+    }
+
+    /// Reads the chunk into memory of our own: pages that the store lends would change together with the medium, and a
+    /// comparison with them would always succeed.
+    fn read(&self, cx: &Context<'_>) -> Result<Step, Fault> {
+        let (at, len) = self.chunk;
+        let into = Landing::Given(cx.arena.alloc(len as usize).ok_or(Fault::Busy)?);
+        Ok(Step::Store(Op::Read { at, len, into }))
+    }
+
+    fn combine(&self, old: &Sg, cx: &Context<'_>) -> Result<Sg, Fault> {
+        let mut block = cx.arena.alloc(old.len()).ok_or(Fault::Busy)?;
+        let bytes = block.bytes_mut();
+        old.copy_to(0, bytes);
+        let mut piece = [0; 4096];
+        for (i, out) in bytes.chunks_mut(piece.len()).enumerate() {
+            self.bits.copy_to(i * piece.len(), &mut piece[..out.len()]);
+            out.iter_mut().zip(&piece).for_each(|(o, p)| *o |= p);
+        }
+        Ok(block.freeze().into())
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! How commands of a disk end badly.
+
+use crate::io;
+use crate::scsi::{Outcome, Resume, Sense, Status, asc, key};
+
+use super::limits::Limits;
+
+/// Why a command is not carried out, or not to its end.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// CHECK CONDITION.
+    Check(Sense),
+    /// BUSY: there is no memory for the moment.
+    Busy,
+}
+
+impl From<Sense> for Fault {
+    fn from(sense: Sense) -> Self {
+        Self::Check(sense)
+    }
+}
+
+impl From<Fault> for Outcome {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Check(sense) => Self::check(sense),
+            Fault::Busy => Self::status(Status::Busy),
+        }
+    }
+}
+
+/// What an answer means that was not hoped for: a failure of the store, or one of this program.
+pub(super) fn unexpected(answer: Option<Resume>, limits: &Limits) -> Fault {
+    match answer {
+        Some(Resume::Stored(io::Done::Failed(error))) => store_failed(error, limits),
+        _ => Fault::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE)),
+    }
+}
+
+/// The one place where a store's error becomes a status and sense data.
+fn store_failed(error: io::Error, limits: &Limits) -> Fault {
+    let (key, code) = match error.kind {
+        io::ErrorKind::ReadFailed => (key::MEDIUM_ERROR, asc::UNRECOVERED_READ_ERROR),
+        io::ErrorKind::WriteFailed => (key::MEDIUM_ERROR, asc::WRITE_ERROR),
+        io::ErrorKind::NoSpace => (key::DATA_PROTECT, asc::SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
+        io::ErrorKind::ReadOnly => (key::DATA_PROTECT, asc::WRITE_PROTECTED),
+        io::ErrorKind::OutOfRange => (key::ILLEGAL_REQUEST, asc::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE),
+        io::ErrorKind::Unsupported => (key::ILLEGAL_REQUEST, asc::INVALID_COMMAND_OPERATION_CODE),
+        io::ErrorKind::NoMemory => return Fault::Busy,
+    };
+    let information = (key == key::MEDIUM_ERROR).then(|| limits.lba(error.at));
+    Fault::Check(Sense { information, ..Sense::new(key, code) })
+}
+
+/// MISCOMPARE at a byte of the Data-Out Buffer.
+pub(super) fn miscompare(offset: u64) -> Fault {
+    Fault::Check(Sense {
+        information: Some(offset),
+        ..Sense::new(key::MISCOMPARE, asc::MISCOMPARE_DURING_VERIFY)
+    })
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a disk of this size over this store can do at once. Commands obey these numbers, and the Block Limits page
+//! promises them.
+
+use crate::io::Geometry;
+use crate::scsi::{Sense, asc};
+use crate::wire::scsi::{be16, be32, be64};
+
+use super::Disk;
+
+/// Most bytes of one read, write or verify.
+const TRANSFER_MAX: u64 = 16 << 20;
+/// Most bytes that COMPARE AND WRITE compares, and that ORWRITE changes in one go: both are held by the task.
+const ATOMIC_MAX: u32 = 64 << 10;
+/// Most bytes of one store operation that deallocates.
+const UNMAP_STEP: u64 = 1 << 30;
+/// What is worth deallocating, in bytes.
+const UNMAP_GRANULARITY: u32 = 4096;
+
+/// MAXIMUM UNMAP LBA COUNT.
+pub(super) const UNMAP_BLOCKS_MAX: u32 = 1 << 20;
+/// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT.
+pub(super) const UNMAP_DESCRIPTORS_MAX: u32 = 256;
+/// MAXIMUM WRITE SAME LENGTH, in blocks.
+pub(super) const WRITE_SAME_BLOCKS_MAX: u64 = 1 << 22;
+
+/// The shape of a disk, from its configuration and its store as that is now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    shift: u32,
+    /// Logical blocks.
+    pub capacity: u64,
+    /// Most bytes of a store operation that moves data, a multiple of the block size.
+    pub chunk: u32,
+    /// Blocks can be deallocated.
+    pub thin: bool,
+    /// The store is not to be written.
+    pub read_only: bool,
+    physical_exponent: u32,
+}
+
+impl Limits {
+    pub(super) fn new(disk: &Disk, geometry: &Geometry) -> Self {
+        let config = disk.config();
+        let shift = config.block.shift();
+        Self {
+            shift,
+            capacity: geometry.bytes >> shift,
+            chunk: (geometry.transfer_max >> shift).max(1) << shift,
+            thin: config.thin && geometry.thin,
+            read_only: config.read_only || geometry.read_only,
+            physical_exponent: config.physical_exponent.min(15).into(),
+        }
+    }
+
+    /// Bytes of a logical block.
+    pub(super) fn block(&self) -> u32 {
+        1 << self.shift
+    }
+
+    /// The logical block at a byte.
+    pub(super) fn lba(&self, at: u64) -> u64 {
+        at >> self.shift
+    }
+
+    /// Bytes of so many blocks, which are known to be less than the capacity.
+    pub(super) fn bytes(&self, blocks: u64) -> u64 {
+        blocks << self.shift
+    }
+
+    /// `bytes` without the last, incomplete block.
+    pub(super) fn whole(&self, bytes: u32) -> u64 {
+        u64::from(bytes >> self.shift << self.shift)
+    }
+
+    /// Blocks of a physical block, as an exponent of two.
+    pub(super) fn physical_exponent(&self) -> u32 {
+        self.physical_exponent
+    }
+
+    /// MAXIMUM TRANSFER LENGTH, in blocks.
+    pub(super) fn transfer_max(&self) -> u32 {
+        (TRANSFER_MAX >> self.shift) as u32
+    }
+
+    /// Most bytes of a store operation that compares and writes.
+    pub(super) fn atomic_chunk(&self) -> u32 {
+        self.chunk.min(ATOMIC_MAX)
+    }
+
+    /// MAXIMUM COMPARE AND WRITE LENGTH, in blocks.
+    pub(super) fn compare_and_write_max(&self) -> u8 {
+        u8::try_from(self.atomic_chunk() >> self.shift).unwrap_or(u8::MAX)
+    }
+
+    /// Most bytes of a store operation that deallocates.
+    pub(super) fn unmap_step(&self) -> u64 {
+        UNMAP_STEP
+    }
+
+    /// OPTIMAL UNMAP GRANULARITY, in blocks.
+    pub(super) fn unmap_granularity(&self) -> u32 {
+        (UNMAP_GRANULARITY >> self.shift).max(1 << self.physical_exponent)
+    }
+
+    /// Refuses blocks that are not there. A range without blocks may begin right behind the last one.
+    pub(super) fn check_range(&self, lba: u64, blocks: u64) -> Result<(), Sense> {
+        if lba > self.capacity || blocks > self.capacity - lba {
+            return Err(Sense::illegal(asc::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE));
+        }
+        Ok(())
+    }
+}
+
+/// The blocks that a command names, as its CDB has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub lba: u64,
+    pub blocks: u64,
+    /// The byte where the CDB says how many.
+    pub field: u16,
+}
+
+impl Extent {
+    /// Reads the fields that all block commands of one CDB length have in the same places.
+    pub(super) fn of(cdb: &[u8; 16]) -> Self {
+        match cdb[0] >> 5 {
+            0 => {
+                let lba = be32(cdb, 0) & 0x001f_ffff;
+                let blocks = if cdb[4] == 0 { 256 } else { cdb[4].into() };
+                Self { lba: lba.into(), blocks, field: 4 }
+            }
+            5 => Self { lba: be32(cdb, 2).into(), blocks: be32(cdb, 6).into(), field: 6 },
+            4 => Self { lba: be64(cdb, 2), blocks: be32(cdb, 10).into(), field: 10 },
+            _ => Self { lba: be32(cdb, 2).into(), blocks: be16(cdb, 7).into(), field: 7 },
+        }
+    }
+
+    /// Checks it against the capacity and against `most` blocks.
+    pub(super) fn checked(self, limits: &Limits, most: u64) -> Result<Self, Sense> {
+        limits.check_range(self.lba, self.blocks)?;
+        if self.blocks > most {
+            return Err(Sense::invalid_field_in_cdb(self.field, None));
+        }
+        Ok(self)
+    }
+
+    /// Zero blocks mean all that follow, to commands that call this.
+    pub(super) fn to_the_end(self, limits: &Limits) -> Self {
+        match self.blocks {
+            0 => Self { blocks: limits.capacity.saturating_sub(self.lba), ..self },
+            _ => self,
+        }
+    }
+
+    /// The same in bytes.
+    pub(super) fn span(self, limits: &Limits) -> Span {
+        Span { at: limits.bytes(self.lba), left: limits.bytes(self.blocks) }
+    }
+}
+
+/// What is left to do of a range of the store, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub at: u64,
+    pub left: u64,
+}
+
+impl Span {
+    /// Cuts off the next piece of at most `most` bytes.
+    pub(super) fn take(&mut self, most: u32) -> (u64, u32) {
+        let len = u32::try_from(self.left).map_or(most, |left| left.min(most));
+        let at = self.at;
+        self.at += u64::from(len);
+        self.left -= u64::from(len);
+        (at, len)
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a disk tells about itself: vital product data (SBC-3 6.6) and READ CAPACITY (5.15, 5.16).
+
+use crate::scsi::primary::{Identity, Peripheral};
+use crate::wire::scsi::DataIn;
+
+use super::Disk;
+use super::limits::{Limits, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
+
+/// SAM-5, SPC-4, SBC-3.
+const VERSIONS: [u16; 3] = [0x00a0, 0x0460, 0x04c0];
+
+const BLOCK_LIMITS: u8 = 0xb0;
+const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
+const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
+
+/// A disk and its present shape.
+pub(super) struct View<'a> {
+    pub disk: &'a Disk,
+    pub limits: Limits,
+}
+
+impl Peripheral for View<'_> {
+    fn identity(&self) -> &Identity {
+        &self.disk.config().identity
+    }
+
+    fn device_type(&self) -> u8 {
+        0x00
+    }
+
+    fn versions(&self) -> &'static [u16] {
+        &VERSIONS
+    }
+
+    fn vpd_pages(&self) -> &'static [u8] {
+        &[BLOCK_LIMITS, BLOCK_DEVICE_CHARACTERISTICS, LOGICAL_BLOCK_PROVISIONING]
+    }
+
+    fn vpd_page(&self, page: u8, data: &mut DataIn) {
+        match page {
+            BLOCK_LIMITS => block_limits(&self.limits, data),
+            BLOCK_DEVICE_CHARACTERISTICS => {
+                const NON_ROTATING: u16 = 1;
+                data.u16(NON_ROTATING).pad_to(64);
+            }
+            _ => provisioning(&self.limits, data),
+        }
+    }
+}
+
+fn block_limits(limits: &Limits, data: &mut DataIn) {
+    const ALIGNMENT_VALID: u32 = 1 << 31;
+    let if_thin = |value: u32| if limits.thin { value } else { 0 };
+    // WSNZ is zero: WRITE SAME of no blocks goes on to the end. No optimal transfer length and no bound of PRE-FETCH.
+    data.u8(0).u8(limits.compare_and_write_max()).u16(1 << limits.physical_exponent());
+    data.u32(limits.transfer_max()).u32(0).u32(0);
+    data.u32(if_thin(UNMAP_BLOCKS_MAX)).u32(if_thin(UNMAP_DESCRIPTORS_MAX));
+    data.u32(if_thin(limits.unmap_granularity())).u32(if_thin(ALIGNMENT_VALID));
+    data.u64(WRITE_SAME_BLOCKS_MAX).pad_to(64);
+}
+
+fn provisioning(limits: &Limits, data: &mut DataIn) {
+    const LBPU: u8 = 0x80;
+    const LBPWS: u8 = 0x40;
+    const LBPWS10: u8 = 0x20;
+    const LBPRZ: u8 = 0x04;
+    const THIN: u8 = 2;
+    let (flags, kind) = if limits.thin { (LBPU | LBPWS | LBPWS10 | LBPRZ, THIN) } else { (0, 0) };
+    data.u8(0).u8(flags).u8(kind).u8(0);
+}
+
+/// READ CAPACITY(10): a disk that is too large for it says so.
+pub(super) fn capacity_10(limits: &Limits) -> DataIn {
+    let mut data = DataIn::new();
+    data.u32(u32::try_from(last(limits)).unwrap_or(u32::MAX)).u32(limits.block());
+    data
+}
+
+/// READ CAPACITY(16).
+pub(super) fn capacity_16(limits: &Limits) -> DataIn {
+    const LBPME: u8 = 0x80;
+    const LBPRZ: u8 = 0x40;
+    let mut data = DataIn::new();
+    data.u64(last(limits)).u32(limits.block());
+    data.u8(0)
+        .u8(limits.physical_exponent() as u8)
+        .u8(if limits.thin { LBPME | LBPRZ } else { 0 })
+        .pad_to(32);
+    data
+}
+
+fn last(limits: &Limits) -> u64 {
+    limits.capacity.saturating_sub(1)
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! UNMAP, WRITE SAME, GET LBA STATUS: what is allocated and what is not.
+
+use crate::io::{Done, Op};
+use crate::memory::{Seg, Sg};
+use crate::scsi::primary::reply;
+use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc};
+use crate::wire::scsi::{DataIn, be16, be32, be64};
+
+use super::fault::{Fault, unexpected};
+use super::limits::{Extent, Limits, Span, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
+use super::server::{Job, Work};
+
+static ZEROS: [u8; 4096] = [0; 4096];
+
+const LIST_HEADER: usize = 8;
+const DESCRIPTOR: usize = 16;
+
+/// UNMAP (SBC-3 5.28).
+#[derive(Debug)]
+pub(super) struct Unmap {
+    wanted: u32,
+    /// The parameter list: its descriptors are read as they come up.
+    list: Sg,
+    next: usize,
+    count: usize,
+    span: Span,
+}
+
+impl Unmap {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        let wanted = be16(&job.cdb, 7).into();
+        Ok(Work::Unmap(Self { wanted, list: Sg::new(), next: 0, count: 0, span: Span::default() }))
+    }
+
+    pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
+        match answer {
+            None if self.wanted == 0 => {}
+            None => {
+                let offered = self.wanted.min(job.command.expected.data_out);
+                if offered < LIST_HEADER as u32 {
+                    return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR).into());
+                }
+                return Ok(Step::Fetch { len: offered });
+            }
+            Some(Resume::Fetched(list)) => {
+                self.list = list;
+                self.check(&job.limits)?;
+            }
+            Some(Resume::Stored(Done::Finished)) => {}
+            other => return Err(unexpected(other, &job.limits)),
+        }
+        while self.span.left == 0 && self.next < self.count {
+            self.span = self.descriptor(self.next).span(&job.limits);
+            self.next += 1;
+        }
+        if self.span.left == 0 {
+            return Ok(Step::Finish(Outcome::took(self.wanted.into())));
+        }
+        Ok(unmap_step(&mut self.span, &job.limits))
+    }
+
+    /// Checks the whole list before anything is deallocated.
+    fn check(&mut self, limits: &Limits) -> Result<(), Sense> {
+        let mut header = [0; LIST_HEADER];
+        self.list.copy_to(0, &mut header);
+        let len = usize::from(be16(&header, 2));
+        if LIST_HEADER + len > self.list.len() {
+            return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR));
+        }
+        // A last descriptor that is not complete is none.
+        self.count = len / DESCRIPTOR;
+        let invalid =
+            |byte| Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, None);
+        if self.count > UNMAP_DESCRIPTORS_MAX as usize {
+            return Err(invalid(2));
+        }
+        let mut blocks = 0;
+        for i in 0..self.count {
+            let extent = self.descriptor(i);
+            limits.check_range(extent.lba, extent.blocks)?;
+            blocks += extent.blocks;
+            if blocks > UNMAP_BLOCKS_MAX.into() {
+                return Err(invalid(extent.field));
+            }
+        }
+        Ok(())
+    }
+
+    fn descriptor(&self, i: usize) -> Extent {
+        let mut bytes = [0; DESCRIPTOR];
+        let at = LIST_HEADER + i * DESCRIPTOR;
+        self.list.copy_to(at, &mut bytes);
+        let field = u16::try_from(at + 8).unwrap_or(u16::MAX);
+        Extent { lba: be64(&bytes, 0), blocks: be32(&bytes, 8).into(), field }
+    }
+}
+
+fn unmap_step(span: &mut Span, limits: &Limits) -> Step {
+    let len = span.left.min(limits.unmap_step());
+    let at = span.at;
+    span.at += len;
+    span.left -= len;
+    Step::Store(Op::Unmap { at, len })
+}
+
+/// WRITE SAME(10) and (16) (SBC-3 5.42).
+#[derive(Debug)]
+pub(super) struct WriteSame {
+    span: Span,
+    /// Bytes of the Data-Out Buffer: a block, or none (NDOB).
+    wanted: u32,
+    /// The blocks may be deallocated if they then read as what was to be written.
+    may_unmap: bool,
+    fua: bool,
+    /// The block to be written; `None` if deallocating does it.
+    pattern: Option<Seg>,
+}
+
+impl WriteSame {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        const UNMAP: u8 = 0x08;
+        const NDOB: u8 = 0x01;
+        let may_unmap = job.cdb[1] & UNMAP != 0;
+        if may_unmap && !job.limits.thin {
+            return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
+        }
+        let extent = Extent::of(&job.cdb).to_the_end(&job.limits);
+        let span = extent.checked(&job.limits, WRITE_SAME_BLOCKS_MAX)?.span(&job.limits);
+        let wanted = if job.cdb[1] & NDOB != 0 { 0 } else { job.limits.block() };
+        if wanted != 0 && job.command.expected.data_out != wanted {
+            return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB).into());
+        }
+        let pattern = Some(Seg::from_static(&ZEROS).slice(0, job.limits.block() as usize));
+        let fua = job.write_through(false);
+        Ok(Work::WriteSame(Self { span, wanted, may_unmap, fua, pattern }))
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        answer: Option<Resume>,
+        job: &Job<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Step, Fault> {
+        match answer {
+            None if self.wanted != 0 => return Ok(Step::Fetch { len: self.wanted }),
+            None => self.choose(None),
+            Some(Resume::Fetched(data)) => {
+                let block = contiguous(&data, cx)?;
+                self.choose(Some(block));
+            }
+            Some(Resume::Stored(Done::Finished)) => {}
+            other => return Err(unexpected(other, &job.limits)),
+        }
+        if self.span.left == 0 {
+            return Ok(Step::Finish(Outcome::took(self.wanted.into())));
+        }
+        let Some(pattern) = self.pattern.clone() else {
+            return Ok(unmap_step(&mut self.span, &job.limits));
+        };
+        // Chunks, so that no store stays with one operation for long.
+        let (at, len) = self.span.take(job.limits.chunk);
+        Ok(Step::Store(Op::WriteSame { at, len: len.into(), pattern, fua: self.fua }))
+    }
+
+    /// Decides between writing and deallocating: the latter leaves zeros.
+    fn choose(&mut self, block: Option<(Seg, bool)>) {
+        let zero = block.as_ref().is_none_or(|(_, zero)| *zero);
+        if self.may_unmap && zero {
+            self.pattern = None;
+        } else if let Some((seg, _)) = block {
+            self.pattern = Some(seg);
+        }
+    }
+}
+
+/// The block in one piece, and whether it is all zeros.
+fn contiguous(data: &Sg, cx: &Context<'_>) -> Result<(Seg, bool), Fault> {
+    let mut block = cx.arena.alloc(data.len()).ok_or(Fault::Busy)?;
+    data.copy_to(0, block.bytes_mut());
+    let zero = block.bytes_mut().iter().all(|&b| b == 0);
+    Ok((block.freeze(), zero))
+}
+
+/// GET LBA STATUS (SBC-3 5.6): the run of blocks that begins with the one asked for. One descriptor is what the standard
+/// requires, and initiators ask again from where it ends.
+#[derive(Debug)]
+pub(super) struct LbaStatus {
+    lba: u64,
+}
+
+impl LbaStatus {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        let lba = be64(&job.cdb, 2);
+        job.limits.check_range(lba, 1)?;
+        Ok(Work::LbaStatus(Self { lba }))
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        answer: Option<Resume>,
+        job: &Job<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Step, Fault> {
+        let limits = &job.limits;
+        let rest = limits.capacity.saturating_sub(self.lba);
+        let (mapped, blocks) = match answer {
+            None if limits.thin => return Ok(Step::Store(Op::Extent { at: limits.bytes(self.lba) })),
+            None => (true, rest),
+            Some(Resume::Stored(Done::Extent { mapped, len })) => {
+                (mapped, limits.lba(len).clamp(1, rest.max(1)))
+            }
+            other => return Err(unexpected(other, limits)),
+        };
+        const MAPPED: u8 = 0;
+        const DEALLOCATED: u8 = 1;
+        let mut data = DataIn::new();
+        data.u32(0).u32(0);
+        data.u64(self.lba).u32(u32::try_from(blocks).unwrap_or(u32::MAX));
+        data.u8(if mapped { MAPPED } else { DEALLOCATED }).pad_to(LIST_HEADER + DESCRIPTOR).close(0, 4);
+        Ok(Step::Finish(reply(&data, be32(&job.cdb, 10) as usize, cx)))
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The disk driven step by step over a store that is a vector.
+
+mod data;
+mod faults;
+
+use std::sync::Arc;
+
+use super::*;
+use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op};
+use crate::memory::{Arena, Sg};
+use crate::scsi::{
+    Attentions, Cdb, Command, Context, DeviceServer, Expected, Lun, NexusId, Outcome, Resume, Status, Step,
+    TaskAttribute, TaskId,
+};
+use crate::time::Instant;
+
+const TASK: TaskId = TaskId(3);
+
+/// How a command ended, and what it did on the way.
+#[derive(Debug)]
+struct Ended {
+    outcome: Outcome,
+    /// All bytes that went to the initiator.
+    data: Vec<u8>,
+    /// How many bytes were fetched.
+    fetched: u32,
+    /// How many steps it took before the last.
+    steps: usize,
+}
+
+impl Ended {
+    fn good(self) -> Vec<u8> {
+        assert_eq!(self.outcome.status, Status::Good, "{:?}", self.outcome.sense);
+        self.data
+    }
+
+    /// Sense key and code.
+    fn sense(&self) -> (u8, u16) {
+        assert_eq!(self.outcome.status, Status::CheckCondition);
+        let sense = self.outcome.sense.expect("CHECK CONDITION comes with sense data");
+        (sense.key, sense.code)
+    }
+
+    fn information(&self) -> Option<u64> {
+        self.outcome.sense.and_then(|s| s.information)
+    }
+}
+
+type Hook = Box<dyn FnMut(&mut Vec<u8>)>;
+
+/// A disk, its store and its initiator.
+struct Rig {
+    server: Server,
+    arena: Arena,
+    geometry: Geometry,
+    bytes: Vec<u8>,
+    mapped: Vec<bool>,
+    /// Operations that touch this byte fail.
+    fault: Option<(u64, ErrorKind)>,
+    /// Called after each read and write of the store, as another core or a bad medium would get in between.
+    interfere: Option<Hook>,
+    /// Each operation of the store in short.
+    log: Vec<String>,
+    luns: Vec<Lun>,
+    attentions: Attentions,
+}
+
+fn config() -> Config {
+    Config {
+        identity: Identity::new("PTGT", "VIRTUAL DISK", "0001", Some("S-1"), "unit-1").unwrap(),
+        block: BlockSize::B512,
+        physical_exponent: 0,
+        thin: true,
+        read_only: false,
+        write_cache: true,
+    }
+}
+
+const BLOCKS: u64 = 4096;
+
+impl Rig {
+    fn new(config: Config) -> Self {
+        let bytes = BLOCKS << config.block.shift();
+        Self {
+            server: Arc::new(Disk::new(config)).server(),
+            arena: Arena::new(32 << 20, false).unwrap(),
+            geometry: Geometry { bytes, block: 512, transfer_max: 64 << 10, thin: true, read_only: false },
+            bytes: vec![0; bytes as usize],
+            mapped: vec![false; bytes as usize / 512],
+            fault: None,
+            interfere: None,
+            log: Vec::new(),
+            luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
+            attentions: Attentions::default(),
+        }
+    }
+
+    fn thin() -> Self {
+        Self::new(config())
+    }
+
+    /// A command without data.
+    fn none(&mut self, cdb: &[u8]) -> Ended {
+        self.run(cdb, &[], 0)
+    }
+
+    /// A command with data to the initiator, which has room for 64 KiB.
+    fn read(&mut self, cdb: &[u8]) -> Ended {
+        self.run(cdb, &[], 64 << 10)
+    }
+
+    /// A command with data from the initiator.
+    fn write(&mut self, cdb: &[u8], out: &[u8]) -> Ended {
+        self.run(cdb, out, 0)
+    }
+
+    fn command(cdb: &[u8], data_out: u32, data_in: u32) -> Command {
+        Command {
+            nexus: NexusId(1),
+            lun: Lun::ZERO,
+            cdb: Cdb::new(cdb).expect("1 to 260 bytes"),
+            attribute: TaskAttribute::Simple,
+            expected: Expected { data_in, data_out },
+        }
+    }
+
+    fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> Ended {
+        let command = Self::command(cdb, out.len() as u32, room);
+        let mut ended = Ended { outcome: Outcome::good(), data: Vec::new(), fetched: 0, steps: 0 };
+        let mut step = self.call(&command, None);
+        loop {
+            let answer = match step {
+                Step::Finish(outcome) => {
+                    ended.data.extend(outcome.data.to_vec());
+                    ended.data.truncate(room as usize);
+                    ended.outcome = outcome;
+                    break;
+                }
+                Step::Fetch { len } => {
+                    let from = ended.fetched as usize;
+                    ended.fetched += len;
+                    assert!(len != 0 && ended.fetched as usize <= out.len(), "fetches what is not offered");
+                    let data = &out[from..ended.fetched as usize];
+                    Resume::Fetched(Sg::copied(&self.arena, data).unwrap())
+                }
+                Step::Send(data) => {
+                    assert!(!data.is_empty());
+                    ended.data.extend(data.to_vec());
+                    Resume::Sent
+                }
+                Step::Store(op) => Resume::Stored(self.store(op)),
+            };
+            ended.steps += 1;
+            step = self.call(&command, Some(answer));
+        }
+        // Nothing is left behind but what the outcome holds.
+        ended.outcome.data = Sg::new();
+        assert_eq!(self.arena.stats().in_use, 0, "a task that is over holds memory");
+        ended
+    }
+
+    /// One call into the device.
+    fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
+        let mut cx = Context {
+            arena: &self.arena,
+            geometry: self.geometry,
+            attentions: &mut self.attentions,
+            luns: &self.luns,
+            landing: &mut |_| Landing::Own,
+            now: Instant::ZERO,
+        };
+        match answer {
+            None => self.server.start(TASK, command, &mut cx),
+            Some(answer) => self.server.resume(TASK, command, answer, &mut cx),
+        }
+    }
+
+    fn store(&mut self, op: Op) -> Done {
+        let (name, at, len) = match &op {
+            Op::Read { at, len, .. } => ("read", *at, u64::from(*len)),
+            Op::Write { at, data, fua } => (if *fua { "write!" } else { "write" }, *at, data.len() as u64),
+            Op::Flush => ("flush", 0, 0),
+            Op::Unmap { at, len } => ("unmap", *at, *len),
+            Op::WriteSame { at, len, fua, .. } => (if *fua { "same!" } else { "same" }, *at, *len),
+            Op::CompareAndWrite { at, data, fua, .. } => {
+                (if *fua { "swap!" } else { "swap" }, *at, data.len() as u64)
+            }
+            Op::Extent { at } => ("extent", *at, 0),
+        };
+        self.log.push(format!("{name} {}+{}", at / 512, len / 512));
+        let block = u64::from(self.geometry.block);
+        assert!(at % block == 0 && len % block == 0, "{name} of parts of a block");
+        assert!(at + len <= self.geometry.bytes, "{name} beyond the end");
+        if !matches!(op, Op::Unmap { .. }) {
+            assert!(len <= self.geometry.transfer_max.into(), "{name} of too much");
+        }
+        if let Some((bad, kind)) = self.fault
+            && (at..at + len.max(1)).contains(&bad)
+        {
+            return Done::Failed(Error { kind, at: bad });
+        }
+        self.carry_out(op, at as usize..(at + len) as usize)
+    }
+
+    fn carry_out(&mut self, op: Op, range: std::ops::Range<usize>) -> Done {
+        let at = range.start;
+        let map = range.start / 512..range.end / 512;
+        match op {
+            Op::Read { into: Landing::Own, .. } => {
+                let data = Sg::copied(&self.arena, &self.bytes[range]).unwrap();
+                self.interfere();
+                return Done::Data(data);
+            }
+            Op::Read { into: Landing::Given(mut memory), .. } => {
+                memory.bytes_mut().copy_from_slice(&self.bytes[range]);
+                self.interfere();
+                return Done::Data(memory.freeze().into());
+            }
+            Op::Write { data, .. } => {
+                self.bytes[range].copy_from_slice(&data.to_vec());
+                self.mapped[map].fill(true);
+                self.interfere();
+            }
+            Op::Flush => {}
+            Op::Unmap { .. } => {
+                self.bytes[range].fill(0);
+                self.mapped[map].fill(false);
+            }
+            Op::WriteSame { pattern, .. } => {
+                let pattern = Sg::from(pattern).to_vec();
+                self.bytes[range].chunks_mut(pattern.len()).for_each(|c| c.copy_from_slice(&pattern));
+                self.mapped[map].fill(true);
+            }
+            Op::CompareAndWrite { compare, data, .. } => {
+                let (compare, now) = (compare.to_vec(), &mut self.bytes[range]);
+                if let Some(offset) = (0..compare.len()).find(|&i| compare[i] != now[i]) {
+                    return Done::Differs { offset: offset as u32 };
+                }
+                now.copy_from_slice(&data.to_vec());
+                self.mapped[map].fill(true);
+            }
+            Op::Extent { .. } => {
+                let mapped = self.mapped[at / 512];
+                let run = self.mapped[at / 512..].iter().take_while(|&&m| m == mapped).count();
+                return Done::Extent { mapped, len: run as u64 * 512 };
+            }
+        }
+        Done::Finished
+    }
+
+    fn interfere(&mut self) {
+        if let Some(hook) = &mut self.interfere {
+            hook(&mut self.bytes);
+        }
+    }
+
+    fn blocks(&self, lba: usize, count: usize) -> &[u8] {
+        &self.bytes[lba * 512..(lba + count) * 512]
+    }
+}
+
+/// A 10-byte CDB of a block command.
+fn cdb10(opcode: u8, flags: u8, lba: u32, blocks: u16) -> [u8; 10] {
+    let (l, n) = (lba.to_be_bytes(), blocks.to_be_bytes());
+    [opcode, flags, l[0], l[1], l[2], l[3], 0, n[0], n[1], 0]
+}
+
+/// A 16-byte CDB of a block command.
+fn cdb16(opcode: u8, flags: u8, lba: u64, blocks: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[..2].copy_from_slice(&[opcode, flags]);
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+const INVALID_FIELD_IN_CDB: (u8, u16) = (5, 0x2400);
+const OUT_OF_RANGE: (u8, u16) = (5, 0x2100);
+const MISCOMPARE: (u8, u16) = (0xe, 0x1d00);
