@@ -47,3 +47,66 @@ impl DeviceServer for MissingLun {
 
     fn abort(&mut self, _: TaskId) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Geometry, Landing};
+    use crate::memory::Arena;
+    use crate::scsi::{Attentions, Cdb, Expected, Lun, NexusId, TaskAttribute};
+    use crate::time::Instant;
+
+    /// The answer to a command: its data, or sense key and code.
+    fn ask(cdb: &[u8], attentions: &mut Attentions) -> Result<Vec<u8>, (u8, u16)> {
+        let arena = Arena::new(2 << 20, false).unwrap();
+        let mut cx = Context {
+            arena: &arena,
+            geometry: Geometry { bytes: 0, block: 0, transfer_max: 0, thin: false, read_only: false },
+            attentions,
+            luns: &[Lun::ZERO],
+            landing: &mut |_| Landing::Own,
+            now: Instant::ZERO,
+        };
+        let command = Command {
+            nexus: NexusId(1),
+            lun: Lun::from_index(9),
+            cdb: Cdb::new(cdb).unwrap(),
+            attribute: TaskAttribute::Simple,
+            expected: Expected { data_in: 255, data_out: 0 },
+        };
+        match MissingLun.start(TaskId(0), &command, &mut cx) {
+            Step::Finish(Outcome { sense: Some(sense), .. }) => Err((sense.key, sense.code)),
+            Step::Finish(outcome) => Ok(outcome.data.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn tells_that_it_is_not_there() {
+        let none = &mut Attentions::default();
+        let data = ask(&[0x12, 0, 0, 0, 255, 0], none).unwrap();
+        assert_eq!((data.len(), &data[..5]), (36, &[0x7f, 0, 6, 2, 31][..]));
+        assert_eq!(ask(&[0x12, 0, 0, 0, 5, 0], none).unwrap().len(), 5);
+        assert_eq!(ask(&[0x12, 1, 0x83, 0, 255, 0], none), Err((5, 0x2400)));
+        for cdb in [[0; 6], [0x08, 0, 0, 0, 1, 0], [0x1a, 0, 0x3f, 0, 255, 0], [0xff; 6]] {
+            assert_eq!(ask(&cdb, none), Err((5, 0x2500)));
+        }
+    }
+
+    #[test]
+    fn tells_which_others_are_there() {
+        let none = &mut Attentions::default();
+        let luns = ask(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0], none).unwrap();
+        assert_eq!(luns, [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn sense_on_request() {
+        let mut attentions = Attentions::default();
+        attentions.establish(0x3f0e);
+        let sense = [0x72, 6, 0x3f, 0x0e, 0, 0, 0, 0];
+        assert_eq!(ask(&[0x03, 1, 0, 0, 255, 0], &mut attentions).unwrap(), sense);
+        let sense = [0x72, 5, 0x25, 0, 0, 0, 0, 0];
+        assert_eq!(ask(&[0x03, 1, 0, 0, 255, 0], &mut attentions).unwrap(), sense);
+    }
+}

@@ -3,6 +3,11 @@
 
 mod data;
 mod faults;
+mod golden;
+mod modes;
+mod provisioning;
+mod random;
+mod table;
 
 use std::sync::Arc;
 
@@ -98,6 +103,10 @@ impl Rig {
 
     fn thin() -> Self {
         Self::new(config())
+    }
+
+    fn thick() -> Self {
+        Self::new(Config { thin: false, ..config() })
     }
 
     /// A command without data.
@@ -278,3 +287,7 @@ fn cdb16(opcode: u8, flags: u8, lba: u64, blocks: u32) -> [u8; 16] {
 const INVALID_FIELD_IN_CDB: (u8, u16) = (5, 0x2400);
 const OUT_OF_RANGE: (u8, u16) = (5, 0x2100);
 const MISCOMPARE: (u8, u16) = (0xe, 0x1d00);
+const INVALID_OPCODE: (u8, u16) = (5, 0x2000);
+const PARAMETER_LIST_LENGTH: (u8, u16) = (5, 0x1a00);
+const INVALID_FIELD_IN_PARAMETER_LIST: (u8, u16) = (5, 0x2600);
+const WRITE_PROTECTED: (u8, u16) = (7, 0x2700);
