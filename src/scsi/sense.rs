@@ -135,8 +135,8 @@ impl Sense {
         self
     }
 
-    /// The bytes on the wire, of a current error: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed
-    /// format INFORMATION that needs more than 32 bits is left out and VALID stays zero.
+    /// The bytes on the wire, of a current error: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3).
+    /// In fixed format INFORMATION that needs more than 32 bits is left out and VALID stays zero.
     pub fn encode(&self, descriptor: bool) -> SmallVec<[u8; Self::LEN_MAX]> {
         if descriptor { self.encode_descriptors() } else { self.encode_fixed() }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! COMPARE AND WRITE and ORWRITE, both on the store's compare-and-write, which nobody gets in between of, on any core.
+//! COMPARE AND WRITE and ORWRITE, both on the store's compare-and-write, which nobody gets in between of, on any
+//! core.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
@@ -50,10 +51,10 @@ impl CompareAndWrite {
     }
 }
 
-/// ORWRITE(16) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is done
-/// again, which means that somebody else has got on. A chunk is atomic against every other command. The chunks of one command need
-/// not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any other write of several
-/// blocks is not atomic either.
+/// ORWRITE(16) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is
+/// done again, which means that somebody else has got on. A chunk is atomic against every other command. The chunks
+/// of one command need not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any
+/// other write of several blocks is not atomic either.
 #[derive(Debug)]
 pub(super) struct OrWrite {
     span: Span,
@@ -101,8 +102,8 @@ impl OrWrite {
         }
     }
 
-    /// Reads the chunk into memory of our own: pages that the store lends would change together with the medium, and a
-    /// comparison with them would always succeed.
+    /// Reads the chunk into memory of our own: pages that the store lends would change together with the medium, and
+    /// a comparison with them would always succeed.
     fn read(&self, cx: &Context<'_>) -> Result<Step, Fault> {
         let (at, len) = self.chunk;
         let into = Landing::Given(cx.arena.alloc(len as usize).ok_or(Fault::Busy)?);

@@ -2,9 +2,9 @@
 //! Disks: the direct access block device of SBC-3 over any store.
 //!
 //! [`Disk`] is the logical unit, shared by all cores: names and shape, which never change, and the mode parameters.
-//! [`Server`] is one core's device server with the tasks of that core. Buffers belong to the task that holds them and go
-//! home when it ends; a task never holds more than one chunk of [`crate::io::Geometry::transfer_max`] bytes, however long
-//! its transfer is.
+//! [`Server`] is one core's device server with the tasks of that core. Buffers belong to the task that holds them and
+//! go home when it ends; a task never holds more than one chunk of [`crate::io::Geometry::transfer_max`] bytes,
+//! however long its transfer is.
 
 mod atomic;
 mod fault;
@@ -66,8 +66,8 @@ pub struct Config {
     pub write_cache: bool,
 }
 
-/// The mode parameters that MODE SELECT may change: independent bits, so that one atomic byte is a consistent snapshot of
-/// them, which costs a command on any core no more than a load.
+/// The mode parameters that MODE SELECT may change: independent bits, so that one atomic byte is a consistent
+/// snapshot of them, which costs a command on any core no more than a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Parameters(u8);
 

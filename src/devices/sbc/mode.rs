@@ -93,8 +93,8 @@ impl Select {
             None | Some(Resume::Stored(Done::Finished)) => {}
             Some(Resume::Fetched(list)) => {
                 if self.apply(&list, job)? {
-                    // What the cache holds becomes stable before the initiator hears that there is none. A write that is
-                    // still under way began under the old rule and may end under it.
+                    // What the cache holds becomes stable before the initiator hears that there is none. A write that
+                    // is still under way began under the old rule and may end under it.
                     return Ok(Step::Store(Op::Flush));
                 }
             }

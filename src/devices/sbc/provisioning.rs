@@ -182,8 +182,8 @@ fn contiguous(data: &Sg, cx: &Context<'_>) -> Result<(Seg, bool), Fault> {
     Ok((block.freeze(), zero))
 }
 
-/// GET LBA STATUS (SBC-3 5.6): the run of blocks that begins with the one asked for. One descriptor is what the standard
-/// requires, and initiators ask again from where it ends.
+/// GET LBA STATUS (SBC-3 5.6): the run of blocks that begins with the one asked for. One descriptor is what the
+/// standard requires, and initiators ask again from where it ends.
 #[derive(Debug)]
 pub(super) struct LbaStatus {
     lba: u64,

@@ -112,14 +112,14 @@ impl Server {
     pub(super) fn new(disk: Arc<Disk>) -> Self {
         Self { disk, tasks: Vec::new() }
     }
+}
 
-    fn slot(&mut self, task: TaskId) -> &mut Work {
-        let index = task.0 as usize;
-        if self.tasks.len() <= index {
-            self.tasks.resize_with(index + 1, Work::default);
-        }
-        &mut self.tasks[index]
+fn slot(tasks: &mut Vec<Work>, task: TaskId) -> &mut Work {
+    let index = task.0 as usize;
+    if tasks.len() <= index {
+        tasks.resize_with(index + 1, Work::default);
     }
+    &mut tasks[index]
 }
 
 /// Finds the command in the table and begins it.
@@ -138,8 +138,7 @@ fn finish(fault: Fault, sent: u64) -> Step {
 
 impl DeviceServer for Server {
     fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
-        let disk = self.disk.clone();
-        let job = Job::new(&disk, command, &cx.geometry);
+        let job = Job::new(&self.disk, command, &cx.geometry);
         let mut work = match begin(&job, cx) {
             Ok(work) => work,
             Err(fault) => return finish(fault, 0),
@@ -147,7 +146,7 @@ impl DeviceServer for Server {
         match work.advance(None, &job, cx) {
             Ok(Step::Finish(outcome)) => Step::Finish(outcome),
             Ok(step) => {
-                *self.slot(task) = work;
+                *slot(&mut self.tasks, task) = work;
                 step
             }
             Err(fault) => finish(fault, 0),
@@ -155,9 +154,8 @@ impl DeviceServer for Server {
     }
 
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {
-        let disk = self.disk.clone();
-        let job = Job::new(&disk, command, &cx.geometry);
-        let work = self.slot(task);
+        let job = Job::new(&self.disk, command, &cx.geometry);
+        let work = slot(&mut self.tasks, task);
         let step = match work.advance(Some(answer), &job, cx) {
             Ok(step) => step,
             Err(fault) => finish(fault, work.sent()),
@@ -169,7 +167,7 @@ impl DeviceServer for Server {
     }
 
     fn abort(&mut self, task: TaskId) {
-        *self.slot(task) = Work::Idle;
+        *slot(&mut self.tasks, task) = Work::Idle;
     }
 
     fn reset(&mut self) {

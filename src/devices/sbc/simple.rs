@@ -53,23 +53,23 @@ pub(super) fn read_capacity_16(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
     answered((pages::capacity_16(&job.limits), be32(&job.cdb, 10)), cx)
 }
 
-/// START STOP UNIT (SBC-3 5.25). There is nothing to spin and no power condition to enter, so the disk stays ready; what
-/// counts is that stopping it brings the cache to the medium.
+/// START STOP UNIT (SBC-3 5.25). There is nothing to spin and no power condition to enter, so the disk stays ready;
+/// what counts is that stopping it brings the cache to the medium.
 pub(super) fn start_stop_unit(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     let (power_condition, no_flush, start) = (job.cdb[4] >> 4, job.cdb[4] & 4 != 0, job.cdb[4] & 1 != 0);
     let stops = power_condition == 0 && !start;
     Ok(if stops && !no_flush { Work::Flush } else { Work::Done(Outcome::good()) })
 }
 
-/// PRE-FETCH. What is near and what is not is the store's affair, and a read-ahead that nobody waits for is worth little over a
-/// network: the blocks are said to be cached.
+/// PRE-FETCH. What is near and what is not is the store's affair, and a read-ahead that nobody waits for is worth
+/// little over a network: the blocks are said to be cached.
 pub(super) fn pre_fetch(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.limits, u64::MAX)?;
     Ok(Work::Done(Outcome::status(Status::ConditionMet)))
 }
 
-/// SYNCHRONIZE CACHE. A store flushes as a whole. With IMMED the status could come earlier; it comes when the promise has
-/// been kept.
+/// SYNCHRONIZE CACHE. A store flushes as a whole. With IMMED the status could come earlier; it comes when the promise
+/// has been kept.
 pub(super) fn synchronize_cache(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.limits, u64::MAX)?;
     Ok(Work::Flush)

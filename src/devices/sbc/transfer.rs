@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! READ, WRITE, WRITE AND VERIFY, VERIFY: data between initiator and store, a chunk at a time.
 //!
-//! The initiator may expect to move less than the CDB says. A READ then reads what there is room for, a WRITE or VERIFY
-//! takes the whole blocks that are offered; either way the outcome tells what the CDB wanted, from which residuals are made.
+//! The initiator may expect to move less than the CDB says. A READ then reads what there is room for, a WRITE or
+//! VERIFY takes the whole blocks that are offered; either way the outcome tells what the CDB wanted, from which
+//! residuals are made.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
@@ -254,24 +255,18 @@ impl Verify {
     }
 }
 
-/// Compares the initiator's bytes with those of the medium. Both are copied to be looked at: the store may have lent pages that
-/// other cores can write.
+/// Compares the initiator's bytes with as many of the medium. Both are copied to be looked at: the store may have
+/// lent pages that other cores can write.
 fn compare(initiator: &Sg, medium: &Sg, before: u64) -> Result<(), Fault> {
     const PIECE: usize = 4096;
     let (mut a, mut b) = ([0; PIECE], [0; PIECE]);
-    let mut at = 0;
-    loop {
+    for at in (0..initiator.len()).step_by(PIECE) {
         let n = initiator.copy_to(at, &mut a);
-        let m = medium.copy_to(at, &mut b);
-        if let Some(i) = (0..n.min(m)).find(|&i| a[i] != b[i]) {
+        medium.copy_to(at, &mut b[..n]);
+        if a[..n] != b[..n] {
+            let i = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
             return Err(miscompare(before + (at + i) as u64));
         }
-        if n != m {
-            return Err(miscompare(before + (at + n.min(m)) as u64));
-        }
-        if n < PIECE {
-            return Ok(());
-        }
-        at += n;
     }
+    Ok(())
 }

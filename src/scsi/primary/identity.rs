@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Who a logical unit is: the names that INQUIRY gives, made once from the configuration and the same after every start.
+//! Who a logical unit is: the names that INQUIRY gives, made once from the configuration and the same after every
+//! start.
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -32,9 +33,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. `seed` names the logical unit: a UUID is taken as
-    /// it is, from any other string one is derived; it must not change while initiators know the unit. The serial number is
-    /// `serial`, or else the UUID's digits.
+    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. `seed` names the logical unit: a UUID is
+    /// taken as it is, from any other string one is derived; it must not change while initiators know the unit. The
+    /// serial number is `serial`, or else the UUID's digits.
     pub fn new(
         vendor: &str,
         product: &str,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What all device types share: the command table, the commands of SPC that need no medium, and the answer of a logical
-//! unit that is not there. Parameter data is made here in full and cut to the allocation length in one place,
+//! What all device types share: the command table, the commands of SPC that need no medium, and the answer of a
+//! logical unit that is not there. Parameter data is made here in full and cut to the allocation length in one place,
 //! [`reply`].
 
 mod identity;
@@ -62,7 +62,8 @@ pub fn head(cdb: &Cdb) -> [u8; 16] {
     head
 }
 
-/// Whether the command is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with it.
+/// Whether the command is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with
+/// it.
 pub fn passes_attention(cdb: &Cdb) -> bool {
     [command::INQUIRY, command::REPORT_LUNS, command::REQUEST_SENSE].iter().any(|d| d.opcode == cdb.opcode())
 }
@@ -102,7 +103,8 @@ pub fn request_sense(cdb: &[u8; 16], otherwise: Sense, cx: &mut Context<'_>) -> 
     reply(&data, cdb[4].into(), cx)
 }
 
-/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 6.36). They are the task manager's, so the same for every device.
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 6.36). They are the task manager's, so the same for every
+/// device.
 pub fn report_task_management(cdb: &[u8; 16], cx: &Context<'_>) -> Outcome {
     const ABORT_TASK: u8 = 0x80;
     const ABORT_TASK_SET: u8 = 0x40;

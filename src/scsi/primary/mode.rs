@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; headers, page control and the
-//! check of what may be changed are here.
+//! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; headers, page control
+//! and the check of what may be changed are here.
 
 use smallvec::SmallVec;
 
@@ -117,8 +117,8 @@ pub fn mode_select_list_length(cdb: &[u8; 16]) -> Result<u32, Sense> {
     if len > LIST_MAX { Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR)) } else { Ok(len) }
 }
 
-/// Checks a MODE SELECT parameter list and calls `visit` with each page and its new values, in the list's order. What it
-/// visits may still turn out to be part of a bad list: nothing is to be changed before this returns.
+/// Checks a MODE SELECT parameter list and calls `visit` with each page and its new values, in the list's order. What
+/// it visits may still turn out to be part of a bad list: nothing is to be changed before this returns.
 pub fn mode_select(
     cdb: &[u8; 16],
     list: &[u8],

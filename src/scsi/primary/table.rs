@@ -51,8 +51,9 @@ impl Definition {
         Self { timeout: seconds, ..self }
     }
 
-    /// Refuses bits that are not evaluated. Two kinds are let pass, as targets always have: the field of 6-byte commands that held the
-    /// logical unit number in SCSI-2, and the control byte except for NACA, which would ask for an ACA condition.
+    /// Refuses bits that are not evaluated. Two kinds are let pass, as targets always have: the field of 6-byte
+    /// commands that held the logical unit number in SCSI-2, and the control byte except for NACA, which would ask
+    /// for an ACA condition.
     fn check(&self, cdb: &[u8]) -> Result<(), Sense> {
         let last = self.usage.len() - 1;
         if cdb.len() <= last {
@@ -142,7 +143,8 @@ impl<H: Copy> Table<H> {
         Err(unknown)
     }
 
-    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that `offered` lets pass. The CDB has been checked.
+    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that `offered` lets pass. The CDB has been
+    /// checked.
     pub fn report(
         &self,
         cdb: &[u8; 16],

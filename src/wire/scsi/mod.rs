@@ -5,8 +5,8 @@ mod data;
 
 pub use data::DataIn;
 
-/// `N` bytes from offset `at`. Bytes beyond the end read as zero, so that a short message never panics; who cares checks
-/// the length before.
+/// `N` bytes from offset `at`. Bytes beyond the end read as zero, so that a short message never panics; who cares
+/// checks the length before.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut value = [0; N];
     if let Some(rest) = bytes.get(at..) {

@@ -187,7 +187,8 @@ impl Rig {
 
     fn store(&mut self, op: Op) -> Done {
         let (name, at, len) = match &op {
-            Op::Read { at, len, .. } => ("read", *at, u64::from(*len)),
+            Op::Read { at, len, into: Landing::Own } => ("read", *at, u64::from(*len)),
+            Op::Read { at, len, into: Landing::Given(_) } => ("read into", *at, u64::from(*len)),
             Op::Write { at, data, fua } => (if *fua { "write!" } else { "write" }, *at, data.len() as u64),
             Op::Flush => ("flush", 0, 0),
             Op::Unmap { at, len } => ("unmap", *at, *len),

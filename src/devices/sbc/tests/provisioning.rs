@@ -94,6 +94,10 @@ fn lba_status_lengths_and_ends() {
     for len in 0..30 {
         assert_eq!(rig.read(&cdb16(0x9e, 0x12, 0, len)).good(), wanted[..(len as usize).min(24)]);
     }
+    // A run of the store that is shorter than a block still makes one.
+    let mut rig = Rig::new(Config { block: BlockSize::B4096, ..config() });
+    rig.mapped[8..9].fill(true);
+    assert_eq!(status(&mut rig, 1), run(1, 1, 0));
     let mut rig = Rig::thick();
     rig.geometry.bytes = 1 << 45;
     assert_eq!(status(&mut rig, 1), run(1, u32::MAX, 0));

@@ -14,8 +14,8 @@ fn opcode() -> impl Strategy<Value = u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
-    /// Whatever comes, the task ends, fetches no more than is offered (the rig checks), stays within the store (the rig
-    /// checks), and holds no memory afterwards (the rig checks).
+    /// Whatever comes, the task ends, fetches no more than is offered (the rig checks), stays within the store (the
+    /// rig checks), and holds no memory afterwards (the rig checks).
     #[test]
     fn any_cdb_ends(
         opcode in opcode(),
