@@ -28,8 +28,9 @@ impl CompareAndWrite {
         let extent = extent.checked(&job.limits, job.limits.compare_and_write_max().into())?;
         let span = extent.span(&job.limits);
         let len = span.left as u32;
-        // Half of a comparison is none.
-        if len != 0 && job.command.expected.data_out != 2 * len {
+        // What is offered must be what the CDB says, twice: half of a comparison is none, and 256 blocks do not fit the
+        // field, whose eight bits then say zero.
+        if u64::from(job.command.expected.data_out / (2 * job.limits.block())) != extent.blocks {
             return Err(Sense::invalid_field_in_cdb(13, None).into());
         }
         let fua = job.write_through(job.cdb[1] & FUA != 0);

@@ -9,7 +9,7 @@ use crate::wire::scsi::{be16, be32, be64};
 use super::Disk;
 
 /// Most bytes of one read, write or verify.
-const TRANSFER_MAX: u64 = 16 << 20;
+const TRANSFER_MAX: u64 = 32 << 20;
 /// Most bytes that COMPARE AND WRITE compares, and that ORWRITE changes in one go: both are held by the task.
 const ATOMIC_MAX: u32 = 64 << 10;
 /// Most bytes of one store operation that deallocates.
@@ -143,14 +143,6 @@ impl Extent {
             return Err(Sense::invalid_field_in_cdb(self.field, None));
         }
         Ok(self)
-    }
-
-    /// Zero blocks mean all that follow, to commands that call this.
-    pub(super) fn to_the_end(self, limits: &Limits) -> Self {
-        match self.blocks {
-            0 => Self { blocks: limits.capacity.saturating_sub(self.lba), ..self },
-            _ => self,
-        }
     }
 
     /// The same in bytes.

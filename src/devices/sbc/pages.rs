@@ -52,8 +52,9 @@ impl Peripheral for View<'_> {
 fn block_limits(limits: &Limits, data: &mut DataIn) {
     const ALIGNMENT_VALID: u32 = 1 << 31;
     let if_thin = |value: u32| if limits.thin { value } else { 0 };
-    // WSNZ is zero: WRITE SAME of no blocks goes on to the end. No optimal transfer length and no bound of PRE-FETCH.
-    data.u8(0).u8(limits.compare_and_write_max()).u16(1 << limits.physical_exponent());
+    const WSNZ: u8 = 1;
+    // No optimal transfer length and no bound of PRE-FETCH is told.
+    data.u8(WSNZ).u8(limits.compare_and_write_max()).u16(1 << limits.physical_exponent());
     data.u32(limits.transfer_max()).u32(0).u32(0);
     data.u32(if_thin(UNMAP_BLOCKS_MAX)).u32(if_thin(UNMAP_DESCRIPTORS_MAX));
     data.u32(if_thin(limits.unmap_granularity())).u32(if_thin(ALIGNMENT_VALID));

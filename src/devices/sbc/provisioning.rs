@@ -125,8 +125,12 @@ impl WriteSame {
         if may_unmap && !job.limits.thin {
             return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
         }
-        let extent = Extent::of(&job.cdb).to_the_end(&job.limits);
-        let span = extent.checked(&job.limits, WRITE_SAME_BLOCKS_MAX)?.span(&job.limits);
+        let extent = Extent::of(&job.cdb).checked(&job.limits, WRITE_SAME_BLOCKS_MAX)?;
+        if extent.blocks == 0 {
+            // WSNZ: a field left at zero shall not mean the rest of the disk.
+            return Err(Sense::invalid_field_in_cdb(extent.field, None).into());
+        }
+        let span = extent.span(&job.limits);
         let wanted = if job.cdb[1] & NDOB != 0 { 0 } else { job.limits.block() };
         if wanted != 0 && job.command.expected.data_out != wanted {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB).into());

@@ -105,11 +105,11 @@ fn maximum_transfer_length_is_obeyed() {
     let mut rig = Rig::thin();
     rig.geometry.bytes = 1 << 40;
     for opcode in [0x88, 0x8a, 0x8b, 0x8e, 0x8f] {
-        let ended = rig.none(&cdb16(opcode, 0, 0, 32769));
+        let ended = rig.none(&cdb16(opcode, 0, 0, 65537));
         assert_eq!(ended.sense(), INVALID_FIELD_IN_CDB);
         assert_eq!(ended.outcome.sense.unwrap().specific, Some([0xc0, 0, 10]));
     }
-    rig.none(&cdb16(0x8a, 0, 0, 32768)).good();
+    rig.none(&cdb16(0x8a, 0, 0, 65536)).good();
 }
 
 #[test]
@@ -279,13 +279,13 @@ fn compare_and_write_is_one_store_operation() {
 fn compare_and_write_lengths() {
     let mut rig = Rig::thin();
     let out = vec![0; 256 * 512];
-    for (blocks, offered) in [(1, 4), (3, 4), (1, 0), (1, 1)] {
+    for (blocks, offered) in [(1, 4), (3, 4), (1, 0), (1, 1), (0, 2), (0, 256)] {
         let ended = rig.write(&compare_and_write(0, blocks), &out[..offered * 512]);
         assert_eq!(ended.sense(), INVALID_FIELD_IN_CDB, "{blocks} {offered}");
     }
     rig.write(&compare_and_write(0, 0), &out[..512]).good();
     rig.write(&compare_and_write(0, 128), &out).good();
-    let ended = rig.write(&compare_and_write(0, 129), &out);
+    let ended = rig.write(&compare_and_write(0, 129), &[0; 258 * 512]);
     assert_eq!(ended.sense(), INVALID_FIELD_IN_CDB);
     assert_eq!(rig.write(&compare_and_write(BLOCKS, 1), &out[..1024]).sense(), OUT_OF_RANGE);
 }

@@ -58,8 +58,8 @@ fn common_vital_product_data() {
 #[test]
 fn block_limits() {
     let mut wanted = [
-        0, 0xb0, 0, 0x3c, 0, 128, 0, 1, // COMPARE AND WRITE, granularity
-        0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, // transfer lengths
+        0, 0xb0, 0, 0x3c, 1, 128, 0, 1, // COMPARE AND WRITE, granularity
+        0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // transfer lengths
         0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0, // UNMAP
         0, 0, 0, 0, 0, 0x40, 0, 0, // WRITE SAME
     ];
@@ -69,7 +69,7 @@ fn block_limits() {
 
     let shape = Config { block: BlockSize::B4096, physical_exponent: 3, ..config() };
     let page = vpd(&mut Rig::new(shape), 0xb0);
-    assert_eq!(page[4..12], [0, 16, 0, 8, 0, 0, 0x10, 0]);
+    assert_eq!(page[4..12], [1, 16, 0, 8, 0, 0, 0x20, 0]);
     assert_eq!(page[28..32], [0, 0, 0, 8]);
 }
 

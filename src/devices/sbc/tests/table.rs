@@ -152,10 +152,10 @@ fn block_limits_are_those_that_are_obeyed() {
 
     let mut swap = cdb16(0x89, 0, 0, 0);
     swap[13] = page[5];
-    let data = vec![0; usize::from(page[5]) * 1024];
-    rig.write(&swap, &data).good();
+    let pairs = |n: u8| vec![0; usize::from(n) * 1024];
+    rig.write(&swap, &pairs(swap[13])).good();
     swap[13] += 1;
-    assert_eq!(rig.write(&swap, &data).sense(), INVALID_FIELD_IN_CDB);
+    assert_eq!(rig.write(&swap, &pairs(swap[13])).sense(), INVALID_FIELD_IN_CDB);
 
     let thick = Rig::thick().read(&[0x12, 1, 0xb0, 0, 64, 0]).good();
     assert_eq!(thick[20..36], [0; 16]);
