@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "libc")]
 
 mod clock;
+mod event;
 mod mapping;
 
 pub use clock::monotonic;
+pub use event::{EventFd, pin_to_core, random, wait_readable};
 pub use mapping::Mapping;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Messages from other threads to a core: control only (logins that meet an old session, resets, status, shutdown), never
+//! per I/O, so a mutex around a queue serves. Looking into an empty mailbox is one load.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::sys::EventFd;
+
+struct Shared<T> {
+    queue: Mutex<VecDeque<T>>,
+    waiting: AtomicUsize,
+    asleep: AtomicBool,
+    wake: EventFd,
+}
+
+/// The receiving side; owned by one core.
+pub struct Mailbox<T>(Arc<Shared<T>>);
+
+/// The sending side.
+pub struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// A new mailbox.
+pub fn mailbox<T>() -> std::io::Result<(Sender<T>, Mailbox<T>)> {
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(VecDeque::new()),
+        waiting: AtomicUsize::new(0),
+        asleep: AtomicBool::new(false),
+        wake: EventFd::new()?,
+    });
+    Ok((Sender(shared.clone()), Mailbox(shared)))
+}
+
+impl<T> Sender<T> {
+    /// Puts a message in, and wakes the receiver if it sleeps. Every sender waits for an answer before it sends the next
+    /// message of its kind, so that the queue is bounded by the number of senders.
+    pub fn send(&self, message: T) {
+        let shared = &*self.0;
+        let mut queue = shared.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        queue.push_back(message);
+        shared.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        if shared.asleep.load(Ordering::SeqCst) {
+            shared.wake.raise();
+        }
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// The next message.
+    pub fn take(&mut self) -> Option<T> {
+        if self.0.waiting.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut queue = self.0.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let message = queue.pop_front();
+        self.0.waiting.store(queue.len(), Ordering::SeqCst);
+        message
+    }
+
+    /// Announces a sleep on [`Mailbox::wake_fd`]. `false` if a message came first.
+    ///
+    /// The announcement and the look at the queue are sequentially consistent, as are a sender's message and its look at
+    /// the announcement: one of the two sees the other.
+    pub fn announce_sleep(&mut self) -> bool {
+        self.0.asleep.store(true, Ordering::SeqCst);
+        self.0.waiting.load(Ordering::SeqCst) == 0
+    }
+
+    /// The sleep is over.
+    pub fn awake(&mut self) {
+        if self.0.asleep.swap(false, Ordering::SeqCst) {
+            self.0.wake.lower();
+        }
+    }
+
+    /// Becomes readable when a message comes in during an announced sleep.
+    pub fn wake_fd(&self) -> RawFd {
+        self.0.wake.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sleeper_misses_no_message() {
+        let (sender, mut mailbox) = mailbox().unwrap();
+        let (back, mut echo) = super::mailbox().unwrap();
+        let receiver = std::thread::spawn(move || {
+            let mut scratch = Vec::new();
+            loop {
+                while let Some(n) = mailbox.take() {
+                    back.send(n);
+                    if n == 9999 {
+                        return;
+                    }
+                }
+                if mailbox.announce_sleep() {
+                    crate::sys::wait_readable(
+                        &[mailbox.wake_fd()],
+                        &mut scratch,
+                        Some(Duration::from_secs(10)),
+                    );
+                }
+                mailbox.awake();
+            }
+        });
+        for n in 0..10_000 {
+            sender.send(n);
+            // Waiting for the answer makes every message meet a receiver that is about to sleep.
+            while n % 7 == 0 && echo.take() != Some(n) {
+                std::hint::spin_loop();
+            }
+        }
+        receiver.join().unwrap();
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The per-core loop: run to completion, spin while there is work, sleep when there is none.
+
+mod mailbox;
+
+pub use mailbox::{Mailbox, Sender, mailbox};
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::sys;
+use crate::time::Instant;
+
+/// What a core does. One turn looks at everything once and never waits.
+pub trait Work {
+    /// One turn. Returns how much was done; 0 means idle.
+    fn turn(&mut self, now: Instant) -> usize;
+
+    /// When a turn is needed even if no descriptor becomes readable.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// Appends the descriptors that become readable when a turn is needed.
+    fn wake_fds(&self, fds: &mut Vec<RawFd>);
+
+    /// About to sleep: `true` once whoever raises work for this core without a descriptor knows that it must wake it,
+    /// and nothing has come up since. `awake` takes that back.
+    fn may_sleep(&mut self) -> bool;
+
+    /// The sleep is over.
+    fn awake(&mut self);
+
+    /// Whether the loop shall end.
+    fn finished(&self) -> bool;
+
+    /// Receives the loop's figures, once per [`ACCOUNT_PERIOD`].
+    fn account(&mut self, load: Load);
+}
+
+/// How busy a core was over the last [`ACCOUNT_PERIOD`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Share of the time spent in turns that did something, 0 to 1.
+    pub busy: f32,
+    /// Share of the time asleep; what is left was spent looking for work.
+    pub asleep: f32,
+    /// Turns since the start.
+    pub turns: u64,
+}
+
+/// How often [`Work::account`] is called.
+pub const ACCOUNT_PERIOD: Duration = Duration::from_secs(1);
+
+/// What to do when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Keep polling for so long, then sleep on descriptors and the nearest deadline.
+    Adaptive(Duration),
+    /// Never sleep.
+    Spin,
+}
+
+/// Runs turns until the work is finished.
+pub fn run(work: &mut dyn Work, idle: Idle) {
+    let clock = || Instant::from_nanos(sys::monotonic());
+    let mut fds = Vec::new();
+    let mut scratch = Vec::new();
+    let mut load = Load::default();
+    let (mut busy, mut asleep) = (Duration::ZERO, Duration::ZERO);
+    let mut now = clock();
+    let mut last_work = now;
+    let mut period = now;
+    while !work.finished() {
+        let did = work.turn(now);
+        load.turns += 1;
+        let after = clock();
+        if did > 0 {
+            busy += after - now;
+            last_work = after;
+        }
+        now = after;
+        if let Idle::Adaptive(spin) = idle
+            && now - last_work >= spin
+        {
+            if work.may_sleep() {
+                fds.clear();
+                work.wake_fds(&mut fds);
+                let timeout = work.next_deadline().map(|at| at - now);
+                if timeout != Some(Duration::ZERO) {
+                    sys::wait_readable(
+                        &fds,
+                        &mut scratch,
+                        Some(timeout.unwrap_or(ACCOUNT_PERIOD).min(ACCOUNT_PERIOD)),
+                    );
+                    let woken = clock();
+                    asleep += woken - now;
+                    now = woken;
+                }
+            }
+            work.awake();
+        }
+        let passed = now - period;
+        if passed >= ACCOUNT_PERIOD {
+            load.busy = busy.div_duration_f32(passed);
+            load.asleep = asleep.div_duration_f32(passed);
+            work.account(load);
+            (busy, asleep, period) = (Duration::ZERO, Duration::ZERO, now);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! How tasks end before their time: aborts, resets, lost nexuses (SAM-5 7 and 5.6).
+//!
+//! A set of aborted tasks is counted in a `Pending`; when the last has ended, what was to happen then happens.
+
+use smallvec::SmallVec;
+
+use super::{NexusKey, Notice, Owed, Pending, State, TaskManager, Then, UnitKey};
+use crate::scsi::{Exchange, Lun, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc};
+use crate::time::Instant;
+
+impl TaskManager {
+    /// The transport of a nexus is gone: aborts all its tasks. `then` follows when they have ended.
+    pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, then: Option<Then>) {
+        let entry = &mut self.nexuses[nexus.0];
+        entry.gone = true;
+        let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
+        let pending = then.map(|then| self.expect(SmallVec::new(), then));
+        for task in tasks {
+            self.abort(now, task, pending, None);
+        }
+        if let Some(pending) = pending {
+            self.one_less(pending);
+        }
+        self.forget_nexus(nexus.0);
+    }
+
+    /// Aborts a task; it ends at once, or when the store gives its buffers back.
+    pub(super) fn abort(
+        &mut self,
+        now: Instant,
+        task: u32,
+        pending: Option<usize>,
+        transport: Option<&mut dyn Transport>,
+    ) {
+        let this = &mut self.tasks[task as usize];
+        if let Some(pending) = pending {
+            this.waiters.push(pending);
+            self.pending[pending].left += 1;
+        }
+        if std::mem::replace(&mut this.aborted, true) {
+            return;
+        }
+        self.units[this.unit].counters.aborts += 1;
+        match this.state {
+            State::Storing => {}
+            State::Running => unreachable!("the device server has the word only inside run()"),
+            State::Refused => {
+                self.units[this.unit].refused.retain(|(waiting, _)| *waiting != task);
+                self.end_aborted(now, task, transport);
+            }
+            State::Blocked => {
+                if let Some(view) = this.view {
+                    self.nexuses[this.nexus].views[view].blocked.retain(|waiting| *waiting != task);
+                }
+                self.end_aborted(now, task, transport);
+            }
+            State::Fetching | State::Sending => self.end_aborted(now, task, transport),
+        }
+    }
+
+    pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
+        let this = &self.tasks[task as usize];
+        if this.state != State::Blocked {
+            self.units[this.unit].server.abort(TaskId(task));
+        }
+        match transport.as_deref_mut() {
+            Some(transport) => transport.terminate(this.exchange, None),
+            None if self.nexuses[this.nexus].gone => {}
+            None => self.owed.push_back((NexusKey(this.nexus), Owed::Terminate(this.exchange, this.view))),
+        }
+        self.end(now, task, transport);
+    }
+
+    /// A pending that holds itself open until [`Self::one_less`] has been called once by its maker.
+    fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, then: Then) -> usize {
+        self.pending.insert(Pending { left: 1, reset, then })
+    }
+
+    pub(super) fn one_less(&mut self, pending: usize) {
+        self.pending[pending].left -= 1;
+        if self.pending[pending].left > 0 {
+            return;
+        }
+        let Pending { reset, then, .. } = self.pending.remove(pending);
+        for unit in reset {
+            self.units[unit.0].server.reset();
+        }
+        match then {
+            Then::Answer { nexus, request } => {
+                self.owed.push_back((nexus, Owed::Answer(request)));
+            }
+            Then::Tell(what) => self.notices.push_back(Notice::Ended(what)),
+        }
+    }
+
+    pub(super) fn task_management(
+        &mut self,
+        now: Instant,
+        nexus: NexusKey,
+        transport: &mut dyn Transport,
+        request: Exchange,
+        function: TaskManagementFunction,
+        lun: Lun,
+    ) {
+        use TaskManagementFunction as F;
+        let entry = &self.nexuses[nexus.0];
+        let view = entry.views.binary_search_by_key(&lun, |view| view.lun).ok();
+        let then = Then::Answer { nexus, request };
+        match (function, view) {
+            (F::TargetReset, _) => {
+                let units = entry.views.iter().map(|view| view.unit).collect();
+                self.reset_from(now, units, then, Some((nexus, transport)), self.peers);
+            }
+            (F::TargetColdReset | F::ClearAca, _) => {
+                transport.task_management_executed(request, TaskManagementResponse::NotSupported);
+            }
+            (_, None) => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
+            (F::LogicalUnitReset, Some(view)) => {
+                let units = SmallVec::from_slice(&[entry.views[view].unit]);
+                self.reset_from(now, units, then, Some((nexus, transport)), self.peers);
+            }
+            (F::AbortTask(exchange), Some(view)) => {
+                let task = self.task_of(nexus, exchange);
+                let task = task.filter(|&task| self.tasks[task as usize].view == Some(view));
+                let pending = self.expect(SmallVec::new(), then);
+                self.abort_all(now, task.into_iter().collect(), pending, Some((nexus, transport)));
+                self.one_less(pending);
+            }
+            // With a task set per nexus these two are the same (SAM-5 7.5).
+            (F::AbortTaskSet | F::ClearTaskSet, Some(view)) => {
+                let tasks = entry.exchanges.iter().flatten().copied();
+                let tasks = tasks.filter(|&task| self.tasks[task as usize].view == Some(view)).collect();
+                let pending = self.expect(SmallVec::new(), then);
+                self.abort_all(now, tasks, pending, Some((nexus, transport)));
+                self.one_less(pending);
+            }
+        }
+    }
+
+    /// Resets logical units on this core because another core asks for it; `then` follows when their tasks have ended.
+    pub fn reset(&mut self, now: Instant, units: SmallVec<[UnitKey; 4]>, then: Then) {
+        self.reset_from(now, units, then, None, 0);
+    }
+
+    /// Another core has finished what [`Notice::ResetPeers`] asked for.
+    pub fn peer_done(&mut self, ticket: usize) {
+        self.one_less(ticket);
+    }
+
+    /// LOGICAL UNIT RESET (SAM-5 7.7): aborts the tasks of all nexuses, and leaves a unit attention for each.
+    fn reset_from(
+        &mut self,
+        now: Instant,
+        units: SmallVec<[UnitKey; 4]>,
+        then: Then,
+        transport: Option<(NexusKey, &mut dyn Transport)>,
+        peers: usize,
+    ) {
+        for (_, nexus) in &mut self.nexuses {
+            for view in nexus.views.iter_mut().filter(|view| units.contains(&view.unit)) {
+                view.attentions.establish(asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED);
+            }
+        }
+        let concerned = self.tasks.iter().filter(|(_, task)| units.contains(&UnitKey(task.unit)));
+        let tasks =
+            concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
+        let pending = self.expect(units.clone(), then);
+        self.abort_all(now, tasks, pending, transport);
+        if peers > 0 {
+            self.pending[pending].left += peers;
+            self.notices.push_back(Notice::ResetPeers { units, ticket: pending });
+        }
+        self.one_less(pending);
+    }
+
+    /// Aborts tasks of this core; `transport` serves those of its own nexus.
+    fn abort_all(
+        &mut self,
+        now: Instant,
+        mut tasks: SmallVec<[u32; 16]>,
+        pending: usize,
+        mut transport: Option<(NexusKey, &mut dyn Transport)>,
+    ) {
+        // Those that wait for their turn go first, lest the end of another starts them.
+        tasks.sort_by_key(|&task| self.tasks[task as usize].state != State::Blocked);
+        for task in tasks {
+            let Some(this) = self.tasks.get(task as usize) else { continue };
+            match &mut transport {
+                Some((nexus, own)) if nexus.0 == this.nexus => {
+                    self.abort(now, task, Some(pending), Some(&mut **own))
+                }
+                _ => self.abort(now, task, Some(pending), None),
+            }
+        }
+    }
+}

@@ -1,0 +1,662 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The task router and task manager of one core (SAM-5 4.6): it takes commands from transports, runs them through
+//! device servers and stores, and sees that each ends exactly once.
+//!
+//! Every I_T nexus has a task set of its own in each logical unit (TST = 001b), so that ordering never crosses cores.
+//! A buffer that a store holds is never given up: an aborted task stays until its store operation has come back, and
+//! the task management function that aborted it is answered then.
+
+mod abort;
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::io::{self, Done, Geometry, Op, Store, Submitted, Tag};
+use crate::memory::Arena;
+use crate::scsi::{
+    Attentions, Command, Context, DeviceServer, Exchange, Lun, NexusId, Outcome, Request, Residual, Response,
+    Resume, Sense, Status, Step, TaskAttribute, TaskId, TaskManagementResponse, Transport, asc, key,
+};
+use crate::time::Instant;
+
+/// Most tasks of one core at once; beyond it commands end with TASK SET FULL.
+pub const TASKS_MAX: usize = 64 << 10;
+
+const INQUIRY: u8 = 0x12;
+const REQUEST_SENSE: u8 = 0x03;
+const REPORT_LUNS: u8 = 0xa0;
+
+/// Names a logical unit; the same on every core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitKey(pub usize);
+
+/// Names a nexus on its core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NexusKey(pub usize);
+
+/// Where the transport of a nexus is found.
+pub trait Transports {
+    /// The transport, unless it is gone already.
+    fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport>;
+}
+
+/// What to do when a set of tasks has been aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Answer the task management request.
+    Answer {
+        /// At this nexus.
+        nexus: NexusKey,
+        /// Its name for the request.
+        request: Exchange,
+    },
+    /// Tell the owner, who knows what the number means.
+    Tell(u64),
+}
+
+/// What the owner of a task manager has to carry on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A logical unit reset has begun here: call [`TaskManager::reset`] on every other core, and
+    /// [`TaskManager::peer_done`] here for each that has finished.
+    ResetPeers {
+        /// The logical units.
+        units: SmallVec<[UnitKey; 4]>,
+        /// To be given back.
+        ticket: usize,
+    },
+    /// All tasks of a [`Then::Tell`] have ended.
+    Ended(u64),
+}
+
+/// What a logical unit did on this core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnitCounters {
+    /// Commands that moved data to the initiator.
+    pub reads: u64,
+    /// Bytes they moved.
+    pub read_bytes: u64,
+    /// Commands that took data from the initiator.
+    pub writes: u64,
+    /// Bytes they took.
+    pub write_bytes: u64,
+    /// Commands without data.
+    pub others: u64,
+    /// Commands that ended with CHECK CONDITION, unit attentions apart.
+    pub errors: u64,
+    /// Commands aborted.
+    pub aborts: u64,
+}
+
+struct Unit {
+    server: Box<dyn DeviceServer>,
+    store: Option<Box<dyn Store>>,
+    /// Operations that the store had no room for.
+    refused: VecDeque<(u32, Op)>,
+    /// Tasks whose operation the store has.
+    storing: usize,
+    counters: UnitCounters,
+}
+
+impl Unit {
+    fn geometry(&self) -> Geometry {
+        match &self.store {
+            Some(store) => store.geometry(),
+            None => Geometry { bytes: 0, block: 0, transfer_max: 0, thin: false, read_only: true },
+        }
+    }
+}
+
+/// The view of one logical unit from one nexus.
+struct View {
+    lun: Lun,
+    unit: UnitKey,
+    attentions: Attentions,
+    /// Tasks that were started and have not ended.
+    active: usize,
+    /// An ORDERED task is among them.
+    ordered: bool,
+    /// Tasks that wait for their turn.
+    blocked: VecDeque<u32>,
+}
+
+struct Nexus {
+    id: NexusId,
+    views: Vec<View>,
+    luns: Vec<Lun>,
+    /// Task by exchange number.
+    exchanges: Vec<Option<u32>>,
+    tasks: usize,
+    /// The transport is gone; the entry lives until its last task has ended.
+    gone: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Waits for its turn in the task set.
+    Blocked,
+    /// The device server has the word.
+    Running,
+    /// Data-Out is on its way.
+    Fetching,
+    /// Data-In is on its way.
+    Sending,
+    /// The store has an operation.
+    Storing,
+    /// The store had no room for the operation.
+    Refused,
+}
+
+struct Task {
+    nexus: usize,
+    exchange: Exchange,
+    /// Index into the nexus's views; `None` for a logical unit that is not there.
+    view: Option<usize>,
+    unit: usize,
+    command: Command,
+    state: State,
+    sent: u32,
+    fetched: u32,
+    /// Aborted, and by these; ends when the store gives its buffers back.
+    aborted: bool,
+    waiters: SmallVec<[usize; 1]>,
+}
+
+/// What a nexus's transport has yet to be told.
+enum Owed {
+    /// A task management request is done.
+    Answer(Exchange),
+    /// A task of this view was aborted by another nexus.
+    Terminate(Exchange, Option<usize>),
+}
+
+struct Pending {
+    left: usize,
+    /// Logical units to reset when nothing is left.
+    reset: SmallVec<[UnitKey; 4]>,
+    then: Then,
+}
+
+/// See the module.
+pub struct TaskManager {
+    arena: Arena,
+    units: Vec<Unit>,
+    nexuses: Slab<Nexus>,
+    tasks: Slab<Task>,
+    pending: Slab<Pending>,
+    notices: VecDeque<Notice>,
+    /// What waits for a transport that was not at hand.
+    owed: VecDeque<(NexusKey, Owed)>,
+    peers: usize,
+    completions: Vec<(Tag, Done)>,
+    tasks_max: usize,
+}
+
+/// The unit that stands for every logical unit that is not there.
+const ABSENT: usize = 0;
+
+impl TaskManager {
+    /// A task manager without logical units. `absent` serves the logical units that are not there; `peers` is how many
+    /// other cores have a share in the same logical units.
+    pub fn new(arena: Arena, absent: Box<dyn DeviceServer>, peers: usize) -> Self {
+        let mut manager = Self {
+            arena,
+            units: Vec::new(),
+            nexuses: Slab::new(),
+            tasks: Slab::new(),
+            pending: Slab::new(),
+            notices: VecDeque::new(),
+            owed: VecDeque::new(),
+            peers,
+            completions: Vec::new(),
+            tasks_max: TASKS_MAX,
+        };
+        manager.add_unit(absent, None);
+        manager
+    }
+
+    /// Adds a logical unit: this core's device server and its handle to the store.
+    pub fn add_unit(&mut self, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) -> UnitKey {
+        self.units.push(Unit {
+            server,
+            store,
+            refused: VecDeque::new(),
+            storing: 0,
+            counters: UnitCounters::default(),
+        });
+        UnitKey(self.units.len() - 1)
+    }
+
+    /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
+    pub fn add_nexus(&mut self, id: NexusId, units: &[(Lun, UnitKey)]) -> NexusKey {
+        let views = units.iter().map(|&(lun, unit)| {
+            let mut attentions = Attentions::default();
+            attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
+            View { lun, unit, attentions, active: 0, ordered: false, blocked: VecDeque::new() }
+        });
+        NexusKey(self.nexuses.insert(Nexus {
+            id,
+            views: views.collect(),
+            luns: units.iter().map(|&(lun, _)| lun).collect(),
+            exchanges: Vec::new(),
+            tasks: 0,
+            gone: false,
+        }))
+    }
+
+    /// What the logical unit did on this core.
+    pub fn counters(&self, unit: UnitKey) -> UnitCounters {
+        self.units[unit.0].counters
+    }
+
+    /// The shape of the logical unit's store now.
+    pub fn geometry(&self, unit: UnitKey) -> Geometry {
+        self.units[unit.0].geometry()
+    }
+
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Tasks of a nexus that have not ended.
+    pub fn tasks_of(&self, nexus: NexusKey) -> usize {
+        self.nexuses.get(nexus.0).map_or(0, |n| n.tasks)
+    }
+
+    /// The next thing that the owner has to carry on.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Serves all requests that the transport of `nexus` has. Returns how many there were.
+    pub fn serve(&mut self, now: Instant, nexus: NexusKey, transport: &mut dyn Transport) -> usize {
+        let mut served = 0;
+        while let Some(request) = transport.poll_request() {
+            served += 1;
+            match request {
+                Request::Command { exchange, command } => {
+                    self.receive(now, nexus, transport, exchange, command)
+                }
+                Request::DataOut { exchange, data } => {
+                    if let Some(task) = self.task_in(nexus, exchange, State::Fetching) {
+                        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                        self.tasks[task as usize].fetched += len;
+                        self.resume(now, task, Resume::Fetched(data), transport);
+                    }
+                }
+                Request::DataInTaken { exchange } => {
+                    if let Some(task) = self.task_in(nexus, exchange, State::Sending) {
+                        self.resume(now, task, Resume::Sent, transport);
+                    }
+                }
+                Request::Abandoned { exchange } => {
+                    if let Some(task) = self.task_of(nexus, exchange) {
+                        self.abort(now, task, None, Some(transport));
+                    }
+                }
+                Request::TaskManagement { request, function, lun, .. } => {
+                    self.task_management(now, nexus, transport, request, function, lun);
+                }
+            }
+        }
+        served
+    }
+
+    /// Takes what the stores have completed and carries it on. Returns how much that was; `touched` learns which nexuses
+    /// have something to send.
+    pub fn poll_stores(
+        &mut self,
+        now: Instant,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) -> usize {
+        let mut work = 0;
+        for unit in 0..self.units.len() {
+            if self.units[unit].storing > 0 || !self.units[unit].refused.is_empty() {
+                work += self.poll_store(now, unit, transports, touched);
+            }
+        }
+        while let Some((nexus, owed)) = self.owed.pop_front() {
+            work += 1;
+            let Some(transport) = transports.transport(nexus) else { continue };
+            touched(nexus);
+            match owed {
+                Owed::Answer(request) => {
+                    transport.task_management_executed(request, TaskManagementResponse::Complete);
+                }
+                Owed::Terminate(exchange, view) => {
+                    transport.terminate(exchange, None);
+                    if let Some(view) = view {
+                        self.unblock(now, nexus.0, view, transport);
+                    }
+                }
+            }
+        }
+        work
+    }
+
+    /// Whether a store holds anything, so that the core must not sleep past its completion.
+    pub fn storing(&self) -> bool {
+        self.units.iter().any(|unit| unit.storing > 0)
+    }
+
+    /// Gives the stores what the turn has queued.
+    pub fn commit(&mut self) {
+        for unit in &mut self.units {
+            if let Some(store) = unit.store.as_mut().filter(|_| unit.storing > 0) {
+                store.commit();
+            }
+        }
+    }
+
+    fn poll_store(
+        &mut self,
+        now: Instant,
+        unit: usize,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) -> usize {
+        let mut completions = std::mem::take(&mut self.completions);
+        let this = &mut self.units[unit];
+        let Some(store) = this.store.as_mut() else { return 0 };
+        let work = store.poll(&mut completions);
+        this.storing -= completions.len();
+        for (tag, done) in completions.drain(..) {
+            let nexus = NexusKey(self.tasks[tag.0 as usize].nexus);
+            if self.tasks[tag.0 as usize].aborted {
+                drop(done);
+                self.end_aborted(now, tag.0, transports.transport(nexus));
+            } else if let Some(transport) = transports.transport(nexus) {
+                self.resume(now, tag.0, Resume::Stored(done), transport);
+            }
+            touched(nexus);
+        }
+        self.completions = completions;
+        // The store has room again, perhaps.
+        while let Some((task, op)) = self.units[unit].refused.pop_front() {
+            let nexus = NexusKey(self.tasks[task as usize].nexus);
+            let Some(transport) = transports.transport(nexus) else { continue };
+            self.run(now, task, Step::Store(op), transport);
+            touched(nexus);
+            if self.tasks.get(task as usize).is_some_and(|t| t.state == State::Refused) {
+                // Refused again: it went to the end of the queue and comes back to its front.
+                self.units[unit].refused.rotate_right(1);
+                break;
+            }
+        }
+        work
+    }
+
+    fn task_of(&self, nexus: NexusKey, exchange: Exchange) -> Option<u32> {
+        self.nexuses[nexus.0].exchanges.get(exchange.0 as usize).copied().flatten()
+    }
+
+    fn task_in(&self, nexus: NexusKey, exchange: Exchange, state: State) -> Option<u32> {
+        self.task_of(nexus, exchange).filter(|&task| self.tasks[task as usize].state == state)
+    }
+
+    /// A new command (SCSI Command Received).
+    fn receive(
+        &mut self,
+        now: Instant,
+        nexus: NexusKey,
+        transport: &mut dyn Transport,
+        exchange: Exchange,
+        command: Command,
+    ) {
+        let entry = &mut self.nexuses[nexus.0];
+        debug_assert_eq!(entry.id, command.nexus, "a transport speaks for its own nexus");
+        if self.tasks.len() >= self.tasks_max {
+            return transport.send_command_complete(exchange, plain(&command, Status::TaskSetFull));
+        }
+        let view = entry.views.binary_search_by_key(&command.lun, |view| view.lun).ok();
+        let unit = view.map_or(ABSENT, |view| entry.views[view].unit.0);
+        let attribute = command.attribute;
+        let task = self.tasks.insert(Task {
+            nexus: nexus.0,
+            exchange,
+            view,
+            unit,
+            command,
+            state: State::Running,
+            sent: 0,
+            fetched: 0,
+            aborted: false,
+            waiters: SmallVec::new(),
+        });
+        let task = u32::try_from(task).expect("fewer than TASKS_MAX tasks");
+        let slot = exchange.0 as usize;
+        if entry.exchanges.len() <= slot {
+            entry.exchanges.resize(slot + 1, None);
+        }
+        entry.exchanges[slot] = Some(task);
+        entry.tasks += 1;
+        if let Some(view) = view {
+            let view = &mut entry.views[view];
+            let waits = match attribute {
+                TaskAttribute::HeadOfQueue | TaskAttribute::Aca => false,
+                TaskAttribute::Simple => view.ordered || !view.blocked.is_empty(),
+                TaskAttribute::Ordered => view.active > 0 || !view.blocked.is_empty(),
+            };
+            if waits {
+                view.blocked.push_back(task);
+                self.tasks[task as usize].state = State::Blocked;
+                return;
+            }
+        }
+        self.start(now, task, transport);
+    }
+
+    fn start(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
+        let this = &mut self.tasks[task as usize];
+        this.state = State::Running;
+        let mut attention = None;
+        if let Some(view) = this.view {
+            let view = &mut self.nexuses[this.nexus].views[view];
+            view.active += 1;
+            view.ordered |= this.command.attribute == TaskAttribute::Ordered;
+            // INQUIRY and REPORT LUNS neither report nor clear an attention, REQUEST SENSE returns it as data
+            // (SAM-5 5.14).
+            if !view.attentions.is_empty()
+                && !matches!(this.command.cdb.opcode(), INQUIRY | REPORT_LUNS | REQUEST_SENSE)
+            {
+                attention = view.attentions.take();
+            }
+        }
+        if let Some(code) = attention {
+            let sense = Sense::new(key::UNIT_ATTENTION, code);
+            return self.finish(now, task, Outcome::check(sense), transport);
+        }
+        let step = self.call(now, task, transport, |server, id, command, cx| server.start(id, command, cx));
+        self.run(now, task, step, transport);
+    }
+
+    fn resume(&mut self, now: Instant, task: u32, answer: Resume, transport: &mut dyn Transport) {
+        self.tasks[task as usize].state = State::Running;
+        let step =
+            self.call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
+        self.run(now, task, step, transport);
+    }
+
+    /// Calls the device server of a task.
+    fn call(
+        &mut self,
+        now: Instant,
+        task: u32,
+        transport: &mut dyn Transport,
+        call: impl FnOnce(&mut dyn DeviceServer, TaskId, &Command, &mut Context<'_>) -> Step,
+    ) -> Step {
+        let this = &self.tasks[task as usize];
+        let unit = &mut self.units[this.unit];
+        let nexus = &mut self.nexuses[this.nexus];
+        let mut none = Attentions::default();
+        let attentions = match this.view {
+            Some(view) => &mut nexus.views[view].attentions,
+            None => &mut none,
+        };
+        let exchange = this.exchange;
+        let mut cx = Context {
+            arena: &self.arena,
+            geometry: unit.geometry(),
+            attentions,
+            luns: &nexus.luns,
+            landing: &mut |len| transport.landing(exchange, len),
+            now,
+        };
+        call(&mut *unit.server, TaskId(task), &this.command, &mut cx)
+    }
+
+    /// Carries out steps until one has to wait.
+    fn run(&mut self, now: Instant, task: u32, mut step: Step, transport: &mut dyn Transport) {
+        loop {
+            let this = &mut self.tasks[task as usize];
+            let unit = &mut self.units[this.unit];
+            let answer = match step {
+                Step::Store(op) => {
+                    let submitted = match &mut unit.store {
+                        Some(store) => store.submit(Tag(task), op),
+                        None => {
+                            let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
+                            Submitted::Done(Done::Failed(error))
+                        }
+                    };
+                    match submitted {
+                        Submitted::Done(done) => Resume::Stored(done),
+                        Submitted::Queued => {
+                            unit.storing += 1;
+                            this.state = State::Storing;
+                            return;
+                        }
+                        Submitted::Full(op) => {
+                            unit.refused.push_back((task, op));
+                            this.state = State::Refused;
+                            return;
+                        }
+                    }
+                }
+                Step::Fetch { len } => {
+                    debug_assert!(len <= this.command.expected.data_out - this.fetched, "asked for too much");
+                    this.state = State::Fetching;
+                    return transport.receive_data_out(this.exchange, len);
+                }
+                Step::Send(mut data) => {
+                    data.truncate((this.command.expected.data_in - this.sent) as usize);
+                    if !data.is_empty() {
+                        this.sent += u32::try_from(data.len()).expect("cut to a 32-bit length");
+                        this.state = State::Sending;
+                        return transport.send_data_in(this.exchange, data);
+                    }
+                    Resume::Sent
+                }
+                Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
+            };
+            step = self
+                .call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
+        }
+    }
+
+    fn finish(&mut self, now: Instant, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
+        let this = &self.tasks[task as usize];
+        let unit = &mut self.units[this.unit];
+        let expected = this.command.expected;
+        let mut data = outcome.data;
+        data.truncate((expected.data_in - this.sent) as usize);
+        let sent = this.sent + u32::try_from(data.len()).expect("cut to a 32-bit length");
+        let count = &mut unit.counters;
+        if sent > 0 {
+            count.reads += 1;
+            count.read_bytes += u64::from(sent);
+        } else if this.fetched > 0 {
+            count.writes += 1;
+            count.write_bytes += u64::from(this.fetched);
+        } else {
+            count.others += 1;
+        }
+        let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
+        if outcome.status == Status::CheckCondition && !attention {
+            count.errors += 1;
+        }
+        let response = Response {
+            status: outcome.status,
+            sense: outcome
+                .sense
+                .map(|sense| sense.encode(unit.server.descriptor_sense()))
+                .unwrap_or_default(),
+            data,
+            residual_in: residual(expected.data_in, outcome.data_in, sent),
+            residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
+        };
+        transport.send_command_complete(this.exchange, response);
+        self.end(now, task, Some(transport));
+    }
+
+    /// Takes an ended task out, and starts those that waited for it.
+    fn end(&mut self, now: Instant, task: u32, transport: Option<&mut dyn Transport>) {
+        let this = self.tasks.remove(task as usize);
+        let nexus = &mut self.nexuses[this.nexus];
+        nexus.exchanges[this.exchange.0 as usize] = None;
+        nexus.tasks -= 1;
+        for pending in this.waiters {
+            self.one_less(pending);
+        }
+        if let Some(view) = this.view
+            && this.state != State::Blocked
+        {
+            let view_entry = &mut self.nexuses[this.nexus].views[view];
+            view_entry.active -= 1;
+            if this.command.attribute == TaskAttribute::Ordered {
+                view_entry.ordered = false;
+            }
+            if let Some(transport) = transport {
+                self.unblock(now, this.nexus, view, transport);
+            }
+        }
+        self.forget_nexus(this.nexus);
+    }
+
+    fn unblock(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
+        loop {
+            let entry = &mut self.nexuses[nexus].views[view];
+            let Some(&task) = entry.blocked.front() else { return };
+            let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
+            if entry.ordered || (ordered && entry.active > 0) {
+                return;
+            }
+            entry.blocked.pop_front();
+            self.start(now, task, transport);
+        }
+    }
+
+    fn forget_nexus(&mut self, nexus: usize) {
+        if self.nexuses.get(nexus).is_some_and(|n| n.gone && n.tasks == 0) {
+            self.nexuses.remove(nexus);
+        }
+    }
+}
+
+fn residual(expected: u32, wanted: u64, moved: u32) -> Residual {
+    if wanted > u64::from(expected) {
+        Residual::Overflow(u32::try_from(wanted - u64::from(expected)).unwrap_or(u32::MAX))
+    } else if moved < expected {
+        Residual::Underflow(expected - moved)
+    } else {
+        Residual::None
+    }
+}
+
+/// A status without data.
+fn plain(command: &Command, status: Status) -> Response {
+    Response {
+        status,
+        sense: SmallVec::new(),
+        data: crate::memory::Sg::new(),
+        residual_in: residual(command.expected.data_in, 0, 0),
+        residual_out: residual(command.expected.data_out, 0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,652 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The waists, proven: a disk and a serial device, each over a stream, over memory regions and over ring slots; each
+//! aborted, reset and cut off in every state.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::*;
+use crate::io::Landing;
+use crate::memory::{SegMut, Sg};
+use crate::scsi::{Cdb, Expected, TaskManagementFunction};
+
+const BLOCK: usize = 512;
+const UNIT_BYTES: usize = 64 << 10;
+
+/// A store over a vector that holds operations until it is told to complete them.
+struct HoldingStore {
+    arena: Arena,
+    shared: Rc<RefCell<StoreState>>,
+}
+
+#[derive(Default)]
+struct StoreState {
+    bytes: Vec<u8>,
+    hold: bool,
+    full: bool,
+    held: Vec<(Tag, Op)>,
+    released: Vec<(Tag, Op)>,
+}
+
+impl HoldingStore {
+    fn perform(&self, op: Op) -> Done {
+        let bytes = &mut self.shared.borrow_mut().bytes;
+        match op {
+            Op::Read { at, len, into } => {
+                let from = &bytes[at as usize..][..len as usize];
+                match into {
+                    Landing::Own => Done::Data(Sg::copied(&self.arena, from).unwrap()),
+                    Landing::Given(mut memory) => {
+                        memory.bytes_mut().copy_from_slice(from);
+                        Done::Data(memory.freeze().into())
+                    }
+                }
+            }
+            Op::Write { at, data, .. } => {
+                data.copy_to(0, &mut bytes[at as usize..][..data.len()]);
+                Done::Finished
+            }
+            _ => Done::Finished,
+        }
+    }
+}
+
+impl Store for HoldingStore {
+    fn geometry(&self) -> Geometry {
+        let (bytes, block, transfer_max) = (UNIT_BYTES as u64, 512, 64 << 10);
+        Geometry { bytes, block, transfer_max, thin: false, read_only: false }
+    }
+
+    fn submit(&mut self, tag: Tag, op: Op) -> Submitted {
+        if self.shared.borrow().full {
+            return Submitted::Full(op);
+        }
+        if self.shared.borrow().hold {
+            self.shared.borrow_mut().held.push((tag, op));
+            return Submitted::Queued;
+        }
+        Submitted::Done(self.perform(op))
+    }
+
+    fn poll(&mut self, done: &mut Vec<(Tag, Done)>) -> usize {
+        let released = std::mem::take(&mut self.shared.borrow_mut().released);
+        let n = released.len();
+        for (tag, op) in released {
+            done.push((tag, self.perform(op)));
+        }
+        n
+    }
+}
+
+/// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count.
+#[derive(Default)]
+struct ToyDisk {
+    aborted: Vec<TaskId>,
+    live: usize,
+}
+
+impl DeviceServer for Rc<RefCell<ToyDisk>> {
+    fn start(&mut self, _: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
+        self.borrow_mut().live += 1;
+        let len = u32::from(command.cdb.bytes()[8]) * BLOCK as u32;
+        match command.cdb.opcode() {
+            0x28 => {
+                let at = u64::from(command.cdb.bytes()[5]) * BLOCK as u64;
+                Step::Store(Op::Read { at, len, into: (cx.landing)(len) })
+            }
+            0x2a => Step::Fetch { len },
+            _ => {
+                self.borrow_mut().live -= 1;
+                Step::Finish(Outcome::good())
+            }
+        }
+    }
+
+    fn resume(&mut self, _: TaskId, command: &Command, answer: Resume, _: &mut Context<'_>) -> Step {
+        let at = u64::from(command.cdb.bytes()[5]) * BLOCK as u64;
+        let outcome = match answer {
+            Resume::Fetched(data) => return Step::Store(Op::Write { at, data, fua: false }),
+            Resume::Stored(Done::Data(data)) => Outcome::data(data),
+            Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
+            Resume::Sent => unreachable!("sends nothing by itself"),
+        };
+        self.borrow_mut().live -= 1;
+        Step::Finish(outcome)
+    }
+
+    fn abort(&mut self, task: TaskId) {
+        let mut this = self.borrow_mut();
+        this.live -= 1;
+        this.aborted.push(task);
+    }
+}
+
+/// A tape that moves one record in parts of `PART` bytes: READ (08h) of a record that is shorter than asked ends with
+/// ILI and a residual, WRITE (0Ah) hits the end of the medium half way.
+#[derive(Default)]
+struct ToyTape {
+    tasks: HashMap<TaskId, usize>,
+}
+
+const PART: usize = 1000;
+const RECORD: usize = 3500;
+const ROOM: usize = 2500;
+
+impl ToyTape {
+    fn read(&mut self, task: TaskId, command: &Command) -> Step {
+        let moved = self.tasks[&task];
+        let left = RECORD.min(command.expected.data_in as usize) - moved;
+        if left > 0 {
+            let (at, len) = (moved as u64, left.min(PART) as u32);
+            return Step::Store(Op::Read { at, len, into: Landing::Own });
+        }
+        self.tasks.remove(&task);
+        let asked = command.expected.data_in as usize;
+        let ili = asked != RECORD;
+        let information = Some(asked.wrapping_sub(RECORD) as u64);
+        let sense = Sense { ili, information, ..Sense::default() };
+        let outcome = if ili { Outcome::check(sense) } else { Outcome::good() };
+        Step::Finish(Outcome { data_in: RECORD as u64, ..outcome })
+    }
+}
+
+impl DeviceServer for ToyTape {
+    fn start(&mut self, task: TaskId, command: &Command, _: &mut Context<'_>) -> Step {
+        self.tasks.insert(task, 0);
+        match command.cdb.opcode() {
+            0x08 => self.read(task, command),
+            _ => Step::Fetch { len: command.expected.data_out.min(PART as u32) },
+        }
+    }
+
+    fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, _: &mut Context<'_>) -> Step {
+        match answer {
+            Resume::Stored(Done::Data(data)) => {
+                *self.tasks.get_mut(&task).unwrap() += data.len();
+                Step::Send(data)
+            }
+            Resume::Sent => self.read(task, command),
+            Resume::Fetched(data) => {
+                Step::Store(Op::Write { at: self.tasks[&task] as u64, data, fua: false })
+            }
+            Resume::Stored(_) => {
+                let moved = self.tasks.get_mut(&task).unwrap();
+                *moved += PART;
+                if *moved < ROOM {
+                    return Step::Fetch { len: (ROOM - *moved).min(PART) as u32 };
+                }
+                self.tasks.remove(&task);
+                let eom = Sense { eom: true, ..Sense::new(key::VOLUME_OVERFLOW, 0x0002) };
+                Step::Finish(Outcome { data_out: ROOM as u64, ..Outcome::check(eom) })
+            }
+        }
+    }
+
+    fn abort(&mut self, task: TaskId) {
+        assert!(self.tasks.remove(&task).is_some(), "only a live task is aborted");
+    }
+}
+
+/// What all toy transports have in common: what the initiator offered, and what it saw.
+#[derive(Default)]
+struct Wire {
+    requests: VecDeque<Request>,
+    offered: HashMap<Exchange, Vec<u8>>,
+    fetched: HashMap<Exchange, usize>,
+    seen: HashMap<Exchange, Vec<u8>>,
+    responses: Vec<(Exchange, Status, Residual, Residual)>,
+    terminated: Vec<Exchange>,
+    executed: Vec<(Exchange, TaskManagementResponse)>,
+    /// Data transfers wait until the test lets them through.
+    hold: bool,
+    held: Vec<Request>,
+}
+
+impl Wire {
+    fn answer(&mut self, request: Request) {
+        if self.hold { self.held.push(request) } else { self.requests.push_back(request) }
+    }
+
+    fn offer(&mut self, exchange: Exchange, len: u32) -> Vec<u8> {
+        let at = self.fetched.entry(exchange).or_default();
+        let bytes = self.offered[&exchange][*at..*at + len as usize].to_vec();
+        *at += len as usize;
+        bytes
+    }
+
+    fn complete(&mut self, exchange: Exchange, response: &Response) {
+        self.responses.push((exchange, response.status, response.residual_in, response.residual_out));
+    }
+}
+
+/// How a toy transport moves bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// In a stream: pieces are copied out as they come.
+    Stream,
+    /// The initiator's memory is a region: reads land in it directly, data is placed by offset.
+    Region,
+    /// All data lies in the ring slot of the command before it starts; nothing leaves before the status.
+    Slot,
+}
+
+struct ToyTransport {
+    kind: Kind,
+    arena: Arena,
+    wire: Wire,
+    slots: HashMap<Exchange, Sg>,
+}
+
+impl Transport for ToyTransport {
+    fn poll_request(&mut self) -> Option<Request> {
+        self.wire.requests.pop_front()
+    }
+
+    fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
+        let bytes = self.wire.offer(exchange, len);
+        let data = Sg::copied(&self.arena, &bytes).unwrap();
+        self.wire.answer(Request::DataOut { exchange, data });
+    }
+
+    fn send_data_in(&mut self, exchange: Exchange, data: Sg) {
+        match self.kind {
+            Kind::Slot => self.slots.entry(exchange).or_default().append(data),
+            _ => self.wire.seen.entry(exchange).or_default().extend(data.to_vec()),
+        }
+        self.wire.answer(Request::DataInTaken { exchange });
+    }
+
+    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
+        let mut data = self.slots.remove(&exchange).unwrap_or_default();
+        self.wire.complete(exchange, &response);
+        data.append(response.data);
+        self.wire.seen.entry(exchange).or_default().extend(data.to_vec());
+    }
+
+    fn task_management_executed(&mut self, request: Exchange, response: TaskManagementResponse) {
+        self.wire.executed.push((request, response));
+    }
+
+    fn terminate(&mut self, exchange: Exchange, _: Option<Status>) {
+        self.slots.remove(&exchange);
+        self.wire.terminated.push(exchange);
+    }
+
+    fn landing(&mut self, _: Exchange, len: u32) -> Landing {
+        match self.kind {
+            Kind::Region => {
+                self.arena.alloc(len as usize).map_or(Landing::Own, |m: SegMut| Landing::Given(m))
+            }
+            _ => Landing::Own,
+        }
+    }
+}
+
+struct World {
+    arena: Arena,
+    manager: TaskManager,
+    disk: Rc<RefCell<ToyDisk>>,
+    stores: [Rc<RefCell<StoreState>>; 2],
+    transports: Vec<(NexusKey, Option<ToyTransport>)>,
+}
+
+struct Lookup<'a>(&'a mut Vec<(NexusKey, Option<ToyTransport>)>);
+
+impl Transports for Lookup<'_> {
+    fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
+        let entry = self.0.iter_mut().find(|(key, t)| *key == nexus && t.is_some())?;
+        entry.1.as_mut().map(|t| t as &mut dyn Transport)
+    }
+}
+
+const NOW: Instant = Instant::ZERO;
+const DISK: Lun = Lun::from_index(0);
+const TAPE: Lun = Lun::from_index(1);
+
+impl World {
+    fn new(kind: Kind, peers: usize) -> Self {
+        let arena = Arena::new(16 << 20, false).unwrap();
+        let disk = Rc::<RefCell<ToyDisk>>::default();
+        let mut manager = TaskManager::new(arena.clone(), Box::new(Rc::<RefCell<ToyDisk>>::default()), peers);
+        let stores = [(); 2].map(|()| {
+            let bytes = (0..UNIT_BYTES).map(|i| (i / 7) as u8).collect();
+            Rc::new(RefCell::new(StoreState { bytes, ..StoreState::default() }))
+        });
+        let store = |i: usize| Box::new(HoldingStore { arena: arena.clone(), shared: stores[i].clone() });
+        let units = [
+            (DISK, manager.add_unit(Box::new(disk.clone()), Some(store(0)))),
+            (TAPE, manager.add_unit(Box::new(ToyTape::default()), Some(store(1)))),
+        ];
+        let transports = (0..2)
+            .map(|i| {
+                let key = manager.add_nexus(NexusId(i), &units);
+                let (wire, slots) = (Wire::default(), HashMap::new());
+                (key, Some(ToyTransport { kind, arena: arena.clone(), wire, slots }))
+            })
+            .collect();
+        let mut world = Self { arena, manager, disk, stores, transports };
+        // Every nexus hears of the power-on first.
+        for nexus in 0..2 {
+            for (x, lun) in [(900, DISK), (901, TAPE)] {
+                world.command(nexus, x, lun, &[0; 10], 0, &[]);
+                world.turn();
+                assert_eq!(world.wire(nexus).responses.pop().unwrap().1, Status::CheckCondition);
+            }
+        }
+        world
+    }
+
+    fn wire(&mut self, nexus: usize) -> &mut Wire {
+        &mut self.transports[nexus].1.as_mut().unwrap().wire
+    }
+
+    fn command(&mut self, nexus: usize, x: u32, lun: Lun, cdb: &[u8], data_in: u32, out: &[u8]) {
+        self.ordered(nexus, x, lun, cdb, data_in, out, TaskAttribute::Simple);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a command has that many fields")]
+    fn ordered(
+        &mut self,
+        nexus: usize,
+        x: u32,
+        lun: Lun,
+        cdb: &[u8],
+        data_in: u32,
+        out: &[u8],
+        a: TaskAttribute,
+    ) {
+        let exchange = Exchange(x);
+        let command = Command {
+            nexus: NexusId(nexus as u64),
+            lun,
+            cdb: Cdb::new(cdb).unwrap(),
+            attribute: a,
+            expected: Expected { data_in, data_out: out.len() as u32 },
+        };
+        let wire = self.wire(nexus);
+        wire.offered.insert(exchange, out.to_vec());
+        wire.fetched.remove(&exchange);
+        wire.seen.remove(&exchange);
+        wire.requests.push_back(Request::Command { exchange, command });
+    }
+
+    fn task_management(&mut self, nexus: usize, function: TaskManagementFunction, lun: Lun) {
+        let (request, id) = (Exchange(7), NexusId(nexus as u64));
+        self.wire(nexus).requests.push_back(Request::TaskManagement { request, nexus: id, function, lun });
+    }
+
+    fn turn(&mut self) {
+        for _ in 0..20 {
+            for (key, transport) in &mut self.transports {
+                if let Some(transport) = transport {
+                    self.manager.serve(NOW, *key, transport);
+                }
+            }
+            self.manager.poll_stores(NOW, &mut Lookup(&mut self.transports), &mut |_| {});
+        }
+    }
+
+    fn release(&mut self) {
+        for store in &self.stores {
+            let mut store = store.borrow_mut();
+            let held = std::mem::take(&mut store.held);
+            store.released.extend(held);
+            store.hold = false;
+            store.full = false;
+        }
+        for nexus in 0..2 {
+            if let Some(transport) = &mut self.transports[nexus].1 {
+                transport.wire.hold = false;
+                let held = std::mem::take(&mut transport.wire.held);
+                transport.wire.requests.extend(held);
+            }
+        }
+        self.turn();
+    }
+
+    /// Nothing is left: no task, no memory, no device state.
+    fn check_quiet(&mut self) {
+        for (_, transport) in &mut self.transports {
+            if let Some(transport) = transport {
+                transport.wire.requests.clear();
+                transport.wire.held.clear();
+                assert!(transport.slots.is_empty());
+            }
+        }
+        assert_eq!(self.manager.tasks(), 0);
+        assert_eq!(self.disk.borrow().live, 0);
+        assert_eq!(self.arena.stats().in_use, 0, "all memory is home");
+    }
+}
+
+fn read(block: u8, count: u8) -> [u8; 10] {
+    [0x28, 0, 0, 0, 0, block, 0, 0, count, 0]
+}
+
+fn write(block: u8, count: u8) -> [u8; 10] {
+    [0x2a, 0, 0, 0, 0, block, 0, 0, count, 0]
+}
+
+const KINDS: [Kind; 3] = [Kind::Stream, Kind::Region, Kind::Slot];
+
+#[test]
+fn a_disk_reads_and_writes_over_every_transport() {
+    for kind in KINDS {
+        let mut w = World::new(kind, 0);
+        w.command(0, 1, DISK, &write(3, 4), 0, &[0xa5; 4 * BLOCK]);
+        w.turn();
+        w.command(1, 1, DISK, &read(2, 3), 3 * BLOCK as u32 + 100, &[]);
+        w.turn();
+        let residual = Residual::Underflow(100);
+        assert_eq!(w.wire(1).responses, [(Exchange(1), Status::Good, residual, Residual::None)]);
+        let seen = &w.wire(1).seen[&Exchange(1)];
+        assert_eq!(seen.len(), 3 * BLOCK);
+        assert!(seen[BLOCK..].iter().all(|&b| b == 0xa5), "{kind:?}");
+        w.check_quiet();
+    }
+}
+
+#[test]
+fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
+    for kind in KINDS {
+        let mut w = World::new(kind, 0);
+        w.command(0, 1, TAPE, &[0x08, 0, 0, 0, 0, 0], 5000, &[]);
+        w.command(0, 2, TAPE, &[0x08, 0, 0, 0, 0, 0], 1200, &[]);
+        w.command(0, 3, TAPE, &[0x0a, 0, 0, 0, 0, 0], 0, &[7; 4000]);
+        w.turn();
+        let expected = [
+            (Exchange(1), Residual::Underflow(1500), Residual::None, RECORD),
+            (Exchange(2), Residual::Overflow(2300), Residual::None, 1200),
+            (Exchange(3), Residual::None, Residual::Underflow(1500), 0),
+        ];
+        for (x, residual_in, residual_out, len) in expected {
+            let response = *w.wire(0).responses.iter().find(|r| r.0 == x).unwrap();
+            assert_eq!(response, (x, Status::CheckCondition, residual_in, residual_out), "{kind:?}");
+            assert_eq!(w.wire(0).seen[&x].len(), len);
+        }
+        assert_eq!(w.stores[1].borrow().bytes[..ROOM], [7; ROOM]);
+        w.check_quiet();
+    }
+}
+
+/// The states in which a command can be caught.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Caught {
+    Storing,
+    Refused,
+    Transfer,
+    Blocked,
+}
+
+/// The ways to end it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    AbortTask,
+    AbortTaskSet,
+    ResetByOther,
+    ResetByPeerCore,
+    Abandoned,
+    Loss,
+}
+
+fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
+    let mut w = World::new(kind, usize::from(end == End::ResetByOther));
+    let context = format!("{kind:?} {state:?} write={write} {lun} {end:?}");
+    match state {
+        Caught::Storing | Caught::Blocked => w.stores.iter().for_each(|s| s.borrow_mut().hold = true),
+        Caught::Refused => w.stores.iter().for_each(|s| s.borrow_mut().full = true),
+        Caught::Transfer => w.wire(0).hold = true,
+    }
+    let cdb: &[u8] = match (lun == DISK, write) {
+        (true, true) => &self::write(0, 2),
+        (true, false) => &read(0, 2),
+        (false, true) => &[0x0a, 0, 0, 0, 0, 0],
+        (false, false) => &[0x08, 0, 0, 0, 0, 0],
+    };
+    let (data_in, out) = if write { (0, vec![1; 4000]) } else { (4000, Vec::new()) };
+    if state == Caught::Blocked {
+        w.command(0, 5, lun, cdb, data_in, &out);
+        w.ordered(0, 1, lun, cdb, data_in, &out, TaskAttribute::Ordered);
+    } else {
+        w.command(0, 1, lun, cdb, data_in, &out);
+    }
+    w.turn();
+    assert!(
+        w.wire(0).responses.is_empty() || state == Caught::Transfer && lun == DISK && !write,
+        "{context}"
+    );
+    if !w.wire(0).responses.is_empty() {
+        return w.check_quiet(); // a disk's read is sent with its status: there is no state to catch it in
+    }
+    let unit = w.manager.nexuses[0].views[usize::from(lun == TAPE)].unit;
+    match end {
+        End::AbortTask => w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), lun),
+        End::AbortTaskSet => w.task_management(0, TaskManagementFunction::AbortTaskSet, lun),
+        End::ResetByOther => w.task_management(1, TaskManagementFunction::LogicalUnitReset, lun),
+        End::ResetByPeerCore => w.manager.reset(NOW, SmallVec::from_slice(&[unit]), Then::Tell(3)),
+        End::Abandoned => w.wire(0).requests.push_back(Request::Abandoned { exchange: Exchange(1) }),
+        End::Loss => {
+            let (key, transport) = &mut w.transports[0];
+            drop(transport.take());
+            w.manager.remove_nexus(NOW, *key, Some(Then::Tell(4)));
+        }
+    }
+    w.turn();
+    let in_store = state == Caught::Storing
+        || state == Caught::Blocked
+            && matches!(end, End::AbortTaskSet | End::ResetByOther | End::ResetByPeerCore | End::Loss);
+    let told = |w: &mut World| match end {
+        End::AbortTask | End::AbortTaskSet => !w.wire(0).executed.is_empty(),
+        End::ResetByOther => !w.wire(1).executed.is_empty(),
+        End::ResetByPeerCore | End::Loss => w.manager.notices.iter().any(|n| matches!(n, Notice::Ended(_))),
+        End::Abandoned => w.wire(0).terminated.contains(&Exchange(1)),
+    };
+    if end == End::ResetByOther {
+        let Some(Notice::ResetPeers { units, ticket }) = w.manager.poll_notice() else {
+            panic!("{context}: the other core is asked")
+        };
+        assert_eq!(units[..], [unit]);
+        assert!(!told(&mut w), "{context}: waits for the other core");
+        w.manager.peer_done(ticket);
+        w.turn();
+    }
+    assert_eq!(told(&mut w), !in_store, "{context}: waits for what the store holds, and for nothing else");
+    if in_store {
+        assert!(w.manager.tasks() > 0, "{context}: the task keeps its buffers");
+    }
+    w.release();
+    assert!(told(&mut w), "{context}");
+    if end != End::Loss {
+        let answered = w.wire(0).responses.iter().any(|r| r.0 == Exchange(1));
+        assert!(!answered, "{context}: an aborted command has no response");
+        assert!(w.wire(0).terminated.contains(&Exchange(1)), "{context}");
+    }
+    if matches!(end, End::ResetByOther | End::ResetByPeerCore) {
+        for nexus in 0..2 {
+            w.command(nexus, 2, lun, &[0; 10], 0, &[]);
+            w.turn();
+            let last = w.wire(nexus).responses.last().map(|r| (r.0, r.1));
+            assert_eq!(
+                last,
+                Some((Exchange(2), Status::CheckCondition)),
+                "{context}: a unit attention for each"
+            );
+        }
+    }
+    w.check_quiet();
+}
+
+#[test]
+fn every_end_in_every_state_over_every_transport() {
+    for kind in KINDS {
+        for state in [Caught::Storing, Caught::Refused, Caught::Transfer, Caught::Blocked] {
+            for write in [false, true] {
+                for lun in [DISK, TAPE] {
+                    for end in [
+                        End::AbortTask,
+                        End::AbortTaskSet,
+                        End::ResetByOther,
+                        End::ResetByPeerCore,
+                        End::Abandoned,
+                        End::Loss,
+                    ] {
+                        caught(kind, state, write, lun, end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ordered_tasks_keep_their_place() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.stores[0].borrow_mut().hold = true;
+    w.command(0, 1, DISK, &read(0, 1), 512, &[]);
+    w.ordered(0, 2, DISK, &read(0, 1), 512, &[], TaskAttribute::Ordered);
+    w.command(0, 3, DISK, &read(0, 1), 512, &[]);
+    w.ordered(0, 4, DISK, &[0; 10], 0, &[], TaskAttribute::HeadOfQueue);
+    w.command(1, 5, DISK, &read(0, 1), 512, &[]);
+    w.turn();
+    // The head of the queue passes everybody; another nexus has a task set of its own.
+    assert_eq!(w.wire(0).responses.iter().map(|r| r.0.0).collect::<Vec<_>>(), [4]);
+    assert_eq!(w.stores[0].borrow().held.len(), 2);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let held = std::mem::take(&mut w.stores[0].borrow_mut().held);
+        w.stores[0].borrow_mut().released.extend(held);
+        w.turn();
+        order.push(w.wire(0).responses.len());
+    }
+    assert_eq!(w.wire(0).responses.iter().map(|r| r.0.0).collect::<Vec<_>>(), [4, 1, 2, 3]);
+    assert_eq!(order, [2, 3, 4]);
+    assert_eq!(w.wire(1).responses.len(), 1);
+    w.check_quiet();
+}
+
+#[test]
+fn a_full_table_is_task_set_full() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.manager.tasks_max = 2;
+    w.stores[0].borrow_mut().hold = true;
+    for x in 1..=3 {
+        w.command(0, x, DISK, &read(0, 1), 512, &[]);
+    }
+    w.turn();
+    let full = (Exchange(3), Status::TaskSetFull, Residual::Underflow(512), Residual::None);
+    assert_eq!(w.wire(0).responses, [full]);
+    w.release();
+    assert_eq!(w.wire(0).responses.len(), 3);
+    w.check_quiet();
+}
+
+#[test]
+fn an_absent_logical_unit_is_served_by_its_own_device() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.command(0, 1, Lun::from_index(9), &[0; 10], 0, &[]);
+    w.task_management(0, TaskManagementFunction::LogicalUnitReset, Lun::from_index(9));
+    w.turn();
+    assert_eq!(w.wire(0).responses.len(), 1);
+    assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::IncorrectLun)]);
+}
