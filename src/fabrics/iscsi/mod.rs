@@ -1,2 +1,129 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! iSCSI target (RFC 7143).
+//! iSCSI target (RFC 7143): one [`Connection`] per byte stream, without I/O or clock.
+//!
+//! The owner feeds it received segments, asks it for PDUs to send and for [`Event`]s, and hands its
+//! [`Transport`](crate::scsi::Transport) side to the task manager once it is in the full feature phase. Payload is
+//! never copied: Data-Out bytes are slices of the received segments, Data-In PDUs are a header block of the arena
+//! before the device's own segments.
+//!
+//! A connection goes through these states:
+//!
+//! ```text
+//! Login (security, operational) --LoginWanted--> Admitting --accept_login--> FullFeature --Logout--> Closing
+//!         any state: a violation, a time-out, the peer's FIN -----------------------------------> Closing
+//! ```
+//!
+//! Every session has one connection (MaxConnections=1) and recovers from errors by ending it (ErrorRecoveryLevel=0).
+
+mod command;
+mod connection;
+mod framing;
+mod login;
+mod negotiate;
+mod parameters;
+mod requests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use connection::{Connection, Counters};
+pub use parameters::{DigestOffer, Negotiated, Parameters};
+
+/// What a connection asks about the world.
+pub trait Directory {
+    /// Calls `found` with target name, address and portal group tag for all that `initiator`, connected to `local`, may
+    /// discover; all addresses of a target one after the other.
+    fn discover(&self, initiator: &str, local: SocketAddr, found: &mut dyn FnMut(&str, SocketAddr, u16));
+
+    /// Whether `initiator` may log in to `target` through `local`.
+    fn admit(&self, initiator: &str, target: &str, local: SocketAddr) -> Result<Admission, LoginStatus>;
+}
+
+/// What a target grants at login.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Target portal group tag of the portal.
+    pub portal_group: u16,
+    /// The target's alias.
+    pub alias: Option<String>,
+    /// What the target negotiates.
+    pub parameters: Arc<Parameters>,
+}
+
+/// Status of a refused login, class and detail (RFC 7143 11.13.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[expect(missing_docs, reason = "the names are those of RFC 7143")]
+pub enum LoginStatus {
+    InitiatorError = 0x0200,
+    AuthenticationFailure = 0x0201,
+    AuthorizationFailure = 0x0202,
+    NotFound = 0x0203,
+    UnsupportedVersion = 0x0205,
+    TooManyConnections = 0x0206,
+    MissingParameter = 0x0207,
+    SessionTypeNotSupported = 0x0209,
+    SessionDoesNotExist = 0x020a,
+    InvalidDuringLogin = 0x020b,
+    TargetError = 0x0300,
+    ServiceUnavailable = 0x0301,
+    OutOfResources = 0x0302,
+}
+
+/// A login that has negotiated everything and waits for [`Connection::accept_login`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRequest {
+    /// iSCSI name of the initiator.
+    pub initiator: String,
+    /// Its part of the session identifier.
+    pub isid: [u8; 6],
+    /// iSCSI name of the target; `None` for a discovery session.
+    pub target: Option<String>,
+    /// Portal group.
+    pub portal_group: u16,
+}
+
+/// What the owner of a connection has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A login waits for the owner's word.
+    LoginWanted(LoginRequest),
+    /// The connection is over. Once [`Connection::poll_transmit`] has given out the rest, the stream is to be closed; at
+    /// once and with a reset if `reset`.
+    Closed {
+        /// For the log.
+        reason: CloseReason,
+        /// There is no use in sending anything more.
+        reset: bool,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The initiator logged out.
+    Logout,
+    /// The initiator closed the stream.
+    PeerClosed,
+    /// The login was refused.
+    LoginRefused(LoginStatus, &'static str),
+    /// The initiator broke the protocol.
+    Violation(&'static str),
+    /// The initiator did not answer in time.
+    Timeout(&'static str),
+    /// The owner ended it.
+    Ended(&'static str),
+}
+
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Logout => f.write_str("logged out"),
+            Self::PeerClosed => f.write_str("closed by the initiator"),
+            Self::LoginRefused(status, why) => write!(f, "login refused ({:#06x}): {why}", *status as u16),
+            Self::Violation(what) => write!(f, "protocol error: {what}"),
+            Self::Timeout(what) => write!(f, "timed out: {what}"),
+            Self::Ended(why) => f.write_str(why),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The login phase (RFC 7143 6.3): names, security stage, operational stage.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::framing::Pdu;
+use super::negotiate::Negotiation;
+use super::parameters::{Negotiated, Parameters};
+use super::{Admission, Directory, LoginRequest, LoginStatus};
+use crate::wire::iscsi::{FINAL, pairs, push_pair};
+
+/// Most bytes of text of one login, all PDUs together.
+const LOGIN_TEXT_MAX: usize = 64 << 10;
+
+/// Most PDUs of one login.
+const LOGIN_PDUS_MAX: u32 = 64;
+
+/// Longest iSCSI name (RFC 7143 4.2.7.1).
+const NAME_MAX: usize = 223;
+
+/// The C bit: the text goes on in the next PDU.
+const CONTINUE: u8 = 0x40;
+
+const SECURITY: u8 = 0;
+const OPERATIONAL: u8 = 1;
+const FULL_FEATURE: u8 = 3;
+
+/// A refused login.
+pub(super) type Refusal = (LoginStatus, &'static str);
+
+/// A login response to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    /// Byte 1 of the PDU.
+    pub(super) flags: u8,
+    pub(super) text: Vec<u8>,
+    /// Everything is agreed on: the owner decides before this reply goes out.
+    pub(super) wanted: Option<LoginRequest>,
+}
+
+/// One login under way.
+pub(super) struct Login {
+    parameters: Arc<Parameters>,
+    stage: Option<u8>,
+    pdus: u32,
+    pub(super) isid: [u8; 6],
+    pub(super) cid: u16,
+    itt: u32,
+    text: Vec<u8>,
+    text_total: usize,
+    initiator: Option<String>,
+    target: Option<String>,
+    discovery: bool,
+    admission: Option<Admission>,
+    /// The names have been looked at.
+    introduced: bool,
+    declared: bool,
+    negotiation: Negotiation,
+}
+
+impl Login {
+    pub(super) fn new(parameters: Arc<Parameters>) -> Self {
+        Self {
+            parameters,
+            stage: None,
+            pdus: 0,
+            isid: [0; 6],
+            cid: 0,
+            itt: 0,
+            text: Vec::new(),
+            text_total: 0,
+            initiator: None,
+            target: None,
+            discovery: false,
+            admission: None,
+            introduced: false,
+            declared: false,
+            negotiation: Negotiation::default(),
+        }
+    }
+
+    /// Who logs in, as far as it is known.
+    pub(super) fn initiator(&self) -> Option<&str> {
+        self.initiator.as_deref()
+    }
+
+    /// What was agreed on, and the parameters of the target.
+    pub(super) fn finish(self) -> (Negotiated, Arc<Parameters>, bool) {
+        let declared = self.declared;
+        let mut negotiated = self.negotiation.finish();
+        if declared {
+            negotiated.max_recv_data_segment_length = self.parameters.max_recv_data_segment_length;
+        }
+        (negotiated, self.parameters, self.discovery)
+    }
+
+    /// Takes one Login Request.
+    pub(super) fn handle(
+        &mut self,
+        pdu: &Pdu,
+        local: SocketAddr,
+        directory: &dyn Directory,
+    ) -> Result<Reply, Refusal> {
+        let bhs = &pdu.bhs;
+        let flags = bhs.flags();
+        let (stage, next) = (flags >> 2 & 3, flags & 3);
+        let transit = flags & FINAL != 0;
+        self.check(pdu, stage)?;
+        self.text_total += pdu.data.len();
+        if self.text_total > LOGIN_TEXT_MAX {
+            return Err((LoginStatus::InitiatorError, "too much login text"));
+        }
+        self.text.extend(pdu.text());
+        if flags & CONTINUE != 0 {
+            if transit {
+                return Err((LoginStatus::InitiatorError, "login request with both T and C"));
+            }
+            return Ok(Reply { flags: stage << 2, ..Reply::default() });
+        }
+        let text = std::mem::take(&mut self.text);
+        let mut answer = Vec::new();
+        self.names(&text)?;
+        if !self.introduced {
+            self.introduce(local, directory, &mut answer)?;
+        }
+        self.negotiate(&text, &mut answer)?;
+        if stage == OPERATIONAL && !self.declared {
+            self.declared = true;
+            let ours = self.parameters.max_recv_data_segment_length.to_string();
+            push_pair(&mut answer, "MaxRecvDataSegmentLength", &ours);
+        }
+        let mut reply = Reply { flags: stage << 2, text: answer, wanted: None };
+        if transit {
+            if !matches!((stage, next), (SECURITY, OPERATIONAL | FULL_FEATURE) | (OPERATIONAL, FULL_FEATURE))
+            {
+                return Err((LoginStatus::InitiatorError, "impossible stage transition"));
+            }
+            reply.flags |= FINAL | next;
+            self.stage = Some(next);
+            if next == FULL_FEATURE {
+                reply.wanted = Some(LoginRequest {
+                    initiator: self.initiator.clone().unwrap_or_default(),
+                    isid: self.isid,
+                    target: self.target.clone().filter(|_| !self.discovery),
+                    portal_group: self.admission.as_ref().map_or(0, |a| a.portal_group),
+                });
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Header fields: version, and that the PDU belongs to this login.
+    fn check(&mut self, pdu: &Pdu, stage: u8) -> Result<(), Refusal> {
+        let bhs = &pdu.bhs;
+        if bhs.0[3] > 0 {
+            return Err((LoginStatus::UnsupportedVersion, "no common protocol version"));
+        }
+        let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
+        let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
+        self.pdus += 1;
+        if self.pdus > LOGIN_PDUS_MAX {
+            return Err((LoginStatus::InitiatorError, "too many login requests"));
+        }
+        match self.stage {
+            None => {
+                if tsih != 0 {
+                    // Sessions have one connection, so there is none to be added to.
+                    return Err((LoginStatus::SessionDoesNotExist, "no such session to add a connection to"));
+                }
+                (self.isid, self.itt, self.cid) = (isid, itt, cid);
+                if !matches!(stage, SECURITY | OPERATIONAL) {
+                    return Err((LoginStatus::InitiatorError, "login begins in an impossible stage"));
+                }
+                self.stage = Some(stage);
+                Ok(())
+            }
+            Some(_) if (self.isid, self.itt, self.cid) != (isid, itt, cid) || tsih != 0 => {
+                Err((LoginStatus::InitiatorError, "login request of another login"))
+            }
+            Some(current) if current != stage => {
+                Err((LoginStatus::InitiatorError, "login request of another stage"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Who speaks to whom: looked at before all else, because the target decides what is negotiated.
+    fn names(&mut self, text: &[u8]) -> Result<(), Refusal> {
+        for pair in pairs(text) {
+            let pair = pair.map_err(|_| (LoginStatus::InitiatorError, "malformed login text"))?;
+            match pair.key {
+                "InitiatorName" => Self::name(&mut self.initiator, pair.value)?,
+                "TargetName" => Self::name(&mut self.target, pair.value)?,
+                "SessionType" if self.introduced => {
+                    return Err((LoginStatus::InitiatorError, "SessionType after the first request"));
+                }
+                "SessionType" => match pair.value {
+                    "Normal" => self.discovery = false,
+                    "Discovery" => self.discovery = true,
+                    _ => return Err((LoginStatus::SessionTypeNotSupported, "unknown session type")),
+                },
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn negotiate(&mut self, text: &[u8], answer: &mut Vec<u8>) -> Result<(), Refusal> {
+        for pair in pairs(text).flatten() {
+            match pair.key {
+                "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => {}
+                "AuthMethod" => {
+                    if !pair.value.split(',').any(|method| method == "None") {
+                        return Err((LoginStatus::AuthenticationFailure, "no common authentication method"));
+                    }
+                    push_pair(answer, "AuthMethod", "None");
+                }
+                key => {
+                    let offered = self.negotiation.offer(&self.parameters, self.discovery, key, pair.value);
+                    let value = offered.map_err(|_| (LoginStatus::InitiatorError, "key offered twice"))?;
+                    if let Some(value) = value {
+                        push_pair(answer, key, &value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn name(slot: &mut Option<String>, value: &str) -> Result<(), Refusal> {
+        if value.is_empty() || value.len() > NAME_MAX {
+            return Err((LoginStatus::InitiatorError, "iSCSI name empty or too long"));
+        }
+        // iSCSI names compare in lower case (RFC 3722).
+        if slot.replace(value.to_lowercase()).is_some() {
+            return Err((LoginStatus::InitiatorError, "name given twice"));
+        }
+        Ok(())
+    }
+
+    /// The first request must say who wants to speak to whom (RFC 7143 6.3.1 and 13.4).
+    fn introduce(
+        &mut self,
+        local: SocketAddr,
+        directory: &dyn Directory,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        self.introduced = true;
+        let Some(initiator) = &self.initiator else {
+            return Err((LoginStatus::MissingParameter, "no InitiatorName"));
+        };
+        if self.discovery {
+            return Ok(());
+        }
+        let Some(target) = &self.target else {
+            return Err((LoginStatus::MissingParameter, "no TargetName"));
+        };
+        let admission = directory.admit(initiator, target, local);
+        let admission = admission.map_err(|status| match status {
+            LoginStatus::NotFound => (status, "no such target at this portal"),
+            _ => (status, "not admitted to the target"),
+        })?;
+        push_pair(answer, "TargetPortalGroupTag", &admission.portal_group.to_string());
+        if let Some(alias) = &admission.alias {
+            push_pair(answer, "TargetAlias", alias);
+        }
+        self.parameters = admission.parameters.clone();
+        self.admission = Some(admission);
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The operational keys (RFC 7143 13): one table row per key says how it is answered and where the result goes.
+
+use super::parameters::{DigestOffer, Negotiated, Parameters};
+
+/// How a value comes about.
+enum Rule {
+    /// Each side declares its own limit; range, and where the peer's goes.
+    Declared(u32, u32, fn(&mut Negotiated, u32)),
+    /// The smaller of both; range, ours, and where the result goes.
+    Minimum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
+    /// The larger of both.
+    Maximum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
+    /// Yes if one side says so.
+    Or(fn(&Parameters) -> bool, fn(&mut Negotiated, bool)),
+    /// Yes if both say so.
+    And(fn(&Parameters) -> bool, fn(&mut Negotiated, bool)),
+    /// The first of the initiator's list that we accept.
+    Digest(fn(&Parameters) -> DigestOffer, fn(&mut Negotiated, bool)),
+    /// Obsolete since RFC 7143: answered Reject.
+    Obsolete,
+}
+
+struct Row {
+    key: &'static str,
+    rule: Rule,
+    /// Not for discovery sessions, where it is answered Irrelevant.
+    normal_only: bool,
+}
+
+const fn row(key: &'static str, normal_only: bool, rule: Rule) -> Row {
+    Row { key, rule, normal_only }
+}
+
+const SEGMENT_MAX: u32 = (1 << 24) - 1;
+
+use Rule::{And, Declared, Digest, Maximum, Minimum, Obsolete, Or};
+
+const TABLE: &[Row] = &[
+    row("HeaderDigest", false, Digest(|p| p.header_digest, |n, v| n.header_digest = v)),
+    row("DataDigest", false, Digest(|p| p.data_digest, |n, v| n.data_digest = v)),
+    row(
+        "MaxRecvDataSegmentLength",
+        false,
+        Declared(512, SEGMENT_MAX, |n, v| n.max_xmit_data_segment_length = v),
+    ),
+    row("DefaultTime2Wait", false, Maximum(0, 3600, |_, n| n.time2wait, |n, v| n.time2wait = v)),
+    // Nothing is retained at error recovery level 0.
+    row("DefaultTime2Retain", false, Minimum(0, 3600, |_, _| 0, |n, v| n.time2retain = v)),
+    row("ErrorRecoveryLevel", false, Minimum(0, 2, |_, _| 0, |_, _| ())),
+    row("MaxConnections", true, Minimum(1, 65535, |_, _| 1, |_, _| ())),
+    row("InitialR2T", true, Or(|p| p.initial_r2t, |n, v| n.initial_r2t = v)),
+    row("ImmediateData", true, And(|p| p.immediate_data, |n, v| n.immediate_data = v)),
+    row(
+        "MaxBurstLength",
+        true,
+        Minimum(512, SEGMENT_MAX, |p, _| p.max_burst_length, |n, v| n.max_burst_length = v),
+    ),
+    row(
+        "FirstBurstLength",
+        true,
+        Minimum(512, SEGMENT_MAX, |p, _| p.first_burst_length, |n, v| n.first_burst_length = v),
+    ),
+    row(
+        "MaxOutstandingR2T",
+        true,
+        Minimum(1, 65535, |p, _| p.max_outstanding_r2t, |n, v| n.max_outstanding_r2t = v),
+    ),
+    row("DataPDUInOrder", true, Or(|_| true, |_, _| ())),
+    row("DataSequenceInOrder", true, Or(|_| true, |_, _| ())),
+    row("IFMarker", false, Obsolete),
+    row("OFMarker", false, Obsolete),
+    row("IFMarkInt", false, Obsolete),
+    row("OFMarkInt", false, Obsolete),
+];
+
+/// The state of one negotiation.
+#[derive(Default)]
+pub(super) struct Negotiation {
+    seen: u32,
+    /// A digest that was agreed on holds from the full feature phase on; everything else does so too.
+    pub(super) result: Negotiated,
+}
+
+/// A key was offered twice (RFC 7143 6.3): the negotiation fails.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Repeated;
+
+impl Negotiation {
+    /// Answers one offered key; `None` if it wants no answer.
+    pub(super) fn offer(
+        &mut self,
+        ours: &Parameters,
+        discovery: bool,
+        key: &str,
+        value: &str,
+    ) -> Result<Option<String>, Repeated> {
+        let Some(index) = TABLE.iter().position(|row| row.key == key) else {
+            return Ok(Some("NotUnderstood".into()));
+        };
+        if self.seen >> index & 1 == 1 {
+            return Err(Repeated);
+        }
+        self.seen |= 1 << index;
+        let Row { rule, normal_only, .. } = &TABLE[index];
+        if discovery && *normal_only {
+            return Ok(Some("Irrelevant".into()));
+        }
+        let n = &mut self.result;
+        let answer = match rule {
+            Declared(low, high, set) => match number(value, *low, *high) {
+                Some(theirs) => {
+                    set(n, theirs);
+                    return Ok(None);
+                }
+                None => None,
+            },
+            Minimum(low, high, get, set) => {
+                number(value, *low, *high).map(|theirs| settle(n, theirs.min(get(ours, n)), *set))
+            }
+            Maximum(low, high, get, set) => {
+                number(value, *low, *high).map(|theirs| settle(n, theirs.max(get(ours, n)), *set))
+            }
+            Or(get, set) => boolean(value).map(|theirs| settle_bool(n, theirs || get(ours), *set)),
+            And(get, set) => boolean(value).map(|theirs| settle_bool(n, theirs && get(ours), *set)),
+            Digest(get, set) => {
+                let offer = get(ours);
+                let choice = value.split(',').find_map(|choice| match choice {
+                    "None" if offer.none => Some(false),
+                    "CRC32C" if offer.crc32c => Some(true),
+                    _ => None,
+                });
+                choice.map(|crc| {
+                    set(n, crc);
+                    if crc { "CRC32C".into() } else { "None".into() }
+                })
+            }
+            Obsolete => None,
+        };
+        Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
+    }
+
+    /// What holds from now on. FirstBurstLength never exceeds MaxBurstLength, whatever order they came in.
+    pub(super) fn finish(self) -> Negotiated {
+        let mut n = self.result;
+        n.first_burst_length = n.first_burst_length.min(n.max_burst_length);
+        n
+    }
+}
+
+fn settle(n: &mut Negotiated, value: u32, set: fn(&mut Negotiated, u32)) -> String {
+    set(n, value);
+    value.to_string()
+}
+
+fn settle_bool(n: &mut Negotiated, value: bool, set: fn(&mut Negotiated, bool)) -> String {
+    set(n, value);
+    if value { "Yes".into() } else { "No".into() }
+}
+
+/// A number in range, decimal or hexadecimal (RFC 7143 6.1).
+pub(super) fn number(value: &str, low: u32, high: u32) -> Option<u32> {
+    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (value, 10),
+    };
+    // `from_str_radix` takes a sign, which the format does not have.
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u32::from_str_radix(digits, radix).ok().filter(|n| (low..=high).contains(n))
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "Yes" => Some(true),
+        "No" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(ours: &Parameters, key: &str, value: &str) -> (Option<String>, Negotiated) {
+        let mut n = Negotiation::default();
+        let answer = n.offer(ours, false, key, value).unwrap();
+        (answer, n.finish())
+    }
+
+    #[test]
+    fn every_key_is_answered_by_its_rule() {
+        let ours = Parameters { max_burst_length: 65536, max_outstanding_r2t: 4, ..Parameters::default() };
+        let strict = Parameters {
+            initial_r2t: true,
+            immediate_data: false,
+            header_digest: DigestOffer { none: false, crc32c: true },
+            ..Parameters::default()
+        };
+        for (ours, key, value, expected) in [
+            (&ours, "HeaderDigest", "CRC32C,None", Some("CRC32C")),
+            (&ours, "HeaderDigest", "None,CRC32C", Some("None")),
+            (&ours, "DataDigest", "MD99,CRC32C", Some("CRC32C")),
+            (&ours, "DataDigest", "MD99", Some("Reject")),
+            (&strict, "HeaderDigest", "None", Some("Reject")),
+            (&strict, "HeaderDigest", "None,CRC32C", Some("CRC32C")),
+            (&ours, "MaxRecvDataSegmentLength", "4096", None),
+            (&ours, "MaxRecvDataSegmentLength", "511", Some("Reject")),
+            (&ours, "MaxRecvDataSegmentLength", "16777216", Some("Reject")),
+            (&ours, "MaxBurstLength", "0x8000", Some("32768")),
+            (&ours, "MaxBurstLength", "1048576", Some("65536")),
+            (&ours, "MaxBurstLength", "+4096", Some("Reject")),
+            (&ours, "MaxBurstLength", "", Some("Reject")),
+            (&ours, "MaxOutstandingR2T", "16", Some("4")),
+            (&ours, "MaxOutstandingR2T", "0", Some("Reject")),
+            (&ours, "InitialR2T", "No", Some("No")),
+            (&ours, "InitialR2T", "Yes", Some("Yes")),
+            (&strict, "InitialR2T", "No", Some("Yes")),
+            (&strict, "ImmediateData", "Yes", Some("No")),
+            (&ours, "ImmediateData", "yes", Some("Reject")),
+            (&ours, "DataPDUInOrder", "No", Some("Yes")),
+            (&ours, "DataSequenceInOrder", "No", Some("Yes")),
+            (&ours, "ErrorRecoveryLevel", "2", Some("0")),
+            (&ours, "ErrorRecoveryLevel", "3", Some("Reject")),
+            (&ours, "MaxConnections", "8", Some("1")),
+            (&ours, "DefaultTime2Wait", "0", Some("2")),
+            (&ours, "DefaultTime2Wait", "60", Some("60")),
+            (&ours, "DefaultTime2Retain", "20", Some("0")),
+            (&ours, "IFMarker", "No", Some("Reject")),
+            (&ours, "X-com.example.key", "1", Some("NotUnderstood")),
+        ] {
+            assert_eq!(answer(ours, key, value).0.as_deref(), expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn results_arrive() {
+        let ours = Parameters::default();
+        assert_eq!(answer(&ours, "MaxRecvDataSegmentLength", "512").1.max_xmit_data_segment_length, 512);
+        assert!(answer(&ours, "DataDigest", "CRC32C").1.data_digest);
+        assert!(!answer(&ours, "InitialR2T", "No").1.initial_r2t);
+        // The burst of unsolicited data never exceeds a burst, whichever key came first.
+        assert_eq!(answer(&ours, "MaxBurstLength", "512").1.first_burst_length, 512);
+    }
+
+    #[test]
+    fn a_key_is_offered_once() {
+        let mut n = Negotiation::default();
+        assert!(n.offer(&Parameters::default(), false, "InitialR2T", "No").is_ok());
+        assert_eq!(n.offer(&Parameters::default(), false, "InitialR2T", "No"), Err(Repeated));
+    }
+
+    #[test]
+    fn discovery_sessions_have_no_bursts() {
+        let mut n = Negotiation::default();
+        let answer = n.offer(&Parameters::default(), true, "MaxBurstLength", "512").unwrap();
+        assert_eq!(answer.as_deref(), Some("Irrelevant"));
+    }
+}

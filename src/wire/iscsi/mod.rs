@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! iSCSI formats (RFC 7143 clause 11 to 13): the basic header segment, text keys, CRC32C.
+
+mod bhs;
+mod digest;
+mod text;
+
+pub use bhs::{Bhs, FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
+pub use digest::Crc32c;
+pub use text::{Pair, TextError, pairs, push_pair};
