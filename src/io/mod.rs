@@ -190,6 +190,11 @@ pub trait Store {
     /// Called once after the core has submitted all that a turn of its loop brought up, to hand a batch to the kernel.
     fn commit(&mut self) {}
 
+    /// Whether something waits for another core, of which no descriptor tells: the core must not sleep.
+    fn must_poll(&self) -> bool {
+        false
+    }
+
     /// A descriptor that becomes readable when `poll` has something to say, for a core that goes to sleep.
     fn wake_fd(&self) -> Option<RawFd> {
         None

@@ -72,6 +72,9 @@ pub trait StreamHost {
 
     /// Refuses new connections from now on.
     fn stop_listening(&mut self);
+
+    /// Names and values of what was counted, for the control plane.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// How far the checksums of a received frame are known to be right.

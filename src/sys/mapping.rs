@@ -43,6 +43,22 @@ impl Mapping {
         Ok(Self { base, len, huge: false })
     }
 
+    /// Makes a page-aligned range read as zeros, and gives its memory back where the pages allow it.
+    ///
+    /// # Panics
+    /// When the range is not inside the mapping.
+    pub fn discard(&self, at: NonNull<u8>, len: usize) {
+        let inside =
+            at >= self.base && (at.addr().get() - self.base.addr().get()).checked_add(len) <= Some(self.len);
+        assert!(inside, "discard outside the mapping");
+        // SAFETY: the range is inside our own mapping, and its bytes are shared memory that anybody may change.
+        unsafe {
+            if self.huge || libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) != 0 {
+                std::ptr::write_bytes(at.as_ptr(), 0, len);
+            }
+        }
+    }
+
     /// First byte.
     pub fn base(&self) -> NonNull<u8> {
         self.base

@@ -3,9 +3,13 @@
 #![expect(unsafe_code, reason = "libc")]
 
 mod clock;
+mod epoll;
 mod event;
+mod file;
 mod mapping;
 
 pub use clock::monotonic;
+pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{EventFd, pin_to_core, random, wait_readable};
+pub use file::{block_device_size, can_punch, data_extent, is_tmpfs, read_cached, write_cached};
 pub use mapping::Mapping;

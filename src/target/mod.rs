@@ -2,5 +2,6 @@
 //! Joins fabrics, devices and stores: the task manager, the topology, and one core's share of it all.
 
 pub mod sessions;
+pub mod shard;
 pub mod tasks;
 pub mod topology;

@@ -24,6 +24,9 @@ use crate::time::Instant;
 /// Most tasks of one core at once; beyond it commands end with TASK SET FULL.
 pub const TASKS_MAX: usize = 64 << 10;
 
+/// Names the flush of [`TaskManager::flush`]: no task has this number.
+const FLUSH: Tag = Tag(u32::MAX);
+
 const INQUIRY: u8 = 0x12;
 const REQUEST_SENSE: u8 = 0x03;
 const REPORT_LUNS: u8 = 0xa0;
@@ -190,6 +193,7 @@ pub struct TaskManager {
     /// What waits for a transport that was not at hand.
     owed: VecDeque<(NexusKey, Owed)>,
     peers: usize,
+    flushing: usize,
     completions: Vec<(Tag, Done)>,
     tasks_max: usize,
 }
@@ -210,6 +214,7 @@ impl TaskManager {
             notices: VecDeque::new(),
             owed: VecDeque::new(),
             peers,
+            flushing: 0,
             completions: Vec::new(),
             tasks_max: TASKS_MAX,
         };
@@ -343,6 +348,30 @@ impl TaskManager {
         self.units.iter().any(|unit| unit.storing > 0)
     }
 
+    /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
+    /// left.
+    pub fn flush(&mut self) {
+        for unit in &mut self.units {
+            let Some(store) = &mut unit.store else { continue };
+            match store.submit(FLUSH, Op::Flush) {
+                Submitted::Queued => {
+                    unit.storing += 1;
+                    self.flushing += 1;
+                }
+                Submitted::Done(Done::Failed(error)) => log::error!("flush at the end: {error}"),
+                Submitted::Done(_) => {}
+                Submitted::Full(_) => {
+                    log::error!("flush at the end: the store is busy though no task is left")
+                }
+            }
+        }
+    }
+
+    /// Whether no flush is under way.
+    pub fn flushed(&self) -> bool {
+        self.flushing == 0
+    }
+
     /// Gives the stores what the turn has queued.
     pub fn commit(&mut self) {
         for unit in &mut self.units {
@@ -365,6 +394,13 @@ impl TaskManager {
         let work = store.poll(&mut completions);
         this.storing -= completions.len();
         for (tag, done) in completions.drain(..) {
+            if tag == FLUSH {
+                self.flushing -= 1;
+                if let Done::Failed(error) = done {
+                    log::error!("flush at the end: {error}");
+                }
+                continue;
+            }
             let nexus = NexusKey(self.tasks[tag.0 as usize].nexus);
             if self.tasks[tag.0 as usize].aborted {
                 drop(done);

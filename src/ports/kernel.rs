@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Byte streams over the kernel's TCP: the fallback where there is no frame port, and the yardstick for those.
+//!
+//! Each core has a host with listeners of its own (SO_REUSEPORT: the kernel spreads connections over them). Bytes are
+//! received into arena blocks and sent from the segments where they lie.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use slab::Slab;
+use smallvec::SmallVec;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::memory::{Arena, Seg, Sg};
+use crate::net::{StreamEvent, StreamHost, StreamId};
+use crate::sys::{self, Epoll, Ready};
+use crate::time::Instant;
+
+/// Most connections of one core.
+pub const STREAMS_MAX: usize = 16 << 10;
+
+/// Bytes that are queued for one stream before its room is used up.
+const QUEUE_MAX: usize = 2 << 20;
+
+/// Pieces of one gathered send.
+const PIECES_MAX: usize = 128;
+
+/// Receive block sizes: what a quiet stream gets, and what one gets that fills its blocks.
+const BLOCKS: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
+
+/// How long a closed stream may wait for its peer to close, too.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How soon to try again after the arena was empty.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Bit of an epoll number that marks a listener.
+const LISTENER: u64 = 1 << 63;
+
+struct Stream {
+    socket: TcpStream,
+    id: StreamId,
+    readable: bool,
+    /// The end is in sight: no further edge will tell of it.
+    ended: bool,
+    finished: bool,
+    queue: VecDeque<Seg>,
+    queued: usize,
+    /// In the list of streams to be flushed.
+    dirty: bool,
+    /// The owner found no room.
+    full: std::cell::Cell<bool>,
+    closing: Option<Instant>,
+    shut: bool,
+    dead: bool,
+    /// Index into [`BLOCKS`].
+    block: usize,
+}
+
+/// See the module.
+pub struct KernelHost {
+    arena: Arena,
+    epoll: Epoll,
+    listeners: Vec<TcpListener>,
+    streams: Slab<Stream>,
+    next: u64,
+    ready: Vec<Ready>,
+    dirty: Vec<StreamId>,
+    /// Events that did not come from the kernel.
+    own: Vec<StreamEvent>,
+    starved: Vec<StreamId>,
+    lingering: usize,
+    now: Instant,
+    refused: u64,
+}
+
+impl KernelHost {
+    /// Listens on `addresses`. The error names the address that could not be bound.
+    pub fn new(arena: Arena, addresses: &[SocketAddr]) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let mut listeners = Vec::new();
+        for (i, &address) in addresses.iter().enumerate() {
+            let listener = listen(address)
+                .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))?;
+            epoll.add(listener.as_raw_fd(), LISTENER | i as u64, false)?;
+            listeners.push(listener);
+        }
+        Ok(Self {
+            arena,
+            epoll,
+            listeners,
+            streams: Slab::new(),
+            next: 0,
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            own: Vec::new(),
+            starved: Vec::new(),
+            lingering: 0,
+            now: Instant::ZERO,
+            refused: 0,
+        })
+    }
+
+    /// The addresses that are listened on, with the ports that the kernel chose for port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    fn get(&self, id: StreamId) -> Option<usize> {
+        let index = usize::try_from(id.0 & 0xffff_ffff).ok()?;
+        self.streams.get(index).filter(|stream| stream.id == id).map(|_| index)
+    }
+
+    fn accept(&mut self, listener: usize, events: &mut Vec<StreamEvent>) -> usize {
+        let mut count = 0;
+        while let Some(listener) = self.listeners.get(listener)
+            && let Ok((socket, peer)) = listener.accept()
+        {
+            count += 1;
+            if self.streams.len() >= STREAMS_MAX {
+                self.refused += 1;
+                continue; // dropped, which resets it
+            }
+            if let Ok(event) = self.adopt(socket, peer) {
+                events.push(event);
+            }
+        }
+        count
+    }
+
+    fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<StreamEvent> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        let keepalive =
+            TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        let local = socket.local_addr()?;
+        let entry = self.streams.vacant_entry();
+        self.next += 1;
+        let id = StreamId(self.next << 32 | entry.key() as u64);
+        self.epoll.add(socket.as_raw_fd(), id.0 & !LISTENER, true)?;
+        entry.insert(Stream {
+            socket,
+            id,
+            readable: false,
+            ended: false,
+            finished: false,
+            queue: VecDeque::new(),
+            queued: 0,
+            dirty: false,
+            full: std::cell::Cell::new(false),
+            closing: None,
+            shut: false,
+            dead: false,
+            block: 0,
+        });
+        Ok(StreamEvent::Accepted { stream: id, local, peer })
+    }
+
+    fn kill(&mut self, index: usize) {
+        let stream = &mut self.streams[index];
+        if !std::mem::replace(&mut stream.dead, true) {
+            self.own.push(StreamEvent::Closed(stream.id));
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it.
+    fn flush(&mut self, index: usize) {
+        let stream = &mut self.streams[index];
+        while !stream.queue.is_empty() && !stream.dead {
+            let mut pieces: SmallVec<[libc::iovec; PIECES_MAX]> = stream
+                .queue
+                .iter()
+                .take(PIECES_MAX)
+                .map(|seg| libc::iovec { iov_base: seg.as_ptr().cast_mut().cast(), iov_len: seg.len() })
+                .collect();
+            // SAFETY: the segments are in the queue, and so readable, until after the call.
+            let sent = unsafe { sys::send_pieces(stream.socket.as_raw_fd(), &mut pieces) };
+            match sent {
+                Ok(mut sent) => {
+                    stream.queued -= sent;
+                    while let Some(seg) = stream.queue.front_mut().filter(|_| sent > 0) {
+                        if seg.len() > sent {
+                            seg.split_to(sent);
+                            break;
+                        }
+                        sent -= seg.len();
+                        stream.queue.pop_front();
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.kill(index),
+            }
+        }
+        let stream = &mut self.streams[index];
+        if stream.full.get() && stream.queued < QUEUE_MAX / 2 {
+            stream.full.set(false);
+            self.own.push(StreamEvent::Writable(stream.id));
+        }
+        if stream.closing.is_some() && stream.queue.is_empty() && !stream.shut {
+            stream.shut = true;
+            if stream.socket.shutdown(Shutdown::Write).is_err() || stream.finished {
+                self.kill(index);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let late: SmallVec<[usize; 8]> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.closing.is_some_and(|at| now >= at + LINGER))
+            .map(|(index, _)| index)
+            .collect();
+        for index in late {
+            self.kill(index);
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+impl StreamHost for KernelHost {
+    fn poll(&mut self, now: Instant, events: &mut Vec<StreamEvent>) -> usize {
+        self.now = now;
+        let mut ready = std::mem::take(&mut self.ready);
+        self.epoll.poll(&mut ready);
+        let mut work = ready.len();
+        for ready in ready.drain(..) {
+            if ready.data & LISTENER != 0 {
+                let listener = usize::try_from(ready.data & !LISTENER).unwrap_or(usize::MAX);
+                work += self.accept(listener, events);
+                continue;
+            }
+            let Some(index) = self.get(StreamId(ready.data)) else { continue };
+            if ready.readable {
+                self.streams[index].readable = true;
+                self.streams[index].ended |= ready.ended;
+                events.push(StreamEvent::Readable(StreamId(ready.data)));
+            }
+            if ready.writable {
+                self.flush(index);
+            }
+        }
+        self.ready = ready;
+        if self.lingering > 0 {
+            self.expire(now);
+        }
+        for id in self.starved.drain(..) {
+            events.push(StreamEvent::Readable(id));
+        }
+        for event in self.own.drain(..) {
+            if let StreamEvent::Closed(id) = event {
+                let index = usize::try_from(id.0 & 0xffff_ffff).unwrap_or(usize::MAX);
+                if let Some(stream) = self.streams.try_remove(index)
+                    && stream.closing.is_some()
+                {
+                    self.lingering -= 1;
+                }
+            }
+            events.push(event);
+            work += 1;
+        }
+        work
+    }
+
+    fn receive(&mut self, id: StreamId) -> Option<Seg> {
+        let index = self.get(id)?;
+        let stream = &mut self.streams[index];
+        if !stream.readable || stream.finished || stream.dead {
+            return None;
+        }
+        let Some(mut block) = self.arena.alloc(BLOCKS[stream.block]).or_else(|| self.arena.alloc(BLOCKS[0]))
+        else {
+            self.starved.push(id);
+            return None;
+        };
+        loop {
+            match stream.socket.read(block.bytes_mut()) {
+                Ok(0) => {
+                    stream.readable = false;
+                    stream.finished = true;
+                    self.own.push(StreamEvent::Finished(id));
+                    if stream.shut {
+                        self.kill(index);
+                    }
+                    return None;
+                }
+                Ok(n) => {
+                    // A short read has emptied the socket; the next edge tells when there is more.
+                    let full = n == block.len();
+                    stream.readable = full || stream.ended;
+                    stream.block = match full {
+                        true => (stream.block + 1).min(BLOCKS.len() - 1),
+                        false if n < BLOCKS[0] => stream.block.saturating_sub(1),
+                        false => stream.block,
+                    };
+                    block.set_len(n);
+                    return Some(block.freeze());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    stream.readable = false;
+                    return None;
+                }
+                Err(_) => {
+                    self.kill(index);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn room(&self, id: StreamId) -> usize {
+        let Some(index) = self.get(id) else { return 0 };
+        let stream = &self.streams[index];
+        let room = QUEUE_MAX.saturating_sub(stream.queued);
+        if room == 0 {
+            stream.full.set(true);
+        }
+        room
+    }
+
+    fn send(&mut self, id: StreamId, data: Sg) {
+        let Some(index) = self.get(id) else { return };
+        let stream = &mut self.streams[index];
+        if stream.dead || stream.closing.is_some() {
+            return;
+        }
+        stream.queued += data.len();
+        stream.queue.extend(data.segs().iter().cloned());
+        if !std::mem::replace(&mut stream.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn close(&mut self, id: StreamId) {
+        let Some(index) = self.get(id) else { return };
+        let stream = &mut self.streams[index];
+        if stream.closing.is_none() {
+            stream.closing = Some(self.now);
+            self.lingering += 1;
+            self.flush(index);
+        }
+    }
+
+    fn abort(&mut self, id: StreamId) {
+        let Some(index) = self.get(id) else { return };
+        // With a linger time of zero the socket is reset when it is dropped.
+        _ = SockRef::from(&self.streams[index].socket).set_linger(Some(Duration::ZERO));
+        self.kill(index);
+    }
+
+    fn commit(&mut self, now: Instant) {
+        self.now = now;
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(index) = self.get(id) {
+                self.streams[index].dirty = false;
+                self.flush(index);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if !self.own.is_empty() {
+            return Some(self.now);
+        }
+        if !self.starved.is_empty() {
+            return Some(self.now + RETRY);
+        }
+        (self.lingering > 0).then(|| self.now + LINGER)
+    }
+
+    fn wake_fds(&self, fds: &mut Vec<RawFd>) {
+        fds.push(self.epoll.as_raw_fd());
+    }
+
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("accepted", self.next), ("open", self.streams.len() as u64), ("refused", self.refused)]
+    }
+}

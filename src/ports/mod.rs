@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Ports: where frames and byte streams really come from.
+#![expect(unsafe_code, reason = "segments go to the kernel as addresses")]
+
+pub mod kernel;

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A plain image file or block device, block for block.
+//!
+//! What the page cache has is read at once and without waiting; what it lacks, and all that waits for the disk, goes
+//! through the core's io_uring. The image is never written through a mapping, where a full disk is a signal and an I/O
+//! error is lost.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+
+use super::exclusive::{Exclusive, Gate};
+use super::ring::{Flight, Shared, Work};
+use super::{Backing, Local};
+use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::memory::{Arena, Seg, Sg};
+use crate::sys;
+
+/// Longest read or write: the largest block of the arena.
+const TRANSFER_MAX: u32 = 1 << 20;
+
+/// Pieces of a write that is tried at once; a longer list goes through the ring.
+const INLINE_PIECES: usize = 32;
+
+/// How an image is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// The image, or a block device.
+    pub path: PathBuf,
+    /// Size in bytes: a missing image is created sparse, a shorter one grows. Without it, the size it has.
+    pub size: Option<u64>,
+    /// Logical block size in bytes.
+    pub block: u32,
+    /// Open for reading only.
+    pub read_only: bool,
+}
+
+pub(super) struct Image {
+    file: Arc<File>,
+    bytes: Arc<AtomicU64>,
+    block: u32,
+    read_only: bool,
+    thin: bool,
+    /// The bytes are in memory whatever happens (tmpfs): nothing ever waits.
+    in_memory: bool,
+    gate: Arc<Gate>,
+}
+
+impl Image {
+    pub(super) fn open(options: &FileOptions) -> io::Result<Self> {
+        let FileOptions { path, size, block, read_only } = options;
+        if let Some(folder) = path.parent().filter(|_| size.is_some() && !read_only) {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .create(size.is_some() && !read_only)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        let meta = file.metadata()?;
+        let device = meta.file_type().is_block_device();
+        if !device && !meta.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither a regular file nor a block device",
+            ));
+        }
+        let mut bytes = if device { sys::block_device_size(&file)? } else { meta.len() };
+        if let Some(size) = *size {
+            if bytes < size && !device && !read_only {
+                file.set_len(size)?;
+                // The new size is there after a power loss, too.
+                file.sync_all()?;
+                bytes = size;
+            }
+            if bytes < size {
+                let what = format!("has {bytes} bytes, fewer than the {size} asked for");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+        }
+        let bytes = bytes / u64::from(*block) * u64::from(*block);
+        if bytes == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "has no bytes; give a size"));
+        }
+        let in_memory = sys::is_tmpfs(&file)?;
+        let thin = !device && (*read_only || sys::can_punch(&file, bytes));
+        Ok(Self {
+            file: Arc::new(file),
+            bytes: Arc::new(AtomicU64::new(bytes)),
+            block: *block,
+            read_only: *read_only,
+            thin,
+            in_memory,
+            gate: Arc::default(),
+        })
+    }
+}
+
+impl Backing for Image {
+    fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
+        let handle = Handle {
+            fd: self.file.as_raw_fd(),
+            _file: self.file.clone(),
+            bytes: self.bytes.clone(),
+            block: self.block,
+            read_only: self.read_only,
+            thin: self.thin,
+            in_memory: self.in_memory,
+            arena: local.arena.clone(),
+            ring: local.ring.clone(),
+            number: local.ring.join(),
+            retry: Vec::new(),
+        };
+        Ok(Box::new(Exclusive::new(handle, self.gate.clone())))
+    }
+}
+
+struct Handle {
+    fd: RawFd,
+    _file: Arc<File>,
+    bytes: Arc<AtomicU64>,
+    block: u32,
+    read_only: bool,
+    thin: bool,
+    in_memory: bool,
+    arena: Arena,
+    ring: Shared,
+    number: usize,
+    /// Flights to be carried on for which the ring had no room.
+    retry: Vec<Flight>,
+}
+
+impl Handle {
+    fn check(&self, at: u64, len: u64, writes: bool) -> Result<(), Error> {
+        if at.checked_add(len).is_none_or(|end| end > self.bytes.load(Ordering::Relaxed)) {
+            return Err(Error { kind: ErrorKind::OutOfRange, at });
+        }
+        if writes && self.read_only {
+            return Err(Error { kind: ErrorKind::ReadOnly, at });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, tag: Tag, at: u64, len: u32, into: Landing) -> Submitted {
+        let mut block = match into {
+            Landing::Given(memory) => memory,
+            Landing::Own => match self.arena.alloc(len as usize) {
+                Some(block) => block,
+                None => return failed(ErrorKind::NoMemory, at),
+            },
+        };
+        // What is cached is here at once; the rest is fetched without making anybody wait.
+        let done = sys::read_cached(self.fd, block.bytes_mut(), at, !self.in_memory).unwrap_or(0);
+        if done == block.len() {
+            return Submitted::Done(Done::Data(block.freeze().into()));
+        }
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, Work::Read { block, done })) {
+            Ok(()) => Submitted::Queued,
+            Err(Flight { work: Work::Read { block, .. }, .. }) => {
+                Submitted::Full(Op::Read { at, len, into: Landing::Given(block) })
+            }
+            Err(_) => unreachable!("a flight that is refused comes back as it was"),
+        }
+    }
+
+    fn write(&mut self, tag: Tag, at: u64, data: Sg, fua: bool) -> Submitted {
+        let mut done = 0;
+        if !fua {
+            // Into the page cache, as far as that goes without waiting.
+            done = self.write_cached(&data, at);
+            if done == data.len() {
+                return Submitted::Done(Done::Finished);
+            }
+        }
+        let work = Work::Write { data, done, repeat: 0, dsync: fua };
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
+            Ok(()) => Submitted::Queued,
+            Err(Flight { work: Work::Write { data, .. }, .. }) => {
+                Submitted::Full(Op::Write { at, data, fua })
+            }
+            Err(_) => unreachable!("a flight that is refused comes back as it was"),
+        }
+    }
+
+    fn write_cached(&self, data: &Sg, at: u64) -> usize {
+        let pieces = data.segs().iter().take(INLINE_PIECES);
+        let pieces: SmallVec<[libc::iovec; INLINE_PIECES]> = pieces
+            .map(|seg| libc::iovec { iov_base: seg.as_ptr().cast_mut().cast(), iov_len: seg.len() })
+            .collect();
+        // SAFETY: the segments are readable for their lengths while `data` is borrowed.
+        unsafe { sys::write_cached(self.fd, &pieces, at, !self.in_memory) }.unwrap_or(0)
+    }
+
+    /// As much of the pattern as fits in a block of the arena, written over and over.
+    fn write_same(&mut self, tag: Tag, at: u64, len: u64, pattern: Seg, fua: bool) -> Submitted {
+        let unit = usize::try_from(len).unwrap_or(usize::MAX).min(TRANSFER_MAX as usize);
+        let Some(mut block) = self.arena.alloc(unit) else { return failed(ErrorKind::NoMemory, at) };
+        for piece in block.bytes_mut().chunks_mut(pattern.len().max(1)) {
+            pattern.copy_to(0, piece);
+        }
+        let work =
+            Work::Write { data: block.freeze().into(), done: 0, repeat: len - unit as u64, dsync: fua };
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
+            Ok(()) => Submitted::Queued,
+            Err(_) => Submitted::Full(Op::WriteSame { at, len, pattern, fua }),
+        }
+    }
+
+    fn unmap(&mut self, tag: Tag, at: u64, len: u64) -> Submitted {
+        if !self.thin {
+            return failed(ErrorKind::Unsupported, at);
+        }
+        let work = Work::Allocate { mode: libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, len };
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
+            Ok(()) => Submitted::Queued,
+            Err(_) => Submitted::Full(Op::Unmap { at, len }),
+        }
+    }
+
+    fn flush(&mut self, tag: Tag) -> Submitted {
+        if self.in_memory || self.read_only {
+            return Submitted::Done(Done::Finished);
+        }
+        match self.ring.start(Flight::new(self.number, tag, self.fd, 0, Work::Sync)) {
+            Ok(()) => Submitted::Queued,
+            Err(_) => Submitted::Full(Op::Flush),
+        }
+    }
+
+    /// SEEK_DATA and SEEK_HOLE read the inode's own map, which is in memory but for the first look at a large image.
+    fn extent(&self, at: u64) -> Done {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let whole = Done::Extent { mapped: true, len: bytes - at };
+        if !self.thin {
+            return whole;
+        }
+        match sys::data_extent(self.fd, at) {
+            Ok((mapped, end)) => {
+                // Holes end at blocks of the file system, which may be smaller than ours: a part of a block is data.
+                let block = u64::from(self.block);
+                let len = end.map_or(bytes, |end| end.min(bytes)) - at;
+                let len = if mapped { len.next_multiple_of(block) } else { len / block * block };
+                match len {
+                    0 => Done::Extent { mapped: true, len: block },
+                    len => Done::Extent { mapped, len },
+                }
+            }
+            Err(_) => whole,
+        }
+    }
+
+    /// A flight has come back: it is over, or goes on.
+    fn carry_on(&mut self, result: i32, mut flight: Flight) -> Option<(Tag, Done)> {
+        let moved = match usize::try_from(result) {
+            Ok(moved) => moved,
+            Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR) => 0,
+            Err(_) => return Some((flight.tag, error(-result, &flight))),
+        };
+        let ended = match &mut flight.work {
+            // Nothing where bytes should be: the file has become shorter.
+            Work::Read { .. } if result == 0 => {
+                Some(Done::Failed(Error { kind: ErrorKind::OutOfRange, at: flight.at }))
+            }
+            Work::Read { block, done } => {
+                *done += moved;
+                (*done == block.len()).then_some(Done::Finished)
+            }
+            Work::Write { data, done, repeat, .. } => {
+                *done += moved;
+                if *done == data.len() && *repeat > 0 {
+                    flight.at += data.len() as u64;
+                    *done = 0;
+                    data.truncate(usize::try_from(*repeat).unwrap_or(usize::MAX));
+                    *repeat -= data.len() as u64;
+                }
+                (*done == data.len()).then_some(Done::Finished)
+            }
+            Work::Sync | Work::Allocate { .. } => (result >= 0).then_some(Done::Finished),
+        };
+        match (ended, flight.work) {
+            (Some(Done::Finished), Work::Read { block, .. }) => {
+                Some((flight.tag, Done::Data(block.freeze().into())))
+            }
+            (Some(done), _) => Some((flight.tag, done)),
+            (None, work) => {
+                self.restart(Flight::new(self.number, flight.tag, self.fd, flight.at, work));
+                None
+            }
+        }
+    }
+
+    fn restart(&mut self, flight: Flight) {
+        if let Err(flight) = self.ring.start(flight) {
+            self.retry.push(flight);
+        }
+    }
+}
+
+/// What an error number of the kernel means for a flight.
+fn error(errno: i32, flight: &Flight) -> Done {
+    let (kind, done) = match (&flight.work, errno) {
+        (_, libc::ENOMEM) => (ErrorKind::NoMemory, 0),
+        (Work::Read { done, .. }, _) => (ErrorKind::ReadFailed, *done),
+        (_, libc::ENOSPC | libc::EDQUOT) => (ErrorKind::NoSpace, 0),
+        (_, libc::EROFS | libc::EBADF | libc::EPERM) => (ErrorKind::ReadOnly, 0),
+        (Work::Allocate { .. }, libc::EOPNOTSUPP) => (ErrorKind::Unsupported, 0),
+        (Work::Write { done, .. }, _) => (ErrorKind::WriteFailed, *done),
+        _ => (ErrorKind::WriteFailed, 0),
+    };
+    Done::Failed(Error { kind, at: flight.at + done as u64 })
+}
+
+fn failed(kind: ErrorKind, at: u64) -> Submitted {
+    Submitted::Done(Done::Failed(Error { kind, at }))
+}
+
+impl Store for Handle {
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            block: self.block,
+            transfer_max: TRANSFER_MAX,
+            thin: self.thin,
+            read_only: self.read_only,
+        }
+    }
+
+    fn submit(&mut self, tag: Tag, op: Op) -> Submitted {
+        let (at, len, writes) = match &op {
+            Op::Read { at, len, .. } => (*at, u64::from(*len), false),
+            Op::Write { at, data, .. } => (*at, data.len() as u64, true),
+            Op::WriteSame { at, len, .. } | Op::Unmap { at, len } => (*at, *len, true),
+            Op::Extent { at } => (*at, 1, false),
+            Op::CompareAndWrite { at, .. } => return failed(ErrorKind::Unsupported, *at),
+            Op::Flush => (0, 0, false),
+        };
+        if let Err(error) = self.check(at, len, writes) {
+            return Submitted::Done(Done::Failed(error));
+        }
+        match op {
+            Op::Read { at, len, into } => self.read(tag, at, len, into),
+            Op::Write { at, data, fua } => self.write(tag, at, data, fua && !self.in_memory),
+            Op::WriteSame { at, len, pattern, fua } => self.write_same(tag, at, len, pattern, fua),
+            Op::Unmap { at, len } => self.unmap(tag, at, len),
+            Op::Extent { at } => Submitted::Done(self.extent(at)),
+            Op::Flush => self.flush(tag),
+            Op::CompareAndWrite { at, .. } => failed(ErrorKind::Unsupported, at),
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<(Tag, Done)>) -> usize {
+        let before = done.len();
+        for flight in std::mem::take(&mut self.retry) {
+            self.restart(flight);
+        }
+        while let Some((result, flight)) = self.ring.next(self.number) {
+            done.extend(self.carry_on(result, flight));
+        }
+        done.len() - before
+    }
+
+    fn commit(&mut self) {
+        self.ring.commit();
+    }
+
+    fn must_poll(&self) -> bool {
+        !self.retry.is_empty()
+    }
+
+    fn wake_fd(&self) -> Option<RawFd> {
+        Some(self.ring.fd())
+    }
+}

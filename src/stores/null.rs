@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A store that reads as zeros and forgets what is written: the yardstick for everything above it.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::ram::Pages;
+use super::{Backing, Local};
+use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::memory::{Seg, SharedMemory};
+use crate::sys::Mapping;
+
+/// Longest read or write.
+const TRANSFER_MAX: u32 = 1 << 20;
+
+pub(super) struct Null {
+    zeros: Arc<Mapping>,
+    geometry: Geometry,
+}
+
+impl Null {
+    pub(super) fn new(bytes: u64, block: u32) -> io::Result<Self> {
+        // Never written, so that all of it is the kernel's one zero page.
+        let zeros = Arc::new(Mapping::anonymous(TRANSFER_MAX as usize, false)?);
+        let geometry = Geometry { bytes, block, transfer_max: TRANSFER_MAX, thin: true, read_only: false };
+        Ok(Self { zeros, geometry })
+    }
+}
+
+impl Backing for Null {
+    fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
+        let zeros: Rc<dyn SharedMemory> = Rc::new(Pages(self.zeros.clone()));
+        Ok(Box::new(Handle { zeros, geometry: self.geometry }))
+    }
+}
+
+struct Handle {
+    zeros: Rc<dyn SharedMemory>,
+    geometry: Geometry,
+}
+
+impl Store for Handle {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn submit(&mut self, _: Tag, op: Op) -> Submitted {
+        Submitted::Done(match op {
+            Op::Read { len, into: Landing::Own, .. } if len <= TRANSFER_MAX => {
+                Done::Data(Seg::lend(&self.zeros, 0, len).into())
+            }
+            Op::Read { into: Landing::Given(mut memory), .. } => {
+                memory.bytes_mut().fill(0);
+                Done::Data(memory.freeze().into())
+            }
+            Op::Read { at, .. } => Done::Failed(Error { kind: ErrorKind::Unsupported, at }),
+            Op::CompareAndWrite { at, .. } => Done::Failed(Error { kind: ErrorKind::Unsupported, at }),
+            Op::Extent { at } => Done::Extent { mapped: false, len: self.geometry.bytes.saturating_sub(at) },
+            Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteSame { .. } => Done::Finished,
+        })
+    }
+
+    fn poll(&mut self, _: &mut Vec<(Tag, Done)>) -> usize {
+        0
+    }
+}
