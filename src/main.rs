@@ -1,4 +1,93 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Command line.
+//! Command line: words to calls, nothing else.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ptgt::control::config::{self, Config};
+use ptgt::control::logging;
+use ptgt::runtime;
+
+/// ptgt, the polled target: serves SCSI disks over iSCSI from one configuration file.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Try: ptgt check configs/quickstart.toml, then ptgt run --config configs/quickstart.toml"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a configuration in the foreground, until SIGTERM or SIGINT.
+    #[command(after_help = "Example: ptgt run --config /etc/ptgt.toml\n\n\
+        The first signal lets initiators log out, finishes and flushes (10 s at most); a second one ends at once.")]
+    Run {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check configuration files and tell all that is wrong with them. Needs no privilege.
+    #[command(after_help = "Example: ptgt check configs/*.toml")]
+    Check {
+        /// The configuration files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => run(&config),
+        Command::Check { files } => check(&files),
+    }
+}
+
+fn load(path: &Path) -> Option<Config> {
+    match config::load(path) {
+        Ok(config) => Some(config),
+        Err((text, diagnostics)) => {
+            eprint!("{}", config::render(path, &text, &diagnostics));
+            let count = diagnostics.len();
+            eprintln!("{}: {count} error{}", path.display(), if count == 1 { "" } else { "s" });
+            None
+        }
+    }
+}
+
+fn check(files: &[PathBuf]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for path in files {
+        match load(path) {
+            Some(config) => println!(
+                "{}: good ({} targets, {} disks, {} portals)",
+                path.display(),
+                config.targets.len(),
+                config.disks.len(),
+                config.portals.len()
+            ),
+            None => code = ExitCode::FAILURE,
+        }
+    }
+    code
+}
+
+fn run(path: &Path) -> ExitCode {
+    let Some(config) = load(path) else { return ExitCode::FAILURE };
+    let log = match logging::start(&config.daemon.log) {
+        Ok(log) => log,
+        Err(e) => {
+            eprintln!("ptgt: log: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime::run(&config);
+    if let Err(e) = &result {
+        log::error!("{e}");
+    }
+    log.finish();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -44,6 +44,8 @@ pub enum Message {
     },
     /// A reset that was asked for is done.
     ResetDone(usize),
+    /// Establish a unit attention (`ASC << 8 | ASCQ`) at a logical unit.
+    Attention(UnitKey, u16),
     /// Tell what there is.
     Report(std::sync::mpsc::SyncSender<Report>),
     /// A new topology is in force.
@@ -435,6 +437,7 @@ impl Shard {
                     self.parts.tasks.reset(self.now, units, then);
                 }
                 Message::ResetDone(ticket) => self.parts.tasks.peer_done(ticket),
+                Message::Attention(unit, code) => self.parts.tasks.attention(unit, code, None),
                 Message::Report(to) => _ = to.try_send(self.report()),
                 Message::Topology(topology) => self.parts.topology = topology,
                 Message::Drain => self.drain(),
@@ -450,10 +453,9 @@ impl Shard {
             match notice {
                 Notice::ResetPeers { units, ticket } => {
                     let from = self.parts.core;
-                    for (_, peer) in self.parts.peers.iter().enumerate().filter(|(core, _)| *core != from) {
-                        peer.send(Message::Reset { units: units.clone(), from, ticket });
-                    }
+                    self.tell_peers(|| Message::Reset { units: units.clone(), from, ticket });
                 }
+                Notice::Attention(unit, code) => self.tell_peers(|| Message::Attention(unit, code)),
                 Notice::Ended(what) if what & RESET != 0 => {
                     let (from, ticket) = ((what & !RESET) >> 32, what & 0xffff_ffff);
                     let from = usize::try_from(from).expect("a core's number");
@@ -464,6 +466,14 @@ impl Shard {
             }
         }
         count
+    }
+
+    fn tell_peers(&self, message: impl Fn() -> Message) {
+        for (core, peer) in self.parts.peers.iter().enumerate() {
+            if core != self.parts.core {
+                peer.send(message());
+            }
+        }
     }
 
     fn report(&self) -> Report {
@@ -605,7 +615,7 @@ impl Work for Shard {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if !self.touched.is_empty() {
+        if !self.touched.is_empty() || self.parts.tasks.must_poll() {
             return Some(self.now);
         }
         let stop = match self.stop {

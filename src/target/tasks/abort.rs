@@ -157,10 +157,8 @@ impl TaskManager {
         transport: Option<(NexusKey, &mut dyn Transport)>,
         peers: usize,
     ) {
-        for (_, nexus) in &mut self.nexuses {
-            for view in nexus.views.iter_mut().filter(|view| units.contains(&view.unit)) {
-                view.attentions.establish(asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED);
-            }
+        for &unit in &units {
+            self.attention(unit, asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED, None);
         }
         let concerned = self.tasks.iter().filter(|(_, task)| units.contains(&UnitKey(task.unit)));
         let tasks =

@@ -17,7 +17,7 @@ use crate::io::{self, Done, Geometry, Op, Store, Submitted, Tag};
 use crate::memory::Arena;
 use crate::scsi::{
     Attentions, Command, Context, DeviceServer, Exchange, Lun, NexusId, Outcome, Request, Residual, Response,
-    Resume, Sense, Status, Step, TaskAttribute, TaskId, TaskManagementResponse, Transport, asc, key,
+    Resume, Sense, Status, Step, TaskAttribute, TaskId, TaskManagementResponse, Transport, asc, key, primary,
 };
 use crate::time::Instant;
 
@@ -26,10 +26,6 @@ pub const TASKS_MAX: usize = 64 << 10;
 
 /// Names the flush of [`TaskManager::flush`]: no task has this number.
 const FLUSH: Tag = Tag(u32::MAX);
-
-const INQUIRY: u8 = 0x12;
-const REQUEST_SENSE: u8 = 0x03;
-const REPORT_LUNS: u8 = 0xa0;
 
 /// Names a logical unit; the same on every core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +68,8 @@ pub enum Notice {
     },
     /// All tasks of a [`Then::Tell`] have ended.
     Ended(u64),
+    /// Call [`TaskManager::attention`] on every other core.
+    Attention(UnitKey, u16),
 }
 
 /// What a logical unit did on this core.
@@ -343,9 +341,10 @@ impl TaskManager {
         work
     }
 
-    /// Whether a store holds anything, so that the core must not sleep past its completion.
-    pub fn storing(&self) -> bool {
-        self.units.iter().any(|unit| unit.storing > 0)
+    /// Whether a store waits for something of which no descriptor tells, so that the core must not sleep.
+    pub fn must_poll(&self) -> bool {
+        let waits = |unit: &Unit| unit.store.as_ref().is_some_and(|store| store.must_poll());
+        self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || !unit.refused.is_empty())
     }
 
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
@@ -494,11 +493,7 @@ impl TaskManager {
             let view = &mut self.nexuses[this.nexus].views[view];
             view.active += 1;
             view.ordered |= this.command.attribute == TaskAttribute::Ordered;
-            // INQUIRY and REPORT LUNS neither report nor clear an attention, REQUEST SENSE returns it as data
-            // (SAM-5 5.14).
-            if !view.attentions.is_empty()
-                && !matches!(this.command.cdb.opcode(), INQUIRY | REPORT_LUNS | REQUEST_SENSE)
-            {
+            if !view.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
                 attention = view.attentions.take();
             }
         }
@@ -626,7 +621,23 @@ impl TaskManager {
             residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
         };
         transport.send_command_complete(this.exchange, response);
+        if let Some(code) = outcome.attention {
+            let (unit, from) = (UnitKey(this.unit), this.command.nexus);
+            self.attention(unit, code, Some(from));
+            if self.peers > 0 {
+                self.notices.push_back(Notice::Attention(unit, code));
+            }
+        }
         self.end(now, task, Some(transport));
+    }
+
+    /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
+    pub fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
+        for (_, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
+            for view in nexus.views.iter_mut().filter(|view| view.unit == unit) {
+                view.attentions.establish(code);
+            }
+        }
     }
 
     /// Takes an ended task out, and starts those that waited for it.

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The configuration file: TOML, checked as a whole. All that is wrong with a file is told at once, each with its place
+//! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
+
+mod load;
+mod model;
+mod reader;
+
+pub use load::{load, parse};
+pub use model::{Config, Daemon, Disk, Driver, Hugepages, Port, Portal, StoreKind, Target};
+pub use reader::{Diagnostic, render};

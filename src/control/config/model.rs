@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a configuration says, after it has been found to make sense.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::devices::sbc::BlockSize;
+use crate::fabrics::iscsi::Parameters;
+use crate::net::Address;
+use crate::reactor::Idle;
+use crate::scsi::primary::Identity;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[daemon]`
+    pub daemon: Daemon,
+    /// `[[port]]`
+    pub ports: Vec<Port>,
+    /// `[[portal]]`
+    pub portals: Vec<Portal>,
+    /// `[[disk]]`
+    pub disks: Vec<Disk>,
+    /// `[[target]]`
+    pub targets: Vec<Target>,
+}
+
+/// Whether payload memory comes from the huge page pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hugepages {
+    /// If there are enough of them.
+    Auto,
+    /// It must.
+    Require,
+    /// It must not.
+    Never,
+}
+
+/// The process.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// Processor of each reactor; `None`: wherever the scheduler likes.
+    pub reactors: Vec<Option<usize>>,
+    /// Payload memory of each reactor, in bytes.
+    pub memory: usize,
+    /// Where it comes from.
+    pub hugepages: Hugepages,
+    /// What a reactor does when there is nothing to do.
+    pub idle: Idle,
+    /// Where `ptgt status` asks.
+    pub control_socket: PathBuf,
+    /// Log filter, as `env_logger` reads it.
+    pub log: String,
+}
+
+/// A place where initiators come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub driver: Driver,
+}
+
+/// How a port reaches the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Frames of a TAP device, and our own TCP.
+    Tap {
+        /// Name of the network device.
+        device: String,
+        /// MTU in bytes.
+        mtu: u16,
+        /// Our addresses.
+        addresses: Vec<Address>,
+        /// Addresses for the host's side of the device.
+        host_addresses: Vec<Address>,
+        /// Whether checksums and segmentation are left to the other side.
+        offload: bool,
+    },
+    /// The kernel's TCP.
+    Kernel,
+}
+
+/// An address at which initiators may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portal {
+    /// Its name.
+    pub name: String,
+    /// Index of its port.
+    pub port: usize,
+    /// Address and TCP port.
+    pub address: SocketAddr,
+    /// Target portal group tag.
+    pub group: u16,
+}
+
+/// Where the blocks of a disk lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a file or on a block device.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Size in bytes; `None`: as large as it is.
+        size: Option<u64>,
+    },
+    /// In memory.
+    Ram {
+        /// Size in bytes.
+        size: u64,
+    },
+    /// Nowhere.
+    Null {
+        /// Size in bytes.
+        size: u64,
+    },
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its name.
+    pub name: String,
+    /// Where its blocks lie.
+    pub store: StoreKind,
+    /// Logical block size.
+    pub block: BlockSize,
+    /// Logical blocks per physical block, as an exponent of two.
+    pub physical_exponent: u8,
+    /// Whether initiators may deallocate blocks.
+    pub thin: bool,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Its names on the wire.
+    pub identity: Identity,
+}
+
+/// An iSCSI target.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// iSCSI name.
+    pub name: String,
+    /// Alias.
+    pub alias: Option<String>,
+    /// Indexes of its portals.
+    pub portals: Vec<usize>,
+    /// LUN and index of the disk, in ascending order of LUN.
+    pub luns: Vec<(u16, usize)>,
+    /// What it negotiates.
+    pub parameters: Parameters,
+}

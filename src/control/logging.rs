@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The log: formatted by `env_logger` into a bounded queue that a thread of its own writes to stderr, so that a stderr
+//! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use env_logger::{Builder, Target, WriteStyle};
+
+/// Lines that wait to be written.
+const LINES_MAX: usize = 4096;
+
+/// How long the end of the program waits for the last lines.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+enum Line {
+    Text(Vec<u8>),
+    /// All lines before have been written: say so.
+    Flush(SyncSender<()>),
+}
+
+/// Where `env_logger` writes to: one call per line.
+struct Queue {
+    lines: SyncSender<Line>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(Line::Text(line.to_vec())) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The running log; [`Log::finish`] waits for the last lines.
+pub struct Log {
+    lines: Mutex<SyncSender<Line>>,
+}
+
+/// Starts the log. `filter` is as in `RUST_LOG`, which overrides it. Errors when there is a log already.
+pub fn start(filter: &str) -> Result<Log, String> {
+    let (queue, log) = start_to(io::stderr());
+    let mut builder = Builder::new();
+    builder.parse_filters(filter).parse_default_env();
+    builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(queue)));
+    if !io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.format_timestamp(None); // the journal has its own
+    } else {
+        builder.format_timestamp_millis();
+    }
+    builder.format_target(false);
+    builder.try_init().map_err(|e| e.to_string())?;
+    Ok(log)
+}
+
+fn start_to(out: impl Write + Send + 'static) -> (Queue, Log) {
+    let (lines, queue) = sync_channel(LINES_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counter = dropped.clone();
+    // The thread ends with the process: it may be stuck in a write that nobody takes.
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_lines(&queue, &counter, out))
+        .expect("a process that cannot start a thread cannot serve either");
+    (Queue { lines: lines.clone(), dropped }, Log { lines: Mutex::new(lines) })
+}
+
+fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, mut out: impl Write) {
+    while let Ok(line) = queue.recv() {
+        match line {
+            // A log that cannot be written has nowhere to complain to.
+            Line::Text(text) => _ = out.write_all(&text),
+            Line::Flush(done) => {
+                _ = out.flush();
+                _ = done.send(());
+            }
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            _ = writeln!(out, "({lost} log lines were dropped: stderr is too slow)");
+        }
+    }
+}
+
+impl Log {
+    /// Waits until what was logged is written, but not for a stderr that nobody reads.
+    pub fn finish(&self) {
+        let (done, wait) = sync_channel(1);
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.try_send(Line::Flush(done)).is_ok() {
+            _ = wait.recv_timeout(FLUSH_TIME);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing until it is let go.
+    struct Stuck(Arc<Mutex<Vec<u8>>>, Arc<Mutex<()>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            drop(self.1.lock());
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_stderr_holds_nobody_up() {
+        let (written, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(())));
+        let held = gate.lock().unwrap();
+        let (mut queue, log) = start_to(Stuck(written.clone(), gate.clone()));
+        for n in 0..LINES_MAX + 100 {
+            writeln!(queue, "line {n}").unwrap();
+        }
+        drop(held);
+        log.finish();
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert!(text.starts_with("line 0\n"));
+        assert!(text.contains("log lines were dropped"), "{}", &text[text.len() - 200..]);
+    }
+}

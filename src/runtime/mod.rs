@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Assembly: from a configuration to threads that serve it, and back to nothing.
+
+mod build;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use log::{info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::control::config::Config;
+use crate::reactor::{self, Sender};
+use crate::target::shard::{Message, Shard};
+use build::Plan;
+
+/// Serves a configuration until a signal ends it. The first SIGTERM or SIGINT lets initiators log out, finishes what is
+/// under way and flushes; a second one ends the process at once. Errors are those of the start.
+pub fn run(config: &Config) -> Result<(), String> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
+    let plan = Plan::new(config)?;
+    let senders = plan.senders();
+    let (ready, started) = mpsc::channel();
+    let mut threads = Vec::new();
+    for core in 0..config.daemon.reactors.len() {
+        let (seed, ready) = (plan.seed(core), ready.clone());
+        let name = format!("reactor-{core}");
+        let thread = std::thread::Builder::new().name(name).spawn(move || serve(seed, &ready));
+        threads.push(thread.map_err(|e| format!("cannot start a thread: {e}"))?);
+    }
+    drop(ready);
+    let mut failed = None;
+    for _ in 0..threads.len() {
+        match started.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => failed = failed.or(Some(e)),
+            Err(_) => break,
+        }
+    }
+    if let Some(e) = failed {
+        drain(&senders);
+        threads.into_iter().for_each(|thread| _ = thread.join());
+        return Err(e);
+    }
+    plan.announce();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let (flag, all) = (stopping.clone(), senders.clone());
+    let watcher = signals.handle();
+    let signal_thread = std::thread::spawn(move || {
+        for signal in &mut signals {
+            if flag.swap(true, Ordering::SeqCst) {
+                // The operator has asked twice: what is not flushed was never acknowledged as stable.
+                #[expect(clippy::exit, reason = "a second signal ends the process at once")]
+                std::process::exit(130);
+            }
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            info!("{name}: stopping; once more to stop at once");
+            drain(&all);
+        }
+    });
+    for thread in threads {
+        if thread.join().is_err() {
+            warn!("a reactor has died");
+        }
+    }
+    watcher.close();
+    _ = signal_thread.join();
+    info!("stopped");
+    Ok(())
+}
+
+fn drain(senders: &[Sender<Message>]) {
+    for sender in senders {
+        sender.send(Message::Drain);
+    }
+}
+
+/// The life of a reactor thread.
+fn serve(seed: build::Seed, ready: &mpsc::Sender<Result<(), String>>) {
+    let idle = seed.idle();
+    match seed.grow() {
+        Ok(parts) => {
+            _ = ready.send(Ok(()));
+            reactor::run(&mut Shard::new(parts), idle);
+        }
+        Err(e) => _ = ready.send(Err(e)),
+    }
+}
