@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# libiscsi.sh [--all] [--list FILE] URL [ISCSI-TEST-CU OPTIONS...]
+#
+# Runs Debian's iscsi-test-cu against a disk, one process per test with a time limit, and says for each test what came
+# of it. The tool calls skipped tests passed and leaves with 0 when it ran nothing, so its text is read as well as its
+# exit status. Expected skips and the tool's own faults are in libiscsi.expected beside this script, each with a reason.
+# Exit status 0 if nothing unexpected happened.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+expected=$here/libiscsi.expected
+suites='Mandatory Inquiry ReportSupportedOpcodes ReadCapacity10 ReadCapacity16 Read6 Read10 Read12 Read16
+  Write10 Write12 Write16 Verify10 Verify12 Verify16 WriteVerify10 WriteVerify12 WriteVerify16 Prefetch10 Prefetch16
+  OrWrite ModeSense6 TestUnitReady StartStopUnit Unmap WriteSame10 WriteSame16 GetLBAStatus
+  iSCSIcmdsn iSCSIdatasn iSCSIResiduals iSCSITMF'
+while [ $# -gt 0 ]; do
+  case $1 in
+    --all) suites=all; shift ;;
+    --list) expected=$2; shift 2 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) break ;;
+  esac
+done
+[ $# -ge 1 ] || { echo "usage: libiscsi.sh [--all] [--list FILE] URL [OPTIONS...]" >&2; exit 2; }
+url=$1; shift
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+
+# The tool's exit status and text -> one word.
+classify() { # status log
+  case $1 in
+    124 | 137) echo HANG; return ;;
+    255) echo SETUP; return ;;
+  esac
+  if ! grep -Eq '^ +tests +[0-9]+ +1 ' "$2"; then echo NOTRUN
+  elif [ "$1" -ne 0 ]; then echo FAIL
+  elif grep -q '\[FAILED\]' "$2"; then echo SUSPECT
+  elif grep -q '\[SKIPPED\]' "$2"; then echo SKIP
+  else echo PASS; fi
+}
+
+declare -A wanted reason
+while read -r verdict test why; do
+  case $verdict in '' | '#'*) ;; *) wanted[$test]=$verdict; reason[$test]=$why ;; esac
+done < "$expected"
+
+pass=0 skip=0 bad=0
+for test in $(iscsi-test-cu -l | tr -d ' ' | awk -F. '$1 == "ALL" && NF == 3'); do
+  suite=$(cut -d. -f2 <<<"$test")
+  [ "$suites" = all ] || case " $(echo $suites) " in *" $suite "*) ;; *) continue ;; esac
+  log=$work/$test.log
+  timeout -k 2 "${TEST_SECONDS:-30}" iscsi-test-cu -d "$@" -f -t "$test" "$url" >"$log" 2>&1 </dev/null
+  verdict=$(classify $? "$log")
+  note=
+  case $verdict in
+    PASS) pass=$((pass + 1)) ;;
+    "${wanted[$test]:-none}") skip=$((skip + 1)); note="expected: ${reason[$test]}" ;;
+    *)
+      bad=$((bad + 1)); note=unexpected
+      sed 's/^/    /' "$log" | grep -vE '^ *$|CUnit|cunit.sourceforge' | tail -n 25 >"$work/show"
+      ;;
+  esac
+  [ "$verdict" = SKIP ] && note="$note ($(sed -n 's/.*\[SKIPPED\] *//p' "$log" | head -n 1))"
+  printf '%-8s %s %s\n' "$verdict" "${test#ALL.}" "$note"
+  [ "$note" = unexpected ] || [ "${note%% *}" = unexpected ] && [ -f "$work/show" ] && cat "$work/show"
+  rm -f "$work/show"
+done
+echo "libiscsi: $pass passed, $bad failed, $skip expected not to pass"
+[ "$bad" -eq 0 ] && [ "$pass" -gt 0 ]
