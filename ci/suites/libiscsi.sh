@@ -24,6 +24,9 @@ done
 url=$1; shift
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 
+# What the test itself says: before and after it the tool looks for reservations, and calls that skipped, too.
+body() { sed 's/\[SKIPPED\] PERSISTENT RESERVE IN is not implemented\.//' "$1"; }
+
 # The tool's exit status and text -> one word.
 classify() { # status log
   case $1 in
@@ -32,8 +35,8 @@ classify() { # status log
   esac
   if ! grep -Eq '^ +tests +[0-9]+ +1 ' "$2"; then echo NOTRUN
   elif [ "$1" -ne 0 ]; then echo FAIL
-  elif grep -q '\[FAILED\]' "$2"; then echo SUSPECT
-  elif grep -q '\[SKIPPED\]' "$2"; then echo SKIP
+  elif body "$2" | grep -q '\[FAILED\]'; then echo SUSPECT
+  elif body "$2" | grep -q '\[SKIPPED\]'; then echo SKIP
   else echo PASS; fi
 }
 
@@ -58,7 +61,7 @@ for test in $(iscsi-test-cu -l | tr -d ' ' | awk -F. '$1 == "ALL" && NF == 3'); 
       sed 's/^/    /' "$log" | grep -vE '^ *$|CUnit|cunit.sourceforge' | tail -n 25 >"$work/show"
       ;;
   esac
-  [ "$verdict" = SKIP ] && note="$note ($(sed -n 's/.*\[SKIPPED\] *//p' "$log" | head -n 1))"
+  [ "$verdict" = SKIP ] && note="$note ($(body "$log" | sed -n 's/.*\[SKIPPED\] *//p' | head -n 1))"
   printf '%-8s %s %s\n' "$verdict" "${test#ALL.}" "$note"
   [ "$note" = unexpected ] || [ "${note%% *}" = unexpected ] && [ -f "$work/show" ] && cat "$work/show"
   rm -f "$work/show"

@@ -133,6 +133,7 @@ impl Shared {
     }
 
     /// Starts a flight with the next [`Self::commit`]; gives it back if there are too many.
+    #[expect(clippy::result_large_err, reason = "a refused flight goes back to the store as it was")]
     pub(super) fn start(&self, flight: Flight) -> Result<(), Flight> {
         self.0.borrow_mut().start(flight)
     }
@@ -154,6 +155,7 @@ impl Shared {
 }
 
 impl Ring {
+    #[expect(clippy::result_large_err, reason = "as in Shared::start")]
     fn start(&mut self, flight: Flight) -> Result<(), Flight> {
         if self.flights.len() >= FLIGHTS_MAX {
             return Err(flight);

@@ -56,7 +56,7 @@ struct Slot {
     /// Data-In: bytes sent, and sent since the last PDU with the F bit.
     sent: u32,
     burst: u32,
-    /// A data digest was wrong: the task is being aborted, and the initiator is told then.
+    /// Data-Out was damaged or incomplete: the task is being aborted, and the initiator is told then.
     damaged: bool,
 }
 
@@ -240,7 +240,8 @@ impl Connection {
             true => self.exchanges.burst_of(tag, itt),
             false => self.exchanges.find(itt),
         };
-        // Data for a command that was aborted or has ended may still be on its way.
+        // Data for a command that has failed, was aborted or has ended may still be on its way.
+        let index = index.filter(|&index| !self.exchanges.slots[index as usize].damaged);
         let Some(index) = index else {
             self.counters.ignored += 1;
             return;
@@ -262,7 +263,8 @@ impl Connection {
             }
         };
         if data_sn != *next_sn {
-            return self.violation("wrong DataSN");
+            // A PDU is missing or doubled: the task fails, the connection goes on (RFC 7143 7.9).
+            return self.spoil(index);
         }
         *next_sn += 1;
         if offset != arrived {
@@ -294,6 +296,11 @@ impl Connection {
     fn damage(&mut self, index: u32, bhs: &Bhs) {
         self.counters.digest_errors += 1;
         self.reject(bhs, reject::DATA_DIGEST_ERROR);
+        self.spoil(index);
+    }
+
+    /// The command's Data-Out is not what the initiator meant: abort the task, and say so when that is done.
+    fn spoil(&mut self, index: u32) {
         let slot = &mut self.exchanges.slots[index as usize];
         if !std::mem::replace(&mut slot.damaged, true) {
             slot.buffered = Sg::new();

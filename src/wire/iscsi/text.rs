@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn malformed_texts() {
-        let first = |text: &[u8]| pairs(text).next().unwrap();
+        fn first(text: &[u8]) -> Result<Pair<'_>, TextError> {
+            pairs(text).next().unwrap()
+        }
         assert_eq!(first(b"a=b\0"), Ok(Pair { key: "a", value: "b" }));
         assert_eq!(first(b"a=\0"), Ok(Pair { key: "a", value: "" }));
         assert_eq!(first(b"a=b=c\0"), Ok(Pair { key: "a", value: "b=c" }));
@@ -84,7 +86,7 @@ mod tests {
         assert_eq!(first(b"ab\0"), Err(TextError::Malformed));
         assert_eq!(first(b"=b\0"), Err(TextError::Malformed));
         assert_eq!(first(b"a=\xff\0"), Err(TextError::NotUtf8));
-        assert_eq!(first(&[[b'k'; 64].as_slice(), b"=v\0"].concat()), Err(TextError::KeyTooLong));
+        assert_eq!(first([[b'k'; 64].as_slice(), b"=v\0"].concat().as_slice()), Err(TextError::KeyTooLong));
         assert_eq!(pairs(b"\0\0").count(), 0);
     }
 
