@@ -16,6 +16,9 @@ const LINES_MAX: usize = 4096;
 /// How long the end of the program waits for the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
+/// How often that is tried while the queue is full.
+const FLUSH_TRIES: u32 = 100;
+
 enum Line {
     Text(Vec<u8>),
     /// All lines before have been written: say so.
@@ -96,8 +99,14 @@ impl Log {
     pub fn finish(&self) {
         let (done, wait) = sync_channel(1);
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.try_send(Line::Flush(done)).is_ok() {
-            _ = wait.recv_timeout(FLUSH_TIME);
+        let mut flush = Line::Flush(done);
+        for _ in 0..FLUSH_TRIES {
+            match lines.try_send(flush) {
+                Ok(()) => return drop(wait.recv_timeout(FLUSH_TIME)),
+                Err(TrySendError::Full(back)) => flush = back,
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            std::thread::sleep(FLUSH_TIME / FLUSH_TRIES);
         }
     }
 }
@@ -127,7 +136,7 @@ mod tests {
         let held = gate.lock().unwrap();
         let (mut queue, log) = start_to(Stuck(written.clone(), gate.clone()));
         for n in 0..LINES_MAX + 100 {
-            writeln!(queue, "line {n}").unwrap();
+            queue.write_all(format!("line {n}\n").as_bytes()).unwrap();
         }
         drop(held);
         log.finish();

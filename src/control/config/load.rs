@@ -29,7 +29,7 @@ pub fn load(path: &Path) -> Result<Config, (String, Vec<Diagnostic>)> {
         let (key, help) = (String::new(), help.to_owned());
         (String::new(), vec![Diagnostic { line: 0, column: 0, key, message, help }])
     })?;
-    let base = path.parent().unwrap_or(Path::new("."));
+    let base = path.parent().unwrap_or_else(|| Path::new("."));
     parse(&text, base).map_err(|diagnostics| (text, diagnostics))
 }
 

@@ -107,7 +107,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        let span = self.table.and_then(|table| table.get(key)).map_or(self.span(), Spanned::span);
+        let span = self.table.and_then(|table| table.get(key)).map_or_else(|| self.span(), Spanned::span);
         self.errors.add(span, &self.key(key), message, help);
     }
 
@@ -342,7 +342,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Number and unit of a string such as "10 ms".
-fn quantity<'t>(text: &'t str) -> Option<(u64, &'t str)> {
+fn quantity(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..digits].parse().ok()?, text[digits..].trim()))
