@@ -102,7 +102,10 @@ impl Log {
         let mut flush = Line::Flush(done);
         for _ in 0..FLUSH_TRIES {
             match lines.try_send(flush) {
-                Ok(()) => return drop(wait.recv_timeout(FLUSH_TIME)),
+                Ok(()) => {
+                    _ = wait.recv_timeout(FLUSH_TIME);
+                    return;
+                }
                 Err(TrySendError::Full(back)) => flush = back,
                 Err(TrySendError::Disconnected(_)) => return,
             }

@@ -3,6 +3,11 @@
 //! 4-tuple on smoltcp, and the two interfaces beside it: [`FramePort`] below (what a NIC queue is), [`StreamHost`]
 //! above (what iSCSI sees; a kernel-socket port implements it directly).
 
+mod checksum;
+mod flow;
+mod front;
+mod host;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
@@ -10,6 +15,9 @@ use smallvec::SmallVec;
 
 use crate::memory::{Seg, Sg};
 use crate::time::Instant;
+
+pub use checksum::finish_in_software;
+pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
 
 /// Names one byte stream of a [`StreamHost`]; never reused while the host lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

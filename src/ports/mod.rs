@@ -3,3 +3,4 @@
 #![expect(unsafe_code, reason = "segments go to the kernel as addresses")]
 
 pub mod kernel;
+pub mod tap;

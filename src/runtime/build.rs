@@ -9,8 +9,9 @@ use log::{info, warn};
 use crate::control::config::{Config, Driver, Hugepages, Port, StoreKind};
 use crate::devices::sbc::{self, Disk};
 use crate::memory::{Arena, Pages};
-use crate::net::StreamHost;
+use crate::net::{HostConfig, StreamHost, TcpHost};
 use crate::ports::kernel::KernelHost;
+use crate::ports::tap::{Tap, TapConfig};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::Lun;
 use crate::scsi::primary::MissingLun;
@@ -216,7 +217,18 @@ impl Seed {
         let fail = |e: std::io::Error| format!("port {:?}: {e}", port.name);
         match &port.driver {
             Driver::Kernel => Ok(Box::new(KernelHost::new(arena.clone(), &addresses).map_err(fail)?)),
-            Driver::Tap { .. } => Err(format!("port {:?}: later", port.name)),
+            Driver::Tap { device, mtu, addresses: ours, host_addresses, offload } => {
+                let config = TapConfig {
+                    device: device.clone(),
+                    mtu: *mtu,
+                    host_addresses: host_addresses.clone(),
+                    queues: self.config.daemon.reactors.len(),
+                    offload: *offload,
+                };
+                let tap = Tap::open(&config, arena.clone()).map_err(fail)?;
+                let host = HostConfig::new(ours.clone(), addresses);
+                Ok(Box::new(TcpHost::new(tap, arena.clone(), &host)))
+            }
         }
     }
 }

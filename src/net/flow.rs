@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One TCP connection: a smoltcp socket with an interface of its own, whose payload never passes through it.
+//!
+//! smoltcp is told how many bytes there are to send, but not which: its transmit ring is never written, and so is the
+//! kernel's one zero page. What it emits is a header and so many bytes of nothing, in place of which the flow puts slices
+//! of the segments that it was given, found by sequence number. Retransmissions, probes and what crosses a FIN find
+//! their bytes the same way. Received bytes are handed on as slices of the frame when they are next in order; only what
+//! came out of order is taken from smoltcp's ring.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::time::Duration;
+
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken,
+};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use super::checksum::Sum;
+use super::front::Front;
+use super::{FrameCaps, TcpOffload, TxFrame};
+use crate::memory::{Arena, Seg, Sg};
+use crate::time::Instant;
+
+/// Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Pieces of memory of one frame, unless the port takes fewer; beyond it small pieces are copied together.
+const GATHER_MAX: usize = 64;
+
+/// Segments emitted for one flow per turn, so that none keeps the port for itself.
+const EMIT_MAX: usize = 64;
+
+/// Bytes that the owner has not taken, before the receive window closes.
+const INBOX_MAX: usize = 1 << 20;
+
+/// How long a peer may be silent, or leave what was sent unacknowledged.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often an idle connection asks whether the peer is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+/// Settings that all flows of a host share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) caps: FrameCaps,
+    /// Receive window in bytes.
+    pub(super) receive: usize,
+    /// Most bytes that are sent and not acknowledged.
+    pub(super) send: usize,
+}
+
+/// Where smoltcp's frames begin and end.
+struct Shim<'a> {
+    shape: Shape,
+    rx: Option<&'a [u8]>,
+    scratch: &'a mut Vec<u8>,
+    /// Length of the packet in `scratch`, and its segment size.
+    emitted: Option<(usize, Option<NonZeroU16>)>,
+}
+
+struct Packet<'a>(&'a [u8]);
+
+impl RxToken for Packet<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+struct Slot<'a> {
+    scratch: &'a mut Vec<u8>,
+    emitted: &'a mut Option<(usize, Option<NonZeroU16>)>,
+    segment: Option<NonZeroU16>,
+}
+
+impl TxToken for Slot<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        if self.scratch.len() < len {
+            self.scratch.resize(len, 0);
+        }
+        *self.emitted = Some((len, self.segment));
+        f(&mut self.scratch[..len])
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment = meta.segmentation_offload_size;
+    }
+}
+
+impl Device for Shim<'_> {
+    type RxToken<'t>
+        = Packet<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Slot<'t>
+    where
+        Self: 't;
+
+    fn receive(&mut self, now: smoltcp::time::Instant) -> Option<(Packet<'_>, Slot<'_>)> {
+        let packet = Packet(self.rx.take()?);
+        Some((packet, self.transmit(now)?))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Slot<'_>> {
+        // One packet at a time: it is taken out before the next.
+        self.emitted.is_none().then_some(Slot {
+            scratch: self.scratch,
+            emitted: &mut self.emitted,
+            segment: None,
+        })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = usize::from(self.shape.caps.mtu);
+        // Received checksums are verified before; of those sent, smoltcp's TCP sum would be over bytes that do not go out.
+        caps.checksum = ChecksumCapabilities::default();
+        caps.checksum.ipv4 = Checksum::Tx;
+        caps.checksum.tcp = Checksum::None;
+        let segment = NonZeroUsize::new(self.shape.caps.segment_max as usize);
+        caps.segmentation.tcpv4 = segment;
+        caps.segmentation.tcpv6 = segment;
+        caps
+    }
+}
+
+fn time(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
+}
+
+/// One connection; recycled when it ends, because its rings are its most expensive part.
+pub(super) struct Flow {
+    shape: Shape,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// Where its frames go: to where its last segment came from. A target never speaks first, so there is nobody whose
+    /// address it would have to ask for, and a peer that moves is followed with its next segment.
+    pub(super) mac: [u8; 6],
+    /// What is to be sent and not acknowledged, from stream offset `acked` on.
+    queue: VecDeque<Seg>,
+    acked: u64,
+    queued: u64,
+    /// How much of that smoltcp has been told of.
+    told: u64,
+    /// Where the last lookup ended: index into `queue`, and its stream offset.
+    cursor: (usize, u64),
+    /// Sequence number of stream offset 0.
+    first: Option<u32>,
+    /// Sequence number of the next byte in order.
+    next: Option<u32>,
+    inbox: VecDeque<Seg>,
+    inbox_len: usize,
+    closing: bool,
+    pub(super) retransmitted: u64,
+    sent_to: u64,
+}
+
+impl Flow {
+    pub(super) fn new(shape: Shape) -> Self {
+        // Never written, and so nothing but the zero page: see the module.
+        let send = SocketBuffer::new(vec![0; shape.send]);
+        let receive = SocketBuffer::new(vec![0; shape.receive]);
+        let socket = Socket::new(receive, send);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        let unset = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        let mut scratch = Vec::new();
+        let mut shim = Shim { shape, rx: None, scratch: &mut scratch, emitted: None };
+        let config = Config::new(HardwareAddress::Ip);
+        Self {
+            interface: Interface::new(config, &mut shim, time(Instant::ZERO)),
+            shape,
+            sockets,
+            handle,
+            local: unset,
+            peer: unset,
+            mac: [0; 6],
+            queue: VecDeque::new(),
+            acked: 0,
+            queued: 0,
+            told: 0,
+            cursor: (0, 0),
+            first: None,
+            next: None,
+            inbox: VecDeque::new(),
+            inbox_len: 0,
+            closing: false,
+            retransmitted: 0,
+            sent_to: 0,
+        }
+    }
+
+    /// Makes it wait for the SYN of `peer`. `seed` is unpredictable: the initial sequence number comes from it.
+    pub(super) fn listen(&mut self, now: Instant, local: SocketAddr, peer: SocketAddr, seed: u64) {
+        let mut scratch = Vec::new();
+        let mut shim = Shim { shape: self.shape, rx: None, scratch: &mut scratch, emitted: None };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        self.interface = Interface::new(config, &mut shim, time(now));
+        let prefix = if local.is_ipv4() { 32 } else { 128 };
+        self.interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(local.ip().into(), prefix)));
+        (self.local, self.peer) = (local, peer);
+        self.drop_payload();
+        (self.acked, self.queued, self.told, self.cursor, self.sent_to) = (0, 0, 0, (0, 0), 0);
+        (self.first, self.next, self.closing, self.retransmitted) = (None, None, false, 0);
+        let socket = self.socket();
+        socket.abort();
+        // A flow without connection that is given a port: listening cannot fail.
+        _ = socket.listen((local.ip(), local.port()));
+        socket.set_timeout(Some(USER_TIMEOUT.into()));
+        socket.set_keep_alive(Some(KEEP_ALIVE.into()));
+        socket.set_nagle_enabled(false);
+        socket.set_congestion_control(CongestionControl::Cubic);
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// Gives up what was received and what was to be sent.
+    pub(super) fn drop_payload(&mut self) {
+        self.queue.clear();
+        self.inbox.clear();
+        self.inbox_len = 0;
+    }
+
+    // Receiving.
+
+    /// Takes a packet that lies in `frame` from byte `at` on, whose TCP header is `tcp` bytes into it.
+    pub(super) fn ingress(
+        &mut self,
+        now: Instant,
+        frame: &Seg,
+        packet: (usize, &[u8]),
+        tcp: usize,
+        out: &mut Out<'_>,
+    ) {
+        let (at, packet) = packet;
+        let header = &packet[tcp..];
+        let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let payload_at = tcp + usize::from(header[12] >> 4) * 4;
+        let payload = packet.len() - payload_at;
+        let syn = header[13] & 2 != 0;
+        let before = self.socket().recv_queue();
+        let mut shim = Shim { shape: self.shape, rx: Some(packet), scratch: out.scratch, emitted: None };
+        let result = self.interface.poll_ingress_single(time(now), &mut shim, &mut self.sockets);
+        if let Some(emitted) = shim.emitted.take() {
+            self.emit(emitted, out);
+        }
+        if result == PollIngressSingleResult::None {
+            return;
+        }
+        if syn && self.next.is_none() {
+            self.next = Some(sequence.wrapping_add(1));
+        }
+        let grown = self.socket().recv_queue() - before;
+        let in_order = self.next == Some(sequence) && grown == payload;
+        if let Some(next) = &mut self.next {
+            *next = next.wrapping_add(u32::try_from(grown).unwrap_or(0));
+        }
+        // The frame holds exactly the bytes that are next: they are handed on where they lie, and the copy in the ring
+        // is forgotten. While the owner does not take what it has, bytes stay in the ring and close the window.
+        if before == 0 && in_order && payload > 0 && self.inbox_len < INBOX_MAX {
+            self.forget(payload);
+            self.inbox.push_back(frame.slice(at + payload_at, payload));
+            self.inbox_len += payload;
+        }
+        self.release();
+    }
+
+    fn forget(&mut self, mut len: usize) {
+        while len > 0 {
+            let taken = self.socket().recv(|ring| (ring.len().min(len), ring.len().min(len)));
+            match taken {
+                Ok(n) if n > 0 => len -= n,
+                _ => break,
+            }
+        }
+    }
+
+    /// Whether there is something to be taken.
+    pub(super) fn is_readable(&mut self) -> bool {
+        self.inbox_len > 0 || self.socket().recv_queue() > 0
+    }
+
+    /// The next bytes in order.
+    pub(super) fn receive(&mut self, arena: &Arena) -> Option<Seg> {
+        if let Some(seg) = self.inbox.pop_front() {
+            self.inbox_len -= seg.len();
+            return Some(seg);
+        }
+        let waiting = self.socket().recv_queue();
+        if waiting == 0 {
+            return None;
+        }
+        let mut block = arena.alloc(waiting.min(64 << 10))?;
+        let len = self.socket().recv_slice(block.bytes_mut()).ok()?;
+        block.set_len(len);
+        Some(block.freeze())
+    }
+
+    // Sending.
+
+    /// How many bytes may be queued.
+    pub(super) fn room(&self) -> usize {
+        let waiting = usize::try_from(self.queued - self.acked).unwrap_or(usize::MAX);
+        (2 * self.shape.send).saturating_sub(waiting)
+    }
+
+    pub(super) fn send(&mut self, data: &Sg) {
+        self.queued += data.len() as u64;
+        self.queue.extend(data.segs().iter().cloned());
+    }
+
+    /// FIN after what is queued.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// RST at once.
+    pub(super) fn abort(&mut self) {
+        self.socket().abort();
+    }
+
+    /// Tells smoltcp of as many queued bytes as its ring has room for, without giving it any.
+    fn tell(&mut self) {
+        while self.told < self.queued {
+            let left = usize::try_from(self.queued - self.told).unwrap_or(usize::MAX);
+            let told = self.socket().send(|ring| (ring.len().min(left), ring.len().min(left)));
+            match told {
+                Ok(n) if n > 0 => self.told += n as u64,
+                _ => return,
+            }
+        }
+        if self.closing {
+            self.socket().close();
+        }
+    }
+
+    /// Lets go of what the peer has acknowledged.
+    fn release(&mut self) {
+        let unacknowledged = self.socket().send_queue() as u64;
+        let acked = self.told - unacknowledged.min(self.told);
+        while self.acked < acked {
+            let Some(front) = self.queue.front_mut() else { return };
+            let (have, want) = (front.len() as u64, acked - self.acked);
+            if have > want {
+                front.split_to(usize::try_from(want).unwrap_or(usize::MAX));
+                self.acked = acked;
+                if self.cursor.0 == 0 {
+                    self.cursor.1 = acked;
+                }
+            } else {
+                self.queue.pop_front();
+                self.acked += have;
+                self.cursor = match self.cursor {
+                    (0, _) => (0, self.acked),
+                    (index, at) => (index - 1, at),
+                };
+            }
+        }
+    }
+
+    /// Sends what may be sent now.
+    pub(super) fn egress(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.tell();
+        for _ in 0..EMIT_MAX {
+            let mut shim = Shim { shape: self.shape, rx: None, scratch: out.scratch, emitted: None };
+            let result = self.interface.poll_egress(time(now), &mut shim, &mut self.sockets);
+            match shim.emitted.take() {
+                Some(emitted) => self.emit(emitted, out),
+                None if result == PollResult::None => return,
+                None => {}
+            }
+        }
+    }
+
+    /// When smoltcp wants to be polled, whatever arrives.
+    pub(super) fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.interface.poll_at(time(now), &self.sockets)?;
+        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
+        Some(Instant::from_nanos(micros.saturating_mul(1000)).max(now))
+    }
+
+    /// Turns the packet that smoltcp has emitted into a frame with the payload that is meant.
+    fn emit(&mut self, (len, segment): (usize, Option<NonZeroU16>), out: &mut Out<'_>) {
+        let packet = &out.scratch[..len];
+        let ipv6 = self.local.is_ipv6();
+        let ip = if ipv6 { 40 } else { usize::from(packet[0] & 0x0f) * 4 };
+        let tcp = &packet[ip..];
+        let header = ip + usize::from(tcp[12] >> 4) * 4;
+        let payload = len - header;
+        let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        if tcp[13] & 2 != 0 {
+            self.first = Some(sequence.wrapping_add(1));
+        }
+        let mut frame = out.front.ethernet(self.mac, if ipv6 { 0x86dd } else { 0x0800 });
+        frame.extend_from_slice(&packet[..header]);
+        let partial = Sum::pseudo_header(self.local.ip(), self.peer.ip(), 6, len - ip).folded();
+        frame[ETHERNET + ip + 16..][..2].copy_from_slice(&partial.to_be_bytes());
+        let payload = match payload {
+            0 => Sg::new(),
+            len => match self.lookup(sequence, len, out) {
+                Some(payload) => payload,
+                // No memory to put small pieces together: smoltcp will send it again.
+                None => return,
+            },
+        };
+        let csum_start = u16::try_from(ETHERNET + ip).expect("headers are short");
+        // A frame that fits needs no cutting.
+        let segment = segment.map(NonZeroU16::get).filter(|&size| payload.len() > usize::from(size));
+        let offload = Some(TcpOffload { csum_start, segment, ipv6 });
+        out.burst.push_back(TxFrame { header: frame, payload, offload });
+    }
+
+    /// The bytes of the stream from a sequence number on.
+    fn lookup(&mut self, sequence: u32, len: usize, out: &Out<'_>) -> Option<Sg> {
+        let offset = sequence.wrapping_sub(self.first?);
+        // 32 bits wrap within seconds: the offset is the one nearest to what is acknowledged.
+        let ahead = offset.wrapping_sub(self.acked as u32);
+        if ahead > 1 << 31 {
+            // A keep-alive repeats the byte before the window, which is acknowledged and gone: the peer drops it unseen.
+            return Some(Seg::from_static(&[0]).into());
+        }
+        let at = self.acked + u64::from(ahead);
+        if at < self.sent_to {
+            self.retransmitted += len as u64;
+        }
+        self.sent_to = self.sent_to.max(at + len as u64);
+        if at < self.cursor.1 {
+            self.cursor = (0, self.acked);
+        }
+        let (mut index, mut start) = self.cursor;
+        while index < self.queue.len() && start + self.queue[index].len() as u64 <= at {
+            start += self.queue[index].len() as u64;
+            index += 1;
+        }
+        self.cursor = (index, start);
+        let mut pieces = Sg::new();
+        let mut skip = usize::try_from(at - start).unwrap_or(usize::MAX);
+        while pieces.len() < len {
+            let seg = self.queue.get(index)?;
+            let take = (seg.len() - skip).min(len - pieces.len());
+            pieces.push(seg.slice(skip, take));
+            (index, skip) = (index + 1, 0);
+        }
+        let gather = self.shape.caps.gather_max.min(GATHER_MAX);
+        if pieces.segs().len() < gather { Some(pieces) } else { together(&pieces, out.arena, gather) }
+    }
+}
+
+/// Copies runs of small pieces together, so that a frame full of short PDUs does not have more pieces than its port takes.
+fn together(pieces: &Sg, arena: &Arena, max: usize) -> Option<Sg> {
+    let mut result = Sg::new();
+    let mut at = 0;
+    let step = pieces.len().div_ceil(max / 2).max(1);
+    while at < pieces.len() {
+        let mut block = arena.alloc(step.min(pieces.len() - at))?;
+        at += pieces.copy_to(at, block.bytes_mut());
+        result.push(block.freeze());
+    }
+    Some(result)
+}
+
+/// Where frames go, and what it takes to make them.
+pub(super) struct Out<'a> {
+    pub(super) front: &'a Front,
+    pub(super) arena: &'a Arena,
+    pub(super) scratch: &'a mut Vec<u8>,
+    pub(super) burst: &'a mut VecDeque<TxFrame>,
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What comes before TCP: which frames are ours, and the answers that a host owes its neighbours (ARP, neighbour
+//! discovery, ICMP echo).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smallvec::SmallVec;
+
+use super::checksum::Sum;
+use super::{Address, TxFrame};
+use crate::memory::Sg;
+
+const ETHERNET: usize = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_ICMPV6: u8 = 58;
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Longest echo request that is answered; pings are not for moving data.
+const ECHO_MAX: usize = 16 << 10;
+
+/// Why frames were not served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drops {
+    /// For somebody else.
+    pub(super) not_ours: u64,
+    /// Of an ethertype or protocol that nobody serves.
+    pub(super) unserved: u64,
+    /// With lengths or checksums that are wrong.
+    pub(super) malformed: u64,
+    /// Fragments of a packet: peers are expected to keep to the MTU.
+    pub(super) fragments: u64,
+}
+
+/// A TCP segment for one of our addresses.
+pub(super) struct Segment<'a> {
+    /// The Ethernet address that it came from.
+    pub(super) mac: [u8; 6],
+    pub(super) from: IpAddr,
+    pub(super) to: IpAddr,
+    /// The whole IP packet, without the padding of the frame.
+    pub(super) packet: &'a [u8],
+    /// Where the TCP header begins in it.
+    pub(super) tcp: usize,
+}
+
+/// What becomes of a frame.
+pub(super) enum Verdict<'a> {
+    Tcp(Segment<'a>),
+    Answer(TxFrame),
+    Nothing,
+}
+
+/// Our side of the link.
+pub(super) struct Front {
+    pub(super) mac: [u8; 6],
+    addresses: Vec<Address>,
+    pub(super) drops: Drops,
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn v4(bytes: &[u8], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
+}
+
+fn v6(bytes: &[u8], at: usize) -> Ipv6Addr {
+    let octets: [u8; 16] = bytes[at..at + 16].try_into().expect("sixteen bytes");
+    Ipv6Addr::from(octets)
+}
+
+impl Front {
+    /// IPv6 hosts have a link-local address, too (RFC 4291 2.8), made from the MAC address.
+    pub(super) fn new(mac: [u8; 6], addresses: &[Address]) -> Self {
+        let mut addresses = addresses.to_vec();
+        if addresses.iter().any(|address| address.ip.is_ipv6()) {
+            let [a, b, c, d, e, f] = mac;
+            let octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+            addresses.push(Address { ip: Ipv6Addr::from(octets).into(), prefix: 64 });
+        }
+        Self { mac, addresses, drops: Drops::default() }
+    }
+
+    fn is_ours(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// Looks at a frame. `verified`: the port vouches for its transport checksum.
+    pub(super) fn receive<'a>(&mut self, frame: &'a [u8], verified: bool) -> Verdict<'a> {
+        if frame.len() < ETHERNET {
+            self.drops.malformed += 1;
+            return Verdict::Nothing;
+        }
+        let to = &frame[..6];
+        // The group bit: broadcast and multicast, of which the upper layer takes what is meant for us.
+        if to != self.mac && to[0] & 1 == 0 {
+            self.drops.not_ours += 1;
+            return Verdict::Nothing;
+        }
+        let mac: [u8; 6] = frame[6..12].try_into().expect("six bytes");
+        let body = &frame[ETHERNET..];
+        let verdict = match half(frame, 12) {
+            ETHERTYPE_ARP => self.arp(body),
+            ETHERTYPE_IPV4 => self.ipv4(mac, body, verified),
+            ETHERTYPE_IPV6 => self.ipv6(mac, body, verified),
+            _ => {
+                self.drops.unserved += 1;
+                return Verdict::Nothing;
+            }
+        };
+        verdict.unwrap_or_else(|| {
+            self.drops.malformed += 1;
+            Verdict::Nothing
+        })
+    }
+
+    /// ARP (RFC 826): tells who asks for one of our addresses.
+    fn arp<'a>(&mut self, body: &[u8]) -> Option<Verdict<'a>> {
+        let arp = body.get(..28)?;
+        if arp[..6] != [0, 1, 8, 0, 6, 4] {
+            return None;
+        }
+        let (request, wanted) = (half(arp, 6) == 1, v4(arp, 24));
+        if !request || !self.is_ours(wanted.into()) {
+            return Some(Verdict::Nothing);
+        }
+        let mut answer = self.ethernet(arp[8..14].try_into().ok()?, ETHERTYPE_ARP);
+        answer.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, 2]);
+        answer.extend_from_slice(&self.mac);
+        answer.extend_from_slice(&wanted.octets());
+        answer.extend_from_slice(&arp[8..18]);
+        Some(Verdict::Answer(complete(answer)))
+    }
+
+    fn ipv4<'a>(&mut self, mac: [u8; 6], body: &'a [u8], verified: bool) -> Option<Verdict<'a>> {
+        let header = usize::from(body.first()? & 0x0f) * 4;
+        if body[0] >> 4 != 4 || header < 20 || body.len() < header {
+            return None;
+        }
+        // A super-frame of more than 65535 bytes has no length that its header could hold: then the frame's counts.
+        let len = match half(body, 2) {
+            0 => body.len(),
+            len => usize::from(len),
+        };
+        let packet = body.get(..len).filter(|_| len >= header)?;
+        if Sum::default().add(&packet[..header]).checksum() != 0 {
+            return None;
+        }
+        let (from, to) = (v4(packet, 12), v4(packet, 16));
+        if !self.is_ours(to.into()) || from.is_unspecified() || from.is_broadcast() || from.is_multicast() {
+            self.drops.not_ours += 1;
+            return Some(Verdict::Nothing);
+        }
+        if half(packet, 6) & 0x3fff != 0 {
+            self.drops.fragments += 1;
+            return Some(Verdict::Nothing);
+        }
+        match packet[9] {
+            PROTOCOL_TCP => self.tcp(mac, from.into(), to.into(), packet, header, verified),
+            PROTOCOL_ICMP => self.echo(mac, from, to, &packet[header..], verified),
+            _ => {
+                self.drops.unserved += 1;
+                Some(Verdict::Nothing)
+            }
+        }
+    }
+
+    fn ipv6<'a>(&mut self, mac: [u8; 6], body: &'a [u8], verified: bool) -> Option<Verdict<'a>> {
+        const HEADER: usize = 40;
+        if body.len() < HEADER || body[0] >> 4 != 6 {
+            return None;
+        }
+        let len = match half(body, 4) {
+            0 => body.len(),
+            len => HEADER + usize::from(len),
+        };
+        let packet = body.get(..len)?;
+        let (from, to) = (v6(packet, 8), v6(packet, 24));
+        match packet[6] {
+            PROTOCOL_TCP if self.is_ours(to.into()) && !from.is_multicast() && !from.is_unspecified() => {
+                self.tcp(mac, from.into(), to.into(), packet, HEADER, verified)
+            }
+            PROTOCOL_ICMPV6 if to.is_multicast() || self.is_ours(to.into()) => {
+                self.icmpv6(mac, from, to, packet[7], &packet[HEADER..], verified)
+            }
+            _ => {
+                self.drops.unserved += 1;
+                Some(Verdict::Nothing)
+            }
+        }
+    }
+
+    fn tcp<'a>(
+        &mut self,
+        mac: [u8; 6],
+        from: IpAddr,
+        to: IpAddr,
+        packet: &'a [u8],
+        tcp: usize,
+        verified: bool,
+    ) -> Option<Verdict<'a>> {
+        let segment = packet.get(tcp..)?;
+        let header = usize::from(segment.get(12)? >> 4) * 4;
+        if segment.len() < 20 || header < 20 || header > segment.len() {
+            return None;
+        }
+        if !verified && Sum::pseudo_header(from, to, PROTOCOL_TCP, segment.len()).add(segment).checksum() != 0
+        {
+            return None;
+        }
+        Some(Verdict::Tcp(Segment { mac, from, to, packet, tcp }))
+    }
+
+    /// ICMP echo (RFC 792).
+    fn echo<'a>(
+        &mut self,
+        mac: [u8; 6],
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        icmp: &[u8],
+        verified: bool,
+    ) -> Option<Verdict<'a>> {
+        if icmp.len() < 8 || (!verified && Sum::default().add(icmp).checksum() != 0) {
+            return None;
+        }
+        if icmp[..2] != [8, 0] || icmp.len() > ECHO_MAX {
+            return Some(Verdict::Nothing);
+        }
+        let mut answer = self.ethernet(mac, ETHERTYPE_IPV4);
+        let len = u16::try_from(20 + icmp.len()).ok()?;
+        let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_ICMP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        header[2..4].copy_from_slice(&len.to_be_bytes());
+        header[12..16].copy_from_slice(&to.octets());
+        header[16..20].copy_from_slice(&from.octets());
+        let sum = Sum::default().add(&header).checksum();
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        answer.extend_from_slice(&header);
+        let at = answer.len();
+        answer.extend_from_slice(&[0; 4]);
+        answer.extend_from_slice(&icmp[4..]);
+        let sum = Sum::default().add(&answer[at..]).checksum();
+        answer[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
+        Some(Verdict::Answer(complete(answer)))
+    }
+
+    /// ICMPv6: echo (RFC 4443) and neighbour solicitations (RFC 4861).
+    fn icmpv6<'a>(
+        &mut self,
+        mac: [u8; 6],
+        from: Ipv6Addr,
+        to: Ipv6Addr,
+        hops: u8,
+        icmp: &[u8],
+        verified: bool,
+    ) -> Option<Verdict<'a>> {
+        let sum = Sum::pseudo_header(from.into(), to.into(), PROTOCOL_ICMPV6, icmp.len()).add(icmp);
+        if icmp.len() < 8 || (!verified && sum.checksum() != 0) {
+            return None;
+        }
+        match icmp[0] {
+            128 if self.is_ours(to.into()) && !from.is_unspecified() && icmp.len() <= ECHO_MAX => {
+                let mut body = vec![129, 0, 0, 0];
+                body.extend_from_slice(&icmp[4..]);
+                Some(Verdict::Answer(self.icmpv6_frame(mac, to, from, 64, body)))
+            }
+            // A hop limit of 255 shows that the asker is on this link.
+            135 if hops == 255 && icmp.len() >= 24 => {
+                let wanted = v6(icmp, 8);
+                if !self.is_ours(wanted.into()) {
+                    return Some(Verdict::Nothing);
+                }
+                // Who has no address yet (duplicate address detection) is told through all nodes, unsolicited.
+                let (back, flags) = match from.is_unspecified() {
+                    true => (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0x20),
+                    false => (from, 0x60),
+                };
+                let mut body = vec![136, 0, 0, 0, flags, 0, 0, 0];
+                body.extend_from_slice(&wanted.octets());
+                body.extend_from_slice(&[2, 1]);
+                body.extend_from_slice(&self.mac);
+                let mac = if from.is_unspecified() { [0x33, 0x33, 0, 0, 0, 1] } else { mac };
+                Some(Verdict::Answer(self.icmpv6_frame(mac, wanted, back, 255, body)))
+            }
+            _ => Some(Verdict::Nothing),
+        }
+    }
+
+    fn icmpv6_frame(
+        &self,
+        mac: [u8; 6],
+        from: Ipv6Addr,
+        to: Ipv6Addr,
+        hops: u8,
+        mut body: Vec<u8>,
+    ) -> TxFrame {
+        let sum =
+            Sum::pseudo_header(from.into(), to.into(), PROTOCOL_ICMPV6, body.len()).add(&body).checksum();
+        body[2..4].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = self.ethernet(mac, ETHERTYPE_IPV6);
+        let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
+        frame.extend_from_slice(&[0x60, 0, 0, 0]);
+        frame.extend_from_slice(&len.to_be_bytes());
+        frame.extend_from_slice(&[PROTOCOL_ICMPV6, hops]);
+        frame.extend_from_slice(&from.octets());
+        frame.extend_from_slice(&to.octets());
+        frame.extend_from_slice(&body);
+        complete(frame)
+    }
+
+    /// An Ethernet header of ours.
+    pub(super) fn ethernet(&self, to: [u8; 6], ethertype: u16) -> SmallVec<[u8; 128]> {
+        let mut frame = SmallVec::from_slice(&to);
+        frame.extend_from_slice(&self.mac);
+        frame.extend_from_slice(&ethertype.to_be_bytes());
+        frame
+    }
+
+    /// Tells the link where our addresses are, for neighbours that remember an older place.
+    pub(super) fn announcements(&self) -> Vec<TxFrame> {
+        let announce = |address: &Address| match address.ip {
+            IpAddr::V4(ip) => {
+                let mut frame = self.ethernet(BROADCAST, ETHERTYPE_ARP);
+                frame.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
+                frame.extend_from_slice(&self.mac);
+                frame.extend_from_slice(&ip.octets());
+                frame.extend_from_slice(&[0; 6]);
+                frame.extend_from_slice(&ip.octets());
+                complete(frame)
+            }
+            IpAddr::V6(ip) => {
+                let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+                let mut body = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+                body.extend_from_slice(&ip.octets());
+                body.extend_from_slice(&[2, 1]);
+                body.extend_from_slice(&self.mac);
+                self.icmpv6_frame([0x33, 0x33, 0, 0, 0, 1], ip, all, 255, body)
+            }
+        };
+        self.addresses.iter().map(announce).collect()
+    }
+}
+
+fn complete(header: SmallVec<[u8; 128]>) -> TxFrame {
+    TxFrame { header, payload: Sg::new(), offload: None }
+}

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A host on a frame port: the front, and a flow per 4-tuple behind it.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::RandomState;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use slab::Slab;
+use smoltcp::socket::tcp::State;
+
+use super::checksum::Sum;
+use super::flow::{Flow, Out, Shape};
+use super::front::{Front, Segment, Verdict};
+use super::{
+    Address, FramePort, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId, TcpOffload, TxFrame,
+};
+use crate::memory::{Arena, Seg, Sg};
+use crate::time::Instant;
+
+/// Most flows of one core, those that are about to end included.
+pub const FLOWS_MAX: usize = 16 << 10;
+
+/// Most connections that have not finished their handshake; beyond it SYNs are ignored, and sent again.
+pub const HALF_OPEN_MAX: usize = 256;
+
+/// Flows that are kept for the next connection when they end.
+const POOL_MAX: usize = 64;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a closed flow may wait for its peer.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Resets sent per second to segments that belong to nothing.
+const RESETS_MAX: u32 = 1000;
+
+/// Bytes below which a received segment is copied rather than held in its frame.
+const SMALL: usize = 512;
+
+/// How a host is set up.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Our addresses.
+    pub addresses: Vec<Address>,
+    /// Where connections are accepted.
+    pub listen: Vec<SocketAddr>,
+    /// Receive window of a flow, in bytes.
+    pub receive_window: usize,
+    /// Most bytes of a flow that are sent and not acknowledged.
+    pub send_window: usize,
+}
+
+impl HostConfig {
+    /// Windows that fill a local link.
+    pub fn new(addresses: Vec<Address>, listen: Vec<SocketAddr>) -> Self {
+        Self { addresses, listen, receive_window: 1 << 20, send_window: 1 << 20 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Tuple {
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+struct Entry {
+    flow: Flow,
+    id: StreamId,
+    born: Instant,
+    /// The owner knows of it.
+    accepted: bool,
+    /// The owner has been told that it is gone.
+    gone: bool,
+    finished: bool,
+    closing: Option<Instant>,
+    /// In the list of flows to be polled.
+    touched: bool,
+    /// The earliest entry in the heap of deadlines.
+    timer: Option<Instant>,
+    /// The owner found no room.
+    full: std::cell::Cell<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    frames_in: u64,
+    frames_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    accepted: u64,
+    refused: u64,
+    resets: u64,
+    retransmitted: u64,
+}
+
+/// See the module.
+pub struct TcpHost<P> {
+    port: P,
+    arena: Arena,
+    front: Front,
+    shape: Shape,
+    listen: HashSet<SocketAddr>,
+    flows: Slab<Entry>,
+    by_tuple: HashMap<Tuple, usize>,
+    pool: Vec<Flow>,
+    half_open: usize,
+    /// Two keys of SipHash, from the process's random source: initial sequence numbers (RFC 6528).
+    secret: (RandomState, RandomState),
+    next_id: u64,
+    touched: Vec<usize>,
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    frames: Vec<RxFrame>,
+    burst: VecDeque<TxFrame>,
+    scratch: Vec<u8>,
+    /// Events that arose outside of `poll`.
+    pending: Vec<StreamEvent>,
+    resets: (u64, u32),
+    counters: Counters,
+    now: Instant,
+}
+
+impl<P: FramePort> TcpHost<P> {
+    /// A host on `port`, which it announces to its neighbours with the first commit.
+    pub fn new(port: P, arena: Arena, config: &HostConfig) -> Self {
+        let front = Front::new(port.mac(), &config.addresses);
+        let shape = Shape { caps: port.caps(), receive: config.receive_window, send: config.send_window };
+        let burst = front.announcements().into();
+        Self {
+            port,
+            arena,
+            front,
+            shape,
+            listen: config.listen.iter().copied().collect(),
+            flows: Slab::new(),
+            by_tuple: HashMap::new(),
+            pool: Vec::new(),
+            half_open: 0,
+            secret: (RandomState::new(), RandomState::new()),
+            next_id: 0,
+            touched: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            frames: Vec::new(),
+            burst,
+            scratch: Vec::new(),
+            pending: Vec::new(),
+            resets: (0, 0),
+            counters: Counters::default(),
+            now: Instant::ZERO,
+        }
+    }
+
+    /// The port.
+    pub fn port(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    fn get(&self, id: StreamId) -> Option<usize> {
+        let index = usize::try_from(id.0 & 0xffff_ffff).ok()?;
+        self.flows.get(index).filter(|entry| entry.id == id && !entry.gone).map(|_| index)
+    }
+
+    fn touch(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.flows[index].touched, true) {
+            self.touched.push(index);
+        }
+    }
+
+    // Receiving.
+
+    fn frame(&mut self, frame: &RxFrame, events: &mut Vec<StreamEvent>) {
+        let Some(bytes) = frame.data.private() else { return };
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += bytes.len() as u64;
+        match self.front.receive(bytes, frame.checksum == RxChecksum::Good) {
+            Verdict::Nothing => {}
+            Verdict::Answer(answer) => self.burst.push_back(answer),
+            Verdict::Tcp(segment) => self.segment(frame, &segment, events),
+        }
+    }
+
+    fn segment(&mut self, frame: &RxFrame, segment: &Segment<'_>, events: &mut Vec<StreamEvent>) {
+        let Segment { mac, from, to, packet, tcp } = *segment;
+        let header = &packet[tcp..];
+        let peer = SocketAddr::new(from, u16::from_be_bytes([header[0], header[1]]));
+        let local = SocketAddr::new(to, u16::from_be_bytes([header[2], header[3]]));
+        let tuple = Tuple { local, peer };
+        let flags = header[13];
+        let opens = flags & (SYN | ACK | RST) == SYN;
+        let mut index = self.by_tuple.get(&tuple).copied();
+        // A new connection from where an old one has just ended (RFC 9293 3.10.7.4, TIME-WAIT).
+        if let Some(old) = index.filter(|&old| opens && self.flows[old].flow.state() == State::TimeWait) {
+            self.retire(old, events);
+            index = None;
+        }
+        let index = match index {
+            Some(index) => index,
+            None if opens && self.listen.contains(&local) => match self.open(tuple) {
+                Some(index) => index,
+                None => return,
+            },
+            None => return self.refuse(segment, tuple),
+        };
+        let at = packet.as_ptr().addr() - frame.data.as_ptr().addr();
+        let entry = &mut self.flows[index];
+        entry.flow.mac = mac;
+        let (front, arena) = (&self.front, &self.arena);
+        let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
+        entry.flow.ingress(self.now, &frame.data, (at, packet), tcp, &mut out);
+        self.touch(index);
+        self.look(index, events);
+    }
+
+    /// A new flow for a SYN.
+    fn open(&mut self, tuple: Tuple) -> Option<usize> {
+        if self.half_open >= HALF_OPEN_MAX || self.flows.len() >= FLOWS_MAX {
+            self.counters.refused += 1;
+            return None;
+        }
+        let mut flow = self.pool.pop().unwrap_or_else(|| Flow::new(self.shape));
+        let time = self.now.as_nanos();
+        let seed =
+            self.secret.0.hash_one((tuple, time)) ^ self.secret.1.hash_one((time, tuple)).rotate_left(32);
+        flow.listen(self.now, tuple.local, tuple.peer, seed);
+        let slot = self.flows.vacant_entry();
+        self.next_id += 1;
+        let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
+        slot.insert(Entry {
+            flow,
+            id,
+            born: self.now,
+            accepted: false,
+            gone: false,
+            finished: false,
+            closing: None,
+            touched: false,
+            timer: None,
+            full: std::cell::Cell::new(false),
+        });
+        self.by_tuple.insert(tuple, index);
+        self.half_open += 1;
+        self.wake_at(index, self.now + HANDSHAKE_TIME);
+        Some(index)
+    }
+
+    /// Tells the owner what has changed at a flow.
+    fn look(&mut self, index: usize, events: &mut Vec<StreamEvent>) {
+        let entry = &mut self.flows[index];
+        let (id, state) = (entry.id, entry.flow.state());
+        if !entry.accepted && matches!(state, State::Established | State::CloseWait) {
+            entry.accepted = true;
+            self.half_open -= 1;
+            self.counters.accepted += 1;
+            events.push(StreamEvent::Accepted { stream: id, local: entry.flow.local, peer: entry.flow.peer });
+        }
+        if entry.accepted && !entry.gone {
+            if entry.flow.is_readable() {
+                events.push(StreamEvent::Readable(id));
+            } else if matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
+                && !std::mem::replace(&mut entry.finished, true)
+            {
+                events.push(StreamEvent::Finished(id));
+            }
+            if entry.full.get() && entry.flow.room() > 0 {
+                entry.full.set(false);
+                events.push(StreamEvent::Writable(id));
+            }
+        }
+        match state {
+            State::Closed => self.retire(index, events),
+            State::TimeWait => self.tell_gone(index, events),
+            // Back to waiting for a SYN: the handshake was reset.
+            State::Listen if entry.born != self.now => self.retire(index, events),
+            _ => {}
+        }
+    }
+
+    fn tell_gone(&mut self, index: usize, events: &mut Vec<StreamEvent>) {
+        let entry = &mut self.flows[index];
+        if entry.accepted && !std::mem::replace(&mut entry.gone, true) {
+            events.push(StreamEvent::Closed(entry.id));
+            entry.flow.drop_payload();
+        }
+    }
+
+    /// A flow has ended.
+    fn retire(&mut self, index: usize, events: &mut Vec<StreamEvent>) {
+        self.tell_gone(index, events);
+        let mut entry = self.flows.remove(index);
+        if !entry.accepted {
+            self.half_open -= 1;
+        }
+        let tuple = Tuple { local: entry.flow.local, peer: entry.flow.peer };
+        self.by_tuple.remove(&tuple);
+        self.counters.retransmitted += entry.flow.retransmitted;
+        entry.flow.drop_payload();
+        if self.pool.len() < POOL_MAX {
+            self.pool.push(entry.flow);
+        }
+    }
+
+    /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate.
+    fn refuse(&mut self, segment: &Segment<'_>, tuple: Tuple) {
+        let header = &segment.packet[segment.tcp..];
+        let flags = header[13];
+        let second = self.now.as_nanos() / 1_000_000_000;
+        if self.resets.0 != second {
+            self.resets = (second, 0);
+        }
+        if flags & RST != 0 || self.resets.1 >= RESETS_MAX {
+            return;
+        }
+        self.resets.1 += 1;
+        self.counters.resets += 1;
+        let payload = header.len() - usize::from(header[12] >> 4) * 4;
+        let (sequence, acknowledged, answer) = match flags & ACK {
+            0 => {
+                let counted = payload + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
+                let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+                (0, sequence.wrapping_add(u32::try_from(counted).unwrap_or(0)), RST | ACK)
+            }
+            _ => (u32::from_be_bytes([header[8], header[9], header[10], header[11]]), 0, RST),
+        };
+        let mut tcp = [0; 20];
+        tcp[..2].copy_from_slice(&tuple.local.port().to_be_bytes());
+        tcp[2..4].copy_from_slice(&tuple.peer.port().to_be_bytes());
+        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+        tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
+        (tcp[12], tcp[13]) = (5 << 4, answer);
+        let (local, peer) = (tuple.local.ip(), tuple.peer.ip());
+        let partial = Sum::pseudo_header(local, peer, 6, tcp.len()).folded();
+        tcp[16..18].copy_from_slice(&partial.to_be_bytes());
+        let mut frame = self.front.ethernet(segment.mac, if local.is_ipv6() { 0x86dd } else { 0x0800 });
+        match (local, peer) {
+            (IpAddr::V4(local), IpAddr::V4(peer)) => {
+                let mut ip = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                ip[12..16].copy_from_slice(&local.octets());
+                ip[16..20].copy_from_slice(&peer.octets());
+                let sum = Sum::default().add(&ip).checksum();
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+                frame.extend_from_slice(&ip);
+            }
+            (IpAddr::V6(local), IpAddr::V6(peer)) => {
+                frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 20, 6, 64]);
+                frame.extend_from_slice(&local.octets());
+                frame.extend_from_slice(&peer.octets());
+            }
+            _ => return,
+        }
+        let csum_start = u16::try_from(frame.len()).expect("headers are short");
+        frame.extend_from_slice(&tcp);
+        let offload = Some(TcpOffload { csum_start, segment: None, ipv6: local.is_ipv6() });
+        self.burst.push_back(TxFrame { header: frame, payload: Sg::new(), offload });
+    }
+
+    // Time.
+
+    fn wake_at(&mut self, index: usize, at: Instant) {
+        let entry = &mut self.flows[index];
+        if entry.timer.is_none_or(|timer| at < timer) {
+            entry.timer = Some(at);
+            self.deadlines.push(Reverse((at, index)));
+        }
+    }
+
+    /// Flows whose time has come are polled; entries of the heap that have been overtaken are dropped.
+    fn run_timers(&mut self, events: &mut Vec<StreamEvent>) -> usize {
+        let mut work = 0;
+        while let Some(&Reverse((at, index))) =
+            self.deadlines.peek().filter(|Reverse((at, _))| *at <= self.now)
+        {
+            self.deadlines.pop();
+            let Some(entry) = self.flows.get_mut(index).filter(|entry| entry.timer == Some(at)) else {
+                continue;
+            };
+            entry.timer = None;
+            work += 1;
+            let late = match (entry.accepted, entry.closing) {
+                (false, _) => self.now >= entry.born + HANDSHAKE_TIME,
+                (true, Some(since)) => self.now >= since + LINGER && entry.flow.state() != State::TimeWait,
+                (true, None) => false,
+            };
+            if late {
+                entry.flow.abort();
+            }
+            self.touch(index);
+            self.look(index, events);
+        }
+        work
+    }
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+impl<P: FramePort> StreamHost for TcpHost<P> {
+    fn poll(&mut self, now: Instant, events: &mut Vec<StreamEvent>) -> usize {
+        self.now = now;
+        let mut frames = std::mem::take(&mut self.frames);
+        let mut work = self.port.receive(now, &mut frames) + self.pending.len();
+        events.append(&mut self.pending);
+        for frame in frames.drain(..) {
+            self.frame(&frame, events);
+        }
+        self.frames = frames;
+        work += self.run_timers(events);
+        work
+    }
+
+    fn receive(&mut self, id: StreamId) -> Option<Seg> {
+        let index = self.get(id)?;
+        self.touch(index);
+        let entry = &mut self.flows[index];
+        let seg = entry.flow.receive(&self.arena);
+        let Some(seg) = seg else {
+            // Empty at last: a FIN that came behind the bytes is told now; an empty arena is tried again.
+            if entry.flow.is_readable() {
+                self.pending.push(StreamEvent::Readable(id));
+            } else if matches!(entry.flow.state(), State::CloseWait | State::Closing | State::LastAck)
+                && !std::mem::replace(&mut entry.finished, true)
+            {
+                self.pending.push(StreamEvent::Finished(id));
+            }
+            return None;
+        };
+        // A few bytes would hold a whole frame, and lent frames must leave room for those to come.
+        let crowded = self.arena.stats().in_use > self.arena.stats().bytes / 2;
+        if (seg.len() <= SMALL || crowded)
+            && let Some(mut copy) = self.arena.alloc(seg.len())
+        {
+            seg.copy_to(0, copy.bytes_mut());
+            return Some(copy.freeze());
+        }
+        Some(seg)
+    }
+
+    fn room(&self, id: StreamId) -> usize {
+        let Some(index) = self.get(id) else { return 0 };
+        let room = self.flows[index].flow.room();
+        if room == 0 {
+            self.flows[index].full.set(true);
+        }
+        room
+    }
+
+    fn send(&mut self, id: StreamId, data: Sg) {
+        let Some(index) = self.get(id).filter(|&index| self.flows[index].closing.is_none()) else { return };
+        self.flows[index].flow.send(&data);
+        self.touch(index);
+    }
+
+    fn close(&mut self, id: StreamId) {
+        let Some(index) = self.get(id) else { return };
+        let entry = &mut self.flows[index];
+        if entry.closing.is_none() {
+            entry.closing = Some(self.now);
+            entry.flow.close();
+            self.touch(index);
+            self.wake_at(index, self.now + LINGER);
+        }
+    }
+
+    fn abort(&mut self, id: StreamId) {
+        let Some(index) = self.get(id) else { return };
+        self.flows[index].flow.abort();
+        self.touch(index);
+    }
+
+    fn commit(&mut self, now: Instant) {
+        self.now = now;
+        let mut touched = std::mem::take(&mut self.touched);
+        for index in touched.drain(..) {
+            let Some(entry) = self.flows.get_mut(index) else { continue };
+            entry.touched = false;
+            let (front, arena) = (&self.front, &self.arena);
+            let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
+            entry.flow.egress(now, &mut out);
+            if let Some(at) = entry.flow.poll_at(now) {
+                self.wake_at(index, at);
+            }
+            let mut events = std::mem::take(&mut self.pending);
+            self.look(index, &mut events);
+            self.pending = events;
+        }
+        self.touched = touched;
+        let before = self.burst.len();
+        let bytes: usize = self.burst.iter().map(|frame| frame.header.len() + frame.payload.len()).sum();
+        self.port.transmit(now, &mut self.burst);
+        let after: usize = self.burst.iter().map(|frame| frame.header.len() + frame.payload.len()).sum();
+        self.counters.frames_out += (before - self.burst.len()) as u64;
+        self.counters.bytes_out += (bytes - after) as u64;
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if !self.pending.is_empty() || !self.burst.is_empty() || !self.touched.is_empty() {
+            return Some(self.now);
+        }
+        let timer = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        [timer, self.port.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn wake_fds(&self, fds: &mut Vec<RawFd>) {
+        fds.extend(self.port.wake_fd());
+    }
+
+    fn stop_listening(&mut self) {
+        self.listen.clear();
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let (c, drops) = (&self.counters, &self.front.drops);
+        let live: u64 = self.flows.iter().map(|(_, entry)| entry.flow.retransmitted).sum();
+        vec![
+            ("frames_in", c.frames_in),
+            ("frames_out", c.frames_out),
+            ("bytes_in", c.bytes_in),
+            ("bytes_out", c.bytes_out),
+            ("flows", self.flows.len() as u64),
+            ("half_open", self.half_open as u64),
+            ("accepted", c.accepted),
+            ("refused", c.refused),
+            ("resets_sent", c.resets),
+            ("retransmitted_bytes", c.retransmitted + live),
+            ("dropped_not_ours", drops.not_ours),
+            ("dropped_unserved", drops.unserved),
+            ("dropped_malformed", drops.malformed),
+            ("dropped_fragments", drops.fragments),
+        ]
+    }
+}

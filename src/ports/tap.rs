@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A queue of a TAP device: frames of up to 64 KiB, with checksums and segmentation left to the kernel on the other side.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, RawFd};
+
+use smallvec::SmallVec;
+
+use crate::memory::{Arena, SegMut};
+use crate::net::{Address, FrameCaps, FramePort, RxChecksum, RxFrame, TxFrame, finish_in_software};
+use crate::sys;
+use crate::time::Instant;
+
+/// The vnet header before each frame (struct virtio_net_hdr, virtio 1.0 legacy layout, native byte order).
+const VNET: usize = 10;
+const NEEDS_CSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+
+/// Room for the largest frame: 64 KiB, headers, and the vnet header.
+const FRAME_MAX: usize = 68 << 10;
+
+/// Largest frame that is handed over to be cut into segments: the kernel takes 65536 bytes, Ethernet header included.
+const SEGMENT_MAX: u32 = 64_254;
+
+/// Frames taken per turn.
+const BURST_MAX: usize = 32;
+
+/// Frames up to this size are copied out of their 68 KiB block, so that a slice of one does not pin all of that.
+const SMALL: usize = 2048;
+
+/// Pieces of memory of one frame, the vnet header apart.
+const GATHER_MAX: usize = 512;
+
+/// How a TAP port is set up.
+#[derive(Clone, Debug)]
+pub struct TapConfig {
+    /// Name of the network device.
+    pub device: String,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Addresses for the host's side.
+    pub host_addresses: Vec<Address>,
+    /// How many queues will be opened, one per core.
+    pub queues: usize,
+    /// Whether checksums and segmentation are left to the kernel.
+    pub offload: bool,
+}
+
+/// See the module.
+pub struct Tap {
+    file: File,
+    arena: Arena,
+    mac: [u8; 6],
+    mtu: u16,
+    offload: bool,
+    /// A block that the next frame is read into.
+    spare: Option<SegMut>,
+}
+
+impl Tap {
+    /// Opens a queue. The first one makes the device, unless an operator has made it before, and sets it up; it is gone
+    /// when the last queue is closed.
+    pub fn open(config: &TapConfig, arena: Arena) -> io::Result<Self> {
+        let TapConfig { device, mtu, host_addresses, queues, offload } = config;
+        let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
+        let fail =
+            |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
+        sys::bring_up(device, *mtu).map_err(|e| fail("cannot be brought up", &e))?;
+        for address in host_addresses {
+            sys::add_address(device, address.ip, address.prefix)
+                .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
+        }
+        Ok(Self { file, arena, mac: mac(device), mtu: *mtu, offload: *offload, spare: None })
+    }
+
+    fn read(&mut self) -> Option<RxFrame> {
+        // Without memory frames stay with the kernel, which drops what it has no room for.
+        let mut block = self.spare.take().or_else(|| self.arena.alloc(FRAME_MAX))?;
+        let Ok(len) = self.file.read(block.bytes_mut()) else {
+            self.spare = Some(block);
+            return None;
+        };
+        if len < VNET {
+            self.spare = Some(block);
+            return None;
+        }
+        let flags = block.bytes_mut()[0];
+        let checksum =
+            if flags & (NEEDS_CSUM | DATA_VALID) != 0 { RxChecksum::Good } else { RxChecksum::Unknown };
+        if len - VNET <= SMALL
+            && let Some(mut small) = self.arena.alloc(len - VNET)
+        {
+            small.bytes_mut().copy_from_slice(&block.bytes_mut()[VNET..len]);
+            self.spare = Some(block);
+            return Some(RxFrame { data: small.freeze(), checksum });
+        }
+        Some(RxFrame { data: block.freeze().slice(VNET, len - VNET), checksum })
+    }
+
+    fn write(&self, frame: &TxFrame) -> io::Result<()> {
+        let vnet = vnet_header(frame);
+        let mut pieces: SmallVec<[libc::iovec; 16]> = SmallVec::new();
+        let mut piece = |from: *const u8, len| {
+            pieces.push(libc::iovec { iov_base: from.cast_mut().cast(), iov_len: len });
+        };
+        piece(vnet.as_ptr(), VNET);
+        piece(frame.header.as_ptr(), frame.header.len());
+        for seg in frame.payload.segs() {
+            piece(seg.as_ptr(), seg.len());
+        }
+        // SAFETY: vnet header, frame header and payload segments live until after the call.
+        unsafe { sys::write_frame(self.file.as_raw_fd(), &pieces) }
+    }
+}
+
+fn vnet_header(frame: &TxFrame) -> [u8; VNET] {
+    let mut vnet = [0; VNET];
+    if let Some(offload) = frame.offload {
+        /// Of the checksum in a TCP header.
+        const CSUM_OFFSET: u16 = 16;
+        vnet[0] = NEEDS_CSUM;
+        if let Some(segment) = offload.segment {
+            vnet[1] = if offload.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+            let header = u16::try_from(frame.header.len()).unwrap_or(u16::MAX);
+            vnet[2..4].copy_from_slice(&header.to_ne_bytes());
+            vnet[4..6].copy_from_slice(&segment.to_ne_bytes());
+        }
+        vnet[6..8].copy_from_slice(&offload.csum_start.to_ne_bytes());
+        vnet[8..10].copy_from_slice(&CSUM_OFFSET.to_ne_bytes());
+    }
+    vnet
+}
+
+fn explain(e: &io::Error, device: &str) -> io::Error {
+    let why = match e.raw_os_error() {
+        Some(libc::ENOENT) => "there is no /dev/net/tun: load the module tun".to_owned(),
+        Some(libc::EPERM) => {
+            "making a TAP device needs CAP_NET_ADMIN: run as root, or let root make it with \
+                              'ip tuntap add mode tap vnet_hdr user NAME'"
+                .to_owned()
+        }
+        Some(libc::EBUSY) => "the device is in use by another process".to_owned(),
+        Some(libc::EINVAL) => {
+            "a device of that name is no TAP device, or has another number of queues".to_owned()
+        }
+        _ => e.to_string(),
+    };
+    io::Error::new(e.kind(), format!("device {device:?}: {why}"))
+}
+
+/// A locally administered address that the device's name decides, so that neighbours find it again after a restart.
+fn mac(device: &str) -> [u8; 6] {
+    // FNV-1a: any mixing will do.
+    let hash = device.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = hash.to_be_bytes();
+    [0x02, a, b, c, d, e]
+}
+
+impl FramePort for Tap {
+    fn caps(&self) -> FrameCaps {
+        let segment_max = if self.offload { SEGMENT_MAX } else { 0 };
+        FrameCaps { mtu: self.mtu, segment_max, gather_max: GATHER_MAX }
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
+        let before = burst.len();
+        while burst.len() - before < BURST_MAX {
+            match self.read() {
+                Some(frame) => burst.push(frame),
+                None => break,
+            }
+        }
+        burst.len() - before
+    }
+
+    fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
+        while let Some(frame) = burst.front_mut() {
+            if !self.offload {
+                finish_in_software(frame);
+            }
+            match self.write(frame) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // A frame that the device does not take is lost, as frames may be.
+                _ => _ = burst.pop_front(),
+            }
+        }
+    }
+
+    fn wake_fd(&self) -> Option<RawFd> {
+        Some(self.file.as_raw_fd())
+    }
+}
