@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
 # libiscsi.sh [--all] [--list FILE] URL [ISCSI-TEST-CU OPTIONS...]
 #
 # Runs Debian's iscsi-test-cu against a disk, one process per test with a time limit, and says for each test what came
@@ -16,7 +17,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --all) suites=all; shift ;;
     --list) expected=$2; shift 2 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) break ;;
   esac
 done

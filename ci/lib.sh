@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# lib.sh: what the system tests share. Source it first, with the test's arguments.
+#
+# A test runs again inside namespaces of its own (network, mounts, processes) and in a directory of its own, $work; when
+# it ends, however it ends, its processes, network and files are gone. /var/lib/ptgt and /run/ptgt are private to it, so
+# that the configurations of the project run unchanged. Failures show the daemon's log.
+#
+# Environment: PTGT (the binary), TARGET=tgtd (Debian's tgtd serves instead, to tell a fault of ours from a client's
+# habit; kernel port only), KEEP=1 (leave $work and say where it is).
+set -eu -o pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PTGT=${PTGT:-$root/target/release/ptgt}
+TARGET=${TARGET:-ptgt}
+
+if [ -z "${work:-}" ]; then
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || { echo "needs root or sudo without a password"; exit 77; }
+    as_root=(sudo -n)
+  fi
+  unshare="unshare --net --mount --pid --fork --kill-child --mount-proc"
+  "${as_root[@]}" $unshare true 2>/dev/null || { echo "needs the right to make namespaces"; exit 77; }
+  [ "$TARGET" = tgtd ] || [ -x "$PTGT" ] || { echo "no $PTGT: cargo build --release"; exit 1; }
+  work=$(mktemp -d -t ptgt-test.XXXXXX)
+  if [ -n "${KEEP:-}" ]; then echo "files: $work"; else trap '"${as_root[@]}" rm -rf "$work"' EXIT; fi
+  "${as_root[@]}" env work="$work" PTGT="$PTGT" TARGET="$TARGET" PATH="$PATH:/usr/sbin:/sbin" \
+    $unshare bash "$0" "$@"
+  exit
+fi
+
+cd "$work"
+ip link set lo up
+for directory in var/lib/ptgt run/ptgt; do
+  mkdir -p "/$directory" "$work/$directory"
+  mount --bind "$work/$directory" "/$directory"
+done
+
+target_pid=
+failed() {
+  [ -s "$work/target.log" ] && { echo "--- log of the target:"; tail -n 60 "$work/target.log"; }
+}
+trap '[ $? -eq 0 ] || failed' EXIT
+
+say() { echo "== $*"; }
+die() { echo "FAILED: $*" >&2; exit 1; }
+
+# Waits until a command succeeds; the first argument is the limit in seconds.
+until_true() { # SECONDS COMMAND...
+  local end=$((SECONDS + $1)); shift
+  until "$@" 2>/dev/null; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.05
+  done
+}
+
+iqn=iqn.2026-11.com.example.ptgt:test
+
+# Chooses a port: where the portals of the test are.
+use_port() { # tap|kernel
+  port=$1
+  case $port in
+    kernel) host=127.0.0.1 host6=::1 ;;
+    tap) host=10.77.0.2 host6=fd77::2 ;;
+    *) die "no port $port: tap or kernel" ;;
+  esac
+  [ "$TARGET" = ptgt ] || [ "$port" = kernel ] || die "tgtd has the kernel port only"
+  url=iscsi://$host:3260/$iqn
+  url6=iscsi://[$host6]:3260/$iqn
+  disk=$url/0 ram=$url/1
+  [ "$TARGET" = ptgt ] || { disk=$url/1 ram=$url/2; }
+}
+
+# The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 256 MiB of RAM, portals over IPv4 and IPv6.
+configuration() { # FILE [MTU] [REACTORS]
+  {
+    printf '[daemon]\nreactors = %s\nmemory = "64MiB"\n' "${3:-[0]}"
+    if [ "$port" = tap ]; then
+      printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
+      printf 'address = ["10.77.0.2/24", "fd77::2/64"]\nhost_address = ["10.77.0.1/24", "fd77::1/64"]\n'
+    else
+      printf '[[port]]\nname = "net"\ndriver = "kernel"\n'
+    fi
+    printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
+    printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
+    printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
+    printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "256MiB"\n'
+    printf '[[target]]\nname = "%s"\n' "$iqn"
+    printf 'luns = [{ lun = 0, disk = "thin0" }, { lun = 1, disk = "ram0" }]\n'
+  } >"$1"
+}
+
+connects() { timeout 1 bash -c "exec 3<>/dev/tcp/$1/3260"; }
+
+start_tgtd() {
+  mkdir -p /run/tgtd
+  TGT_IPC_SOCKET=$work/tgtd.sock tgtd -f -C 7 --iscsi portal=127.0.0.1:3260 >>target.log 2>&1 &
+  target_pid=$!
+  until_true 10 test -S "$work/tgtd.sock.7" || die "tgtd does not start"
+  local adm="env TGT_IPC_SOCKET=$work/tgtd.sock tgtadm -C 7 --lld iscsi" lun
+  [ -f var/lib/ptgt/disk0.img ] || truncate -s 1G var/lib/ptgt/disk0.img
+  truncate -s 256M ram.img
+  $adm --op new --mode target --tid 1 -T "$iqn"
+  lun=1
+  for image in var/lib/ptgt/disk0.img ram.img; do
+    $adm --op new --mode logicalunit --tid 1 --lun $lun -b "$work/$image"
+    $adm --op update --mode logicalunit --tid 1 --lun $lun --params thin_provisioning=1
+    lun=$((lun + 1))
+  done
+  $adm --op bind --mode target --tid 1 -I ALL
+}
+
+# Starts the target and waits until the given addresses (default: $host) accept connections.
+start() { # FILE [ADDRESS...]
+  local config=$1 address; shift
+  [ $# -gt 0 ] || set -- "$host"
+  if [ "$TARGET" = tgtd ]; then
+    start_tgtd
+  else
+    "$PTGT" run --config "$config" >>target.log 2>&1 &
+    target_pid=$!
+  fi
+  for address in "$@"; do
+    until_true 10 eval "connects $address || ! kill -0 $target_pid" || die "no connection to $address within 10 s"
+    kill -0 $target_pid 2>/dev/null || die "the target has ended"
+  done
+}
+
+# Ends the target with a signal: it has SECONDS, and must leave with STATUS.
+stop() { # SIGNAL SECONDS STATUS
+  local status=0 watchdog begin=$SECONDS
+  kill "-$1" "$target_pid"
+  (sleep "$2"; kill -KILL "$target_pid" 2>/dev/null) &
+  watchdog=$!
+  wait "$target_pid" || status=$?
+  kill "$watchdog" 2>/dev/null || true
+  wait "$watchdog" 2>/dev/null || true
+  [ "$TARGET" = ptgt ] || return 0
+  [ "$status" -eq "$3" ] || die "after SIG$1: exit status $status, wanted $3, within $2 s"
+  say "SIG$1: exit status $status after $((SECONDS - begin)) s"
+}
+
+# The daemon's resident memory in KiB.
+resident() { awk '/^VmRSS/ { print $2 }' "/proc/$target_pid/status"; }
+
+# A file system of real files as an image.
+make_image() { # FILE MIB DIRECTORY
+  truncate -s "${2}M" "$1"
+  mke2fs -q -t ext4 -E root_owner=0:0 -d "$3" "$1"
+}
+
+# Writes an image to a disk.
+upload() { qemu-img convert -n -f raw -O raw "$1" "$2"; } # FILE URL
+
+# Reads a disk and compares its beginning with an image, byte for byte.
+same() { # FILE URL
+  qemu-img convert -f raw -O raw "$2" back.img
+  cmp -n "$(stat -c %s "$1")" "$1" back.img || die "$1 came back different from $2"
+  rm back.img
+}

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# setup.sh [GROUP...]
+#
+# Installs the Debian 12 packages that ptgt needs, and only those that are missing; all groups if none is named:
+#   build  to compile it          test   clients and tools of the system tests
+#   guest  the QEMU guest rig     perf   the load generator and the target to compare with
+# Rust is not among them: https://rustup.rs. Works as root or with sudo.
+set -eu
+
+packages() { # GROUP
+  case $1 in
+    build) echo gcc libc6-dev python3 ;;
+    test) echo e2fsprogs iproute2 jq libiscsi-bin procps qemu-block-extra qemu-utils shellcheck tcpdump tshark util-linux ;;
+    guest) echo busybox-static cpio fio kmod linux-image-amd64 lsscsi open-iscsi qemu-system-x86 sg3-utils xfsprogs zstd ;;
+    perf) echo libiscsi-dev pkg-config tgt ;;
+    *) echo "setup.sh: unknown group $1 (build test guest perf)" >&2; return 2 ;;
+  esac
+}
+
+case ${1:-} in -h | --help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+[ $# -gt 0 ] || set -- build test guest perf
+
+missing=()
+for group in "$@"; do
+  names=$(packages "$group")
+  for name in $names; do
+    state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) || state=
+    [ "$state" = installed ] || missing+=("$name")
+  done
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "setup: all packages are there ($*)"
+  exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "setup: missing: ${missing[*]}; run this as root" >&2; exit 1; }
+  as_root=(sudo -E)
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 30 "$log" >&2
+  exit 1
+fi
+# The tests start daemons of their own; one that came with a package would hold port 3260.
+for name in "${missing[@]}"; do
+  case $name in tgt | open-iscsi) ;; *) continue ;; esac
+  [ -d /run/systemd/system ] && "${as_root[@]}" systemctl disable -q --now "${name/open-iscsi/iscsid}" 2>/dev/null || true
+done
+echo "setup: done"

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# portals.sh tap|kernel: IPv4 and IPv6, discovery, small and large MTU, header digests, two reactors on one disk.
+. "$(dirname "$0")/../lib.sh"
+use_port "${1:?tap or kernel}"
+make_image one.img 64 "$root/src"
+make_image two.img 64 "$root/ci"
+
+round() { # MTU REACTORS
+  say "MTU $1, reactors $2"
+  configuration test.toml "$1" "$2"
+  start test.toml "$host" "$host6"
+
+  iscsi-ls "iscsi://$host" | tee list
+  grep -q "Target:$iqn Portal:$host:3260" list || die "discovery does not show the IPv4 portal"
+  iscsi-ls "iscsi://[$host6]" | tee list
+  grep -qF "Portal:[$host6]:3260" list || die "discovery does not show the IPv6 portal"
+
+  upload one.img "$url6/0"
+  same one.img "$disk"
+  say "header digests"
+  digest="driver=iscsi,transport=tcp,portal=$host:3260,target=$iqn,lun=0,header-digest=crc32c"
+  qemu-img convert -n -f raw two.img --target-image-opts "$digest"
+  qemu-img convert --image-opts "$digest" -O raw back.img
+  cmp -n "$(stat -c %s two.img)" two.img back.img || die "two.img came back different"
+  same two.img "$url6/0"
+
+  say "two sessions, each with its half of one disk, at once"
+  head -c 33554432 /dev/urandom >half
+  upload half "$url6/1" &
+  writer=$!
+  qemu-io -f raw "$ram" -c 'write -P 77 128M 32M' -c 'read -P 77 128M 32M' >both || die "the second session fails"
+  wait "$writer"
+  grep -qi 'failed\|error' both && die "the second session reads something else"
+  same half "$ram"
+  stop TERM 10 0
+}
+
+[ "$port" = tap ] && round 1500 '[0]'
+round 65521 '[0]'
+[ "$(nproc)" -lt 2 ] || round 65521 '[0, 1]'

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# test.sh [--list] [--full] [--only PART]...
+#
+# Runs the tests of ptgt, part by part: from formatting to real initiators against the daemon. --full adds the long
+# parts, --only runs the named parts alone. The output of a part goes to target/ci/PART.log and is shown if it fails.
+# Parts that cannot run here are skipped with their reason. The last line counts the parts; exit status 0: none failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+logs=target/ci
+export CARGO_TERM_COLOR=never CARGO_TERM_QUIET=true
+
+# Part, "default" or "full", time limit in seconds, command.
+parts='
+setup          default  900 ci/setup.sh
+fmt            default   60 cargo fmt --check
+clippy         default  600 cargo clippy --all-targets -- -D warnings
+doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+scripts        default   60 scripts
+tidy           default  300 cargo test --test tidy
+unit           default  600 cargo test --lib --bins
+build          default  600 cargo build --release
+configs        default   60 ci/system/configs.sh
+tap-disk       default  180 ci/system/disk.sh tap
+tap-crash      default  120 ci/system/crash.sh tap
+tap-stop       default  120 ci/system/stop.sh tap
+tap-portals    default  180 ci/system/portals.sh tap
+tap-suite      default  300 ci/system/suite.sh tap
+kernel-disk    default  180 ci/system/disk.sh kernel
+kernel-crash   default  120 ci/system/crash.sh kernel
+kernel-stop    default  120 ci/system/stop.sh kernel
+kernel-portals default  180 ci/system/portals.sh kernel
+kernel-suite   default  300 ci/system/suite.sh kernel
+'
+
+# Shell scripts without the faults that shellcheck knows.
+scripts() {
+  git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x -S warning
+}
+
+list() { awk 'NF { print $1, ($2 == "full" ? "(only with --full)" : "") }' <<<"$parts"; }
+
+only=() full=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --list) list; exit 0 ;;
+    --full) full=1 ;;
+    --only)
+      list | grep -q "^${2:-} " || { echo "test.sh: no part ${2:-}: see --list" >&2; exit 2; }
+      only+=("$2"); shift ;;
+    -h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "test.sh: unknown option $1: see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+chosen() { # PART KIND
+  [ ${#only[@]} -eq 0 ] || { case " ${only[*]} " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+  [ "$2" = default ] || [ -n "$full" ]
+}
+
+command -v cargo >/dev/null || { echo "test.sh: no cargo in PATH: install Rust from https://rustup.rs" >&2; exit 1; }
+mkdir -p "$logs"
+export -f scripts
+passed=0 failed=0 skipped=0
+while read -r part kind limit command; do
+  [ -n "$part" ] && chosen "$part" "$kind" || continue
+  log=$logs/$part.log
+  begin=$SECONDS
+  timeout -k 10 "$limit" bash -c "$command" >"$log" 2>&1 </dev/null
+  status=$?
+  case $status in
+    0) verdict=passed; passed=$((passed + 1)); note= ;;
+    77) verdict=skipped; skipped=$((skipped + 1)); note=": $(tail -n 1 "$log")" ;;
+    124 | 137) verdict=FAILED; failed=$((failed + 1)); note=": over its limit of $limit s" ;;
+    *) verdict=FAILED; failed=$((failed + 1)); note=": exit status $status" ;;
+  esac
+  printf '%-15s %-8s %4d s%s\n' "$part" "$verdict" $((SECONDS - begin)) "$note"
+  [ "$verdict" = FAILED ] && { echo "--- $log"; tail -n 200 "$log"; echo "--- end of $log"; }
+done <<<"$parts"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

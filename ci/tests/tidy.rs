@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The rules of the house that the compiler does not know: who may import whom, rooms without sockets and clocks,
+//! licence lines, length of files, links that lead somewhere, no paths of somebody's machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room of `src/` and the rooms that it may import.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("sys", &[]),
+    ("wire", &[]),
+    ("time", &[]),
+    ("memory", &["sys"]),
+    ("io", &["memory"]),
+    ("scsi", &["wire", "io", "memory", "time"]),
+    ("devices", &["scsi", "wire", "io", "memory", "time"]),
+    ("stores", &["io", "memory", "sys"]),
+    ("fabrics", &["scsi", "wire", "io", "memory", "time"]),
+    ("net", &["memory", "time", "wire"]),
+    ("ports", &["net", "memory", "sys", "time"]),
+    ("reactor", &["sys", "time"]),
+    (
+        "target",
+        &[
+            "fabrics", "scsi", "devices", "stores", "net", "ports", "reactor", "io", "memory", "time",
+            "wire", "sys",
+        ],
+    ),
+];
+
+/// Rooms that get time and bytes as arguments, and what they therefore never name.
+const PURE: &[&str] = &["wire", "io", "scsi", "devices", "fabrics", "target", "net"];
+const IMPURE: &[&str] = &[
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "std::fs",
+    "std::thread",
+    "std::time::Instant",
+    "Instant::now",
+    "SystemTime",
+    "unsafe ",
+    "libc::",
+];
+
+const LINES_MAX: usize = 900;
+
+/// First parts of the absolute paths that any Debian machine has.
+const SYSTEM: &[&str] = &["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr", "var"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All text files of the source tree, by their path below its root.
+fn files() -> Vec<(String, String)> {
+    let (mut found, mut directories) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(root().join(&directory)).expect("readable directory") {
+            let entry = entry.expect("readable entry");
+            let path = directory.join(entry.file_name());
+            let name = path.to_str().expect("names in UTF-8").to_owned();
+            let kind = entry.file_type().expect("file type");
+            if kind.is_dir()
+                && ![".git", "target", "__pycache__"].contains(&name.rsplit('/').next().unwrap_or(&name))
+            {
+                directories.push(path);
+            } else if kind.is_file()
+                && name != ".git"
+                && let Ok(text) = fs::read_to_string(root().join(&path))
+            {
+                found.push((name, text));
+            }
+        }
+    }
+    assert!(found.len() > 50, "the source tree is found");
+    found.sort();
+    found
+}
+
+/// A line of Rust without its comment.
+fn code(line: &str) -> &str {
+    line.find("//").map_or(line, |at| &line[..at])
+}
+
+/// The lines of a file that are not its `#[cfg(test)]` part, with their numbers.
+fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut before = "";
+    let until_tests = text.lines().take_while(move |line| {
+        let tests = before.trim() == "#[cfg(test)]" && line.starts_with("mod ") && line.ends_with('{');
+        before = line;
+        !tests
+    });
+    until_tests.enumerate().map(|(at, line)| (at + 1, code(line)))
+}
+
+fn is_test(name: &str) -> bool {
+    name.contains("/tests/") || name.ends_with("/tests.rs")
+}
+
+/// Room and path of each file of `src/` that is part of the daemon.
+fn sources(files: &[(String, String)]) -> impl Iterator<Item = (&str, &str, &str)> {
+    let rust = files.iter().filter(|(name, _)| name.ends_with(".rs") && !is_test(name));
+    rust.filter_map(|(name, text)| {
+        let room = name.strip_prefix("src/")?.split(['/', '.']).next()?;
+        Some((room, name.as_str(), text.as_str()))
+    })
+}
+
+/// The rooms that a line names: `crate::a::..`, `crate::{a::.., b}`.
+fn imports(line: &str) -> Vec<&str> {
+    let word =
+        |text: &'_ str| text.len() - text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').len();
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let parts = list.split(|c| {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    _ => {}
+                }
+                c == ',' && depth == 0
+            });
+            found.extend(parts.map(str::trim_start).map(|part| &part[..word(part)]));
+        } else {
+            found.push(&rest[..word(rest)]);
+        }
+    }
+    found
+}
+
+/// What breaks the import direction.
+fn wrong_imports(files: &[(String, String)]) -> Vec<String> {
+    let known: BTreeSet<&str> =
+        ["control", "runtime"].into_iter().chain(ROOMS.iter().map(|room| room.0)).collect();
+    let mut wrong = Vec::new();
+    for (room, name, text) in sources(files) {
+        let Some((_, allowed)) = ROOMS.iter().find(|rule| rule.0 == room) else { continue };
+        for (number, line) in shipped(text) {
+            for import in imports(line) {
+                if import != room && known.contains(import) && !allowed.contains(&import) {
+                    wrong.push(format!("{name}:{number}: {room} may not import {import}"));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// What breaks the purity of rooms.
+fn impurities(files: &[(String, String)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (room, name, text) in sources(files).filter(|source| PURE.contains(&source.0)) {
+        for (number, line) in shipped(text) {
+            for word in IMPURE.iter().filter(|word| line.contains(*word)) {
+                wrong.push(format!("{name}:{number}: {room} may not name {word:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Paths that exist on one machine only.
+fn machine_paths(name: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for word in line.split(|c: char| c.is_whitespace() || "\"'`=(<>|,;:{}[]".contains(c)) {
+            let Some((first, rest)) = word.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+                continue;
+            };
+            let plain = !first.is_empty() && first.bytes().all(|b| b.is_ascii_lowercase());
+            if plain && !rest.is_empty() && !SYSTEM.contains(&first) {
+                wrong.push(format!("{name}:{}: {word}: a path of some machine", number + 1));
+            }
+        }
+    }
+    wrong
+}
+
+/// Links in Markdown to files that are not there.
+fn dead_links(name: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let directory = Path::new(name).parent().unwrap_or(Path::new(""));
+    let targets = text.match_indices("](").filter_map(|(at, _)| text[at + 2..].split([')', '#']).next());
+    let local = targets
+        .filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:"));
+    local
+        .filter(|target| !exists(&directory.join(target)))
+        .map(|target| format!("{name}: no {target}"))
+        .collect()
+}
+
+fn none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_go_one_way() {
+    let planted = [("src/devices/x.rs".to_owned(), "use crate::{io::Op, fabrics::iscsi};\n".to_owned())];
+    assert_eq!(wrong_imports(&planted), ["src/devices/x.rs:1: devices may not import fabrics"]);
+    none(&wrong_imports(&files()));
+}
+
+#[test]
+fn pure_rooms_have_no_socket_thread_or_clock() {
+    let planted = [("src/scsi/x.rs".to_owned(), "let t = Instant::now(); // now\n".to_owned())];
+    assert_eq!(impurities(&planted).len(), 1);
+    none(&impurities(&files()));
+}
+
+#[test]
+fn files_carry_their_licence_and_keep_to_one_subject() {
+    let mut wrong = Vec::new();
+    for (name, text) in files() {
+        let code = [".rs", ".sh", ".py", ".c", ".h"].iter().any(|end| name.ends_with(end));
+        if code
+            && !text.lines().take(2).any(|line| line.ends_with("SPDX-License-Identifier: GPL-2.0-or-later"))
+        {
+            wrong.push(format!("{name}: no SPDX line at its beginning"));
+        }
+        if code && text.lines().count() > LINES_MAX {
+            wrong.push(format!("{name}: more than {LINES_MAX} lines"));
+        }
+    }
+    none(&wrong);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    assert_eq!(dead_links("docs/x.md", "[a](y.md#part) [b](https://z)", |_| false), ["docs/x.md: no y.md"]);
+    let files = files();
+    let pages = files.iter().filter(|(name, _)| name.ends_with(".md"));
+    let wrong: Vec<_> =
+        pages.flat_map(|(name, text)| dead_links(name, text, |path| root().join(path).exists())).collect();
+    none(&wrong);
+}
+
+#[test]
+fn no_paths_of_a_machine() {
+    let planted = concat!("cd /ho", "me/somebody/src && ls /dev/null");
+    assert_eq!(machine_paths("x.sh", planted).len(), 1);
+    let files = files();
+    let text = files.iter().filter(|(name, _)| !matches!(name.as_str(), "Cargo.lock" | "LICENSE"));
+    let wrong: Vec<_> = text.flat_map(|(name, text)| machine_paths(name, text)).collect();
+    none(&wrong);
+}
