@@ -122,9 +122,8 @@ impl Device for Shim<'_> {
         caps.checksum = ChecksumCapabilities::default();
         caps.checksum.ipv4 = Checksum::Tx;
         caps.checksum.tcp = Checksum::None;
-        let segment = NonZeroUsize::new(self.shape.caps.segment_max as usize);
-        caps.segmentation.tcpv4 = segment;
-        caps.segmentation.tcpv6 = segment;
+        // smoltcp 0.14 drops an IPv6 packet above the MTU even if it is to be cut: IPv6 goes out segment by segment.
+        caps.segmentation.tcpv4 = NonZeroUsize::new(self.shape.caps.segment_max as usize);
         caps
     }
 }
