@@ -12,6 +12,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -52,6 +53,29 @@ pub(super) struct Image {
     gate: Arc<Gate>,
 }
 
+/// How long a lock of somebody else is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Keeps other daemons away. A daemon that was killed holds its lock until the kernel has taken its io_uring apart,
+/// which is a little after the process is gone: the next one is to start nevertheless.
+fn lock(file: &File) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if waited < LOCK_WAIT => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+}
+
 impl Image {
     pub(super) fn open(options: &FileOptions) -> io::Result<Self> {
         let FileOptions { path, size, block, read_only } = options;
@@ -64,13 +88,7 @@ impl Image {
             .create(size.is_some() && !read_only)
             .truncate(false)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
-            }
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
+        lock(&file)?;
         let meta = file.metadata()?;
         let device = meta.file_type().is_block_device();
         if !device && !meta.is_file() {
