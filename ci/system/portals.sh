@@ -3,7 +3,7 @@
 # portals.sh tap|kernel: IPv4 and IPv6, discovery, small and large MTU, header digests, two reactors on one disk.
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
-make_image one.img 64 "$root/src"
+make_image one.img 64 /usr/share/perl
 make_image two.img 64 "$root/ci"
 
 round() { # MTU REACTORS
