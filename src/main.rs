@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Command line: words to calls, nothing else.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptgt::control::config::{self, Config};
-use ptgt::control::logging;
+use ptgt::control::{DEFAULT_SOCKET, client, logging, status};
 use ptgt::runtime;
 
 /// ptgt, the polled target: serves SCSI disks over iSCSI from one configuration file.
@@ -37,12 +38,31 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Tell what a running daemon does: reactors, ports, disks, targets, sessions.
+    #[command(after_help = "Example: ptgt status --json | jq '.disks[] | {name, counters}'\n\n\
+        For root and the user of the daemon. docs/configuration.md describes the fields.")]
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// The daemon's control socket.
+        #[arg(short, long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// Take the control socket from this configuration.
+        #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
+        config: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { files } => check(&files),
+        Command::Status { json, socket, config } => match config.map(|path| load(&path)) {
+            Some(None) => ExitCode::FAILURE,
+            Some(Some(config)) => report(&config.daemon.control_socket, json),
+            None => report(&socket, json),
+        },
     }
 }
 
@@ -90,4 +110,18 @@ fn run(path: &Path) -> ExitCode {
     }
     log.finish();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(socket: &Path, json: bool) -> ExitCode {
+    let text = match client::status(socket) {
+        Ok(now) if json => serde_json::to_string_pretty(&now).expect("a status is plain data") + "\n",
+        Ok(now) => status::render(&now),
+        Err(e) => {
+            eprintln!("ptgt: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // A reader that has seen enough, such as head, is no failure.
+    _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }

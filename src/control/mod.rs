@@ -2,5 +2,13 @@
 //! Control plane: configuration, log, status, and the socket between daemon and command line. Nothing here runs on a
 //! reactor's thread.
 
+pub mod client;
 pub mod config;
+mod lines;
 pub mod logging;
+mod rpc;
+pub mod server;
+pub mod status;
+
+/// Where daemon and command line meet unless they are told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/ptgt/control.sock";

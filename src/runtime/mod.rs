@@ -2,6 +2,7 @@
 //! Assembly: from a configuration to threads that serve it, and back to nothing.
 
 mod build;
+mod monitor;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,14 +12,17 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::control::config::Config;
+use crate::control::server::Socket;
 use crate::reactor::{self, Sender};
 use crate::target::shard::{Message, Shard};
 use build::Plan;
+use monitor::Monitor;
 
 /// Serves a configuration until a signal ends it. The first SIGTERM or SIGINT lets initiators log out, finishes what is
 /// under way and flushes; a second one ends the process at once. Errors are those of the start.
 pub fn run(config: &Config) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
+    let socket = Socket::bind(&config.daemon.control_socket)?;
     let plan = Plan::new(config)?;
     let senders = plan.senders();
     let (ready, started) = mpsc::channel();
@@ -45,6 +49,11 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     plan.announce();
     let stopping = Arc::new(AtomicBool::new(false));
+    let monitor = Arc::new(Monitor::new(config, senders.clone(), stopping.clone()));
+    let server = socket.serve(monitor);
+    if let Err(e) = &server {
+        warn!("control socket: {e}");
+    }
     let (flag, all) = (stopping.clone(), senders.clone());
     let watcher = signals.handle();
     let signal_thread = std::thread::spawn(move || {
@@ -64,6 +73,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             warn!("a reactor has died");
         }
     }
+    drop(server);
     watcher.close();
     _ = signal_thread.join();
     info!("stopped");

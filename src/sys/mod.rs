@@ -7,6 +7,7 @@ mod epoll;
 mod event;
 mod file;
 mod mapping;
+mod peer;
 mod tap;
 
 pub use clock::monotonic;
@@ -14,4 +15,5 @@ pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{EventFd, pin_to_core, random, wait_readable};
 pub use file::{block_device_size, can_punch, data_extent, is_tmpfs, read_cached, write_cached};
 pub use mapping::Mapping;
+pub use peer::{effective_uid, peer_uid};
 pub use tap::{add_address, bring_up, open_tap, write_frame};

@@ -65,12 +65,21 @@ pub struct Report {
     pub memory: ArenaStats,
     /// The pages of that.
     pub pages: Pages,
-    /// Per logical unit.
-    pub units: Vec<(UnitKey, UnitCounters)>,
+    /// Its logical units, in the order of [`Parts::units`].
+    pub units: Vec<UnitReport>,
     /// Its sessions.
     pub sessions: Vec<SessionReport>,
     /// Per host: name and counters.
     pub hosts: Vec<(String, Vec<(&'static str, u64)>)>,
+}
+
+/// A logical unit as one core sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitReport {
+    /// Size of its store, in bytes.
+    pub bytes: u64,
+    /// What this core has done with it.
+    pub counters: UnitCounters,
 }
 
 /// A session as the control plane sees it.
@@ -492,12 +501,16 @@ impl Shard {
                 counters: conn.iscsi.counters(),
             })
         });
+        let units = parts.units.iter().map(|&unit| UnitReport {
+            bytes: parts.tasks.geometry(unit).bytes,
+            counters: parts.tasks.counters(unit),
+        });
         Report {
             core: parts.core,
             load: self.load,
             memory: parts.arena.stats(),
             pages: parts.arena.pages(),
-            units: parts.units.iter().map(|&unit| (unit, parts.tasks.counters(unit))).collect(),
+            units: units.collect(),
             sessions: sessions.collect(),
             hosts: parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())).collect(),
         }

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! JSON-RPC 2.0, the daemon's side: one request to one response. Batches are not served: a client may send one request
+//! after the other.
+
+use serde_json::{Value, json};
+
+use super::status::StatusSource;
+
+/// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure(i32, String);
+
+impl Failure {
+    fn new(code: i32, message: impl Into<String>) -> Self {
+        Self(code, message.into())
+    }
+
+    fn parse(why: &serde_json::Error) -> Self {
+        Self::new(-32700, format!("parse error: {why}"))
+    }
+
+    fn invalid(why: &str) -> Self {
+        Self::new(-32600, format!("invalid request: {why}"))
+    }
+
+    /// The daemon does not talk to this client (now).
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Self::new(-32000, why)
+    }
+
+    /// A line that is longer than is read.
+    pub(super) fn too_long(max: usize) -> Self {
+        Self::invalid(&format!("it is longer than {max} bytes"))
+    }
+
+    /// The response that says so.
+    pub(super) fn response(&self, id: &Value) -> String {
+        let Self(code, message) = self;
+        json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string()
+    }
+}
+
+/// The response to a request; `None` to a notification.
+pub(super) fn answer(line: &[u8], source: &dyn StatusSource) -> Option<String> {
+    let request: Value = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(e) => return Some(Failure::parse(&e).response(&Value::Null)),
+    };
+    let id = request.get("id");
+    let usable = matches!(id, None | Some(Value::Null | Value::String(_) | Value::Number(_)));
+    let known_id = id.filter(|_| usable).unwrap_or(&Value::Null);
+    match well_formed(&request).filter(|_| usable) {
+        None => {
+            let why =
+                Failure::invalid("one object with \"jsonrpc\": \"2.0\", \"method\" and \"id\" is wanted");
+            Some(why.response(known_id))
+        }
+        Some(method) => {
+            let result = call(method, request.get("params"), source);
+            id?;
+            Some(match result {
+                Ok(result) => json!({ "jsonrpc": "2.0", "id": known_id, "result": result }).to_string(),
+                Err(failure) => failure.response(known_id),
+            })
+        }
+    }
+}
+
+/// The method that a request names.
+fn well_formed(request: &Value) -> Option<&str> {
+    let version = request.get("jsonrpc")?.as_str()?;
+    let method = request.get("method")?.as_str()?;
+    let params = request.get("params");
+    let structured = params.is_none_or(|params| params.is_array() || params.is_object());
+    (version == "2.0" && structured).then_some(method)
+}
+
+fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Result<Value, Failure> {
+    let call: fn(&dyn StatusSource) -> Value = match method {
+        "status" => |source| json!(source.status()),
+        "version" => |_| json!(env!("CARGO_PKG_VERSION")),
+        _ => return Err(Failure::new(-32601, format!("there is no method {method:?}: status, version"))),
+    };
+    let none = match params {
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        _ => true,
+    };
+    if !none {
+        return Err(Failure::new(-32602, format!("invalid params: {method} takes none")));
+    }
+    Ok(call(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::sample;
+    use super::super::status::{Status, StatusSource};
+    use super::*;
+
+    struct Sample;
+
+    impl StatusSource for Sample {
+        fn status(&self) -> Status {
+            sample()
+        }
+    }
+
+    fn ask(line: &str) -> Option<Value> {
+        answer(line.as_bytes(), &Sample).map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn methods_answer() {
+        let version = ask(r#"{"jsonrpc":"2.0","id":"a","method":"version"}"#);
+        assert_eq!(version, Some(json!({"jsonrpc":"2.0","id":"a","result":env!("CARGO_PKG_VERSION")})));
+        let status = ask(r#"{"jsonrpc":"2.0","id":7,"method":"status","params":{}}"#).unwrap();
+        assert_eq!(status["id"], 7);
+        assert_eq!(serde_json::from_value::<Status>(status["result"].clone()).unwrap(), sample());
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_told_why() {
+        let cases = [
+            ("", -32700, Value::Null),
+            ("{", -32700, Value::Null),
+            ("\u{0}\u{1}", -32700, Value::Null),
+            ("[]", -32600, Value::Null),
+            (r#"[{"jsonrpc":"2.0","id":1,"method":"version"}]"#, -32600, Value::Null),
+            (r#"{"id":1,"method":"version"}"#, -32600, json!(1)),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"version"}"#, -32600, json!(1)),
+            (r#"{"jsonrpc":"2.0","id":1,"method":5}"#, -32600, json!(1)),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"version"}"#, -32600, Value::Null),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"version","params":3}"#, -32600, json!(1)),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"reboot"}"#, -32601, json!(1)),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":["x"]}"#, -32602, json!(1)),
+        ];
+        for (line, code, id) in cases {
+            let response = ask(line).unwrap();
+            assert_eq!(response["error"]["code"], code, "{line}");
+            assert_eq!(response["id"], id, "{line}");
+            assert!(response.get("result").is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn notifications_are_not_answered() {
+        assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"version"}"#), None);
+        assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"nonsense"}"#), None);
+    }
+}

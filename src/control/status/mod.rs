@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a running daemon tells about itself: the model behind `ptgt status`, the same as JSON on the control socket and
+//! as text. A later version may add fields; it does not take any away.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use text::render;
+
+/// Who knows the status.
+pub trait StatusSource: Send + Sync {
+    /// The status now. May wait for the reactors, but not for long.
+    fn status(&self) -> Status;
+}
+
+/// The whole daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Seconds since it began to serve.
+    pub uptime_seconds: u64,
+    /// Whether it serves.
+    pub state: State,
+    /// One per core. A reactor that does not answer is missing here, and so is its share of everything below.
+    pub reactors: Vec<Reactor>,
+    /// Numbers of the reactors that did not answer in time.
+    pub silent_reactors: Vec<usize>,
+    /// Where initiators come in.
+    pub ports: Vec<Port>,
+    /// What is served.
+    pub disks: Vec<Disk>,
+    /// Under which names.
+    pub targets: Vec<Target>,
+    /// To whom.
+    pub sessions: Vec<Session>,
+}
+
+/// What the daemon is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It serves.
+    Running,
+    /// It lets initiators log out, and will end.
+    Draining,
+}
+
+/// One core's loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reactor {
+    /// Its number.
+    pub reactor: usize,
+    /// The processor that it is bound to.
+    pub processor: Option<usize>,
+    /// Share of the last second spent in turns that did something, 0 to 1.
+    pub busy_share: f32,
+    /// Share of the last second asleep; what is left was spent looking for work.
+    pub asleep_share: f32,
+    /// Turns of the loop since the start.
+    pub turns: u64,
+    /// Its payload memory.
+    pub memory: Memory,
+}
+
+/// The pages behind payload memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pages {
+    /// Of 2 MiB.
+    Huge,
+    /// Of 4 KiB.
+    Ordinary,
+}
+
+/// Payload memory, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All of it.
+    pub bytes: u64,
+    /// Held by somebody.
+    pub in_use_bytes: u64,
+    /// Most that was ever held at once.
+    pub in_use_max_bytes: u64,
+    /// Requests that found none.
+    pub refused: u64,
+    /// Its pages.
+    pub pages: Pages,
+}
+
+/// A port, over all reactors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// `tap` or `kernel`.
+    pub driver: String,
+    /// What it has counted; the names depend on the driver.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A disk, over all reactors and all targets that export it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name.
+    pub name: String,
+    /// `file`, `ram` or `null`.
+    pub store: String,
+    /// Its size; 0 if no reactor has answered.
+    pub size_bytes: u64,
+    /// Bytes of a logical block.
+    pub block_bytes: u32,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// What it has done.
+    pub counters: DiskCounters,
+}
+
+/// What a disk has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    /// Commands that moved data to an initiator.
+    pub reads: u64,
+    /// Bytes they moved.
+    pub read_bytes: u64,
+    /// Commands that took data from an initiator.
+    pub writes: u64,
+    /// Bytes they took.
+    pub write_bytes: u64,
+    /// Commands without data.
+    pub others: u64,
+    /// Commands that ended with CHECK CONDITION, unit attentions apart.
+    pub errors: u64,
+    /// Commands aborted.
+    pub aborts: u64,
+}
+
+/// An iSCSI target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its iSCSI name.
+    pub name: String,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Where it is reached.
+    pub portals: Vec<Portal>,
+    /// What it exports.
+    pub luns: Vec<LogicalUnit>,
+}
+
+/// An address of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portal {
+    /// Its name.
+    pub name: String,
+    /// Address and TCP port.
+    pub address: String,
+    /// Target portal group tag.
+    pub group: u16,
+}
+
+/// A logical unit of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogicalUnit {
+    /// Its number.
+    pub lun: u16,
+    /// Name of the disk.
+    pub disk: String,
+}
+
+/// An initiator's session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// iSCSI name of the initiator.
+    pub initiator: String,
+    /// iSCSI name of the target; none for a discovery session.
+    pub target: Option<String>,
+    /// Initiator's part of the session identifier, in hexadecimal.
+    pub isid: String,
+    /// Target session identifying handle.
+    pub tsih: u16,
+    /// Number of the reactor that it lives on.
+    pub reactor: usize,
+    /// Its connections.
+    pub connections: Vec<Connection>,
+}
+
+/// A connection of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Our address.
+    pub local: String,
+    /// The initiator's address.
+    pub peer: String,
+    /// What was negotiated, by the names of RFC 7143 13.
+    pub negotiated: BTreeMap<String, String>,
+    /// Commands under way.
+    pub in_flight: usize,
+    /// What was counted.
+    pub counters: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A status with everything in it, as JSON and as text.
+
+use super::*;
+
+pub(in crate::control) fn sample() -> Status {
+    let memory = Memory {
+        bytes: 256 << 20,
+        in_use_bytes: 3 << 19,
+        in_use_max_bytes: 64 << 20,
+        refused: 0,
+        pages: Pages::Huge,
+    };
+    let reactor = |reactor, processor, busy_share, turns| Reactor {
+        reactor,
+        processor,
+        busy_share,
+        asleep_share: 0.5,
+        turns,
+        memory: memory.clone(),
+    };
+    let counters = DiskCounters {
+        reads: 120,
+        read_bytes: 1_048_576,
+        writes: 7,
+        write_bytes: 3584,
+        others: 12,
+        errors: 1,
+        aborts: 0,
+    };
+    let disk = |name: &str, store: &str, size_bytes, read_only, counters| Disk {
+        name: name.into(),
+        store: store.into(),
+        size_bytes,
+        block_bytes: 512,
+        read_only,
+        counters,
+    };
+    let session = |target: Option<&str>, tsih, reactor| Session {
+        initiator: "iqn.2026-11.test:initiator".into(),
+        target: target.map(str::to_owned),
+        isid: "00023d000001".into(),
+        tsih,
+        reactor,
+        connections: vec![Connection {
+            local: "10.77.0.2:3260".into(),
+            peer: format!("10.77.0.1:{}", 40_000 + tsih),
+            negotiated: [("HeaderDigest".into(), "None".into())].into(),
+            in_flight: 3,
+            counters: [("pdus_in".into(), 130)].into(),
+        }],
+    };
+    let target = |name: &str, alias: Option<&str>, luns| Target {
+        name: name.into(),
+        alias: alias.map(str::to_owned),
+        portals: vec![Portal { name: "main".into(), address: "10.77.0.2:3260".into(), group: 1 }],
+        luns,
+    };
+    Status {
+        version: "1.2.3".into(),
+        uptime_seconds: 3725,
+        state: State::Running,
+        reactors: vec![reactor(0, Some(2), 0.254, 123_456_789), reactor(2, None, 0.0, 7)],
+        silent_reactors: vec![1],
+        ports: vec![Port {
+            name: "lab0".into(),
+            driver: "tap".into(),
+            counters: [("frames_in".into(), 1000), ("frames_out".into(), 900), ("refused".into(), 0)].into(),
+        }],
+        disks: vec![
+            disk("thin0", "file", 1 << 30, false, counters),
+            disk("r", "ram", 256 << 20, true, DiskCounters::default()),
+        ],
+        targets: vec![
+            target(
+                "iqn.2026-11.test:a",
+                Some("lab"),
+                vec![LogicalUnit { lun: 0, disk: "thin0".into() }, LogicalUnit { lun: 12, disk: "r".into() }],
+            ),
+            target("iqn.2026-11.test:b", None, Vec::new()),
+        ],
+        sessions: vec![session(Some("iqn.2026-11.test:a"), 1, 0), session(None, 2, 2)],
+    }
+}
+
+#[test]
+fn json_keeps_everything() {
+    let status = sample();
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    assert!(text.contains(r#""state":"running""#) && text.contains(r#""pages":"huge""#), "{text}");
+}
+
+#[test]
+fn text_is_aligned() {
+    let wanted = "\
+ptgt 1.2.3, running, up 1 h 2 min
+reactor 1 does not answer: its share is missing from what follows
+
+REACTOR  PROCESSOR  BUSY  ASLEEP      TURNS   MEMORY   IN USE    MOST  REFUSED  PAGES
+      0          2   25%     50%  123456789  256 MiB  1.5 MiB  64 MiB        0   huge
+      2        any    0%     50%          7  256 MiB  1.5 MiB  64 MiB        0   huge
+
+Port lab0 (tap)
+  frames_in 1000, frames_out 900
+
+DISK   STORE              SIZE  BLOCK  READS   READ  WRITES  WRITTEN  OTHERS  ERRORS  ABORTS
+thin0  file              1 GiB    512    120  1 MiB       7  3.5 KiB      12       1       0
+r      ram, read-only  256 MiB    512      0    0 B       0      0 B       0       0       0
+
+Target iqn.2026-11.test:a (lab)
+  at 10.77.0.2:3260 (portal main, group 1)
+  LUN 0: thin0
+  LUN 12: r
+  session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 1) on reactor 0
+    10.77.0.1:40001 -> 10.77.0.2:3260, 3 commands under way
+
+Target iqn.2026-11.test:b
+  at 10.77.0.2:3260 (portal main, group 1)
+  no sessions
+
+Discovery sessions
+  session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 2) on reactor 2
+    10.77.0.1:40002 -> 10.77.0.2:3260, 3 commands under way
+";
+    assert_eq!(render(&sample()), wanted);
+}

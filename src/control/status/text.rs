@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The status as a person wants to read it.
+
+use std::fmt::Write;
+
+use super::{Disk, Port, Reactor, Session, State, Status, Target};
+
+/// The status as text: aligned tables, units that people use. Ends with a line feed.
+pub fn render(status: &Status) -> String {
+    let mut out = String::new();
+    let state = match status.state {
+        State::Running => "running",
+        State::Draining => "stopping",
+    };
+    _ = writeln!(out, "ptgt {}, {state}, up {}", status.version, duration(status.uptime_seconds));
+    for reactor in &status.silent_reactors {
+        _ = writeln!(out, "reactor {reactor} does not answer: its share is missing from what follows");
+    }
+    reactors(&mut out, &status.reactors);
+    ports(&mut out, &status.ports);
+    disks(&mut out, &status.disks);
+    for target in &status.targets {
+        let sessions = status.sessions.iter().filter(|s| s.target.as_ref() == Some(&target.name));
+        one_target(&mut out, target, &sessions.collect::<Vec<_>>());
+    }
+    let discovery: Vec<&Session> = status.sessions.iter().filter(|s| s.target.is_none()).collect();
+    if !discovery.is_empty() {
+        out.push_str("\nDiscovery sessions\n");
+        discovery.iter().for_each(|session| one_session(&mut out, session));
+    }
+    out
+}
+
+fn reactors(out: &mut String, reactors: &[Reactor]) {
+    let mut table = Table::new("REACTOR,PROCESSOR,BUSY,ASLEEP,TURNS,MEMORY,IN USE,MOST,REFUSED,PAGES");
+    for reactor in reactors {
+        let memory = &reactor.memory;
+        table.row([
+            reactor.reactor.to_string(),
+            reactor.processor.map_or_else(|| "any".into(), |processor| processor.to_string()),
+            percent(reactor.busy_share),
+            percent(reactor.asleep_share),
+            reactor.turns.to_string(),
+            bytes(memory.bytes),
+            bytes(memory.in_use_bytes),
+            bytes(memory.in_use_max_bytes),
+            memory.refused.to_string(),
+            format!("{:?}", memory.pages).to_lowercase(),
+        ]);
+    }
+    table.write(out);
+}
+
+fn ports(out: &mut String, ports: &[Port]) {
+    for Port { name, driver, counters } in ports {
+        _ = writeln!(out, "\nPort {name} ({driver})");
+        // What never happened is left out: most names are of things that should not happen.
+        let counted: Vec<String> =
+            counters.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+        for line in counted.chunks(4) {
+            _ = writeln!(out, "  {}", line.join(", "));
+        }
+    }
+}
+
+fn disks(out: &mut String, disks: &[Disk]) {
+    let mut table =
+        Table::new("DISK,STORE,SIZE,BLOCK,READS,READ,WRITES,WRITTEN,OTHERS,ERRORS,ABORTS").left(2);
+    for disk in disks {
+        let counters = &disk.counters;
+        table.row([
+            disk.name.clone(),
+            format!("{}{}", disk.store, if disk.read_only { ", read-only" } else { "" }),
+            bytes(disk.size_bytes),
+            disk.block_bytes.to_string(),
+            counters.reads.to_string(),
+            bytes(counters.read_bytes),
+            counters.writes.to_string(),
+            bytes(counters.write_bytes),
+            counters.others.to_string(),
+            counters.errors.to_string(),
+            counters.aborts.to_string(),
+        ]);
+    }
+    table.write(out);
+}
+
+fn one_target(out: &mut String, target: &Target, sessions: &[&Session]) {
+    let alias = target.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
+    _ = writeln!(out, "\nTarget {}{alias}", target.name);
+    for portal in &target.portals {
+        _ = writeln!(out, "  at {} (portal {}, group {})", portal.address, portal.name, portal.group);
+    }
+    for unit in &target.luns {
+        _ = writeln!(out, "  LUN {}: {}", unit.lun, unit.disk);
+    }
+    if sessions.is_empty() {
+        out.push_str("  no sessions\n");
+    }
+    sessions.iter().for_each(|session| one_session(out, session));
+}
+
+fn one_session(out: &mut String, session: &Session) {
+    let Session { initiator, isid, tsih, reactor, connections, .. } = session;
+    _ = writeln!(out, "  session of {initiator} (ISID {isid}, TSIH {tsih}) on reactor {reactor}");
+    for connection in connections {
+        _ = writeln!(
+            out,
+            "    {} -> {}, {} commands under way",
+            connection.peer, connection.local, connection.in_flight
+        );
+    }
+}
+
+/// Columns that are as wide as they must be, separated by two spaces.
+struct Table {
+    rows: Vec<Vec<String>>,
+    left: usize,
+}
+
+impl Table {
+    /// With the headings, separated by commas. All columns are aligned to the right.
+    fn new(headings: &str) -> Self {
+        Self { rows: vec![headings.split(',').map(str::to_owned).collect()], left: 0 }
+    }
+
+    /// The first columns are aligned to the left.
+    fn left(self, left: usize) -> Self {
+        Self { left, ..self }
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// With an empty line before; nothing if there are headings only.
+    fn write(&self, out: &mut String) {
+        if self.rows.len() == 1 {
+            return;
+        }
+        out.push('\n');
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        };
+        let widths: Vec<usize> = (0..self.rows[0].len()).filter_map(width).collect();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            out.push('\n');
+        }
+    }
+}
+
+fn percent(share: f32) -> String {
+    format!("{:.0}%", share * 100.0)
+}
+
+/// Bytes in the binary unit that leaves at most four digits before the point.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let unit = (bytes.ilog2() / 10).min(6);
+    let whole = 1_u64 << (10 * unit);
+    // Tenths, cut rather than rounded: a disk never looks larger than it is.
+    let tenths = u128::from(bytes) * 10 / u128::from(whole);
+    let point = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+    format!("{}{point} {}", tenths / 10, UNITS[unit as usize - 1])
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_that_people_use() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (2047, "1.9 KiB")];
+        for (n, text) in cases {
+            assert_eq!(bytes(n), text);
+        }
+        assert_eq!(bytes(1 << 30), "1 GiB");
+        assert_eq!(bytes(u64::MAX), "15.9 EiB");
+        let cases = [(59, "59 s"), (61, "1 min 1 s"), (3660, "1 h 1 min"), (90_000, "1 d 1 h")];
+        for (n, text) in cases {
+            assert_eq!(duration(n), text);
+        }
+    }
+}

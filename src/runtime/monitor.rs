@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The status of the running daemon: what the configuration says and what the cores report, put together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::control::config::{self, Config, Driver, StoreKind};
+use crate::control::status::{
+    Connection, Disk, DiskCounters, LogicalUnit, Memory, Pages, Port, Portal, Reactor, Session, State,
+    Status, StatusSource, Target,
+};
+use crate::fabrics::iscsi::Negotiated;
+use crate::memory;
+use crate::reactor::Sender;
+use crate::target::shard::{Message, Report, SessionReport};
+
+/// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
+const REPORT_TIME: Duration = Duration::from_secs(1);
+
+/// Asks the cores.
+pub(super) struct Monitor {
+    config: Config,
+    cores: Vec<Sender<Message>>,
+    /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
+    /// mailbox does not fill up.
+    asked: Mutex<Vec<Option<Receiver<Report>>>>,
+    draining: Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl Monitor {
+    /// `draining` becomes true when the daemon begins to stop.
+    pub(super) fn new(config: &Config, cores: Vec<Sender<Message>>, draining: Arc<AtomicBool>) -> Self {
+        let asked = Mutex::new(cores.iter().map(|_| None).collect());
+        Self { config: config.clone(), cores, asked, draining, started: Instant::now() }
+    }
+
+    /// The report of each core, if it comes in time.
+    fn reports(&self) -> Vec<Option<Report>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for (core, asked) in self.cores.iter().zip(&mut *asked) {
+            let waiting = asked.as_ref().is_some_and(|old| old.try_recv().err() == Some(TryRecvError::Empty));
+            if !waiting {
+                let (to, report) = sync_channel(1);
+                core.send(Message::Report(to));
+                *asked = Some(report);
+            }
+        }
+        let deadline = Instant::now() + REPORT_TIME;
+        let wait = |asked: &Option<Receiver<Report>>| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            asked.as_ref().and_then(|report| report.recv_timeout(left).ok())
+        };
+        asked.iter().map(wait).collect()
+    }
+}
+
+impl StatusSource for Monitor {
+    fn status(&self) -> Status {
+        let reports = self.reports();
+        let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
+        let silent_reactors = silent.map(|(core, _)| core).collect();
+        let reports: Vec<Report> = reports.into_iter().flatten().collect();
+        let config = &self.config;
+        let sessions = reports.iter().flat_map(|report| {
+            report.sessions.iter().map(move |session| session_status(report.core, session))
+        });
+        let draining = self.draining.load(Ordering::SeqCst);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            state: if draining { State::Draining } else { State::Running },
+            reactors: reports.iter().map(|report| reactor(config, report)).collect(),
+            silent_reactors,
+            ports: (0..config.ports.len()).map(|index| port(config, index, &reports)).collect(),
+            disks: (0..config.disks.len()).map(|index| disk(config, index, &reports)).collect(),
+            targets: config.targets.iter().map(|each| target(config, each)).collect(),
+            sessions: sessions.collect(),
+        }
+    }
+}
+
+fn reactor(config: &Config, report: &Report) -> Reactor {
+    let memory = &report.memory;
+    Reactor {
+        reactor: report.core,
+        processor: config.daemon.reactors[report.core],
+        busy_share: report.load.busy,
+        asleep_share: report.load.asleep,
+        turns: report.load.turns,
+        memory: Memory {
+            bytes: memory.bytes as u64,
+            in_use_bytes: memory.in_use as u64,
+            in_use_max_bytes: memory.in_use_max as u64,
+            refused: memory.refused,
+            pages: match report.pages {
+                memory::Pages::Huge => Pages::Huge,
+                memory::Pages::Ordinary => Pages::Ordinary,
+            },
+        },
+    }
+}
+
+fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
+    let config::Port { name, driver } = &config.ports[index];
+    let mut counters = BTreeMap::new();
+    // Each core has its hosts in the order of the configured ports.
+    for (name, count) in reports.iter().flat_map(|report| &report.hosts[index].1) {
+        *counters.entry((*name).to_owned()).or_insert(0) += count;
+    }
+    let driver = match driver {
+        Driver::Tap { .. } => "tap",
+        Driver::Kernel => "kernel",
+    };
+    Port { name: name.clone(), driver: driver.to_owned(), counters }
+}
+
+fn disk(config: &Config, index: usize, reports: &[Report]) -> Disk {
+    let config::Disk { name, store, block, read_only, .. } = &config.disks[index];
+    let mut sum = DiskCounters::default();
+    let mut size_bytes = 0;
+    // Each core has its logical units in the order of the configured disks.
+    for unit in reports.iter().map(|report| &report.units[index]) {
+        let counters = &unit.counters;
+        sum.reads += counters.reads;
+        sum.read_bytes += counters.read_bytes;
+        sum.writes += counters.writes;
+        sum.write_bytes += counters.write_bytes;
+        sum.others += counters.others;
+        sum.errors += counters.errors;
+        sum.aborts += counters.aborts;
+        size_bytes = unit.bytes;
+    }
+    let store = match store {
+        StoreKind::File { .. } => "file",
+        StoreKind::Ram { .. } => "ram",
+        StoreKind::Null { .. } => "null",
+    };
+    Disk {
+        name: name.clone(),
+        store: store.to_owned(),
+        size_bytes,
+        block_bytes: block.bytes(),
+        read_only: *read_only,
+        counters: sum,
+    }
+}
+
+fn target(config: &Config, target: &config::Target) -> Target {
+    let portals = target.portals.iter().map(|&portal| {
+        let config::Portal { name, address, group, .. } = &config.portals[portal];
+        Portal { name: name.clone(), address: address.to_string(), group: *group }
+    });
+    let luns = target.luns.iter().map(|&(lun, disk)| {
+        let disk = config.disks[disk].name.clone();
+        LogicalUnit { lun, disk }
+    });
+    Target {
+        name: target.name.clone(),
+        alias: target.alias.clone(),
+        portals: portals.collect(),
+        luns: luns.collect(),
+    }
+}
+
+fn session_status(core: usize, session: &SessionReport) -> Session {
+    let counters = &session.counters;
+    let counters = [
+        ("pdus_in", counters.pdus_in),
+        ("pdus_out", counters.pdus_out),
+        ("digest_errors", counters.digest_errors),
+        ("rejects", counters.rejects),
+        ("ignored", counters.ignored),
+    ];
+    let connection = Connection {
+        local: session.local.to_string(),
+        peer: session.peer.to_string(),
+        negotiated: negotiated(&session.negotiated),
+        in_flight: session.in_flight,
+        counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+    };
+    Session {
+        initiator: session.initiator.clone(),
+        target: session.target.clone(),
+        isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
+        tsih: session.tsih,
+        reactor: core,
+        connections: vec![connection],
+    }
+}
+
+/// By the names of RFC 7143 13. MaxRecvDataSegmentLength is each side's own.
+fn negotiated(agreed: &Negotiated) -> BTreeMap<String, String> {
+    let digest = |on| if on { "CRC32C" } else { "None" }.to_owned();
+    let yes = |on| if on { "Yes" } else { "No" }.to_owned();
+    let values = [
+        ("HeaderDigest", digest(agreed.header_digest)),
+        ("DataDigest", digest(agreed.data_digest)),
+        ("InitiatorMaxRecvDataSegmentLength", agreed.max_xmit_data_segment_length.to_string()),
+        ("TargetMaxRecvDataSegmentLength", agreed.max_recv_data_segment_length.to_string()),
+        ("MaxBurstLength", agreed.max_burst_length.to_string()),
+        ("FirstBurstLength", agreed.first_burst_length.to_string()),
+        ("MaxOutstandingR2T", agreed.max_outstanding_r2t.to_string()),
+        ("InitialR2T", yes(agreed.initial_r2t)),
+        ("ImmediateData", yes(agreed.immediate_data)),
+        ("DefaultTime2Wait", agreed.time2wait.to_string()),
+        ("DefaultTime2Retain", agreed.time2retain.to_string()),
+    ];
+    values.map(|(name, value)| (name.to_owned(), value)).into()
+}
