@@ -21,6 +21,7 @@ tidy           default  300 cargo test --test tidy
 unit           default  600 cargo test --lib --bins
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
+launch         default  300 ci/system/launch.sh
 tap-disk       default  180 ci/system/disk.sh tap
 tap-crash      default  120 ci/system/crash.sh tap
 tap-stop       default  120 ci/system/stop.sh tap
