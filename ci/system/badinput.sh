@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# badinput.sh tap|kernel: peers that break the protocol, as badinput.py tells.
+. "$(dirname "$0")/../lib.sh"
+use_port "${1:?tap or kernel}"
+configuration test.toml
+sed -i 's/^memory = .*/&\nlog = "warn"/' test.toml
+ulimit -n 8192
+start test.toml
+python3 -B "$root/ci/system/badinput.py" "$host" "$iqn" "${ram##*/}" "$target_pid"
+if grep -i 'panic' target.log; then die "the log tells of a panic"; fi
+stop TERM 10 0
