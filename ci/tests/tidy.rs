@@ -169,7 +169,8 @@ fn impurities(files: &[(String, String)]) -> Vec<String> {
 fn machine_paths(name: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        for word in line.split(|c: char| c.is_whitespace() || "\"'`=(<>|,;:{}[]".contains(c)) {
+        for word in line.split(|c: char| c.is_whitespace() || "=(<>|,;:[".contains(c)) {
+            let word = word.trim_matches(['"', '\'', '`']);
             let Some((first, rest)) = word.strip_prefix('/').and_then(|path| path.split_once('/')) else {
                 continue;
             };

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# status.sh tap|kernel: `ptgt status` tells who is connected to what, and counts what they do.
+. "$(dirname "$0")/../lib.sh"
+use_port "${1:?tap or kernel}"
+configuration test.toml
+start test.toml
+status() { "$PTGT" status --json >now; }
+is() { jq -e "$1" now >/dev/null || { jq . now; die "not so: $1"; }; }
+
+status
+is '.state == "running" and .sessions == []'
+is '[.targets[].luns[].lun] == [0, 1] and [.disks[].size_bytes] == [1073741824, 268435456]'
+
+cat >client.py <<'EOF'
+import sys
+sys.path.insert(0, sys.argv[1])
+from initiator import Connection, LOGOUT, IMMEDIATE, bhs
+c = Connection(sys.argv[2]).session(sys.argv[3])
+while c.ready(1) != 0:
+    pass
+c.write(1, 0, bytes(65536))
+c.read(1, 0, 128)
+print("there", flush=True)
+sys.stdin.read()
+c.send(bhs(LOGOUT | IMMEDIATE, 0x80, itt=99))
+c.receive()
+EOF
+mkfifo hold
+python3 -B client.py "$root/ci/system" "$host" "$iqn" <hold >said &
+client=$!
+exec 9>hold
+until_true 10 grep -q there said || die "the client does not get there"
+settled() { status && jq -e '.disks[] | select(.name == "ram0").counters | .write_bytes == 65536 and .read_bytes == 65536' now >/dev/null; }
+until_true 10 settled || { jq . now; die "the transfers are not counted"; }
+is '.sessions | length == 1'
+is '.sessions[0].target == "'"$iqn"'" and (.sessions[0].initiator | startswith("iqn.2026-11.com.example"))'
+is '.sessions[0].connections | length == 1'
+is '.sessions[0].connections[0].local == "'"$host"':3260"'
+is '.sessions[0].connections[0].negotiated.MaxBurstLength | tonumber > 0'
+"$PTGT" status | tee text
+grep -q "$iqn" text
+exec 9>&-
+wait "$client"
+gone() { status && jq -e '.sessions == []' now >/dev/null; }
+until_true 10 gone || { jq . now; die "the session stays in the status after its logout"; }
+stop TERM 10 0
+"$PTGT" status >said 2>&1 && die "a status without a daemon"
+grep -q control.sock said || die "does not say where it looked"
