@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use ptgt::control::config::{self, Config};
 use ptgt::control::{DEFAULT_SOCKET, client, logging, status};
 use ptgt::runtime;
+use serde_json::json;
 
 /// ptgt, the polled target: serves SCSI disks over iSCSI from one configuration file.
 #[derive(Parser)]
@@ -35,8 +36,14 @@ enum Command {
     #[command(after_help = "Example: ptgt check configs/*.toml")]
     Check {
         /// The configuration files.
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "explain", value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Print the errors as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Print a configuration with every key and what it means.
+        #[arg(long, conflicts_with_all = ["files", "json"])]
+        explain: bool,
     },
     /// Tell what a running daemon does: reactors, ports, disks, targets, sessions.
     #[command(after_help = "Example: ptgt status --json | jq '.disks[] | {name, counters}'\n\n\
@@ -57,7 +64,9 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
-        Command::Check { files } => check(&files),
+        Command::Check { explain: true, .. } => print(&config::reference()),
+        Command::Check { files, json: true, .. } => check_json(&files),
+        Command::Check { files, .. } => check(&files),
         Command::Status { json, socket, config } => match config.map(|path| load(&path)) {
             Some(None) => ExitCode::FAILURE,
             Some(Some(config)) => report(&config.daemon.control_socket, json),
@@ -83,7 +92,7 @@ fn check(files: &[PathBuf]) -> ExitCode {
     for path in files {
         match load(path) {
             Some(config) => println!(
-                "{}: good ({} targets, {} disks, {} portals)",
+                "{}: good (targets: {}, disks: {}, portals: {})",
                 path.display(),
                 config.targets.len(),
                 config.disks.len(),
@@ -93,6 +102,21 @@ fn check(files: &[PathBuf]) -> ExitCode {
         }
     }
     code
+}
+
+fn check_json(files: &[PathBuf]) -> ExitCode {
+    let errors = |path: &PathBuf| config::load(path).err().map_or_else(Vec::new, |(_, errors)| errors);
+    let all: Vec<_> = files.iter().map(|path| (path, errors(path))).collect();
+    let good = all.iter().all(|(_, errors)| errors.is_empty());
+    let list: Vec<_> = all.iter().map(|(path, errors)| json!({ "file": path, "errors": errors })).collect();
+    print(&format!("{:#}\n", json!(list)));
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A reader that has seen enough, such as head, is no failure.
+fn print(text: &str) -> ExitCode {
+    _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn run(path: &Path) -> ExitCode {
@@ -113,15 +137,15 @@ fn run(path: &Path) -> ExitCode {
 }
 
 fn report(socket: &Path, json: bool) -> ExitCode {
-    let text = match client::status(socket) {
-        Ok(now) if json => serde_json::to_string_pretty(&now).expect("a status is plain data") + "\n",
-        Ok(now) => status::render(&now),
+    match client::status(socket) {
+        Ok(now) if json => {
+            let text = serde_json::to_string_pretty(&now).expect("a status is plain data");
+            print(&format!("{text}\n"))
+        }
+        Ok(now) => print(&status::render(&now)),
         Err(e) => {
             eprintln!("ptgt: {e}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    // A reader that has seen enough, such as head, is no failure.
-    _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! From a file to a [`Config`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -19,15 +19,15 @@ use crate::scsi::primary::Identity;
 /// Most reactors.
 const REACTORS_MAX: usize = 64;
 
-/// Largest store.
-const SIZE_MAX: u64 = 1 << 60;
+/// Longest path of a Unix socket, in bytes: sun_path of unix(7) less its end.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// Reads and checks a file. The error holds the text, to show the lines in question.
 pub fn load(path: &Path) -> Result<Config, (String, Vec<Diagnostic>)> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        let (message, help) = (format!("cannot be read: {e}"), "give the path of a configuration file");
-        let (key, help) = (String::new(), help.to_owned());
-        (String::new(), vec![Diagnostic { line: 0, column: 0, key, message, help }])
+        let (message, help) =
+            (format!("cannot be read: {e}"), "give the path of a configuration file".into());
+        (String::new(), vec![Diagnostic { line: 0, column: 0, width: 0, key: String::new(), message, help }])
     })?;
     let base = path.parent().unwrap_or_else(|| Path::new("."));
     parse(&text, base).map_err(|diagnostics| (text, diagnostics))
@@ -43,80 +43,44 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     if !syntax.is_empty() {
         return Err(errors.finish());
     }
-    let root = Section::new(Some(document.get_ref()), 0..0, String::new(), &errors);
-    let daemon = daemon(root.section("daemon"));
-    let mut loader = Loader { errors: &errors, base };
-    let (ports, port_names) = loader.all(&root, "port", Loader::port);
-    let (portals, portal_names) = loader.all(&root, "portal", |l, s| l.portal(s, &ports, &port_names));
-    let (disks, disk_names) = loader.all(&root, "disk", Loader::disk);
-    let (targets, _) = loader.all(&root, "target", |l, s| l.target(s, &portal_names, &disk_names));
-    for (list, key) in [(ports.len(), "port"), (portals.len(), "portal"), (targets.len(), "target")] {
-        if list == 0 && !root_has(&root, key) {
+    let root = Section::root(document.get_ref(), &errors);
+    let loader = Loader { errors: &errors, base };
+    let daemon = loader.daemon(root.section("daemon"));
+    let ports = loader.all(&root, "port", |s| loader.port(s));
+    loader.distinct_devices(&ports);
+    let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
+    let disks = loader.all(&root, "disk", |s| loader.disk(s));
+    loader.distinct_files(&disks);
+    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks));
+    for key in ["port", "portal", "target"] {
+        if !root.given(key) {
             errors.add(0..0, key, format!("there is no [[{key}]]"), "a configuration has at least one");
         }
     }
     root.finish();
     let found = errors.finish();
-    if !found.is_empty() {
-        return Err(found);
-    }
-    let sort = |items: Vec<Option<_>>| items.into_iter().flatten().collect();
-    Ok(Config {
-        daemon,
-        ports: ports.into_iter().flatten().collect(),
-        portals: portals.into_iter().flatten().collect(),
-        disks: disks.into_iter().flatten().collect(),
-        targets: sort(targets),
-    })
-}
-
-fn root_has(root: &Section<'_>, key: &str) -> bool {
-    match key {
-        "port" => root.has("port"),
-        "portal" => root.has("portal"),
-        _ => root.has("target"),
+    match (daemon, ports.good(), portals.good(), disks.good(), targets.good()) {
+        (Some(daemon), Some(ports), Some(portals), Some(disks), Some(targets)) if found.is_empty() => {
+            Ok(Config { daemon, ports, portals, disks, targets })
+        }
+        _ => Err(found),
     }
 }
 
-fn daemon(s: Section<'_>) -> Daemon {
-    let cores = s.numbers("reactors", 1023);
-    let reactors = match cores {
-        None => vec![None],
-        Some(cores) => cores.into_iter().map(|core| usize::try_from(core).ok()).collect(),
-    };
-    if reactors.is_empty() || reactors.len() > REACTORS_MAX {
-        s.error(
-            "reactors",
-            "has no entry, or too many",
-            format!("give 1 to {REACTORS_MAX} processor numbers"),
-        );
-    }
-    let mut sorted = reactors.clone();
-    sorted.sort_unstable();
-    sorted.dedup();
-    if sorted.len() != reactors.len() {
-        s.error("reactors", "names a processor twice", "one reactor per processor");
-    }
-    let memory = s.size("memory", 16 << 20, 1 << 40).unwrap_or(256 << 20);
-    let hugepages = [("auto", Hugepages::Auto), ("require", Hugepages::Require), ("never", Hugepages::Never)];
-    let spin = s.duration("spin", Duration::from_secs(1)).unwrap_or(Duration::from_micros(50));
-    let idle = s.choice("idle", &[("adaptive", Idle::Adaptive(spin)), ("spin", Idle::Spin)]);
-    let daemon = Daemon {
-        reactors,
-        memory: usize::try_from(memory).unwrap_or(usize::MAX),
-        hugepages: s.choice("hugepages", &hugepages).unwrap_or(Hugepages::Auto),
-        idle: idle.unwrap_or(Idle::Adaptive(spin)),
-        control_socket: s
-            .text("control_socket", "a path")
-            .map_or_else(|| PathBuf::from("/run/ptgt/control.sock"), PathBuf::from),
-        log: s.text("log", "a level: error, warn, info, debug").unwrap_or_else(|| "info".into()),
-    };
-    s.finish();
-    daemon
+/// The entries of a list of named tables, in the order of the file. One with errors is `None`.
+struct Named<T> {
+    entries: Vec<Option<T>>,
+    paths: Vec<String>,
+    spans: Vec<Range<usize>>,
+    /// Also of entries with errors.
+    names: BTreeMap<String, usize>,
 }
 
-/// Entries of a list by their name.
-type Names = HashMap<String, usize>;
+impl<T> Named<T> {
+    fn good(self) -> Option<Vec<T>> {
+        self.entries.into_iter().collect()
+    }
+}
 
 struct Loader<'a> {
     errors: &'a Errors<'a>,
@@ -124,193 +88,257 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// Reads a list of named tables. An entry with errors is `None`, but its name is known.
     fn all<T>(
-        &mut self,
+        &self,
         root: &Section<'a>,
         key: &'static str,
-        mut read: impl FnMut(&mut Self, Section<'a>) -> Option<T>,
-    ) -> (Vec<Option<T>>, Names) {
-        let mut names = Names::new();
-        let mut items = Vec::new();
+        read: impl Fn(Section<'a>) -> Option<T>,
+    ) -> Named<T> {
+        let mut named =
+            Named { entries: Vec::new(), paths: Vec::new(), spans: Vec::new(), names: BTreeMap::new() };
         for section in root.sections(key) {
-            match section.text("name", "a name") {
-                None if !section.has("name") => {
-                    section.error("name", "is missing", format!("each [[{key}]] has a name"))
+            let index = named.entries.len();
+            if let Some(name) = section.text("name") {
+                if name.is_empty() {
+                    section.error("name", "is empty", format!("each [[{key}]] has a name"));
+                } else if *named.names.entry(name.clone()).or_insert(index) != index {
+                    let help = format!("each [[{key}]] has a name of its own");
+                    section.error("name", format!("{name:?} is taken"), help);
                 }
-                None => {}
-                Some(name) if names.insert(name.clone(), items.len()).is_some() => {
-                    section.error(
-                        "name",
-                        format!("{name:?} is taken"),
-                        format!("each [[{key}]] has a name of its own"),
-                    );
-                }
-                Some(_) => {}
             }
-            items.push(read(self, section));
+            named.paths.push(section.path(""));
+            named.spans.push(section.span());
+            named.entries.push(read(section));
         }
-        (items, names)
+        named
     }
 
-    fn reference(&self, s: &Section<'_>, key: &'static str, what: &str, names: &Names) -> Option<usize> {
-        let wanted = format!("the name of a [[{what}]]");
-        let name = match s.text(key, &wanted) {
-            None if !s.has(key) => {
-                s.error(key, "is missing", format!("give {wanted}"));
-                return None;
-            }
-            name => name?,
-        };
-        let found = names.get(&name).copied();
+    /// The entry that a name at a place of the file means.
+    fn look_up<T>(
+        &self,
+        name: &str,
+        what: &str,
+        among: &Named<T>,
+        at: (Range<usize>, String),
+    ) -> Option<usize> {
+        let found = among.names.get(name).copied();
         if found.is_none() {
-            let known: Vec<&str> = names.keys().map(String::as_str).collect();
-            let help = nearest(&name, &known, &format!("known: {}", known.join(", ")));
-            s.error(key, format!("there is no [[{what}]] {name:?}"), help);
+            let known: Vec<&str> = among.names.keys().map(String::as_str).collect();
+            let help = match known[..] {
+                [] => format!("there is none: add a [[{what}]]"),
+                _ => nearest(name, &known, &format!("known: {}", known.join(", "))),
+            };
+            self.errors.add(at.0, &at.1, format!("there is no [[{what}]] {name:?}"), help);
         }
         found
     }
 
-    fn port(&mut self, s: Section<'a>) -> Option<Port> {
-        #[derive(Clone, Copy, PartialEq)]
+    fn reference<T>(
+        &self,
+        s: &Section<'_>,
+        key: &'static str,
+        what: &str,
+        among: &Named<T>,
+    ) -> Option<usize> {
+        let name = s.text(key)?;
+        self.look_up(&name, what, among, (s.span_of(key), s.path(key)))
+    }
+
+    fn daemon(&self, s: Section<'a>) -> Option<Daemon> {
+        let reactors = self.reactors(&s);
+        let memory = s.size("memory");
+        let hugepages = s.word("hugepages", &[Hugepages::Auto, Hugepages::Require, Hugepages::Never]);
+        let spin = s.time("spin");
+        let idle = s.word("idle", &[spin.map(Idle::Adaptive), Some(Idle::Spin)]).flatten();
+        let socket = s.text("control_socket").map(|path| self.base.join(path));
+        if socket.as_ref().is_some_and(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
+            let help = format!("the path of a socket has at most {SOCKET_PATH_MAX} bytes");
+            s.error("control_socket", "is too long", help);
+        }
+        let log = s.parsed("log", |text| log_filter(text).then(|| text.to_owned()));
+        s.finish();
+        Some(Daemon {
+            reactors: reactors?,
+            memory: memory?,
+            hugepages: hugepages?,
+            idle: idle?,
+            control_socket: socket?,
+            log: log?,
+        })
+    }
+
+    fn reactors(&self, s: &Section<'_>) -> Option<Vec<Option<usize>>> {
+        if !s.given("reactors") {
+            return Some(vec![None]);
+        }
+        let processors = s.numbers("reactors")?;
+        if processors.is_empty() || processors.len() > REACTORS_MAX {
+            let message = format!("has {} entries", processors.len());
+            s.error("reactors", message, format!("give 1 to {REACTORS_MAX} processors"));
+        }
+        for (at, (processor, span)) in processors.iter().enumerate() {
+            if processors[..at].iter().any(|(other, _)| other == processor) {
+                let message = format!("processor {processor} has a reactor already");
+                self.errors.add(span.clone(), &s.path("reactors"), message, "one reactor per processor");
+            }
+        }
+        Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
+    }
+
+    fn port(&self, s: Section<'a>) -> Option<Port> {
+        #[derive(Clone, Copy)]
         enum Kind {
             Tap,
             Kernel,
         }
-        let name = s.text("name", "a name");
-        let kind = s.choice("driver", &[("tap", Kind::Tap), ("kernel", Kind::Kernel)]);
-        if !s.has("driver") {
-            s.error("driver", "is missing", "give \"tap\" or \"kernel\"");
-        }
-        let driver = match kind? {
-            Kind::Kernel => Some(Driver::Kernel),
-            Kind::Tap => {
-                const WANTED: &str =
-                    "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
-                let device = s.text("device", "the name of a network device").or_else(|| name.clone());
-                if device.as_ref().is_some_and(|d| d.is_empty() || d.len() > 15 || d.contains(['/', ' '])) {
-                    s.error(
-                        "device",
-                        "is not the name of a network device",
-                        "1 to 15 characters, no '/' or space",
-                    );
-                }
-                let addresses = s.texts("address", WANTED, address);
-                if !s.has("address") {
-                    s.error("address", "is missing", format!("a TAP port has {WANTED}"));
-                }
-                let hosts = s.texts("host_address", WANTED, address).unwrap_or_default();
-                let addresses: Vec<Address> =
-                    addresses.unwrap_or_default().into_iter().map(|(a, _)| a).collect();
-                for (host, span) in &hosts {
-                    if addresses.iter().any(|ours| ours.ip == host.ip) {
-                        let key = s.key("host_address");
-                        self.errors.add(
-                            span.clone(),
-                            &key,
-                            "is our own address, too",
-                            "the host needs another",
-                        );
-                    }
-                }
-                Some(Driver::Tap {
-                    device: device?,
-                    mtu: u16::try_from(s.number("mtu", 1280, 65521).unwrap_or(65521)).unwrap_or(65521),
-                    addresses,
-                    host_addresses: hosts.into_iter().map(|(a, _)| a).collect(),
-                    offload: s.flag("offload").unwrap_or(true),
-                })
-            }
+        let name = s.text("name");
+        let driver = match s.word("driver", &[Kind::Tap, Kind::Kernel]) {
+            // Which keys belong here is unknown.
+            None => return None,
+            Some(Kind::Kernel) => Some(Driver::Kernel),
+            Some(Kind::Tap) => self.tap(&s, name.as_deref()),
         };
         s.finish();
         Some(Port { name: name?, driver: driver? })
     }
 
-    fn portal(&mut self, s: Section<'a>, ports: &[Option<Port>], names: &Names) -> Option<Portal> {
-        const WANTED: &str = "an address and a port such as \"10.77.0.2:3260\" or \"[fd77::2]:3260\"";
-        let name = s.text("name", "a name");
-        let port = self.reference(&s, "port", "port", names);
-        let address: Option<SocketAddr> = s.parsed("address", WANTED, |text| text.parse().ok());
-        if !s.has("address") {
-            s.error("address", "is missing", format!("give {WANTED}"));
+    fn tap(&self, s: &Section<'_>, name: Option<&str>) -> Option<Driver> {
+        let device = s.text("device").or_else(|| name.map(str::to_owned));
+        if device.as_deref().is_some_and(|device| !device_name(device)) {
+            let key = if s.given("device") { "device" } else { "name" };
+            s.error(key, "is not the name of a network device", "1 to 15 characters, no '/', ':' or space");
         }
-        let group = u16::try_from(s.number("group", 1, 65535).unwrap_or(1)).unwrap_or(1);
+        let ours = s.texts("address", address);
+        if !s.given("address") {
+            s.missing("address");
+        } else if ours.as_ref().is_some_and(Vec::is_empty) {
+            s.error("address", "has no entry", "a TAP port has an address at least");
+        }
+        let hosts = s.texts("host_address", address);
+        if let (Some(ours), Some(hosts)) = (&ours, &hosts) {
+            self.host_addresses(s, ours, hosts);
+        }
+        let (mtu, offload) = (s.number("mtu"), s.flag("offload"));
+        let plain = |list: Vec<(Address, _)>| list.into_iter().map(|(address, _)| address).collect();
+        Some(Driver::Tap {
+            device: device?,
+            mtu: mtu?,
+            addresses: plain(ours?),
+            host_addresses: plain(hosts?),
+            offload: offload?,
+        })
+    }
+
+    /// The host's side reaches ours only from an address of its own in the same network.
+    fn host_addresses(
+        &self,
+        s: &Section<'_>,
+        ours: &[(Address, Range<usize>)],
+        hosts: &[(Address, Range<usize>)],
+    ) {
+        for (host, span) in hosts {
+            let (message, help) = if ours.iter().any(|(our, _)| our.ip == host.ip) {
+                (format!("{} is in `address`, too", host.ip), "the host needs an address of its own")
+            } else if !ours.iter().any(|(our, _)| same_network(our, host)) {
+                (format!("{} is in no network of `address`", host.ip), "the host would not reach the daemon")
+            } else {
+                continue;
+            };
+            self.errors.add(span.clone(), &s.path("host_address"), message, help);
+        }
+    }
+
+    fn distinct_devices(&self, ports: &Named<Port>) {
+        let mut devices = BTreeMap::new();
+        let mut taken = BTreeMap::new();
+        for (index, port) in ports.entries.iter().enumerate() {
+            let Some(Port { name, driver: Driver::Tap { device, addresses, .. } }) = port else { continue };
+            let at = (ports.spans[index].clone(), &ports.paths[index]);
+            if let Some(other) = devices.insert(device, name) {
+                let message = format!("device {device:?} belongs to the port {other:?} already");
+                self.errors.add(at.0.clone(), at.1, message, "each TAP port has a device of its own");
+            }
+            for address in addresses {
+                if let Some(other) = taken.insert(address.ip, name) {
+                    let message = format!("{} is an address of the port {other:?} already", address.ip);
+                    self.errors.add(at.0.clone(), at.1, message, "each address is given once");
+                }
+            }
+        }
+    }
+
+    fn portal(&self, s: Section<'a>, ports: &Named<Port>) -> Option<Portal> {
+        let name = s.text("name");
+        let port = self.reference(&s, "port", "port", ports);
+        let usable = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|address: &SocketAddr| address.port() != 0 && !address.ip().is_multicast())
+        };
+        let address = s.parsed("address", usable);
         if let (Some(Some(Port { driver: Driver::Tap { addresses, .. }, name })), Some(address)) =
-            (port.map(|port| &ports[port]), address)
+            (port.map(|port| &ports.entries[port]), address)
             && !addresses.iter().any(|ours| ours.ip == address.ip())
         {
             let known: Vec<String> = addresses.iter().map(|a| a.ip.to_string()).collect();
             let help = format!("its addresses are {}", known.join(", "));
             s.error("address", format!("{} is not an address of the port {name:?}", address.ip()), help);
         }
+        let group = s.number("group");
         s.finish();
-        Some(Portal { name: name?, port: port?, address: address?, group })
+        Some(Portal { name: name?, port: port?, address: address?, group: group? })
     }
 
-    fn disk(&mut self, s: Section<'a>) -> Option<Disk> {
-        let name = s.text("name", "a name");
+    fn disk(&self, s: Section<'a>) -> Option<Disk> {
+        let name = s.text("name");
         let store = self.store(&s);
-        let block = match s.number("block_size", 512, 4096) {
-            None | Some(512) => BlockSize::B512,
-            Some(4096) => BlockSize::B4096,
-            Some(other) => {
-                s.error("block_size", format!("{other} is not a block size"), "give 512 or 4096");
-                BlockSize::B512
+        let block = s.number("block_size").and_then(|bytes: u32| match bytes {
+            512 => Some(BlockSize::B512),
+            4096 => Some(BlockSize::B4096),
+            _ => {
+                s.error("block_size", format!("{bytes} is not a block size"), "give 512 or 4096");
+                None
             }
-        };
-        let text = |key, default: &str| s.text(key, "a string").unwrap_or_else(|| default.to_owned());
-        let (vendor, product) = (text("vendor", "PTGT"), text("product", "VIRTUAL-DISK"));
-        let revision = text("revision", "0001");
-        let serial = s.text("serial", "a string");
-        // The identity is that of the name, unless a UUID keeps it when the disk is renamed.
-        let seed = s.text("uuid", "a UUID").or_else(|| name.clone()).unwrap_or_default();
-        let identity = Identity::new(&vendor, &product, &revision, serial.as_deref(), &seed);
-        if let Err(e) = &identity {
-            let key = if e.field == "serial number" { "serial" } else { e.field };
-            s.error(key, e.to_string(), "");
+        });
+        let usual = block.map(|block| if block == BlockSize::B512 { 3 } else { 0 });
+        let physical = s.number("physical_exponent").or(usual);
+        let identity = identity(&s, name.as_deref());
+        let (thin, read_only) = (s.flag("thin"), s.flag("read_only"));
+        if store.is_some() {
+            s.finish();
         }
-        let physical = s.number("physical_exponent", 0, 15);
-        let default = if block == BlockSize::B512 { 3 } else { 0 };
-        let disk = Disk {
-            block,
-            physical_exponent: physical.and_then(|e| u8::try_from(e).ok()).unwrap_or(default),
-            thin: s.flag("thin").unwrap_or(true),
-            read_only: s.flag("read_only").unwrap_or(false),
-            name: name.unwrap_or_default(),
-            store: store.unwrap_or(StoreKind::Null { size: 0 }),
-            identity: identity.ok()?,
-        };
-        s.finish();
-        Some(disk)
+        Some(Disk {
+            name: name?,
+            store: store?,
+            block: block?,
+            physical_exponent: physical?,
+            thin: thin?,
+            read_only: read_only?,
+            identity: identity?,
+        })
     }
 
     fn store(&self, s: &Section<'_>) -> Option<StoreKind> {
-        #[derive(Clone, Copy, PartialEq)]
+        #[derive(Clone, Copy)]
         enum Kind {
             File,
             Ram,
             Null,
         }
-        let kind = s.choice("store", &[("file", Kind::File), ("ram", Kind::Ram), ("null", Kind::Null)]);
-        if !s.has("store") {
-            s.error("store", "is missing", "give \"file\", \"ram\" or \"null\"");
-        }
-        let size = s.size("size", 4096, SIZE_MAX);
+        let kind = s.word("store", &[Kind::File, Kind::Ram, Kind::Null]);
+        let size: Option<u64> = s.size("size");
         if size.is_some_and(|size| size % 4096 != 0) {
             s.error("size", "is not a multiple of 4096 bytes", "");
         }
-        if kind? == Kind::File {
-            let path = s.text("path", "a path");
-            if !s.has("path") {
-                s.error("path", "is missing", "a file store has the path of an image or block device");
+        if let Kind::File = kind? {
+            let path = s.text("path");
+            if !s.given("path") {
+                s.missing("path");
             }
             return Some(StoreKind::File { path: self.base.join(path?), size });
         }
-        if s.has("path") {
-            s.error("path", "is for file stores only", "leave it out");
-        }
-        if !s.has("size") {
-            s.error("size", "is missing", "say how large the disk is, such as \"1GiB\"");
+        if !s.given("size") {
+            s.missing("size");
         }
         match kind? {
             Kind::Ram => Some(StoreKind::Ram { size: size? }),
@@ -318,97 +346,148 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn target(&mut self, s: Section<'a>, portals: &Names, disks: &Names) -> Option<Target> {
-        let name = s.parsed("name", "an iSCSI name such as \"iqn.2026-11.com.example:disks\"", iscsi_name);
-        let alias = s.text("alias", "a string");
-        let mut chosen: Vec<usize> = Vec::new();
-        for (portal, span) in
-            s.texts("portals", "the name of a [[portal]]", |t| Some(t.to_owned())).unwrap_or_default()
-        {
-            match portals.get(&portal) {
-                Some(&index) => chosen.push(index),
-                None => {
-                    let known: Vec<&str> = portals.keys().map(String::as_str).collect();
-                    let help = nearest(&portal, &known, &format!("known: {}", known.join(", ")));
-                    self.errors.add(
-                        span,
-                        &s.key("portals"),
-                        format!("there is no [[portal]] {portal:?}"),
-                        help,
-                    );
-                }
+    fn distinct_files(&self, disks: &Named<Disk>) {
+        let mut files: BTreeMap<&PathBuf, &str> = BTreeMap::new();
+        for (index, disk) in disks.entries.iter().enumerate() {
+            let Some(Disk { name, store: StoreKind::File { path, .. }, .. }) = disk else { continue };
+            if let Some(other) = files.insert(path, name) {
+                let message = format!("{} belongs to the disk {other:?} already", path.display());
+                let help = "each disk has a file of its own; a disk may be in several targets";
+                self.errors.add(disks.spans[index].clone(), &disks.paths[index], message, help);
             }
         }
-        if !s.has("portals") {
-            chosen = (0..portals.len()).collect();
+    }
+
+    fn target(&self, s: Section<'a>, portals: &Named<Portal>, disks: &Named<Disk>) -> Option<Target> {
+        let name = s.text("name");
+        if let Some(Err(why)) = name.as_deref().map(iscsi_name) {
+            s.error(
+                "name",
+                format!("is not an iSCSI name: {why}"),
+                "such as \"iqn.2026-11.com.example:disks\"",
+            );
         }
-        let mut luns = Vec::new();
+        let alias = s.text("alias");
+        let portals = self.target_portals(&s, portals);
+        let mut units: Vec<(Option<u16>, Option<usize>)> = Vec::new();
         for entry in s.sections("luns") {
-            let lun = entry.number("lun", 0, 16383);
-            if !entry.has("lun") {
-                entry.error("lun", "is missing", "give a number from 0 to 16383");
-            }
+            let lun = entry.number("lun");
             let disk = self.reference(&entry, "disk", "disk", disks);
-            if let (Some(lun), Some(disk)) = (lun.and_then(|lun| u16::try_from(lun).ok()), disk) {
-                if luns.iter().any(|&(taken, _)| taken == lun) {
-                    entry.error("lun", format!("{lun} is taken"), "each LUN of a target is given once");
-                }
-                luns.push((lun, disk));
+            if lun.is_some() && units.iter().any(|(taken, _)| *taken == lun) {
+                entry.error("lun", "is taken", "each LUN of a target is given once");
             }
+            if disk.is_some() && units.iter().any(|(_, taken)| *taken == disk) {
+                entry.error("disk", "is in the list twice", "a target has a disk once");
+            }
+            units.push((lun, disk));
             entry.finish();
         }
+        let mut luns: Vec<(u16, usize)> = units.into_iter().filter_map(|(lun, disk)| lun.zip(disk)).collect();
         luns.sort_unstable();
         let parameters = parameters(s.section("iscsi"));
         s.finish();
-        Some(Target { name: name?, alias, portals: chosen, luns, parameters })
+        Some(Target { name: name?, alias, portals: portals?, luns, parameters: parameters? })
+    }
+
+    fn target_portals(&self, s: &Section<'_>, portals: &Named<Portal>) -> Option<Vec<usize>> {
+        if !s.given("portals") {
+            return Some((0..portals.entries.len()).collect());
+        }
+        let names = s.texts("portals", |text| Some(text.to_owned()))?;
+        if names.is_empty() {
+            s.error("portals", "has no entry", "nobody would reach the target; leave it out for all portals");
+        }
+        let mut chosen = Vec::new();
+        for (name, span) in names {
+            let at = (span.clone(), s.path("portals"));
+            match self.look_up(&name, "portal", portals, at) {
+                Some(portal) if chosen.contains(&portal) => {
+                    self.errors.add(span, &s.path("portals"), format!("{name:?} is in the list twice"), "");
+                }
+                portal => chosen.extend(portal),
+            }
+        }
+        Some(chosen)
     }
 }
 
-fn parameters(s: Section<'_>) -> Parameters {
-    let default = Parameters::default();
-    let number = |key, low, high, default| {
-        s.number(key, low, high).and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
-    };
-    let bytes =
-        |key, default| s.size(key, 512, (1 << 24) - 1).and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
-    let digest = |key: &'static str| {
-        let words = s.texts(key, "\"None\" or \"CRC32C\"", |word| match word {
+fn identity(s: &Section<'_>, name: Option<&str>) -> Option<Identity> {
+    let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
+    let (serial, uuid) = (s.text("serial"), s.text("uuid"));
+    if uuid.as_deref().is_some_and(|uuid| !is_uuid(uuid)) {
+        s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
+    }
+    let seed = uuid.as_deref().or(name)?;
+    match Identity::new(&vendor?, &product?, &revision?, serial.as_deref(), seed) {
+        Ok(identity) => Some(identity),
+        Err(e) => {
+            let key = if e.field == "serial number" { "serial" } else { e.field };
+            s.error(key, e.to_string(), "");
+            None
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let digits = text.bytes().filter(|b| *b != b'-');
+    digits.clone().count() == 32
+        && digits.clone().all(|b| b.is_ascii_hexdigit())
+        && matches!(text.len(), 32 | 36)
+}
+
+fn parameters(s: Section<'_>) -> Option<Parameters> {
+    let digest = |key| {
+        let words = s.texts(key, |word| match word {
             "None" => Some(false),
             "CRC32C" => Some(true),
             _ => None,
-        });
-        let offer = words.map(|words| DigestOffer {
-            none: words.iter().any(|(crc, _)| !crc),
-            crc32c: words.iter().any(|(crc, _)| *crc),
-        });
-        if offer.is_some_and(|offer| !offer.none && !offer.crc32c) {
+        })?;
+        if words.is_empty() {
             s.error(key, "allows nothing", "give [\"None\"], [\"CRC32C\"] or both");
         }
-        offer.unwrap_or(DigestOffer::ANY)
+        let has = |wanted| words.iter().any(|(crc, _)| *crc == wanted);
+        Some(DigestOffer { none: has(false), crc32c: has(true) })
     };
-    let hour = Duration::from_secs(3600);
-    let parameters = Parameters {
-        max_recv_data_segment_length: bytes(
-            "max_recv_data_segment_length",
-            default.max_recv_data_segment_length,
-        ),
-        max_burst_length: bytes("max_burst_length", default.max_burst_length),
-        first_burst_length: bytes("first_burst_length", default.first_burst_length),
-        max_outstanding_r2t: number("max_outstanding_r2t", 1, 256, default.max_outstanding_r2t),
-        initial_r2t: s.flag("initial_r2t").unwrap_or(default.initial_r2t),
-        immediate_data: s.flag("immediate_data").unwrap_or(default.immediate_data),
-        header_digest: digest("header_digest"),
-        data_digest: digest("data_digest"),
-        queue_depth: number("queue_depth", 1, 4096, default.queue_depth),
-        login_timeout: s.duration("login_timeout", hour).unwrap_or(default.login_timeout),
-        nop_interval: s.duration("nop_interval", hour).unwrap_or(default.nop_interval),
-        nop_timeout: s.duration("nop_timeout", hour).unwrap_or(default.nop_timeout),
-    };
-    if parameters.first_burst_length > parameters.max_burst_length {
+    let (header_digest, data_digest) = (digest("header_digest"), digest("data_digest"));
+    let receive = s.size("max_recv_data_segment_length");
+    let (max_burst, first_burst) = (s.size("max_burst_length"), s.size("first_burst_length"));
+    if max_burst.zip(first_burst).is_some_and(|(max, first): (u32, u32)| first > max) {
         s.error("first_burst_length", "is above max_burst_length", "RFC 7143 13.14 forbids that");
     }
+    let (r2ts, depth) = (s.number("max_outstanding_r2t"), s.number("queue_depth"));
+    let (initial_r2t, immediate_data) = (s.flag("initial_r2t"), s.flag("immediate_data"));
+    let login_timeout = s.time("login_timeout");
+    let (nop_interval, nop_timeout) = (s.time("nop_interval"), s.time("nop_timeout"));
     s.finish();
-    parameters
+    Some(Parameters {
+        max_recv_data_segment_length: receive?,
+        max_burst_length: max_burst?,
+        first_burst_length: first_burst?,
+        max_outstanding_r2t: r2ts?,
+        initial_r2t: initial_r2t?,
+        immediate_data: immediate_data?,
+        header_digest: header_digest?,
+        data_digest: data_digest?,
+        queue_depth: depth?,
+        login_timeout: login_timeout?,
+        nop_interval: nop_interval?,
+        nop_timeout: nop_timeout?,
+    })
+}
+
+/// A level, or levels of modules: `info`, or `info,ptgt::net=debug`.
+fn log_filter(text: &str) -> bool {
+    let level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
+    text.split(',').all(|part| match part.split_once('=') {
+        Some((module, word)) => !module.is_empty() && level(word),
+        None => level(part),
+    })
+}
+
+/// A name that Linux gives a network device (dev_valid_name of the kernel).
+fn device_name(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':');
+    !name.is_empty() && name.len() <= 15 && !name.contains(bad) && name != "." && name != ".."
 }
 
 /// An address with a prefix length.
@@ -421,24 +500,56 @@ fn address(text: &str) -> Option<Address> {
     usable.then_some(Address { ip, prefix })
 }
 
-/// An iSCSI name (RFC 7143 4.2.7): iqn., eui. or naa., in lower case.
-fn iscsi_name(text: &str) -> Option<String> {
-    let hex = |digits: &str, lengths: &[usize]| {
-        lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
+/// Whether two addresses believe each other to be on the same link.
+fn same_network(a: &Address, b: &Address) -> bool {
+    let bits = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
+        IpAddr::V6(ip) => u128::from(ip),
     };
-    let iqn = |rest: &str| {
-        let (date, authority) = rest.split_once('.')?;
-        let (year, month) = date.split_once('-')?;
-        let year_ok = year.len() == 4 && year.bytes().all(|b| b.is_ascii_digit());
-        let month_ok = month.len() == 2 && month.parse().is_ok_and(|m: u8| (1..=12).contains(&m));
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':');
-        (year_ok && month_ok && !authority.is_empty() && authority.bytes().all(allowed)).then_some(())
-    };
-    let good = match text.split_once('.') {
-        Some(("iqn", rest)) => iqn(rest).is_some(),
-        Some(("eui", digits)) => hex(digits, &[16]),
-        Some(("naa", digits)) => hex(digits, &[16, 32]),
-        _ => false,
-    };
-    (good && text.len() <= 223).then(|| text.to_owned())
+    let differing = (bits(a.ip) ^ bits(b.ip)).leading_zeros();
+    a.ip.is_ipv4() == b.ip.is_ipv4() && differing >= u32::from(a.prefix.max(b.prefix))
+}
+
+/// Whether that is an iSCSI name (RFC 7143 4.2.7), and if not, why.
+fn iscsi_name(text: &str) -> Result<(), &'static str> {
+    /// Longest name in bytes (RFC 7143 4.2.7.1).
+    const NAME_MAX: usize = 223;
+    if text.len() > NAME_MAX {
+        return Err("it is longer than 223 bytes");
+    }
+    match text.split_once('.') {
+        Some(("iqn", rest)) => iqn(rest),
+        Some(("eui", digits)) if hexadecimal(digits) && digits.len() == 16 => Ok(()),
+        Some(("eui", _)) => Err("16 hexadecimal digits follow \"eui.\""),
+        Some(("naa", digits)) if hexadecimal(digits) && matches!(digits.len(), 16 | 32) => Ok(()),
+        Some(("naa", _)) => Err("16 or 32 hexadecimal digits follow \"naa.\""),
+        _ => Err("it begins with \"iqn.\", \"eui.\" or \"naa.\""),
+    }
+}
+
+fn hexadecimal(digits: &str) -> bool {
+    digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The part of an iqn. name after the type: a month, a domain in reverse, and after a colon what its owner likes.
+fn iqn(rest: &str) -> Result<(), &'static str> {
+    let digits = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_digit());
+    let month = |text: &str| digits(text, 2) && text.parse().is_ok_and(|month: u8| (1..=12).contains(&month));
+    let (date, authority) = rest.split_once('.').unwrap_or((rest, ""));
+    if !date.split_once('-').is_some_and(|(y, m)| digits(y, 4) && month(m)) {
+        return Err("a month such as \"2026-11\" follows \"iqn.\"");
+    }
+    let domain = authority.split(':').next().unwrap_or_default();
+    if domain.split('.').any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-')) {
+        return Err("a domain in reverse such as \"com.example\" follows the month");
+    }
+    if authority.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err("it has capital letters");
+    }
+    // Beyond ASCII, RFC 3722 has more to say than this checks.
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':');
+    if !authority.bytes().all(allowed) {
+        return Err("it has other characters than a-z, 0-9, '.', '-' and ':'");
+    }
+    Ok(())
 }

@@ -2,10 +2,16 @@
 //! The configuration file: TOML, checked as a whole. All that is wrong with a file is told at once, each with its place
 //! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
+mod keys;
 mod load;
 mod model;
 mod reader;
+mod reference;
 
 pub use load::{load, parse};
 pub use model::{Config, Daemon, Disk, Driver, Hugepages, Port, Portal, StoreKind, Target};
 pub use reader::{Diagnostic, render};
+pub use reference::reference;
+
+#[cfg(test)]
+mod tests;

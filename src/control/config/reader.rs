@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Reading tables of a TOML document so that every error is kept, with its place, and reading goes on.
+//! Reading tables of a TOML document so that every error is kept, with its place, and reading goes on. What a key may be
+//! and what holds without it stands in [`super::keys`].
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{self, Absent, Key, Kind, Table};
+
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Diagnostic {
     /// Line, from 1; 0 if the file could not be read at all.
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
+    /// How many characters of that line it is about.
+    pub width: usize,
     /// Which key, as in `target[0].luns[1].lun`; empty for an error of syntax.
     pub key: String,
     /// What is wrong.
@@ -30,12 +37,15 @@ pub fn render(path: &Path, text: &str, diagnostics: &[Diagnostic]) -> String {
     use std::fmt::Write;
     let mut out = String::new();
     let path = path.display();
-    for Diagnostic { line, column, key, message, help } in diagnostics {
+    for Diagnostic { line, column, width, key, message, help } in diagnostics {
         let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
-        _ = writeln!(out, "{path}:{line}:{column}: {key}{message}");
+        let place = if *line == 0 { String::new() } else { format!(":{line}:{column}") };
+        _ = writeln!(out, "{path}{place}: {key}{message}");
         if let Some(source) = line.checked_sub(1).and_then(|line| text.lines().nth(line)) {
+            // A tab is one column wide, here as in the count.
+            let source: String = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             _ = writeln!(out, "{line:>5} | {source}");
-            _ = writeln!(out, "      | {:>width$}", '^', width = *column);
+            _ = writeln!(out, "      | {}{}", " ".repeat(column - 1), "^".repeat(*width));
         }
         if !help.is_empty() {
             _ = writeln!(out, "      = {help}");
@@ -62,25 +72,30 @@ impl<'a> Errors<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        let before = &self.text[..span.start.min(self.text.len())];
+        let (before, after) = self.text.split_at(self.text.floor_char_boundary(span.start));
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let about = after.lines().next().unwrap_or_default();
+        let about = &about[..about.floor_char_boundary(span.len())];
+        let width = about.chars().count().max(1);
         let (key, message, help) = (key.to_owned(), message.into(), help.into());
-        self.found.borrow_mut().push(Diagnostic { line, column, key, message, help });
+        self.found.borrow_mut().push(Diagnostic { line, column, width, key, message, help });
     }
 
     /// All of them, in the order of the file.
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|d| (d.line, d.column));
+        found.sort();
         found.dedup();
         found
     }
 }
 
-/// A table whose keys are asked for one by one; what was not asked for is unknown.
+/// A table whose keys are asked for one by one. What was not asked for does not belong there.
 pub(super) struct Section<'a> {
+    /// `None` if the file does not have it, or has something else in its place.
     table: Option<&'a DeTable<'a>>,
+    keys: &'static Table,
     span: Range<usize>,
     path: String,
     errors: &'a Errors<'a>,
@@ -88,240 +103,281 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(
+    /// The file itself.
+    pub(super) fn root(table: &'a DeTable<'a>, errors: &'a Errors<'a>) -> Self {
+        Self::new(Some(table), "", 0..0, String::new(), errors)
+    }
+
+    fn new(
         table: Option<&'a DeTable<'a>>,
+        name: &str,
         span: Range<usize>,
         path: String,
         errors: &'a Errors<'a>,
     ) -> Self {
-        Self { table, span, path, errors, asked: RefCell::default() }
+        Self { table, keys: keys::table(name), span, path, errors, asked: RefCell::default() }
     }
 
-    /// Where the table begins.
+    /// Where the table is, or what stands in its place.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    pub(super) fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    /// Where the value of a key is, or the table if it is not there.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.table.and_then(|table| table.get(key)).map_or_else(|| self.span(), Spanned::span)
+    }
+
+    /// A key as diagnostics call it; the table itself if it is empty.
+    pub(super) fn path(&self, key: &str) -> String {
+        match (&self.path[..], key) {
+            (path, "") | ("", path) => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 
     pub(super) fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        let span = self.table.and_then(|table| table.get(key)).map_or_else(|| self.span(), Spanned::span);
-        self.errors.add(span, &self.key(key), message, help);
+        self.errors.add(self.span_of(key), &self.path(key), message, help);
     }
 
-    fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.asked.borrow_mut().insert(key);
-        self.table?.get(key)
+    fn key(&self, name: &'static str) -> &'static Key {
+        self.asked.borrow_mut().insert(name);
+        self.keys.key(name).expect("the loader asks for keys of keys.rs only")
     }
 
-    pub(super) fn has(&self, key: &'static str) -> bool {
-        self.get(key).is_some()
+    /// Whether the file has it.
+    pub(super) fn given(&self, name: &'static str) -> bool {
+        self.asked.borrow_mut().insert(name);
+        self.table.is_some_and(|table| table.contains_key(name))
     }
 
-    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
-        let found = value.get_ref().type_str();
-        self.errors.add(value.span(), &self.key(key), format!("is a {found}"), format!("give {wanted}"));
+    /// The value in the file, else the default.
+    fn value(&self, name: &'static str) -> Option<Cow<'a, Spanned<DeValue<'a>>>> {
+        let key = self.key(name);
+        if let Some(value) = self.table.and_then(|table| table.get(name)) {
+            return Some(Cow::Borrowed(value));
+        }
+        match key.absent {
+            Absent::Is(text) => Some(Cow::Owned(DeValue::parse(text).expect("defaults are TOML"))),
+            Absent::Means(_) => None,
+            Absent::Required => {
+                if self.table.is_some() {
+                    self.missing(name);
+                }
+                None
+            }
+        }
+    }
+
+    /// Complains that a key is not there.
+    pub(super) fn missing(&self, name: &'static str) {
+        self.error(name, "is missing", format!("give {}", self.key(name).kind));
+    }
+
+    fn wrong_type(&self, name: &'static str, value: &Spanned<DeValue<'_>>) {
+        let found = match value.get_ref().type_str() {
+            "array" => "a list",
+            "integer" => "an integer",
+            "boolean" => "true or false",
+            "datetime" => "a date or time",
+            "float" => "a number with a point",
+            "table" => "a table",
+            _ => "a string",
+        };
+        let wanted = format!("give {}", self.key(name).kind);
+        self.errors.add(value.span(), &self.path(name), format!("is {found}"), wanted);
     }
 
     /// A string.
-    pub(super) fn text(&self, key: &'static str, wanted: &str) -> Option<String> {
-        let value = self.get(key)?;
+    pub(super) fn text(&self, name: &'static str) -> Option<String> {
+        let value = self.value(name)?;
         let text = value.get_ref().as_str();
         if text.is_none() {
-            self.wrong_type(key, value, wanted);
+            self.wrong_type(name, &value);
         }
         text.map(str::to_owned)
     }
 
     /// A string that means something.
-    pub(super) fn parsed<T>(
-        &self,
-        key: &'static str,
-        wanted: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = self.text(key, wanted)?;
+    pub(super) fn parsed<T>(&self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(name)?;
         let value = parse(&text);
         if value.is_none() {
-            self.error(key, format!("{text:?} is not {wanted}"), format!("give {wanted}"));
+            let kind = self.key(name).kind;
+            self.error(name, format!("{text:?} is not allowed"), format!("give {kind}"));
         }
         value
     }
 
-    /// One of a few words.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let wanted = format!("one of {}", list(&words));
-        let text = self.text(key, &wanted)?;
-        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    /// One of a few words; `values` go with those of the key, in their order.
+    pub(super) fn word<T: Copy>(&self, name: &'static str, values: &[T]) -> Option<T> {
+        let Kind::Word(words) = self.key(name).kind else { unreachable!("{name} is not a word") };
+        let text = self.text(name)?;
+        let found = words.iter().zip(values).find(|(word, _)| **word == text);
         if found.is_none() {
-            self.error(
-                key,
-                format!("{text:?} is unknown"),
-                nearest(&text, &words, &format!("give {wanted}")),
-            );
+            let help = nearest(&text, words, &format!("give {}", Kind::Word(words)));
+            self.error(name, format!("{text:?} is unknown"), help);
         }
-        found
+        found.map(|(_, value)| *value)
     }
 
-    /// A whole number in a range.
-    pub(super) fn number(&self, key: &'static str, low: u64, high: u64) -> Option<u64> {
-        let value = self.get(key)?;
-        let wanted = format!("a whole number from {low} to {high}");
+    /// A whole number in the key's range.
+    pub(super) fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
+        let value = self.value(name)?;
+        let kind = self.key(name).kind;
+        let Kind::Number(low, high) = kind else { unreachable!("{name} is not a number") };
         let Some(integer) = value.get_ref().as_integer() else {
-            self.wrong_type(key, value, &wanted);
+            self.wrong_type(name, &value);
             return None;
         };
-        let digits = integer.as_str().replace('_', "");
-        let number = u64::from_str_radix(&digits, integer.radix()).ok().filter(|n| (low..=high).contains(n));
+        let number = whole(&value).filter(|number| (low..=high).contains(number));
         if number.is_none() {
-            self.error(key, format!("{} is out of range", integer.as_str()), format!("give {wanted}"));
+            self.error(name, format!("{integer} is out of range"), format!("give {kind}"));
         }
-        number
+        number.and_then(|number| T::try_from(number).ok())
     }
 
     /// Yes or no.
-    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
-        let value = self.get(key)?;
+    pub(super) fn flag(&self, name: &'static str) -> Option<bool> {
+        let value = self.value(name)?;
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
-            self.wrong_type(key, value, "true or false");
+            self.wrong_type(name, &value);
         }
         flag
     }
 
-    /// A size in bytes, in a range: a number, or a string with a unit.
-    pub(super) fn size(&self, key: &'static str, low: u64, high: u64) -> Option<u64> {
-        const WANTED: &str = "a size such as 4096, \"512KiB\", \"1GiB\" or \"2TB\"";
-        let value = self.get(key)?;
+    /// A size in bytes, in the key's range: a number, or a string with a unit.
+    pub(super) fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
+        let value = self.value(name)?;
+        let kind = self.key(name).kind;
+        let Kind::Size(low, high) = kind else { unreachable!("{name} is not a size") };
         let size = match value.get_ref() {
-            DeValue::Integer(integer) => integer.as_str().replace('_', "").parse().ok(),
+            DeValue::Integer(_) => whole(&value),
             DeValue::String(text) => size(text),
             _ => {
-                self.wrong_type(key, value, WANTED);
+                self.wrong_type(name, &value);
                 return None;
             }
         };
-        match size {
-            None => self.error(key, "is not a size", format!("give {WANTED}")),
-            Some(size) if !(low..=high).contains(&size) => {
-                self.error(
-                    key,
-                    format!("{size} bytes is out of range"),
-                    format!("give {low} to {high} bytes"),
-                );
-            }
-            Some(_) => return size,
-        }
+        let message = match size {
+            None => "is not a size",
+            Some(size) if !(low..=high).contains(&size) => "is out of range",
+            Some(size) => return T::try_from(size).ok(),
+        };
+        self.error(name, message, format!("give {kind}"));
         None
     }
 
-    /// A time, as a string with a unit.
-    pub(super) fn duration(&self, key: &'static str, max: Duration) -> Option<Duration> {
-        let wanted = format!("a time up to {max:?} such as \"50us\", \"10ms\" or \"30s\"");
-        self.parsed(key, &wanted, |text| duration(text).filter(|d| *d <= max))
+    /// A time, as a string with a unit, in the key's range.
+    pub(super) fn time(&self, name: &'static str) -> Option<Duration> {
+        let Kind::Time(max) = self.key(name).kind else { unreachable!("{name} is not a time") };
+        self.parsed(name, |text| duration(text).filter(|time| *time <= max))
     }
 
-    /// Strings that mean something, each with its place.
-    pub(super) fn texts<T>(
+    /// The entries of a list that mean something, each with its place.
+    fn list<T>(
         &self,
-        key: &'static str,
-        wanted: &str,
-        parse: impl Fn(&str) -> Option<T>,
+        name: &'static str,
+        parse: impl Fn(&Spanned<DeValue<'_>>) -> Option<T>,
     ) -> Option<Vec<(T, Range<usize>)>> {
-        let value = self.get(key)?;
+        let value = self.value(name)?;
         let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, &format!("a list, each entry {wanted}"));
+            self.wrong_type(name, &value);
             return None;
         };
-        let entries = array.iter().enumerate().filter_map(|(i, entry)| {
-            let parsed = entry.get_ref().as_str().and_then(&parse);
+        let entries = array.iter().enumerate().map(|(i, entry)| {
+            let parsed = parse(entry);
             if parsed.is_none() {
-                let path = self.key(&format!("{key}[{i}]"));
-                self.errors.add(entry.span(), &path, format!("is not {wanted}"), format!("give {wanted}"));
+                let path = self.path(&format!("{name}[{i}]"));
+                let help = match self.key(name).kind {
+                    Kind::Texts(each) => format!("give {each}"),
+                    kind => format!("give {kind}"),
+                };
+                self.errors.add(entry.span(), &path, "is not allowed", help);
             }
             parsed.map(|parsed| (parsed, entry.span()))
         });
-        Some(entries.collect())
+        // All entries are looked at, though one that is wrong spoils the list.
+        entries.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Strings that mean something.
+    pub(super) fn texts<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<(T, Range<usize>)>> {
+        self.list(name, |entry| entry.get_ref().as_str().and_then(&parse))
     }
 
     /// Whole numbers.
-    pub(super) fn numbers(&self, key: &'static str, high: u64) -> Option<Vec<u64>> {
-        let value = self.get(key)?;
-        let wanted = format!("a list of whole numbers up to {high}");
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, &wanted);
-            return None;
+    pub(super) fn numbers(&self, name: &'static str) -> Option<Vec<(u64, Range<usize>)>> {
+        let Kind::Numbers(high) = self.key(name).kind else {
+            unreachable!("{name} is not a list of numbers")
         };
-        let entries = array.iter().enumerate().filter_map(|(i, entry)| {
-            let number = entry.get_ref().as_integer().and_then(|n| n.as_str().parse().ok());
-            let number = number.filter(|n| *n <= high);
-            if number.is_none() {
-                let path = self.key(&format!("{key}[{i}]"));
-                self.errors.add(entry.span(), &path, "is not such a number", format!("give {wanted}"));
-            }
-            number
-        });
-        Some(entries.collect())
+        self.list(name, |entry| whole(entry).filter(|number| *number <= high))
     }
 
-    /// A table inside this one.
-    pub(super) fn section(&self, key: &'static str) -> Self {
-        let path = self.key(key);
-        match self.get(key) {
-            None => Self::new(None, self.span(), path, self.errors),
-            Some(value) => {
-                let table = value.get_ref().as_table();
-                if table.is_none() {
-                    self.wrong_type(key, value, "a table");
-                }
-                Self::new(table, value.span(), path, self.errors)
-            }
+    /// A table inside this one. Without it, its defaults hold.
+    pub(super) fn section(&self, name: &'static str) -> Self {
+        let Kind::Table(keys) = self.key(name).kind else { unreachable!("{name} is not a table") };
+        let value = self.table.and_then(|table| table.get(name));
+        let table = value.and_then(|value| value.get_ref().as_table());
+        if let (Some(value), None) = (value, table) {
+            self.wrong_type(name, value);
         }
+        let span = value.map_or_else(|| self.span(), Spanned::span);
+        Self::new(table, keys, span, self.path(name), self.errors)
     }
 
     /// The tables of a list.
-    pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+    pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
+        let Kind::Tables(keys) = self.key(name).kind else { unreachable!("{name} is not a list of tables") };
+        let Some(value) = self.table.and_then(|table| table.get(name)) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, &format!("a list of tables: [[{key}]]"));
+            self.wrong_type(name, value);
             return Vec::new();
         };
         let entries = array.iter().enumerate().map(|(i, entry)| {
-            let path = self.key(&format!("{key}[{i}]"));
+            let path = self.path(&format!("{name}[{i}]"));
             let table = entry.get_ref().as_table();
             if table.is_none() {
                 self.errors.add(entry.span(), &path, "is not a table", "give { key = value, ... }");
             }
-            Self::new(table, entry.span(), path, self.errors)
+            Self::new(table, keys, entry.span(), path, self.errors)
         });
         entries.collect()
     }
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
-        let asked: Vec<&str> = self.asked.borrow().iter().copied().collect();
+        let asked = self.asked.borrow();
+        let known: Vec<&str> = self.keys.keys.iter().map(|key| key.name).collect();
         for (key, _) in self.table.into_iter().flatten() {
             let name = key.get_ref().as_ref();
-            if !asked.contains(&name) {
-                let help = nearest(name, &asked, &format!("known here: {}", list(&asked)));
-                self.errors.add(key.span(), &self.key(name), "unknown key", help);
+            if asked.contains(name) {
+                continue;
             }
+            let (message, help) = match self.keys.key(name) {
+                Some(key) => ("does not apply here", key.doc.to_owned()),
+                None => ("unknown key", nearest(name, &known, &format!("known here: {}", known.join(", ")))),
+            };
+            self.errors.add(key.span(), &self.path(name), message, help);
         }
     }
 }
 
-fn list(words: &[&str]) -> String {
-    words.join(", ")
+fn whole(value: &Spanned<DeValue<'_>>) -> Option<u64> {
+    let integer = value.get_ref().as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
 /// Points at the known word that was probably meant.
 pub(super) fn nearest(word: &str, known: &[&str], otherwise: &str) -> String {
     let close = known.iter().map(|known| (distance(word, known), known)).min();
     match close {
-        Some((d, known)) if d <= 1 + word.len() / 4 => format!("did you mean {known:?}?"),
+        Some((d, known)) if d <= 1 + word.len() / 3 => format!("did you mean {known:?}?"),
         _ => otherwise.to_owned(),
     }
 }

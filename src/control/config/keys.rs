@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! All keys of the configuration, in one place: what they mean, what they may be, and what holds without them. The
+//! reader refuses what is not in here, and the reference (`configs/reference.toml`, `docs/configuration.md`) is made
+//! of it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a value may be.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// A string that means this.
+    Text(&'static str),
+    /// One of these strings.
+    Word(&'static [&'static str]),
+    /// A whole number in this range.
+    Number(u64, u64),
+    /// Yes or no.
+    Flag,
+    /// A size in bytes, in this range.
+    Size(u64, u64),
+    /// A time up to this one.
+    Time(Duration),
+    /// A list of whole numbers up to this one.
+    Numbers(u64),
+    /// A list of strings, each of which means this.
+    Texts(&'static str),
+    /// A table of that name in [`TABLES`].
+    Table(&'static str),
+    /// A list of such tables.
+    Tables(&'static str),
+}
+
+/// What holds when a key is not given.
+#[derive(Clone, Copy)]
+pub(super) enum Absent {
+    /// It must be given.
+    Required,
+    /// This value, in TOML.
+    Is(&'static str),
+    /// Something that depends.
+    Means(&'static str),
+}
+
+/// A key of a table.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) absent: Absent,
+    /// A value for the reference, in TOML; empty for the default.
+    pub(super) example: &'static str,
+    pub(super) doc: &'static str,
+}
+
+/// A table.
+pub(super) struct Table {
+    /// As in `target.iscsi`; empty for the file itself.
+    pub(super) name: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+impl Table {
+    /// The key of that name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// The table of that name.
+pub(super) fn table(name: &str) -> &'static Table {
+    TABLES.iter().find(|table| table.name == name).expect("the loader asks for tables of this file only")
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(what) => f.write_str(what),
+            Self::Word(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                f.write_str(&words.join(" or "))
+            }
+            Self::Number(low, high) => write!(f, "a whole number from {low} to {high}"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Size(low, high) => {
+                write!(f, "a size from {} to {}, such as \"1GiB\" or \"500MB\"", Size(*low), Size(*high))
+            }
+            Self::Time(max) => write!(f, "a time up to {max:?}, such as \"50us\", \"10ms\" or \"30s\""),
+            Self::Numbers(high) => write!(f, "a list of whole numbers from 0 to {high}"),
+            Self::Texts(each) => write!(f, "a list, each entry {each}"),
+            Self::Table(name) => write!(f, "the table [{name}]"),
+            Self::Tables(name) => write!(f, "a list of tables [[{name}]]"),
+        }
+    }
+}
+
+/// Bytes as they are written in the file.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units =
+            [(1 << 60, "EiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
+const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
+const SOCKET: &str = "an address and a TCP port such as \"10.77.0.2:3260\" or \"[fd77::2]:3260\"";
+const DIGEST: &str = "\"None\" or \"CRC32C\"";
+const HOUR: Duration = Duration::from_secs(3600);
+/// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
+const LENGTH: Kind = Kind::Size(512, (1 << 24) - 1);
+
+use Absent::{Is, Means, Required};
+use Kind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    absent: Absent,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { name, kind, absent, example, doc }
+}
+
+/// All tables, in the order of the reference.
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        name: "",
+        doc: "",
+        keys: &[
+            key("daemon", Kind::Table("daemon"), Means("all defaults"), "", "The process."),
+            key("port", Tables("port"), Means("an error"), "", "Where initiators come in."),
+            key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
+            key("disk", Tables("disk"), Means("none"), "", "Blocks."),
+            key("target", Tables("target"), Means("an error"), "", "What initiators log in to."),
+        ],
+    },
+    Table {
+        name: "daemon",
+        doc: "The process.",
+        keys: &[
+            key(
+                "reactors",
+                Numbers(1023),
+                Means("one reactor, on any processor"),
+                "[0, 1]",
+                "The processors that serve, one polling loop each. Connections are spread over them.",
+            ),
+            key(
+                "memory",
+                Kind::Size(16 << 20, 1 << 40),
+                Is("\"256MiB\""),
+                "",
+                "Payload memory of each reactor. When it is full, commands are answered with TASK SET FULL or \
+                 received frames are dropped.",
+            ),
+            key(
+                "hugepages",
+                Word(&["auto", "require", "never"]),
+                Is("\"auto\""),
+                "",
+                "Whether that memory comes from the kernel's pool of huge pages: if there are enough of them, always \
+                 (the daemon does not start without), or never.",
+            ),
+            key(
+                "idle",
+                Word(&["adaptive", "spin"]),
+                Is("\"adaptive\""),
+                "",
+                "What a reactor does when there is nothing to do: poll for a while, then sleep until something \
+                 happens; or poll on, which costs a whole processor and saves the wake-up.",
+            ),
+            key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long the former polls."),
+            key(
+                "control_socket",
+                Text("a path"),
+                Is("\"/run/ptgt/control.sock\""),
+                "",
+                "Where `ptgt status` asks. Its directory is made if there is none. Each daemon has its own.",
+            ),
+            key(
+                "log",
+                Text("a level: \"error\", \"warn\", \"info\" or \"debug\""),
+                Is("\"info\""),
+                "",
+                "What is written to stderr. The environment variable RUST_LOG overrides it.",
+            ),
+        ],
+    },
+    Table {
+        name: "port",
+        doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
+              sockets.",
+        keys: &[
+            key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
+            key(
+                "driver",
+                Word(&["tap", "kernel"]),
+                Required,
+                "\"tap\"",
+                "`tap`: Ethernet frames of a TAP device and TCP in the daemon. `kernel`: the kernel's TCP sockets.",
+            ),
+            key(
+                "device",
+                Text("the name of a network device"),
+                Means("the name of the port"),
+                "\"ptgt0\"",
+                "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
+                 before.",
+            ),
+            key(
+                "mtu",
+                Number(1280, 65521),
+                Is("65521"),
+                "",
+                "Driver tap: MTU of the device. With a bridge to a real network, that network's MTU, such as 1500 \
+                 or 9000.",
+            ),
+            key(
+                "address",
+                Texts(ADDRESS),
+                Means("an error for the driver tap"),
+                "[\"10.77.0.2/24\", \"fd77::2/64\"]",
+                "Driver tap: the daemon's addresses.",
+            ),
+            key(
+                "host_address",
+                Texts(ADDRESS),
+                Is("[]"),
+                "[\"10.77.0.1/24\", \"fd77::1/64\"]",
+                "Driver tap: addresses that the host's side of the device is given, in the networks of `address`.",
+            ),
+            key(
+                "offload",
+                Flag,
+                Is("true"),
+                "",
+                "Driver tap: leave checksums and segmentation to the kernel on the other side.",
+            ),
+        ],
+    },
+    Table {
+        name: "portal",
+        doc: "An address at which initiators may connect.",
+        keys: &[
+            key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
+            key(
+                "port",
+                Text("the name of a [[port]]"),
+                Required,
+                "\"lab0\"",
+                "The port that has the address.",
+            ),
+            key(
+                "address",
+                Text(SOCKET),
+                Required,
+                "\"10.77.0.2:3260\"",
+                "Driver tap: one of the port's addresses. Driver kernel: an address of the host, or 0.0.0.0 or [::] \
+                 for all of them.",
+            ),
+            key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
+        ],
+    },
+    Table {
+        name: "disk",
+        doc: "A disk, and where its blocks lie.",
+        keys: &[
+            key(
+                "name",
+                Text("a name"),
+                Required,
+                "\"thin0\"",
+                "What targets call it. Initiators recognise the disk by identifiers made of the name, unless `uuid` \
+                 is given.",
+            ),
+            key(
+                "store",
+                Word(&["file", "ram", "null"]),
+                Required,
+                "\"file\"",
+                "`file`: an image file or a block device. `ram`: memory, lost at the end. `null`: reads as zeros and \
+                 forgets what is written, to measure everything else.",
+            ),
+            key(
+                "path",
+                Text("the path of an image file or block device"),
+                Means("an error for the store file"),
+                "\"/var/lib/ptgt/thin0.img\"",
+                "Store file: where it is. A file that is not there is made, sparse, and its directory, too. A \
+                 relative path starts at the directory of the configuration.",
+            ),
+            key(
+                "size",
+                Kind::Size(4096, 1 << 60),
+                Means("as large as the file is; an error for other stores"),
+                "\"1GiB\"",
+                "Size of the disk, a multiple of 4096 bytes.",
+            ),
+            key("block_size", Number(512, 4096), Is("512"), "", "Logical block size in bytes: 512 or 4096."),
+            key(
+                "physical_exponent",
+                Number(0, 15),
+                Means("blocks of 4096 bytes: 3, or 0 if that is the logical block size"),
+                "3",
+                "Logical blocks per physical block, as an exponent of two.",
+            ),
+            key("thin", Flag, Is("true"), "", "Initiators may deallocate blocks (UNMAP)."),
+            key("read_only", Flag, Is("false"), "", "Writes are refused."),
+            key(
+                "vendor",
+                Text("1 to 8 ASCII characters"),
+                Is("\"PTGT\""),
+                "",
+                "Vendor, as INQUIRY tells it.",
+            ),
+            key(
+                "product",
+                Text("1 to 16 ASCII characters"),
+                Is("\"VIRTUAL-DISK\""),
+                "",
+                "Product, as INQUIRY tells it.",
+            ),
+            key(
+                "revision",
+                Text("1 to 4 ASCII characters"),
+                Is("\"0001\""),
+                "",
+                "Revision, as INQUIRY tells it.",
+            ),
+            key(
+                "serial",
+                Text("1 to 64 ASCII characters"),
+                Means("the digits of the UUID"),
+                "\"T0001\"",
+                "Unit serial number.",
+            ),
+            key(
+                "uuid",
+                Text("a UUID"),
+                Means("made from the name"),
+                "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
+                "What the disk's identifiers are made of, so that they stay when the name changes.",
+            ),
+        ],
+    },
+    Table {
+        name: "target",
+        doc: "An iSCSI target.",
+        keys: &[
+            key(
+                "name",
+                Text(ISCSI_NAME),
+                Required,
+                "\"iqn.2026-11.com.example.ptgt:reference\"",
+                "Its iSCSI name (RFC 7143 4.2.7), in lower case.",
+            ),
+            key("alias", Text("a string"), Means("none"), "\"the lab's disks\"", "A name for people."),
+            key(
+                "portals",
+                Texts("the name of a [[portal]]"),
+                Means("all of them"),
+                "[\"main\"]",
+                "Through which portals it is reached.",
+            ),
+            key(
+                "luns",
+                Tables("target.luns"),
+                Is("[]"),
+                "[{ lun = 0, disk = \"thin0\" }]",
+                "Its logical units, a table each.",
+            ),
+            key("iscsi", Kind::Table("target.iscsi"), Means("all defaults"), "", "What it negotiates."),
+        ],
+    },
+    Table {
+        name: "target.luns",
+        doc: "A logical unit, as in `luns = [{ lun = 0, disk = \"thin0\" }]`.",
+        keys: &[
+            key("lun", Number(0, 16383), Required, "0", "Its number."),
+            key("disk", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
+        ],
+    },
+    Table {
+        name: "target.iscsi",
+        doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
+        keys: &[
+            key(
+                "max_recv_data_segment_length",
+                LENGTH,
+                Is("\"256KiB\""),
+                "",
+                "Longest data segment that the target takes.",
+            ),
+            key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
+            key(
+                "first_burst_length",
+                LENGTH,
+                Is("\"256KiB\""),
+                "",
+                "Most unsolicited data of a command, not above max_burst_length.",
+            ),
+            key("max_outstanding_r2t", Number(1, 256), Is("16"), "", "R2Ts of a command at a time."),
+            key("initial_r2t", Flag, Is("false"), "", "Insist on an R2T before any Data-Out PDU."),
+            key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
+            key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
+            key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
+            key(
+                "queue_depth",
+                Number(1, 4096),
+                Is("128"),
+                "",
+                "Commands that an initiator may have under way in a session.",
+            ),
+            key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
+            key(
+                "nop_interval",
+                Time(HOUR),
+                Is("\"30s\""),
+                "",
+                "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
+            ),
+            key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
+        ],
+    },
+];

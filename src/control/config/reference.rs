@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The keys, for people: a configuration with every one of them.
+
+use std::fmt::Write;
+
+use super::keys::{Absent, Key, Kind, TABLES, Table};
+
+/// Width of the comments.
+const WIDTH: usize = 100;
+
+/// A configuration that gives every key, most with its default, and tells what it means.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Every key of a ptgt configuration, most with its default: ptgt check --explain prints this.\n\
+         # configs/quickstart.toml is one to begin with.\n",
+    );
+    for table in TABLES.iter().filter(|table| !table.name.is_empty()) {
+        out.push('\n');
+        comment(&mut out, table.doc);
+        _ = writeln!(out, "{}", header(table));
+        for key in table.keys.iter().filter(|key| !is_table(key)) {
+            out.push('\n');
+            comment(&mut out, key.doc);
+            comment(&mut out, &format!("{}. {}", capital(&key.kind.to_string()), absent(key)));
+            _ = writeln!(out, "{} = {}", key.name, value(key));
+        }
+    }
+    out
+}
+
+/// Tables have a section of their own.
+fn is_table(key: &Key) -> bool {
+    matches!(key.kind, Kind::Table(_) | Kind::Tables(_))
+}
+
+fn header(table: &Table) -> String {
+    let mut keys = TABLES.iter().flat_map(|table| table.keys);
+    match keys.any(|key| matches!(key.kind, Kind::Tables(name) if name == table.name)) {
+        true => format!("[[{}]]", table.name),
+        false => format!("[{}]", table.name),
+    }
+}
+
+fn absent(key: &Key) -> String {
+    match key.absent {
+        Absent::Required => "Required.".to_owned(),
+        Absent::Is(value) => format!("Default: {value}."),
+        Absent::Means(what) => format!("Without it: {what}."),
+    }
+}
+
+fn value(key: &Key) -> &'static str {
+    match key.absent {
+        Absent::Is(value) if key.example.is_empty() => value,
+        _ => key.example,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn comment(out: &mut String, text: &str) {
+    let mut line = String::from("#");
+    for word in text.split(' ') {
+        if line.len() + 1 + word.len() > WIDTH {
+            _ = writeln!(out, "{line}");
+            line.truncate(1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    _ = writeln!(out, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The sections of `docs/configuration.md` that describe the keys.
+    fn markdown() -> String {
+        let mut out = String::new();
+        for table in TABLES.iter().filter(|table| !table.name.is_empty()) {
+            _ = write!(out, "\n## `{}`\n\n{}\n\n", header(table), table.doc);
+            out.push_str("| Key | Meaning | Value | Without it |\n|---|---|---|---|\n");
+            for key in table.keys {
+                let Key { name, kind, doc, .. } = key;
+                let absent = match key.absent {
+                    Absent::Required => "an error".to_owned(),
+                    Absent::Is(value) => format!("`{value}`"),
+                    Absent::Means(what) => what.to_owned(),
+                };
+                _ = writeln!(out, "| `{name}` | {doc} | {kind} | {absent} |");
+            }
+        }
+        out
+    }
+
+    /// Compares a file of the project with what it should be; writes it instead if UPDATE_GOLDEN is set.
+    fn check(path: &str, wanted: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, wanted).unwrap();
+        }
+        let found = std::fs::read_to_string(&file).unwrap();
+        assert!(found == wanted, "{path} is old: UPDATE_GOLDEN=1 cargo test reference");
+    }
+
+    #[test]
+    fn the_reference_is_current() {
+        check("configs/reference.toml", &reference());
+    }
+
+    #[test]
+    fn the_page_is_current() {
+        const MARK: &str = "<!-- The rest is made from src/control/config/keys.rs. -->\n";
+        let page = include_str!("../../../docs/configuration.md");
+        let (written, _) = page.split_once(MARK).expect("the page has the mark");
+        check("docs/configuration.md", &format!("{written}{MARK}{}", markdown()));
+    }
+}

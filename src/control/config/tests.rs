@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Configurations that are right, wrong in many ways at once, and garbage.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::control::DEFAULT_SOCKET;
+use crate::devices::sbc::BlockSize;
+use crate::fabrics::iscsi::Parameters;
+use crate::reactor::Idle;
+
+const MINIMAL: &str = r#"
+port = [{ name = "p", driver = "kernel" }]
+portal = [{ name = "l", port = "p", address = "[::]:3260" }]
+disk = [{ name = "d", store = "ram", size = 1_048_576 }, { name = "f", store = "file", path = "f.img" }]
+target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 9, disk = "f" }, { lun = 0, disk = "d" }] }]
+"#;
+
+fn wrong(text: &str) -> Vec<Diagnostic> {
+    parse(text, Path::new("/etc/ptgt")).expect_err("that is wrong")
+}
+
+#[test]
+fn every_configuration_of_the_project_is_good() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            count += 1;
+            if let Err((text, diagnostics)) = load(&path) {
+                panic!("{}", render(&path, &text, &diagnostics));
+            }
+        }
+    }
+    assert!(count >= 3, "quickstart, kernel, reference");
+}
+
+#[test]
+fn what_is_not_given_has_its_default() {
+    let config = parse(MINIMAL, Path::new("/etc/ptgt")).unwrap();
+    let daemon = &config.daemon;
+    assert_eq!((&daemon.reactors[..], daemon.memory), (&[None][..], 256 << 20));
+    assert_eq!((daemon.hugepages, &daemon.log[..]), (Hugepages::Auto, "info"));
+    assert_eq!(daemon.idle, Idle::Adaptive(Duration::from_micros(50)));
+    assert_eq!(daemon.control_socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(config.portals[0].group, 1);
+    let disk = &config.disks[1];
+    assert_eq!((disk.block, disk.physical_exponent), (BlockSize::B512, 3));
+    assert!(disk.thin && !disk.read_only);
+    assert_eq!(disk.store, StoreKind::File { path: "/etc/ptgt/f.img".into(), size: None });
+    let target = &config.targets[0];
+    assert_eq!(target.portals, [0]);
+    assert_eq!(target.luns, [(0, 0), (9, 1)]);
+    assert_eq!(target.parameters, Parameters::default());
+}
+
+#[test]
+fn a_tap_port_has_its_defaults() {
+    let text = MINIMAL
+        .replace(r#""kernel""#, r#""tap", address = ["10.1.0.1/24", "fd00::1/64"]"#)
+        .replace("[::]", "[fd00::1]");
+    let config = parse(&text, Path::new("")).unwrap();
+    let Driver::Tap { device, mtu, host_addresses, offload, .. } = &config.ports[0].driver else {
+        panic!("a TAP port");
+    };
+    assert_eq!((&device[..], *mtu, &host_addresses[..], *offload), ("p", 65521, &[][..], true));
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let text = include_str!("tests/wrong.toml");
+    let told = render(Path::new("wrong.toml"), text, &wrong(text));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/control/config/tests/wrong.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &told).unwrap();
+    }
+    assert_eq!(told, std::fs::read_to_string(&golden).unwrap());
+}
+
+#[test]
+fn errors_of_syntax_have_a_place() {
+    let found = wrong("[daemon]\nlog = info\nspin = \"1us\n[[port]]\n");
+    let lines: Vec<usize> = found.iter().map(|d| d.line).collect();
+    assert!(lines.contains(&2) && lines.contains(&3), "{found:?}");
+}
+
+#[test]
+fn an_empty_file_lacks_the_essentials() {
+    let keys: Vec<String> = wrong("").into_iter().map(|d| d.key).collect();
+    assert_eq!(keys, ["port", "portal", "target"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told() {
+    let path = PathBuf::from("/dev/null/x.toml");
+    let (text, diagnostics) = load(&path).unwrap_err();
+    let told = render(&path, &text, &diagnostics);
+    assert!(told.starts_with("/dev/null/x.toml: cannot be read: Not a directory"), "{told}");
+}
+
+#[test]
+fn what_can_be_had_once_is_had_once() {
+    let taps = r#"
+[[port]]
+name = "a"
+driver = "tap"
+device = "ptgt0"
+address = ["10.1.0.1/24"]
+[[port]]
+name = "b"
+driver = "tap"
+device = "ptgt0"
+address = ["10.1.0.1/24"]
+[[portal]]
+name = "p"
+port = "b"
+address = "10.1.0.2:3260"
+[[disk]]
+name = "x"
+store = "file"
+path = "../disks/x"
+[[disk]]
+name = "y"
+store = "file"
+path = "/etc/ptgt/../disks/x"
+[[target]]
+name = "iqn.2026-11.test:t"
+"#;
+    let found: Vec<(usize, String)> = wrong(taps).into_iter().map(|d| (d.line, d.message)).collect();
+    let wanted = [
+        (7, "10.1.0.1 is an address of the port \"a\" already"),
+        (7, "device \"ptgt0\" belongs to the port \"a\" already"),
+        (15, "10.1.0.2 is not an address of the port \"b\""),
+        (20, "/etc/ptgt/../disks/x belongs to the disk \"x\" already"),
+    ];
+    assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
+}
+
+/// Replaces a part of the minimal configuration; tells the key and the message of each error.
+fn changed(from: &str, to: &str) -> Vec<(String, String)> {
+    assert!(MINIMAL.contains(from), "{from}");
+    wrong(&MINIMAL.replace(from, to)).into_iter().map(|d| (d.key, d.message)).collect()
+}
+
+#[test]
+fn names_of_targets_follow_the_rfc() {
+    let good = [
+        "iqn.2001-04.com.example:storage:diskarrays-sn-a8675309",
+        "iqn.2001-04.com.example",
+        "eui.02004567A425678D",
+        "naa.52004567BA64678D",
+        "naa.62004567BA64678D0123456789ABCDEF",
+    ];
+    for name in good {
+        parse(&MINIMAL.replace("iqn.2026-11.test:t", name), Path::new("")).expect(name);
+    }
+    let long = format!("iqn.2001-04.com.example:{}", "x".repeat(200));
+    let bad = [
+        ("disk", "begins with"),
+        ("IQN.2001-04.com.example", "begins with"),
+        ("iqn.2001-13.com.example", "a month"),
+        ("iqn.201-01.com.example", "a month"),
+        ("iqn.2001-04", "a domain"),
+        ("iqn.2001-04.com..example:a", "a domain"),
+        ("iqn.2001-04.-com:a", "a domain"),
+        ("iqn.2001-04.com.example:Disk", "capital"),
+        ("iqn.2001-04.com.example:a b", "other characters"),
+        ("iqn.2001-04.com.example:a_b", "other characters"),
+        ("eui.02004567A425678", "16 hexadecimal"),
+        ("naa.52004567BA64678G", "16 or 32"),
+        (&long[..], "longer than 223"),
+    ];
+    for (name, why) in bad {
+        let found = changed("iqn.2026-11.test:t", name);
+        assert!(found.len() == 1 && found[0].1.contains(why), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn one_thing_at_a_time() {
+    let cases = [
+        ("1_048_576", "\"1 MIB\"", "disk[0].size", "is not a size"),
+        ("1_048_576", "-1", "disk[0].size", "is not a size"),
+        ("1_048_576", "4097", "disk[0].size", "is not a multiple of 4096 bytes"),
+        ("1_048_576", "\"99999999999999TiB\"", "disk[0].size", "is not a size"),
+        ("1_048_576", "\"2EiB\"", "disk[0].size", "is not a size"),
+        ("1_048_576", "1.5", "disk[0].size", "is a number with a point"),
+        ("[::]:3260", "[::]:0", "portal[0].address", "\"[::]:0\" is not allowed"),
+        ("[::]:3260", "ff02::1", "portal[0].address", "\"ff02::1\" is not allowed"),
+        ("lun = 9", "lun = 0", "target[0].luns[1].lun", "is taken"),
+        ("lun = 9", "lun = 16384", "target[0].luns[0].lun", "16384 is out of range"),
+        ("disk = \"f\"", "disk = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
+        ("path = \"f.img\"", "", "disk[1].path", "is missing"),
+        ("size = 1_048_576", "", "disk[0].size", "is missing"),
+        ("size = 1_048_576", "size = 4096, path = \"x\"", "disk[0].path", "does not apply here"),
+        ("\"kernel\"", "\"kernel\", mtu = 1500", "port[0].mtu", "does not apply here"),
+        ("\"kernel\"", "\"tap\"", "port[0].address", "is missing"),
+    ];
+    for (from, to, key, message) in cases {
+        assert_eq!(changed(from, to), [(key.to_owned(), message.to_owned())], "{to}");
+    }
+}
+
+proptest! {
+    /// Whatever stands in a file, each diagnostic names a place that is there.
+    #[test]
+    fn no_text_makes_the_loader_panic(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, "[ -~\n]{0,8}|\\PC{0,3}"), 1..8),
+    ) {
+        let mut text = reference();
+        for (at, len, put) in cuts {
+            let from = text.floor_char_boundary(at.index(text.len() + 1));
+            let to = text.floor_char_boundary((from + len).min(text.len()));
+            text.replace_range(from..to, &put);
+        }
+        if let Err(found) = parse(&text, Path::new("/etc")) {
+            prop_assert!(!found.is_empty());
+            let lines = text.split('\n').count();
+            for d in &found {
+                prop_assert!((1..=lines).contains(&d.line) && d.column >= 1 && d.width >= 1, "{:?}", d);
+            }
+            render(Path::new("x"), &text, &found);
+        }
+    }
+
+    /// Values of any type at any key.
+    #[test]
+    fn no_value_makes_the_loader_panic(
+        line in any::<prop::sample::Index>(),
+        value in prop::sample::select(vec![
+            "1", "-9223372036854775808", "0xffff_ffff_ffff_ffff", "1.5", "nan", "true", "\"\"", "\"\u{1f980}\"",
+            "[]", "[[]]", "[1, \"a\"]", "{}", "{ a = 1 }", "1979-05-27", "\"18446744073709551615TiB\"", "\"1 s\"",
+        ]),
+    ) {
+        let text = reference();
+        let keys: Vec<&str> = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).collect();
+        let old = keys[line.index(keys.len())];
+        let name = old.split(' ').next().unwrap_or_default();
+        let text = text.replacen(&format!("\n{old}\n"), &format!("\n{name} = {value}\n"), 1);
+        if let Err(found) = parse(&text, Path::new("/etc")) {
+            prop_assert!(!found.is_empty());
+            render(Path::new("x"), &text, &found);
+        }
+    }
+}
