@@ -71,10 +71,11 @@ use_port() { # tap|kernel
   [ "$TARGET" = ptgt ] || { disk=$url/1 ram=$url/2; }
 }
 
-# The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 256 MiB of RAM, portals over IPv4 and IPv6.
+# The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 256 MiB of RAM, portals over IPv4 and IPv6. The daemon logs
+# at level $log, or info.
 configuration() { # FILE [MTU] [REACTORS]
   {
-    printf '[daemon]\nreactors = %s\nmemory = "64MiB"\n' "${3:-[0]}"
+    printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "%s"\n' "${3:-[0]}" "${log:-info}"
     if [ "$port" = tap ]; then
       printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
       printf 'address = ["10.77.0.2/24", "fd77::2/64"]\nhost_address = ["10.77.0.1/24", "fd77::1/64"]\n'

@@ -3,8 +3,8 @@
 # badinput.sh tap|kernel: peers that break the protocol, as badinput.py tells.
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
+log=warn
 configuration test.toml
-sed -i 's/^memory = .*/&\nlog = "warn"/' test.toml
 ulimit -n 8192
 start test.toml
 python3 -B "$root/ci/system/badinput.py" "$host" "$iqn" "${ram##*/}" "$target_pid"

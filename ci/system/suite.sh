@@ -4,6 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
 shift
+log=warn
 configuration test.toml
 start test.toml
 "$root/ci/suites/libiscsi.sh" "$@" "$disk" -S
