@@ -211,3 +211,106 @@ fn negotiated(agreed: &Negotiated) -> BTreeMap<String, String> {
     ];
     values.map(|(name, value)| (name.to_owned(), value)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::fabrics::iscsi::Counters;
+    use crate::memory::ArenaStats;
+    use crate::reactor::{Load, Mailbox, mailbox};
+    use crate::target::shard::UnitReport;
+    use crate::target::tasks::UnitCounters;
+
+    const CONFIG: &str = r#"
+daemon = { reactors = [3, 5] }
+port = [{ name = "p", driver = "kernel" }]
+portal = [{ name = "l", port = "p", address = "127.0.0.1:3260" }]
+disk = [{ name = "d", store = "ram", size = "1GiB", read_only = true }]
+target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
+"#;
+
+    fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
+        let config = config::parse(CONFIG, Path::new("")).unwrap();
+        let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
+        (Monitor::new(&config, senders, Arc::default()), mailboxes)
+    }
+
+    fn report(core: usize) -> Report {
+        let address: SocketAddr = "127.0.0.1:3260".parse().unwrap();
+        let session = SessionReport {
+            initiator: "iqn.2026-11.test:i".into(),
+            target: Some("iqn.2026-11.test:t".into()),
+            isid: [0x80, 0x0a, 0, 0, 0, 1],
+            tsih: 7,
+            local: address,
+            peer: address,
+            negotiated: Negotiated::default(),
+            in_flight: 2,
+            counters: Counters::default(),
+        };
+        let counters = UnitCounters { reads: 1, read_bytes: 512, errors: 3, ..Default::default() };
+        Report {
+            core,
+            load: Load::default(),
+            memory: ArenaStats::default(),
+            pages: memory::Pages::Ordinary,
+            units: vec![UnitReport { bytes: 1 << 30, counters }],
+            sessions: vec![session; core],
+            hosts: vec![("p".into(), vec![("accepted", 10), ("open", 1)])],
+        }
+    }
+
+    /// Answers one request for a report.
+    fn answer(mailbox: &mut Mailbox<Message>, core: usize) {
+        loop {
+            match mailbox.take() {
+                Some(Message::Report(to)) => return to.try_send(report(core)).unwrap(),
+                Some(_) => panic!("only reports are asked for"),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn the_reports_of_all_cores_add_up() {
+        let (monitor, mut mailboxes) = monitor();
+        let cores = std::thread::spawn(move || {
+            mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| answer(mailbox, core));
+        });
+        let status = monitor.status();
+        cores.join().unwrap();
+        assert_eq!((status.state, &status.silent_reactors[..]), (State::Running, &[][..]));
+        let processors: Vec<_> = status.reactors.iter().map(|reactor| reactor.processor).collect();
+        assert_eq!(processors, [Some(3), Some(5)]);
+        assert_eq!(status.ports[0].counters["accepted"], 20);
+        let disk = &status.disks[0];
+        let counters = DiskCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
+        assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
+        assert_eq!(status.targets[0].luns, [LogicalUnit { lun: 4, disk: "d".into() }]);
+        assert_eq!(status.sessions.len(), 1);
+        let session = &status.sessions[0];
+        assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
+        assert_eq!(session.connections[0].negotiated["MaxBurstLength"], "262144");
+    }
+
+    #[test]
+    fn a_core_that_does_not_answer_is_named_and_asked_once() {
+        let (monitor, mut mailboxes) = monitor();
+        monitor.draining.store(true, Ordering::SeqCst);
+        let status = monitor.status();
+        assert_eq!((status.state, &status.silent_reactors[..]), (State::Draining, &[0, 1][..]));
+        // The second core comes to itself, with the old question before it.
+        let second = std::thread::spawn(move || {
+            answer(&mut mailboxes[1], 1);
+            mailboxes
+        });
+        let status = monitor.status();
+        assert_eq!(status.silent_reactors, [0]);
+        let mut mailboxes = second.join().unwrap();
+        assert!(mailboxes[0].take().is_some());
+        assert!(mailboxes[0].take().is_none(), "one question at a time");
+    }
+}

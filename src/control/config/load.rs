@@ -49,6 +49,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     let ports = loader.all(&root, "port", |s| loader.port(s));
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
+    loader.distinct_addresses(&portals);
     let disks = loader.all(&root, "disk", |s| loader.disk(s));
     loader.distinct_files(&disks);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks));
@@ -287,6 +288,18 @@ impl<'a> Loader<'a> {
         let group = s.number("group");
         s.finish();
         Some(Portal { name: name?, port: port?, address: address?, group: group? })
+    }
+
+    fn distinct_addresses(&self, portals: &Named<Portal>) {
+        let mut taken = BTreeMap::new();
+        for (index, portal) in portals.entries.iter().enumerate() {
+            let Some(Portal { name, address, .. }) = portal else { continue };
+            if let Some(other) = taken.insert(address, name) {
+                let message = format!("{address} belongs to the portal {other:?} already");
+                let help = "a portal may serve several targets";
+                self.errors.add(portals.spans[index].clone(), &portals.paths[index], message, help);
+            }
+        }
     }
 
     fn disk(&self, s: Section<'a>) -> Option<Disk> {

@@ -119,6 +119,14 @@ address = ["10.1.0.1/24"]
 name = "p"
 port = "b"
 address = "10.1.0.2:3260"
+[[portal]]
+name = "q"
+port = "b"
+address = "10.1.0.1:3260"
+[[portal]]
+name = "r"
+port = "a"
+address = "10.1.0.1:3260"
 [[disk]]
 name = "x"
 store = "file"
@@ -135,7 +143,8 @@ name = "iqn.2026-11.test:t"
         (7, "10.1.0.1 is an address of the port \"a\" already"),
         (7, "device \"ptgt0\" belongs to the port \"a\" already"),
         (15, "10.1.0.2 is not an address of the port \"b\""),
-        (20, "/etc/ptgt/../disks/x belongs to the disk \"x\" already"),
+        (20, "10.1.0.1:3260 belongs to the portal \"q\" already"),
+        (28, "/etc/ptgt/../disks/x belongs to the disk \"x\" already"),
     ];
     assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
 }
