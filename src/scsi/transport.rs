@@ -33,6 +33,8 @@ pub enum TaskManagementFunction {
 #[expect(missing_docs, reason = "the names are SAM's")]
 pub enum TaskManagementResponse {
     Complete,
+    /// Complete, for SAM; iSCSI tells that the task to be aborted had ended before: its status is on its way.
+    NoSuchTask,
     IncorrectLun,
     NotSupported,
     Rejected,

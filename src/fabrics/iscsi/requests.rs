@@ -200,6 +200,7 @@ impl Connection {
         if let Some(itt) = self.task_management.try_remove(request.0 as usize) {
             let response = match response {
                 TaskManagementResponse::Complete => COMPLETE,
+                TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,
                 TaskManagementResponse::IncorrectLun => NO_SUCH_LUN,
                 TaskManagementResponse::NotSupported => NOT_SUPPORTED,
                 TaskManagementResponse::Rejected => REJECTED,

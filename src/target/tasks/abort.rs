@@ -122,9 +122,12 @@ impl TaskManager {
             }
             (F::AbortTask(exchange), Some(view)) => {
                 let task = self.task_of(nexus, exchange);
-                let task = task.filter(|&task| self.tasks[task as usize].view == Some(view));
+                let Some(task) = task.filter(|&task| self.tasks[task as usize].view == Some(view)) else {
+                    let response = TaskManagementResponse::NoSuchTask;
+                    return transport.task_management_executed(request, response);
+                };
                 let pending = self.expect(SmallVec::new(), then);
-                self.abort_all(now, task.into_iter().collect(), pending, Some((nexus, transport)));
+                self.abort_all(now, SmallVec::from_slice(&[task]), pending, Some((nexus, transport)));
                 self.one_less(pending);
             }
             // With a task set per nexus these two are the same (SAM-5 7.5).

@@ -650,3 +650,19 @@ fn an_absent_logical_unit_is_served_by_its_own_device() {
     assert_eq!(w.wire(0).responses.len(), 1);
     assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::IncorrectLun)]);
 }
+
+/// The abort was sent before the initiator saw the status: it learns that there is nothing to abort, and keeps the status.
+#[test]
+fn a_task_that_has_ended_is_not_aborted() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.command(0, 1, DISK, &write(0, 1), 0, &[1; 512]);
+    w.turn();
+    w.release();
+    w.turn();
+    assert_eq!(w.wire(0).responses.len(), 1);
+    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.turn();
+    assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::NoSuchTask)]);
+    assert_eq!(w.wire(0).responses.len(), 1);
+    w.check_quiet();
+}
