@@ -97,7 +97,7 @@ fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn is_test(name: &str) -> bool {
-    name.contains("/tests/") || name.ends_with("/tests.rs")
+    name.split('/').any(|part| matches!(part, "tests" | "tests.rs"))
 }
 
 /// Room and path of each file of `src/` that is part of the daemon.
@@ -185,7 +185,7 @@ fn machine_paths(name: &str, text: &str) -> Vec<String> {
 
 /// Links in Markdown to files that are not there.
 fn dead_links(name: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
-    let directory = Path::new(name).parent().unwrap_or(Path::new(""));
+    let directory = Path::new(name).parent().unwrap_or_else(|| Path::new(""));
     let targets = text.match_indices("](").filter_map(|(at, _)| text[at + 2..].split([')', '#']).next());
     let local = targets
         .filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:"));
