@@ -4,26 +4,27 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
-use smallvec::SmallVec;
 
-use super::command::{Exchanges, Outgoing};
-use super::framing::{Framer, Limits, Pdu, digest};
-use super::login::{Login, Reply};
-use super::requests::TextExchange;
+use super::exchange::Exchanges;
+use super::framing::{Framer, Limits, Pdu};
+use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
+use super::requests::{PendingFunction, Scope};
+use super::text::TextExchange;
+pub(super) use super::transmit::Out;
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{NexusId, Request};
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
+use crate::wire::iscsi::{Bhs, Opcode, reject};
 
-/// Most PDUs that answer something other than a command and wait to be sent. An initiator that asks without reading
-/// answers is cut off.
-const ANSWERS_MAX: usize = 64;
+/// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
+const BEHIND_LOGIN_MAX: usize = 64 << 10;
 
-/// Most bytes of a login or text data segment before anything is negotiated (RFC 7143 13.12).
-const LOGIN_SEGMENT_MAX: usize = 8192;
+/// How long a connection that found no memory for a header waits before it tries again.
+const STARVED_RETRY: Duration = Duration::from_millis(1);
 
 /// What a connection counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,24 +49,13 @@ pub(super) enum State {
     Closing,
 }
 
-/// An answer that is ready but for its sequence numbers.
-pub(super) struct Answer {
-    pub(super) bhs: Bhs,
-    pub(super) data: Sg,
-    /// It consumes a StatSN.
-    pub(super) numbered: bool,
-}
-
-pub(super) enum Out {
-    Answer(Answer),
-    Command(Outgoing),
-}
-
 /// A request that came before its turn.
-struct Early {
+pub(super) struct Early {
     cmd_sn: u32,
     /// `None`: aborted before it came.
-    pdu: Option<Pdu>,
+    pub(super) pdu: Option<Pdu>,
+    /// Its unsolicited Data-Out.
+    pub(super) data: Vec<Pdu>,
 }
 
 /// See [`super`].
@@ -85,15 +75,16 @@ pub struct Connection {
     tsih: u16,
     pub(super) cid: u16,
     login_tag: u32,
-    stat_sn: u32,
+    pub(super) stat_sn: u32,
     pub(super) exp_cmd_sn: u32,
-    max_cmd_sn: u32,
-    early: Vec<Early>,
+    pub(super) max_cmd_sn: u32,
+    /// Within the window, so at most as many as that is wide.
+    pub(super) early: Vec<Early>,
     pub(super) exchanges: Exchanges,
-    pub(super) task_management: Slab<u32>,
+    pub(super) task_management: Slab<PendingFunction>,
     pub(super) text: TextExchange,
     pub(super) outbox: VecDeque<Out>,
-    answers: usize,
+    pub(super) answers: usize,
     pub(super) requests: VecDeque<Request>,
     events: VecDeque<Event>,
     now: Instant,
@@ -101,7 +92,7 @@ pub struct Connection {
     last_heard: Instant,
     pub(super) pinged: Option<Instant>,
     /// The arena had no room for a header.
-    starved: bool,
+    pub(super) starved: bool,
     pub(super) counters: Counters,
 }
 
@@ -222,7 +213,10 @@ impl Connection {
         self.now = now;
         self.last_heard = now;
         self.pinged = None;
-        self.framer.push(data);
+        self.framer.push(data, &self.arena);
+        if matches!(self.state, State::Admitting(..)) && self.framer.held() > BEHIND_LOGIN_MAX {
+            return self.violation("goes on before its login is answered");
+        }
         self.drain(directory);
     }
 
@@ -273,6 +267,9 @@ impl Connection {
         self.framer.clear();
         self.early.clear();
         self.requests.clear();
+        self.exchanges.clear();
+        self.task_management.clear();
+        self.text = TextExchange::default();
         self.outbox.retain(|out| matches!(out, Out::Answer(_)));
         self.events.push_back(Event::Closed { reason, reset });
     }
@@ -293,7 +290,8 @@ impl Connection {
         self.login_tag = pdu.bhs.itt();
         match login.handle(pdu, self.local, directory) {
             Err((status, why)) => {
-                (self.isid, self.initiator) = (login.isid, login.initiator().unwrap_or_default().to_owned());
+                self.isid = login.isid;
+                self.initiator = login.initiator().unwrap_or_default().to_owned();
                 self.refuse(status, why);
             }
             Ok(mut reply) => match reply.wanted.take() {
@@ -372,45 +370,72 @@ impl Connection {
             _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
         }
         if pdu.bhs.is_immediate() {
-            return self.deliver(pdu, directory);
-        }
-        let cmd_sn = pdu.bhs.cmd_sn();
-        let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
-        let window = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn);
-        // Serial number arithmetic (RFC 1982): a closed window is one behind, far ahead is behind.
-        if window > 1 << 31 || ahead > window {
-            self.counters.ignored += 1;
-            return;
-        }
-        if ahead > 0 {
-            if self.early.iter().all(|early| early.cmd_sn != cmd_sn) {
-                self.early.push(Early { cmd_sn, pdu: Some(pdu) });
+            self.deliver(pdu, directory);
+        } else {
+            let cmd_sn = pdu.bhs.cmd_sn();
+            if !self.in_window(cmd_sn) || self.early.iter().any(|early| early.cmd_sn == cmd_sn) {
+                self.counters.ignored += 1;
+                return;
             }
-            return;
+            if cmd_sn != self.exp_cmd_sn {
+                self.early.push(Early { cmd_sn, pdu: Some(pdu), data: Vec::new() });
+                return;
+            }
+            self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+            self.deliver(pdu, directory);
         }
-        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-        self.deliver(pdu, directory);
+        self.deliver_early(directory);
+    }
+
+    /// Whether a CmdSN may be used now. Serial number arithmetic (RFC 1982): of a closed window MaxCmdSN is one behind,
+    /// and what is far ahead is behind.
+    fn in_window(&self, cmd_sn: u32) -> bool {
+        let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
+        let width = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn);
+        width < 1 << 31 && ahead <= width
+    }
+
+    /// Carries out requests whose turn has come.
+    fn deliver_early(&mut self, directory: &dyn Directory) {
         while let Some(next) = self.early.iter().position(|early| early.cmd_sn == self.exp_cmd_sn) {
             self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-            if let Some(pdu) = self.early.swap_remove(next).pdu {
+            let Early { pdu, data, .. } = self.early.swap_remove(next);
+            if let Some(pdu) = pdu {
                 self.deliver(pdu, directory);
+            }
+            for pdu in data {
+                if !self.is_closing() {
+                    self.data_out(pdu);
+                }
             }
         }
     }
 
-    /// A command that never came is aborted: its place in the order is filled (RFC 7143 11.6.1). Returns whether it was
-    /// still to come.
-    pub(super) fn abort_before_arrival(&mut self, cmd_sn: u32) -> bool {
-        let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
-        if ahead > self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn) || ahead > 1 << 31 {
+    /// Aborts a command that has not had its turn (RFC 7143 11.6.1): its place in the order is filled. `before` is the
+    /// CmdSN of the request that says so. Returns whether the command was still to come.
+    pub(super) fn abort_before_arrival(&mut self, cmd_sn: u32, before: u32) -> bool {
+        let distance = before.wrapping_sub(cmd_sn);
+        if !self.in_window(cmd_sn) || distance == 0 || distance >= 1 << 31 {
             return false;
         }
         match self.early.iter_mut().find(|early| early.cmd_sn == cmd_sn) {
-            Some(early) => early.pdu = None,
-            None if ahead == 0 => self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1),
-            None => self.early.push(Early { cmd_sn, pdu: None }),
+            Some(early) => (early.pdu, early.data) = (None, Vec::new()),
+            None => self.early.push(Early { cmd_sn, pdu: None, data: Vec::new() }),
         }
         true
+    }
+
+    /// Aborts the commands in a scope that have not had their turn and precede `before`.
+    pub(super) fn abort_early(&mut self, scope: Scope, before: u32) {
+        for early in &mut self.early {
+            let older = (1..1 << 31).contains(&before.wrapping_sub(early.cmd_sn));
+            let concerned = early.pdu.as_ref().is_some_and(|pdu| {
+                pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
+            });
+            if older && concerned {
+                (early.pdu, early.data) = (None, Vec::new());
+            }
+        }
     }
 
     fn deliver(&mut self, pdu: Pdu, directory: &dyn Directory) {
@@ -418,6 +443,10 @@ impl Connection {
             return;
         }
         match pdu.bhs.opcode() {
+            // A discovery session has no logical units (RFC 7143 4.3).
+            Opcode::SCSI_COMMAND | Opcode::TASK_MANAGEMENT_REQUEST if self.discovery => {
+                self.reject(&pdu.bhs, reject::PROTOCOL_ERROR)
+            }
             Opcode::SCSI_COMMAND => self.scsi_command(pdu),
             Opcode::NOP_OUT => self.nop_out(pdu),
             Opcode::TASK_MANAGEMENT_REQUEST => self.task_management_request(&pdu),
@@ -430,140 +459,16 @@ impl Connection {
         self.end(CloseReason::Logout, false);
     }
 
-    // Sending.
-
-    /// Queues a PDU that answers something other than a command.
-    pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
-        if self.answers >= ANSWERS_MAX {
-            return self.violation("asks without reading the answers");
-        }
-        self.answers += 1;
-        self.outbox.push_back(Out::Answer(Answer { bhs, data, numbered }));
-    }
-
-    pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
-        self.counters.rejects += 1;
-        let mut bhs = Bhs::new(Opcode::REJECT, FINAL);
-        bhs.0[2] = reason;
-        bhs.set_word(16, NO_TAG);
-        let Some(data) = Sg::copied(&self.arena, &bad.0) else {
-            return self.violation("no memory to reject a PDU");
-        };
-        self.answer(bhs, data, true);
-    }
-
-    /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (RFC 7143 11.9: event 1).
-    pub fn request_logout(&mut self, seconds: u16) {
-        self.asynchronous(1, [0, 0, seconds]);
-    }
-
-    /// Announces that the connection is about to be dropped (event 2); it may be re-established after `seconds`.
-    pub fn announce_drop(&mut self, seconds: u16) {
-        let cid = self.cid;
-        self.asynchronous(2, [cid, seconds, 0]);
-    }
-
-    fn asynchronous(&mut self, event: u8, parameters: [u16; 3]) {
-        if !self.is_full_feature() {
-            return;
-        }
-        let mut bhs = Bhs::new(Opcode::ASYNC_MESSAGE, FINAL);
-        bhs.set_word(16, NO_TAG);
-        bhs.0[36] = event;
-        for (i, parameter) in parameters.into_iter().enumerate() {
-            bhs.set_half(38 + 2 * i, parameter);
-        }
-        self.answer(bhs, Sg::new(), true);
-    }
-
-    /// The next PDU, whole: a header block before the payload's own segments. The owner asks while its stream has room.
-    /// `None` when there is nothing to send, or no memory for a header at the moment.
-    pub fn poll_transmit(&mut self) -> Option<Sg> {
-        self.starved = false;
-        let (mut bhs, data, numbered) = match self.outbox.front()? {
-            Out::Answer(answer) => (answer.bhs, answer.data.clone(), answer.numbered),
-            Out::Command(_) => self.next_of_command(),
-        };
-        bhs.set_data_len(data.len());
-        bhs.set_word(24, self.stat_sn);
-        self.stamp(&mut bhs);
-        let Some(pdu) = self.assemble(&bhs, data) else {
-            self.starved = true;
-            return None;
-        };
-        if numbered {
-            self.stat_sn = self.stat_sn.wrapping_add(1);
-        }
-        match self.outbox.front() {
-            Some(Out::Answer(_)) => {
-                self.answers -= 1;
-                self.outbox.pop_front();
-            }
-            _ => self.command_pdu_sent(),
-        }
-        self.counters.pdus_out += 1;
-        Some(pdu)
-    }
-
-    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, and never shrinks.
-    fn stamp(&mut self, bhs: &mut Bhs) {
-        let room = self.exchanges.room();
-        let max = self.exp_cmd_sn.wrapping_add(room).wrapping_sub(1);
-        if max.wrapping_sub(self.max_cmd_sn) < 1 << 31 {
-            self.max_cmd_sn = max;
-        }
-        bhs.set_word(28, self.exp_cmd_sn);
-        bhs.set_word(32, self.max_cmd_sn);
-    }
-
-    fn assemble(&self, bhs: &Bhs, data: Sg) -> Option<Sg> {
-        let full = self.is_full_feature() || self.is_closing();
-        // A login response goes out before the digests are on.
-        let digests = full && bhs.opcode() != Opcode::LOGIN_RESPONSE;
-        let header_digest = digests && self.negotiated.header_digest;
-        let data_digest = digests && self.negotiated.data_digest && !data.is_empty();
-        let mut head = self.arena.alloc(Bhs::LEN + if header_digest { 4 } else { 0 })?;
-        head.bytes_mut()[..Bhs::LEN].copy_from_slice(&bhs.0);
-        if header_digest {
-            head.bytes_mut()[Bhs::LEN..].copy_from_slice(&Crc32c::of(&bhs.0));
-        }
-        let mut pdu = Sg::from(head.freeze());
-        let pad = data.len().next_multiple_of(4) - data.len();
-        let mut data = if data_digest { self.bounced(data)? } else { data };
-        data.push(Seg::from_static(&[0; 3][..pad]));
-        if data_digest {
-            let crc = digest(&data);
-            data.append(Sg::copied(&self.arena, &crc)?);
-        }
-        pdu.append(data);
-        Some(pdu)
-    }
-
-    /// Digested bytes must lie in memory that nobody else writes: lent pages are copied, the only copy of payload that
-    /// this fabric makes.
-    fn bounced(&self, data: Sg) -> Option<Sg> {
-        if data.segs().iter().all(|seg| seg.private().is_some()) {
-            return Some(data);
-        }
-        let mut copy = Sg::new();
-        let mut at = 0;
-        while at < data.len() {
-            let len = (data.len() - at).min(Arena::block_max());
-            let mut block = self.arena.alloc(len)?;
-            data.copy_to(at, block.bytes_mut());
-            copy.push(block.freeze());
-            at += len;
-        }
-        Some(copy)
-    }
-
     // Time.
 
     /// When [`Connection::timeout`] is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.starved {
-            return Some(self.now + std::time::Duration::from_millis(1));
-        }
+        let retry = self.starved.then(|| self.now + STARVED_RETRY);
+        [self.deadline(), retry].into_iter().flatten().min()
+    }
+
+    /// When the peer's patience ends, or ours.
+    fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Login(_) | State::Admitting(..) => Some(self.created + self.parameters.login_timeout),
             State::FullFeature if self.parameters.nop_interval.is_zero() => None,
@@ -578,9 +483,7 @@ impl Connection {
     /// A deadline may have passed.
     pub fn timeout(&mut self, now: Instant) {
         self.now = now;
-        let due = self.next_deadline().is_some_and(|at| at <= now) && !self.starved;
-        self.starved = false;
-        if !due {
+        if self.deadline().is_none_or(|at| at > now) {
             return;
         }
         match (&self.state, self.pinged) {
@@ -592,18 +495,8 @@ impl Connection {
 
     /// Bytes of received data that the connection holds: an unfinished PDU, and Data-Out that no task has taken.
     pub fn held(&self) -> usize {
-        let early: usize =
-            self.early.iter().filter_map(|early| early.pdu.as_ref()).map(|pdu| pdu.data.len()).sum();
+        let early = self.early.iter().flat_map(|early| early.pdu.iter().chain(&early.data));
+        let early: usize = early.map(|pdu| pdu.data.len()).sum();
         self.framer.held() + self.exchanges.buffered() + early
     }
-}
-
-/// Sense data in a SCSI Response: a length, then the bytes (RFC 7143 11.4.7.1).
-pub(super) fn sense_segment(sense: &[u8]) -> SmallVec<[u8; 80]> {
-    let mut segment = SmallVec::new();
-    if !sense.is_empty() {
-        segment.extend_from_slice(&u16::try_from(sense.len()).unwrap_or(u16::MAX).to_be_bytes());
-        segment.extend_from_slice(sense);
-    }
-    segment
 }

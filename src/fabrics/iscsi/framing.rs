@@ -3,11 +3,17 @@
 
 use smallvec::SmallVec;
 
-use crate::memory::{Seg, Sg};
+use crate::memory::{Arena, Seg, SegMut, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c};
 
 /// Longest AHS that we take: an extended CDB of 260 bytes and a bidirectional read length need less.
 const AHS_MAX: usize = 264 + 8;
+
+/// Segments of an unfinished PDU that are kept as they came, whatever their length.
+const SEGMENTS_FREE: usize = 16;
+
+/// Beyond those, shorter ones are gathered in blocks of this size.
+const GATHER: usize = 2048;
 
 /// A whole PDU.
 pub(super) struct Pdu {
@@ -38,13 +44,38 @@ pub(super) struct Limits {
 #[derive(Default)]
 pub(super) struct Framer {
     inbox: Sg,
+    /// A block in which small segments are gathered, behind the inbox, and how many bytes of it are filled.
+    gather: Option<(SegMut, usize)>,
     /// The header of the PDU that is being collected.
     head: Option<Bhs>,
 }
 
 impl Framer {
-    pub(super) fn push(&mut self, data: Seg) {
+    /// Takes received bytes. A peer that sends a PDU in many small pieces would make us keep a segment, and a whole frame
+    /// behind it, for each: such pieces are copied into a block, which costs less than to carry them along.
+    pub(super) fn push(&mut self, data: Seg, arena: &Arena) {
+        if data.len() < GATHER && self.inbox.segs().len() >= SEGMENTS_FREE {
+            let room = self.gather.as_ref().map_or(0, |(_, filled)| GATHER - filled);
+            if room < data.len() {
+                self.settle();
+                self.gather = arena.alloc(GATHER).map(|block| (block, 0));
+            }
+            if let Some((block, filled)) = &mut self.gather {
+                data.copy_to(0, &mut block.bytes_mut()[*filled..*filled + data.len()]);
+                *filled += data.len();
+                return;
+            }
+        }
+        self.settle();
         self.inbox.push(data);
+    }
+
+    /// Puts the gathered bytes in their place.
+    fn settle(&mut self) {
+        if let Some((mut block, filled)) = self.gather.take() {
+            block.set_len(filled);
+            self.inbox.push(block.freeze());
+        }
     }
 
     /// The next whole PDU; `Ok(None)` when more bytes are needed. An error ends the connection: the stream cannot be
@@ -52,8 +83,9 @@ impl Framer {
     pub(super) fn next(&mut self, limits: Limits) -> Result<Option<Pdu>, &'static str> {
         let bhs = match self.head {
             Some(bhs) => bhs,
-            None if self.inbox.len() < Bhs::LEN => return Ok(None),
+            None if self.held() < Bhs::LEN => return Ok(None),
             None => {
+                self.settle();
                 let mut bhs = Bhs([0; Bhs::LEN]);
                 self.inbox.copy_to(0, &mut bhs.0);
                 if bhs.data_len() > limits.data_max {
@@ -69,9 +101,10 @@ impl Framer {
         let head_digest = if limits.header_digest { 4 } else { 0 };
         let padded = bhs.data_len().next_multiple_of(4);
         let data_digest = if limits.data_digest && padded > 0 { 4 } else { 0 };
-        if self.inbox.len() < head + head_digest + padded + data_digest {
+        if self.held() < head + head_digest + padded + data_digest {
             return Ok(None);
         }
+        self.settle();
         self.head = None;
         let header = self.inbox.split_to(head + head_digest);
         let mut ahs = SmallVec::new();
@@ -100,11 +133,11 @@ impl Framer {
 
     /// Bytes held of a PDU that is not whole yet.
     pub(super) fn held(&self) -> usize {
-        self.inbox.len()
+        self.inbox.len() + self.gather.as_ref().map_or(0, |(_, filled)| *filled)
     }
 
     pub(super) fn clear(&mut self) {
-        self.inbox = Sg::new();
+        *self = Self::default();
     }
 }
 

@@ -10,6 +10,9 @@ use super::parameters::{Negotiated, Parameters};
 use super::{Admission, Directory, LoginRequest, LoginStatus};
 use crate::wire::iscsi::{FINAL, pairs, push_pair};
 
+/// Most bytes of a login data segment, in both directions (RFC 7143 13.12).
+pub(super) const LOGIN_SEGMENT_MAX: usize = 8192;
+
 /// Most bytes of text of one login, all PDUs together.
 const LOGIN_TEXT_MAX: usize = 64 << 10;
 
@@ -130,6 +133,9 @@ impl Login {
             let ours = self.parameters.max_recv_data_segment_length.to_string();
             push_pair(&mut answer, "MaxRecvDataSegmentLength", &ours);
         }
+        if answer.len() > LOGIN_SEGMENT_MAX {
+            return Err((LoginStatus::InitiatorError, "the answer to all these keys is too long"));
+        }
         let mut reply = Reply { flags: stage << 2, text: answer, wanted: None };
         if transit {
             if !matches!((stage, next), (SECURITY, OPERATIONAL | FULL_FEATURE) | (OPERATIONAL, FULL_FEATURE))
@@ -153,11 +159,14 @@ impl Login {
     /// Header fields: version, and that the PDU belongs to this login.
     fn check(&mut self, pdu: &Pdu, stage: u8) -> Result<(), Refusal> {
         let bhs = &pdu.bhs;
+        let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
+        let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
+        if self.stage.is_none() {
+            (self.isid, self.itt, self.cid) = (isid, itt, cid);
+        }
         if bhs.0[3] > 0 {
             return Err((LoginStatus::UnsupportedVersion, "no common protocol version"));
         }
-        let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
-        let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
         self.pdus += 1;
         if self.pdus > LOGIN_PDUS_MAX {
             return Err((LoginStatus::InitiatorError, "too many login requests"));
@@ -168,7 +177,6 @@ impl Login {
                     // Sessions have one connection, so there is none to be added to.
                     return Err((LoginStatus::SessionDoesNotExist, "no such session to add a connection to"));
                 }
-                (self.isid, self.itt, self.cid) = (isid, itt, cid);
                 if !matches!(stage, SECURITY | OPERATIONAL) {
                     return Err((LoginStatus::InitiatorError, "login begins in an impossible stage"));
                 }
@@ -210,6 +218,9 @@ impl Login {
         for pair in pairs(text).flatten() {
             match pair.key {
                 "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => {}
+                "AuthMethod" if self.stage != Some(SECURITY) => {
+                    return Err((LoginStatus::InitiatorError, "AuthMethod outside the security stage"));
+                }
                 "AuthMethod" => {
                     if !pair.value.split(',').any(|method| method == "None") {
                         return Err((LoginStatus::AuthenticationFailure, "no common authentication method"));

@@ -17,11 +17,15 @@
 
 mod command;
 mod connection;
+mod data_out;
+mod exchange;
 mod framing;
 mod login;
 mod negotiate;
 mod parameters;
 mod requests;
+mod text;
+mod transmit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use super::parameters::{DigestOffer, Negotiated, Parameters};
 
 /// How a value comes about.
 enum Rule {
-    /// Each side declares its own limit; range, and where the peer's goes.
-    Declared(u32, u32, fn(&mut Negotiated, u32)),
+    /// Each side declares the longest data segment that it takes; where the peer's goes.
+    Declared(fn(&mut Negotiated, u32)),
     /// The smaller of both; range, ours, and where the result goes.
     Minimum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
     /// The larger of both.
@@ -17,8 +17,10 @@ enum Rule {
     And(fn(&Parameters) -> bool, fn(&mut Negotiated, bool)),
     /// The first of the initiator's list that we accept.
     Digest(fn(&Parameters) -> DigestOffer, fn(&mut Negotiated, bool)),
-    /// Obsolete since RFC 7143: answered Reject.
-    Obsolete,
+    /// The only value that we accept of the initiator's list.
+    Only(&'static str),
+    /// Answered with the same word whatever was offered.
+    Always(&'static str),
 }
 
 struct Row {
@@ -34,16 +36,18 @@ const fn row(key: &'static str, normal_only: bool, rule: Rule) -> Row {
 
 const SEGMENT_MAX: u32 = (1 << 24) - 1;
 
-use Rule::{And, Declared, Digest, Maximum, Minimum, Obsolete, Or};
+use Rule::{Always, And, Declared, Digest, Maximum, Minimum, Only, Or};
+
+/// What is answered to markers, obsolete since RFC 7143 (13.25).
+const OBSOLETE: Rule = Always("Reject");
+
+/// What is answered to the keys of RFC 7145, which mean nothing where RDMAExtensions=No.
+const ISER: Rule = Always("Irrelevant");
 
 const TABLE: &[Row] = &[
     row("HeaderDigest", false, Digest(|p| p.header_digest, |n, v| n.header_digest = v)),
     row("DataDigest", false, Digest(|p| p.data_digest, |n, v| n.data_digest = v)),
-    row(
-        "MaxRecvDataSegmentLength",
-        false,
-        Declared(512, SEGMENT_MAX, |n, v| n.max_xmit_data_segment_length = v),
-    ),
+    row("MaxRecvDataSegmentLength", false, Declared(|n, v| n.max_xmit_data_segment_length = v)),
     row("DefaultTime2Wait", false, Maximum(0, 3600, |_, n| n.time2wait, |n, v| n.time2wait = v)),
     // Nothing is retained at error recovery level 0.
     row("DefaultTime2Retain", false, Minimum(0, 3600, |_, _| 0, |n, v| n.time2retain = v)),
@@ -68,10 +72,19 @@ const TABLE: &[Row] = &[
     ),
     row("DataPDUInOrder", true, Or(|_| true, |_, _| ())),
     row("DataSequenceInOrder", true, Or(|_| true, |_, _| ())),
-    row("IFMarker", false, Obsolete),
-    row("OFMarker", false, Obsolete),
-    row("IFMarkInt", false, Obsolete),
-    row("OFMarkInt", false, Obsolete),
+    row("IFMarker", false, OBSOLETE),
+    row("OFMarker", false, OBSOLETE),
+    row("IFMarkInt", false, OBSOLETE),
+    row("OFMarkInt", false, OBSOLETE),
+    row("iSCSIProtocolLevel", false, Minimum(0, 31, |_, _| 1, |_, _| ())),
+    row("TaskReporting", true, Only("RFC3720")),
+    row("RDMAExtensions", true, And(|_| false, |_, _| ())),
+    row("InitiatorRecvDataSegmentLength", true, ISER),
+    row("TargetRecvDataSegmentLength", true, ISER),
+    row("MaxOutstandingUnexpectedPDUs", true, ISER),
+    row("MaxAHSLength", true, ISER),
+    row("TaggedBufferForSolicitedDataOnly", true, ISER),
+    row("iSERHelloRequired", true, ISER),
 ];
 
 /// The state of one negotiation.
@@ -96,7 +109,9 @@ impl Negotiation {
         value: &str,
     ) -> Result<Option<String>, Repeated> {
         let Some(index) = TABLE.iter().position(|row| row.key == key) else {
-            return Ok(Some("NotUnderstood".into()));
+            // These words answer an offer; to answer them in turn would never end.
+            let answer = matches!(value, "NotUnderstood" | "Irrelevant" | "Reject");
+            return Ok((!answer).then(|| "NotUnderstood".into()));
         };
         if self.seen >> index & 1 == 1 {
             return Err(Repeated);
@@ -108,7 +123,7 @@ impl Negotiation {
         }
         let n = &mut self.result;
         let answer = match rule {
-            Declared(low, high, set) => match number(value, *low, *high) {
+            Declared(set) => match segment_length(value) {
                 Some(theirs) => {
                     set(n, theirs);
                     return Ok(None);
@@ -135,7 +150,8 @@ impl Negotiation {
                     if crc { "CRC32C".into() } else { "None".into() }
                 })
             }
-            Obsolete => None,
+            Only(ours) => value.split(',').find(|&theirs| theirs == *ours).map(Into::into),
+            Always(word) => Some((*word).into()),
         };
         Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
     }
@@ -158,8 +174,27 @@ fn settle_bool(n: &mut Negotiated, value: bool, set: fn(&mut Negotiated, bool)) 
     if value { "Yes".into() } else { "No".into() }
 }
 
+/// Whether a key is settled at login and not later.
+pub(super) fn is_login_key(key: &str) -> bool {
+    const OTHERS: [&str; 7] = [
+        "AuthMethod",
+        "InitiatorName",
+        "SessionType",
+        "TargetName",
+        "TargetAlias",
+        "TargetAddress",
+        "TargetPortalGroupTag",
+    ];
+    OTHERS.contains(&key) || TABLE.iter().any(|row| row.key == key)
+}
+
+/// A value of MaxRecvDataSegmentLength.
+pub(super) fn segment_length(value: &str) -> Option<u32> {
+    number(value, 512, SEGMENT_MAX)
+}
+
 /// A number in range, decimal or hexadecimal (RFC 7143 6.1).
-pub(super) fn number(value: &str, low: u32, high: u32) -> Option<u32> {
+fn number(value: &str, low: u32, high: u32) -> Option<u32> {
     let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
         Some(hex) => (hex, 16),
         None => (value, 10),
@@ -228,7 +263,19 @@ mod tests {
             (&ours, "DefaultTime2Wait", "60", Some("60")),
             (&ours, "DefaultTime2Retain", "20", Some("0")),
             (&ours, "IFMarker", "No", Some("Reject")),
+            (&ours, "OFMarker", "Yes", Some("Reject")),
+            (&ours, "IFMarkInt", "2048~4096", Some("Reject")),
+            (&ours, "OFMarkInt", "2048", Some("Reject")),
+            (&ours, "iSCSIProtocolLevel", "2", Some("1")),
+            (&ours, "iSCSIProtocolLevel", "0", Some("0")),
+            (&ours, "iSCSIProtocolLevel", "32", Some("Reject")),
+            (&ours, "TaskReporting", "FastAbort,ResponseFence,RFC3720", Some("RFC3720")),
+            (&ours, "TaskReporting", "FastAbort", Some("Reject")),
+            (&ours, "RDMAExtensions", "Yes", Some("No")),
+            (&ours, "InitiatorRecvDataSegmentLength", "65536", Some("Irrelevant")),
+            (&ours, "MaxOutstandingUnexpectedPDUs", "8", Some("Irrelevant")),
             (&ours, "X-com.example.key", "1", Some("NotUnderstood")),
+            (&ours, "X-com.example.key", "NotUnderstood", None),
         ] {
             assert_eq!(answer(ours, key, value).0.as_deref(), expected, "{key}={value}");
         }

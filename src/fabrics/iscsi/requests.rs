@@ -1,26 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Requests of the full feature phase that are no SCSI commands: ping, text, task management, logout.
+//! Requests of the full feature phase that are no SCSI commands: ping, task management, logout. (Text is in
+//! [`super::text`].)
 
-use super::Directory;
 use super::connection::Connection;
+use super::exchange::Hand;
 use super::framing::Pdu;
-use super::negotiate::number;
 use crate::memory::Sg;
 use crate::scsi::{Exchange, Lun, Request, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
-
-/// Most bytes of text of one request, and of an answer to it.
-const TEXT_MAX: usize = 1 << 20;
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
 /// Task management requests under way.
 const TASK_MANAGEMENT_MAX: usize = 16;
 
 /// The tag of our own pings.
 const PING_TAG: u32 = 1;
-
-/// The C bit of Text PDUs.
-const CONTINUE: u8 = 0x40;
 
 /// Task management responses (RFC 7143 11.6.1).
 const COMPLETE: u8 = 0;
@@ -30,13 +24,33 @@ const NO_REASSIGN: u8 = 4;
 const NOT_SUPPORTED: u8 = 5;
 const REJECTED: u8 = 255;
 
-/// A text request and its answer, which may both take several PDUs.
-#[derive(Default)]
-pub(super) struct TextExchange {
-    asked: Vec<u8>,
-    /// What of the answer has not been sent.
-    answer: Vec<u8>,
-    tag: u32,
+/// Which tasks a task management request puts an end to.
+#[derive(Clone, Copy)]
+pub(super) enum Scope {
+    Nothing,
+    /// That of a task tag.
+    Task(u32),
+    /// Those of a logical unit.
+    Unit(u64),
+    /// All.
+    Target,
+}
+
+impl Scope {
+    pub(super) fn covers(self, itt: u32, lun: u64) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Task(tag) => tag == itt,
+            Self::Unit(unit) => unit == lun,
+            Self::Target => true,
+        }
+    }
+}
+
+/// A task management request that the task manager has.
+pub(super) struct PendingFunction {
+    itt: u32,
+    scope: Scope,
 }
 
 impl Connection {
@@ -47,11 +61,11 @@ impl Connection {
             // The answer to our ping, or a sign of life: both were noted when the bytes came in.
             return;
         }
+        if pdu.damaged {
+            return self.reject_damaged(&pdu.bhs);
+        }
         let mut data = pdu.data;
         data.truncate(self.negotiated.max_xmit_data_segment_length as usize);
-        if pdu.damaged {
-            data = Sg::new();
-        }
         let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
         bhs.set_lun(pdu.bhs.lun());
         bhs.set_word(16, pdu.bhs.itt());
@@ -69,98 +83,6 @@ impl Connection {
         self.answer(bhs, Sg::new(), false);
     }
 
-    // Text.
-
-    pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
-        let flags = pdu.bhs.flags();
-        let (itt, tag) = (pdu.bhs.itt(), pdu.bhs.word(20));
-        if pdu.damaged {
-            return self.reject(&pdu.bhs, reject::DATA_DIGEST_ERROR);
-        }
-        if tag != NO_TAG {
-            // The initiator wants the rest of a long answer.
-            if tag != self.text.tag || self.text.answer.is_empty() || !pdu.data.is_empty() {
-                return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR);
-            }
-            return self.text_response(itt);
-        }
-        self.text.answer.clear();
-        if self.text.asked.len() + pdu.data.len() > TEXT_MAX {
-            return self.violation("text request too long");
-        }
-        self.text.asked.extend(pdu.text());
-        if flags & CONTINUE != 0 {
-            if flags & FINAL != 0 {
-                return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR);
-            }
-            let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, 0);
-            bhs.set_word(16, itt);
-            bhs.set_word(20, self.next_text_tag());
-            return self.answer(bhs, Sg::new(), true);
-        }
-        let asked = std::mem::take(&mut self.text.asked);
-        let mut answer = Vec::new();
-        for pair in pairs(&asked) {
-            let Ok(pair) = pair else { return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR) };
-            match pair.key {
-                "SendTargets" => self.send_targets(pair.value, directory, &mut answer),
-                "MaxRecvDataSegmentLength" => match number(pair.value, 512, (1 << 24) - 1) {
-                    Some(limit) => self.negotiated.max_xmit_data_segment_length = limit,
-                    None => push_pair(&mut answer, pair.key, "Reject"),
-                },
-                "InitiatorAlias" => {}
-                key if key.starts_with("X-") || key.starts_with("X#") => {
-                    push_pair(&mut answer, key, "NotUnderstood")
-                }
-                // Everything else is settled at login (RFC 7143 13).
-                key => push_pair(&mut answer, key, "Reject"),
-            }
-        }
-        self.text.answer = answer;
-        self.text_response(itt);
-    }
-
-    fn next_text_tag(&mut self) -> u32 {
-        self.text.tag = self.text.tag.wrapping_add(1) & 0xffff;
-        self.text.tag
-    }
-
-    fn text_response(&mut self, itt: u32) {
-        let max = self.negotiated.max_xmit_data_segment_length as usize;
-        let rest = self.text.answer.split_off(self.text.answer.len().min(max));
-        let now = std::mem::replace(&mut self.text.answer, rest);
-        let ends = self.text.answer.is_empty();
-        let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, if ends { FINAL } else { CONTINUE });
-        bhs.set_word(16, itt);
-        bhs.set_word(20, if ends { NO_TAG } else { self.next_text_tag() });
-        match Sg::copied(&self.arena, &now) {
-            Some(data) => self.answer(bhs, data, true),
-            None => self.violation("no memory for a text response"),
-        }
-    }
-
-    /// SendTargets (RFC 7143 appendix C): `All` in discovery sessions only, a name, or nothing for the session's own target.
-    fn send_targets(&self, value: &str, directory: &dyn Directory, answer: &mut Vec<u8>) {
-        let wanted = match (value, self.discovery) {
-            ("All", true) => None,
-            ("All", false) => return push_pair(answer, "SendTargets", "Reject"),
-            ("", true) => return push_pair(answer, "SendTargets", "Reject"),
-            ("", false) => self.target.clone(),
-            (name, _) => Some(name.to_lowercase()),
-        };
-        let mut last = String::new();
-        directory.discover(&self.initiator, self.local, &mut |target, address, group| {
-            if wanted.as_deref().is_some_and(|wanted| wanted != target) || answer.len() > TEXT_MAX {
-                return;
-            }
-            if last != target {
-                target.clone_into(&mut last);
-                push_pair(answer, "TargetName", target);
-            }
-            push_pair(answer, "TargetAddress", &format!("{address},{group}"));
-        });
-    }
-
     // Task management.
 
     pub(super) fn task_management_request(&mut self, pdu: &Pdu) {
@@ -168,16 +90,9 @@ impl Connection {
         let bhs = &pdu.bhs;
         let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()), bhs.word(20));
         let function = match bhs.flags() & 0x7f {
-            1 => match self.exchanges.find(referenced) {
-                Some(index) => F::AbortTask(Exchange(index)),
-                None => {
-                    // RefCmdSN tells whether the task is still to come or has come and gone.
-                    let response = match self.abort_before_arrival(bhs.word(32)) {
-                        true => COMPLETE,
-                        false => NO_SUCH_TASK,
-                    };
-                    return self.task_management_response(itt, response);
-                }
+            1 => match self.abort_task(referenced, bhs.word(32), bhs.cmd_sn()) {
+                Ok(exchange) => F::AbortTask(exchange),
+                Err(response) => return self.task_management_response(itt, response),
             },
             2 => F::AbortTaskSet,
             3 => F::ClearAca,
@@ -191,13 +106,62 @@ impl Connection {
         if self.task_management.len() >= TASK_MANAGEMENT_MAX {
             return self.task_management_response(itt, REJECTED);
         }
-        let request = Exchange(u32::try_from(self.task_management.insert(itt)).expect("few requests"));
+        let scope = match function {
+            F::AbortTask(_) => Scope::Task(referenced),
+            F::AbortTaskSet | F::ClearTaskSet | F::LogicalUnitReset => Scope::Unit(lun.0),
+            F::TargetReset | F::TargetColdReset => Scope::Target,
+            F::ClearAca => Scope::Nothing,
+        };
+        self.abort_early(scope, bhs.cmd_sn());
+        let request = self.task_management.insert(PendingFunction { itt, scope });
+        let request = Exchange(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
         let nexus = self.nexus;
         self.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
     }
 
+    /// The task of an ABORT TASK, or the response if the task manager has none of that tag.
+    fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<Exchange, u8> {
+        match self.exchanges.find(referenced).filter(|_| referenced != NO_TAG) {
+            Some(index) => self.abort_exchange(index),
+            // RefCmdSN tells whether the task is still to come or has come and gone.
+            None if self.abort_before_arrival(ref_cmd_sn, cmd_sn) => Err(COMPLETE),
+            None => Err(NO_SUCH_TASK),
+        }
+    }
+
+    fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
+        match self.exchanges.slot(index).hand {
+            Hand::Task => Ok(Exchange(index)),
+            // Its response goes out before that of this request.
+            Hand::Answered => Err(NO_SUCH_TASK),
+            Hand::Draining(_) => {
+                self.exchanges.close(index);
+                Err(COMPLETE)
+            }
+        }
+    }
+
+    /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
+    pub(super) fn answer_late_abort(&mut self, request: Exchange, exchange: Exchange) -> bool {
+        let Some(&PendingFunction { itt, scope }) = self.task_management.get(request.0 as usize) else {
+            return true;
+        };
+        let slot = self.exchanges.slot(exchange.0);
+        let response = match scope.covers(slot.itt, slot.lun) {
+            true => self.abort_exchange(exchange.0).err(),
+            false => Some(NO_SUCH_TASK),
+        };
+        if let Some(response) = response {
+            self.task_management.remove(request.0 as usize);
+            self.task_management_response(itt, response);
+        }
+        response.is_some()
+    }
+
     pub(super) fn task_management_done(&mut self, request: Exchange, response: TaskManagementResponse) {
-        if let Some(itt) = self.task_management.try_remove(request.0 as usize) {
+        if let Some(PendingFunction { itt, scope }) = self.task_management.try_remove(request.0 as usize) {
+            // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
+            self.exchanges.close_draining(scope);
             let response = match response {
                 TaskManagementResponse::Complete => COMPLETE,
                 TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Data-Out: immediate, unsolicited, and solicited by R2T (RFC 7143 11.7, 11.8).
+//!
+//! DataPDUInOrder and DataSequenceInOrder are always Yes, so a command's data arrives in the order of its buffer, and
+//! every PDU is checked against the sequence it belongs to before its bytes are used.
+
+use super::command::{Outgoing, What};
+use super::connection::{Connection, Out};
+use super::exchange::{Hand, R2t};
+use super::framing::Pdu;
+use crate::scsi::{Exchange, Request};
+use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
+
+/// Most Data-Out PDUs that wait with a command for its turn in the command window.
+const EARLY_DATA_MAX: usize = 512;
+
+impl Connection {
+    pub(super) fn data_out(&mut self, pdu: Pdu) {
+        let bhs = &pdu.bhs;
+        let (itt, tag) = (bhs.itt(), bhs.word(20));
+        let index = match (tag, itt) {
+            (_, NO_TAG) => None,
+            (NO_TAG, _) => self.exchanges.find(itt),
+            _ => self.exchanges.burst_of(tag, itt),
+        };
+        let Some(index) = index else { return self.data_out_without_task(pdu) };
+        let slot = self.exchanges.slot(index);
+        if slot.damaged || !matches!(slot.hand, Hand::Task) {
+            // The task has failed or ended: its data is of no use, but its end is waited for.
+            self.counters.ignored += 1;
+            return self.sequence_ended(index, &pdu.bhs);
+        }
+        let arrived = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
+        match self.check_data_out(index, bhs, arrived, pdu.data.len()) {
+            Err(what) => return self.violation(what),
+            Ok(false) => {
+                // A PDU is missing or doubled: the task fails, the connection goes on (RFC 7143 7.9).
+                self.spoil(index);
+                return self.sequence_ended(index, &pdu.bhs);
+            }
+            Ok(true) => {}
+        }
+        let slot = self.exchanges.slot_mut(index);
+        slot.buffered.append(pdu.data);
+        if pdu.damaged {
+            self.damage(index, &pdu.bhs);
+        }
+        self.sequence_ended(index, &pdu.bhs);
+        self.advance(index);
+    }
+
+    /// Data-Out of a command that is not there: it came before the command's turn, or the command is gone.
+    fn data_out_without_task(&mut self, pdu: Pdu) {
+        let first_burst = self.negotiated.first_burst_length as usize;
+        let early = self.early.iter_mut().find(|early| {
+            let command = early.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
+            command.is_some_and(|command| command.bhs.itt() == pdu.bhs.itt()) && pdu.bhs.word(20) == NO_TAG
+        });
+        let Some(early) = early else {
+            // Data for a command that was aborted may still be on its way.
+            self.counters.ignored += 1;
+            return;
+        };
+        early.data.push(pdu);
+        let bytes: usize = early.data.iter().chain(&early.pdu).map(|pdu| pdu.data.len()).sum();
+        if bytes > first_burst || early.data.len() > EARLY_DATA_MAX {
+            self.violation("more unsolicited data than agreed on");
+        }
+    }
+
+    /// Checks a PDU against the sequence it belongs to, and counts it. `Ok(false)`: its DataSN is not the next one.
+    fn check_data_out(
+        &mut self,
+        index: u32,
+        bhs: &Bhs,
+        arrived: u32,
+        len: usize,
+    ) -> Result<bool, &'static str> {
+        let (tag, data_sn, offset) = (bhs.word(20), bhs.word(36), bhs.word(40));
+        let slot = self.exchanges.slot_mut(index);
+        let lun = slot.lun;
+        let (next_sn, end) = match (tag, &mut slot.unsolicited) {
+            (NO_TAG, Some(next)) => (next, self.negotiated.first_burst_length.min(slot.expected.data_out)),
+            (NO_TAG, None) => return Err("unsolicited Data-Out that was not announced"),
+            // DataSequenceInOrder=Yes: bursts come in the order in which they were asked for.
+            _ => match slot.r2ts.front_mut() {
+                Some(r2t) if r2t.tag == tag && r2t.sent => (&mut r2t.data_sn, r2t.end),
+                _ => return Err("Data-Out of a burst out of order"),
+            },
+        };
+        if tag != NO_TAG && bhs.lun() != lun {
+            return Err("Data-Out with the LUN of another command");
+        }
+        if data_sn != *next_sn {
+            return Ok(false);
+        }
+        *next_sn = next_sn.wrapping_add(1);
+        if offset != arrived {
+            return Err("Data-Out with a wrong buffer offset");
+        }
+        let reached = u32::try_from(len).ok().and_then(|len| arrived.checked_add(len));
+        let Some(reached) = reached.filter(|&reached| reached <= end) else {
+            return Err("Data-Out beyond its burst");
+        };
+        if tag != NO_TAG && bhs.is_final() != (reached == end) {
+            return Err("Data-Out burst of a wrong length");
+        }
+        Ok(true)
+    }
+
+    /// Notes the F bit: the sequence is over. The response of a command that is done may have waited for it.
+    fn sequence_ended(&mut self, index: u32, bhs: &Bhs) {
+        if !bhs.is_final() {
+            return;
+        }
+        let slot = self.exchanges.slot_mut(index);
+        match bhs.word(20) {
+            NO_TAG => {
+                slot.unsolicited = None;
+                slot.solicited = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
+            }
+            tag => slot.r2ts.retain(|r2t| r2t.tag != tag),
+        }
+        if !slot.awaits_data()
+            && let Hand::Draining(_) = slot.hand
+            && let Hand::Draining(response) = std::mem::replace(&mut slot.hand, Hand::Answered)
+        {
+            self.push_response(index, *response);
+        }
+    }
+
+    /// Data-Out with a wrong digest: the data is not used, the task fails (RFC 7143 7.8 at error recovery level 0).
+    pub(super) fn damage(&mut self, index: u32, bhs: &Bhs) {
+        self.reject_damaged(bhs);
+        self.spoil(index);
+    }
+
+    /// The command's Data-Out is not what the initiator meant: abort the task, and say so when that is done.
+    fn spoil(&mut self, index: u32) {
+        let slot = self.exchanges.slot_mut(index);
+        slot.damaged = true;
+        slot.drop_data_out();
+        self.requests.push_back(Request::Abandoned { exchange: Exchange(index) });
+        self.drop_unsent_r2ts(index);
+    }
+
+    /// Takes R2Ts that have not gone out from the outbox.
+    pub(super) fn drop_unsent_r2ts(&mut self, index: u32) {
+        self.outbox.retain(
+            |out| !matches!(out, Out::Command(Outgoing { slot, what: What::R2t { .. } }) if *slot == index),
+        );
+    }
+
+    /// Gives the task what it waits for, or asks the initiator for it.
+    pub(super) fn advance(&mut self, index: u32) {
+        let slot = self.exchanges.slot_mut(index);
+        let Some(len) = slot.fetch else { return };
+        if slot.buffered.len() >= len as usize {
+            slot.fetch = None;
+            slot.taken += len;
+            let data = slot.buffered.split_to(len as usize);
+            self.requests.push_back(Request::DataOut { exchange: Exchange(index), data });
+            return;
+        }
+        if slot.unsolicited.is_some() {
+            return;
+        }
+        let end = slot.taken + len;
+        loop {
+            let slot = self.exchanges.slot(index);
+            let outstanding = u32::try_from(slot.r2ts.len()).unwrap_or(u32::MAX);
+            if slot.solicited >= end || outstanding >= self.negotiated.max_outstanding_r2t {
+                return;
+            }
+            let tag = self.exchanges.transfer_tag(index);
+            let slot = self.exchanges.slot_mut(index);
+            let at = slot.solicited;
+            let burst = (end - at).min(self.negotiated.max_burst_length);
+            slot.solicited += burst;
+            slot.r2ts.push_back(R2t { tag, at, end: at + burst, data_sn: 0, sent: false });
+            self.outbox.push_back(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));
+        }
+    }
+}

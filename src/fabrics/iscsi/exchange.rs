@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The commands of a connection: a slab of slots, whose indexes are the [`Exchange`](crate::scsi::Exchange) numbers.
+//! It holds what the command window admits and a few immediate commands; slots are reused, so that the steady state
+//! allocates nothing.
+
+use std::collections::VecDeque;
+
+use super::requests::Scope;
+use crate::memory::Sg;
+use crate::scsi::{Expected, Response};
+use crate::wire::iscsi::NO_TAG;
+
+/// Immediate commands that are taken beyond the command window.
+pub(super) const IMMEDIATE_MAX: u32 = 8;
+
+/// Widest command window. Keeps slot indexes within the 16 bits that they have in a target transfer tag.
+pub(super) const WINDOW_MAX: u32 = 4096;
+
+/// A burst that was asked for by an R2T.
+#[derive(Clone, Copy)]
+pub(super) struct R2t {
+    pub(super) tag: u32,
+    pub(super) at: u32,
+    pub(super) end: u32,
+    pub(super) data_sn: u32,
+    /// The PDU has gone out.
+    pub(super) sent: bool,
+}
+
+/// In whose hands a command is.
+#[derive(Default)]
+pub(super) enum Hand {
+    /// The task manager's.
+    #[default]
+    Task,
+    /// It is done, but the initiator has yet to finish the Data-Out sequence that it was allowed to begin: the response
+    /// must not overtake that (RFC 7143 11.4.2). Boxed, because this is rare and a response is large.
+    Draining(Box<Response>),
+    /// Its response is in the outbox.
+    Answered,
+}
+
+/// What one command has moved and still has to move. Offsets are those of the command's buffers.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) hand: Hand,
+    pub(super) immediate: bool,
+    pub(super) itt: u32,
+    pub(super) lun: u64,
+    pub(super) flags: u8,
+    pub(super) expected: Expected,
+    /// DataSN and R2TSN, which share one sequence.
+    pub(super) sn: u32,
+    /// Data-Out: what has come and was not asked for yet, and what the task has taken before.
+    pub(super) buffered: Sg,
+    pub(super) taken: u32,
+    /// Unsolicited PDUs are still to come; their next DataSN.
+    pub(super) unsolicited: Option<u32>,
+    /// Up to where data was asked for by R2T.
+    pub(super) solicited: u32,
+    pub(super) r2ts: VecDeque<R2t>,
+    /// How many bytes the task waits for.
+    pub(super) fetch: Option<u32>,
+    /// Data-In: bytes sent, and sent since the last PDU with the F bit.
+    pub(super) sent: u32,
+    pub(super) burst: u32,
+    /// Data-Out was damaged or incomplete: the task is being aborted, and the initiator is told then.
+    pub(super) damaged: bool,
+}
+
+impl Slot {
+    /// The initiator is in the middle of a Data-Out sequence, or free to begin it.
+    pub(super) fn awaits_data(&self) -> bool {
+        self.unsolicited.is_some() || self.r2ts.iter().any(|r2t| r2t.sent)
+    }
+
+    /// Nobody wants the Data-Out any more: forgets what came and what was not asked for yet.
+    pub(super) fn drop_data_out(&mut self) {
+        self.buffered = Sg::new();
+        self.fetch = None;
+        self.r2ts.retain(|r2t| r2t.sent);
+    }
+}
+
+/// See the module.
+pub(super) struct Exchanges {
+    slots: Vec<Slot>,
+    /// The task tag of each slot, [`NO_TAG`] for a free one: apart, so that a search reads few cache lines.
+    tags: Vec<u32>,
+    free: Vec<u32>,
+    depth: u32,
+    /// Commands that came through the window, and those that passed it.
+    queued: u32,
+    immediate: u32,
+    last_transfer: u16,
+}
+
+impl Default for Exchanges {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            tags: Vec::new(),
+            free: Vec::new(),
+            depth: 1,
+            queued: 0,
+            immediate: 0,
+            last_transfer: 0,
+        }
+    }
+}
+
+impl Exchanges {
+    /// Sets how many commands the window admits.
+    pub(super) fn set_depth(&mut self, depth: u32) {
+        self.depth = depth.clamp(1, WINDOW_MAX);
+    }
+
+    /// How many more commands the window may admit.
+    pub(super) fn room(&self) -> u32 {
+        self.depth - self.queued.min(self.depth)
+    }
+
+    pub(super) fn live(&self) -> usize {
+        (self.queued + self.immediate) as usize
+    }
+
+    /// Bytes of Data-Out that no task has taken.
+    pub(super) fn buffered(&self) -> usize {
+        self.slots.iter().map(|slot| slot.buffered.len()).sum()
+    }
+
+    /// A fresh slot for a command; `None` when there are too many.
+    pub(super) fn open(&mut self, itt: u32, immediate: bool) -> Option<u32> {
+        let (count, max) = match immediate {
+            true => (&mut self.immediate, IMMEDIATE_MAX),
+            false => (&mut self.queued, self.depth),
+        };
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.tags.push(NO_TAG);
+            u32::try_from(self.slots.len() - 1).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots")
+        });
+        self.tags[index as usize] = itt;
+        let slot = &mut self.slots[index as usize];
+        // The queue of R2Ts keeps its memory for the next command.
+        let r2ts = std::mem::take(&mut slot.r2ts);
+        *slot = Slot { itt, immediate, r2ts, ..Slot::default() };
+        Some(index)
+    }
+
+    pub(super) fn close(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        debug_assert_ne!(self.tags[index as usize], NO_TAG, "closed twice");
+        if slot.immediate {
+            self.immediate -= 1;
+        } else {
+            self.queued -= 1;
+        }
+        slot.r2ts.clear();
+        slot.drop_data_out();
+        slot.hand = Hand::Answered;
+        self.tags[index as usize] = NO_TAG;
+        self.free.push(index);
+    }
+
+    /// Frees commands in a scope that are done but for the end of their Data-Out, unanswered.
+    pub(super) fn close_draining(&mut self, scope: Scope) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if matches!(slot.hand, Hand::Draining(_)) && scope.covers(slot.itt, slot.lun) {
+                self.close(u32::try_from(index).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots"));
+            }
+        }
+    }
+
+    pub(super) fn slot(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+
+    pub(super) fn slot_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+
+    /// Whether the task manager still has a command.
+    pub(super) fn is_task(&self, index: u32) -> bool {
+        self.tags.get(index as usize).is_some_and(|&tag| tag != NO_TAG)
+            && matches!(self.slot(index).hand, Hand::Task)
+    }
+
+    /// The command of a task tag.
+    pub(super) fn find(&self, itt: u32) -> Option<u32> {
+        debug_assert_ne!(itt, NO_TAG, "names no task");
+        let found = self.tags.iter().position(|&tag| tag == itt)?;
+        u32::try_from(found).ok()
+    }
+
+    /// The command to which a target transfer tag was given, if it still waits for that burst.
+    pub(super) fn burst_of(&self, transfer: u32, itt: u32) -> Option<u32> {
+        let index = transfer & 0xffff;
+        let slot = self.slots.get(index as usize).filter(|_| self.tags[index as usize] == itt)?;
+        slot.r2ts.iter().any(|r2t| r2t.tag == transfer).then_some(index)
+    }
+
+    /// A target transfer tag: the slot in the low half, a number above it that tells bursts of one slot apart. Never
+    /// [`NO_TAG`], as the top bit is clear.
+    pub(super) fn transfer_tag(&mut self, index: u32) -> u32 {
+        self.last_transfer = self.last_transfer.wrapping_add(1) & 0x7fff;
+        u32::from(self.last_transfer) << 16 | index
+    }
+
+    /// Forgets all commands and their memory.
+    pub(super) fn clear(&mut self) {
+        *self = Self { depth: self.depth, ..Self::default() };
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Text requests of the full feature phase (RFC 7143 11.10): discovery, and what may still be negotiated after login.
+//! A request may come in several PDUs (C bit) and so may its answer go out; one is under way at a time.
+
+use std::collections::HashSet;
+
+use super::Directory;
+use super::connection::Connection;
+use super::framing::Pdu;
+use super::negotiate::{is_login_key, segment_length};
+use crate::memory::Sg;
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
+
+/// Most bytes of text of one request.
+const ASKED_MAX: usize = 64 << 10;
+
+/// Most bytes of text of an answer; targets beyond that are not listed.
+const ANSWER_MAX: usize = 1 << 20;
+
+/// The C bit of Text PDUs.
+const CONTINUE: u8 = 0x40;
+
+/// A text request and its answer.
+#[derive(Default)]
+pub(super) struct TextExchange {
+    /// The initiator may go on: the task tag under which it does.
+    open: Option<u32>,
+    /// The target transfer tag that it gives back then.
+    tag: u32,
+    asked: Vec<u8>,
+    /// What of the answer has not been sent.
+    answer: Vec<u8>,
+    /// The request had the F bit, so the exchange ends with its answer.
+    last: bool,
+}
+
+impl Connection {
+    pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
+        let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
+        if pdu.damaged {
+            return self.reject_damaged(&pdu.bhs);
+        }
+        let text = &mut self.text;
+        if tag == NO_TAG {
+            // A new exchange, which takes the place of one that the initiator left unfinished.
+            *text = TextExchange { tag: text.tag, ..TextExchange::default() };
+        } else if text.open != Some(itt) || text.tag != tag {
+            return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR);
+        }
+        if !text.answer.is_empty() {
+            // The initiator wants the rest of a long answer, and may not ask anything before it has that.
+            return match pdu.data.is_empty() {
+                true => self.text_response(itt),
+                false => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+            };
+        }
+        if text.asked.len() + pdu.data.len() > ASKED_MAX {
+            return self.violation("text request too long");
+        }
+        text.asked.extend(pdu.text());
+        text.last = flags & FINAL != 0;
+        if flags & CONTINUE != 0 {
+            return match text.last {
+                true => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+                false => self.text_response(itt),
+            };
+        }
+        let asked = std::mem::take(&mut text.asked);
+        match self.text_answer(&asked, directory) {
+            Some(answer) => {
+                self.text.answer = answer;
+                self.text_response(itt);
+            }
+            None => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+        }
+    }
+
+    /// Answers a complete text; `None` if it is malformed or has a key twice.
+    fn text_answer(&mut self, asked: &[u8], directory: &dyn Directory) -> Option<Vec<u8>> {
+        let mut answer = Vec::new();
+        let mut seen = HashSet::new();
+        for pair in pairs(asked) {
+            let pair = pair.ok()?;
+            if !seen.insert(pair.key) {
+                return None;
+            }
+            match pair.key {
+                "SendTargets" => self.send_targets(pair.value, directory, &mut answer),
+                "MaxRecvDataSegmentLength" => match segment_length(pair.value) {
+                    Some(limit) => self.negotiated.max_xmit_data_segment_length = limit,
+                    None => push_pair(&mut answer, pair.key, "Reject"),
+                },
+                "InitiatorAlias" => {}
+                key if is_login_key(key) => push_pair(&mut answer, key, "Reject"),
+                key => push_pair(&mut answer, key, "NotUnderstood"),
+            }
+        }
+        Some(answer)
+    }
+
+    /// Sends as much of the answer as the initiator takes in one PDU.
+    fn text_response(&mut self, itt: u32) {
+        let text = &mut self.text;
+        let max = self.negotiated.max_xmit_data_segment_length as usize;
+        let rest = text.answer.split_off(text.answer.len().min(max));
+        let now = std::mem::replace(&mut text.answer, rest);
+        let (flags, tag) = match (text.answer.is_empty(), text.last) {
+            (true, true) => (FINAL, NO_TAG),
+            (empty, _) => {
+                text.tag = text.tag.wrapping_add(1) & 0xffff;
+                (if empty { 0 } else { CONTINUE }, text.tag)
+            }
+        };
+        text.open = (tag != NO_TAG).then_some(itt);
+        let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, flags);
+        bhs.set_word(16, itt);
+        bhs.set_word(20, tag);
+        match Sg::copied(&self.arena, &now) {
+            Some(data) => self.answer(bhs, data, true),
+            None => self.violation("no memory for a text response"),
+        }
+    }
+
+    /// SendTargets (RFC 7143 appendix C): in a discovery session `All` or a name, in a normal one the session's own target,
+    /// by name or by nothing.
+    fn send_targets(&self, value: &str, directory: &dyn Directory, answer: &mut Vec<u8>) {
+        let value = value.to_lowercase();
+        let wanted = match (value.as_str(), &self.target) {
+            ("all", None) => None,
+            ("", Some(own)) => Some(own.as_str()),
+            (name, Some(own)) if name == own => Some(name),
+            ("", None) | (_, Some(_)) => return push_pair(answer, "SendTargets", "Reject"),
+            (name, None) => Some(name),
+        };
+        let mut last = String::new();
+        directory.discover(&self.initiator, self.local, &mut |target, address, group| {
+            if wanted.is_some_and(|wanted| wanted != target) || answer.len() > ANSWER_MAX {
+                return;
+            }
+            if last != target {
+                target.clone_into(&mut last);
+                push_pair(answer, "TargetName", target);
+            }
+            push_pair(answer, "TargetAddress", &format!("{address},{group}"));
+        });
+    }
+}

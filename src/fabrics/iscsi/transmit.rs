@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What goes out: a queue of answers and of things that commands have to send, cut into whole PDUs when the stream has
+//! room. Sequence numbers are given when a PDU leaves, so they are right whatever waited in the queue.
+
+use super::command::Outgoing;
+use super::connection::Connection;
+use super::framing::digest;
+use crate::memory::{Arena, Seg, Sg};
+use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
+
+/// Most PDUs that answer something other than a command and wait to be sent. An initiator that asks without reading
+/// answers is cut off.
+pub(super) const ANSWERS_MAX: usize = 64;
+
+/// An answer that is ready but for its sequence numbers.
+pub(super) struct Answer {
+    bhs: Bhs,
+    data: Sg,
+    /// It consumes a StatSN.
+    numbered: bool,
+}
+
+pub(super) enum Out {
+    Answer(Answer),
+    Command(Outgoing),
+}
+
+impl Connection {
+    /// Queues a PDU that answers something other than a command.
+    pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
+        if self.answers >= ANSWERS_MAX {
+            return self.violation("asks without reading the answers");
+        }
+        self.answers += 1;
+        self.outbox.push_back(Out::Answer(Answer { bhs, data, numbered }));
+    }
+
+    pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
+        self.counters.rejects += 1;
+        let mut bhs = Bhs::new(Opcode::REJECT, FINAL);
+        bhs.0[2] = reason;
+        bhs.set_word(16, NO_TAG);
+        let Some(data) = Sg::copied(&self.arena, &bad.0) else {
+            return self.violation("no memory to reject a PDU");
+        };
+        self.answer(bhs, data, true);
+    }
+
+    /// Rejects a PDU whose data digest is wrong (RFC 7143 7.8).
+    pub(super) fn reject_damaged(&mut self, bad: &Bhs) {
+        self.counters.digest_errors += 1;
+        self.reject(bad, reject::DATA_DIGEST_ERROR);
+    }
+
+    /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (RFC 7143 11.9: event 1).
+    pub fn request_logout(&mut self, seconds: u16) {
+        self.asynchronous(1, [0, 0, seconds]);
+    }
+
+    /// Announces that the connection is about to be dropped (event 2); it may be re-established after `seconds`.
+    pub fn announce_drop(&mut self, seconds: u16) {
+        let cid = self.cid;
+        self.asynchronous(2, [cid, seconds, 0]);
+    }
+
+    fn asynchronous(&mut self, event: u8, parameters: [u16; 3]) {
+        if !self.is_full_feature() {
+            return;
+        }
+        let mut bhs = Bhs::new(Opcode::ASYNC_MESSAGE, FINAL);
+        bhs.set_word(16, NO_TAG);
+        bhs.0[36] = event;
+        for (i, parameter) in parameters.into_iter().enumerate() {
+            bhs.set_half(38 + 2 * i, parameter);
+        }
+        self.answer(bhs, Sg::new(), true);
+    }
+
+    /// The next PDU, whole: a header block before the payload's own segments. The owner asks while its stream has room.
+    /// `None` when there is nothing to send, or no memory for a header at the moment.
+    pub fn poll_transmit(&mut self) -> Option<Sg> {
+        self.starved = false;
+        let mut out = self.outbox.pop_front()?;
+        let (mut bhs, data, numbered) = match &mut out {
+            Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
+            Out::Command(outgoing) => self.command_pdu(outgoing),
+        };
+        let len = data.len();
+        bhs.set_data_len(len);
+        bhs.set_word(24, self.stat_sn);
+        self.stamp(&mut bhs);
+        let pdu = match self.assemble(&bhs, data) {
+            Ok(pdu) => pdu,
+            Err(data) => {
+                match &mut out {
+                    Out::Answer(answer) => answer.data = data,
+                    Out::Command(outgoing) => outgoing.put_back(data),
+                }
+                self.outbox.push_front(out);
+                self.starved = true;
+                return None;
+            }
+        };
+        if numbered {
+            self.stat_sn = self.stat_sn.wrapping_add(1);
+        }
+        match out {
+            Out::Answer(_) => self.answers -= 1,
+            Out::Command(outgoing) => self.command_pdu_sent(outgoing, len),
+        }
+        self.counters.pdus_out += 1;
+        Some(pdu)
+    }
+
+    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, and never shrinks.
+    fn stamp(&mut self, bhs: &mut Bhs) {
+        let room = self.exchanges.room();
+        let max = self.exp_cmd_sn.wrapping_add(room).wrapping_sub(1);
+        if max.wrapping_sub(self.max_cmd_sn) < 1 << 31 {
+            self.max_cmd_sn = max;
+        }
+        bhs.set_word(28, self.exp_cmd_sn);
+        bhs.set_word(32, self.max_cmd_sn);
+    }
+
+    /// Header, payload, padding and digests. Gives the payload back if the arena is exhausted.
+    fn assemble(&self, bhs: &Bhs, data: Sg) -> Result<Sg, Sg> {
+        let full = self.is_full_feature() || self.is_closing();
+        // A login response goes out before the digests are on.
+        let digests = full && bhs.opcode() != Opcode::LOGIN_RESPONSE;
+        let header_digest = digests && self.negotiated.header_digest;
+        let data_digest = digests && self.negotiated.data_digest && !data.is_empty();
+        let head = Bhs::LEN + if header_digest { 4 } else { 0 };
+        let pad = data.len().next_multiple_of(4) - data.len();
+        // The data digest lies behind the header in the same block, each in its own segment of it.
+        let Some(mut block) = self.arena.alloc(head + if data_digest { 4 } else { 0 }) else {
+            return Err(data);
+        };
+        let bytes = block.bytes_mut();
+        bytes[..Bhs::LEN].copy_from_slice(&bhs.0);
+        if header_digest {
+            bytes[Bhs::LEN..head].copy_from_slice(&Crc32c::of(&bhs.0));
+        }
+        let mut body = match data_digest.then(|| self.bounced(&data)) {
+            None => data,
+            Some(Some(private)) => private,
+            Some(None) => return Err(data),
+        };
+        body.push(Seg::from_static(&[0; 3][..pad]));
+        if data_digest {
+            block.bytes_mut()[head..].copy_from_slice(&digest(&body));
+        }
+        let block = block.freeze();
+        let mut pdu = Sg::from(block.slice(0, head));
+        pdu.append(body);
+        pdu.push(block.slice(head, block.len() - head));
+        Ok(pdu)
+    }
+
+    /// Digested bytes must lie in memory that nobody else writes: lent pages are copied, the only copy of payload that
+    /// this fabric makes.
+    fn bounced(&self, data: &Sg) -> Option<Sg> {
+        if data.segs().iter().all(|seg| seg.private().is_some()) {
+            return Some(data.clone());
+        }
+        let mut copy = Sg::new();
+        let mut at = 0;
+        while at < data.len() {
+            let len = (data.len() - at).min(Arena::block_max());
+            let mut block = self.arena.alloc(len)?;
+            data.copy_to(at, block.bytes_mut());
+            copy.push(block.freeze());
+            at += len;
+        }
+        Some(copy)
+    }
+}
