@@ -20,6 +20,8 @@ mod connection;
 mod data_out;
 mod exchange;
 mod framing;
+#[cfg(test)]
+pub(crate) mod initiator;
 mod login;
 mod negotiate;
 mod parameters;
@@ -131,3 +133,6 @@ impl std::fmt::Display for CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A scripted initiator for tests: it makes PDUs, right ones by default and wrong ones when a field is changed before
+//! sending, and takes a target's byte stream apart again. It keeps its sequence numbers and nothing else; what to send
+//! next is the script's affair.
+
+use crate::wire::iscsi::{Bhs, Crc32c, FINAL, IMMEDIATE, NO_TAG, Opcode, push_pair, scsi_flags};
+
+/// The C bit of Login and Text PDUs.
+pub(crate) const CONTINUE: u8 = 0x40;
+
+/// One PDU, header and payload apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) bhs: Bhs,
+    pub(crate) ahs: Vec<u8>,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Packet {
+    pub(crate) fn new(opcode: Opcode, flags: u8) -> Self {
+        Self { bhs: Bhs::new(opcode, flags), ahs: Vec::new(), data: Vec::new() }
+    }
+
+    /// Sets the 32-bit field at a byte offset.
+    pub(crate) fn word(mut self, at: usize, value: u32) -> Self {
+        self.bhs.set_word(at, value);
+        self
+    }
+
+    pub(crate) fn lun(mut self, lun: u64) -> Self {
+        self.bhs.set_lun(lun);
+        self
+    }
+
+    pub(crate) fn data(mut self, data: &[u8]) -> Self {
+        self.data = data.to_vec();
+        self
+    }
+
+    /// Adds an additional header segment of a type; `content` lies behind its reserved byte.
+    pub(crate) fn ahs(mut self, kind: u8, content: &[u8]) -> Self {
+        let len = u16::try_from(content.len() + 1).unwrap();
+        self.ahs.extend(len.to_be_bytes());
+        self.ahs.extend([kind, 0]);
+        self.ahs.extend(content);
+        self.ahs.resize(self.ahs.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Marks a request for immediate delivery.
+    pub(crate) fn immediate(mut self) -> Self {
+        self.bhs.0[0] |= IMMEDIATE;
+        self
+    }
+
+    pub(crate) fn opcode(&self) -> Opcode {
+        self.bhs.opcode()
+    }
+
+    /// The bytes for the wire.
+    pub(crate) fn encode(&self, digests: Digests) -> Vec<u8> {
+        let mut bhs = self.bhs;
+        bhs.0[4] = u8::try_from(self.ahs.len() / 4).unwrap();
+        bhs.set_data_len(self.data.len());
+        let mut bytes = [&bhs.0[..], &self.ahs].concat();
+        if digests.header {
+            bytes.extend(Crc32c::of(&bytes));
+        }
+        let mut body = self.data.clone();
+        body.resize(body.len().next_multiple_of(4), 0);
+        if digests.data && !body.is_empty() {
+            body.extend(Crc32c::of(&body));
+        }
+        bytes.extend(body);
+        bytes
+    }
+}
+
+/// Which digests are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digests {
+    pub(crate) header: bool,
+    pub(crate) data: bool,
+}
+
+/// How a command moves data.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Transfer {
+    /// Expected length of the read direction.
+    pub(crate) reads: Option<u32>,
+    /// Expected length of the write direction.
+    pub(crate) writes: Option<u32>,
+}
+
+impl Transfer {
+    pub(crate) const NONE: Self = Self { reads: None, writes: None };
+
+    pub(crate) fn read(len: u32) -> Self {
+        Self { reads: Some(len), writes: None }
+    }
+
+    pub(crate) fn write(len: u32) -> Self {
+        Self { reads: None, writes: Some(len) }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Initiator {
+    pub(crate) digests: Digests,
+    pub(crate) isid: [u8; 6],
+    pub(crate) cid: u16,
+    /// CmdSN of the next request that is not immediate.
+    pub(crate) cmd_sn: u32,
+    /// StatSN of the next status.
+    pub(crate) exp_stat_sn: u32,
+    /// The command window as the target told last.
+    pub(crate) exp_cmd_sn: u32,
+    pub(crate) max_cmd_sn: u32,
+    /// Task tag of the next request.
+    pub(crate) itt: u32,
+    inbox: Vec<u8>,
+}
+
+impl Initiator {
+    pub(crate) fn new() -> Self {
+        Self {
+            digests: Digests::default(),
+            isid: [0x80, 0, 0, 1, 0, 0],
+            cid: 3,
+            cmd_sn: 100,
+            exp_stat_sn: 7,
+            exp_cmd_sn: 0,
+            max_cmd_sn: 0,
+            itt: 0x10,
+            inbox: Vec::new(),
+        }
+    }
+
+    /// A request with the next task tag and CmdSN, which [`Self::skip`] and [`Packet::immediate`] leave unused.
+    fn request(&mut self, opcode: Opcode, flags: u8) -> Packet {
+        self.itt += 1;
+        let packet = Packet::new(opcode, flags).word(16, self.itt).word(24, self.cmd_sn);
+        let packet = packet.word(28, self.exp_stat_sn);
+        self.cmd_sn = self.cmd_sn.wrapping_add(1);
+        packet
+    }
+
+    /// The last request was immediate: its CmdSN is used again.
+    pub(crate) fn immediate(&mut self, request: Packet) -> Packet {
+        self.cmd_sn = self.cmd_sn.wrapping_sub(1);
+        request.immediate()
+    }
+
+    /// A Login Request; `transit` is the stage to go to.
+    pub(crate) fn login(&mut self, stage: u8, transit: Option<u8>, pairs: &[(&str, &str)]) -> Packet {
+        let flags = stage << 2 | transit.map_or(0, |next| FINAL | next);
+        let mut packet = Packet::new(Opcode::LOGIN_REQUEST, flags).word(16, self.itt).immediate();
+        packet.bhs.0[8..14].copy_from_slice(&self.isid);
+        packet.bhs.set_half(20, self.cid);
+        let mut text = Vec::new();
+        for (key, value) in pairs {
+            push_pair(&mut text, key, value);
+        }
+        packet.word(24, self.cmd_sn).word(28, self.exp_stat_sn).data(&text)
+    }
+
+    /// A SCSI Command without immediate data and without unsolicited Data-Out.
+    pub(crate) fn command(&mut self, lun: u64, cdb: &[u8], transfer: Transfer) -> Packet {
+        let mut flags = FINAL | 1;
+        let mut length = 0;
+        if let Some(len) = transfer.reads {
+            (flags, length) = (flags | scsi_flags::READ, len);
+        }
+        if let Some(len) = transfer.writes {
+            (flags, length) = (flags | scsi_flags::WRITE, len);
+        }
+        let mut packet = self.request(Opcode::SCSI_COMMAND, flags).lun(lun).word(20, length);
+        let short = cdb.len().min(16);
+        packet.bhs.0[32..32 + short].copy_from_slice(&cdb[..short]);
+        if cdb.len() > 16 {
+            packet = packet.ahs(1, &cdb[16..]);
+        }
+        match transfer {
+            Transfer { reads: Some(len), writes: Some(_) } => packet.ahs(2, &len.to_be_bytes()),
+            _ => packet,
+        }
+    }
+
+    /// A Data-Out PDU of a command: as an answer to `r2t`, or unsolicited without one.
+    pub(crate) fn data_out(
+        &self,
+        command: &Packet,
+        r2t: Option<&Packet>,
+        data_sn: u32,
+        offset: u32,
+        data: &[u8],
+        last: bool,
+    ) -> Packet {
+        let packet = Packet::new(Opcode::DATA_OUT, if last { FINAL } else { 0 }).data(data);
+        let packet = packet.lun(command.bhs.lun()).word(16, command.bhs.itt());
+        let packet = packet.word(20, r2t.map_or(NO_TAG, |r2t| r2t.bhs.word(20)));
+        packet.word(28, self.exp_stat_sn).word(36, data_sn).word(40, offset)
+    }
+
+    /// All that an R2T asks for, of the command's whole `buffer`, in PDUs of at most `segment` bytes.
+    pub(crate) fn answer_r2t(
+        &self,
+        command: &Packet,
+        r2t: &Packet,
+        buffer: &[u8],
+        segment: usize,
+    ) -> Vec<Packet> {
+        let (at, len) = (r2t.bhs.word(40) as usize, r2t.bhs.word(44) as usize);
+        let burst = &buffer[at..at + len];
+        let count = burst.len().div_ceil(segment);
+        let pdus = burst.chunks(segment).enumerate().map(|(i, chunk)| {
+            let offset = u32::try_from(at + i * segment).unwrap();
+            self.data_out(command, Some(r2t), u32::try_from(i).unwrap(), offset, chunk, i + 1 == count)
+        });
+        pdus.collect()
+    }
+
+    pub(crate) fn task_management(&mut self, function: u8, lun: u64) -> Packet {
+        self.request(Opcode::TASK_MANAGEMENT_REQUEST, FINAL | function).lun(lun).word(20, NO_TAG)
+    }
+
+    pub(crate) fn abort_task(&mut self, command: &Packet) -> Packet {
+        let packet = self.task_management(1, command.bhs.lun());
+        packet.word(20, command.bhs.itt()).word(32, command.bhs.cmd_sn())
+    }
+
+    pub(crate) fn nop_out(&mut self, data: &[u8]) -> Packet {
+        self.request(Opcode::NOP_OUT, FINAL).word(20, NO_TAG).data(data)
+    }
+
+    pub(crate) fn text(&mut self, text: &[u8]) -> Packet {
+        self.request(Opcode::TEXT_REQUEST, FINAL).word(20, NO_TAG).data(text)
+    }
+
+    pub(crate) fn logout(&mut self, reason: u8) -> Packet {
+        let mut packet = self.request(Opcode::LOGOUT_REQUEST, FINAL | reason);
+        packet.bhs.set_half(20, self.cid);
+        packet
+    }
+
+    /// Takes bytes of the target's stream and returns the PDUs that are whole now. Digests and padding are checked, and
+    /// so are StatSN and the command window, which only ever grows.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Packet> {
+        self.inbox.extend(bytes);
+        let mut packets = Vec::new();
+        while let Some(packet) = self.next() {
+            self.account(&packet);
+            packets.push(packet);
+        }
+        packets
+    }
+
+    /// Bytes of a PDU that is not whole.
+    pub(crate) fn is_between_pdus(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    fn next(&mut self) -> Option<Packet> {
+        let bhs = Bhs(self.inbox.get(..Bhs::LEN)?.try_into().unwrap());
+        // A login response never has digests.
+        let digests = match bhs.opcode() {
+            Opcode::LOGIN_RESPONSE => Digests::default(),
+            _ => self.digests,
+        };
+        let head = Bhs::LEN + bhs.ahs_len();
+        let body = head + if digests.header { 4 } else { 0 };
+        let padded = bhs.data_len().next_multiple_of(4);
+        let end = body + padded + if digests.data && padded > 0 { 4 } else { 0 };
+        let pdu: Vec<u8> = match self.inbox.len() >= end {
+            true => self.inbox.drain(..end).collect(),
+            false => return None,
+        };
+        if digests.header {
+            assert_eq!(pdu[head..body], Crc32c::of(&pdu[..head]), "header digest");
+        }
+        if digests.data && padded > 0 {
+            assert_eq!(pdu[end - 4..], Crc32c::of(&pdu[body..body + padded]), "data digest");
+        }
+        let data_end = body + bhs.data_len();
+        assert!(pdu[data_end..body + padded].iter().all(|&b| b == 0), "padding is zero");
+        Some(Packet { bhs, ahs: pdu[Bhs::LEN..head].to_vec(), data: pdu[body..data_end].to_vec() })
+    }
+
+    fn account(&mut self, packet: &Packet) {
+        let bhs = &packet.bhs;
+        let unnumbered = match bhs.opcode() {
+            Opcode::R2T => true,
+            Opcode::DATA_IN => bhs.flags() & scsi_flags::STATUS == 0,
+            Opcode::NOP_IN => bhs.itt() == NO_TAG,
+            _ => false,
+        };
+        assert_eq!(bhs.word(24), self.exp_stat_sn, "StatSN of {packet:?}");
+        if !unnumbered {
+            self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
+        }
+        let (exp, max) = (bhs.word(28), bhs.word(32));
+        if self.exp_cmd_sn != 0 {
+            assert!(exp.wrapping_sub(self.exp_cmd_sn) < 1 << 31, "ExpCmdSN never goes back");
+            assert!(max.wrapping_sub(self.max_cmd_sn) < 1 << 31, "MaxCmdSN never goes back");
+        }
+        (self.exp_cmd_sn, self.max_cmd_sn) = (exp, max);
+    }
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A scripted initiator and a toy task manager at the two ends of one connection, on a clock that stands still unless
+//! it is moved.
+
+mod data;
+mod hostile;
+mod login;
+mod requests;
+mod window;
+
+use std::borrow::Borrow;
+use std::time::Duration;
+
+use super::initiator::{Digests, Initiator, Packet};
+use super::*;
+use crate::memory::{Arena, Seg, Sg};
+use crate::scsi::{
+    Command, Exchange, NexusId, Request, Residual, Response, Sense, Status, TaskManagementFunction,
+    TaskManagementResponse, Transport, key,
+};
+use crate::time::Instant;
+use crate::wire::iscsi::Opcode;
+
+pub(super) const TARGET: &str = "iqn.2026-11.test:a";
+pub(super) const NAMES: [(&str, &str); 3] =
+    [("InitiatorName", "iqn.2026-11.test:me"), ("TargetName", TARGET), ("SessionType", "Normal")];
+
+pub(super) fn local() -> SocketAddr {
+    "192.0.2.1:3260".parse().unwrap()
+}
+
+/// Two targets, one of which nobody may use, with two portals each.
+pub(super) struct Targets(pub(super) Arc<Parameters>);
+
+impl Directory for Targets {
+    fn discover(&self, _: &str, local: SocketAddr, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
+        for target in [TARGET, "iqn.2026-11.test:b"] {
+            found(target, local, 1);
+            found(target, "[2001:db8::1]:3260".parse().unwrap(), 2);
+        }
+    }
+
+    fn admit(&self, _: &str, target: &str, _: SocketAddr) -> Result<Admission, LoginStatus> {
+        match target {
+            TARGET => {
+                Ok(Admission { portal_group: 1, alias: Some("disk".into()), parameters: self.0.clone() })
+            }
+            "iqn.2026-11.test:b" => Err(LoginStatus::AuthorizationFailure),
+            _ => Err(LoginStatus::NotFound),
+        }
+    }
+}
+
+/// The byte at an offset of the toy disk.
+pub(super) fn pattern(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+pub(super) fn pattern_of(at: usize, len: usize) -> Vec<u8> {
+    (at..at + len).map(pattern).collect()
+}
+
+/// Vendor commands of the toy disk; `[opcode, 0, total (4), part (4)]`.
+pub(super) const HOLD: u8 = 0xc0;
+pub(super) const READ_IN_PARTS: u8 = 0xc1;
+pub(super) const WRITE_IN_PARTS: u8 = 0xc2;
+pub(super) const FAIL: u8 = 0xc3;
+pub(super) const READ_AND_FAIL: u8 = 0xc4;
+pub(super) const ECHO: u8 = 0xc5;
+
+pub(super) fn vendor(opcode: u8, total: u32, part: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[2..6].copy_from_slice(&total.to_be_bytes());
+    cdb[6..10].copy_from_slice(&part.to_be_bytes());
+    cdb
+}
+
+struct Task {
+    exchange: Exchange,
+    command: Command,
+    moved: u32,
+    got: Vec<u8>,
+}
+
+/// Carries out commands at once, those with [`HOLD`] never. Aborts what it is told to.
+#[derive(Default)]
+pub(super) struct Toy {
+    tasks: Vec<Task>,
+    /// What was written, by commands in the order in which they ended.
+    pub(super) written: Vec<Vec<u8>>,
+    /// All commands that came.
+    pub(super) commands: Vec<Command>,
+    pub(super) functions: Vec<TaskManagementFunction>,
+    pub(super) abandoned: usize,
+    /// What `Sg`s are made of.
+    pub(super) lent: Option<std::rc::Rc<dyn crate::memory::SharedMemory>>,
+}
+
+impl Toy {
+    pub(super) fn running(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn serve(&mut self, arena: &Arena, transport: &mut dyn Transport) -> bool {
+        let mut busy = false;
+        while let Some(request) = transport.poll_request() {
+            busy = true;
+            match request {
+                Request::Command { exchange, command } => {
+                    self.commands.push(command.clone());
+                    assert!(self.tasks.iter().all(|task| task.exchange != exchange), "a name in use");
+                    self.tasks.push(Task { exchange, command, moved: 0, got: Vec::new() });
+                    self.run(exchange, arena, transport);
+                }
+                Request::DataOut { exchange, data } => {
+                    let task = self.tasks.iter_mut().find(|task| task.exchange == exchange).expect("known");
+                    task.moved += u32::try_from(data.len()).unwrap();
+                    task.got.extend(data.to_vec());
+                    self.run(exchange, arena, transport);
+                }
+                Request::DataInTaken { exchange } => self.run(exchange, arena, transport),
+                Request::Abandoned { exchange } => {
+                    self.abandoned += 1;
+                    self.forget(exchange);
+                    transport.terminate(exchange, None);
+                }
+                Request::TaskManagement { request, function, lun, .. } => {
+                    self.functions.push(function);
+                    let all: Vec<_> =
+                        self.tasks.iter().map(|task| (task.exchange, task.command.lun)).collect();
+                    for (exchange, its_lun) in all {
+                        let aborted = match function {
+                            TaskManagementFunction::AbortTask(one) => one == exchange,
+                            TaskManagementFunction::TargetReset => true,
+                            _ => its_lun == lun,
+                        };
+                        if aborted {
+                            self.forget(exchange);
+                            transport.terminate(exchange, None);
+                        }
+                    }
+                    transport.task_management_executed(request, TaskManagementResponse::Complete);
+                }
+            }
+        }
+        busy
+    }
+
+    pub(super) fn forget(&mut self, exchange: Exchange) {
+        self.tasks.retain(|task| task.exchange != exchange);
+    }
+
+    fn data(&self, arena: &Arena, at: u32, len: u32) -> Sg {
+        match &self.lent {
+            Some(memory) => Sg::from(Seg::lend(memory, at as usize, len)),
+            None => Sg::copied(arena, &pattern_of(at as usize, len as usize)).expect("memory"),
+        }
+    }
+
+    fn run(&mut self, exchange: Exchange, arena: &Arena, transport: &mut dyn Transport) {
+        let index = self.tasks.iter().position(|task| task.exchange == exchange).expect("known");
+        let task = &self.tasks[index];
+        let (cdb, expected) = (task.command.cdb.bytes(), task.command.expected);
+        let word = |at: usize| u32::from_be_bytes(cdb[at..at + 4].try_into().unwrap());
+        let (total, part) = (word(2), word(6));
+        let block = |at: usize| u32::from(u16::from_be_bytes([cdb[at], cdb[at + 1]])) * 512;
+        let mut response = Response {
+            status: Status::Good,
+            sense: Default::default(),
+            data: Sg::new(),
+            residual_in: Residual::None,
+            residual_out: Residual::None,
+        };
+        match cdb[0] {
+            HOLD => return,
+            0x28 => {
+                let (at, len) = (word(2) * 512, block(7));
+                response.data = self.data(arena, at, len.min(expected.data_in));
+                response.residual_in = residual(expected.data_in, len);
+            }
+            0x2a | WRITE_IN_PARTS => {
+                let (wanted, part) = if cdb[0] == 0x2a { (block(7), u32::MAX) } else { (total, part) };
+                let left = wanted.min(expected.data_out) - task.moved;
+                if left > 0 {
+                    return transport.receive_data_out(exchange, left.min(part));
+                }
+                response.residual_out = residual(expected.data_out, wanted);
+            }
+            ECHO => {
+                if task.moved < expected.data_out {
+                    return transport.receive_data_out(exchange, expected.data_out);
+                }
+                let len = expected.data_out.min(expected.data_in);
+                response.data = Sg::copied(arena, &task.got[..len as usize]).expect("memory");
+                response.residual_in = residual(expected.data_in, expected.data_out);
+            }
+            READ_IN_PARTS | READ_AND_FAIL if task.moved < total.min(expected.data_in) => {
+                let at = task.moved;
+                let len = part.min(total.min(expected.data_in) - at);
+                self.tasks[index].moved += len;
+                let data = self.data(arena, at, len);
+                return transport.send_data_in(exchange, data);
+            }
+            READ_IN_PARTS => response.residual_in = residual(expected.data_in, total),
+            FAIL | READ_AND_FAIL => {
+                response.status = Status::CheckCondition;
+                response.sense = Sense::new(key::MEDIUM_ERROR, 0x1100).encode(false);
+                response.residual_in = residual(expected.data_in, task.moved);
+            }
+            _ => {}
+        }
+        let task = self.tasks.remove(index);
+        if task.moved > 0 && !task.got.is_empty() {
+            self.written.push(task.got);
+        }
+        transport.send_command_complete(exchange, response);
+    }
+}
+
+fn residual(expected: u32, wanted: u32) -> Residual {
+    match (expected, wanted) {
+        _ if wanted > expected => Residual::Overflow(wanted - expected),
+        _ if wanted < expected => Residual::Underflow(expected - wanted),
+        _ => Residual::None,
+    }
+}
+
+/// Both ends.
+pub(super) struct World {
+    pub(super) arena: Arena,
+    pub(super) connection: Connection,
+    pub(super) initiator: Initiator,
+    pub(super) toy: Toy,
+    pub(super) targets: Targets,
+    pub(super) now: Instant,
+    pub(super) events: Vec<Event>,
+    /// Whether logins are accepted when they are wanted.
+    pub(super) accepts: bool,
+}
+
+impl World {
+    pub(super) fn new(parameters: Parameters) -> Self {
+        let arena = Arena::new(64 << 20, false).unwrap();
+        let parameters = Arc::new(parameters);
+        let now = Instant::from_nanos(1_000_000_000);
+        let peer = "192.0.2.9:40000".parse().unwrap();
+        Self {
+            connection: Connection::new(parameters.clone(), arena.clone(), local(), peer, now),
+            arena,
+            initiator: Initiator::new(),
+            toy: Toy::default(),
+            targets: Targets(parameters),
+            now,
+            events: Vec::new(),
+            accepts: true,
+        }
+    }
+
+    /// A world in the full feature phase, after a login that offers `keys`.
+    pub(super) fn logged_in(parameters: Parameters, keys: &[(&str, &str)]) -> Self {
+        let mut world = Self::new(parameters);
+        let login = world.initiator.login(1, Some(3), &[&NAMES[..], keys].concat());
+        let answers = world.exchange(&[login]);
+        assert_eq!(answers.len(), 1, "{:?}", world.events);
+        assert_eq!(answers[0].bhs.half(36), 0, "{:?}", world.events);
+        let negotiated = world.connection.negotiated();
+        world.initiator.digests = Digests { header: negotiated.header_digest, data: negotiated.data_digest };
+        world
+    }
+
+    /// Gives bytes to the connection in one piece.
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        for seg in Sg::copied(&self.arena, bytes).expect("memory").segs() {
+            self.connection.receive(self.now, seg.clone(), &self.targets);
+        }
+    }
+
+    /// Lets the target work until it has no more to say, and returns what it said.
+    pub(super) fn run(&mut self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        loop {
+            let mut busy = self.work();
+            while let Some(pdu) = self.connection.poll_transmit() {
+                busy = true;
+                packets.extend(self.initiator.take(&pdu.to_vec()));
+                assert!(self.initiator.is_between_pdus(), "a PDU is sent whole");
+            }
+            if !busy {
+                return packets;
+            }
+        }
+    }
+
+    /// Events and requests, without sending.
+    pub(super) fn work(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(event) = self.connection.poll_event() {
+            busy = true;
+            if let Event::LoginWanted(_) = event
+                && self.accepts
+            {
+                self.connection.accept_login(NexusId(9), 0x1234);
+                self.connection.resume(&self.targets);
+            }
+            self.events.push(event);
+        }
+        busy | self.toy.serve(&self.arena, &mut self.connection)
+    }
+
+    pub(super) fn exchange<P: Borrow<Packet>>(&mut self, packets: &[P]) -> Vec<Packet> {
+        for packet in packets {
+            self.receive(&packet.borrow().encode(self.initiator.digests));
+        }
+        self.run()
+    }
+
+    /// Moves the clock.
+    pub(super) fn wait(&mut self, time: Duration) -> Vec<Packet> {
+        self.now = self.now + time;
+        self.connection.timeout(self.now);
+        self.run()
+    }
+
+    pub(super) fn closed(&self) -> Option<&CloseReason> {
+        self.events.iter().find_map(|event| match event {
+            Event::Closed { reason, .. } => Some(reason),
+            Event::LoginWanted(_) => None,
+        })
+    }
+
+    pub(super) fn violation(&self) -> &'static str {
+        match self.closed() {
+            Some(CloseReason::Violation(what)) => what,
+            other => panic!("not a violation: {other:?}"),
+        }
+    }
+
+    /// Everything that was lent comes home.
+    pub(super) fn end(self) {
+        let Self { arena, connection, toy, .. } = self;
+        drop((connection, toy));
+        assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
+    }
+}
+
+pub(super) fn opcodes(packets: &[Packet]) -> Vec<Opcode> {
+    packets.iter().map(Packet::opcode).collect()
+}
