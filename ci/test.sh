@@ -37,6 +37,8 @@ kernel-portals default  180 ci/system/portals.sh kernel
 kernel-status  default   60 ci/system/status.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
+perf-smoke     default  120 perftests/first.sh --smoke
+perf           full     900 perftests/first.sh
 '
 
 # Shell scripts without the faults that shellcheck knows.
