@@ -94,6 +94,8 @@ fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::status::tests::sample;
     use super::super::status::{Status, StatusSource};
     use super::*;
@@ -147,5 +149,25 @@ mod tests {
     fn notifications_are_not_answered() {
         assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"version"}"#), None);
         assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"nonsense"}"#), None);
+    }
+
+    proptest! {
+        /// Whatever comes in, what goes out is a response of one line.
+        #[test]
+        fn no_request_makes_the_daemon_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let mut line = br#"{"jsonrpc":"2.0","id":1,"method":"status","params":[]}"#.to_vec();
+            let at = at.index(line.len());
+            line.splice(at..(at + 3).min(line.len()), bytes.iter().copied());
+            for line in [&line, &bytes] {
+                if let Some(text) = answer(line, &Sample) {
+                    prop_assert!(!text.contains('\n'));
+                    let response: Value = serde_json::from_str(&text).unwrap();
+                    prop_assert!(response["result"].is_null() != response["error"].is_null());
+                }
+            }
+        }
     }
 }
