@@ -61,7 +61,10 @@ use_port() { # tap|kernel
   port=$1
   case $port in
     kernel) host=127.0.0.1 host6=::1 ;;
-    tap) host=10.77.0.2 host6=fd77::2 ;;
+    tap)
+      [ -c /dev/net/tun ] || { echo "needs /dev/net/tun (module tun)"; exit 77; }
+      host=10.77.0.2 host6=fd77::2
+      ;;
     *) die "no port $port: tap or kernel" ;;
   esac
   [ "$TARGET" = ptgt ] || [ "$port" = kernel ] || die "tgtd has the kernel port only"
