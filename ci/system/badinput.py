@@ -322,6 +322,19 @@ def less_data_than_asked_for():
     return after_r2t(lambda c, itt, ttt: c.data_out(itt, ttt, bytes(512)))
 
 
+@case("check", "reject", "closed")
+def logical_unit_of_another():
+    def change(c, itt, ttt):
+        c.lun += 1
+        c.data_out(itt, ttt, bytes(4096))
+    return after_r2t(change)
+
+
+@case("good")
+def data_as_asked_for():
+    return after_r2t(lambda c, itt, ttt: c.data_out(itt, ttt, bytes(4096)))
+
+
 @case("check", "reject", "closed", "silence")
 def wrong_transfer_tag():
     return after_r2t(lambda c, itt, ttt: c.data_out(itt, ttt ^ 0x5555, bytes(4096)))

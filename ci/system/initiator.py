@@ -41,7 +41,7 @@ class Connection:
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.socket.connect((address, 3260))
-        self.cmd_sn, self.itt, self.stat_sn = 1, 1, 0
+        self.cmd_sn, self.itt, self.stat_sn, self.lun = 1, 1, 0, 0
 
     def close(self):
         self.socket.close()
@@ -97,15 +97,17 @@ class Connection:
     def command(self, cdb, lun=0, flags=0x80, edtl=0, data=b"", length=None, itt=None):
         """Sends a SCSI command and answers its tag. Flags: 80h final, 40h read, 20h write."""
         self.itt += 1
+        self.lun = lun
         itt = self.itt if itt is None else itt
         rest = struct.pack(">III", edtl, self.cmd_sn, self.stat_sn + 1) + cdb.ljust(16, b"\0")
         self.cmd_sn += 1
         self.send(bhs(COMMAND, flags, len(data) if length is None else length, lun, itt, rest=rest), data)
         return itt
 
-    def data_out(self, itt, ttt, data, sn=0, offset=0, flags=0x80, lun=0):
+    def data_out(self, itt, ttt, data, sn=0, offset=0, flags=0x80):
+        """Sends data for the last command."""
         rest = struct.pack(">IIIIII", ttt, 0, self.stat_sn + 1, 0, sn, offset)
-        self.send(bhs(DATA_OUT, flags, len(data), lun, itt, rest=rest), data)
+        self.send(bhs(DATA_OUT, flags, len(data), self.lun, itt, rest=rest), data)
 
     def finish(self, itt):
         """Reads until the command has ended and answers its status and data; R2Ts are served with zeros."""
