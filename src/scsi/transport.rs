@@ -100,8 +100,8 @@ pub enum Request {
         /// At which logical unit.
         lun: Lun,
     },
-    /// The fabric gives a command up (its connection is gone, or it was malformed half way): abort it; no response is
-    /// wanted.
+    /// The fabric gives a command up (its connection is gone, or it was malformed half way): abort it, and call
+    /// [`Transport::terminate`] when that is done. A command that has ended meanwhile is left alone.
     Abandoned {
         /// Which command.
         exchange: Exchange,

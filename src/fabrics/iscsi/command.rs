@@ -3,9 +3,10 @@
 
 use smallvec::SmallVec;
 
-use super::connection::{Connection, Out};
+use super::connection::Connection;
 use super::exchange::Hand;
 use super::framing::Pdu;
+use super::transmit::Out;
 use crate::memory::Sg;
 use crate::scsi::{
     Cdb, Command, Exchange, Expected, Lun, Request, Residual, Response, Sense, Status, TaskAttribute,
@@ -199,7 +200,7 @@ impl Connection {
                     slot.burst = 0;
                 }
                 if !data.is_empty() {
-                    self.outbox.push_front(Out::Command(outgoing));
+                    self.outbox.put_back(Out::Command(outgoing));
                 } else if last.is_some() {
                     self.exchanges.close(index);
                 } else if matches!(slot.hand, Hand::Task) {
@@ -212,7 +213,7 @@ impl Connection {
     }
 
     fn push(&mut self, slot: u32, what: What) {
-        self.outbox.push_back(Out::Command(Outgoing { slot, what }));
+        self.outbox.push(Out::Command(Outgoing { slot, what }));
     }
 
     /// Ends a command for the task manager: the response goes out as soon as the initiator has sent what it was allowed
@@ -227,7 +228,7 @@ impl Connection {
         slot.drop_data_out();
         let waits = slot.awaits_data();
         if solicits {
-            self.drop_unsent_r2ts(index);
+            self.outbox.forget_r2ts(index);
         }
         match waits {
             true => self.exchanges.slot_mut(index).hand = Hand::Draining(Box::new(response)),
@@ -306,7 +307,7 @@ impl Transport for Connection {
         if !self.exchanges.is_task(index) {
             return;
         }
-        self.outbox.retain(|out| !matches!(out, Out::Command(outgoing) if outgoing.slot == index));
+        self.outbox.forget_command(index);
         self.forget_requests(index);
         let damaged = self.exchanges.slot(index).damaged;
         let status = if damaged { Some(Status::CheckCondition) } else { status };

@@ -13,7 +13,7 @@ use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::requests::{PendingFunction, Scope};
 use super::text::TextExchange;
-pub(super) use super::transmit::Out;
+use super::transmit::Outbox;
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{NexusId, Request};
@@ -83,7 +83,7 @@ pub struct Connection {
     pub(super) exchanges: Exchanges,
     pub(super) task_management: Slab<PendingFunction>,
     pub(super) text: TextExchange,
-    pub(super) outbox: VecDeque<Out>,
+    pub(super) outbox: Outbox,
     pub(super) answers: usize,
     pub(super) requests: VecDeque<Request>,
     events: VecDeque<Event>,
@@ -128,7 +128,7 @@ impl Connection {
             exchanges: Exchanges::default(),
             task_management: Slab::new(),
             text: TextExchange::default(),
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             answers: 0,
             requests: VecDeque::new(),
             events: VecDeque::new(),
@@ -270,7 +270,7 @@ impl Connection {
         self.exchanges.clear();
         self.task_management.clear();
         self.text = TextExchange::default();
-        self.outbox.retain(|out| matches!(out, Out::Answer(_)));
+        self.outbox.forget_commands();
         self.events.push_back(Event::Closed { reason, reset });
     }
 

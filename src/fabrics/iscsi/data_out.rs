@@ -5,9 +5,10 @@
 //! every PDU is checked against the sequence it belongs to before its bytes are used.
 
 use super::command::{Outgoing, What};
-use super::connection::{Connection, Out};
+use super::connection::Connection;
 use super::exchange::{Hand, R2t};
 use super::framing::Pdu;
+use super::transmit::Out;
 use crate::scsi::{Exchange, Request};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 
@@ -141,14 +142,7 @@ impl Connection {
         slot.damaged = true;
         slot.drop_data_out();
         self.requests.push_back(Request::Abandoned { exchange: Exchange(index) });
-        self.drop_unsent_r2ts(index);
-    }
-
-    /// Takes R2Ts that have not gone out from the outbox.
-    pub(super) fn drop_unsent_r2ts(&mut self, index: u32) {
-        self.outbox.retain(
-            |out| !matches!(out, Out::Command(Outgoing { slot, what: What::R2t { .. } }) if *slot == index),
-        );
+        self.outbox.forget_r2ts(index);
     }
 
     /// Gives the task what it waits for, or asks the initiator for it.
@@ -178,7 +172,7 @@ impl Connection {
             let burst = (end - at).min(self.negotiated.max_burst_length);
             slot.solicited += burst;
             slot.r2ts.push_back(R2t { tag, at, end: at + burst, data_sn: 0, sent: false });
-            self.outbox.push_back(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));
+            self.outbox.push(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));
         }
     }
 }

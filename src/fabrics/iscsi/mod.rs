@@ -9,9 +9,29 @@
 //! A connection goes through these states:
 //!
 //! ```text
-//! Login (security, operational) --LoginWanted--> Admitting --accept_login--> FullFeature --Logout--> Closing
-//!         any state: a violation, a time-out, the peer's FIN -----------------------------------> Closing
+//! Login --LoginWanted--> Admitting --accept_login--> FullFeature --logout--> Closing
+//!   '--- refused ----------- refuse_login ------------------------------------^
+//!   '--- any state: a violation, a time-out, the peer's FIN, close() ----------'
 //! ```
+//!
+//! A login goes through its stages like this; the initiator asks for a transition with the T bit, and may skip what it does
+//! not need. Any request that does not fit ends it with a status:
+//!
+//! ```text
+//!  first request: names, session type, admission by the Directory
+//!         |CSG=0                          |CSG=1
+//!   +-----v------+  T, NSG=1   +----------v-----+  T, NSG=3
+//!   |  security  |------------>|  operational   |-------------+
+//!   | AuthMethod |             |  all other keys|             v
+//!   +-----+------+             +----------------+        LoginWanted
+//!         |T, NSG=3                                           ^
+//!         +---------------------------------------------------+
+//! ```
+//!
+//! What the initiator can make us keep is bounded: Data-Out by the command window times FirstBurstLength and by what the
+//! tasks ask for, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by a number (`*_MAX` in the
+//! files). After [`Event::Closed`] no request follows, and what the task manager still says is ignored: the owner takes
+//! the nexus down.
 //!
 //! Every session has one connection (MaxConnections=1) and recovers from errors by ending it (ErrorRecoveryLevel=0).
 

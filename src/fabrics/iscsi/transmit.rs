@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What goes out: a queue of answers and of things that commands have to send, cut into whole PDUs when the stream has
-//! room. Sequence numbers are given when a PDU leaves, so they are right whatever waited in the queue.
+//! What goes out: answers and what commands have to send, cut into whole PDUs when the stream has room. Sequence numbers
+//! are given when a PDU leaves, so they are right whatever waited and was overtaken.
 
-use super::command::Outgoing;
+use std::collections::VecDeque;
+
+use super::command::{Outgoing, What};
 use super::connection::Connection;
 use super::framing::digest;
 use crate::memory::{Arena, Seg, Sg};
@@ -25,6 +27,66 @@ pub(super) enum Out {
     Command(Outgoing),
 }
 
+impl Out {
+    /// Whether it goes out before data and statuses that wait: an R2T, so that writes need not wait for the data of reads,
+    /// and what tells about the connection itself. The answer to a task management request must not overtake the statuses
+    /// of tasks that ended before it.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Command(outgoing) => matches!(outgoing.what, What::R2t { .. }),
+            Self::Answer(answer) => {
+                matches!(answer.bhs.opcode(), Opcode::NOP_IN | Opcode::REJECT | Opcode::ASYNC_MESSAGE)
+            }
+        }
+    }
+}
+
+/// What waits to go out. Bounded: by the commands that there may be, of which each has one piece of data, a status and
+/// MaxOutstandingR2T R2Ts at most, and by [`ANSWERS_MAX`].
+#[derive(Default)]
+pub(super) struct Outbox {
+    urgent: VecDeque<Out>,
+    orderly: VecDeque<Out>,
+}
+
+impl Outbox {
+    fn queue(&mut self, out: &Out) -> &mut VecDeque<Out> {
+        if out.is_urgent() { &mut self.urgent } else { &mut self.orderly }
+    }
+
+    pub(super) fn push(&mut self, out: Out) {
+        self.queue(&out).push_back(out);
+    }
+
+    /// Puts back what [`Self::pop`] returned last.
+    pub(super) fn put_back(&mut self, out: Out) {
+        self.queue(&out).push_front(out);
+    }
+
+    fn pop(&mut self) -> Option<Out> {
+        self.urgent.pop_front().or_else(|| self.orderly.pop_front())
+    }
+
+    /// Takes out what a command has to send.
+    pub(super) fn forget_command(&mut self, slot: u32) {
+        let others = |out: &Out| !matches!(out, Out::Command(outgoing) if outgoing.slot == slot);
+        self.urgent.retain(others);
+        self.orderly.retain(others);
+    }
+
+    /// Takes out the R2Ts of a command.
+    pub(super) fn forget_r2ts(&mut self, slot: u32) {
+        self.urgent.retain(|out| !matches!(out, Out::Command(outgoing) if outgoing.slot == slot));
+    }
+
+    /// Takes out what all commands have to send.
+    pub(super) fn forget_commands(&mut self) {
+        let answers = |out: &Out| matches!(out, Out::Answer(_));
+        self.urgent.retain(answers);
+        self.orderly.retain(answers);
+    }
+}
+
 impl Connection {
     /// Queues a PDU that answers something other than a command.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
@@ -32,7 +94,7 @@ impl Connection {
             return self.violation("asks without reading the answers");
         }
         self.answers += 1;
-        self.outbox.push_back(Out::Answer(Answer { bhs, data, numbered }));
+        self.outbox.push(Out::Answer(Answer { bhs, data, numbered }));
     }
 
     pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
@@ -80,7 +142,7 @@ impl Connection {
     /// `None` when there is nothing to send, or no memory for a header at the moment.
     pub fn poll_transmit(&mut self) -> Option<Sg> {
         self.starved = false;
-        let mut out = self.outbox.pop_front()?;
+        let mut out = self.outbox.pop()?;
         let (mut bhs, data, numbered) = match &mut out {
             Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
             Out::Command(outgoing) => self.command_pdu(outgoing),
@@ -96,7 +158,7 @@ impl Connection {
                     Out::Answer(answer) => answer.data = data,
                     Out::Command(outgoing) => outgoing.put_back(data),
                 }
-                self.outbox.push_front(out);
+                self.outbox.put_back(out);
                 self.starved = true;
                 return None;
             }

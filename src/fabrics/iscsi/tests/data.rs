@@ -287,6 +287,26 @@ fn r2ts_are_outstanding_together() {
     world.end();
 }
 
+#[test]
+fn r2ts_and_pings_overtake_data() {
+    let mut world = world(Parameters::default(), &[]);
+    let read = world.initiator.command(0, &read10(0, 64), Transfer::read(32768));
+    let write = world.initiator.command(0, &write10(1), Transfer::write(512));
+    let ping = world.initiator.nop_out(b"");
+    let reset = world.initiator.task_management(5, 9 << 48);
+    world.receive(&read.encode(Default::default()));
+    world.work();
+    let first = world.connection.poll_transmit().unwrap().to_vec();
+    world.initiator.take(&first);
+    let answers = world.exchange(&[write, ping, reset]);
+    let data = Opcode::DATA_IN;
+    assert_eq!(
+        opcodes(&answers),
+        [Opcode::NOP_IN, Opcode::R2T, data, data, data, Opcode::TASK_MANAGEMENT_RESPONSE]
+    );
+    world.end();
+}
+
 fn solicited() -> (World, Packet, Packet) {
     let mut world = world(Parameters::default(), &[]);
     let command =
