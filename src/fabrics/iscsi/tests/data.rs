@@ -429,6 +429,40 @@ fn a_response_waits_for_unsolicited_data() {
     let answers = world.exchange(&[command, abort]);
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE]);
     assert_eq!((answers[0].bhs.0[2], world.connection.in_flight()), (0, 0));
+    // So does one that resets the logical unit, and only that one.
+    let mut waiting = |lun: u64| {
+        let mut command = world.initiator.command(lun, &[FAIL], Transfer::write(4096));
+        command.bhs.0[1] &= !FINAL;
+        world.exchange(&[command]);
+    };
+    waiting(1 << 48);
+    waiting(2 << 48);
+    let reset = world.initiator.task_management(5, 1 << 48);
+    assert_eq!(opcodes(&world.exchange(&[reset])), [Opcode::TASK_MANAGEMENT_RESPONSE]);
+    assert_eq!(world.connection.in_flight(), 1);
+    world.end();
+}
+
+#[test]
+fn a_task_that_ends_is_not_given_up_afterwards() {
+    let mut world = world(Parameters::default(), &CRC);
+    let command = world.initiator.command(0, &[FAIL], Transfer::write(512)).data(&[1; 512]);
+    let mut bytes = command.encode(world.initiator.digests);
+    bytes[60] ^= 1;
+    world.receive(&bytes);
+    let Some(Request::Command { exchange, .. }) = world.connection.poll_request() else {
+        panic!("a command")
+    };
+    let response = Response {
+        status: Status::Busy,
+        sense: Default::default(),
+        data: Sg::new(),
+        residual_in: Residual::None,
+        residual_out: Residual::None,
+    };
+    world.connection.send_command_complete(exchange, response);
+    assert!(world.connection.poll_request().is_none(), "its name may be that of another command by then");
+    assert_eq!(opcodes(&world.run()), [Opcode::REJECT, Opcode::SCSI_RESPONSE]);
     world.end();
 }
 
