@@ -21,14 +21,21 @@ packages() { # GROUP
 case ${1:-} in -h | --help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 [ $# -gt 0 ] || set -- build test guest perf
 
-missing=()
-for group in "$@"; do
-  names=$(packages "$group")
-  for name in $names; do
-    state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) || state=
-    [ "$state" = installed ] || missing+=("$name")
+# Packages of the wanted groups that are not installed.
+find_missing() {
+  local group name names state
+  missing=()
+  for group in "${groups[@]}"; do
+    names=$(packages "$group")
+    for name in $names; do
+      state=$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) || state=
+      [ "$state" = installed ] || missing+=("$name")
+    done
   done
-done
+}
+
+groups=("$@") installed=()
+find_missing
 if [ ${#missing[@]} -eq 0 ]; then
   echo "setup: all packages are there ($*)"
   exit 0
@@ -39,16 +46,25 @@ if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || { echo "setup: missing: ${missing[*]}; run this as root" >&2; exit 1; }
   as_root=(sudo -E)
 fi
-echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-  tail -n 30 "$log" >&2
-  exit 1
-fi
+"${as_root[@]}" apt-get update -q >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
+# Twice, because apt-get may remove what was there before: qemu-utils from backports does not go with Debian 12's
+# qemu-block-extra, and is then missing itself.
+for _ in 1 2; do
+  [ ${#missing[@]} -gt 0 ] || break
+  echo "setup: installing ${missing[*]}"
+  if ! "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    exit 1
+  fi
+  installed+=("${missing[@]}")
+  find_missing
+done
+[ ${#missing[@]} -eq 0 ] || { echo "setup: these do not go together with the rest: ${missing[*]}" >&2; exit 1; }
 # The tests start daemons of their own; one that came with a package would hold port 3260.
-for name in "${missing[@]}"; do
+for name in "${installed[@]}"; do
   case $name in tgt | open-iscsi) ;; *) continue ;; esac
   [ -d /run/systemd/system ] && "${as_root[@]}" systemctl disable -q --now "${name/open-iscsi/iscsid}" 2>/dev/null || true
 done
