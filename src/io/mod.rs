@@ -165,6 +165,17 @@ pub struct Geometry {
     pub read_only: bool,
 }
 
+/// How a store fares: what changes without any operation of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Bytes that are allocated, if that is known.
+    pub used: Option<u64>,
+    /// Bytes that could still be allocated, if that is known.
+    pub available: Option<u64>,
+}
+
 /// What became of a submitted operation.
 #[derive(Debug)]
 pub enum Submitted {
@@ -189,6 +200,12 @@ pub trait Store {
 
     /// Called once after the core has submitted all that a turn of its loop brought up, to hand a batch to the kernel.
     fn commit(&mut self) {}
+
+    /// Looks after what the store lies on, and brings [`Store::geometry`] up to date. Called about once a second on one
+    /// core; a system call or two, but nothing that waits.
+    fn inspect(&mut self) -> Health {
+        Health { bytes: self.geometry().bytes, used: None, available: None }
+    }
 
     /// Whether something waits for another core, of which no descriptor tells: the core must not sleep.
     fn must_poll(&self) -> bool {

@@ -91,6 +91,10 @@ pub struct Expected {
     pub data_out: u32,
 }
 
+/// Names a logical unit for those who run it; the same on every core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitKey(pub usize);
+
 /// An I_T nexus: one initiator port at one target port. Unique while the daemon runs, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NexusId(pub u64);

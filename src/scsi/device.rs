@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The upper waist, seen from above: what a device is to whoever runs its tasks.
 
-use super::{Attentions, Command, Lun, Sense, Status, TaskId};
-use crate::io::{Done, Geometry, Landing, Op};
+use super::{Attentions, Command, Lun, NexusId, Sense, Status, TaskId, UnitKey};
+use crate::io::{Done, Geometry, Health, Landing, Op};
 use crate::memory::{Arena, Sg};
 use crate::time::Instant;
 
@@ -17,6 +17,14 @@ pub enum Step {
     },
     /// A store operation; answered by [`Resume::Stored`].
     Store(Op),
+    /// The same on the store of another logical unit, one that [`Step::Look`] has found.
+    StoreOf(UnitKey, Op),
+    /// Look at another logical unit; answered by [`Resume::Seen`].
+    Look(UnitKey),
+    /// The initiator gets its status now and the task goes on: with [`Step::Store`] and at last [`Step::Finish`], whose
+    /// outcome nobody learns but for its attention. Neither resets nor the loss of the nexus abort it any more, only the
+    /// end of the daemon. Answered by [`Resume::Detached`].
+    Detach(Outcome),
     /// Send this data now; answered by [`Resume::Sent`] when the fabric can take more. Bytes beyond
     /// [`super::Expected::data_in`] are cut off and count as overflow.
     Send(Sg),
@@ -33,6 +41,10 @@ pub enum Resume {
     Stored(Done),
     /// The fabric has taken the data.
     Sent,
+    /// The shape of the other logical unit's store; `None` if the nexus does not see that logical unit.
+    Seen(Option<Geometry>),
+    /// The status is on its way.
+    Detached,
 }
 
 /// How a task ended. Never an `Err`: whatever goes wrong inside a command is a status and sense.
@@ -112,6 +124,14 @@ pub trait DeviceServer {
     /// The task is aborted: forget it. Called between steps, when no store operation of the task is under way. There
     /// will be no further call for it.
     fn abort(&mut self, task: TaskId);
+
+    /// A nexus is gone (I_T nexus loss): forget what is kept for it. Its tasks on this core may still have to end.
+    fn nexus_lost(&mut self, _nexus: NexusId) {}
+
+    /// How the store fares. Returns the unit attentions to be established for every nexus.
+    fn inspected(&mut self, _health: &Health) -> Vec<u16> {
+        Vec::new()
+    }
 
     /// The logical unit is reset: return to the state after power-on. All tasks have been aborted before.
     fn reset(&mut self) {}

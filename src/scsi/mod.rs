@@ -10,7 +10,7 @@ mod sense;
 mod transport;
 
 pub use attention::Attentions;
-pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId};
+pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
 pub use device::{Context, DeviceServer, Outcome, Resume, Step};
 pub use sense::{Sense, Status, asc, key};
 pub use transport::{

@@ -24,6 +24,9 @@ use crate::time::Instant;
 /// Seconds that an initiator is given to log out when the daemon stops.
 const LOGOUT_SECONDS: u16 = 3;
 
+/// How often the stores are looked after.
+const INSPECTION: Duration = Duration::from_secs(1);
+
 /// When a stopping daemon cuts off whoever is still there.
 const DRAIN_TIME: Duration = Duration::from_secs(6);
 
@@ -185,6 +188,8 @@ pub struct Shard {
     load: Load,
     stop: Stop,
     now: Instant,
+    /// When the stores are looked after next; the first core does it for all.
+    inspection: Option<Instant>,
 }
 
 struct Lookup<'a> {
@@ -202,7 +207,9 @@ impl Transports for Lookup<'_> {
 impl Shard {
     /// A shard that is ready for its first turn.
     pub fn new(parts: Parts) -> Self {
+        let inspection = (parts.core == 0).then_some(Instant::ZERO);
         Self {
+            inspection,
             parts,
             connections: Slab::new(),
             by_stream: HashMap::new(),
@@ -523,6 +530,7 @@ impl Shard {
             return;
         }
         self.stop = Stop::Draining(self.now + DRAIN_TIME);
+        self.parts.tasks.abort_detached(self.now);
         for (_, host) in &mut self.parts.hosts {
             host.stop_listening();
         }
@@ -599,6 +607,10 @@ impl Work for Shard {
             work += self.poll_host(host);
         }
         self.run_timers();
+        if self.inspection.is_some_and(|due| due <= now) {
+            self.inspection = Some(now + INSPECTION);
+            self.parts.tasks.inspect();
+        }
         let mut lookup = Lookup { connections: &mut self.connections, by_key: &self.by_key };
         let mut woken: SmallVec<[NexusKey; 32]> = SmallVec::new();
         work += self.parts.tasks.poll_stores(now, &mut lookup, &mut |nexus| woken.push(nexus));
@@ -636,7 +648,7 @@ impl Work for Shard {
             _ => None,
         };
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        [self.timer, hosts, stop].into_iter().flatten().min()
+        [self.timer, hosts, stop, self.inspection].into_iter().flatten().min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {

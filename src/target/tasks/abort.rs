@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::{NexusKey, Notice, Owed, Pending, State, TaskManager, Then, UnitKey};
+use super::{NOBODY, NexusKey, Notice, Owed, Pending, State, TaskManager, Then, UnitKey};
 use crate::scsi::{Exchange, Lun, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc};
 use crate::time::Instant;
 
@@ -14,6 +14,9 @@ impl TaskManager {
     pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, then: Option<Then>) {
         let entry = &mut self.nexuses[nexus.0];
         entry.gone = true;
+        for view in &entry.views {
+            self.units[view.unit.0].server.nexus_lost(entry.id);
+        }
         let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
         let pending = then.map(|then| self.expect(SmallVec::new(), then));
         for task in tasks {
@@ -46,7 +49,7 @@ impl TaskManager {
             State::Storing => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
-                self.units[this.unit].refused.retain(|(waiting, _)| *waiting != task);
+                self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);
                 self.end_aborted(now, task, transport);
             }
             State::Blocked => {
@@ -66,7 +69,7 @@ impl TaskManager {
         }
         match transport.as_deref_mut() {
             Some(transport) => transport.terminate(this.exchange, None),
-            None if self.nexuses[this.nexus].gone => {}
+            None if this.nexus == NOBODY || self.nexuses[this.nexus].gone => {}
             None => self.owed.push_back((NexusKey(this.nexus), Owed::Terminate(this.exchange, this.view))),
         }
         self.end(now, task, transport);
@@ -163,7 +166,8 @@ impl TaskManager {
         for &unit in &units {
             self.attention(unit, asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED, None);
         }
-        let concerned = self.tasks.iter().filter(|(_, task)| units.contains(&UnitKey(task.unit)));
+        let concerned =
+            self.tasks.iter().filter(|(_, task)| task.nexus != NOBODY && units.contains(&UnitKey(task.unit)));
         let tasks =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
         let pending = self.expect(units.clone(), then);
@@ -173,6 +177,16 @@ impl TaskManager {
             self.notices.push_back(Notice::ResetPeers { units, ticket: pending });
         }
         self.one_less(pending);
+    }
+
+    /// Ends the tasks that go on without a nexus, when the daemon stops.
+    pub fn abort_detached(&mut self, now: Instant) {
+        let detached = self.tasks.iter().filter(|(_, task)| task.nexus == NOBODY);
+        let tasks: SmallVec<[u32; 4]> =
+            detached.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
+        for task in tasks {
+            self.abort(now, task, None, None);
+        }
     }
 
     /// Aborts tasks of this core; `transport` serves those of its own nexus.

@@ -7,6 +7,7 @@
 //! the task management function that aborted it is answered then.
 
 mod abort;
+mod nobody;
 
 use std::collections::VecDeque;
 
@@ -19,6 +20,10 @@ use crate::scsi::{
     Attentions, Command, Context, DeviceServer, Exchange, Lun, NexusId, Outcome, Request, Residual, Response,
     Resume, Sense, Status, Step, TaskAttribute, TaskId, TaskManagementResponse, Transport, asc, key, primary,
 };
+use nobody::Nobody;
+
+pub use crate::scsi::UnitKey;
+
 use crate::time::Instant;
 
 /// Most tasks of one core at once; beyond it commands end with TASK SET FULL.
@@ -26,10 +31,6 @@ pub const TASKS_MAX: usize = 64 << 10;
 
 /// Names the flush of [`TaskManager::flush`]: no task has this number.
 const FLUSH: Tag = Tag(u32::MAX);
-
-/// Names a logical unit; the same on every core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UnitKey(pub usize);
 
 /// Names a nexus on its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,6 +157,8 @@ struct Task {
     /// Index into the nexus's views; `None` for a logical unit that is not there.
     view: Option<usize>,
     unit: usize,
+    /// The logical unit whose store has the operation: its own, but for copies.
+    storing_at: usize,
     command: Command,
     state: State,
     sent: u32,
@@ -199,6 +202,9 @@ pub struct TaskManager {
 /// The unit that stands for every logical unit that is not there.
 const ABSENT: usize = 0;
 
+/// The nexus of tasks that go on without one.
+const NOBODY: usize = 0;
+
 impl TaskManager {
     /// A task manager without logical units. `absent` serves the logical units that are not there; `peers` is how many
     /// other cores have a share in the same logical units.
@@ -217,6 +223,7 @@ impl TaskManager {
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(absent, None);
+        manager.add_nexus(NexusId(u64::MAX), &[]);
         manager
     }
 
@@ -404,6 +411,8 @@ impl TaskManager {
             if self.tasks[tag.0 as usize].aborted {
                 drop(done);
                 self.end_aborted(now, tag.0, transports.transport(nexus));
+            } else if nexus.0 == NOBODY {
+                self.resume(now, tag.0, Resume::Stored(done), &mut Nobody);
             } else if let Some(transport) = transports.transport(nexus) {
                 self.resume(now, tag.0, Resume::Stored(done), transport);
             }
@@ -413,8 +422,13 @@ impl TaskManager {
         // The store has room again, perhaps.
         while let Some((task, op)) = self.units[unit].refused.pop_front() {
             let nexus = NexusKey(self.tasks[task as usize].nexus);
-            let Some(transport) = transports.transport(nexus) else { continue };
-            self.run(now, task, Step::Store(op), transport);
+            let mut nobody = Nobody;
+            let transport: &mut dyn Transport = match transports.transport(nexus) {
+                _ if nexus.0 == NOBODY => &mut nobody,
+                Some(transport) => transport,
+                None => continue,
+            };
+            self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
             touched(nexus);
             if self.tasks.get(task as usize).is_some_and(|t| t.state == State::Refused) {
                 // Refused again: it went to the end of the queue and comes back to its front.
@@ -455,6 +469,7 @@ impl TaskManager {
             exchange,
             view,
             unit,
+            storing_at: unit,
             command,
             state: State::Running,
             sent: 0,
@@ -542,11 +557,19 @@ impl TaskManager {
 
     /// Carries out steps until one has to wait.
     fn run(&mut self, now: Instant, task: u32, mut step: Step, transport: &mut dyn Transport) {
+        let mut nobody = Nobody;
+        let mut transport = transport;
         loop {
             let this = &mut self.tasks[task as usize];
-            let unit = &mut self.units[this.unit];
             let answer = match step {
-                Step::Store(op) => {
+                Step::Store(_) | Step::StoreOf(..) => {
+                    let (at, op) = match step {
+                        Step::StoreOf(unit, op) => (unit.0, op),
+                        Step::Store(op) => (this.unit, op),
+                        _ => unreachable!("one of the two above"),
+                    };
+                    this.storing_at = at;
+                    let unit = &mut self.units[at];
                     let submitted = match &mut unit.store {
                         Some(store) => store.submit(Tag(task), op),
                         None => {
@@ -582,6 +605,12 @@ impl TaskManager {
                     }
                     Resume::Sent
                 }
+                Step::Look(unit) => Resume::Seen(self.look(task, unit)),
+                Step::Detach(outcome) => {
+                    self.detach(now, task, outcome, transport);
+                    transport = &mut nobody;
+                    Resume::Detached
+                }
                 Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
             };
             step = self
@@ -590,6 +619,12 @@ impl TaskManager {
     }
 
     fn finish(&mut self, now: Instant, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
+        self.complete(task, outcome, transport);
+        self.end(now, task, Some(transport));
+    }
+
+    /// Tells the initiator how its command ended, and other initiators what they have to know of it.
+    fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
         let this = &self.tasks[task as usize];
         let unit = &mut self.units[this.unit];
         let expected = this.command.expected;
@@ -628,7 +663,6 @@ impl TaskManager {
                 self.notices.push_back(Notice::Attention(unit, code));
             }
         }
-        self.end(now, task, Some(transport));
     }
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
@@ -640,19 +674,41 @@ impl TaskManager {
         }
     }
 
+    /// Looks after the stores, for all cores.
+    pub fn inspect(&mut self) {
+        for unit in 0..self.units.len() {
+            let this = &mut self.units[unit];
+            let Some(store) = &mut this.store else { continue };
+            let health = store.inspect();
+            for code in this.server.inspected(&health) {
+                self.attention(UnitKey(unit), code, None);
+                if self.peers > 0 {
+                    self.notices.push_back(Notice::Attention(UnitKey(unit), code));
+                }
+            }
+        }
+    }
+
     /// Takes an ended task out, and starts those that waited for it.
     fn end(&mut self, now: Instant, task: u32, transport: Option<&mut dyn Transport>) {
         let this = self.tasks.remove(task as usize);
-        let nexus = &mut self.nexuses[this.nexus];
-        nexus.exchanges[this.exchange.0 as usize] = None;
-        nexus.tasks -= 1;
+        if this.nexus != NOBODY {
+            self.leave(now, &this, transport);
+        }
         for pending in this.waiters {
             self.one_less(pending);
         }
+    }
+
+    /// A task is no longer its nexus's.
+    fn leave(&mut self, now: Instant, this: &Task, transport: Option<&mut dyn Transport>) {
+        let nexus = &mut self.nexuses[this.nexus];
+        nexus.exchanges[this.exchange.0 as usize] = None;
+        nexus.tasks -= 1;
         if let Some(view) = this.view
             && this.state != State::Blocked
         {
-            let view_entry = &mut self.nexuses[this.nexus].views[view];
+            let view_entry = &mut nexus.views[view];
             view_entry.active -= 1;
             if this.command.attribute == TaskAttribute::Ordered {
                 view_entry.ordered = false;

@@ -79,7 +79,9 @@ impl Store for HoldingStore {
     }
 }
 
-/// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count.
+/// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count; with ERASE (48h),
+/// which flushes after its status and then finds the medium changed, and COPY (83h), which reads block 0 of the logical
+/// unit in byte 1.
 #[derive(Default)]
 struct ToyDisk {
     aborted: Vec<TaskId>,
@@ -96,6 +98,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 Step::Store(Op::Read { at, len, into: (cx.landing)(len) })
             }
             0x2a => Step::Fetch { len },
+            0x48 => Step::Detach(Outcome::good()),
+            0x83 => Step::Look(UnitKey(command.cdb.bytes()[1].into())),
             _ => {
                 self.borrow_mut().live -= 1;
                 Step::Finish(Outcome::good())
@@ -108,6 +112,16 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
         let outcome = match answer {
             Resume::Fetched(data) => return Step::Store(Op::Write { at, data, fua: false }),
             Resume::Stored(Done::Data(data)) => Outcome::data(data),
+            Resume::Detached => return Step::Store(Op::Flush),
+            Resume::Stored(_) if command.cdb.opcode() == 0x48 => {
+                Outcome { attention: Some(0x2a01), ..Outcome::good() }
+            }
+            Resume::Seen(None) => Outcome::check(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
+            Resume::Seen(Some(_)) => {
+                let unit = UnitKey(command.cdb.bytes()[1].into());
+                let read = Op::Read { at: 0, len: BLOCK as u32, into: Landing::Own };
+                return Step::StoreOf(unit, read);
+            }
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
             Resume::Sent => unreachable!("sends nothing by itself"),
         };
@@ -180,6 +194,7 @@ impl DeviceServer for ToyTape {
                 let eom = Sense { eom: true, ..Sense::new(key::VOLUME_OVERFLOW, 0x0002) };
                 Step::Finish(Outcome { data_out: ROOM as u64, ..Outcome::check(eom) })
             }
+            other => unreachable!("{other:?} is not asked for"),
         }
     }
 
@@ -519,7 +534,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     if !w.wire(0).responses.is_empty() {
         return w.check_quiet(); // a disk's read is sent with its status: there is no state to catch it in
     }
-    let unit = w.manager.nexuses[0].views[usize::from(lun == TAPE)].unit;
+    let unit = w.manager.nexuses[w.transports[0].0.0].views[usize::from(lun == TAPE)].unit;
     match end {
         End::AbortTask => w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), lun),
         End::AbortTaskSet => w.task_management(0, TaskManagementFunction::AbortTaskSet, lun),
@@ -665,4 +680,81 @@ fn a_task_that_has_ended_is_not_aborted() {
     assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::NoSuchTask)]);
     assert_eq!(w.wire(0).responses.len(), 1);
     w.check_quiet();
+}
+
+/// What goes on after its status: not a task of the nexus any more, and stopped by nothing but the end of the daemon.
+#[test]
+fn a_detached_task_outlives_resets_and_its_nexus() {
+    for end in 0..4 {
+        let mut w = World::new(Kind::Stream, 0);
+        w.stores[0].borrow_mut().hold = true;
+        w.command(0, 1, DISK, &[0x48, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
+        w.turn();
+        assert_eq!(w.wire(0).responses.len(), 1, "the status comes first");
+        let nexus = w.transports[0].0;
+        assert_eq!((w.manager.tasks(), w.manager.tasks_of(nexus)), (1, 0));
+        match end {
+            0 => {}
+            1 => {
+                w.task_management(1, TaskManagementFunction::LogicalUnitReset, DISK);
+                w.turn();
+                assert_eq!(w.wire(1).executed.len(), 1, "the reset does not wait for it");
+            }
+            2 => {
+                w.transports[0].1 = None;
+                w.manager.remove_nexus(NOW, nexus, Some(Then::Tell(3)));
+                assert_eq!(w.manager.poll_notice(), Some(Notice::Ended(3)));
+            }
+            _ => w.manager.abort_detached(NOW),
+        }
+        assert_eq!(w.manager.tasks(), 1, "the store has its operation still");
+        w.release();
+        assert_eq!(w.disk.borrow().aborted.len(), usize::from(end == 3));
+        w.check_quiet();
+        // Its end is told to all but who began it.
+        w.command(1, 2, DISK, &[0; 10], 0, &[]);
+        w.turn();
+        let told = w.wire(1).responses.last().unwrap().1 == Status::CheckCondition;
+        assert_eq!(told, end != 3);
+        if end == 0 {
+            w.command(0, 3, DISK, &[0; 10], 0, &[]);
+            w.turn();
+            assert_eq!(w.wire(0).responses.last().unwrap().1, Status::Good);
+        }
+        w.wire(1).requests.clear();
+    }
+}
+
+#[test]
+fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
+    let mut w = World::new(Kind::Stream, 0);
+    let store = HoldingStore { arena: w.arena.clone(), shared: w.stores[1].clone() };
+    let hidden = w.manager.add_unit(Box::new(ToyTape::default()), Some(Box::new(store)));
+    let copy = |unit: usize| [0x83, unit as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+    w.command(0, 1, DISK, &copy(hidden.0), 512, &[]);
+    w.turn();
+    assert_eq!(w.wire(0).responses.last().unwrap().1, Status::CheckCondition);
+    // Logical unit 2 is the tape. The operation waits in its store, or for its store, and is aborted there.
+    for full in [false, true] {
+        for abort in [false, true] {
+            let mut store = w.stores[1].borrow_mut();
+            (store.hold, store.full) = (true, full);
+            store.bytes[0] = 0x77;
+            drop(store);
+            let before = w.wire(0).responses.len();
+            w.command(0, 2, DISK, &copy(2), 512, &[]);
+            w.turn();
+            assert_eq!(w.manager.tasks(), 1);
+            if abort {
+                w.task_management(0, TaskManagementFunction::AbortTask(Exchange(2)), DISK);
+                w.turn();
+            }
+            w.release();
+            assert_eq!(w.wire(0).responses.len() - before, usize::from(!abort));
+            if !abort {
+                assert_eq!(w.wire(0).seen[&Exchange(2)][..2], [0x77, 0]);
+            }
+            w.check_quiet();
+        }
+    }
 }

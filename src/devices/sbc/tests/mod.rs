@@ -159,6 +159,7 @@ impl Rig {
                     Resume::Sent
                 }
                 Step::Store(op) => Resume::Stored(self.store(op)),
+                other => panic!("{other:?}"),
             };
             ended.steps += 1;
             step = self.call(&command, Some(answer));

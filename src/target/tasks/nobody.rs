@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Tasks that look and reach beyond their own: those that go on when their initiator has its answer, and those that
+//! copy between logical units.
+
+use super::{NOBODY, TaskManager, UnitKey};
+use crate::io::Geometry;
+use crate::memory::Sg;
+use crate::scsi::{Exchange, Outcome, Request, Response, Status, TaskManagementResponse, Transport};
+use crate::time::Instant;
+
+/// The transport of a task without a nexus: nothing comes from it, and what goes to it is dropped.
+pub(super) struct Nobody;
+
+impl Transport for Nobody {
+    fn poll_request(&mut self) -> Option<Request> {
+        None
+    }
+
+    fn receive_data_out(&mut self, _: Exchange, _: u32) {}
+
+    fn send_data_in(&mut self, _: Exchange, _: Sg) {}
+
+    fn send_command_complete(&mut self, _: Exchange, _: Response) {}
+
+    fn task_management_executed(&mut self, _: Exchange, _: TaskManagementResponse) {}
+
+    fn terminate(&mut self, _: Exchange, _: Option<Status>) {}
+}
+
+impl TaskManager {
+    /// The status of a command goes out while its task goes on.
+    pub(super) fn detach(
+        &mut self,
+        now: Instant,
+        task: u32,
+        outcome: Outcome,
+        transport: &mut dyn Transport,
+    ) {
+        self.complete(task, outcome, transport);
+        let this = &mut self.tasks[task as usize];
+        let of_nexus = super::Task {
+            command: this.command.clone(),
+            waiters: std::mem::take(&mut this.waiters),
+            ..*this
+        };
+        (this.nexus, this.view) = (NOBODY, None);
+        self.leave(now, &of_nexus, Some(transport));
+        for pending in of_nexus.waiters {
+            self.one_less(pending);
+        }
+    }
+
+    /// The shape of another logical unit's store, if the task's nexus may see it.
+    pub(super) fn look(&self, task: u32, unit: UnitKey) -> Option<Geometry> {
+        let views = &self.nexuses[self.tasks[task as usize].nexus].views;
+        views.iter().any(|view| view.unit == unit).then(|| self.units[unit.0].geometry())
+    }
+}
