@@ -14,6 +14,9 @@ const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+/// Of a VLAN tag.
+const TAG: usize = 4;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMPV6: u8 = 58;
@@ -51,13 +54,34 @@ pub(super) struct Segment<'a> {
 pub(super) enum Verdict<'a> {
     Tcp(Segment<'a>),
     Answer(TxFrame),
+    /// For a claimant: ethertype, VLAN, and where the body begins.
+    Claimed(u16, Option<u16>, usize),
     Nothing,
+}
+
+/// The MAC addresses of the groups that a host with these addresses is in: IPv6 has its all-nodes group, and finds
+/// neighbours through the solicited-node group of each address (RFC 4291 2.7.1, RFC 2464 7).
+pub fn multicast_groups(addresses: &[Address]) -> Vec<[u8; 6]> {
+    let mut groups = Vec::new();
+    for address in addresses {
+        if let IpAddr::V6(ip) = address.ip {
+            let [.., a, b, c] = ip.octets();
+            groups.extend([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0xff, a, b, c]]);
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }
 
 /// Our side of the link.
 pub(super) struct Front {
     pub(super) mac: [u8; 6],
     addresses: Vec<Address>,
+    /// Ethertypes, and the VLANs they are on, that somebody else serves.
+    claims: Vec<(u16, Option<u16>)>,
+    /// Unicast addresses of theirs.
+    others: Vec<[u8; 6]>,
     pub(super) drops: Drops,
 }
 
@@ -83,7 +107,19 @@ impl Front {
             let octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
             addresses.push(Address { ip: Ipv6Addr::from(octets).into(), prefix: 64 });
         }
-        Self { mac, addresses, drops: Drops::default() }
+        Self { mac, addresses, claims: Vec::new(), others: Vec::new(), drops: Drops::default() }
+    }
+
+    /// Frames of this kind are somebody else's.
+    pub(super) fn claim(&mut self, ethertype: u16, vlan: Option<u16>) {
+        if !self.claims.contains(&(ethertype, vlan)) {
+            self.claims.push((ethertype, vlan));
+        }
+    }
+
+    /// What is sent to these addresses is for the claimants, too.
+    pub(super) fn accept(&mut self, addresses: &[[u8; 6]]) {
+        self.others = addresses.to_vec();
     }
 
     fn is_ours(&self, ip: IpAddr) -> bool {
@@ -97,17 +133,31 @@ impl Front {
             return Verdict::Nothing;
         }
         let to = &frame[..6];
+        let (mut ethertype, mut body_at, mut vlan) = (half(frame, 12), ETHERNET, None);
+        if ethertype == ETHERTYPE_VLAN {
+            if frame.len() < ETHERNET + TAG {
+                self.drops.malformed += 1;
+                return Verdict::Nothing;
+            }
+            (ethertype, body_at) = (half(frame, ETHERNET + 2), ETHERNET + TAG);
+            // Identifier 0: the tag carries a priority only.
+            vlan = Some(half(frame, ETHERNET) & 0xfff).filter(|&identifier| identifier != 0);
+        }
         // The group bit: broadcast and multicast, of which the upper layer takes what is meant for us.
-        if to != self.mac && to[0] & 1 == 0 {
+        let ours = to == self.mac || to[0] & 1 != 0;
+        if self.claims.contains(&(ethertype, vlan)) && (ours || self.others.iter().any(|other| to == other)) {
+            return Verdict::Claimed(ethertype, vlan, body_at);
+        }
+        if !ours {
             self.drops.not_ours += 1;
             return Verdict::Nothing;
         }
         let mac: [u8; 6] = frame[6..12].try_into().expect("six bytes");
-        let body = &frame[ETHERNET..];
-        let verdict = match half(frame, 12) {
-            ETHERTYPE_ARP => self.arp(body),
-            ETHERTYPE_IPV4 => self.ipv4(mac, body, verified),
-            ETHERTYPE_IPV6 => self.ipv6(mac, body, verified),
+        let body = &frame[body_at..];
+        let verdict = match ethertype {
+            ETHERTYPE_ARP if vlan.is_none() => self.arp(body),
+            ETHERTYPE_IPV4 if vlan.is_none() => self.ipv4(mac, body, verified),
+            ETHERTYPE_IPV6 if vlan.is_none() => self.ipv6(mac, body, verified),
             _ => {
                 self.drops.unserved += 1;
                 return Verdict::Nothing;

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use super::checksum::Sum;
 use super::flow::{Flow, Out, Shape};
 use super::front::{Front, Segment, Verdict};
 use super::{
-    Address, FramePort, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId, TcpOffload, TxFrame,
+    Address, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
+    TcpOffload, TxFrame, multicast_groups,
 };
 use crate::memory::{Arena, Seg, Sg};
 use crate::time::Instant;
@@ -41,6 +43,9 @@ const RESETS_MAX: u32 = 1000;
 
 /// Bytes below which a received segment is copied rather than held in its frame.
 const SMALL: usize = 512;
+
+/// Most claimed frames that wait for their claimant; beyond it they are dropped and counted.
+pub const RAW_FRAMES_MAX: usize = 256;
 
 /// How a host is set up.
 #[derive(Clone, Debug)]
@@ -96,6 +101,8 @@ struct Counters {
     refused: u64,
     resets: u64,
     retransmitted: u64,
+    claimed: u64,
+    claimed_dropped: u64,
 }
 
 /// See the module.
@@ -103,6 +110,9 @@ pub struct TcpHost<P> {
     port: P,
     arena: Arena,
     front: Front,
+    /// MAC addresses of groups that our IP addresses are in.
+    groups: Vec<[u8; 6]>,
+    claimed: VecDeque<RawFrame>,
     shape: Shape,
     listen: HashSet<SocketAddr>,
     flows: Slab<Entry>,
@@ -125,7 +135,8 @@ pub struct TcpHost<P> {
 }
 
 impl<P: FramePort> TcpHost<P> {
-    /// A host on `port`, which it announces to its neighbours with the first commit.
+    /// A host on `port`, which it announces to its neighbours with the first commit. The port hears the groups of
+    /// [`multicast_groups`] already.
     pub fn new(port: P, arena: Arena, config: &HostConfig) -> Self {
         let front = Front::new(port.mac(), &config.addresses);
         let shape = Shape { caps: port.caps(), receive: config.receive_window, send: config.send_window };
@@ -134,6 +145,8 @@ impl<P: FramePort> TcpHost<P> {
             port,
             arena,
             front,
+            groups: multicast_groups(&config.addresses),
+            claimed: VecDeque::new(),
             shape,
             listen: config.listen.iter().copied().collect(),
             flows: Slab::new(),
@@ -180,6 +193,13 @@ impl<P: FramePort> TcpHost<P> {
             Verdict::Nothing => {}
             Verdict::Answer(answer) => self.burst.push_back(answer),
             Verdict::Tcp(segment) => self.segment(frame, &segment, events),
+            Verdict::Claimed(..) if self.claimed.len() >= RAW_FRAMES_MAX => {
+                self.counters.claimed_dropped += 1;
+            }
+            Verdict::Claimed(ethertype, vlan, body) => {
+                self.counters.claimed += 1;
+                self.claimed.push_back(RawFrame { data: frame.data.clone(), body, ethertype, vlan });
+            }
         }
     }
 
@@ -516,7 +536,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let (c, drops) = (&self.counters, &self.front.drops);
         let live: u64 = self.flows.iter().map(|(_, entry)| entry.flow.retransmitted).sum();
-        vec![
+        let mut counters = vec![
             ("frames_in", c.frames_in),
             ("frames_out", c.frames_out),
             ("bytes_in", c.bytes_in),
@@ -531,6 +551,43 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             ("dropped_unserved", drops.unserved),
             ("dropped_malformed", drops.malformed),
             ("dropped_fragments", drops.fragments),
-        ]
+            ("claimed", c.claimed),
+            ("dropped_claimed", c.claimed_dropped),
+        ];
+        counters.extend(self.port.counters());
+        counters
+    }
+
+    fn link(&mut self) -> Option<&mut dyn RawLink> {
+        Some(self)
+    }
+}
+
+impl<P: FramePort> RawLink for TcpHost<P> {
+    fn mac(&self) -> [u8; 6] {
+        self.front.mac
+    }
+
+    fn mtu(&self) -> u16 {
+        self.shape.caps.mtu
+    }
+
+    fn claim(&mut self, ethertype: u16, vlan: Option<u16>) {
+        self.front.claim(ethertype, vlan);
+    }
+
+    fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()> {
+        let all = [&self.groups[..], addresses].concat();
+        self.port.accept(&all)?;
+        self.front.accept(addresses);
+        Ok(())
+    }
+
+    fn take_frame(&mut self) -> Option<RawFrame> {
+        self.claimed.pop_front()
+    }
+
+    fn send_frame(&mut self, frame: TxFrame) {
+        self.burst.push_back(frame);
     }
 }

@@ -8,6 +8,7 @@ mod flow;
 mod front;
 mod host;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
@@ -17,7 +18,8 @@ use crate::memory::{Seg, Sg};
 use crate::time::Instant;
 
 pub use checksum::finish_in_software;
-pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
+pub use front::multicast_groups;
+pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
 
 /// Names one byte stream of a [`StreamHost`]; never reused while the host lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +85,47 @@ pub trait StreamHost {
 
     /// Names and values of what was counted, for the control plane.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+
+    /// The link below, where there is one whose frames can be had.
+    fn link(&mut self) -> Option<&mut dyn RawLink> {
+        None
+    }
+}
+
+/// A received frame of a kind that was claimed.
+#[derive(Debug)]
+pub struct RawFrame {
+    /// The bytes from the Ethernet header on, in one segment of private memory.
+    pub data: Seg,
+    /// Where the bytes behind the ethertype begin.
+    pub body: usize,
+    /// The ethertype, behind a VLAN tag if there was one.
+    pub ethertype: u16,
+    /// The VLAN identifier; `None` without a tag, and with one that carries a priority only (IEEE 802.1Q 9.6).
+    pub vlan: Option<u16>,
+}
+
+/// Ethernet for others than TCP/IP, on one queue of a port. Which queue a frame arrives at is the port's choice.
+pub trait RawLink {
+    /// Our MAC address.
+    fn mac(&self) -> [u8; 6];
+
+    /// Bytes behind the ethertype that the link carries.
+    fn mtu(&self) -> u16;
+
+    /// From now on frames of this ethertype, on this VLAN or on none, are kept for [`RawLink::take_frame`]. Claims come
+    /// before TCP/IP.
+    fn claim(&mut self, ethertype: u16, vlan: Option<u16>);
+
+    /// Receives what is sent to these unicast and multicast addresses, too. They take the place of those given before.
+    fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()>;
+
+    /// The next claimed frame, in the order of arrival. They come in with `poll`; what is not taken before the next one
+    /// waits, up to [`RAW_FRAMES_MAX`] frames.
+    fn take_frame(&mut self) -> Option<RawFrame>;
+
+    /// Sends a complete frame with the next `commit`, from wherever its payload lies.
+    fn send_frame(&mut self, frame: TxFrame);
 }
 
 /// How far the checksums of a received frame are known to be right.
@@ -153,6 +196,18 @@ pub trait FramePort {
     /// consumed frame is held until the device is done with it.
     fn transmit(&mut self, now: Instant, burst: &mut std::collections::VecDeque<TxFrame>);
 
+    /// Receives what is sent to these unicast and multicast addresses, too, beside our own and broadcasts. They take the
+    /// place of those given before. A port that hears everything has nothing to do.
+    fn accept(&mut self, _addresses: &[[u8; 6]]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Names and values of what the port has counted, for the control plane. What belongs to the whole device is told by
+    /// one of its queues.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Descriptor that becomes readable when there is something to receive.
     fn wake_fd(&self) -> Option<RawFd> {
         None
@@ -172,3 +227,6 @@ pub struct Address {
     /// Length of the network prefix.
     pub prefix: u8,
 }
+
+#[cfg(test)]
+mod tests;
