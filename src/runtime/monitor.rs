@@ -15,7 +15,7 @@ use crate::control::status::{
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
-use crate::target::shard::{Message, Report, SessionReport};
+use crate::target::shard::{ConnectionReport, Message, Report, SessionReport};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
@@ -167,7 +167,18 @@ fn target(config: &Config, target: &config::Target) -> Target {
 }
 
 fn session_status(core: usize, session: &SessionReport) -> Session {
-    let counters = &session.counters;
+    Session {
+        initiator: session.initiator.clone(),
+        target: session.target.clone(),
+        isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
+        tsih: session.tsih,
+        reactor: core,
+        connections: session.connections.iter().map(connection_status).collect(),
+    }
+}
+
+fn connection_status(connection: &ConnectionReport) -> Connection {
+    let counters = &connection.counters;
     let counters = [
         ("pdus_in", counters.pdus_in),
         ("pdus_out", counters.pdus_out),
@@ -175,20 +186,13 @@ fn session_status(core: usize, session: &SessionReport) -> Session {
         ("rejects", counters.rejects),
         ("ignored", counters.ignored),
     ];
-    let connection = Connection {
-        local: session.local.to_string(),
-        peer: session.peer.to_string(),
-        negotiated: negotiated(&session.negotiated),
-        in_flight: session.in_flight,
+    Connection {
+        cid: connection.cid,
+        local: connection.local.to_string(),
+        peer: connection.peer.to_string(),
+        negotiated: negotiated(&connection.negotiated),
+        in_flight: connection.in_flight,
         counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
-    };
-    Session {
-        initiator: session.initiator.clone(),
-        target: session.target.clone(),
-        isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
-        tsih: session.tsih,
-        reactor: core,
-        connections: vec![connection],
     }
 }
 
@@ -245,11 +249,14 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             target: Some("iqn.2026-11.test:t".into()),
             isid: [0x80, 0x0a, 0, 0, 0, 1],
             tsih: 7,
-            local: address,
-            peer: address,
-            negotiated: Negotiated::default(),
-            in_flight: 2,
-            counters: Counters::default(),
+            connections: vec![ConnectionReport {
+                cid: 1,
+                local: address,
+                peer: address,
+                negotiated: Negotiated::default(),
+                in_flight: 2,
+                counters: Counters::default(),
+            }],
         };
         let counters = UnitCounters { reads: 1, read_bytes: 512, errors: 3, ..Default::default() };
         Report {

@@ -2,20 +2,23 @@
 //! One core's share of the target: its streams, connections, tasks and handles to the logical units, run to completion
 //! turn by turn.
 
+mod connections;
+mod report;
+
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::sessions::{Claim, SessionName, Sessions, Waiter};
-use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, UnitCounters, UnitKey};
+use super::sessions::{SessionName, Sessions, Waiter};
+use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, UnitKey};
 use super::topology::Topology;
-use crate::fabrics::iscsi::{self, Connection, Event, LoginRequest, LoginStatus, Negotiated};
-use crate::memory::{Arena, ArenaStats, Pages};
+use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
+use crate::memory::Arena;
 use crate::net::{StreamEvent, StreamHost, StreamId};
 use crate::reactor::{Load, Mailbox, Sender, Work};
 use crate::scsi::{NexusId, Transport};
@@ -57,74 +60,31 @@ pub enum Message {
     Drain,
 }
 
-/// What one core tells the control plane.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Which core.
-    pub core: usize,
-    /// How busy it is.
-    pub load: Load,
-    /// Its payload memory.
-    pub memory: ArenaStats,
-    /// The pages of that.
-    pub pages: Pages,
-    /// Its logical units, in the order of [`Parts::units`].
-    pub units: Vec<UnitReport>,
-    /// Its sessions.
-    pub sessions: Vec<SessionReport>,
-    /// Per host: name and counters.
-    pub hosts: Vec<(String, Vec<(&'static str, u64)>)>,
-}
-
-/// A logical unit as one core sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnitReport {
-    /// Size of its store, in bytes.
-    pub bytes: u64,
-    /// What this core has done with it.
-    pub counters: UnitCounters,
-}
-
-/// A session as the control plane sees it.
-#[derive(Clone, Debug)]
-pub struct SessionReport {
-    /// iSCSI name of the initiator.
-    pub initiator: String,
-    /// iSCSI name of the target; `None` for a discovery session.
-    pub target: Option<String>,
-    /// Initiator's part of the session identifier.
-    pub isid: [u8; 6],
-    /// Target session identifying handle.
-    pub tsih: u16,
-    /// Our address.
-    pub local: std::net::SocketAddr,
-    /// The initiator's address.
-    pub peer: std::net::SocketAddr,
-    /// What was negotiated.
-    pub negotiated: Negotiated,
-    /// Commands under way.
-    pub in_flight: usize,
-    /// What was counted.
-    pub counters: iscsi::Counters,
-}
-
-struct Conn {
-    /// Never reused, unlike the place in the slab.
-    serial: u64,
-    iscsi: Connection,
-    host: usize,
-    stream: StreamId,
-    session: Option<Session>,
-    wanted: Option<LoginRequest>,
+/// A session, or a stream that has not logged in yet.
+struct Entry {
+    iscsi: Session,
+    /// By connection key.
+    streams: SmallVec<[Option<Stream>; 1]>,
+    established: Option<Established>,
     /// To be served this turn.
     touched: bool,
+}
+
+/// The stream of a connection.
+struct Stream {
+    /// Never reused, unlike the place of the connection.
+    serial: u64,
+    host: usize,
+    id: StreamId,
+    wanted: Option<LoginRequest>,
     /// Everything is over but the sending of what is queued.
     closing: bool,
     reset: bool,
     closed: bool,
 }
 
-struct Session {
+/// A session in the full feature phase.
+struct Established {
     name: SessionName,
     nexus: NexusId,
     tsih: u16,
@@ -172,12 +132,14 @@ pub struct Parts {
     pub wake_fds: Vec<RawFd>,
 }
 
+pub use report::{ConnectionReport, Report, SessionReport, UnitReport};
+
 /// See the module.
 pub struct Shard {
     parts: Parts,
-    connections: Slab<Conn>,
-    by_stream: HashMap<(usize, StreamId), usize>,
-    /// Connection by nexus key, and by nexus.
+    sessions: Slab<Entry>,
+    by_stream: HashMap<(usize, StreamId), (usize, ConnectionKey)>,
+    /// Session by nexus key, and by nexus.
     by_key: Vec<Option<usize>>,
     by_nexus: HashMap<NexusId, usize>,
     ending: Slab<Ending>,
@@ -193,14 +155,14 @@ pub struct Shard {
 }
 
 struct Lookup<'a> {
-    connections: &'a mut Slab<Conn>,
+    sessions: &'a mut Slab<Entry>,
     by_key: &'a [Option<usize>],
 }
 
 impl Transports for Lookup<'_> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
         let index = self.by_key.get(nexus.0).copied().flatten()?;
-        Some(&mut self.connections[index].iscsi)
+        Some(&mut self.sessions[index].iscsi)
     }
 }
 
@@ -211,7 +173,7 @@ impl Shard {
         Self {
             inspection,
             parts,
-            connections: Slab::new(),
+            sessions: Slab::new(),
             by_stream: HashMap::new(),
             by_key: Vec::new(),
             by_nexus: HashMap::new(),
@@ -227,204 +189,9 @@ impl Shard {
     }
 
     fn touch(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.connections[index].touched, true) {
+        if !std::mem::replace(&mut self.sessions[index].touched, true) {
             self.touched.push(index);
         }
-    }
-
-    // Streams.
-
-    fn poll_host(&mut self, host: usize) -> usize {
-        let mut events = std::mem::take(&mut self.events);
-        let work = self.parts.hosts[host].1.poll(self.now, &mut events);
-        for event in events.drain(..) {
-            self.stream_event(host, event);
-        }
-        self.events = events;
-        work
-    }
-
-    fn stream_event(&mut self, host: usize, event: StreamEvent) {
-        let stream = match event {
-            StreamEvent::Accepted { stream, local, peer } => {
-                let parameters = Arc::new(iscsi::Parameters::default());
-                let connection = Connection::new(parameters, self.parts.arena.clone(), local, peer, self.now);
-                self.next_serial += 1;
-                let index = self.connections.insert(Conn {
-                    serial: self.next_serial,
-                    iscsi: connection,
-                    host,
-                    stream,
-                    session: None,
-                    wanted: None,
-                    touched: false,
-                    closing: false,
-                    reset: false,
-                    closed: false,
-                });
-                self.by_stream.insert((host, stream), index);
-                self.touch(index);
-                return;
-            }
-            StreamEvent::Readable(stream)
-            | StreamEvent::Writable(stream)
-            | StreamEvent::Finished(stream)
-            | StreamEvent::Closed(stream) => stream,
-        };
-        let Some(&index) = self.by_stream.get(&(host, stream)) else { return };
-        self.touch(index);
-        let conn = &mut self.connections[index];
-        match event {
-            StreamEvent::Readable(_) => self.receive(index),
-            StreamEvent::Finished(_) => conn.iscsi.peer_finished(),
-            StreamEvent::Closed(_) => {
-                conn.iscsi.peer_finished();
-                conn.closed = true;
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes what has arrived, unless so many answers wait to be sent that the initiator must wait, too.
-    fn receive(&mut self, index: usize) {
-        let conn = &mut self.connections[index];
-        while let Some(data) = self.parts.hosts[conn.host].1.receive(conn.stream) {
-            if !conn.iscsi.is_closing() {
-                conn.iscsi.receive(self.now, data, &*self.parts.topology);
-            }
-        }
-    }
-
-    /// Carries a connection on until it has nothing more to do this turn.
-    fn serve(&mut self, index: usize) {
-        loop {
-            let mut progress = false;
-            while let Some(event) = self.connections[index].iscsi.poll_event() {
-                progress = true;
-                self.connection_event(index, event);
-            }
-            let conn = &mut self.connections[index];
-            if let Some(key) = conn.session.as_ref().and_then(|session| session.key) {
-                progress |= self.parts.tasks.serve(self.now, key, &mut conn.iscsi) > 0;
-            }
-            let host = &mut self.parts.hosts[conn.host].1;
-            while !conn.closed && host.room(conn.stream) > 0 {
-                let Some(pdu) = conn.iscsi.poll_transmit() else { break };
-                host.send(conn.stream, pdu);
-                progress = true;
-            }
-            if !progress {
-                break;
-            }
-        }
-        let conn = &mut self.connections[index];
-        if let Some(deadline) = conn.iscsi.next_deadline() {
-            self.timer = Some(self.timer.map_or(deadline, |timer| timer.min(deadline)));
-        }
-        if conn.closed {
-            return self.forget(index);
-        }
-        if conn.closing {
-            let host = &mut self.parts.hosts[conn.host].1;
-            match conn.reset {
-                true => host.abort(conn.stream),
-                false => host.close(conn.stream),
-            }
-        }
-    }
-
-    fn connection_event(&mut self, index: usize, event: Event) {
-        match event {
-            Event::LoginWanted(wanted) => {
-                self.connections[index].wanted = Some(wanted);
-                self.admit(index);
-            }
-            Event::Closed { reason, reset } => {
-                let conn = &mut self.connections[index];
-                (conn.closing, conn.reset) = (true, reset);
-                let quiet = conn.iscsi.target().is_none() && conn.session.is_some();
-                let level = if quiet { log::Level::Debug } else { log::Level::Info };
-                let (peer, initiator) = (conn.iscsi.peer(), conn.iscsi.initiator());
-                log::log!(level, "{peer} {initiator}: connection ended: {reason}");
-                self.end_session(index);
-            }
-        }
-    }
-
-    // Sessions.
-
-    /// Lets a login in, or makes it wait for the end of an older session of the same name.
-    fn admit(&mut self, index: usize) {
-        let core = self.parts.core;
-        let conn = &mut self.connections[index];
-        let Some(wanted) = conn.wanted.take() else { return };
-        if self.stop != Stop::No {
-            return conn.iscsi.refuse_login(LoginStatus::ServiceUnavailable, "the daemon is stopping");
-        }
-        let name = SessionName {
-            initiator: wanted.initiator.clone(),
-            isid: wanted.isid,
-            target: wanted.target.clone(),
-            portal_group: wanted.portal_group,
-        };
-        let waiter = Waiter { core, connection: conn.serial };
-        match self.parts.sessions.claim(&name, waiter) {
-            Claim::Full => conn.iscsi.refuse_login(LoginStatus::OutOfResources, "too many sessions"),
-            Claim::Held { core, nexus } => {
-                conn.wanted = Some(wanted);
-                self.parts.peers[core].send(Message::Reinstate(nexus));
-            }
-            Claim::Granted { nexus, tsih } => self.establish(index, name, nexus, tsih),
-        }
-    }
-
-    fn establish(&mut self, index: usize, name: SessionName, nexus: NexusId, tsih: u16) {
-        let conn = &mut self.connections[index];
-        let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
-        let key = target.map(|target| self.parts.tasks.add_nexus(nexus, &target.luns));
-        if let Some(key) = key {
-            if self.by_key.len() <= key.0 {
-                self.by_key.resize(key.0 + 1, None);
-            }
-            self.by_key[key.0] = Some(index);
-            self.by_nexus.insert(nexus, index);
-        }
-        let (peer, initiator) = (conn.iscsi.peer(), &name.initiator);
-        match &name.target {
-            Some(target) => info!("{peer} {initiator}: logged in to {target} (TSIH {tsih})"),
-            None => debug!("{peer} {initiator}: discovery session (TSIH {tsih})"),
-        }
-        conn.session = Some(Session { name, nexus, tsih, key });
-        conn.iscsi.accept_login(nexus, tsih);
-        conn.iscsi.resume(&*self.parts.topology);
-        self.touch(index);
-    }
-
-    /// Aborts what a session has under way; its name is free when all of that has ended.
-    fn end_session(&mut self, index: usize) {
-        let Some(Session { name, nexus, tsih, key }) = self.connections[index].session.take() else { return };
-        let ending = self.ending.insert(Ending { name, nexus, tsih });
-        match key {
-            Some(key) => {
-                self.by_key[key.0] = None;
-                self.by_nexus.remove(&nexus);
-                self.parts.tasks.remove_nexus(self.now, key, Some(Then::Tell(ending as u64)));
-            }
-            None => self.session_ended(ending),
-        }
-    }
-
-    fn session_ended(&mut self, ending: usize) {
-        let Ending { name, nexus, tsih } = self.ending.remove(ending);
-        for waiter in self.parts.sessions.release(&name, nexus, tsih) {
-            self.parts.peers[waiter.core].send(Message::SessionEnded(waiter));
-        }
-    }
-
-    fn forget(&mut self, index: usize) {
-        self.end_session(index);
-        let conn = self.connections.remove(index);
-        self.by_stream.remove(&(conn.host, conn.stream));
     }
 
     // Messages.
@@ -436,14 +203,13 @@ impl Shard {
             match message {
                 Message::Reinstate(nexus) => {
                     if let Some(&index) = self.by_nexus.get(&nexus) {
-                        self.connections[index].iscsi.close("the initiator has logged in again");
+                        self.sessions[index].iscsi.close("the initiator has logged in again");
                         self.touch(index);
                     }
                 }
                 Message::SessionEnded(waiter) => {
-                    let found = self.connections.iter().find(|(_, conn)| conn.serial == waiter.connection);
-                    if let Some((index, _)) = found {
-                        self.admit(index);
+                    if let Some((index, key)) = self.find(waiter.connection) {
+                        self.admit(index, key);
                         self.touch(index);
                     }
                 }
@@ -492,37 +258,6 @@ impl Shard {
         }
     }
 
-    fn report(&self) -> Report {
-        let parts = &self.parts;
-        let sessions = self.connections.iter().filter_map(|(_, conn)| {
-            let session = conn.session.as_ref()?;
-            Some(SessionReport {
-                initiator: session.name.initiator.clone(),
-                target: session.name.target.clone(),
-                isid: session.name.isid,
-                tsih: session.tsih,
-                local: conn.iscsi.local(),
-                peer: conn.iscsi.peer(),
-                negotiated: conn.iscsi.negotiated().clone(),
-                in_flight: conn.iscsi.in_flight(),
-                counters: conn.iscsi.counters(),
-            })
-        });
-        let units = parts.units.iter().map(|&unit| UnitReport {
-            bytes: parts.tasks.geometry(unit).bytes,
-            counters: parts.tasks.counters(unit),
-        });
-        Report {
-            core: parts.core,
-            load: self.load,
-            memory: parts.arena.stats(),
-            pages: parts.arena.pages(),
-            units: units.collect(),
-            sessions: sessions.collect(),
-            hosts: parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())).collect(),
-        }
-    }
-
     // Stopping.
 
     fn drain(&mut self) {
@@ -534,12 +269,12 @@ impl Shard {
         for (_, host) in &mut self.parts.hosts {
             host.stop_listening();
         }
-        let all: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
+        let all: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in all {
-            let conn = &mut self.connections[index];
-            match conn.session.as_ref().is_some_and(|session| session.key.is_some()) {
-                true => conn.iscsi.request_logout(LOGOUT_SECONDS),
-                false => conn.iscsi.close("the daemon is stopping"),
+            let Entry { iscsi, established, .. } = &mut self.sessions[index];
+            match established.as_ref().is_some_and(|session| session.key.is_some()) {
+                true => iscsi.request_logout(LOGOUT_SECONDS),
+                false => iscsi.close("the daemon is stopping"),
             }
             self.touch(index);
         }
@@ -549,19 +284,21 @@ impl Shard {
         match self.stop {
             Stop::No | Stop::Done => 0,
             Stop::Draining(deadline) => {
-                if self.connections.is_empty() && self.parts.tasks.tasks() == 0 {
+                if self.sessions.is_empty() && self.parts.tasks.tasks() == 0 {
                     self.parts.tasks.flush();
                     self.stop = Stop::Flushing;
                     return 1;
                 }
                 if self.now >= deadline {
                     self.stop = Stop::Draining(self.now + DRAIN_TIME);
-                    let all: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
-                    warn!("{} connections did not end in time and are cut", all.len());
+                    let all: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
+                    warn!("{} sessions did not end in time and are cut", all.len());
                     for index in all {
-                        let conn = &mut self.connections[index];
-                        conn.iscsi.close("the daemon is stopping");
-                        self.parts.hosts[conn.host].1.abort(conn.stream);
+                        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+                        iscsi.close("the daemon is stopping");
+                        for stream in streams.iter().flatten() {
+                            self.parts.hosts[stream.host].1.abort(stream.id);
+                        }
                         self.touch(index);
                     }
                 }
@@ -581,8 +318,8 @@ impl Shard {
         }
         let mut next: Option<Instant> = None;
         let mut due: SmallVec<[usize; 16]> = SmallVec::new();
-        for (index, conn) in &self.connections {
-            match conn.iscsi.next_deadline() {
+        for (index, entry) in &self.sessions {
+            match entry.iscsi.next_deadline() {
                 Some(deadline) if deadline <= self.now => due.push(index),
                 Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
                 None => {}
@@ -590,7 +327,7 @@ impl Shard {
         }
         self.timer = next;
         for index in due {
-            self.connections[index].iscsi.timeout(self.now);
+            self.sessions[index].iscsi.timeout(self.now);
             self.touch(index);
         }
     }
@@ -611,7 +348,7 @@ impl Work for Shard {
             self.inspection = Some(now + INSPECTION);
             self.parts.tasks.inspect();
         }
-        let mut lookup = Lookup { connections: &mut self.connections, by_key: &self.by_key };
+        let mut lookup = Lookup { sessions: &mut self.sessions, by_key: &self.by_key };
         let mut woken: SmallVec<[NexusKey; 32]> = SmallVec::new();
         work += self.parts.tasks.poll_stores(now, &mut lookup, &mut |nexus| woken.push(nexus));
         for nexus in woken {
@@ -622,8 +359,8 @@ impl Work for Shard {
         work += self.touched.len();
         let mut round = std::mem::take(&mut self.touched);
         for index in round.drain(..) {
-            if let Some(conn) = self.connections.get_mut(index) {
-                conn.touched = false;
+            if let Some(entry) = self.sessions.get_mut(index) {
+                entry.touched = false;
                 self.serve(index);
             }
         }

@@ -191,6 +191,8 @@ pub struct Session {
 /// A connection of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
+    /// The initiator's number for it.
+    pub cid: u16,
     /// Our address.
     pub local: String,
     /// The initiator's address.

@@ -43,6 +43,7 @@ pub(in crate::control) fn sample() -> Status {
         tsih,
         reactor,
         connections: vec![Connection {
+            cid: 1,
             local: "10.77.0.2:3260".into(),
             peer: format!("10.77.0.1:{}", 40_000 + tsih),
             negotiated: [("HeaderDigest".into(), "None".into())].into(),

@@ -3,9 +3,9 @@
 
 use smallvec::SmallVec;
 
-use super::connection::Connection;
 use super::exchange::Hand;
 use super::framing::Pdu;
+use super::session::{At, ConnectionKey, Session};
 use super::transmit::Out;
 use crate::memory::Sg;
 use crate::scsi::{
@@ -54,7 +54,7 @@ impl Outgoing {
     }
 }
 
-impl Connection {
+impl At<'_> {
     // In.
 
     pub(super) fn scsi_command(&mut self, pdu: Pdu) {
@@ -74,22 +74,23 @@ impl Connection {
             },
             data_out: if writes { length } else { 0 },
         };
-        let first_burst = self.negotiated.first_burst_length.min(expected.data_out);
+        let first_burst = self.connection.negotiated.first_burst_length.min(expected.data_out);
         let immediate_data = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);
-        if immediate_data > 0 && (!self.negotiated.immediate_data || immediate_data > first_burst) {
+        if immediate_data > 0 && (!self.connection.negotiated.immediate_data || immediate_data > first_burst)
+        {
             return self.violation("immediate data that was not agreed on");
         }
         let more = !bhs.is_final();
-        if more && (!writes || self.negotiated.initial_r2t) {
+        if more && (!writes || self.connection.negotiated.initial_r2t) {
             return self.violation("unsolicited data that was not agreed on");
         }
-        if self.exchanges.find(itt).is_some() {
+        if self.session.exchanges.find(itt).is_some() {
             return self.violation("initiator task tag of another command");
         }
-        let Some(index) = self.exchanges.open(itt, bhs.is_immediate()) else {
+        let Some(index) = self.session.exchanges.open(self.key, itt, bhs.is_immediate()) else {
             return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
         };
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         slot.lun = bhs.lun();
         slot.flags = flags;
         slot.expected = expected;
@@ -97,7 +98,7 @@ impl Connection {
         slot.solicited = immediate_data;
         slot.buffered = pdu.data;
         let command = Command {
-            nexus: self.nexus,
+            nexus: self.session.nexus,
             lun: Lun(slot.lun),
             cdb,
             attribute: match flags & 7 {
@@ -109,7 +110,7 @@ impl Connection {
             expected,
         };
         let exchange = Exchange(index);
-        self.requests.push_back(Request::Command { exchange, command });
+        self.session.requests.push_back(Request::Command { exchange, command });
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
@@ -119,7 +120,7 @@ impl Connection {
 
     /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN.
     pub(super) fn command_pdu(&self, outgoing: &mut Outgoing) -> (Bhs, Sg, bool) {
-        let slot = self.exchanges.slot(outgoing.slot);
+        let slot = self.session.exchanges.slot(outgoing.slot);
         match &mut outgoing.what {
             What::R2t { tag } => {
                 let mut bhs = Bhs::new(Opcode::R2T, FINAL);
@@ -135,8 +136,8 @@ impl Connection {
             }
             What::Data { data, last } => {
                 // Up to the peer's limit, and to the end of the burst.
-                let burst = self.negotiated.max_burst_length - slot.burst;
-                let limit = self.negotiated.max_xmit_data_segment_length.min(burst) as usize;
+                let burst = self.connection.negotiated.max_burst_length - slot.burst;
+                let limit = self.connection.negotiated.max_xmit_data_segment_length.min(burst) as usize;
                 let piece = data.split_to(data.len().min(limit));
                 let mut bhs = Bhs::new(Opcode::DATA_IN, 0);
                 bhs.set_word(16, slot.itt);
@@ -183,7 +184,7 @@ impl Connection {
     /// The PDU of [`Self::command_pdu`], with `len` bytes of payload, has gone out.
     pub(super) fn command_pdu_sent(&mut self, outgoing: Outgoing, len: usize) {
         let index = outgoing.slot;
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         match &outgoing.what {
             What::R2t { tag } => {
                 slot.sn = slot.sn.wrapping_add(1);
@@ -196,49 +197,64 @@ impl Connection {
                 let len = u32::try_from(len).expect("a data segment has a 24-bit length");
                 slot.sent = slot.sent.wrapping_add(len);
                 slot.burst += len;
-                if data.is_empty() || slot.burst == self.negotiated.max_burst_length {
+                if data.is_empty() || slot.burst == self.connection.negotiated.max_burst_length {
                     slot.burst = 0;
                 }
                 if !data.is_empty() {
-                    self.outbox.put_back(Out::Command(outgoing));
+                    self.connection.outbox.put_back(Out::Command(outgoing));
                 } else if last.is_some() {
-                    self.exchanges.close(index);
+                    self.session.exchanges.close(index);
                 } else if matches!(slot.hand, Hand::Task) {
                     // The device may go on. (Otherwise the status follows in a PDU of its own.)
-                    self.requests.push_back(Request::DataInTaken { exchange: Exchange(index) });
+                    self.session.requests.push_back(Request::DataInTaken { exchange: Exchange(index) });
                 }
             }
-            What::Response { .. } => self.exchanges.close(index),
+            What::Response { .. } => self.session.exchanges.close(index),
         }
     }
 
     fn push(&mut self, slot: u32, what: What) {
-        self.outbox.push(Out::Command(Outgoing { slot, what }));
+        self.connection.outbox.push(Out::Command(Outgoing { slot, what }));
     }
 
     /// Ends a command for the task manager: the response goes out as soon as the initiator has sent what it was allowed
     /// to send.
     fn complete(&mut self, index: u32, response: Response) {
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         if slot.damaged {
             self.forget_requests(index);
         }
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         let solicits = slot.r2ts.iter().any(|r2t| !r2t.sent);
         slot.drop_data_out();
         let waits = slot.awaits_data();
         if solicits {
-            self.outbox.forget_r2ts(index);
+            self.connection.outbox.forget_r2ts(index);
         }
         match waits {
-            true => self.exchanges.slot_mut(index).hand = Hand::Draining(Box::new(response)),
+            true => self.session.exchanges.slot_mut(index).hand = Hand::Draining(Box::new(response)),
             false => self.push_response(index, response),
         }
     }
 
+    /// Forgets what an aborted command had to fetch or send, and tells the initiator if `status` or its damaged data says so.
+    fn terminate(&mut self, index: u32, status: Option<Status>) {
+        self.connection.outbox.forget_command(index);
+        self.forget_requests(index);
+        let damaged = self.session.exchanges.slot(index).damaged;
+        let status = if damaged { Some(Status::CheckCondition) } else { status };
+        let Some(status) = status else { return self.session.exchanges.close(index) };
+        let mut sense = SmallVec::new();
+        if damaged {
+            sense = Sense::new(key::ABORTED_COMMAND, PROTOCOL_SERVICE_CRC_ERROR).encode(false);
+        }
+        let (residual_in, residual_out) = (Residual::None, Residual::None);
+        self.complete(index, Response { status, sense, data: Sg::new(), residual_in, residual_out });
+    }
+
     /// Takes back what the task manager was to hear of a command that it ends.
     fn forget_requests(&mut self, index: u32) {
-        self.requests.retain(|request| match request {
+        self.session.requests.retain(|request| match request {
             Request::DataOut { exchange, .. }
             | Request::DataInTaken { exchange }
             | Request::Abandoned { exchange } => exchange.0 != index,
@@ -248,7 +264,7 @@ impl Connection {
 
     /// Queues the last data and the status.
     pub(super) fn push_response(&mut self, index: u32, response: Response) {
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         slot.hand = Hand::Answered;
         let writes = slot.flags & flag::WRITE != 0;
         let Response { status, sense, data, residual_in, residual_out } = response;
@@ -261,15 +277,27 @@ impl Connection {
             }
         }
         // Without memory for the sense data the initiator gets the status alone, and may ask with REQUEST SENSE.
-        let sense = Sg::copied(&self.arena, &sense_segment(&sense)).unwrap_or_default();
+        let sense = Sg::copied(&self.session.arena, &sense_segment(&sense)).unwrap_or_default();
         self.push(index, What::Response { status, sense, residual_in, residual_out });
     }
 }
 
-impl Transport for Connection {
+impl Session {
+    /// The connection to which a command is allegiant, while the task manager has the command.
+    fn of(&mut self, exchange: Exchange) -> Option<At<'_>> {
+        let exchanges = &self.shared.exchanges;
+        if !exchanges.is_task(exchange.0) {
+            return None;
+        }
+        let key = ConnectionKey(exchanges.slot(exchange.0).connection);
+        self.at(key)
+    }
+}
+
+impl Transport for Session {
     fn poll_request(&mut self) -> Option<Request> {
         loop {
-            match self.requests.pop_front()? {
+            match self.shared.requests.pop_front()? {
                 Request::TaskManagement { request, function: AbortTask(exchange), .. }
                     if self.answer_late_abort(request, exchange) => {}
                 request => return Some(request),
@@ -278,23 +306,24 @@ impl Transport for Connection {
     }
 
     fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
-        if self.exchanges.is_task(exchange.0) {
+        if let Some(mut at) = self.of(exchange) {
             // A task whose data was damaged waits in vain, until it takes notice of being given up.
-            let slot = self.exchanges.slot_mut(exchange.0);
+            let slot = at.session.exchanges.slot_mut(exchange.0);
             slot.fetch = (!slot.damaged).then_some(len);
-            self.advance(exchange.0);
+            at.advance(exchange.0);
         }
     }
 
     fn send_data_in(&mut self, exchange: Exchange, data: Sg) {
-        if self.exchanges.is_task(exchange.0) {
-            self.push(exchange.0, What::Data { data, last: None });
+        if let Some(mut at) = self.of(exchange) {
+            at.push(exchange.0, What::Data { data, last: None });
         }
     }
 
     fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
-        if self.exchanges.is_task(exchange.0) {
-            self.complete(exchange.0, response);
+        match self.of(exchange) {
+            Some(mut at) => at.complete(exchange.0, response),
+            None => _ = self.shared.exchanges.close_orphan(exchange.0),
         }
     }
 
@@ -303,21 +332,10 @@ impl Transport for Connection {
     }
 
     fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {
-        let index = exchange.0;
-        if !self.exchanges.is_task(index) {
-            return;
+        match self.of(exchange) {
+            Some(mut at) => at.terminate(exchange.0, status),
+            None => _ = self.shared.exchanges.close_orphan(exchange.0),
         }
-        self.outbox.forget_command(index);
-        self.forget_requests(index);
-        let damaged = self.exchanges.slot(index).damaged;
-        let status = if damaged { Some(Status::CheckCondition) } else { status };
-        let Some(status) = status else { return self.exchanges.close(index) };
-        let mut sense = SmallVec::new();
-        if damaged {
-            sense = Sense::new(key::ABORTED_COMMAND, PROTOCOL_SERVICE_CRC_ERROR).encode(false);
-        }
-        let (residual_in, residual_out) = (Residual::None, Residual::None);
-        self.complete(index, Response { status, sense, data: Sg::new(), residual_in, residual_out });
     }
 }
 

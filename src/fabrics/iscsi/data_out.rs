@@ -5,9 +5,9 @@
 //! every PDU is checked against the sequence it belongs to before its bytes are used.
 
 use super::command::{Outgoing, What};
-use super::connection::Connection;
 use super::exchange::{Hand, R2t};
 use super::framing::Pdu;
+use super::session::At;
 use super::transmit::Out;
 use crate::scsi::{Exchange, Request};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
@@ -15,20 +15,20 @@ use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 /// Most Data-Out PDUs that wait with a command for its turn in the command window.
 const EARLY_DATA_MAX: usize = 512;
 
-impl Connection {
+impl At<'_> {
     pub(super) fn data_out(&mut self, pdu: Pdu) {
         let bhs = &pdu.bhs;
         let (itt, tag) = (bhs.itt(), bhs.word(20));
         let index = match (tag, itt) {
             (_, NO_TAG) => None,
-            (NO_TAG, _) => self.exchanges.find(itt),
-            _ => self.exchanges.burst_of(tag, itt),
+            (NO_TAG, _) => self.session.exchanges.find(itt),
+            _ => self.session.exchanges.burst_of(tag, itt),
         };
         let Some(index) = index else { return self.data_out_without_task(pdu) };
-        let slot = self.exchanges.slot(index);
+        let slot = self.session.exchanges.slot(index);
         if slot.damaged || !matches!(slot.hand, Hand::Task) {
             // The task has failed or ended: its data is of no use, but its end is waited for.
-            self.counters.ignored += 1;
+            self.connection.counters.ignored += 1;
             return self.sequence_ended(index, &pdu.bhs);
         }
         let arrived = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
@@ -41,7 +41,7 @@ impl Connection {
             }
             Ok(true) => {}
         }
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         slot.buffered.append(pdu.data);
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
@@ -52,14 +52,14 @@ impl Connection {
 
     /// Data-Out of a command that is not there: it came before the command's turn, or the command is gone.
     fn data_out_without_task(&mut self, pdu: Pdu) {
-        let first_burst = self.negotiated.first_burst_length as usize;
-        let early = self.early.iter_mut().find(|early| {
+        let first_burst = self.connection.negotiated.first_burst_length as usize;
+        let early = self.session.early.iter_mut().find(|early| {
             let command = early.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
             command.is_some_and(|command| command.bhs.itt() == pdu.bhs.itt()) && pdu.bhs.word(20) == NO_TAG
         });
         let Some(early) = early else {
             // Data for a command that was aborted may still be on its way.
-            self.counters.ignored += 1;
+            self.connection.counters.ignored += 1;
             return;
         };
         early.data.push(pdu);
@@ -78,10 +78,12 @@ impl Connection {
         len: usize,
     ) -> Result<bool, &'static str> {
         let (tag, data_sn, offset) = (bhs.word(20), bhs.word(36), bhs.word(40));
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         let lun = slot.lun;
         let (next_sn, end) = match (tag, &mut slot.unsolicited) {
-            (NO_TAG, Some(next)) => (next, self.negotiated.first_burst_length.min(slot.expected.data_out)),
+            (NO_TAG, Some(next)) => {
+                (next, self.connection.negotiated.first_burst_length.min(slot.expected.data_out))
+            }
             (NO_TAG, None) => return Err("unsolicited Data-Out that was not announced"),
             // DataSequenceInOrder=Yes: bursts come in the order in which they were asked for.
             _ => match slot.r2ts.front_mut() {
@@ -114,7 +116,7 @@ impl Connection {
         if !bhs.is_final() {
             return;
         }
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         match bhs.word(20) {
             NO_TAG => {
                 slot.unsolicited = None;
@@ -138,22 +140,22 @@ impl Connection {
 
     /// The command's Data-Out is not what the initiator meant: abort the task, and say so when that is done.
     fn spoil(&mut self, index: u32) {
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         slot.damaged = true;
         slot.drop_data_out();
-        self.requests.push_back(Request::Abandoned { exchange: Exchange(index) });
-        self.outbox.forget_r2ts(index);
+        self.session.requests.push_back(Request::Abandoned { exchange: Exchange(index) });
+        self.connection.outbox.forget_r2ts(index);
     }
 
     /// Gives the task what it waits for, or asks the initiator for it.
     pub(super) fn advance(&mut self, index: u32) {
-        let slot = self.exchanges.slot_mut(index);
+        let slot = self.session.exchanges.slot_mut(index);
         let Some(len) = slot.fetch else { return };
         if slot.buffered.len() >= len as usize {
             slot.fetch = None;
             slot.taken += len;
             let data = slot.buffered.split_to(len as usize);
-            self.requests.push_back(Request::DataOut { exchange: Exchange(index), data });
+            self.session.requests.push_back(Request::DataOut { exchange: Exchange(index), data });
             return;
         }
         if slot.unsolicited.is_some() {
@@ -161,18 +163,18 @@ impl Connection {
         }
         let end = slot.taken + len;
         loop {
-            let slot = self.exchanges.slot(index);
+            let slot = self.session.exchanges.slot(index);
             let outstanding = u32::try_from(slot.r2ts.len()).unwrap_or(u32::MAX);
-            if slot.solicited >= end || outstanding >= self.negotiated.max_outstanding_r2t {
+            if slot.solicited >= end || outstanding >= self.connection.negotiated.max_outstanding_r2t {
                 return;
             }
-            let tag = self.exchanges.transfer_tag(index);
-            let slot = self.exchanges.slot_mut(index);
+            let tag = self.session.exchanges.transfer_tag(index);
+            let slot = self.session.exchanges.slot_mut(index);
             let at = slot.solicited;
-            let burst = (end - at).min(self.negotiated.max_burst_length);
+            let burst = (end - at).min(self.connection.negotiated.max_burst_length);
             slot.solicited += burst;
             slot.r2ts.push_back(R2t { tag, at, end: at + burst, data_sn: 0, sent: false });
-            self.outbox.push(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));
+            self.connection.outbox.push(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));
         }
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The commands of a connection: a slab of slots, whose indexes are the [`Exchange`](crate::scsi::Exchange) numbers.
+//! The commands of a session: a slab of slots, whose indexes are the [`Exchange`](crate::scsi::Exchange) numbers.
 //! It holds what the command window admits and a few immediate commands; slots are reused, so that the steady state
 //! allocates nothing.
 
 use std::collections::VecDeque;
 
 use super::requests::Scope;
+use super::session::ConnectionKey;
 use crate::memory::Sg;
-use crate::scsi::{Expected, Response};
+use crate::scsi::{Exchange, Expected, Response};
 use crate::wire::iscsi::NO_TAG;
 
 /// Immediate commands that are taken beyond the command window.
@@ -38,12 +39,16 @@ pub(super) enum Hand {
     Draining(Box<Response>),
     /// Its response is in the outbox.
     Answered,
+    /// The task manager's, but its connection has ended: nobody hears of its end.
+    Orphaned,
 }
 
 /// What one command has moved and still has to move. Offsets are those of the command's buffers.
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) hand: Hand,
+    /// The connection that brought it.
+    pub(super) connection: usize,
     pub(super) immediate: bool,
     pub(super) itt: u32,
     pub(super) lun: u64,
@@ -120,8 +125,10 @@ impl Exchanges {
         self.depth - self.queued.min(self.depth)
     }
 
-    pub(super) fn live(&self) -> usize {
-        (self.queued + self.immediate) as usize
+    /// Commands of a connection.
+    pub(super) fn live_of(&self, connection: ConnectionKey) -> usize {
+        let slots = self.slots.iter().zip(&self.tags);
+        slots.filter(|(slot, tag)| **tag != NO_TAG && slot.connection == connection.0).count()
     }
 
     /// Bytes of Data-Out that no task has taken.
@@ -130,7 +137,7 @@ impl Exchanges {
     }
 
     /// A fresh slot for a command; `None` when there are too many.
-    pub(super) fn open(&mut self, itt: u32, immediate: bool) -> Option<u32> {
+    pub(super) fn open(&mut self, connection: ConnectionKey, itt: u32, immediate: bool) -> Option<u32> {
         let (count, max) = match immediate {
             true => (&mut self.immediate, IMMEDIATE_MAX),
             false => (&mut self.queued, self.depth),
@@ -148,7 +155,7 @@ impl Exchanges {
         let slot = &mut self.slots[index as usize];
         // The queue of R2Ts keeps its memory for the next command.
         let r2ts = std::mem::take(&mut slot.r2ts);
-        *slot = Slot { itt, immediate, r2ts, ..Slot::default() };
+        *slot = Slot { connection: connection.0, itt, immediate, r2ts, ..Slot::default() };
         Some(index)
     }
 
@@ -175,6 +182,38 @@ impl Exchanges {
                 self.close(u32::try_from(index).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots"));
             }
         }
+    }
+
+    /// A connection has ended: frees its commands that are done, and leaves the others to the task manager, which `abandon`
+    /// is told of.
+    pub(super) fn orphan(&mut self, connection: ConnectionKey, mut abandon: impl FnMut(Exchange)) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if self.tags[at] == NO_TAG || slot.connection != connection.0 {
+                continue;
+            }
+            let index = u32::try_from(at).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots");
+            match slot.hand {
+                Hand::Task => {
+                    slot.hand = Hand::Orphaned;
+                    slot.r2ts.clear();
+                    slot.drop_data_out();
+                    abandon(Exchange(index));
+                }
+                Hand::Orphaned => {}
+                Hand::Draining(_) | Hand::Answered => self.close(index),
+            }
+        }
+    }
+
+    /// Frees a command whose connection has ended, now that the task manager has done with it. Returns whether it was one.
+    pub(super) fn close_orphan(&mut self, index: u32) -> bool {
+        let live = self.tags.get(index as usize).is_some_and(|&tag| tag != NO_TAG);
+        let orphan = live && matches!(self.slot(index).hand, Hand::Orphaned);
+        if orphan {
+            self.close(index);
+        }
+        orphan
     }
 
     pub(super) fn slot(&self, index: u32) -> &Slot {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! iSCSI target (RFC 7143): one [`Connection`] per byte stream, without I/O or clock.
+//! iSCSI target (RFC 7143): a [`Session`] with a [`Connection`] per byte stream, without I/O or clock.
 //!
 //! The owner feeds it received segments, asks it for PDUs to send and for [`Event`]s, and hands its
 //! [`Transport`](crate::scsi::Transport) side to the task manager once it is in the full feature phase. Payload is
@@ -30,10 +30,11 @@
 //!
 //! What the initiator can make us keep is bounded: Data-Out by the command window times FirstBurstLength and by what the
 //! tasks ask for, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by a number (`*_MAX` in the
-//! files). After [`Event::Closed`] no request follows, and what the task manager still says is ignored: the owner takes
-//! the nexus down.
+//! files). When all connections of a session have ended ([`Session::is_over`]), no request follows, and what the task
+//! manager still says is ignored: the owner takes the nexus down.
 //!
-//! Every session has one connection (MaxConnections=1) and recovers from errors by ending it (ErrorRecoveryLevel=0).
+//! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is common
+//! to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).
 
 mod command;
 mod connection;
@@ -46,6 +47,7 @@ mod login;
 mod negotiate;
 mod parameters;
 mod requests;
+mod session;
 mod text;
 mod transmit;
 
@@ -54,6 +56,7 @@ use std::sync::Arc;
 
 pub use connection::{Connection, Counters};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
+pub use session::{ConnectionKey, Session};
 
 /// What a connection asks about the world.
 pub trait Directory {
@@ -96,7 +99,7 @@ pub enum LoginStatus {
     OutOfResources = 0x0302,
 }
 
-/// A login that has negotiated everything and waits for [`Connection::accept_login`].
+/// A login that has negotiated everything and waits for [`Session::accept_login`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginRequest {
     /// iSCSI name of the initiator.
@@ -113,10 +116,12 @@ pub struct LoginRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A login waits for the owner's word.
-    LoginWanted(LoginRequest),
-    /// The connection is over. Once [`Connection::poll_transmit`] has given out the rest, the stream is to be closed; at
+    LoginWanted(ConnectionKey, LoginRequest),
+    /// A connection is over. Once [`Session::poll_transmit`] has given out the rest, the stream is to be closed; at
     /// once and with a reset if `reset`.
     Closed {
+        /// Which one.
+        connection: ConnectionKey,
         /// For the log.
         reason: CloseReason,
         /// There is no use in sending anything more.

@@ -2,9 +2,9 @@
 //! Requests of the full feature phase that are no SCSI commands: ping, task management, logout. (Text is in
 //! [`super::text`].)
 
-use super::connection::Connection;
 use super::exchange::Hand;
 use super::framing::Pdu;
+use super::session::{At, ConnectionKey, Session, Shared};
 use crate::memory::Sg;
 use crate::scsi::{Exchange, Lun, Request, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
@@ -49,11 +49,20 @@ impl Scope {
 
 /// A task management request that the task manager has.
 pub(super) struct PendingFunction {
+    /// Where the answer goes; `None` when that has ended.
+    connection: Option<ConnectionKey>,
     itt: u32,
     scope: Scope,
 }
 
-impl Connection {
+impl PendingFunction {
+    /// A connection has ended, and its key may become that of another.
+    pub(super) fn forget_connection(&mut self, connection: ConnectionKey) {
+        self.connection = self.connection.filter(|&key| key != connection);
+    }
+}
+
+impl At<'_> {
     // Ping.
 
     pub(super) fn nop_out(&mut self, pdu: Pdu) {
@@ -65,7 +74,7 @@ impl Connection {
             return self.reject_damaged(&pdu.bhs);
         }
         let mut data = pdu.data;
-        data.truncate(self.negotiated.max_xmit_data_segment_length as usize);
+        data.truncate(self.connection.negotiated.max_xmit_data_segment_length as usize);
         let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
         bhs.set_lun(pdu.bhs.lun());
         bhs.set_word(16, pdu.bhs.itt());
@@ -75,7 +84,7 @@ impl Connection {
 
     /// Asks whether the peer is alive.
     pub(super) fn ping(&mut self, now: Instant) {
-        self.pinged = Some(now);
+        self.connection.pinged = Some(now);
         let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
         bhs.set_word(16, NO_TAG);
         bhs.set_word(20, PING_TAG);
@@ -103,7 +112,7 @@ impl Connection {
             8 => return self.task_management_response(itt, NO_REASSIGN),
             _ => return self.task_management_response(itt, NOT_SUPPORTED),
         };
-        if self.task_management.len() >= TASK_MANAGEMENT_MAX {
+        if self.session.task_management.len() >= TASK_MANAGEMENT_MAX {
             return self.task_management_response(itt, REJECTED);
         }
         let scope = match function {
@@ -112,64 +121,21 @@ impl Connection {
             F::TargetReset | F::TargetColdReset => Scope::Target,
             F::ClearAca => Scope::Nothing,
         };
-        self.abort_early(scope, bhs.cmd_sn());
-        let request = self.task_management.insert(PendingFunction { itt, scope });
+        self.session.abort_early(scope, bhs.cmd_sn());
+        let request =
+            self.session.task_management.insert(PendingFunction { connection: Some(self.key), itt, scope });
         let request = Exchange(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
-        let nexus = self.nexus;
-        self.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
+        let nexus = self.session.nexus;
+        self.session.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
     }
 
     /// The task of an ABORT TASK, or the response if the task manager has none of that tag.
     fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<Exchange, u8> {
-        match self.exchanges.find(referenced).filter(|_| referenced != NO_TAG) {
-            Some(index) => self.abort_exchange(index),
+        match self.session.exchanges.find(referenced).filter(|_| referenced != NO_TAG) {
+            Some(index) => self.session.abort_exchange(index),
             // RefCmdSN tells whether the task is still to come or has come and gone.
-            None if self.abort_before_arrival(ref_cmd_sn, cmd_sn) => Err(COMPLETE),
+            None if self.session.abort_before_arrival(self.key, ref_cmd_sn, cmd_sn) => Err(COMPLETE),
             None => Err(NO_SUCH_TASK),
-        }
-    }
-
-    fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
-        match self.exchanges.slot(index).hand {
-            Hand::Task => Ok(Exchange(index)),
-            // Its response goes out before that of this request.
-            Hand::Answered => Err(NO_SUCH_TASK),
-            Hand::Draining(_) => {
-                self.exchanges.close(index);
-                Err(COMPLETE)
-            }
-        }
-    }
-
-    /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
-    pub(super) fn answer_late_abort(&mut self, request: Exchange, exchange: Exchange) -> bool {
-        let Some(&PendingFunction { itt, scope }) = self.task_management.get(request.0 as usize) else {
-            return true;
-        };
-        let slot = self.exchanges.slot(exchange.0);
-        let response = match scope.covers(slot.itt, slot.lun) {
-            true => self.abort_exchange(exchange.0).err(),
-            false => Some(NO_SUCH_TASK),
-        };
-        if let Some(response) = response {
-            self.task_management.remove(request.0 as usize);
-            self.task_management_response(itt, response);
-        }
-        response.is_some()
-    }
-
-    pub(super) fn task_management_done(&mut self, request: Exchange, response: TaskManagementResponse) {
-        if let Some(PendingFunction { itt, scope }) = self.task_management.try_remove(request.0 as usize) {
-            // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
-            self.exchanges.close_draining(scope);
-            let response = match response {
-                TaskManagementResponse::Complete => COMPLETE,
-                TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,
-                TaskManagementResponse::IncorrectLun => NO_SUCH_LUN,
-                TaskManagementResponse::NotSupported => NOT_SUPPORTED,
-                TaskManagementResponse::Rejected => REJECTED,
-            };
-            self.task_management_response(itt, response);
         }
     }
 
@@ -177,7 +143,9 @@ impl Connection {
         let mut bhs = Bhs::new(Opcode::TASK_MANAGEMENT_RESPONSE, FINAL);
         bhs.0[2] = response;
         bhs.set_word(16, itt);
-        self.answer(bhs, Sg::new(), true);
+        if !self.connection.is_closing() {
+            self.answer(bhs, Sg::new(), true);
+        }
     }
 
     // Logout.
@@ -187,21 +155,88 @@ impl Connection {
         const CLOSED: u8 = 0;
         const NO_SUCH_CONNECTION: u8 = 1;
         const NO_RECOVERY: u8 = 2;
+        let mut own = true;
         let response = match pdu.bhs.flags() & 0x7f {
-            0 => CLOSED,
-            1 if pdu.bhs.half(20) == self.cid => CLOSED,
-            1 => NO_SUCH_CONNECTION,
+            0 => {
+                let others = self.session.cids.iter().filter(|(_, key)| *key != self.key);
+                self.session.ending.extend(others.map(|(_, key)| *key));
+                CLOSED
+            }
+            1 => match self.session.cids.iter().find(|(cid, _)| *cid == pdu.bhs.half(20)) {
+                Some((_, key)) if *key == self.key => CLOSED,
+                Some((_, key)) => {
+                    own = false;
+                    self.session.ending.push(*key);
+                    CLOSED
+                }
+                None => NO_SUCH_CONNECTION,
+            },
             2 => NO_RECOVERY,
             _ => return self.reject(&pdu.bhs, reject::INVALID_PDU_FIELD),
         };
         let mut bhs = Bhs::new(Opcode::LOGOUT_RESPONSE, FINAL);
         bhs.0[2] = response;
         bhs.set_word(16, pdu.bhs.itt());
-        bhs.set_half(40, u16::try_from(self.negotiated.time2wait).unwrap_or(u16::MAX));
-        bhs.set_half(42, u16::try_from(self.negotiated.time2retain).unwrap_or(u16::MAX));
+        bhs.set_half(40, u16::try_from(self.connection.negotiated.time2wait).unwrap_or(u16::MAX));
+        bhs.set_half(42, u16::try_from(self.connection.negotiated.time2retain).unwrap_or(u16::MAX));
         self.answer(bhs, Sg::new(), true);
-        if response == CLOSED {
+        if response == CLOSED && own {
             self.logged_out();
+        }
+    }
+}
+
+impl Shared {
+    fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
+        match self.exchanges.slot(index).hand {
+            Hand::Task | Hand::Orphaned => Ok(Exchange(index)),
+            // Its response goes out before that of this request.
+            Hand::Answered => Err(NO_SUCH_TASK),
+            Hand::Draining(_) => {
+                self.exchanges.close(index);
+                Err(COMPLETE)
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
+    pub(super) fn answer_late_abort(&mut self, request: Exchange, exchange: Exchange) -> bool {
+        let shared = &mut self.shared;
+        let Some(&PendingFunction { connection, itt, scope }) =
+            shared.task_management.get(request.0 as usize)
+        else {
+            return true;
+        };
+        let slot = shared.exchanges.slot(exchange.0);
+        let response = match scope.covers(slot.itt, slot.lun) {
+            true => shared.abort_exchange(exchange.0).err(),
+            false => Some(NO_SUCH_TASK),
+        };
+        if let Some(response) = response {
+            shared.task_management.remove(request.0 as usize);
+            if let Some(mut at) = connection.and_then(|key| self.at(key)) {
+                at.task_management_response(itt, response);
+            }
+        }
+        response.is_some()
+    }
+
+    pub(super) fn task_management_done(&mut self, request: Exchange, response: TaskManagementResponse) {
+        let Some(pending) = self.shared.task_management.try_remove(request.0 as usize) else { return };
+        let PendingFunction { connection, itt, scope } = pending;
+        // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
+        self.shared.exchanges.close_draining(scope);
+        let response = match response {
+            TaskManagementResponse::Complete => COMPLETE,
+            TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,
+            TaskManagementResponse::IncorrectLun => NO_SUCH_LUN,
+            TaskManagementResponse::NotSupported => NOT_SUPPORTED,
+            TaskManagementResponse::Rejected => REJECTED,
+        };
+        if let Some(mut at) = connection.and_then(|key| self.at(key)) {
+            at.task_management_response(itt, response);
         }
     }
 }

@@ -5,9 +5,9 @@
 use std::collections::HashSet;
 
 use super::Directory;
-use super::connection::Connection;
 use super::framing::Pdu;
 use super::negotiate::{is_login_key, segment_length};
+use super::session::At;
 use crate::memory::Sg;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
 
@@ -34,13 +34,13 @@ pub(super) struct TextExchange {
     last: bool,
 }
 
-impl Connection {
+impl At<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
         let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
         if pdu.damaged {
             return self.reject_damaged(&pdu.bhs);
         }
-        let text = &mut self.text;
+        let text = &mut self.connection.text;
         if tag == NO_TAG {
             // A new exchange, which takes the place of one that the initiator left unfinished.
             *text = TextExchange { tag: text.tag, ..TextExchange::default() };
@@ -68,7 +68,7 @@ impl Connection {
         let asked = std::mem::take(&mut text.asked);
         match self.text_answer(&asked, directory) {
             Some(answer) => {
-                self.text.answer = answer;
+                self.connection.text.answer = answer;
                 self.text_response(itt);
             }
             None => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
@@ -87,7 +87,7 @@ impl Connection {
             match pair.key {
                 "SendTargets" => self.send_targets(pair.value, directory, &mut answer),
                 "MaxRecvDataSegmentLength" => match segment_length(pair.value) {
-                    Some(limit) => self.negotiated.max_xmit_data_segment_length = limit,
+                    Some(limit) => self.connection.negotiated.max_xmit_data_segment_length = limit,
                     None => push_pair(&mut answer, pair.key, "Reject"),
                 },
                 "InitiatorAlias" => {}
@@ -100,8 +100,8 @@ impl Connection {
 
     /// Sends as much of the answer as the initiator takes in one PDU.
     fn text_response(&mut self, itt: u32) {
-        let text = &mut self.text;
-        let max = self.negotiated.max_xmit_data_segment_length as usize;
+        let text = &mut self.connection.text;
+        let max = self.connection.negotiated.max_xmit_data_segment_length as usize;
         let rest = text.answer.split_off(text.answer.len().min(max));
         let now = std::mem::replace(&mut text.answer, rest);
         let (flags, tag) = match (text.answer.is_empty(), text.last) {
@@ -115,7 +115,7 @@ impl Connection {
         let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, flags);
         bhs.set_word(16, itt);
         bhs.set_word(20, tag);
-        match Sg::copied(&self.arena, &now) {
+        match Sg::copied(&self.session.arena, &now) {
             Some(data) => self.answer(bhs, data, true),
             None => self.violation("no memory for a text response"),
         }
@@ -125,7 +125,7 @@ impl Connection {
     /// by name or by nothing.
     fn send_targets(&self, value: &str, directory: &dyn Directory, answer: &mut Vec<u8>) {
         let value = value.to_lowercase();
-        let wanted = match (value.as_str(), &self.target) {
+        let wanted = match (value.as_str(), &self.session.target) {
             ("all", None) => None,
             ("", Some(own)) => Some(own.as_str()),
             (name, Some(own)) if name == own => Some(name),
@@ -133,7 +133,7 @@ impl Connection {
             (name, None) => Some(name),
         };
         let mut last = String::new();
-        directory.discover(&self.initiator, self.local, &mut |target, address, group| {
+        directory.discover(&self.session.initiator, self.connection.local, &mut |target, address, group| {
             if wanted.is_some_and(|wanted| wanted != target) || answer.len() > ANSWER_MAX {
                 return;
             }

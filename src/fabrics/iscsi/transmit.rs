@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 
 use super::command::{Outgoing, What};
-use super::connection::Connection;
+use super::connection::State;
 use super::framing::digest;
+use super::session::At;
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
 
@@ -87,22 +88,22 @@ impl Outbox {
     }
 }
 
-impl Connection {
+impl At<'_> {
     /// Queues a PDU that answers something other than a command.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
-        if self.answers >= ANSWERS_MAX {
+        if self.connection.answers >= ANSWERS_MAX {
             return self.violation("asks without reading the answers");
         }
-        self.answers += 1;
-        self.outbox.push(Out::Answer(Answer { bhs, data, numbered }));
+        self.connection.answers += 1;
+        self.connection.outbox.push(Out::Answer(Answer { bhs, data, numbered }));
     }
 
     pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
-        self.counters.rejects += 1;
+        self.connection.counters.rejects += 1;
         let mut bhs = Bhs::new(Opcode::REJECT, FINAL);
         bhs.0[2] = reason;
         bhs.set_word(16, NO_TAG);
-        let Some(data) = Sg::copied(&self.arena, &bad.0) else {
+        let Some(data) = Sg::copied(&self.session.arena, &bad.0) else {
             return self.violation("no memory to reject a PDU");
         };
         self.answer(bhs, data, true);
@@ -110,23 +111,23 @@ impl Connection {
 
     /// Rejects a PDU whose data digest is wrong (RFC 7143 7.8).
     pub(super) fn reject_damaged(&mut self, bad: &Bhs) {
-        self.counters.digest_errors += 1;
+        self.connection.counters.digest_errors += 1;
         self.reject(bad, reject::DATA_DIGEST_ERROR);
     }
 
     /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (RFC 7143 11.9: event 1).
-    pub fn request_logout(&mut self, seconds: u16) {
+    pub(super) fn request_logout(&mut self, seconds: u16) {
         self.asynchronous(1, [0, 0, seconds]);
     }
 
     /// Announces that the connection is about to be dropped (event 2); it may be re-established after `seconds`.
-    pub fn announce_drop(&mut self, seconds: u16) {
-        let cid = self.cid;
+    pub(super) fn announce_drop(&mut self, seconds: u16) {
+        let cid = self.connection.cid;
         self.asynchronous(2, [cid, seconds, 0]);
     }
 
     fn asynchronous(&mut self, event: u8, parameters: [u16; 3]) {
-        if !self.is_full_feature() {
+        if !matches!(self.connection.state, State::FullFeature) {
             return;
         }
         let mut bhs = Bhs::new(Opcode::ASYNC_MESSAGE, FINAL);
@@ -138,18 +139,16 @@ impl Connection {
         self.answer(bhs, Sg::new(), true);
     }
 
-    /// The next PDU, whole: a header block before the payload's own segments. The owner asks while its stream has room.
-    /// `None` when there is nothing to send, or no memory for a header at the moment.
-    pub fn poll_transmit(&mut self) -> Option<Sg> {
-        self.starved = false;
-        let mut out = self.outbox.pop()?;
+    pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
+        self.connection.starved = false;
+        let mut out = self.connection.outbox.pop()?;
         let (mut bhs, data, numbered) = match &mut out {
             Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
             Out::Command(outgoing) => self.command_pdu(outgoing),
         };
         let len = data.len();
         bhs.set_data_len(len);
-        bhs.set_word(24, self.stat_sn);
+        bhs.set_word(24, self.connection.stat_sn);
         self.stamp(&mut bhs);
         let pdu = match self.assemble(&bhs, data) {
             Ok(pdu) => pdu,
@@ -158,44 +157,44 @@ impl Connection {
                     Out::Answer(answer) => answer.data = data,
                     Out::Command(outgoing) => outgoing.put_back(data),
                 }
-                self.outbox.put_back(out);
-                self.starved = true;
+                self.connection.outbox.put_back(out);
+                self.connection.starved = true;
                 return None;
             }
         };
         if numbered {
-            self.stat_sn = self.stat_sn.wrapping_add(1);
+            self.connection.stat_sn = self.connection.stat_sn.wrapping_add(1);
         }
         match out {
-            Out::Answer(_) => self.answers -= 1,
+            Out::Answer(_) => self.connection.answers -= 1,
             Out::Command(outgoing) => self.command_pdu_sent(outgoing, len),
         }
-        self.counters.pdus_out += 1;
+        self.connection.counters.pdus_out += 1;
         Some(pdu)
     }
 
     /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, and never shrinks.
     fn stamp(&mut self, bhs: &mut Bhs) {
-        let room = self.exchanges.room();
-        let max = self.exp_cmd_sn.wrapping_add(room).wrapping_sub(1);
-        if max.wrapping_sub(self.max_cmd_sn) < 1 << 31 {
-            self.max_cmd_sn = max;
+        let room = self.session.exchanges.room();
+        let max = self.session.exp_cmd_sn.wrapping_add(room).wrapping_sub(1);
+        if max.wrapping_sub(self.session.max_cmd_sn) < 1 << 31 {
+            self.session.max_cmd_sn = max;
         }
-        bhs.set_word(28, self.exp_cmd_sn);
-        bhs.set_word(32, self.max_cmd_sn);
+        bhs.set_word(28, self.session.exp_cmd_sn);
+        bhs.set_word(32, self.session.max_cmd_sn);
     }
 
     /// Header, payload, padding and digests. Gives the payload back if the arena is exhausted.
     fn assemble(&self, bhs: &Bhs, data: Sg) -> Result<Sg, Sg> {
-        let full = self.is_full_feature() || self.is_closing();
+        let full = matches!(self.connection.state, State::FullFeature | State::Closing);
         // A login response goes out before the digests are on.
         let digests = full && bhs.opcode() != Opcode::LOGIN_RESPONSE;
-        let header_digest = digests && self.negotiated.header_digest;
-        let data_digest = digests && self.negotiated.data_digest && !data.is_empty();
+        let header_digest = digests && self.connection.negotiated.header_digest;
+        let data_digest = digests && self.connection.negotiated.data_digest && !data.is_empty();
         let head = Bhs::LEN + if header_digest { 4 } else { 0 };
         let pad = data.len().next_multiple_of(4) - data.len();
         // The data digest lies behind the header in the same block, each in its own segment of it.
-        let Some(mut block) = self.arena.alloc(head + if data_digest { 4 } else { 0 }) else {
+        let Some(mut block) = self.session.arena.alloc(head + if data_digest { 4 } else { 0 }) else {
             return Err(data);
         };
         let bytes = block.bytes_mut();
@@ -229,7 +228,7 @@ impl Connection {
         let mut at = 0;
         while at < data.len() {
             let len = (data.len() - at).min(Arena::block_max());
-            let mut block = self.arena.alloc(len)?;
+            let mut block = self.session.arena.alloc(len)?;
             data.copy_to(at, block.bytes_mut());
             copy.push(block.freeze());
             at += len;

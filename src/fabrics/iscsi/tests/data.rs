@@ -111,7 +111,7 @@ fn one_part_at_a_time_is_in_memory() {
     world.work();
     let mut most = 0;
     let mut total = 0;
-    while let Some(pdu) = world.connection.poll_transmit() {
+    while let Some(pdu) = world.session.poll_transmit(world.key) {
         total += pdu.len();
         drop(pdu);
         world.work();
@@ -263,7 +263,7 @@ fn writes_of_all_kinds() {
                 }
             }
         }
-        assert_eq!(world.connection.held(), 0);
+        assert_eq!(world.session.held(), 0);
         world.end();
     }
 }
@@ -296,7 +296,7 @@ fn r2ts_and_pings_overtake_data() {
     let reset = world.initiator.task_management(5, 9 << 48);
     world.receive(&read.encode(Default::default()));
     world.work();
-    let first = world.connection.poll_transmit().unwrap().to_vec();
+    let first = world.session.poll_transmit(world.key).unwrap().to_vec();
     world.initiator.take(&first);
     let answers = world.exchange(&[write, ping, reset]);
     let data = Opcode::DATA_IN;
@@ -350,7 +350,7 @@ fn wrong_data_out_is_a_violation() {
         // All later input is ignored.
         let ping = world.initiator.nop_out(b"");
         assert!(world.exchange(&[ping]).is_empty());
-        assert_eq!(world.connection.held(), 0);
+        assert_eq!(world.session.held(), 0);
         world.end();
     }
 }
@@ -368,7 +368,7 @@ fn data_out_for_nobody_is_ignored() {
     ] {
         assert!(world.exchange(&[stray]).is_empty());
     }
-    assert_eq!(world.connection.counters().ignored, 5);
+    assert_eq!(world.connection().counters().ignored, 5);
     assert_eq!(world.exchange(&[&data])[0].bhs.0[3], 0);
     assert_eq!(world.toy.written, [[1; 4096]]);
     assert!(world.exchange(&[data]).is_empty(), "the burst is over");
@@ -417,18 +417,18 @@ fn a_response_waits_for_unsolicited_data() {
     assert_eq!(world.toy.running(), 0);
     let first = world.initiator.data_out(&command, None, 0, 0, &[1; 512], false);
     assert!(world.exchange(&[first]).is_empty());
-    assert_eq!(world.connection.held(), 0, "nobody wants it");
+    assert_eq!(world.session.held(), 0, "nobody wants it");
     let last = world.initiator.data_out(&command, None, 1, 512, &[1; 512], true);
     let answers = world.exchange(&[last]);
     assert_eq!((answers[0].opcode(), answers[0].bhs.0[3]), (Opcode::SCSI_RESPONSE, 2));
-    assert_eq!(world.connection.in_flight(), 0);
+    assert_eq!(world.session.in_flight(world.key), 0);
     // An initiator that thinks better of it aborts the task, and the place is free again.
     let mut command = world.initiator.command(0, &[FAIL], Transfer::write(4096));
     command.bhs.0[1] &= !FINAL;
     let abort = world.initiator.abort_task(&command);
     let answers = world.exchange(&[command, abort]);
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!((answers[0].bhs.0[2], world.connection.in_flight()), (0, 0));
+    assert_eq!((answers[0].bhs.0[2], world.session.in_flight(world.key)), (0, 0));
     // So does one that resets the logical unit, and only that one.
     let mut waiting = |lun: u64| {
         let mut command = world.initiator.command(lun, &[FAIL], Transfer::write(4096));
@@ -439,7 +439,7 @@ fn a_response_waits_for_unsolicited_data() {
     waiting(2 << 48);
     let reset = world.initiator.task_management(5, 1 << 48);
     assert_eq!(opcodes(&world.exchange(&[reset])), [Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!(world.connection.in_flight(), 1);
+    assert_eq!(world.session.in_flight(world.key), 1);
     world.end();
 }
 
@@ -450,9 +450,7 @@ fn a_task_that_ends_is_not_given_up_afterwards() {
     let mut bytes = command.encode(world.initiator.digests);
     bytes[60] ^= 1;
     world.receive(&bytes);
-    let Some(Request::Command { exchange, .. }) = world.connection.poll_request() else {
-        panic!("a command")
-    };
+    let Some(Request::Command { exchange, .. }) = world.session.poll_request() else { panic!("a command") };
     let response = Response {
         status: Status::Busy,
         sense: Default::default(),
@@ -460,8 +458,8 @@ fn a_task_that_ends_is_not_given_up_afterwards() {
         residual_in: Residual::None,
         residual_out: Residual::None,
     };
-    world.connection.send_command_complete(exchange, response);
-    assert!(world.connection.poll_request().is_none(), "its name may be that of another command by then");
+    world.session.send_command_complete(exchange, response);
+    assert!(world.session.poll_request().is_none(), "its name may be that of another command by then");
     assert_eq!(opcodes(&world.run()), [Opcode::REJECT, Opcode::SCSI_RESPONSE]);
     world.end();
 }
@@ -532,7 +530,7 @@ fn damaged_data_is_never_used() {
     world.receive(&spoiled(&ping));
     assert_eq!(opcodes(&world.run()), [Opcode::REJECT]);
     assert!(world.toy.written.is_empty());
-    assert_eq!(world.connection.counters().digest_errors, 3);
+    assert_eq!(world.connection().counters().digest_errors, 3);
     assert_eq!(world.closed(), None);
     world.end();
 }
@@ -563,7 +561,7 @@ fn lent_memory_is_sent_from_where_it_lies_or_bounced_for_its_digest() {
         let command = world.initiator.command(0, &read10(1, 1024), Transfer::read(524_288));
         world.receive(&command.encode(world.initiator.digests));
         world.work();
-        let pdu = world.connection.poll_transmit().unwrap();
+        let pdu = world.session.poll_transmit(world.key).unwrap();
         assert_eq!(pdu.segs()[1].as_ptr() != base.wrapping_add(512), bounced);
         assert_eq!(data_in(&world.initiator.take(&pdu.to_vec())), pattern_of(512, 524_288));
         drop(pdu);
@@ -577,12 +575,10 @@ fn received_payload_stays_where_it_is() {
     let command = world.initiator.command(0, &[HOLD], Transfer::write(4096)).data(&[9; 4096]);
     let bytes = Sg::copied(&world.arena, &command.encode(Default::default())).unwrap();
     let received = bytes.segs()[0].clone();
-    world.connection.receive(world.now, received.clone(), &world.targets);
-    let Some(Request::Command { exchange, .. }) = world.connection.poll_request() else {
-        panic!("a command")
-    };
-    world.connection.receive_data_out(exchange, 4096);
-    let Some(Request::DataOut { data, .. }) = world.connection.poll_request() else { panic!("its data") };
+    world.session.receive(world.key, world.now, received.clone(), &world.targets);
+    let Some(Request::Command { exchange, .. }) = world.session.poll_request() else { panic!("a command") };
+    world.session.receive_data_out(exchange, 4096);
+    let Some(Request::DataOut { data, .. }) = world.session.poll_request() else { panic!("its data") };
     assert_eq!(data.segs().len(), 1);
     assert_eq!(data.segs()[0].as_ptr(), received.as_ptr().wrapping_add(48));
 }
@@ -602,12 +598,12 @@ fn without_memory_a_pdu_waits() {
         for size in [1 << 20, 64 << 10, 4096, 200] {
             held.extend(std::iter::from_fn(|| world.arena.alloc(size)));
         }
-        assert!(world.connection.poll_transmit().is_none());
-        let retry = world.connection.next_deadline().unwrap();
+        assert!(world.session.poll_transmit(world.key).is_none());
+        let retry = world.session.next_deadline().unwrap();
         assert_eq!(retry, world.now + Duration::from_millis(1));
         drop(held);
         world.now = retry;
-        world.connection.timeout(retry);
+        world.session.timeout(retry);
         let answers = world.run();
         let data: Vec<_> = answers.iter().map(|p| p.data.clone()).collect();
         assert_eq!(data, [pattern_of(0, 4096), pattern_of(512, 4096), pattern_of(1024, 4096)]);

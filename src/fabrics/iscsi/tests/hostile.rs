@@ -54,7 +54,7 @@ fn answers(streams: &[Vec<u8>; 4], pieces: &[usize]) -> (Vec<u8>, Option<CloseRe
             world.receive(piece);
             sent.extend(drain(&mut world));
             // The window times the first burst, and an unfinished PDU.
-            assert!(world.connection.held() <= 33 * (256 << 10), "{} bytes held", world.connection.held());
+            assert!(world.session.held() <= 33 * (256 << 10), "{} bytes held", world.session.held());
         }
     }
     let (closed, mut written) = (world.closed().cloned(), world.toy.written.clone());
@@ -69,7 +69,7 @@ fn drain(world: &mut World) -> Vec<u8> {
     let mut sent = Vec::new();
     loop {
         let mut busy = world.work();
-        while let Some(pdu) = world.connection.poll_transmit() {
+        while let Some(pdu) = world.session.poll_transmit(world.key) {
             busy = true;
             sent.extend(pdu.to_vec());
         }
@@ -186,7 +186,7 @@ proptest! {
             if next(3) > 0 {
                 world.run();
             }
-            prop_assert!(world.connection.held() <= 8 * (256 << 10));
+            prop_assert!(world.session.held() <= 8 * (256 << 10));
         }
         world.run();
         world.end();
@@ -202,7 +202,7 @@ proptest! {
             world.receive(piece);
             drain(&mut world);
         }
-        prop_assert!(world.connection.held() <= 272 * 1024);
+        prop_assert!(world.session.held() <= 272 * 1024);
         world.end();
     }
 }

@@ -19,7 +19,7 @@ fn refused(world: &mut World, packets: &[Packet]) -> u16 {
     let last = answers.last().expect("a login response");
     assert_eq!(last.opcode(), Opcode::LOGIN_RESPONSE);
     assert!(matches!(world.closed(), Some(CloseReason::LoginRefused(..))), "{:?}", world.closed());
-    assert!(world.connection.is_closing());
+    assert!(world.connection().is_closing());
     last.bhs.half(36)
 }
 
@@ -48,14 +48,17 @@ fn both_stages_one_after_the_other() {
     assert_eq!(value(&keys, "MaxRecvDataSegmentLength"), Some("262144"), "ours is declared");
     assert_eq!(
         world.events,
-        [Event::LoginWanted(LoginRequest {
-            initiator: "iqn.2026-11.test:me".into(),
-            isid: world.initiator.isid,
-            target: Some(TARGET.into()),
-            portal_group: 1,
-        })]
+        [Event::LoginWanted(
+            world.key,
+            LoginRequest {
+                initiator: "iqn.2026-11.test:me".into(),
+                isid: world.initiator.isid,
+                target: Some(TARGET.into()),
+                portal_group: 1,
+            }
+        )]
     );
-    let negotiated = world.connection.negotiated();
+    let negotiated = world.connection().negotiated();
     assert!(negotiated.header_digest && !negotiated.data_digest);
     assert_eq!(negotiated.max_xmit_data_segment_length, 65536);
     assert_eq!(negotiated.max_recv_data_segment_length, 262_144);
@@ -70,8 +73,8 @@ fn security_may_lead_straight_to_full_feature() {
     let login = world.initiator.login(0, Some(3), &[&NAMES[..], &[("AuthMethod", "None")]].concat());
     let answer = world.exchange(&[login]);
     assert_eq!(answer[0].bhs.flags(), FINAL | 3);
-    assert!(world.connection.is_full_feature());
-    assert_eq!(world.connection.negotiated(), &Negotiated::default(), "nothing was negotiated");
+    assert!(world.session.is_full_feature(world.key));
+    assert_eq!(world.connection().negotiated(), &Negotiated::default(), "nothing was negotiated");
     world.end();
 }
 
@@ -102,7 +105,7 @@ fn text_goes_on_in_the_next_request() {
         let tail = world.initiator.login(1, Some(3), &[]).data(&whole.data[cut..]);
         let answer = world.exchange(&[tail]);
         assert_eq!(value(&answers(&answer[0]), "MaxBurstLength"), Some("16384"));
-        assert!(world.connection.is_full_feature());
+        assert!(world.session.is_full_feature(world.key));
     }
 }
 
@@ -205,7 +208,7 @@ fn texts_are_bounded() {
     let again = world.initiator.login(1, None, &[]);
     let answers: usize = (0..100).map(|_| world.exchange(&[&again]).len()).sum();
     assert_eq!(answers, 64);
-    assert!(world.connection.is_closing());
+    assert!(world.connection().is_closing());
     // A data segment beyond what the RFC allows before anything is negotiated.
     let mut world = World::new(Parameters::default());
     let login = world.initiator.login(1, Some(3), &NAMES).data(&[0; 8193]);
@@ -231,7 +234,7 @@ fn the_owner_has_the_last_word() {
     world.accepts = false;
     let login = world.initiator.login(1, Some(3), &NAMES);
     assert!(world.exchange(&[login]).is_empty());
-    world.connection.refuse_login(LoginStatus::OutOfResources, "too many sessions");
+    world.session.refuse_login(world.key, LoginStatus::OutOfResources, "too many sessions");
     let answer = world.run();
     assert_eq!(answer[0].bhs.half(36), LoginStatus::OutOfResources as u16);
     assert_eq!(
@@ -248,7 +251,7 @@ fn who_goes_on_before_the_owner_has_spoken_is_kept_within_bounds() {
     let login = world.initiator.login(1, Some(3), &NAMES);
     world.exchange(&[login]);
     for _ in 0..65 {
-        assert!(world.connection.held() <= 64 << 10);
+        assert!(world.session.held() <= 64 << 10);
         world.receive(&[0; 1024]);
     }
     world.run();
@@ -259,14 +262,14 @@ fn who_goes_on_before_the_owner_has_spoken_is_kept_within_bounds() {
 #[test]
 fn a_login_takes_limited_time() {
     let mut world = World::new(Parameters::default());
-    assert_eq!(world.connection.next_deadline(), Some(world.now + Duration::from_secs(15)));
+    assert_eq!(world.session.next_deadline(), Some(world.now + Duration::from_secs(15)));
     let first = world.initiator.login(1, None, &NAMES);
     world.exchange(&[first]);
     world.wait(Duration::from_millis(14_999));
     assert_eq!(world.closed(), None);
     world.wait(Duration::from_millis(1));
     assert_eq!(world.closed(), Some(&CloseReason::Timeout("login")));
-    assert_eq!(world.connection.next_deadline(), None);
+    assert_eq!(world.session.next_deadline(), None);
 }
 
 #[test]

@@ -229,7 +229,8 @@ fn residual(expected: u32, wanted: u32) -> Residual {
 /// Both ends.
 pub(super) struct World {
     pub(super) arena: Arena,
-    pub(super) connection: Connection,
+    pub(super) session: Session,
+    pub(super) key: ConnectionKey,
     pub(super) initiator: Initiator,
     pub(super) toy: Toy,
     pub(super) targets: Targets,
@@ -245,8 +246,10 @@ impl World {
         let parameters = Arc::new(parameters);
         let now = Instant::from_nanos(1_000_000_000);
         let peer = "192.0.2.9:40000".parse().unwrap();
+        let (session, key) = Session::new(parameters.clone(), arena.clone(), local(), peer, now);
         Self {
-            connection: Connection::new(parameters.clone(), arena.clone(), local(), peer, now),
+            session,
+            key,
             arena,
             initiator: Initiator::new(),
             toy: Toy::default(),
@@ -264,7 +267,7 @@ impl World {
         let answers = world.exchange(&[login]);
         assert_eq!(answers.len(), 1, "{:?}", world.events);
         assert_eq!(answers[0].bhs.half(36), 0, "{:?}", world.events);
-        let negotiated = world.connection.negotiated();
+        let negotiated = world.connection().negotiated();
         world.initiator.digests = Digests { header: negotiated.header_digest, data: negotiated.data_digest };
         world
     }
@@ -272,7 +275,7 @@ impl World {
     /// Gives bytes to the connection in one piece.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         for seg in Sg::copied(&self.arena, bytes).expect("memory").segs() {
-            self.connection.receive(self.now, seg.clone(), &self.targets);
+            self.session.receive(self.key, self.now, seg.clone(), &self.targets);
         }
     }
 
@@ -281,7 +284,7 @@ impl World {
         let mut packets = Vec::new();
         loop {
             let mut busy = self.work();
-            while let Some(pdu) = self.connection.poll_transmit() {
+            while let Some(pdu) = self.session.poll_transmit(self.key) {
                 busy = true;
                 packets.extend(self.initiator.take(&pdu.to_vec()));
                 assert!(self.initiator.is_between_pdus(), "a PDU is sent whole");
@@ -295,17 +298,17 @@ impl World {
     /// Events and requests, without sending.
     pub(super) fn work(&mut self) -> bool {
         let mut busy = false;
-        while let Some(event) = self.connection.poll_event() {
+        while let Some(event) = self.session.poll_event() {
             busy = true;
-            if let Event::LoginWanted(_) = event
+            if let Event::LoginWanted(..) = event
                 && self.accepts
             {
-                self.connection.accept_login(NexusId(9), 0x1234);
-                self.connection.resume(&self.targets);
+                self.session.accept_login(self.key, NexusId(9), 0x1234);
+                self.session.resume(self.key, &self.targets);
             }
             self.events.push(event);
         }
-        busy | self.toy.serve(&self.arena, &mut self.connection)
+        busy | self.toy.serve(&self.arena, &mut self.session)
     }
 
     pub(super) fn exchange<P: Borrow<Packet>>(&mut self, packets: &[P]) -> Vec<Packet> {
@@ -315,17 +318,21 @@ impl World {
         self.run()
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        self.session.connection(self.key).expect("not removed")
+    }
+
     /// Moves the clock.
     pub(super) fn wait(&mut self, time: Duration) -> Vec<Packet> {
         self.now = self.now + time;
-        self.connection.timeout(self.now);
+        self.session.timeout(self.now);
         self.run()
     }
 
     pub(super) fn closed(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Closed { reason, .. } => Some(reason),
-            Event::LoginWanted(_) => None,
+            Event::LoginWanted(..) => None,
         })
     }
 
@@ -338,8 +345,8 @@ impl World {
 
     /// Everything that was lent comes home.
     pub(super) fn end(self) {
-        let Self { arena, connection, toy, .. } = self;
-        drop((connection, toy));
+        let Self { arena, session, toy, .. } = self;
+        drop((session, toy));
         assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
     }
 }

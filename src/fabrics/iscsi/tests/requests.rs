@@ -65,7 +65,7 @@ fn a_silent_initiator_is_pinged_then_dropped() {
 fn pings_can_be_switched_off() {
     let off = Parameters { nop_interval: Duration::ZERO, ..Parameters::default() };
     let world = World::logged_in(off, &[]);
-    assert_eq!(world.connection.next_deadline(), None);
+    assert_eq!(world.session.next_deadline(), None);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn unknown_requests_are_rejected_with_their_header() {
         assert_eq!(answers[0].bhs.itt(), NO_TAG);
         assert_eq!(answers[0].data, request.encode(Default::default())[..48]);
     }
-    assert_eq!(world.connection.counters().rejects, 3);
+    assert_eq!(world.connection().counters().rejects, 3);
     world.end();
 }
 
@@ -126,7 +126,7 @@ fn a_long_answer_takes_several_pdus() {
     assert_eq!(ask(&mut world, "MaxRecvDataSegmentLength=8192\0"), "");
     let whole = ask(&mut world, "SendTargets=All\0");
     let mut world = discovery(&[("MaxRecvDataSegmentLength", "512")]);
-    world.connection.negotiated.max_xmit_data_segment_length = 100;
+    world.session.connections[0].negotiated.max_xmit_data_segment_length = 100;
     let request = world.initiator.text(b"SendTargets=All\0");
     let mut answer = world.exchange(&[&request]).remove(0);
     let mut text = answer.data.clone();
@@ -188,7 +188,7 @@ fn an_initiator_may_keep_an_exchange_open() {
 fn little_is_negotiated_after_login() {
     let mut world = normal();
     assert_eq!(ask(&mut world, "MaxRecvDataSegmentLength=0x1000\0"), "");
-    assert_eq!(world.connection.negotiated().max_xmit_data_segment_length, 4096);
+    assert_eq!(world.connection().negotiated().max_xmit_data_segment_length, 4096);
     assert_eq!(ask(&mut world, "MaxRecvDataSegmentLength=1\0"), "MaxRecvDataSegmentLength=Reject\0");
     assert_eq!(
         ask(&mut world, "MaxBurstLength=512\0TargetName=x\0"),
@@ -242,12 +242,12 @@ fn abort_task_ends_one_task() {
     let abort = world.initiator.abort_task(&holds[1]);
     let answers = world.exchange(&[abort]);
     assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
-    assert_eq!((world.toy.running(), world.connection.in_flight()), (2, 2));
+    assert_eq!((world.toy.running(), world.session.in_flight(world.key)), (2, 2));
     let again = world.initiator.abort_task(&holds[1]);
     assert_eq!(world.exchange(&[again])[0].bhs.0[2], 1);
     let reset = world.initiator.task_management(5, 0);
     world.exchange(&[reset]);
-    assert_eq!((world.toy.running(), world.connection.in_flight()), (0, 0));
+    assert_eq!((world.toy.running(), world.session.in_flight(world.key)), (0, 0));
     world.end();
 }
 
@@ -299,8 +299,8 @@ fn logout() {
 #[test]
 fn asynchronous_messages() {
     let mut world = normal();
-    world.connection.request_logout(5);
-    world.connection.announce_drop(2);
+    world.session.request_logout(5);
+    world.session.announce_drop(2);
     let messages = world.run();
     assert_eq!(opcodes(&messages), [Opcode::ASYNC_MESSAGE; 2]);
     assert_eq!(messages[0].bhs.itt(), NO_TAG);
@@ -308,7 +308,7 @@ fn asynchronous_messages() {
     assert_eq!(messages[1].bhs.0[36..44], [2, 0, 0, 3, 0, 2, 0, 0]);
     // Nobody is there to hear them before the login.
     let mut world = World::new(Parameters::default());
-    world.connection.request_logout(5);
+    world.session.request_logout(5);
     assert!(world.run().is_empty());
 }
 
@@ -319,18 +319,18 @@ fn the_end_of_the_stream_ends_the_connection() {
     let more = world.initiator.command(0, &[HOLD], Transfer::write(4096)).data(&[1; 4096]);
     world.exchange(&[hold]);
     world.receive(&more.encode(Default::default())[..100]);
-    world.connection.peer_finished();
-    world.connection.peer_finished();
+    world.session.peer_finished(world.key);
+    world.session.peer_finished(world.key);
     assert!(world.run().is_empty());
     assert_eq!(world.closed(), Some(&CloseReason::PeerClosed));
     assert_eq!(world.events.iter().filter(|e| matches!(e, Event::Closed { .. })).count(), 1);
-    assert_eq!((world.connection.held(), world.connection.in_flight()), (0, 0));
+    assert_eq!((world.session.held(), world.session.in_flight(world.key)), (0, 0));
     // A task manager that has not heard of it yet does no harm.
     let data = Sg::copied(&world.arena, b"late").unwrap();
-    world.connection.send_data_in(Exchange(0), data);
-    world.connection.receive_data_out(Exchange(0), 512);
-    world.connection.terminate(Exchange(0), None);
-    world.connection.task_management_executed(Exchange(0), TaskManagementResponse::Complete);
+    world.session.send_data_in(Exchange(0), data);
+    world.session.receive_data_out(Exchange(0), 512);
+    world.session.terminate(Exchange(0), None);
+    world.session.task_management_executed(Exchange(0), TaskManagementResponse::Complete);
     assert!(world.run().is_empty());
     world.end();
 }

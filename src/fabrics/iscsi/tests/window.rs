@@ -22,7 +22,7 @@ fn commands_outside_the_window_are_ignored() {
     for wrong in [max + 1, max + 1000, cmd_sn - 1, cmd_sn.wrapping_sub(1000), cmd_sn.wrapping_add(1 << 31)] {
         assert!(world.exchange(&[command.clone().word(24, wrong)]).is_empty(), "{wrong}");
     }
-    assert_eq!(world.connection.counters().ignored, 5);
+    assert_eq!(world.connection().counters().ignored, 5);
     // They left no trace.
     assert_eq!(opcodes(&world.exchange(&[command])), [Opcode::SCSI_RESPONSE]);
     world.end();
@@ -35,7 +35,7 @@ fn commands_wait_for_their_turn() {
     for early in [3, 1, 2, 1] {
         assert!(world.exchange(&[commands[early].clone()]).is_empty());
     }
-    assert_eq!(world.connection.counters().ignored, 1, "a command sent twice");
+    assert_eq!(world.connection().counters().ignored, 1, "a command sent twice");
     let answers = world.exchange(&[commands[0].clone()]);
     assert_eq!(tags(&answers), tags(&commands));
     world.end();
@@ -54,10 +54,10 @@ fn unsolicited_data_waits_with_its_command() {
         world.initiator.data_out(&write, None, 1, 2000, &buffer[2000..], true),
     ];
     assert!(world.exchange(&[write, data[0].clone(), data[1].clone()]).is_empty());
-    assert_eq!(world.connection.held(), 3000);
+    assert_eq!(world.session.held(), 3000);
     assert_eq!(world.exchange(&[first]).len(), 2);
     assert_eq!(world.toy.written, [buffer]);
-    assert_eq!(world.connection.held(), 0);
+    assert_eq!(world.session.held(), 0);
     world.end();
 }
 
@@ -69,7 +69,7 @@ fn early_data_is_bounded() {
     write.bhs.0[1] &= !crate::wire::iscsi::FINAL;
     let data = world.initiator.data_out(&write, None, 0, 0, &[1; 32768], false);
     world.exchange(&[write, data.clone(), data.clone()]);
-    assert_eq!(world.connection.held(), 65536);
+    assert_eq!(world.session.held(), 65536);
     world.exchange(&[data]);
     assert_eq!(world.violation(), "more unsolicited data than agreed on");
     world.end();

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A session: what its connections share, and the owner's view of all of it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::connection::{Connection, State};
+use super::exchange::Exchanges;
+use super::framing::Pdu;
+use super::requests::{PendingFunction, Scope};
+use super::{Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
+use crate::memory::{Arena, Seg, Sg};
+use crate::scsi::{NexusId, Request};
+use crate::time::Instant;
+use crate::wire::iscsi::Opcode;
+
+/// Names a connection within its session; free again after [`Session::remove`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey(pub usize);
+
+/// A request that came before its turn.
+pub(super) struct Early {
+    cmd_sn: u32,
+    /// Where it came.
+    connection: ConnectionKey,
+    /// `None`: aborted before it came.
+    pub(super) pdu: Option<Pdu>,
+    /// Its unsolicited Data-Out.
+    pub(super) data: Vec<Pdu>,
+}
+
+/// What the connections of a session share: names, the command window, and all that came through it.
+pub(super) struct Shared {
+    pub(super) parameters: Arc<Parameters>,
+    pub(super) arena: Arena,
+    pub(super) discovery: bool,
+    pub(super) nexus: NexusId,
+    pub(super) initiator: String,
+    pub(super) target: Option<String>,
+    pub(super) isid: [u8; 6],
+    pub(super) tsih: u16,
+    pub(super) exp_cmd_sn: u32,
+    pub(super) max_cmd_sn: u32,
+    /// Within the window, so at most as many as that is wide.
+    pub(super) early: Vec<Early>,
+    pub(super) exchanges: Exchanges,
+    pub(super) task_management: Slab<PendingFunction>,
+    pub(super) requests: VecDeque<Request>,
+    pub(super) events: VecDeque<Event>,
+    /// Connections that have not ended.
+    pub(super) live: usize,
+    /// CIDs of those in the full feature phase.
+    pub(super) cids: SmallVec<[(u16, ConnectionKey); 1]>,
+    /// Connections that another one has logged out.
+    pub(super) ending: SmallVec<[ConnectionKey; 1]>,
+    pub(super) now: Instant,
+}
+
+impl Shared {
+    /// Whether a CmdSN may be used now. Serial number arithmetic (RFC 1982): of a closed window MaxCmdSN is one behind,
+    /// and what is far ahead is behind.
+    fn in_window(&self, cmd_sn: u32) -> bool {
+        let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
+        let width = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn);
+        width < 1 << 31 && ahead <= width
+    }
+
+    /// Whether the turn of a request has come, which thereby has it. Else it is kept for later, or not at all
+    /// (`Err`) if it is outside of the window or has come before.
+    pub(super) fn take_turn(&mut self, connection: ConnectionKey, pdu: Pdu) -> Result<Option<Pdu>, ()> {
+        let cmd_sn = pdu.bhs.cmd_sn();
+        if !self.in_window(cmd_sn) || self.early.iter().any(|early| early.cmd_sn == cmd_sn) {
+            return Err(());
+        }
+        if cmd_sn != self.exp_cmd_sn {
+            self.early.push(Early { cmd_sn, connection, pdu: Some(pdu), data: Vec::new() });
+            return Ok(None);
+        }
+        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+        Ok(Some(pdu))
+    }
+
+    /// The next request that waits for its turn and has it now.
+    fn next_early(&mut self) -> Option<Early> {
+        let next = self.early.iter().position(|early| early.cmd_sn == self.exp_cmd_sn)?;
+        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+        Some(self.early.swap_remove(next))
+    }
+
+    /// Aborts a command that has not had its turn (RFC 7143 11.6.1): its place in the order is filled. `before` is the
+    /// CmdSN of the request that says so. Returns whether the command was still to come.
+    pub(super) fn abort_before_arrival(
+        &mut self,
+        connection: ConnectionKey,
+        cmd_sn: u32,
+        before: u32,
+    ) -> bool {
+        let distance = before.wrapping_sub(cmd_sn);
+        if !self.in_window(cmd_sn) || distance == 0 || distance >= 1 << 31 {
+            return false;
+        }
+        match self.early.iter_mut().find(|early| early.cmd_sn == cmd_sn) {
+            Some(early) => (early.pdu, early.data) = (None, Vec::new()),
+            None => self.early.push(Early { cmd_sn, connection, pdu: None, data: Vec::new() }),
+        }
+        true
+    }
+
+    /// Aborts the commands in a scope that have not had their turn and precede `before`.
+    pub(super) fn abort_early(&mut self, scope: Scope, before: u32) {
+        for early in &mut self.early {
+            let older = (1..1 << 31).contains(&before.wrapping_sub(early.cmd_sn));
+            let concerned = early.pdu.as_ref().is_some_and(|pdu| {
+                pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
+            });
+            if older && concerned {
+                (early.pdu, early.data) = (None, Vec::new());
+            }
+        }
+    }
+
+    /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of those
+    /// that waited for their turn are filled. Commands are allegiant to their connection, so nobody waits for them.
+    pub(super) fn abandon(&mut self, connection: ConnectionKey) {
+        self.cids.retain(|(_, key)| *key != connection);
+        for early in self.early.iter_mut().filter(|early| early.connection == connection) {
+            (early.pdu, early.data) = (None, Vec::new());
+        }
+        for (_, pending) in &mut self.task_management {
+            pending.forget_connection(connection);
+        }
+        let requests = &mut self.requests;
+        self.exchanges.orphan(connection, |exchange| requests.push_back(Request::Abandoned { exchange }));
+    }
+
+    /// All connections have ended.
+    pub(super) fn clear(&mut self) {
+        self.early.clear();
+        self.requests.clear();
+        self.exchanges.clear();
+        self.task_management.clear();
+    }
+}
+
+/// A connection at work, with its session.
+pub(super) struct At<'a> {
+    pub(super) session: &'a mut Shared,
+    pub(super) connection: &'a mut Connection,
+    pub(super) key: ConnectionKey,
+}
+
+/// See [`super`]. A stream that comes in begins as a session of its own with one connection, which [`Session::join`]
+/// moves into an older session if it turns out to belong there.
+pub struct Session {
+    pub(super) shared: Shared,
+    pub(super) connections: Slab<Connection>,
+}
+
+impl Session {
+    /// A session whose only connection is in the login phase. `parameters` hold until the target is known, and in
+    /// discovery sessions.
+    pub fn new(
+        parameters: Arc<Parameters>,
+        arena: Arena,
+        local: SocketAddr,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> (Self, ConnectionKey) {
+        let mut connections = Slab::with_capacity(1);
+        let key = ConnectionKey(connections.insert(Connection::new(parameters.clone(), local, peer, now)));
+        let shared = Shared {
+            parameters,
+            arena,
+            discovery: false,
+            nexus: NexusId(0),
+            initiator: String::new(),
+            target: None,
+            isid: [0; 6],
+            tsih: 0,
+            exp_cmd_sn: 0,
+            max_cmd_sn: 0,
+            early: Vec::new(),
+            exchanges: Exchanges::default(),
+            task_management: Slab::new(),
+            requests: VecDeque::new(),
+            events: VecDeque::new(),
+            live: 1,
+            cids: SmallVec::new(),
+            ending: SmallVec::new(),
+            now,
+        };
+        (Self { shared, connections }, key)
+    }
+
+    /// A connection; `None` if it was removed.
+    pub fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.connections.get(key.0)
+    }
+
+    /// All connections, those that have ended and were not removed included.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
+        self.connections.iter().map(|(key, connection)| (ConnectionKey(key), connection))
+    }
+
+    pub(super) fn at(&mut self, key: ConnectionKey) -> Option<At<'_>> {
+        let connection = self.connections.get_mut(key.0)?;
+        Some(At { session: &mut self.shared, connection, key })
+    }
+
+    /// iSCSI name of the initiator, as far as it is known.
+    pub fn initiator(&self) -> &str {
+        let login = || self.connections.iter().find_map(|(_, connection)| connection.logs_in());
+        match self.shared.initiator.as_str() {
+            "" => login().unwrap_or_default(),
+            name => name,
+        }
+    }
+
+    /// iSCSI name of the target; `None` before the login and in discovery sessions.
+    pub fn target(&self) -> Option<&str> {
+        self.shared.target.as_deref()
+    }
+
+    /// Initiator's part of the session identifier.
+    pub fn isid(&self) -> [u8; 6] {
+        self.shared.isid
+    }
+
+    /// Target session identifying handle; 0 before the login is accepted.
+    pub fn tsih(&self) -> u16 {
+        self.shared.tsih
+    }
+
+    /// Commands under way on a connection.
+    pub fn in_flight(&self, key: ConnectionKey) -> usize {
+        self.shared.exchanges.live_of(key)
+    }
+
+    /// Whether all connections have ended.
+    pub fn is_over(&self) -> bool {
+        self.shared.live == 0
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.shared.events.pop_front()
+    }
+
+    /// Takes bytes that a connection has received, in any cut. Payload is sliced out of `data`, which stays referenced
+    /// until the command is done with it.
+    pub fn receive(&mut self, key: ConnectionKey, now: Instant, data: Seg, directory: &dyn Directory) {
+        let Some(mut at) = self.at(key) else { return };
+        at.receive(now, data);
+        self.resume(key, directory);
+    }
+
+    /// Takes the PDUs that are whole. Stops while a login waits for the owner; to be called when it goes on.
+    pub fn resume(&mut self, key: ConnectionKey, directory: &dyn Directory) {
+        while let Some(mut at) = self.at(key)
+            && at.take_pdu(directory)
+        {
+            self.deliver_early(directory);
+            while let Some(other) = self.shared.ending.pop() {
+                if let Some(mut at) = self.at(other) {
+                    at.logged_out();
+                }
+            }
+        }
+    }
+
+    /// Carries out requests whose turn has come, on whichever connection they came.
+    fn deliver_early(&mut self, directory: &dyn Directory) {
+        if self.shared.early.is_empty() {
+            return;
+        }
+        while let Some(Early { connection, pdu, data, .. }) = self.shared.next_early() {
+            let Some(mut at) = self.at(connection) else { continue };
+            if let Some(pdu) = pdu {
+                at.deliver(pdu, directory);
+            }
+            for pdu in data {
+                if !at.connection.is_closing() {
+                    at.data_out(pdu);
+                }
+            }
+        }
+    }
+
+    /// The owner accepts the login of a connection that begins a session: the full feature phase begins.
+    /// [`Session::resume`] is to be called next.
+    pub fn accept_login(&mut self, key: ConnectionKey, nexus: NexusId, tsih: u16) {
+        if let Some(mut at) = self.at(key) {
+            at.accept_login(nexus, tsih);
+        }
+    }
+
+    /// The owner refuses the login of a connection.
+    pub fn refuse_login(&mut self, key: ConnectionKey, status: LoginStatus, why: &'static str) {
+        if let Some(mut at) = self.at(key) {
+            at.refuse(status, why);
+        }
+    }
+
+    /// The peer will send no more on a connection.
+    pub fn peer_finished(&mut self, key: ConnectionKey) {
+        if let Some(mut at) = self.at(key) {
+            at.peer_finished();
+        }
+    }
+
+    /// The owner ends all connections.
+    pub fn close(&mut self, why: &'static str) {
+        self.each(|at| at.close(why));
+    }
+
+    fn each(&mut self, mut what: impl FnMut(&mut At<'_>)) {
+        for (key, connection) in &mut self.connections {
+            what(&mut At { session: &mut self.shared, connection, key: ConnectionKey(key) });
+        }
+    }
+
+    /// The stream of a connection that has ended is gone.
+    pub fn remove(&mut self, key: ConnectionKey) {
+        debug_assert!(self.connection(key).is_none_or(Connection::is_closing), "removed before its end");
+        self.connections.try_remove(key.0);
+    }
+
+    /// The next PDU of a connection, whole: a header block before the payload's own segments. The owner asks while the
+    /// stream has room. `None` when there is nothing to send, or no memory for a header at the moment.
+    pub fn poll_transmit(&mut self, key: ConnectionKey) -> Option<Sg> {
+        self.at(key)?.poll_transmit()
+    }
+
+    /// Asks the initiator to log out within `seconds`, after which the connections may be dropped.
+    pub fn request_logout(&mut self, seconds: u16) {
+        self.each(|at| at.request_logout(seconds));
+    }
+
+    /// Announces that the connections are about to be dropped; they may be re-established after `seconds`.
+    pub fn announce_drop(&mut self, seconds: u16) {
+        self.each(|at| at.announce_drop(seconds));
+    }
+
+    /// When [`Session::timeout`] is to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self
+            .connections
+            .iter()
+            .filter_map(|(_, connection)| connection.next_deadline(&self.shared.parameters, self.shared.now));
+        deadlines.min()
+    }
+
+    /// A deadline may have passed.
+    pub fn timeout(&mut self, now: Instant) {
+        self.shared.now = now;
+        self.each(|at| at.timeout());
+    }
+
+    /// Bytes of received data that the session holds: unfinished PDUs, and Data-Out that no task has taken.
+    pub fn held(&self) -> usize {
+        let early = self.shared.early.iter().flat_map(|early| early.pdu.iter().chain(&early.data));
+        let early: usize = early.map(|pdu| pdu.data.len()).sum();
+        let unfinished: usize = self.connections.iter().map(|(_, connection)| connection.held()).sum();
+        unfinished + self.shared.exchanges.buffered() + early
+    }
+
+    /// What was agreed on at a connection.
+    pub fn negotiated(&self, key: ConnectionKey) -> Option<&Negotiated> {
+        Some(self.connection(key)?.negotiated())
+    }
+
+    /// What a connection counted.
+    pub fn counters(&self, key: ConnectionKey) -> Counters {
+        self.connection(key).map(Connection::counters).unwrap_or_default()
+    }
+
+    /// Whether commands can come on a connection.
+    pub fn is_full_feature(&self, key: ConnectionKey) -> bool {
+        self.connection(key).is_some_and(|connection| matches!(connection.state, State::FullFeature))
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What one core tells the control plane.
+
+use std::net::SocketAddr;
+
+use super::{Established, Shard};
+use crate::fabrics::iscsi::{self, Negotiated};
+use crate::memory::{ArenaStats, Pages};
+use crate::reactor::Load;
+use crate::target::tasks::UnitCounters;
+
+/// What one core tells the control plane.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which core.
+    pub core: usize,
+    /// How busy it is.
+    pub load: Load,
+    /// Its payload memory.
+    pub memory: ArenaStats,
+    /// The pages of that.
+    pub pages: Pages,
+    /// Its logical units, in the order of [`Parts::units`].
+    pub units: Vec<UnitReport>,
+    /// Its sessions.
+    pub sessions: Vec<SessionReport>,
+    /// Per host: name and counters.
+    pub hosts: Vec<(String, Vec<(&'static str, u64)>)>,
+}
+
+/// A logical unit as one core sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitReport {
+    /// Size of its store, in bytes.
+    pub bytes: u64,
+    /// What this core has done with it.
+    pub counters: UnitCounters,
+}
+
+/// A session as the control plane sees it.
+#[derive(Clone, Debug)]
+pub struct SessionReport {
+    /// iSCSI name of the initiator.
+    pub initiator: String,
+    /// iSCSI name of the target; `None` for a discovery session.
+    pub target: Option<String>,
+    /// Initiator's part of the session identifier.
+    pub isid: [u8; 6],
+    /// Target session identifying handle.
+    pub tsih: u16,
+    /// Its connections.
+    pub connections: Vec<ConnectionReport>,
+}
+
+/// A connection as the control plane sees it.
+#[derive(Clone, Debug)]
+pub struct ConnectionReport {
+    /// The initiator's number for it.
+    pub cid: u16,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The initiator's address.
+    pub peer: SocketAddr,
+    /// What was negotiated.
+    pub negotiated: Negotiated,
+    /// Commands under way.
+    pub in_flight: usize,
+    /// What was counted.
+    pub counters: iscsi::Counters,
+}
+
+impl Shard {
+    pub(super) fn report(&self) -> Report {
+        let parts = &self.parts;
+        let sessions = self.sessions.iter().filter_map(|(_, entry)| {
+            let Established { name, tsih, .. } = entry.established.as_ref()?;
+            let connections = entry.iscsi.connections().map(|(key, connection)| ConnectionReport {
+                cid: connection.cid(),
+                local: connection.local(),
+                peer: connection.peer(),
+                negotiated: connection.negotiated().clone(),
+                in_flight: entry.iscsi.in_flight(key),
+                counters: connection.counters(),
+            });
+            Some(SessionReport {
+                initiator: name.initiator.clone(),
+                target: name.target.clone(),
+                isid: name.isid,
+                tsih: *tsih,
+                connections: connections.collect(),
+            })
+        });
+        let units = parts.units.iter().map(|&unit| UnitReport {
+            bytes: parts.tasks.geometry(unit).bytes,
+            counters: parts.tasks.counters(unit),
+        });
+        Report {
+            core: parts.core,
+            load: self.load,
+            memory: parts.arena.stats(),
+            pages: parts.arena.pages(),
+            units: units.collect(),
+            sessions: sessions.collect(),
+            hosts: parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())).collect(),
+        }
+    }
+}
