@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::TxFrame;
+use super::{TcpOffload, TxFrame};
 
 /// Offset of the checksum in a TCP header.
 const TCP_CHECKSUM: usize = 16;
@@ -63,8 +63,59 @@ impl Sum {
     }
 }
 
+/// Cuts a frame into segments that fit the wire, for ports whose device cannot; their payload stays where it lies. What
+/// is left to do with each is its TCP checksum. A frame that needs no cutting is the only one of its list.
+pub fn cut_in_software(mut frame: TxFrame) -> Vec<TxFrame> {
+    const IP: usize = 14;
+    const FIN_PSH: u8 = 0x09;
+    const CWR: u8 = 0x80;
+    let Some((offload, size)) = frame.offload.and_then(|offload| Some((offload, offload.segment?))) else {
+        return vec![frame];
+    };
+    let tcp = usize::from(offload.csum_start);
+    let sequence = u32::from_be_bytes(array(&frame.header, tcp + 4));
+    let mut cut = Vec::with_capacity(frame.payload.len().div_ceil(usize::from(size)));
+    for number in 0_u16.. {
+        let payload = frame.payload.split_to(frame.payload.len().min(usize::from(size)));
+        let (first, last) = (number == 0, frame.payload.is_empty());
+        let mut header = frame.header.clone();
+        let len = u16::try_from(header.len() + payload.len() - IP).unwrap_or(u16::MAX);
+        let (from, to) = match offload.ipv6 {
+            false => {
+                let id = u16::from_be_bytes(array(&header, IP + 4)).wrapping_add(number);
+                header[IP + 2..][..2].copy_from_slice(&len.to_be_bytes());
+                header[IP + 4..][..2].copy_from_slice(&id.to_be_bytes());
+                header[IP + 10..][..2].fill(0);
+                let sum = Sum::default().add(&header[IP..tcp]).checksum();
+                header[IP + 10..][..2].copy_from_slice(&sum.to_be_bytes());
+                let ip = |at| IpAddr::from(array::<4>(&header, at));
+                (ip(IP + 12), ip(IP + 16))
+            }
+            true => {
+                header[IP + 4..][..2].copy_from_slice(&(len - 40).to_be_bytes());
+                let ip = |at| IpAddr::from(array::<16>(&header, at));
+                (ip(IP + 8), ip(IP + 24))
+            }
+        };
+        let at = sequence.wrapping_add(u32::from(number) * u32::from(size));
+        header[tcp + 4..][..4].copy_from_slice(&at.to_be_bytes());
+        header[tcp + 13] &= if last { u8::MAX } else { !FIN_PSH } & if first { u8::MAX } else { !CWR };
+        let partial = Sum::pseudo_header(from, to, 6, header.len() + payload.len() - tcp).folded();
+        header[tcp + TCP_CHECKSUM..][..2].copy_from_slice(&partial.to_be_bytes());
+        cut.push(TxFrame { header, payload, offload: Some(TcpOffload { segment: None, ..offload }) });
+        if last {
+            break;
+        }
+    }
+    cut
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("N bytes")
+}
+
 /// Makes a frame complete: its payload is put behind the header, and the TCP checksum computed. This copies; it is for
-/// ports that can neither gather nor compute. A frame to be cut into segments is never given to such a port.
+/// ports that can neither gather nor compute.
 pub fn finish_in_software(frame: &mut TxFrame) {
     let at = frame.header.len();
     frame.header.resize(at + frame.payload.len(), 0);

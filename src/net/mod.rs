@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use crate::memory::{Seg, Sg};
 use crate::time::Instant;
 
-pub use checksum::finish_in_software;
+pub use checksum::{cut_in_software, finish_in_software};
 pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
 

@@ -3,4 +3,5 @@
 #![expect(unsafe_code, reason = "segments go to the kernel as addresses")]
 
 pub mod kernel;
+pub mod memory;
 pub mod tap;
