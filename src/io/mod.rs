@@ -11,9 +11,13 @@
 //! * Completions come in any order. A `Flush` covers the writes that had *completed* when it was submitted.
 //! * A write is atomic per logical block at most; the caller asks for [`Op::CompareAndWrite`] where it needs more.
 
+mod record;
+
 use std::os::fd::RawFd;
 
 use thiserror::Error;
+
+pub use record::{Keeper, RECORD_MAX, Record, Shelf};
 
 use crate::memory::{Seg, SegMut, Sg};
 

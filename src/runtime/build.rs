@@ -8,6 +8,7 @@ use log::{info, warn};
 
 use crate::control::config::{Config, Driver, Hugepages, Port, StoreKind};
 use crate::devices::sbc::{self, Disk};
+use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
 use crate::net::{HostConfig, StreamHost, TcpHost};
 use crate::ports::kernel::KernelHost;
@@ -15,7 +16,7 @@ use crate::ports::tap::{Tap, TapConfig};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::Lun;
 use crate::scsi::primary::MissingLun;
-use crate::stores::{self, Backing, FileOptions, Local};
+use crate::stores::{self, Backing, FileOptions, Local, Records};
 use crate::sys;
 use crate::target::sessions::Sessions;
 use crate::target::shard::{Message, Parts};
@@ -27,11 +28,13 @@ use crate::target::topology::{Portal, Target, Topology};
 struct Unit {
     disk: Arc<Disk>,
     backing: Arc<dyn Backing>,
+    shelf: Shelf,
 }
 
 /// What is made before the threads start.
 pub(super) struct Plan {
     config: Arc<Config>,
+    records: Arc<Records>,
     units: Vec<Unit>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
@@ -43,6 +46,7 @@ pub(super) struct Plan {
 pub(super) struct Seed {
     core: usize,
     config: Arc<Config>,
+    records: Arc<Records>,
     units: Vec<Unit>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
@@ -52,8 +56,12 @@ pub(super) struct Seed {
 
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
+        let state = &config.daemon.state_dir;
+        let records = Records::new(state).map_err(|e| format!("state directory: {e}"))?;
         let mut units = Vec::new();
         for disk in &config.disks {
+            let shelf = records.shelf(&disk.identity.uuid());
+            let shelf = shelf.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
             let backing = open(disk, config.daemon.hugepages != Hugepages::Never)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let (identity, block) = (disk.identity.clone(), disk.block);
@@ -61,7 +69,7 @@ impl Plan {
             let physical_exponent = disk.physical_exponent;
             let config =
                 sbc::Config { identity, block, physical_exponent, thin, read_only, write_cache: true };
-            units.push(Unit { disk: Arc::new(Disk::new(config)), backing });
+            units.push(Unit { disk: Arc::new(Disk::new(config)), backing, shelf });
         }
         let mut senders = Vec::new();
         let mut mailboxes = Vec::new();
@@ -73,6 +81,7 @@ impl Plan {
         Ok(Self {
             topology: Arc::new(topology(config)),
             config: Arc::new(config.clone()),
+            records: Arc::new(records),
             units,
             sessions: Arc::default(),
             senders,
@@ -89,6 +98,7 @@ impl Plan {
         Seed {
             core,
             config: self.config.clone(),
+            records: self.records.clone(),
             units: self.units.clone(),
             topology: self.topology.clone(),
             sessions: self.sessions.clone(),
@@ -160,11 +170,15 @@ impl Seed {
         let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
         let peers = self.peers.len() - 1;
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), peers);
+        let keeper = self.records.keeper().map_err(|e| format!("state directory: {e}"))?;
+        let wake_fds = keeper.wake_fd().into_iter().chain([local.wake_fd()]).collect();
         let mut units = Vec::new();
         for (unit, disk) in self.units.iter().zip(&self.config.disks) {
             let store = unit.backing.attach(&local).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             units.push(tasks.add_unit(Box::new(unit.disk.server()), Some(store)));
         }
+        let shelves: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.shelf)).collect();
+        tasks.keep_with(keeper, &shelves);
         let mut hosts = Vec::new();
         for (index, port) in self.config.ports.iter().enumerate() {
             hosts.push((port.name.clone(), self.host(index, port, &arena)?));
@@ -179,7 +193,7 @@ impl Seed {
             sessions: self.sessions,
             mailbox: self.mailbox,
             peers: self.peers,
-            wake_fds: vec![local.wake_fd()],
+            wake_fds,
         })
     }
 

@@ -2,7 +2,7 @@
 //! The upper waist, seen from above: what a device is to whoever runs its tasks.
 
 use super::{Attentions, Command, Lun, NexusId, Sense, Status, TaskId, UnitKey};
-use crate::io::{Done, Geometry, Health, Landing, Op};
+use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::time::Instant;
 
@@ -25,6 +25,9 @@ pub enum Step {
     /// outcome nobody learns but for its attention. Neither resets nor the loss of the nexus abort it any more, only the
     /// end of the daemon. Answered by [`Resume::Detached`].
     Detach(Outcome),
+    /// Keep this record of the logical unit for the next start of the daemon; answered by [`Resume::Kept`]. What the
+    /// device takes back at its start is given to its constructor.
+    Keep(Record),
     /// Send this data now; answered by [`Resume::Sent`] when the fabric can take more. Bytes beyond
     /// [`super::Expected::data_in`] are cut off and count as overflow.
     Send(Sg),
@@ -39,6 +42,8 @@ pub enum Resume {
     Fetched(Sg),
     /// How the store operation ended.
     Stored(Done),
+    /// The record is on stable storage, or could not be brought there.
+    Kept(Result<(), Error>),
     /// The fabric has taken the data.
     Sent,
     /// The shape of the other logical unit's store; `None` if the nexus does not see that logical unit.

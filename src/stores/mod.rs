@@ -7,6 +7,7 @@ mod exclusive;
 mod file;
 mod null;
 mod ram;
+mod records;
 mod ring;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 pub use file::FileOptions;
+pub use records::Records;
 
 use crate::io::Store;
 use crate::memory::Arena;

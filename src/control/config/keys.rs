@@ -186,6 +186,15 @@ pub(super) const TABLES: &[Table] = &[
                 "Where `ptgt status` asks. Its directory is made if there is none. Each daemon has its own.",
             ),
             key(
+                "state_dir",
+                Text("a path"),
+                Is("\"/var/lib/ptgt/state\""),
+                "",
+                "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
+                 (APTPL) and saved mode pages, below the UUID of the disk. It is made when there is something to \
+                 remember.",
+            ),
+            key(
                 "log",
                 Text("a level: \"error\", \"warn\", \"info\" or \"debug\""),
                 Is("\"info\""),

@@ -156,6 +156,7 @@ impl<'a> Loader<'a> {
             let help = format!("the path of a socket has at most {SOCKET_PATH_MAX} bytes");
             s.error("control_socket", "is too long", help);
         }
+        let state = s.text("state_dir").map(|path| self.base.join(path));
         let log = s.parsed("log", |text| log_filter(text).then(|| text.to_owned()));
         s.finish();
         Some(Daemon {
@@ -164,6 +165,7 @@ impl<'a> Loader<'a> {
             hugepages: hugepages?,
             idle: idle?,
             control_socket: socket?,
+            state_dir: state?,
             log: log?,
         })
     }

@@ -49,6 +49,8 @@ pub struct Daemon {
     pub idle: Idle,
     /// Where `ptgt status` asks.
     pub control_socket: PathBuf,
+    /// Where the state of logical units is kept that outlives the daemon.
+    pub state_dir: PathBuf,
     /// Log filter, as `env_logger` reads it.
     pub log: String,
 }

@@ -47,6 +47,7 @@ fn what_is_not_given_has_its_default() {
     assert_eq!((daemon.hugepages, &daemon.log[..]), (Hugepages::Auto, "info"));
     assert_eq!(daemon.idle, Idle::Adaptive(Duration::from_micros(50)));
     assert_eq!(daemon.control_socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(daemon.state_dir, Path::new("/var/lib/ptgt/state"));
     assert_eq!(config.portals[0].group, 1);
     let disk = &config.disks[1];
     assert_eq!((disk.block, disk.physical_exponent), (BlockSize::B512, 3));

@@ -67,6 +67,12 @@ impl Identity {
         &self.serial
     }
 
+    /// The UUID as people write it: a name that stays when the configured one changes.
+    pub fn uuid(&self) -> String {
+        let digits = format!("{:032x}", u128::from_be_bytes(self.uuid));
+        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    }
+
     /// Vendor, product and revision: bytes 8 to 35 of standard INQUIRY data.
     pub(super) fn write_names(&self, data: &mut DataIn) {
         data.bytes(&self.vendor).bytes(&self.product).bytes(&self.revision);
@@ -135,6 +141,7 @@ mod tests {
     fn a_uuid_is_kept_and_any_other_name_makes_one() {
         let text = "123e4567-e89b-12d3-a456-426614174000";
         assert_eq!(parse_uuid(text), Some(0x123e4567e89b12d3a456426614174000_u128.to_be_bytes()));
+        assert_eq!(Identity::new("PTGT", "DISK", "1", None, text).unwrap().uuid(), text);
         assert_eq!(parse_uuid("iqn.2026-11.test:a/1"), None);
         // Known answers: stability across releases is what initiators rely on.
         assert_eq!(derive_uuid(""), 0x6c62272e07bb8142a2b821756295c58d_u128.to_be_bytes());

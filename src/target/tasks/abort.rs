@@ -46,7 +46,7 @@ impl TaskManager {
         }
         self.units[this.unit].counters.aborts += 1;
         match this.state {
-            State::Storing => {}
+            State::Storing | State::Keeping => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);

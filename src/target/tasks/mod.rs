@@ -7,6 +7,7 @@
 //! the task management function that aborted it is answered then.
 
 mod abort;
+mod keep;
 mod nobody;
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::io::{self, Done, Geometry, Op, Store, Submitted, Tag};
+use crate::io::{self, Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
 use crate::memory::Arena;
 use crate::scsi::{
     Attentions, Command, Context, DeviceServer, Exchange, Lun, NexusId, Outcome, Request, Residual, Response,
@@ -95,6 +96,8 @@ pub struct UnitCounters {
 struct Unit {
     server: Box<dyn DeviceServer>,
     store: Option<Box<dyn Store>>,
+    /// Where its records are.
+    shelf: Option<Shelf>,
     /// Operations that the store had no room for.
     refused: VecDeque<(u32, Op)>,
     /// Tasks whose operation the store has.
@@ -149,6 +152,8 @@ enum State {
     Storing,
     /// The store had no room for the operation.
     Refused,
+    /// A record is being kept.
+    Keeping,
 }
 
 struct Task {
@@ -196,6 +201,9 @@ pub struct TaskManager {
     peers: usize,
     flushing: usize,
     completions: Vec<(Tag, Done)>,
+    keeper: Option<Box<dyn Keeper>>,
+    /// Records under way.
+    keeping: usize,
     tasks_max: usize,
 }
 
@@ -220,6 +228,8 @@ impl TaskManager {
             peers,
             flushing: 0,
             completions: Vec::new(),
+            keeper: None,
+            keeping: 0,
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(absent, None);
@@ -232,11 +242,21 @@ impl TaskManager {
         self.units.push(Unit {
             server,
             store,
+            shelf: None,
             refused: VecDeque::new(),
             storing: 0,
             counters: UnitCounters::default(),
         });
         UnitKey(self.units.len() - 1)
+    }
+
+    /// Says where the records of logical units are kept: this core's handle, and the shelf of each unit that has one.
+    /// Without it nothing can be kept.
+    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>, shelves: &[(UnitKey, Shelf)]) {
+        self.keeper = Some(keeper);
+        for &(unit, shelf) in shelves {
+            self.units[unit.0].shelf = Some(shelf);
+        }
     }
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
@@ -329,6 +349,9 @@ impl TaskManager {
                 work += self.poll_store(now, unit, transports, touched);
             }
         }
+        if self.keeping > 0 {
+            work += self.poll_keeper(now, transports, touched);
+        }
         while let Some((nexus, owed)) = self.owed.pop_front() {
             work += 1;
             let Some(transport) = transports.transport(nexus) else { continue };
@@ -407,16 +430,7 @@ impl TaskManager {
                 }
                 continue;
             }
-            let nexus = NexusKey(self.tasks[tag.0 as usize].nexus);
-            if self.tasks[tag.0 as usize].aborted {
-                drop(done);
-                self.end_aborted(now, tag.0, transports.transport(nexus));
-            } else if nexus.0 == NOBODY {
-                self.resume(now, tag.0, Resume::Stored(done), &mut Nobody);
-            } else if let Some(transport) = transports.transport(nexus) {
-                self.resume(now, tag.0, Resume::Stored(done), transport);
-            }
-            touched(nexus);
+            self.carry_on(now, tag.0, Resume::Stored(done), transports, touched);
         }
         self.completions = completions;
         // The store has room again, perhaps.
@@ -437,6 +451,27 @@ impl TaskManager {
             }
         }
         work
+    }
+
+    /// What a task waited for has come.
+    fn carry_on(
+        &mut self,
+        now: Instant,
+        task: u32,
+        answer: Resume,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) {
+        let nexus = NexusKey(self.tasks[task as usize].nexus);
+        if self.tasks[task as usize].aborted {
+            drop(answer);
+            self.end_aborted(now, task, transports.transport(nexus));
+        } else if nexus.0 == NOBODY {
+            self.resume(now, task, answer, &mut Nobody);
+        } else if let Some(transport) = transports.transport(nexus) {
+            self.resume(now, task, answer, transport);
+        }
+        touched(nexus);
     }
 
     fn task_of(&self, nexus: NexusKey, exchange: Exchange) -> Option<u32> {
@@ -591,6 +626,13 @@ impl TaskManager {
                         }
                     }
                 }
+                Step::Keep(record) => match self.keep(task, record) {
+                    Ok(()) => {
+                        self.tasks[task as usize].state = State::Keeping;
+                        return;
+                    }
+                    Err(error) => Resume::Kept(Err(error)),
+                },
                 Step::Fetch { len } => {
                     debug_assert!(len <= this.command.expected.data_out - this.fetched, "asked for too much");
                     this.state = State::Fetching;

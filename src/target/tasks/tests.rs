@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::*;
-use crate::io::Landing;
+use crate::io::{Landing, Record};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::{Cdb, Expected, TaskManagementFunction};
 
@@ -79,9 +79,31 @@ impl Store for HoldingStore {
     }
 }
 
+/// A keeper that holds records until it is told to answer.
+#[derive(Default)]
+struct Kept {
+    hold: bool,
+    under_way: Vec<(Tag, Shelf, Record)>,
+    released: Vec<Tag>,
+}
+
+impl Keeper for Rc<RefCell<Kept>> {
+    fn keep(&mut self, tag: Tag, shelf: Shelf, record: Record) {
+        let mut this = self.borrow_mut();
+        this.under_way.push((tag, shelf, record));
+        if !this.hold {
+            this.released.push(tag);
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<(Tag, Result<(), io::Error>)>) {
+        done.extend(std::mem::take(&mut self.borrow_mut().released).into_iter().map(|tag| (tag, Ok(()))));
+    }
+}
+
 /// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count; with ERASE (48h),
-/// which flushes after its status and then finds the medium changed, and COPY (83h), which reads block 0 of the logical
-/// unit in byte 1.
+/// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical unit in
+/// byte 1, and KEEP (2Fh), which keeps byte 5.
 #[derive(Default)]
 struct ToyDisk {
     aborted: Vec<TaskId>,
@@ -100,6 +122,7 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
             0x2a => Step::Fetch { len },
             0x48 => Step::Detach(Outcome::good()),
             0x83 => Step::Look(UnitKey(command.cdb.bytes()[1].into())),
+            0x2f => Step::Keep(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
             _ => {
                 self.borrow_mut().live -= 1;
                 Step::Finish(Outcome::good())
@@ -123,6 +146,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 return Step::StoreOf(unit, read);
             }
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
+            Resume::Kept(Ok(())) => Outcome::good(),
+            Resume::Kept(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
             Resume::Sent => unreachable!("sends nothing by itself"),
         };
         self.borrow_mut().live -= 1;
@@ -184,6 +209,7 @@ impl DeviceServer for ToyTape {
             Resume::Fetched(data) => {
                 Step::Store(Op::Write { at: self.tasks[&task] as u64, data, fua: false })
             }
+            Resume::Kept(_) => unreachable!("keeps nothing"),
             Resume::Stored(_) => {
                 let moved = self.tasks.get_mut(&task).unwrap();
                 *moved += PART;
@@ -303,6 +329,7 @@ struct World {
     manager: TaskManager,
     disk: Rc<RefCell<ToyDisk>>,
     stores: [Rc<RefCell<StoreState>>; 2],
+    kept: Rc<RefCell<Kept>>,
     transports: Vec<(NexusKey, Option<ToyTransport>)>,
 }
 
@@ -333,6 +360,8 @@ impl World {
             (DISK, manager.add_unit(Box::new(disk.clone()), Some(store(0)))),
             (TAPE, manager.add_unit(Box::new(ToyTape::default()), Some(store(1)))),
         ];
+        let kept = Rc::<RefCell<Kept>>::default();
+        manager.keep_with(Box::new(kept.clone()), &[(units[0].1, Shelf(5))]);
         let transports = (0..2)
             .map(|i| {
                 let key = manager.add_nexus(NexusId(i), &units);
@@ -340,7 +369,7 @@ impl World {
                 (key, Some(ToyTransport { kind, arena: arena.clone(), wire, slots }))
             })
             .collect();
-        let mut world = Self { arena, manager, disk, stores, transports };
+        let mut world = Self { arena, manager, disk, stores, kept, transports };
         // Every nexus hears of the power-on first.
         for nexus in 0..2 {
             for (x, lun) in [(900, DISK), (901, TAPE)] {
@@ -410,6 +439,11 @@ impl World {
             store.hold = false;
             store.full = false;
         }
+        {
+            let mut kept = self.kept.borrow_mut();
+            kept.hold = false;
+            kept.released = kept.under_way.iter().map(|(tag, ..)| *tag).collect();
+        }
         for nexus in 0..2 {
             if let Some(transport) = &mut self.transports[nexus].1 {
                 transport.wire.hold = false;
@@ -441,6 +475,10 @@ fn read(block: u8, count: u8) -> [u8; 10] {
 
 fn write(block: u8, count: u8) -> [u8; 10] {
     [0x2a, 0, 0, 0, 0, block, 0, 0, count, 0]
+}
+
+fn keep(value: u8) -> [u8; 10] {
+    [0x2f, 0, 0, 0, 0, value, 0, 0, 0, 0]
 }
 
 const KINDS: [Kind; 3] = [Kind::Stream, Kind::Region, Kind::Slot];
@@ -485,11 +523,31 @@ fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
     }
 }
 
+#[test]
+fn a_record_is_kept_before_the_status() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.kept.borrow_mut().hold = true;
+    w.command(0, 1, DISK, &keep(7), 0, &[]);
+    w.turn();
+    let record = Record { name: "toy", generation: 1, bytes: vec![7] };
+    assert!(matches!(&w.kept.borrow().under_way[..], [(_, Shelf(5), kept)] if *kept == record));
+    assert!(w.wire(0).responses.is_empty(), "not yet");
+    w.release();
+    assert_eq!(w.wire(0).responses, [(Exchange(1), Status::Good, Residual::None, Residual::None)]);
+    // A unit without a shelf.
+    w.manager.units.iter_mut().for_each(|unit| unit.shelf = None);
+    w.command(0, 2, DISK, &keep(8), 0, &[]);
+    w.turn();
+    assert_eq!(w.wire(0).responses[1].1, Status::CheckCondition);
+    w.check_quiet();
+}
+
 /// The states in which a command can be caught.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Caught {
     Storing,
     Refused,
+    Keeping,
     Transfer,
     Blocked,
 }
@@ -511,9 +569,12 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     match state {
         Caught::Storing | Caught::Blocked => w.stores.iter().for_each(|s| s.borrow_mut().hold = true),
         Caught::Refused => w.stores.iter().for_each(|s| s.borrow_mut().full = true),
+        Caught::Keeping if lun == TAPE => return, // a tape keeps nothing
+        Caught::Keeping => w.kept.borrow_mut().hold = true,
         Caught::Transfer => w.wire(0).hold = true,
     }
     let cdb: &[u8] = match (lun == DISK, write) {
+        _ if state == Caught::Keeping => &keep(9),
         (true, true) => &self::write(0, 2),
         (true, false) => &read(0, 2),
         (false, true) => &[0x0a, 0, 0, 0, 0, 0],
@@ -548,7 +609,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         }
     }
     w.turn();
-    let in_store = state == Caught::Storing
+    let in_store = matches!(state, Caught::Storing | Caught::Keeping)
         || state == Caught::Blocked
             && matches!(end, End::AbortTaskSet | End::ResetByOther | End::ResetByPeerCore | End::Loss);
     let told = |w: &mut World| match end {
@@ -595,7 +656,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
 #[test]
 fn every_end_in_every_state_over_every_transport() {
     for kind in KINDS {
-        for state in [Caught::Storing, Caught::Refused, Caught::Transfer, Caught::Blocked] {
+        for state in [Caught::Storing, Caught::Refused, Caught::Keeping, Caught::Transfer, Caught::Blocked] {
             for write in [false, true] {
                 for lun in [DISK, TAPE] {
                     for end in [

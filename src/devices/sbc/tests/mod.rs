@@ -12,7 +12,7 @@ mod table;
 use std::sync::Arc;
 
 use super::*;
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op};
+use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
     Attentions, Cdb, Command, Context, DeviceServer, Expected, Lun, NexusId, Outcome, Resume, Status, Step,
@@ -67,6 +67,8 @@ struct Rig {
     interfere: Option<Hook>,
     /// Each operation of the store in short.
     log: Vec<String>,
+    /// Records kept.
+    kept: Vec<Record>,
     luns: Vec<Lun>,
     attentions: Attentions,
 }
@@ -96,6 +98,7 @@ impl Rig {
             fault: None,
             interfere: None,
             log: Vec::new(),
+            kept: Vec::new(),
             luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
             attentions: Attentions::default(),
         }
@@ -152,6 +155,10 @@ impl Rig {
                     assert!(len != 0 && ended.fetched as usize <= out.len(), "fetches what is not offered");
                     let data = &out[from..ended.fetched as usize];
                     Resume::Fetched(Sg::copied(&self.arena, data).unwrap())
+                }
+                Step::Keep(record) => {
+                    self.kept.push(record);
+                    Resume::Kept(Ok(()))
                 }
                 Step::Send(data) => {
                     assert!(!data.is_empty());

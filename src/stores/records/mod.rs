@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The state directory: a directory for each logical unit that has something to remember, and in it a file for each
+//! record, which is replaced as a whole.
+//!
+//! How a device uses it (nothing of this waits on a reactor):
+//! * Before the reactors start, [`Records::shelf`] gives the unit's [`Shelf`](crate::io::Shelf), and [`Records::load`] what
+//!   was kept last; the device starts from that.
+//! * To keep something, a task answers with [`Step::Keep`](crate::scsi::Step::Keep), and goes on with
+//!   [`Resume::Kept`](crate::scsi::Resume::Kept) when the record is on stable storage: a status after that is a promise.
+//! * The format of the bytes is the device's; it begins with a version, and a version that is not known is an error.
+//!
+//! A file is replaced in the only order that leaves the old or the new one after a loss of power: the new bytes to a file
+//! of another name, that file to stable storage, renamed over the old one, the directory to stable storage. One thread
+//! does this for all; of several records of one name that wait it writes the newest.
+
+mod replace;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use replace::{Folder, replace, unwrap};
+
+use crate::io::{Error, Keeper, RECORD_MAX, Record, Shelf, Tag};
+use crate::sys::EventFd;
+
+/// The state directory. Dropping the last handle ends its thread, after what was handed to it is written.
+pub struct Records {
+    root: PathBuf,
+    shelves: Mutex<Vec<Arc<Mutex<Unit>>>>,
+    writer: Sender<Job>,
+}
+
+/// The directory of one unit. It comes into being with its first record.
+struct Unit {
+    path: PathBuf,
+    directory: Option<Directory>,
+    /// Newest generation that is on stable storage, by name of the record.
+    kept: BTreeMap<&'static str, u64>,
+}
+
+struct Job {
+    unit: Arc<Mutex<Unit>>,
+    record: Record,
+    tag: Tag,
+    desk: Arc<Desk>,
+}
+
+/// Where a core finds what has been kept.
+struct Desk {
+    done: Mutex<Vec<(Tag, Result<(), Error>)>>,
+    waiting: AtomicUsize,
+    wake: EventFd,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Records {
+    /// Records below `root`, which need not exist.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        let (writer, jobs) = channel();
+        std::thread::Builder::new().name("records".into()).spawn(move || write(&jobs))?;
+        Ok(Self { root: root.into(), shelves: Mutex::default(), writer })
+    }
+
+    /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
+    /// belongs to this daemon from now on: an error tells that another one has it.
+    pub fn shelf(&self, unit: &str) -> io::Result<Shelf> {
+        let path = self.root.join(unit);
+        let directory = match Directory::open(&path) {
+            Ok(directory) => Some(directory),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let mut shelves = lock(&self.shelves);
+        shelves.push(Arc::new(Mutex::new(Unit { path, directory, kept: BTreeMap::new() })));
+        Ok(Shelf(shelves.len() - 1))
+    }
+
+    /// What was kept last under that name. Waits for the disk: for the start. An error names the file.
+    pub fn load(&self, shelf: Shelf, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let unit = lock(&self.shelves)[shelf.0].clone();
+        let unit = lock(&unit);
+        let Some(directory) = &unit.directory else { return Ok(None) };
+        let path = unit.path.join(name);
+        let fail = |e: io::Error| {
+            let help = "remove it to start without the state that it holds";
+            io::Error::new(e.kind(), format!("{}: {e}; {help}", path.display()))
+        };
+        let bytes = directory.read(name).map_err(fail)?;
+        bytes.map(|bytes| unwrap(&bytes).map(<[u8]>::to_vec)).transpose().map_err(fail)
+    }
+
+    /// A core's handle to all shelves.
+    pub fn keeper(&self) -> io::Result<Box<dyn Keeper>> {
+        let desk = Desk { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
+        let shelves = lock(&self.shelves).clone();
+        Ok(Box::new(Handle { shelves, writer: self.writer.clone(), desk: Arc::new(desk) }))
+    }
+}
+
+struct Handle {
+    shelves: Vec<Arc<Mutex<Unit>>>,
+    writer: Sender<Job>,
+    desk: Arc<Desk>,
+}
+
+impl Keeper for Handle {
+    fn keep(&mut self, tag: Tag, shelf: Shelf, record: Record) {
+        let (unit, desk) = (self.shelves[shelf.0].clone(), self.desk.clone());
+        if self.writer.send(Job { unit, record, tag, desk }).is_err() {
+            self.desk.put(tag, Err(ErrorKind::BrokenPipe.into()));
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<(Tag, Result<(), Error>)>) {
+        if self.desk.waiting.load(Ordering::Acquire) > 0 {
+            // Lowered before the look: what comes later raises it again.
+            self.desk.wake.lower();
+            let mut waiting = lock(&self.desk.done);
+            self.desk.waiting.store(0, Ordering::Release);
+            done.append(&mut waiting);
+        }
+    }
+
+    fn wake_fd(&self) -> Option<RawFd> {
+        Some(self.desk.wake.as_raw_fd())
+    }
+}
+
+impl Desk {
+    fn put(&self, tag: Tag, result: io::Result<()>) {
+        let mut done = lock(&self.done);
+        done.push((tag, result.map_err(|e| kept_error(&e))));
+        self.waiting.store(done.len(), Ordering::Release);
+        drop(done);
+        self.wake.raise();
+    }
+}
+
+fn kept_error(e: &io::Error) -> Error {
+    use crate::io::ErrorKind as Kind;
+    let kind = match e.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Kind::NoSpace,
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Kind::ReadOnly,
+        _ => Kind::WriteFailed,
+    };
+    Error { kind, at: 0 }
+}
+
+/// The life of the writing thread.
+fn write(jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut batch = vec![first];
+        batch.extend(jobs.try_iter());
+        // The newest of each record first; the others are then older than what is kept.
+        batch.sort_by_key(|job| std::cmp::Reverse(job.record.generation));
+        for Job { unit, record, tag, desk } in batch {
+            let mut unit = lock(&unit);
+            let result = unit.keep(&record);
+            if let Err(e) = &result {
+                log::error!("{}/{} could not be kept: {e}", unit.path.display(), record.name);
+            }
+            drop(unit);
+            desk.put(tag, result);
+        }
+    }
+}
+
+impl Unit {
+    fn keep(&mut self, record: &Record) -> io::Result<()> {
+        if record.bytes.len() > RECORD_MAX {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "too long"));
+        }
+        let newest = self.kept.entry(record.name).or_insert(0);
+        if record.generation <= *newest {
+            return Ok(());
+        }
+        let directory = match &mut self.directory {
+            Some(directory) => directory,
+            none => none.insert(Directory::make(&self.path)?),
+        };
+        replace(directory, record.name, &record.bytes)?;
+        *newest = record.generation;
+        Ok(())
+    }
+}
+
+/// A directory of the file system that is ours alone.
+struct Directory {
+    path: PathBuf,
+    /// Open and locked.
+    file: File,
+}
+
+impl Directory {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.into(), file }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                ErrorKind::ResourceBusy,
+                format!(
+                    "{} is in use by another daemon: give this one another state directory",
+                    path.display()
+                ),
+            )),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// Makes it, for the owner only, and whatever is missing above it; all of that on stable storage.
+    fn make(path: &Path) -> io::Result<Self> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for directory in missing.into_iter().rev() {
+            let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+            File::open(above.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        }
+        Self::open(path)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Folder for Directory {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        File::create(self.path.join(name))?.write_all(bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        File::open(self.path.join(name))?.sync_all()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The power goes between any two steps of a replacement, and a process dies at any moment: what was kept is there.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A file system that loses what is not on stable storage.
+#[derive(Clone, Default)]
+struct Model {
+    /// What every process sees.
+    names: BTreeMap<String, usize>,
+    files: Vec<File>,
+    /// What the medium has.
+    stable_names: BTreeMap<String, usize>,
+    /// Steps until the power goes.
+    left: usize,
+}
+
+#[derive(Clone, Default)]
+struct File {
+    bytes: Vec<u8>,
+    stable: bool,
+}
+
+impl Model {
+    fn step(&mut self) -> io::Result<()> {
+        self.left = self.left.checked_sub(1).ok_or(ErrorKind::BrokenPipe)?;
+        Ok(())
+    }
+
+    /// All directories that may be found when the power comes back: names as they were last brought to stable storage
+    /// or as they are now, file contents that were not brought there whole, cut off anywhere, or zeros.
+    fn after_power_loss(&self) -> Vec<BTreeMap<String, Vec<u8>>> {
+        let mut found = Vec::new();
+        for names in [&self.stable_names, &self.names] {
+            for cut in 0..=11 {
+                let content = |&file: &usize| {
+                    let File { bytes, stable } = &self.files[file];
+                    match (stable, cut) {
+                        (true, _) | (_, 10) => bytes.clone(),
+                        (false, 11) => vec![0; bytes.len()],
+                        (false, tenths) => bytes[..bytes.len() * tenths / 10].to_vec(),
+                    }
+                };
+                found.push(names.iter().map(|(name, file)| (name.clone(), content(file))).collect());
+            }
+        }
+        found
+    }
+}
+
+impl Folder for Model {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // A file that is emptied and not yet written, first.
+        self.files.push(File::default());
+        self.names.insert(name.into(), self.files.len() - 1);
+        self.step()?;
+        self.files.last_mut().unwrap().bytes = bytes.into();
+        self.step()
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.step()?;
+        self.files[self.names[name]].stable = true;
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.step()?;
+        let file = self.names.remove(from).unwrap();
+        self.names.insert(to.into(), file);
+        Ok(())
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.step()?;
+        self.stable_names = self.names.clone();
+        Ok(())
+    }
+}
+
+#[test]
+fn the_power_goes_at_any_step() {
+    let states: Vec<Vec<u8>> = (1..=4).map(|n| vec![n; usize::from(n) * 100]).collect();
+    for cut in 0..=states.len() * 5 {
+        let mut model = Model { left: cut, ..Model::default() };
+        let kept = states.iter().take_while(|state| replace(&mut model, "r", state).is_ok()).count();
+        for folder in model.after_power_loss() {
+            let found = folder.get("r").map(|file| unwrap(file).expect("whole").to_vec());
+            let allowed = [kept.checked_sub(1), Some(kept)].map(|n| n.and_then(|n| states.get(n)));
+            assert!(
+                allowed.contains(&found.as_ref()),
+                "after {cut} steps {kept} states were kept, and {:?} is found",
+                found.map(|bytes| bytes.len())
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_is_known() {
+    let mut model = Model { left: usize::MAX, ..Model::default() };
+    replace(&mut model, "r", b"state").unwrap();
+    let file = model.files.last().unwrap().bytes.clone();
+    assert_eq!(unwrap(&file).unwrap(), b"state");
+    for at in 0..file.len() {
+        assert!(unwrap(&file[..at]).is_err());
+        let mut damaged = file.clone();
+        damaged[at] ^= 1;
+        assert!(unwrap(&damaged).is_err());
+    }
+}
+
+/// A directory of its own, removed at the end.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ptgt-records-{name}-{}", std::process::id()));
+        _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn record(generation: u64, bytes: &[u8]) -> Record {
+    Record { name: "state", generation, bytes: bytes.into() }
+}
+
+fn answers(keeper: &mut dyn Keeper, count: usize) -> Vec<(Tag, Result<(), Error>)> {
+    let (mut done, mut scratch) = (Vec::new(), Vec::new());
+    let end = Instant::now() + Duration::from_secs(20);
+    while done.len() < count {
+        assert!(Instant::now() < end, "no answer");
+        crate::sys::wait_readable(&[keeper.wake_fd().unwrap()], &mut scratch, Some(Duration::from_secs(1)));
+        keeper.poll(&mut done);
+    }
+    done
+}
+
+#[test]
+fn what_is_kept_is_found_again() {
+    let folder = Temporary::new("kept");
+    {
+        let records = Records::new(&folder.0.join("a/b")).unwrap();
+        let (one, two) = (records.shelf("one").unwrap(), records.shelf("two").unwrap());
+        assert_eq!(records.load(one, "state").unwrap(), None);
+        assert!(!folder.0.exists(), "nothing is made for nothing");
+        let (mut keeper, mut other) = (records.keeper().unwrap(), records.keeper().unwrap());
+        keeper.keep(Tag(1), one, record(1, b"old"));
+        keeper.keep(Tag(2), one, record(3, b"new"));
+        other.keep(Tag(3), one, record(2, b"late"));
+        let mut tags: Vec<_> = answers(&mut *keeper, 2).iter().map(|(tag, r)| (tag.0, *r)).collect();
+        tags.sort_by_key(|(tag, _)| *tag);
+        assert_eq!(tags, [(1, Ok(())), (2, Ok(()))]);
+        assert_eq!(answers(&mut *other, 1), [(Tag(3), Ok(()))]);
+        assert_eq!(records.load(one, "state").unwrap().unwrap(), b"new");
+        assert_eq!(records.load(two, "state").unwrap(), None);
+        let rival = Records::new(&folder.0.join("a/b")).unwrap();
+        let error = rival.shelf("one").unwrap_err().to_string();
+        assert!(error.contains("another daemon"), "{error}");
+    }
+    let records = Records::new(&folder.0.join("a/b")).unwrap();
+    // The thread of the first one may still hold it for a moment.
+    let one = (0..200).find_map(|_| {
+        records.shelf("one").ok().or_else(|| {
+            std::thread::sleep(Duration::from_millis(10));
+            None
+        })
+    });
+    let one = one.unwrap();
+    assert_eq!(records.load(one, "state").unwrap().unwrap(), b"new");
+    fs::write(folder.0.join("a/b/one/state"), b"nonsense").unwrap();
+    let error = records.load(one, "state").unwrap_err().to_string();
+    assert!(error.contains("a/b/one/state: not a record"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_kept_is_told() {
+    let folder = Temporary::new("refused");
+    fs::write(&folder.0, b"a file where the directory is to be").unwrap();
+    let records = Records::new(&folder.0).unwrap();
+    let mut keeper = {
+        // The shelf itself cannot be looked at.
+        assert!(records.shelf("one").is_err());
+        fs::remove_file(&folder.0).unwrap();
+        let shelf = records.shelf("one").unwrap();
+        fs::write(&folder.0, b"back again").unwrap();
+        let mut keeper = records.keeper().unwrap();
+        keeper.keep(Tag(7), shelf, record(1, b"x"));
+        keeper
+    };
+    let answer = answers(&mut *keeper, 1);
+    assert!(matches!(answer[..], [(Tag(7), Err(_))]));
+    fs::remove_file(&folder.0).unwrap();
+    keeper.keep(Tag(8), Shelf(0), record(1, b"x"));
+    assert_eq!(answers(&mut *keeper, 1), [(Tag(8), Ok(()))], "the same record, once there is room");
+    keeper.keep(Tag(9), Shelf(0), record(2, &vec![0; RECORD_MAX + 1]));
+    assert!(matches!(answers(&mut *keeper, 1)[..], [(Tag(9), Err(_))]));
+}
+
+/// Environment of the process that is killed: the directory.
+const VICTIM: &str = "PTGT_TEST_RECORDS";
+
+/// Not a test by itself: what the process does that is killed. It tells each state once it is kept.
+#[test]
+fn victim() {
+    let Some(folder) = std::env::var_os(VICTIM) else { return };
+    let records = Records::new(Path::new(&folder)).unwrap();
+    let shelf = records.shelf("unit").unwrap();
+    let mut keeper = records.keeper().unwrap();
+    for n in 1..u64::MAX {
+        let bytes = n.to_be_bytes().repeat(500);
+        keeper.keep(Tag(0), shelf, record(n, &bytes));
+        assert_eq!(answers(&mut *keeper, 1), [(Tag(0), Ok(()))]);
+        fs::write(Path::new(&folder).join("told"), n.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing() {
+    let folder = Temporary::new("killed");
+    fs::create_dir_all(&folder.0).unwrap();
+    let told = folder.0.join("told");
+    for round in 0..10 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "stores::records::tests::victim", "--quiet"])
+            .env(VICTIM, &folder.0)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        _ = fs::remove_file(&told);
+        let end = Instant::now() + Duration::from_secs(20);
+        while !told.exists() {
+            assert!(Instant::now() < end, "the process keeps nothing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let known: u64 = fs::read_to_string(&told).unwrap().parse().unwrap_or(0);
+        let records = Records::new(&folder.0).unwrap();
+        let shelf = records.shelf("unit").unwrap();
+        let bytes = records.load(shelf, "state").unwrap().unwrap();
+        let found = u64::from_be_bytes(bytes[..8].try_into().unwrap());
+        assert_eq!(bytes, found.to_be_bytes().repeat(500), "no half state");
+        assert!(found >= known, "state {known} was kept, {found} is found");
+        drop(records);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
