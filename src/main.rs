@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptgt::control::config::{self, Config};
+use ptgt::control::status::SetPortGroup;
 use ptgt::control::{DEFAULT_SOCKET, client, logging, status};
 use ptgt::runtime;
 use serde_json::json;
@@ -59,6 +60,24 @@ enum Command {
         #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
         config: Option<PathBuf>,
     },
+    /// Put a target port group (ALUA) of a running daemon into another state; initiators are told.
+    #[command(after_help = "Example: ptgt port-group 2 standby\n\n\
+        Returns when no command is served by the old state any more. docs/reservations.md describes the states.")]
+    PortGroup {
+        /// Name of a [[port_group]], or a portal group tag.
+        group: String,
+        /// active/optimized, active/non-optimized, standby, unavailable, offline or transitioning.
+        state: String,
+        /// For this disk only.
+        #[arg(short, long, value_name = "NAME")]
+        disk: Option<String>,
+        /// The daemon's control socket.
+        #[arg(short, long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// Take the control socket from this configuration.
+        #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
+        config: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,11 +86,32 @@ fn main() -> ExitCode {
         Command::Check { explain: true, .. } => print(&config::reference()),
         Command::Check { files, json: true, .. } => check_json(&files),
         Command::Check { files, .. } => check(&files),
-        Command::Status { json, socket, config } => match config.map(|path| load(&path)) {
-            Some(None) => ExitCode::FAILURE,
-            Some(Some(config)) => report(&config.daemon.control_socket, json),
-            None => report(&socket, json),
-        },
+        Command::Status { json, socket, config } => {
+            place(socket, config).map_or(ExitCode::FAILURE, |socket| report(&socket, json))
+        }
+        Command::PortGroup { group, state, disk, socket, config } => {
+            let wanted = SetPortGroup { group, state, disk };
+            place(socket, config)
+                .map_or(ExitCode::FAILURE, |socket| done(client::set_port_group(&socket, &wanted)))
+        }
+    }
+}
+
+/// The control socket: of the configuration, if one is given.
+fn place(socket: PathBuf, config: Option<PathBuf>) -> Option<PathBuf> {
+    match config {
+        Some(path) => load(&path).map(|config| config.daemon.control_socket),
+        None => Some(socket),
+    }
+}
+
+fn done(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ptgt: {e}");
+            ExitCode::FAILURE
+        }
     }
 }
 

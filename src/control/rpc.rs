@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::status::StatusSource;
+use super::status::{SetPortGroup, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,15 @@ fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Resu
     let call: fn(&dyn StatusSource) -> Value = match method {
         "status" => |source| json!(source.status()),
         "version" => |_| json!(env!("CARGO_PKG_VERSION")),
-        _ => return Err(Failure::new(-32601, format!("there is no method {method:?}: status, version"))),
+        "set_port_group" => {
+            let wanted: SetPortGroup = serde_json::from_value(params.cloned().unwrap_or_default())
+                .map_err(|e| Failure::new(-32602, format!("invalid params: {e}")))?;
+            return source.set_port_group(&wanted).map(|()| json!({})).map_err(Failure::refused);
+        }
+        _ => {
+            let methods = "status, version, set_port_group";
+            return Err(Failure::new(-32601, format!("there is no method {method:?}: {methods}")));
+        }
     };
     let none = match params {
         Some(Value::Array(list)) => list.is_empty(),
@@ -106,6 +114,10 @@ mod tests {
         fn status(&self) -> Status {
             sample()
         }
+
+        fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
+            if wanted.disk.as_deref() == Some("d") { Ok(()) } else { Err("no such disk".into()) }
+        }
     }
 
     fn ask(line: &str) -> Option<Value> {
@@ -116,6 +128,8 @@ mod tests {
     fn methods_answer() {
         let version = ask(r#"{"jsonrpc":"2.0","id":"a","method":"version"}"#);
         assert_eq!(version, Some(json!({"jsonrpc":"2.0","id":"a","result":env!("CARGO_PKG_VERSION")})));
+        let group = r#"{"jsonrpc":"2.0","id":2,"method":"set_port_group","params":{"group":"1","state":"x","disk":"d"}}"#;
+        assert_eq!(ask(group).unwrap()["result"], json!({}));
         let status = ask(r#"{"jsonrpc":"2.0","id":7,"method":"status","params":{}}"#).unwrap();
         assert_eq!(status["id"], 7);
         assert_eq!(serde_json::from_value::<Status>(status["result"].clone()).unwrap(), sample());
@@ -133,6 +147,17 @@ mod tests {
             (r#"{"jsonrpc":"1.0","id":1,"method":"version"}"#, -32600, json!(1)),
             (r#"{"jsonrpc":"2.0","id":1,"method":5}"#, -32600, json!(1)),
             (r#"{"jsonrpc":"2.0","id":{},"method":"version"}"#, -32600, Value::Null),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"set_port_group"}"#, -32602, json!(1)),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"set_port_group","params":{"group":"1"}}"#,
+                -32602,
+                json!(1),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"set_port_group","params":{"group":"1","state":"x"}}"#,
+                -32000,
+                json!(1),
+            ),
             (r#"{"jsonrpc":"2.0","id":1,"method":"version","params":3}"#, -32600, json!(1)),
             (r#"{"jsonrpc":"2.0","id":1,"method":"reboot"}"#, -32601, json!(1)),
             (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":["x"]}"#, -32602, json!(1)),

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use log::{info, warn};
 
@@ -14,13 +15,15 @@ use crate::net::{HostConfig, StreamHost, TcpHost};
 use crate::ports::kernel::KernelHost;
 use crate::ports::tap::{Tap, TapConfig};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
-use crate::scsi::Lun;
+use crate::scsi::alua::Group;
 use crate::scsi::primary::MissingLun;
+use crate::scsi::reservations::{RECORD_NAME, Reservations};
+use crate::scsi::{Lun, TargetPort, UnitState};
 use crate::stores::{self, Backing, FileOptions, Local, Records};
 use crate::sys;
 use crate::target::sessions::Sessions;
 use crate::target::shard::{Message, Parts};
-use crate::target::tasks::{TaskManager, UnitKey};
+use crate::target::tasks::{SharedState, TaskManager, UnitKey};
 use crate::target::topology::{Portal, Target, Topology};
 
 /// A logical unit as all cores share it.
@@ -29,6 +32,7 @@ struct Unit {
     disk: Arc<Disk>,
     backing: Arc<dyn Backing>,
     shelf: Shelf,
+    state: Arc<SharedState>,
 }
 
 /// What is made before the threads start.
@@ -38,6 +42,7 @@ pub(super) struct Plan {
     units: Vec<Unit>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
+    left: Arc<AtomicUsize>,
     senders: Vec<Sender<Message>>,
     mailboxes: Vec<std::sync::Mutex<Option<Mailbox<Message>>>>,
 }
@@ -50,18 +55,21 @@ pub(super) struct Seed {
     units: Vec<Unit>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
+    left: Arc<AtomicUsize>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
 }
 
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let state = &config.daemon.state_dir;
-        let records = Records::new(state).map_err(|e| format!("state directory: {e}"))?;
+        let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
+        let topology = Arc::new(topology(config));
         let mut units = Vec::new();
-        for disk in &config.disks {
+        for (index, disk) in config.disks.iter().enumerate() {
             let shelf = records.shelf(&disk.identity.uuid());
             let shelf = shelf.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
+            let state = state(config, &topology, &records, shelf, index)
+                .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let backing = open(disk, config.daemon.hugepages != Hugepages::Never)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let (identity, block) = (disk.identity.clone(), disk.block);
@@ -69,7 +77,7 @@ impl Plan {
             let physical_exponent = disk.physical_exponent;
             let config =
                 sbc::Config { identity, block, physical_exponent, thin, read_only, write_cache: true };
-            units.push(Unit { disk: Arc::new(Disk::new(config)), backing, shelf });
+            units.push(Unit { disk: Arc::new(Disk::new(config)), backing, shelf, state });
         }
         let mut senders = Vec::new();
         let mut mailboxes = Vec::new();
@@ -79,11 +87,12 @@ impl Plan {
             mailboxes.push(std::sync::Mutex::new(Some(mailbox)));
         }
         Ok(Self {
-            topology: Arc::new(topology(config)),
+            topology,
             config: Arc::new(config.clone()),
             records: Arc::new(records),
             units,
             sessions: Arc::default(),
+            left: Arc::new(AtomicUsize::new(config.daemon.reactors.len())),
             senders,
             mailboxes,
         })
@@ -91,6 +100,11 @@ impl Plan {
 
     pub(super) fn senders(&self) -> Vec<Sender<Message>> {
         self.senders.clone()
+    }
+
+    /// The states of the disks.
+    pub(super) fn states(&self) -> Vec<Arc<SharedState>> {
+        self.units.iter().map(|unit| unit.state.clone()).collect()
     }
 
     pub(super) fn seed(&self, core: usize) -> Seed {
@@ -102,6 +116,7 @@ impl Plan {
             units: self.units.clone(),
             topology: self.topology.clone(),
             sessions: self.sessions.clone(),
+            left: self.left.clone(),
             peers: self.senders.clone(),
             mailbox: mailbox.expect("each reactor is seeded once"),
         }
@@ -132,8 +147,40 @@ fn open(disk: &crate::control::config::Disk, huge: bool) -> std::io::Result<Arc<
     }
 }
 
+/// The state of a disk at the start: its target port groups, and the reservations that were kept.
+fn state(
+    config: &Config,
+    topology: &Topology,
+    records: &Records,
+    shelf: Shelf,
+    disk: usize,
+) -> Result<Arc<SharedState>, String> {
+    let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == unit_key(disk));
+    let ports: Vec<Arc<TargetPort>> =
+        topology.targets.iter().filter(exports).flat_map(|target| target.ports.iter().cloned()).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    for port in &ports {
+        if let Some(group) = groups.iter_mut().find(|group| group.id == port.group) {
+            group.ports.push(port.clone());
+            continue;
+        }
+        let configured = config.port_groups.iter().find(|group| group.group == port.group);
+        groups.push(Group {
+            id: port.group,
+            state: configured.map(|group| group.state).unwrap_or_default(),
+            preferred: configured.is_some_and(|group| group.preferred),
+            ports: vec![port.clone()],
+            status: 0,
+        });
+    }
+    let record = records.load(shelf, RECORD_NAME).map_err(|e| format!("saved reservations: {e}"))?;
+    let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
+    let reservations = reservations.map_err(|e| format!("saved reservations: {e}"))?;
+    Ok(Arc::new(SharedState::new(UnitState::new(reservations.unwrap_or_default(), groups))))
+}
+
 /// The logical unit of a disk. Unit 0 of a task manager stands for those that are not there.
-fn unit_key(disk: usize) -> UnitKey {
+pub(super) fn unit_key(disk: usize) -> UnitKey {
     UnitKey(disk + 1)
 }
 
@@ -143,12 +190,24 @@ fn topology(config: &Config) -> Topology {
         address: portal.address,
         group: portal.group,
     });
-    let targets = config.targets.iter().map(|target| Target {
-        name: target.name.clone(),
-        alias: target.alias.clone(),
-        parameters: Arc::new(target.parameters.clone()),
-        portals: target.portals.clone(),
-        luns: target.luns.iter().map(|&(lun, disk)| (Lun::from_index(lun), unit_key(disk))).collect(),
+    let mut relative = 0;
+    let targets = config.targets.iter().map(|target| {
+        let mut ports: Vec<Arc<TargetPort>> = Vec::new();
+        for tag in target.portals.iter().map(|&portal| config.portals[portal].group) {
+            if ports.iter().all(|port| port.group != tag) {
+                relative += 1;
+                ports.push(Arc::new(TargetPort::iscsi(relative, &target.name, tag)));
+            }
+        }
+        let luns = target.luns.iter().map(|&(lun, disk)| (Lun::from_index(lun), unit_key(disk)));
+        Target {
+            name: target.name.clone(),
+            alias: target.alias.clone(),
+            parameters: Arc::new(target.parameters.clone()),
+            portals: target.portals.clone(),
+            ports,
+            luns: luns.collect(),
+        }
     });
     Topology { portals: portals.collect(), targets: targets.collect() }
 }
@@ -169,13 +228,15 @@ impl Seed {
         let arena = self.arena()?;
         let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
         let peers = self.peers.len() - 1;
-        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), peers);
+        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), self.core, peers);
         let keeper = self.records.keeper().map_err(|e| format!("state directory: {e}"))?;
         let wake_fds = keeper.wake_fd().into_iter().chain([local.wake_fd()]).collect();
         let mut units = Vec::new();
         for (unit, disk) in self.units.iter().zip(&self.config.disks) {
             let store = unit.backing.attach(&local).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            units.push(tasks.add_unit(Box::new(unit.disk.server()), Some(store)));
+            let key = tasks.add_unit(Box::new(unit.disk.server()), Some(store));
+            tasks.share(key, unit.state.clone());
+            units.push(key);
         }
         let shelves: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.shelf)).collect();
         tasks.keep_with(keeper, &shelves);
@@ -191,6 +252,7 @@ impl Seed {
             units,
             topology: self.topology,
             sessions: self.sessions,
+            left: self.left,
             mailbox: self.mailbox,
             peers: self.peers,
             wake_fds,

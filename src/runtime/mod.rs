@@ -49,7 +49,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     plan.announce();
     let stopping = Arc::new(AtomicBool::new(false));
-    let monitor = Arc::new(Monitor::new(config, senders.clone(), stopping.clone()));
+    let monitor = Arc::new(Monitor::new(config, plan.states(), senders.clone(), stopping.clone()));
     let server = socket.serve(monitor);
     if let Err(e) = &server {
         warn!("control socket: {e}");

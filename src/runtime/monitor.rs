@@ -7,22 +7,32 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::build::unit_key;
 use crate::control::config::{self, Config, Driver, StoreKind};
 use crate::control::status::{
-    Connection, Disk, DiskCounters, LogicalUnit, Memory, Pages, Port, Portal, Reactor, Session, State,
-    Status, StatusSource, Target,
+    Connection, Disk, DiskCounters, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
+    Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
+use crate::scsi::alua::{Group, GroupState};
+use crate::scsi::{self, Change};
 use crate::target::shard::{ConnectionReport, Message, Report, SessionReport};
+
+use crate::target::tasks::{SharedState, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
 
+/// How long a change may take: as long as what the stores have under way, and less than a client waits.
+const CHANGE_TIME: Duration = Duration::from_secs(8);
+
 /// Asks the cores.
 pub(super) struct Monitor {
     config: Config,
+    /// Per disk.
+    states: Vec<Arc<SharedState>>,
     cores: Vec<Sender<Message>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
@@ -33,9 +43,14 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// `draining` becomes true when the daemon begins to stop.
-    pub(super) fn new(config: &Config, cores: Vec<Sender<Message>>, draining: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        states: Vec<Arc<SharedState>>,
+        cores: Vec<Sender<Message>>,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
-        Self { config: config.clone(), cores, asked, draining, started: Instant::now() }
+        Self { config: config.clone(), states, cores, asked, draining, started: Instant::now() }
     }
 
     /// The report of each core, if it comes in time.
@@ -58,7 +73,50 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// What each logical unit is to change, of those that are reached through the group.
+    fn port_group(&self, wanted: &SetPortGroup) -> Result<Vec<(UnitKey, Change)>, String> {
+        let SetPortGroup { group, state, disk } = wanted;
+        let named =
+            self.config.port_groups.iter().find(|known| known.name == *group).map(|known| known.group);
+        let tag = named.or_else(|| group.parse().ok());
+        let tag = tag.ok_or_else(|| format!("there is no port group {group:?}: give its name or its tag"))?;
+        let state = GroupState::named(state).ok_or_else(|| {
+            let names = GroupState::NAMES.map(|(name, _)| name).join(", ");
+            format!("{state:?} is no state: {names}")
+        })?;
+        if let Some(disk) = disk
+            && self.config.disks.iter().all(|known| known.name != *disk)
+        {
+            return Err(format!("there is no disk {disk:?}"));
+        }
+        let mut changes = Vec::new();
+        for (index, known) in self.config.disks.iter().enumerate() {
+            let reached = self.states[index].current().groups().iter().any(|group| group.id == tag);
+            if reached && disk.as_ref().is_none_or(|disk| known.name == *disk) {
+                changes.push((unit_key(index), Change::Groups(vec![(tag, state)])));
+            }
+        }
+        if changes.is_empty() {
+            Err(format!("no disk is reached through port group {tag}"))
+        } else {
+            Ok(changes)
+        }
+    }
+}
+
 impl StatusSource for Monitor {
+    fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
+        let changes = self.port_group(wanted)?;
+        let (to, refused) = sync_channel(1);
+        self.cores[0].send(Message::Change(changes, to));
+        match refused.recv_timeout(CHANGE_TIME) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err("the change could not be made: see the log".into()),
+            Err(_) => Err(format!("not done within {} s: a store does not answer", CHANGE_TIME.as_secs())),
+        }
+    }
+
     fn status(&self) -> Status {
         let reports = self.reports();
         let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
@@ -76,7 +134,9 @@ impl StatusSource for Monitor {
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
             ports: (0..config.ports.len()).map(|index| port(config, index, &reports)).collect(),
-            disks: (0..config.disks.len()).map(|index| disk(config, index, &reports)).collect(),
+            disks: (0..config.disks.len())
+                .map(|index| disk(config, index, &reports, &self.states[index]))
+                .collect(),
             targets: config.targets.iter().map(|each| target(config, each)).collect(),
             sessions: sessions.collect(),
         }
@@ -118,7 +178,7 @@ fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
     Port { name: name.clone(), driver: driver.to_owned(), counters }
 }
 
-fn disk(config: &Config, index: usize, reports: &[Report]) -> Disk {
+fn disk(config: &Config, index: usize, reports: &[Report], state: &SharedState) -> Disk {
     let config::Disk { name, store, block, read_only, .. } = &config.disks[index];
     let mut sum = DiskCounters::default();
     let mut size_bytes = 0;
@@ -139,13 +199,41 @@ fn disk(config: &Config, index: usize, reports: &[Report]) -> Disk {
         StoreKind::Ram { .. } => "ram",
         StoreKind::Null { .. } => "null",
     };
+    let state = state.current();
     Disk {
         name: name.clone(),
         store: store.to_owned(),
         size_bytes,
         block_bytes: block.bytes(),
         read_only: *read_only,
+        reservations: reservations(state.reservations()),
+        port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,
+    }
+}
+
+fn reservations(table: &scsi::reservations::Reservations) -> Reservations {
+    let registrations = table.registrations().iter().map(|registration| Registration {
+        initiator: registration.initiator.to_string(),
+        target_port: registration.port.as_ref().map(|port| port.name.clone()),
+        key: format!("{:#x}", registration.key),
+        holder: table.holds(registration),
+    });
+    Reservations {
+        kind: table.kind().map(|kind| kind.to_string()),
+        generation: table.generation(),
+        persists: table.persists(),
+        reserved: table.reserver().is_some(),
+        registrations: registrations.collect(),
+    }
+}
+
+fn port_group(group: &Group) -> PortGroup {
+    PortGroup {
+        group: group.id,
+        state: group.state.to_string(),
+        preferred: group.preferred,
+        target_ports: group.ports.iter().map(|port| port.name.clone()).collect(),
     }
 }
 
@@ -239,7 +327,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
         let config = config::parse(CONFIG, Path::new("")).unwrap();
         let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
-        (Monitor::new(&config, senders, Arc::default()), mailboxes)
+        (Monitor::new(&config, vec![Arc::default()], senders, Arc::default()), mailboxes)
     }
 
     fn report(core: usize) -> Report {

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The upper waist, seen from above: what a device is to whoever runs its tasks.
 
-use super::{Attentions, Command, Lun, NexusId, Sense, Status, TaskId, UnitKey};
+use std::sync::Arc;
+
+use super::primary::Definition;
+use super::reservations::Refusal;
+use super::{
+    Attentions, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitKey, UnitState,
+};
 use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::time::Instant;
@@ -28,6 +34,9 @@ pub enum Step {
     /// Keep this record of the logical unit for the next start of the daemon; answered by [`Resume::Kept`]. What the
     /// device takes back at its start is given to its constructor.
     Keep(Record),
+    /// Change what all cores know of the logical unit, or look at it; answered by [`Resume::Changed`] when that is in
+    /// force everywhere and nothing is under way by the old state.
+    Change(Change),
     /// Send this data now; answered by [`Resume::Sent`] when the fabric can take more. Bytes beyond
     /// [`super::Expected::data_in`] are cut off and count as overflow.
     Send(Sg),
@@ -44,6 +53,8 @@ pub enum Resume {
     Stored(Done),
     /// The record is on stable storage, or could not be brought there.
     Kept(Result<(), Error>),
+    /// The state in force after the change, or why there was none.
+    Changed(Result<Arc<UnitState>, Refusal>),
     /// The fabric has taken the data.
     Sent,
     /// The shape of the other logical unit's store; `None` if the nexus does not see that logical unit.
@@ -107,6 +118,8 @@ pub struct Context<'a> {
     /// What the nexus has yet to be told about this logical unit (for REQUEST SENSE; everything else is answered
     /// with a pending attention before the device sees it).
     pub attentions: &'a mut Attentions,
+    /// Between whom the command goes; `None` for a task that has outlived its status.
+    pub nexus: Option<&'a Nexus>,
     /// The logical units that this nexus may see, in ascending order (for REPORT LUNS).
     pub luns: &'a [Lun],
     /// Where the next read for this task should land: fabric memory, if the fabric has some for it.
@@ -136,6 +149,12 @@ pub trait DeviceServer {
     /// How the store fares. Returns the unit attentions to be established for every nexus.
     fn inspected(&mut self, _health: &Health) -> Vec<u16> {
         Vec::new()
+    }
+
+    /// What the device's table says about a command; `None` if it has no such command. Asked when something is reserved,
+    /// or the target port is not active.
+    fn definition(&self, _cdb: &Cdb) -> Option<&'static Definition> {
+        None
     }
 
     /// The logical unit is reset: return to the state after power-on. All tasks have been aborted before.

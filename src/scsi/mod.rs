@@ -2,17 +2,23 @@
 //! SAM without I/O: commands, sense, unit attentions, and the upper waist: [`DeviceServer`] (what a device is to a
 //! fabric) and [`Transport`] (what a fabric is to a device).
 
+pub mod alua;
 mod attention;
 mod command;
 mod device;
+mod nexus;
 pub mod primary;
+pub mod reservations;
 mod sense;
 mod transport;
+mod unit;
 
 pub use attention::Attentions;
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
 pub use device::{Context, DeviceServer, Outcome, Resume, Step};
+pub use nexus::{Nexus, TargetPort, TransportId};
 pub use sense::{Sense, Status, asc, key};
 pub use transport::{
     Exchange, Request, Residual, Response, TaskManagementFunction, TaskManagementResponse, Transport,
 };
+pub use unit::{Barred, Change, Gate, UnitState};

@@ -8,6 +8,7 @@ mod report;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::warn;
@@ -15,13 +16,14 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::sessions::{SessionName, Sessions, Waiter};
-use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, UnitKey};
+use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, Turn, UnitKey};
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::memory::Arena;
 use crate::net::{StreamEvent, StreamHost, StreamId};
 use crate::reactor::{Load, Mailbox, Sender, Work};
-use crate::scsi::{NexusId, Transport};
+use crate::scsi::reservations::Effects;
+use crate::scsi::{Change, NexusId, Transport, UnitState};
 use crate::time::Instant;
 
 /// Seconds that an initiator is given to log out when the daemon stops.
@@ -52,6 +54,25 @@ pub enum Message {
     ResetDone(usize),
     /// Establish a unit attention (`ASC << 8 | ASCQ`) at a logical unit.
     Attention(UnitKey, u16),
+    /// Stop for a change of a logical unit's state, then tell.
+    Freeze(UnitKey, Turn),
+    /// A core has stopped for a change.
+    Frozen(Turn),
+    /// A change is in force.
+    InForce {
+        /// The logical unit.
+        unit: UnitKey,
+        /// Its state.
+        state: Arc<UnitState>,
+        /// What it means for nexuses.
+        effects: Arc<Effects>,
+        /// The nexus that has asked for it.
+        by: Option<NexusId>,
+    },
+    /// It is the turn of a change of this core's.
+    Turn(Turn),
+    /// Change the state of logical units, and tell whether that has been refused for any.
+    Change(Vec<(UnitKey, Change)>, std::sync::mpsc::SyncSender<bool>),
     /// Tell what there is.
     Report(std::sync::mpsc::SyncSender<Report>),
     /// A new topology is in force.
@@ -92,6 +113,13 @@ struct Established {
     key: Option<NexusKey>,
 }
 
+/// Changes that the operator waits for.
+struct Asked {
+    left: usize,
+    refused: bool,
+    to: std::sync::mpsc::SyncSender<bool>,
+}
+
 /// A session whose tasks have yet to end.
 struct Ending {
     name: SessionName,
@@ -128,6 +156,8 @@ pub struct Parts {
     pub mailbox: Mailbox<Message>,
     /// The mailboxes of all cores, this one's included.
     pub peers: Vec<Sender<Message>>,
+    /// How many cores have not flushed everything yet.
+    pub left: Arc<AtomicUsize>,
     /// More descriptors that wake this core: those of its stores.
     pub wake_fds: Vec<RawFd>,
 }
@@ -143,6 +173,7 @@ pub struct Shard {
     by_key: Vec<Option<usize>>,
     by_nexus: HashMap<NexusId, usize>,
     ending: Slab<Ending>,
+    asked: Slab<Asked>,
     next_serial: u64,
     touched: Vec<usize>,
     events: Vec<StreamEvent>,
@@ -178,6 +209,7 @@ impl Shard {
             by_key: Vec::new(),
             by_nexus: HashMap::new(),
             ending: Slab::new(),
+            asked: Slab::new(),
             next_serial: 0,
             touched: Vec::new(),
             events: Vec::new(),
@@ -220,6 +252,19 @@ impl Shard {
                 }
                 Message::ResetDone(ticket) => self.parts.tasks.peer_done(ticket),
                 Message::Attention(unit, code) => self.parts.tasks.attention(unit, code, None),
+                Message::Freeze(unit, turn) => self.parts.tasks.freeze(unit, turn),
+                Message::Frozen(turn) => self.parts.tasks.frozen(turn.ticket),
+                Message::InForce { unit, state, effects, by } => {
+                    self.parts.tasks.in_force(unit, state, &effects, by);
+                }
+                Message::Turn(turn) => self.parts.tasks.turn(turn.ticket),
+                Message::Change(changes, to) => {
+                    let what = self.asked.insert(Asked { left: changes.len() + 1, refused: false, to });
+                    for (unit, change) in changes {
+                        self.parts.tasks.change(unit, change, what as u64);
+                    }
+                    self.changed(what, false);
+                }
                 Message::Report(to) => _ = to.try_send(self.report()),
                 Message::Topology(topology) => self.parts.topology = topology,
                 Message::Drain => self.drain(),
@@ -238,6 +283,16 @@ impl Shard {
                     self.tell_peers(|| Message::Reset { units: units.clone(), from, ticket });
                 }
                 Notice::Attention(unit, code) => self.tell_peers(|| Message::Attention(unit, code)),
+                Notice::Freeze(unit, turn) => self.tell_peers(|| Message::Freeze(unit, turn)),
+                Notice::Frozen(turn) => self.parts.peers[turn.core].send(Message::Frozen(turn)),
+                Notice::InForce { unit, state, effects, by } => self.tell_peers(|| {
+                    let (state, effects) = (state.clone(), effects.clone());
+                    Message::InForce { unit, state, effects, by }
+                }),
+                Notice::Turn(turn) => self.parts.peers[turn.core].send(Message::Turn(turn)),
+                Notice::Changed { what, refused } => {
+                    self.changed(usize::try_from(what).expect("a slab index"), refused);
+                }
                 Notice::Ended(what) if what & RESET != 0 => {
                     let (from, ticket) = ((what & !RESET) >> 32, what & 0xffff_ffff);
                     let from = usize::try_from(from).expect("a core's number");
@@ -248,6 +303,17 @@ impl Shard {
             }
         }
         count
+    }
+
+    /// One of the changes that the operator waits for has ended.
+    fn changed(&mut self, what: usize, refused: bool) {
+        let asked = &mut self.asked[what];
+        asked.left -= 1;
+        asked.refused |= refused;
+        if asked.left == 0 {
+            let Asked { refused, to, .. } = self.asked.remove(what);
+            _ = to.try_send(refused);
+        }
     }
 
     fn tell_peers(&self, message: impl Fn() -> Message) {
@@ -306,6 +372,9 @@ impl Shard {
             }
             Stop::Flushing if self.parts.tasks.flushed() => {
                 self.stop = Stop::Done;
+                if self.parts.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    self.tell_peers(|| Message::Drain);
+                }
                 1
             }
             Stop::Flushing => 0,
@@ -404,8 +473,9 @@ impl Work for Shard {
         self.parts.mailbox.awake();
     }
 
+    /// A core stays until all are done: others may wait for its answers.
     fn finished(&self) -> bool {
-        self.stop == Stop::Done
+        self.stop == Stop::Done && self.parts.left.load(Ordering::SeqCst) == 0
     }
 
     fn account(&mut self, load: Load) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::tasks::UnitKey;
 use crate::fabrics::iscsi::{Admission, Directory, LoginStatus, Parameters};
-use crate::scsi::Lun;
+use crate::scsi::{Lun, TargetPort};
 
 /// An address at which initiators may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,18 @@ pub struct Target {
     pub parameters: Arc<Parameters>,
     /// Indexes of the portals through which it is reached.
     pub portals: Vec<usize>,
+    /// Its SCSI target ports, one for each portal group tag of its portals.
+    pub ports: Vec<Arc<TargetPort>>,
     /// Its logical units, in ascending order of LUN.
     pub luns: Vec<(Lun, UnitKey)>,
+}
+
+impl Target {
+    /// The target port of a portal group.
+    pub fn port(&self, tag: u16) -> Arc<TargetPort> {
+        let known = self.ports.iter().find(|port| port.group == tag);
+        known.cloned().unwrap_or_else(|| Arc::new(TargetPort::iscsi(u16::MAX, &self.name, tag)))
+    }
 }
 
 /// The snapshot.

@@ -138,6 +138,7 @@ pub(super) const TABLES: &[Table] = &[
             key("daemon", Kind::Table("daemon"), Means("all defaults"), "", "The process."),
             key("port", Tables("port"), Means("an error"), "", "Where initiators come in."),
             key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
+            key("port_group", Tables("port_group"), Means("none"), "", "Asymmetric access."),
             key("disk", Tables("disk"), Means("none"), "", "Blocks."),
             key("target", Tables("target"), Means("an error"), "", "What initiators log in to."),
         ],
@@ -276,6 +277,36 @@ pub(super) const TABLES: &[Table] = &[
                  for all of them.",
             ),
             key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
+        ],
+    },
+    Table {
+        name: "port_group",
+        doc: "A target port group (ALUA): all target ports with that portal group tag. Without it, the ports of a tag are \
+              a group that is active/optimized.",
+        keys: &[
+            key("name", Text("a name"), Required, "\"first\"", "What `ptgt port-group` calls it."),
+            key(
+                "group",
+                Number(1, 65535),
+                Required,
+                "1",
+                "The portal group tag, as in `group` of [[portal]].",
+            ),
+            key(
+                "state",
+                Word(&[
+                    "active/optimized",
+                    "active/non-optimized",
+                    "standby",
+                    "unavailable",
+                    "offline",
+                    "transitioning",
+                ]),
+                Is("\"active/optimized\""),
+                "",
+                "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
+            ),
+            key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
         ],
     },
     Table {

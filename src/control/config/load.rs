@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::model::{Config, Daemon, Disk, Driver, Hugepages, Port, Portal, StoreKind, Target};
+use super::model::{Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target};
 use super::reader::{Diagnostic, Errors, Section, nearest};
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
 use crate::net::Address;
 use crate::reactor::Idle;
+use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
 
 /// Most reactors.
@@ -50,6 +51,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
     loader.distinct_addresses(&portals);
+    let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
+    loader.distinct_groups(&port_groups, &portals);
     let disks = loader.all(&root, "disk", |s| loader.disk(s));
     loader.distinct_files(&disks);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks));
@@ -60,9 +63,11 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     }
     root.finish();
     let found = errors.finish();
-    match (daemon, ports.good(), portals.good(), disks.good(), targets.good()) {
-        (Some(daemon), Some(ports), Some(portals), Some(disks), Some(targets)) if found.is_empty() => {
-            Ok(Config { daemon, ports, portals, disks, targets })
+    match (daemon, ports.good(), portals.good(), port_groups.good(), disks.good(), targets.good()) {
+        (Some(daemon), Some(ports), Some(portals), Some(port_groups), Some(disks), Some(targets))
+            if found.is_empty() =>
+        {
+            Ok(Config { daemon, ports, portals, port_groups, disks, targets })
         }
         _ => Err(found),
     }
@@ -300,6 +305,37 @@ impl<'a> Loader<'a> {
                 let message = format!("{address} belongs to the portal {other:?} already");
                 let help = "a portal may serve several targets";
                 self.errors.add(portals.spans[index].clone(), &portals.paths[index], message, help);
+            }
+        }
+    }
+
+    fn port_group(&self, s: Section<'a>) -> Option<PortGroup> {
+        let (name, group) = (s.text("name"), s.number("group"));
+        let (state, preferred) =
+            (s.word("state", &GroupState::NAMES.map(|(_, state)| state)), s.flag("preferred"));
+        s.finish();
+        Some(PortGroup { name: name?, group: group?, state: state?, preferred: preferred? })
+    }
+
+    fn distinct_groups(&self, groups: &Named<PortGroup>, portals: &Named<Portal>) {
+        let mut taken = BTreeMap::new();
+        for (index, group) in groups.entries.iter().enumerate() {
+            let Some(PortGroup { name, group, .. }) = group else { continue };
+            let wrong = |message, help| {
+                self.errors.add(groups.spans[index].clone(), &groups.paths[index], message, help);
+            };
+            if let Some(other) = taken.insert(group, name) {
+                wrong(
+                    format!("tag {group} belongs to the group {other:?} already"),
+                    "one [[port_group]] per tag",
+                );
+            }
+            if !portals
+                .entries
+                .iter()
+                .any(|portal| portal.as_ref().is_none_or(|portal| portal.group == *group))
+            {
+                wrong(format!("no [[portal]] has the tag {group}"), "give the `group` of a portal");
             }
         }
     }

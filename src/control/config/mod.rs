@@ -9,7 +9,7 @@ mod reader;
 mod reference;
 
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Disk, Driver, Hugepages, Port, Portal, StoreKind, Target};
+pub use model::{Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target};
 pub use reader::{Diagnostic, render};
 pub use reference::reference;
 

@@ -8,6 +8,7 @@ use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::Parameters;
 use crate::net::Address;
 use crate::reactor::Idle;
+use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
 
 /// The whole configuration.
@@ -19,6 +20,8 @@ pub struct Config {
     pub ports: Vec<Port>,
     /// `[[portal]]`
     pub portals: Vec<Portal>,
+    /// `[[port_group]]`
+    pub port_groups: Vec<PortGroup>,
     /// `[[disk]]`
     pub disks: Vec<Disk>,
     /// `[[target]]`
@@ -53,6 +56,19 @@ pub struct Daemon {
     pub state_dir: PathBuf,
     /// Log filter, as `env_logger` reads it.
     pub log: String,
+}
+
+/// A target port group: all ports of targets with that portal group tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortGroup {
+    /// Its name.
+    pub name: String,
+    /// The portal group tag.
+    pub group: u16,
+    /// Its state after the start.
+    pub state: GroupState,
+    /// Initiators are to prefer it.
+    pub preferred: bool,
 }
 
 /// A place where initiators come in.

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::control::client;
+use crate::control::status::SetPortGroup;
 use crate::control::status::Status;
 use crate::control::status::tests::sample;
 
@@ -14,6 +15,10 @@ struct Sample;
 impl StatusSource for Sample {
     fn status(&self) -> Status {
         sample()
+    }
+
+    fn set_port_group(&self, _: &SetPortGroup) -> Result<(), String> {
+        Ok(())
     }
 }
 

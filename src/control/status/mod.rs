@@ -10,10 +10,27 @@ use serde::{Deserialize, Serialize};
 
 pub use text::render;
 
-/// Who knows the status.
+/// Who knows the status, and does what the operator asks for.
 pub trait StatusSource: Send + Sync {
     /// The status now. May wait for the reactors, but not for long.
     fn status(&self) -> Status;
+
+    /// Puts a target port group into another state, for one disk or for all. May wait for what the disks have under
+    /// way. The error says why not, for people.
+    fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String>;
+}
+
+/// The parameters of `set_port_group`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPortGroup {
+    /// Name of the `[[port_group]]`, or a portal group tag.
+    pub group: String,
+    /// Asymmetric access state, as in the configuration.
+    pub state: String,
+    /// Name of the disk; all without it.
+    #[serde(default)]
+    pub disk: Option<String>,
 }
 
 /// The whole daemon.
@@ -115,8 +132,55 @@ pub struct Disk {
     pub block_bytes: u32,
     /// Writes are refused.
     pub read_only: bool,
+    /// Who may do what.
+    #[serde(default)]
+    pub reservations: Reservations,
+    /// States of the target port groups through which it is reached.
+    #[serde(default)]
+    pub port_groups: Vec<PortGroup>,
     /// What it has done.
     pub counters: DiskCounters,
+}
+
+/// Reservations of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservations {
+    /// Type of the persistent reservation, if there is one.
+    pub kind: Option<String>,
+    /// PRGENERATION.
+    pub generation: u32,
+    /// It survives a restart (APTPL).
+    pub persists: bool,
+    /// Somebody has reserved the disk by RESERVE.
+    pub reserved: bool,
+    /// Registered initiators.
+    pub registrations: Vec<Registration>,
+}
+
+/// A registered initiator port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its name.
+    pub initiator: String,
+    /// Name of the target port; none for all of them.
+    pub target_port: Option<String>,
+    /// Its key, in hexadecimal.
+    pub key: String,
+    /// It holds the reservation.
+    pub holder: bool,
+}
+
+/// A target port group, as a disk sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortGroup {
+    /// The portal group tag.
+    pub group: u16,
+    /// Asymmetric access state.
+    pub state: String,
+    /// Initiators are to prefer it.
+    pub preferred: bool,
+    /// Names of its ports.
+    pub target_ports: Vec<String>,
 }
 
 /// What a disk has done since the start.

@@ -34,8 +34,37 @@ pub(in crate::control) fn sample() -> Status {
         size_bytes,
         block_bytes: 512,
         read_only,
+        reservations: Reservations::default(),
+        port_groups: Vec::new(),
         counters,
     };
+    let mut thin = disk("thin0", "file", 1 << 30, false, counters);
+    thin.reservations = Reservations {
+        kind: Some("write exclusive, registrants only".into()),
+        generation: 3,
+        persists: true,
+        reserved: false,
+        registrations: vec![
+            Registration {
+                initiator: "iqn.2026-11.test:initiator,i,0x00023d000001".into(),
+                target_port: Some("iqn.2026-11.test:a,t,0x0001".into()),
+                key: "0xabc".into(),
+                holder: true,
+            },
+            Registration {
+                initiator: "iqn.2026-11.test:other,i,0x00023d000001".into(),
+                target_port: None,
+                key: "0x1".into(),
+                holder: false,
+            },
+        ],
+    };
+    thin.port_groups = vec![PortGroup {
+        group: 1,
+        state: "standby".into(),
+        preferred: true,
+        target_ports: vec!["iqn.2026-11.test:a,t,0x0001".into()],
+    }];
     let session = |target: Option<&str>, tsih, reactor| Session {
         initiator: "iqn.2026-11.test:initiator".into(),
         target: target.map(str::to_owned),
@@ -68,10 +97,7 @@ pub(in crate::control) fn sample() -> Status {
             driver: "tap".into(),
             counters: [("frames_in".into(), 1000), ("frames_out".into(), 900), ("refused".into(), 0)].into(),
         }],
-        disks: vec![
-            disk("thin0", "file", 1 << 30, false, counters),
-            disk("r", "ram", 256 << 20, true, DiskCounters::default()),
-        ],
+        disks: vec![thin, disk("r", "ram", 256 << 20, true, DiskCounters::default())],
         targets: vec![
             target(
                 "iqn.2026-11.test:a",
@@ -108,6 +134,12 @@ Port lab0 (tap)
 DISK   STORE              SIZE  BLOCK  READS   READ  WRITES  WRITTEN  OTHERS  ERRORS  ABORTS
 thin0  file              1 GiB    512    120  1 MiB       7  3.5 KiB      12       1       0
 r      ram, read-only  256 MiB    512      0    0 B       0      0 B       0       0       0
+
+Disk thin0
+  reservation: write exclusive, registrants only, survives a restart
+  key 0xabc of iqn.2026-11.test:initiator,i,0x00023d000001 at iqn.2026-11.test:a,t,0x0001, holder
+  key 0x1 of iqn.2026-11.test:other,i,0x00023d000001 at all ports
+  port group 1: standby, preferred
 
 Target iqn.2026-11.test:a (lab)
   at 10.77.0.2:3260 (portal main, group 1)

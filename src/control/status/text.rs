@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Disk, Port, Reactor, Session, State, Status, Target};
+use super::{Disk, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target};
 
 /// The status as text: aligned tables, units that people use. Ends with a line feed.
 pub fn render(status: &Status) -> String {
@@ -19,6 +19,7 @@ pub fn render(status: &Status) -> String {
     reactors(&mut out, &status.reactors);
     ports(&mut out, &status.ports);
     disks(&mut out, &status.disks);
+    status.disks.iter().for_each(|disk| shared_state(&mut out, disk));
     for target in &status.targets {
         let sessions = status.sessions.iter().filter(|s| s.target.as_ref() == Some(&target.name));
         one_target(&mut out, target, &sessions.collect::<Vec<_>>());
@@ -83,6 +84,31 @@ fn disks(out: &mut String, disks: &[Disk]) {
         ]);
     }
     table.write(out);
+}
+
+/// What is not as it is without any reservation, all ports being active.
+fn shared_state(out: &mut String, disk: &Disk) {
+    let Reservations { kind, persists, reserved, registrations, .. } = &disk.reservations;
+    let groups = disk.port_groups.iter().filter(|group| group.state != "active/optimized" || group.preferred);
+    let groups: Vec<_> = groups.collect();
+    if kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty() {
+        return;
+    }
+    _ = writeln!(out, "\nDisk {}", disk.name);
+    if *reserved {
+        out.push_str("  reserved by RESERVE\n");
+    }
+    if let Some(kind) = kind {
+        let persists = if *persists { ", survives a restart" } else { "" };
+        _ = writeln!(out, "  reservation: {kind}{persists}");
+    }
+    for Registration { initiator, target_port, key, holder } in registrations {
+        let port = target_port.as_deref().unwrap_or("all ports");
+        _ = writeln!(out, "  key {key} of {initiator} at {port}{}", if *holder { ", holder" } else { "" });
+    }
+    for PortGroup { group, state, preferred, .. } in groups {
+        _ = writeln!(out, "  port group {group}: {state}{}", if *preferred { ", preferred" } else { "" });
+    }
 }
 
 fn one_target(out: &mut String, target: &Target, sessions: &[&Session]) {

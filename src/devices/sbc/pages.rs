@@ -29,6 +29,10 @@ impl Peripheral for View<'_> {
         0x00
     }
 
+    fn asymmetric(&self) -> bool {
+        true
+    }
+
     fn versions(&self) -> &'static [u16] {
         &VERSIONS
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::io::{Done, Geometry, Op};
 use crate::scsi::primary::{Definition, head};
-use crate::scsi::{Command, Context, DeviceServer, Outcome, Resume, Sense, Step, TaskId, asc, key};
+use crate::scsi::{
+    Cdb, Command, Context, DeviceServer, Outcome, Resume, Sense, Step, TaskId, alua, asc, key, reservations,
+};
 
 use super::fault::{Fault, unexpected};
 use super::limits::Limits;
@@ -61,6 +63,8 @@ pub(super) enum Work {
     WriteSame(provisioning::WriteSame),
     LbaStatus(provisioning::LbaStatus),
     Select(mode::Select),
+    Reservation(reservations::Work),
+    PortGroups(alua::Work),
 }
 
 impl Work {
@@ -91,6 +95,8 @@ impl Work {
             Self::WriteSame(work) => work.advance(answer, job, cx),
             Self::LbaStatus(work) => work.advance(answer, job, cx),
             Self::Select(work) => work.advance(answer, job),
+            Self::Reservation(work) => Ok(work.advance(answer, job.command, cx)),
+            Self::PortGroups(work) => Ok(work.advance(answer, job.command, cx)),
         }
     }
 
@@ -168,6 +174,10 @@ impl DeviceServer for Server {
 
     fn abort(&mut self, task: TaskId) {
         *slot(&mut self.tasks, task) = Work::Idle;
+    }
+
+    fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
+        TABLE.definition(cdb)
     }
 
     fn reset(&mut self) {

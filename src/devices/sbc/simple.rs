@@ -2,7 +2,7 @@
 //! Commands that end with their first step or with a flush.
 
 use crate::scsi::primary::{self, reply};
-use crate::scsi::{Context, Outcome, Sense, Status};
+use crate::scsi::{Context, Outcome, Sense, Status, alua, reservations};
 use crate::wire::scsi::{DataIn, be32};
 
 use super::fault::Fault;
@@ -26,7 +26,21 @@ pub(super) fn request_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn inquiry(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    answered(primary::inquiry(&job.cdb, &job.view())?, cx)
+    let port = cx.nexus.map(|nexus| &*nexus.port);
+    answered(primary::inquiry(&job.cdb, &job.view(), port)?, cx)
+}
+
+pub(super) fn reservation(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
+    Ok(Work::Reservation(reservations::Work::begin(job.command)?))
+}
+
+pub(super) fn port_groups(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
+    Ok(Work::PortGroups(alua::Work::begin(job.command)?))
+}
+
+/// START with POWER CONDITION 0 is let pass whatever is reserved (SBC-3 table 13).
+pub(super) fn only_starts(cdb: &[u8; 16]) -> bool {
+    cdb[4] & 0xf1 == 1
 }
 
 pub(super) fn mode_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {

@@ -63,6 +63,7 @@ mod tests {
             arena: &arena,
             geometry: Geometry { bytes: 0, block: 0, transfer_max: 0, thin: false, read_only: false },
             attentions,
+            nexus: None,
             luns: &[Lun::ZERO],
             landing: &mut |_| Landing::Own,
             now: Instant::ZERO,

@@ -22,36 +22,48 @@ use crate::wire::scsi::{DataIn, be32};
 /// Definitions of the commands in this module, for the tables of all device types.
 pub mod command {
     use super::Definition;
+    use crate::scsi::reservations::Access;
 
     /// TEST UNIT READY.
-    pub const TEST_UNIT_READY: Definition = Definition::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0]);
+    pub const TEST_UNIT_READY: Definition =
+        Definition::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0]).with(Access::Harmless);
     /// REQUEST SENSE.
-    pub const REQUEST_SENSE: Definition = Definition::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0]);
+    pub const REQUEST_SENSE: Definition =
+        Definition::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0]).with(Access::Always).in_any_state();
     /// INQUIRY.
-    pub const INQUIRY: Definition = Definition::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0]);
+    pub const INQUIRY: Definition =
+        Definition::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0]).with(Access::Always).in_any_state();
     /// MODE SELECT(6).
-    pub const MODE_SELECT_6: Definition = Definition::new("MODE SELECT(6)", &[0x15, 0x10, 0, 0, 0xff, 0]);
+    pub const MODE_SELECT_6: Definition =
+        Definition::new("MODE SELECT(6)", &[0x15, 0x10, 0, 0, 0xff, 0]).with(Access::Write).in_standby();
     /// MODE SENSE(6).
-    pub const MODE_SENSE_6: Definition = Definition::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]);
+    pub const MODE_SENSE_6: Definition =
+        Definition::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]).in_standby();
     /// MODE SELECT(10).
     pub const MODE_SELECT_10: Definition =
-        Definition::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]);
+        Definition::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0])
+            .with(Access::Write)
+            .in_standby();
     /// MODE SENSE(10).
     pub const MODE_SENSE_10: Definition =
-        Definition::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]);
+        Definition::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]).in_standby();
     /// REPORT LUNS.
     pub const REPORT_LUNS: Definition =
-        Definition::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        Definition::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
+            .with(Access::Always)
+            .in_any_state();
     /// REPORT SUPPORTED OPERATION CODES.
     pub const REPORT_SUPPORTED_OPERATION_CODES: Definition = Definition::action(
         "REPORT SUPPORTED OPERATION CODES",
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    );
+    )
+    .in_standby();
     /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
     pub const REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS: Definition = Definition::action(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    );
+    )
+    .in_standby();
 }
 
 /// The first 16 bytes of a CDB, zero beyond its end: enough for every fixed-length command.

@@ -2,6 +2,8 @@
 //! The one list of a device type's commands. It drives dispatch, the check of reserved bits, and REPORT SUPPORTED
 //! OPERATION CODES, so that the three cannot disagree.
 
+use crate::scsi::alua::Served;
+use crate::scsi::reservations::Access;
 use crate::scsi::{Cdb, Sense, asc};
 use crate::wire::scsi::{DataIn, be16, be32};
 
@@ -19,6 +21,12 @@ pub struct Definition {
     pub usage: &'static [u8],
     /// Whether it changes the medium, which write protection forbids.
     pub writes: bool,
+    /// What it does to a logical unit that another nexus may have reserved.
+    pub access: Access,
+    /// Forms of it that are allowed whatever is reserved.
+    pub harmless: Option<fn(&[u8; 16]) -> bool>,
+    /// In which states of its target port it is served.
+    pub served: Served,
     /// Only for thin logical units.
     pub thin: bool,
     /// Recommended timeout in seconds.
@@ -28,7 +36,18 @@ pub struct Definition {
 impl Definition {
     /// A command without a service action that leaves the medium alone and ends within the usual time.
     pub const fn new(name: &'static str, usage: &'static [u8]) -> Self {
-        Self { opcode: usage[0], action: None, name, usage, writes: false, thin: false, timeout: 30 }
+        Self {
+            opcode: usage[0],
+            action: None,
+            name,
+            usage,
+            writes: false,
+            access: Access::Read,
+            harmless: None,
+            served: Served::Active,
+            thin: false,
+            timeout: 30,
+        }
     }
 
     /// A service action, taken from byte 1 of the usage data.
@@ -38,7 +57,36 @@ impl Definition {
 
     /// Changes the medium.
     pub const fn writing(self) -> Self {
-        Self { writes: true, ..self }
+        Self { writes: true, access: Access::Write, ..self }
+    }
+
+    /// Does this to a logical unit that another nexus may have reserved: without it, it reads, or writes if it changes the
+    /// medium.
+    pub const fn with(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// Changes what a reservation protects, but for the forms that `harmless` knows.
+    pub const fn exclusive_but(self, harmless: fn(&[u8; 16]) -> bool) -> Self {
+        Self { access: Access::Write, harmless: Some(harmless), ..self }
+    }
+
+    /// Is served also when the target port is in standby.
+    pub const fn in_standby(self) -> Self {
+        Self { served: Served::Standby, ..self }
+    }
+
+    /// Is served in all states of the target port.
+    pub const fn in_any_state(self) -> Self {
+        Self { served: Served::Always, ..self }
+    }
+
+    /// What this form of it does to a logical unit that another nexus may have reserved.
+    pub fn access_of(&self, cdb: &[u8; 16]) -> Access {
+        match self.harmless {
+            Some(harmless) if harmless(cdb) => Access::Harmless,
+            _ => self.access,
+        }
     }
 
     /// Only for thin logical units.
@@ -126,6 +174,13 @@ impl<H: Copy> Table<H> {
         let rows = &self.rows[usize::from(first)..];
         let n = rows.iter().take_while(|r| r.definition.opcode == opcode).count();
         &rows[..n]
+    }
+
+    /// What there is to know of a command; `None` if there is no such row.
+    pub fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
+        let action = cdb.bytes().get(1).map_or(0, |b| b & 0x1f);
+        let mut rows = self.of(cdb.opcode()).iter().map(|row| &row.definition);
+        rows.find(|d| d.action.is_none_or(|a| a == action))
     }
 
     /// Finds the row of a command among those that `offered` lets pass, and checks its reserved bits.

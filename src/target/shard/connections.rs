@@ -10,7 +10,7 @@ use smallvec::smallvec;
 use super::{Ending, Entry, Established, Message, Shard, Stop, Stream};
 use crate::fabrics::iscsi::{self, ConnectionKey, Event, LoginStatus, Session};
 use crate::net::StreamEvent;
-use crate::scsi::NexusId;
+use crate::scsi::{Nexus, NexusId, TransportId};
 use crate::target::sessions::{Claim, SessionName, Waiter};
 use crate::target::tasks::Then;
 
@@ -186,7 +186,11 @@ impl Shard {
     fn establish(&mut self, index: usize, key: ConnectionKey, name: SessionName, nexus: NexusId, tsih: u16) {
         let Entry { iscsi, established, .. } = &mut self.sessions[index];
         let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
-        let nexus_key = target.map(|target| self.parts.tasks.add_nexus(nexus, &target.luns));
+        let nexus_key = target.map(|target| {
+            let initiator = TransportId::iscsi(&name.initiator, name.isid);
+            let port = target.port(name.portal_group);
+            self.parts.tasks.add_nexus(nexus, Nexus { initiator, port }, &target.luns)
+        });
         if let Some(nexus_key) = nexus_key {
             if self.by_key.len() <= nexus_key.0 {
                 self.by_key.resize(nexus_key.0 + 1, None);

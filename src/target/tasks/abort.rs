@@ -19,6 +19,9 @@ impl TaskManager {
         }
         let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
         let pending = then.map(|then| self.expect(SmallVec::new(), then));
+        for index in 0..self.nexuses[nexus.0].views.len() {
+            self.end_reserve(self.nexuses[nexus.0].views[index].unit, Some(nexus.0), pending);
+        }
         for task in tasks {
             self.abort(now, task, pending, None);
         }
@@ -46,10 +49,14 @@ impl TaskManager {
         }
         self.units[this.unit].counters.aborts += 1;
         match this.state {
-            State::Storing | State::Keeping => {}
+            State::Storing | State::Keeping | State::Changing => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);
+                self.end_aborted(now, task, transport);
+            }
+            State::HeldStart | State::HeldOp => {
+                self.units[this.storing_at].held.retain(|held| held.task != task);
                 self.end_aborted(now, task, transport);
             }
             State::Blocked => {
@@ -64,7 +71,7 @@ impl TaskManager {
 
     pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
         let this = &self.tasks[task as usize];
-        if this.state != State::Blocked {
+        if !matches!(this.state, State::Blocked | State::HeldStart) {
             self.units[this.unit].server.abort(TaskId(task));
         }
         match transport.as_deref_mut() {
@@ -171,7 +178,11 @@ impl TaskManager {
         let tasks =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
         let pending = self.expect(units.clone(), then);
+        let here = transport.is_some();
         self.abort_all(now, tasks, pending, transport);
+        for &unit in units.iter().filter(|_| here) {
+            self.end_reserve(unit, None, Some(pending));
+        }
         if peers > 0 {
             self.pending[pending].left += peers;
             self.notices.push_back(Notice::ResetPeers { units, ticket: pending });

@@ -20,7 +20,9 @@ impl TaskManager {
         }
         self.keeping -= kept.len();
         for &(tag, result) in &kept {
-            self.carry_on(now, tag.0, Resume::Kept(result), transports, touched);
+            if !self.kept(tag, result) {
+                self.carry_on(now, tag.0, Resume::Kept(result), transports, touched);
+            }
         }
         kept.len()
     }

@@ -7,21 +7,28 @@
 //! the task management function that aborted it is answered then.
 
 mod abort;
+mod change;
 mod keep;
 mod nobody;
+mod run;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::io::{self, Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
+use crate::io::{Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
 use crate::memory::Arena;
+use crate::scsi::reservations::Effects;
 use crate::scsi::{
-    Attentions, Command, Context, DeviceServer, Exchange, Lun, NexusId, Outcome, Request, Residual, Response,
-    Resume, Sense, Status, Step, TaskAttribute, TaskId, TaskManagementResponse, Transport, asc, key, primary,
+    Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Request, Residual, Response,
+    Resume, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, asc,
 };
+use change::{Changes, Held};
 use nobody::Nobody;
+
+pub use change::{SharedState, Turn};
 
 pub use crate::scsi::UnitKey;
 
@@ -72,6 +79,30 @@ pub enum Notice {
     Ended(u64),
     /// Call [`TaskManager::attention`] on every other core.
     Attention(UnitKey, u16),
+    /// Call [`TaskManager::freeze`] on every other core.
+    Freeze(UnitKey, Turn),
+    /// Call [`TaskManager::frozen`] on that core.
+    Frozen(Turn),
+    /// Call [`TaskManager::in_force`] on every other core.
+    InForce {
+        /// The logical unit.
+        unit: UnitKey,
+        /// Its state.
+        state: Arc<UnitState>,
+        /// What it means for nexuses.
+        effects: Arc<Effects>,
+        /// Who has asked for it.
+        by: Option<NexusId>,
+    },
+    /// Call [`TaskManager::turn`] on that core.
+    Turn(Turn),
+    /// A change that the owner has asked for has ended.
+    Changed {
+        /// The owner's name for it.
+        what: u64,
+        /// It was refused, or could not be kept.
+        refused: bool,
+    },
 }
 
 /// What a logical unit did on this core.
@@ -102,10 +133,30 @@ struct Unit {
     refused: VecDeque<(u32, Op)>,
     /// Tasks whose operation the store has.
     storing: usize,
+    /// Its state, for all cores and as it is in force here.
+    shared: Arc<SharedState>,
+    state: Arc<UnitState>,
+    /// Rises when tasks that were admitted have to be looked at again.
+    epoch: u32,
+    /// Changes of the state for which this core has stopped.
+    frozen: usize,
+    /// What waits for the end of those.
+    held: VecDeque<Held>,
     counters: UnitCounters,
 }
 
 impl Unit {
+    /// Stops for a change of the state.
+    fn freeze(&mut self) {
+        self.frozen += 1;
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// The store holds nothing of this core's.
+    fn drained(&self) -> bool {
+        self.storing == 0 && self.refused.is_empty()
+    }
+
     fn geometry(&self) -> Geometry {
         match &self.store {
             Some(store) => store.geometry(),
@@ -119,6 +170,8 @@ struct View {
     lun: Lun,
     unit: UnitKey,
     attentions: Attentions,
+    /// What the nexus may do by the state of the unit.
+    gate: Gate,
     /// Tasks that were started and have not ended.
     active: usize,
     /// An ORDERED task is among them.
@@ -127,8 +180,9 @@ struct View {
     blocked: VecDeque<u32>,
 }
 
-struct Nexus {
+struct Entry {
     id: NexusId,
+    name: Arc<Nexus>,
     views: Vec<View>,
     luns: Vec<Lun>,
     /// Task by exchange number.
@@ -154,6 +208,12 @@ enum State {
     Refused,
     /// A record is being kept.
     Keeping,
+    /// The state of the unit is being changed, or it will soon be this task's turn.
+    Changing,
+    /// Waits for a change to end, and has not begun.
+    HeldStart,
+    /// Waits for a change to end with an operation for the store.
+    HeldOp,
 }
 
 struct Task {
@@ -166,6 +226,8 @@ struct Task {
     storing_at: usize,
     command: Command,
     state: State,
+    /// Of the unit, when the task was admitted last.
+    epoch: u32,
     sent: u32,
     fetched: u32,
     /// Aborted, and by these; ends when the store gives its buffers back.
@@ -192,13 +254,15 @@ struct Pending {
 pub struct TaskManager {
     arena: Arena,
     units: Vec<Unit>,
-    nexuses: Slab<Nexus>,
+    nexuses: Slab<Entry>,
     tasks: Slab<Task>,
     pending: Slab<Pending>,
     notices: VecDeque<Notice>,
     /// What waits for a transport that was not at hand.
     owed: VecDeque<(NexusKey, Owed)>,
+    core: usize,
     peers: usize,
+    changes: Changes,
     flushing: usize,
     completions: Vec<(Tag, Done)>,
     keeper: Option<Box<dyn Keeper>>,
@@ -214,9 +278,9 @@ const ABSENT: usize = 0;
 const NOBODY: usize = 0;
 
 impl TaskManager {
-    /// A task manager without logical units. `absent` serves the logical units that are not there; `peers` is how many
-    /// other cores have a share in the same logical units.
-    pub fn new(arena: Arena, absent: Box<dyn DeviceServer>, peers: usize) -> Self {
+    /// A task manager without logical units. `absent` serves the logical units that are not there; `core` is the number
+    /// of this core, and `peers` is how many other cores have a share in the same logical units.
+    pub fn new(arena: Arena, absent: Box<dyn DeviceServer>, core: usize, peers: usize) -> Self {
         let mut manager = Self {
             arena,
             units: Vec::new(),
@@ -225,7 +289,9 @@ impl TaskManager {
             pending: Slab::new(),
             notices: VecDeque::new(),
             owed: VecDeque::new(),
+            core,
             peers,
+            changes: Changes::default(),
             flushing: 0,
             completions: Vec::new(),
             keeper: None,
@@ -233,7 +299,7 @@ impl TaskManager {
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(absent, None);
-        manager.add_nexus(NexusId(u64::MAX), &[]);
+        manager.add_nexus(NexusId(u64::MAX), nobody::name(), &[]);
         manager
     }
 
@@ -245,6 +311,11 @@ impl TaskManager {
             shelf: None,
             refused: VecDeque::new(),
             storing: 0,
+            shared: Arc::default(),
+            state: Arc::default(),
+            epoch: 0,
+            frozen: 0,
+            held: VecDeque::new(),
             counters: UnitCounters::default(),
         });
         UnitKey(self.units.len() - 1)
@@ -260,15 +331,18 @@ impl TaskManager {
     }
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
-    pub fn add_nexus(&mut self, id: NexusId, units: &[(Lun, UnitKey)]) -> NexusKey {
+    pub fn add_nexus(&mut self, id: NexusId, name: Nexus, units: &[(Lun, UnitKey)]) -> NexusKey {
         let views = units.iter().map(|&(lun, unit)| {
             let mut attentions = Attentions::default();
             attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
-            View { lun, unit, attentions, active: 0, ordered: false, blocked: VecDeque::new() }
+            let gate = self.units[unit.0].state.gate(id, &name);
+            View { lun, unit, attentions, gate, active: 0, ordered: false, blocked: VecDeque::new() }
         });
-        NexusKey(self.nexuses.insert(Nexus {
+        let views = views.collect();
+        NexusKey(self.nexuses.insert(Entry {
             id,
-            views: views.collect(),
+            name: Arc::new(name),
+            views,
             luns: units.iter().map(|&(lun, _)| lun).collect(),
             exchanges: Vec::new(),
             tasks: 0,
@@ -352,6 +426,7 @@ impl TaskManager {
         if self.keeping > 0 {
             work += self.poll_keeper(now, transports, touched);
         }
+        work += self.poll_changes(now, transports, touched);
         while let Some((nexus, owed)) = self.owed.pop_front() {
             work += 1;
             let Some(transport) = transports.transport(nexus) else { continue };
@@ -374,7 +449,8 @@ impl TaskManager {
     /// Whether a store waits for something of which no descriptor tells, so that the core must not sleep.
     pub fn must_poll(&self) -> bool {
         let waits = |unit: &Unit| unit.store.as_ref().is_some_and(|store| store.must_poll());
-        self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || !unit.refused.is_empty())
+        self.changes.stirring()
+            || self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || !unit.refused.is_empty())
     }
 
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
@@ -507,6 +583,7 @@ impl TaskManager {
             storing_at: unit,
             command,
             state: State::Running,
+            epoch: 0,
             sent: 0,
             fetched: 0,
             aborted: false,
@@ -537,174 +614,18 @@ impl TaskManager {
 
     fn start(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
         let this = &mut self.tasks[task as usize];
-        this.state = State::Running;
-        let mut attention = None;
         if let Some(view) = this.view {
             let view = &mut self.nexuses[this.nexus].views[view];
             view.active += 1;
             view.ordered |= this.command.attribute == TaskAttribute::Ordered;
-            if !view.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
-                attention = view.attentions.take();
+            let unit = &mut self.units[this.unit];
+            if unit.frozen > 0 || !unit.held.is_empty() {
+                this.state = State::HeldStart;
+                unit.held.push_back(Held { task, op: None });
+                return;
             }
         }
-        if let Some(code) = attention {
-            let sense = Sense::new(key::UNIT_ATTENTION, code);
-            return self.finish(now, task, Outcome::check(sense), transport);
-        }
-        let step = self.call(now, task, transport, |server, id, command, cx| server.start(id, command, cx));
-        self.run(now, task, step, transport);
-    }
-
-    fn resume(&mut self, now: Instant, task: u32, answer: Resume, transport: &mut dyn Transport) {
-        self.tasks[task as usize].state = State::Running;
-        let step =
-            self.call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
-        self.run(now, task, step, transport);
-    }
-
-    /// Calls the device server of a task.
-    fn call(
-        &mut self,
-        now: Instant,
-        task: u32,
-        transport: &mut dyn Transport,
-        call: impl FnOnce(&mut dyn DeviceServer, TaskId, &Command, &mut Context<'_>) -> Step,
-    ) -> Step {
-        let this = &self.tasks[task as usize];
-        let unit = &mut self.units[this.unit];
-        let nexus = &mut self.nexuses[this.nexus];
-        let mut none = Attentions::default();
-        let attentions = match this.view {
-            Some(view) => &mut nexus.views[view].attentions,
-            None => &mut none,
-        };
-        let exchange = this.exchange;
-        let mut cx = Context {
-            arena: &self.arena,
-            geometry: unit.geometry(),
-            attentions,
-            luns: &nexus.luns,
-            landing: &mut |len| transport.landing(exchange, len),
-            now,
-        };
-        call(&mut *unit.server, TaskId(task), &this.command, &mut cx)
-    }
-
-    /// Carries out steps until one has to wait.
-    fn run(&mut self, now: Instant, task: u32, mut step: Step, transport: &mut dyn Transport) {
-        let mut nobody = Nobody;
-        let mut transport = transport;
-        loop {
-            let this = &mut self.tasks[task as usize];
-            let answer = match step {
-                Step::Store(_) | Step::StoreOf(..) => {
-                    let (at, op) = match step {
-                        Step::StoreOf(unit, op) => (unit.0, op),
-                        Step::Store(op) => (this.unit, op),
-                        _ => unreachable!("one of the two above"),
-                    };
-                    this.storing_at = at;
-                    let unit = &mut self.units[at];
-                    let submitted = match &mut unit.store {
-                        Some(store) => store.submit(Tag(task), op),
-                        None => {
-                            let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
-                            Submitted::Done(Done::Failed(error))
-                        }
-                    };
-                    match submitted {
-                        Submitted::Done(done) => Resume::Stored(done),
-                        Submitted::Queued => {
-                            unit.storing += 1;
-                            this.state = State::Storing;
-                            return;
-                        }
-                        Submitted::Full(op) => {
-                            unit.refused.push_back((task, op));
-                            this.state = State::Refused;
-                            return;
-                        }
-                    }
-                }
-                Step::Keep(record) => match self.keep(task, record) {
-                    Ok(()) => {
-                        self.tasks[task as usize].state = State::Keeping;
-                        return;
-                    }
-                    Err(error) => Resume::Kept(Err(error)),
-                },
-                Step::Fetch { len } => {
-                    debug_assert!(len <= this.command.expected.data_out - this.fetched, "asked for too much");
-                    this.state = State::Fetching;
-                    return transport.receive_data_out(this.exchange, len);
-                }
-                Step::Send(mut data) => {
-                    data.truncate((this.command.expected.data_in - this.sent) as usize);
-                    if !data.is_empty() {
-                        this.sent += u32::try_from(data.len()).expect("cut to a 32-bit length");
-                        this.state = State::Sending;
-                        return transport.send_data_in(this.exchange, data);
-                    }
-                    Resume::Sent
-                }
-                Step::Look(unit) => Resume::Seen(self.look(task, unit)),
-                Step::Detach(outcome) => {
-                    self.detach(now, task, outcome, transport);
-                    transport = &mut nobody;
-                    Resume::Detached
-                }
-                Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
-            };
-            step = self
-                .call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
-        }
-    }
-
-    fn finish(&mut self, now: Instant, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
-        self.complete(task, outcome, transport);
-        self.end(now, task, Some(transport));
-    }
-
-    /// Tells the initiator how its command ended, and other initiators what they have to know of it.
-    fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
-        let this = &self.tasks[task as usize];
-        let unit = &mut self.units[this.unit];
-        let expected = this.command.expected;
-        let mut data = outcome.data;
-        data.truncate((expected.data_in - this.sent) as usize);
-        let sent = this.sent + u32::try_from(data.len()).expect("cut to a 32-bit length");
-        let count = &mut unit.counters;
-        if sent > 0 {
-            count.reads += 1;
-            count.read_bytes += u64::from(sent);
-        } else if this.fetched > 0 {
-            count.writes += 1;
-            count.write_bytes += u64::from(this.fetched);
-        } else {
-            count.others += 1;
-        }
-        let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
-        if outcome.status == Status::CheckCondition && !attention {
-            count.errors += 1;
-        }
-        let response = Response {
-            status: outcome.status,
-            sense: outcome
-                .sense
-                .map(|sense| sense.encode(unit.server.descriptor_sense()))
-                .unwrap_or_default(),
-            data,
-            residual_in: residual(expected.data_in, outcome.data_in, sent),
-            residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
-        };
-        transport.send_command_complete(this.exchange, response);
-        if let Some(code) = outcome.attention {
-            let (unit, from) = (UnitKey(this.unit), this.command.nexus);
-            self.attention(unit, code, Some(from));
-            if self.peers > 0 {
-                self.notices.push_back(Notice::Attention(unit, code));
-            }
-        }
+        self.begin(now, task, transport);
     }
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.

@@ -2,11 +2,21 @@
 //! Tasks that look and reach beyond their own: those that go on when their initiator has its answer, and those that
 //! copy between logical units.
 
+use std::sync::Arc;
+
 use super::{NOBODY, TaskManager, UnitKey};
 use crate::io::Geometry;
 use crate::memory::Sg;
-use crate::scsi::{Exchange, Outcome, Request, Response, Status, TaskManagementResponse, Transport};
+use crate::scsi::{
+    Exchange, Nexus, Outcome, Request, Response, Status, TargetPort, TaskManagementResponse, Transport,
+    TransportId,
+};
 use crate::time::Instant;
+
+/// The name of no nexus.
+pub(super) fn name() -> Nexus {
+    Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(0, "", 0)) }
+}
 
 /// The transport of a task without a nexus: nothing comes from it, and what goes to it is dropped.
 pub(super) struct Nobody;
@@ -50,9 +60,10 @@ impl TaskManager {
         }
     }
 
-    /// The shape of another logical unit's store, if the task's nexus may see it.
+    /// The shape of another logical unit's store, if the task's nexus may see it and nothing is reserved against it.
     pub(super) fn look(&self, task: u32, unit: UnitKey) -> Option<Geometry> {
         let views = &self.nexuses[self.tasks[task as usize].nexus].views;
-        views.iter().any(|view| view.unit == unit).then(|| self.units[unit.0].geometry())
+        let open = |view: &super::View| view.unit == unit && view.gate.open;
+        views.iter().any(open).then(|| self.units[unit.0].geometry())
     }
 }

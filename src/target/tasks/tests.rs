@@ -7,9 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::*;
-use crate::io::{Landing, Record};
+use crate::io::{self, Landing, Record};
 use crate::memory::{SegMut, Sg};
-use crate::scsi::{Cdb, Expected, TaskManagementFunction};
+use crate::scsi::{
+    Cdb, Context, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction, TransportId, key,
+};
 
 const BLOCK: usize = 512;
 const UNIT_BYTES: usize = 64 << 10;
@@ -79,6 +81,13 @@ impl Store for HoldingStore {
     }
 }
 
+/// The nexus of that number: an initiator port each, all at target port 1.
+fn name(number: u64) -> Nexus {
+    let isid = [0, 0, 0, 0, 0, u8::try_from(number).unwrap()];
+    let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
+    Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", isid), port }
+}
+
 /// A keeper that holds records until it is told to answer.
 #[derive(Default)]
 struct Kept {
@@ -146,6 +155,7 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 return Step::StoreOf(unit, read);
             }
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
+            Resume::Changed(_) => unreachable!("changes nothing"),
             Resume::Kept(Ok(())) => Outcome::good(),
             Resume::Kept(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
             Resume::Sent => unreachable!("sends nothing by itself"),
@@ -209,7 +219,7 @@ impl DeviceServer for ToyTape {
             Resume::Fetched(data) => {
                 Step::Store(Op::Write { at: self.tasks[&task] as u64, data, fua: false })
             }
-            Resume::Kept(_) => unreachable!("keeps nothing"),
+            Resume::Kept(_) | Resume::Changed(_) => unreachable!("keeps nothing, changes nothing"),
             Resume::Stored(_) => {
                 let moved = self.tasks.get_mut(&task).unwrap();
                 *moved += PART;
@@ -350,7 +360,8 @@ impl World {
     fn new(kind: Kind, peers: usize) -> Self {
         let arena = Arena::new(16 << 20, false).unwrap();
         let disk = Rc::<RefCell<ToyDisk>>::default();
-        let mut manager = TaskManager::new(arena.clone(), Box::new(Rc::<RefCell<ToyDisk>>::default()), peers);
+        let mut manager =
+            TaskManager::new(arena.clone(), Box::new(Rc::<RefCell<ToyDisk>>::default()), 0, peers);
         let stores = [(); 2].map(|()| {
             let bytes = (0..UNIT_BYTES).map(|i| (i / 7) as u8).collect();
             Rc::new(RefCell::new(StoreState { bytes, ..StoreState::default() }))
@@ -364,7 +375,7 @@ impl World {
         manager.keep_with(Box::new(kept.clone()), &[(units[0].1, Shelf(5))]);
         let transports = (0..2)
             .map(|i| {
-                let key = manager.add_nexus(NexusId(i), &units);
+                let key = manager.add_nexus(NexusId(i), name(i), &units);
                 let (wire, slots) = (Wire::default(), HashMap::new());
                 (key, Some(ToyTransport { kind, arena: arena.clone(), wire, slots }))
             })

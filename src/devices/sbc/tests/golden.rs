@@ -17,7 +17,7 @@ fn vpd(rig: &mut Rig, page: u8) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let mut rig = Rig::thin();
-    let mut wanted = vec![0, 0, 6, 0x12, 91, 0, 0, 2];
+    let mut wanted = vec![0, 0, 6, 0x12, 91, 0x30, 0, 2];
     wanted.extend(b"PTGT    VIRTUAL DISK    0001");
     wanted.resize(58, 0);
     wanted.extend([0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0]);
@@ -48,6 +48,12 @@ fn common_vital_product_data() {
     wanted.extend(b"PTGT    S-1");
     wanted.extend([1, 0x0a, 0, 18, 0x10, 0]);
     wanted.extend(uuid);
+    // Relative target port, target port group, names of the port and of its device.
+    wanted.extend([0x51, 0x94, 0, 4, 0, 0, 0, 7, 0x51, 0x95, 0, 4, 0, 0, 0, 2]);
+    wanted.extend([0x53, 0x98, 0, 28]);
+    wanted.extend(b"iqn.2026-11.test:t,t,0x0002\0");
+    wanted.extend([0x53, 0xa8, 0, 20]);
+    wanted.extend(b"iqn.2026-11.test:t\0\0");
     wanted[3] = wanted.len() as u8 - 4;
     assert_eq!(vpd(&mut rig, 0x83), wanted);
     for page in [0x01, 0x81, 0x86, 0xb3, 0xff] {

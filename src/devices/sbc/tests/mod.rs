@@ -7,6 +7,7 @@ mod golden;
 mod modes;
 mod provisioning;
 mod random;
+mod shared;
 mod table;
 
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use std::sync::Arc;
 use super::*;
 use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
+use crate::scsi::alua::{Group, GroupState};
+use crate::scsi::reservations::Reservations;
 use crate::scsi::{
-    Attentions, Cdb, Command, Context, DeviceServer, Expected, Lun, NexusId, Outcome, Resume, Status, Step,
-    TaskAttribute, TaskId,
+    Attentions, Cdb, Command, Context, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Resume, Status,
+    Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitState,
 };
 use crate::time::Instant;
 
@@ -69,6 +72,8 @@ struct Rig {
     log: Vec<String>,
     /// Records kept.
     kept: Vec<Record>,
+    /// What all cores know of it.
+    state: Arc<UnitState>,
     luns: Vec<Lun>,
     attentions: Attentions,
 }
@@ -82,6 +87,19 @@ fn config() -> Config {
         read_only: false,
         write_cache: true,
     }
+}
+
+/// The nexus that sends everything here.
+fn nexus() -> Nexus {
+    Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]), port: port() }
+}
+
+fn port() -> Arc<TargetPort> {
+    Arc::new(TargetPort::iscsi(7, "iqn.2026-11.test:t", 2))
+}
+
+fn group() -> Group {
+    Group { id: 2, state: GroupState::ActiveOptimized, preferred: true, ports: vec![port()], status: 0 }
 }
 
 const BLOCKS: u64 = 4096;
@@ -99,6 +117,7 @@ impl Rig {
             interfere: None,
             log: Vec::new(),
             kept: Vec::new(),
+            state: Arc::new(UnitState::new(Reservations::default(), vec![group()])),
             luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
             attentions: Attentions::default(),
         }
@@ -156,6 +175,14 @@ impl Rig {
                     let data = &out[from..ended.fetched as usize];
                     Resume::Fetched(Sg::copied(&self.arena, data).unwrap())
                 }
+                Step::Change(change) => {
+                    let nexus = nexus();
+                    let changed = self.state.change(&change, Some((command.nexus, &nexus)));
+                    Resume::Changed(changed.map(|(state, _)| {
+                        self.state = Arc::new(state);
+                        self.state.clone()
+                    }))
+                }
                 Step::Keep(record) => {
                     self.kept.push(record);
                     Resume::Kept(Ok(()))
@@ -179,10 +206,12 @@ impl Rig {
 
     /// One call into the device.
     fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
+        let nexus = nexus();
         let mut cx = Context {
             arena: &self.arena,
             geometry: self.geometry,
             attentions: &mut self.attentions,
+            nexus: Some(&nexus),
             luns: &self.luns,
             landing: &mut |_| Landing::Own,
             now: Instant::ZERO,

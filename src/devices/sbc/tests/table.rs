@@ -22,7 +22,7 @@ fn commands(rig: &mut Rig) -> Vec<Command> {
 
 #[test]
 fn dispatch_accepts_what_is_reported_and_nothing_else() {
-    for (mut rig, count) in [(Rig::thin(), 37), (Rig::thick(), 36)] {
+    for (mut rig, count) in [(Rig::thin(), 55), (Rig::thick(), 54)] {
         let commands = commands(&mut rig);
         assert_eq!(commands.len(), count);
         for opcode in 0..=255_u8 {

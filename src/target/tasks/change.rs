@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Changes of the state of a logical unit (reservations, target port groups), each in force on all cores at once.
+//!
+//! The state is a snapshot of which every core has its own handle, so that a command looks at nothing shared. Changes of
+//! a unit take turns ([`SharedState`]), and each goes like this:
+//!
+//! 1. The core that asks works out the next state. If it is refused, or is none, that is all.
+//! 2. Every core is frozen ([`Notice::Freeze`]): commands of this unit that arrive wait, as do tasks that want something
+//!    of its store. A core answers ([`Notice::Frozen`]) when the store holds none of its operations any more, which
+//!    depends on nobody but the store: a task that waits for its initiator is asked again later.
+//! 3. If the state is to outlive the daemon, its record is kept. A failure leaves everything as it was.
+//! 4. The state is put in force ([`Notice::InForce`]) together with its unit attentions and aborts, the command ends, and
+//!    the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new state.
+//!
+//! So there is one moment, between 2 and 4, at which the change happens for everybody: no command is judged by the old
+//! state after any was judged by the new one, and none of the old state writes once the status is out.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::nobody::Nobody;
+use super::{NOBODY, NexusKey, Notice, State, TaskManager, Transports, UnitKey};
+use crate::io::{Op, Record, Tag};
+use crate::scsi::reservations::{Effects, RECORD_NAME, Refusal};
+use crate::scsi::{
+    Barred, Change, Nexus, NexusId, Outcome, Resume, Sense, Status, Step, TaskId, Transport, UnitState, asc,
+    key,
+};
+use crate::time::Instant;
+
+/// Marks the records of changes among those of tasks.
+const CHANGE: u32 = 1 << 30;
+
+/// A change that waits for its turn: the core, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Which core.
+    pub core: usize,
+    /// To be given back to [`TaskManager::turn`].
+    pub ticket: usize,
+}
+
+/// The state of a logical unit, for all cores. The lock is taken by changes only.
+#[derive(Debug, Default)]
+pub struct SharedState(Mutex<Desk>);
+
+#[derive(Debug, Default)]
+struct Desk {
+    current: Arc<UnitState>,
+    /// A change is under way.
+    busy: bool,
+    queue: VecDeque<Turn>,
+}
+
+impl SharedState {
+    /// With the state at the start.
+    pub fn new(state: UnitState) -> Self {
+        Self(Mutex::new(Desk { current: Arc::new(state), ..Desk::default() }))
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state in force.
+    pub fn current(&self) -> Arc<UnitState> {
+        self.desk().current.clone()
+    }
+
+    /// Whether it is this one's turn; if not, it is told later.
+    fn claim(&self, turn: Turn) -> bool {
+        let mut desk = self.desk();
+        if desk.busy {
+            desk.queue.push_back(turn);
+            return false;
+        }
+        desk.busy = true;
+        true
+    }
+
+    /// Whose turn is next.
+    fn release(&self) -> Option<Turn> {
+        let mut desk = self.desk();
+        let next = desk.queue.pop_front();
+        desk.busy = next.is_some();
+        next
+    }
+}
+
+/// The answer to a change: the state then in force.
+pub(super) type Answer = Result<Arc<UnitState>, Refusal>;
+
+/// Who asked for a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By {
+    Task(u32),
+    /// A reset, or the end of a nexus.
+    Pending(Option<usize>),
+    /// The owner, who is told.
+    Owner(u64),
+}
+
+/// A change that has not ended.
+pub(super) struct Changing {
+    unit: usize,
+    change: Change,
+    nexus: Option<(NexusId, Arc<Nexus>)>,
+    by: By,
+    next: Option<(Arc<UnitState>, Arc<Effects>)>,
+    /// Cores that have not stopped yet.
+    left: usize,
+}
+
+/// A task that has to wait while a unit is frozen.
+pub(super) struct Held {
+    pub(super) task: u32,
+    /// What it wants of the unit's store; nothing if it has not begun.
+    pub(super) op: Option<Op>,
+}
+
+/// A core that was asked to stop, and its store has operations.
+pub(super) struct Draining {
+    unit: usize,
+    asked_by: Turn,
+}
+
+/// The changes of one core.
+#[derive(Default)]
+pub(super) struct Changes {
+    all: slab::Slab<Changing>,
+    turns: VecDeque<usize>,
+    draining: Vec<Draining>,
+    ended: VecDeque<(u32, Answer)>,
+    /// Units that go on.
+    thawed: VecDeque<usize>,
+}
+
+impl Changes {
+    /// Whether there is something to be carried on at once.
+    pub(super) fn stirring(&self) -> bool {
+        !(self.turns.is_empty() && self.ended.is_empty() && self.thawed.is_empty())
+    }
+
+    fn idle(&self) -> bool {
+        !self.stirring() && self.draining.is_empty()
+    }
+}
+
+impl TaskManager {
+    /// Shares the state of a logical unit with the other cores.
+    pub fn share(&mut self, unit: UnitKey, shared: Arc<SharedState>) {
+        let this = &mut self.units[unit.0];
+        this.state = shared.current();
+        this.shared = shared;
+    }
+
+    /// Asks for a change on behalf of the owner, who is told with [`Notice::Changed`].
+    pub fn change(&mut self, unit: UnitKey, change: Change, what: u64) {
+        self.ask(unit.0, change, None, By::Owner(what));
+    }
+
+    /// Another core's change has ended: it is the turn of one of this core's.
+    pub fn turn(&mut self, ticket: usize) {
+        self.changes.turns.push_back(ticket);
+    }
+
+    /// Another core wants to change the state of a unit.
+    pub fn freeze(&mut self, unit: UnitKey, asked_by: Turn) {
+        self.units[unit.0].freeze();
+        if self.units[unit.0].drained() {
+            self.notices.push_back(Notice::Frozen(asked_by));
+        } else {
+            self.changes.draining.push(Draining { unit: unit.0, asked_by });
+        }
+    }
+
+    /// A core has stopped for a change of this core's.
+    pub fn frozen(&mut self, ticket: usize) {
+        let changing = &mut self.changes.all[ticket];
+        changing.left -= 1;
+        if changing.left == 0 {
+            self.stopped(ticket);
+        }
+    }
+
+    /// Another core's change is in force. `by` is the nexus that asked for it.
+    pub fn in_force(&mut self, unit: UnitKey, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
+        self.adopt(unit.0, state, effects, by);
+    }
+
+    /// Begins a change, or queues it.
+    pub(super) fn ask(&mut self, unit: usize, change: Change, nexus: Option<(NexusId, Arc<Nexus>)>, by: By) {
+        let changing = Changing { unit, change, nexus, by, next: None, left: 0 };
+        let ticket = self.changes.all.insert(changing);
+        let turn = Turn { core: self.core, ticket };
+        if self.units[unit].shared.claim(turn) {
+            self.begin_change(ticket);
+        }
+    }
+
+    fn begin_change(&mut self, ticket: usize) {
+        let changing = &self.changes.all[ticket];
+        let unit = &mut self.units[changing.unit];
+        let now = unit.shared.current();
+        if let By::Task(task) = changing.by
+            && self.tasks[task as usize].aborted
+        {
+            return self.over(ticket, Ok(now));
+        }
+        let nexus = changing.nexus.as_ref().map(|(id, nexus)| (*id, &**nexus));
+        let (next, effects) = match now.change(&changing.change, nexus) {
+            Ok((next, _)) if next.version() == now.version() => return self.over(ticket, Ok(now)),
+            Ok(next) => next,
+            Err(refusal) => return self.over(ticket, Err(refusal)),
+        };
+        unit.freeze();
+        let turn = Turn { core: self.core, ticket };
+        let own = !unit.drained();
+        if own {
+            self.changes.draining.push(Draining { unit: changing.unit, asked_by: turn });
+        }
+        if self.peers > 0 {
+            self.notices.push_back(Notice::Freeze(UnitKey(changing.unit), turn));
+        }
+        let changing = &mut self.changes.all[ticket];
+        changing.next = Some((Arc::new(next), Arc::new(effects)));
+        changing.left = self.peers + usize::from(own);
+        if changing.left == 0 {
+            self.stopped(ticket);
+        }
+    }
+
+    /// No core can do anything by the old state any more.
+    fn stopped(&mut self, ticket: usize) {
+        let Changing { unit, next, .. } = &self.changes.all[ticket];
+        let (next, _) = next.as_ref().expect("worked out before anybody stops");
+        let unit = &self.units[*unit];
+        if !next.must_be_kept(&unit.state) {
+            return self.settle(ticket, true);
+        }
+        let bytes = next.reservations().to_record();
+        let record = Record { name: RECORD_NAME, generation: next.version(), bytes };
+        match (&mut self.keeper, unit.shelf) {
+            (Some(keeper), Some(shelf)) => {
+                let tag = CHANGE | u32::try_from(ticket).expect("no more than tasks and nexuses");
+                keeper.keep(Tag(tag), shelf, record);
+                self.keeping += 1;
+            }
+            _ => self.settle(ticket, false),
+        }
+    }
+
+    /// Whether a record was that of a change; the change goes on.
+    pub(super) fn kept(&mut self, tag: Tag, result: Result<(), crate::io::Error>) -> bool {
+        if tag.0 & CHANGE == 0 {
+            return false;
+        }
+        self.settle((tag.0 & !CHANGE) as usize, result.is_ok());
+        true
+    }
+
+    /// The change is in force, or else everything stays as it was.
+    fn settle(&mut self, ticket: usize, good: bool) {
+        let changing = &mut self.changes.all[ticket];
+        let unit = changing.unit;
+        let by = changing.nexus.as_ref().map(|(id, _)| *id);
+        let (next, effects) = changing.next.take().expect("worked out before it is settled");
+        let before = self.units[unit].shared.current();
+        let (state, effects) = if good { (next, effects) } else { (before, Arc::default()) };
+        self.units[unit].shared.desk().current = state.clone();
+        if self.peers > 0 {
+            let (state, effects) = (state.clone(), effects.clone());
+            self.notices.push_back(Notice::InForce { unit: UnitKey(unit), state, effects, by });
+        }
+        self.adopt(unit, state.clone(), &effects, by);
+        let lost = Refusal::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE));
+        self.over(ticket, if good { Ok(state) } else { Err(lost) });
+    }
+
+    /// Ends a change, and gives the turn to the next.
+    fn over(&mut self, ticket: usize, answer: Answer) {
+        let Changing { unit, by, .. } = self.changes.all.remove(ticket);
+        match self.units[unit].shared.release() {
+            Some(turn) if turn.core == self.core => self.changes.turns.push_back(turn.ticket),
+            Some(turn) => self.notices.push_back(Notice::Turn(turn)),
+            None => {}
+        }
+        match by {
+            By::Task(task) => self.changes.ended.push_back((task, answer)),
+            By::Pending(Some(pending)) => self.one_less(pending),
+            By::Pending(None) => {}
+            By::Owner(what) => {
+                self.notices.push_back(Notice::Changed { what, refused: answer.is_err() });
+            }
+        }
+    }
+
+    /// A step of a task that asks for a change; `Some` when it has ended at once.
+    pub(super) fn change_for(&mut self, task: u32, change: Change) -> Option<Answer> {
+        let this = &mut self.tasks[task as usize];
+        this.state = State::Changing;
+        let unit = this.unit;
+        let nexus = &self.nexuses[this.nexus];
+        let nexus = (this.nexus != NOBODY).then(|| (nexus.id, nexus.name.clone()));
+        self.ask(unit, change, nexus, By::Task(task));
+        match self.changes.ended.back() {
+            Some((ended, _)) if *ended == task => self.changes.ended.pop_back().map(|(_, answer)| answer),
+            _ => None,
+        }
+    }
+
+    /// A reservation by RESERVE ends with its nexus and with a reset.
+    pub(super) fn end_reserve(&mut self, unit: UnitKey, nexus: Option<usize>, pending: Option<usize>) {
+        let Some(reserver) = self.units[unit.0].shared.current().reservations().reserver() else { return };
+        let nexus = nexus.map(|nexus| &self.nexuses[nexus]);
+        if nexus.is_some_and(|nexus| nexus.id != reserver) {
+            return;
+        }
+        let change = if nexus.is_some() { Change::Lost } else { Change::Reset };
+        let nexus = nexus.map(|nexus| (nexus.id, nexus.name.clone()));
+        if let Some(pending) = pending {
+            self.pending[pending].left += 1;
+        }
+        self.ask(unit.0, change, nexus, By::Pending(pending));
+    }
+
+    fn adopt(&mut self, unit: usize, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
+        let this = &mut self.units[unit];
+        if state.version() > this.state.version() {
+            this.state = state;
+            this.epoch = this.epoch.wrapping_add(1);
+        }
+        let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
+        for (_, nexus) in &mut self.nexuses {
+            for view in nexus.views.iter_mut().filter(|view| view.unit.0 == unit) {
+                view.gate = this.state.gate(nexus.id, &nexus.name);
+                if by == Some(nexus.id) {
+                    continue;
+                }
+                for (_, code) in effects.attentions.iter().filter(|(whom, _)| whom.includes(&nexus.name)) {
+                    view.attentions.establish(*code);
+                }
+                if effects.aborts.iter().any(|whom| whom.includes(&nexus.name)) {
+                    let own = nexus.exchanges.iter().flatten().copied();
+                    aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));
+                }
+            }
+        }
+        for task in aborts {
+            // Nothing starts in their place before the transports are at hand: no clock is needed.
+            self.abort(Instant::ZERO, task, None, None);
+        }
+        let this = &mut self.units[unit];
+        this.frozen -= 1;
+        if this.frozen == 0 && !this.held.is_empty() {
+            self.changes.thawed.push_back(unit);
+        }
+    }
+
+    /// Carries on what can be carried on. Returns how much that was.
+    pub(super) fn poll_changes(
+        &mut self,
+        now: Instant,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) -> usize {
+        let mut work = 0;
+        while !self.changes.idle() {
+            let before = work;
+            while let Some(ticket) = self.changes.turns.pop_front() {
+                work += 1;
+                self.begin_change(ticket);
+            }
+            let drained = |draining: &mut Draining| self.units[draining.unit].drained();
+            let drained: Vec<_> = self.changes.draining.extract_if(.., drained).collect();
+            for Draining { asked_by, .. } in drained {
+                work += 1;
+                match asked_by.core == self.core {
+                    true => self.frozen(asked_by.ticket),
+                    false => self.notices.push_back(Notice::Frozen(asked_by)),
+                }
+            }
+            while let Some((task, answer)) = self.changes.ended.pop_front() {
+                work += 1;
+                self.carry_on(now, task, Resume::Changed(answer), transports, touched);
+            }
+            while let Some(unit) = self.changes.thawed.pop_front() {
+                work += 1;
+                self.thaw(now, unit, transports, touched);
+            }
+            if work == before {
+                break;
+            }
+        }
+        work
+    }
+
+    /// Lets those go on that have waited, in their order.
+    fn thaw(
+        &mut self,
+        now: Instant,
+        unit: usize,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) {
+        while self.units[unit].frozen == 0 {
+            let Some(held) = self.units[unit].held.pop_front() else { return };
+            let Held { task, op } = held;
+            let key = NexusKey(self.tasks[task as usize].nexus);
+            let mut nobody = Nobody;
+            let transport: &mut dyn Transport = match transports.transport(key) {
+                _ if key.0 == NOBODY => &mut nobody,
+                Some(transport) => transport,
+                None => continue,
+            };
+            match op {
+                None => self.begin(now, task, transport),
+                Some(op) => self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport),
+            }
+            touched(key);
+        }
+    }
+
+    /// Whether a task may give an operation to the store of `at` now. If not, it is held, or has ended.
+    pub(super) fn may_store(
+        &mut self,
+        now: Instant,
+        task: u32,
+        at: usize,
+        op: Op,
+        transport: &mut dyn Transport,
+    ) -> Option<Op> {
+        let unit = &mut self.units[at];
+        let this = &mut self.tasks[task as usize];
+        this.storing_at = at;
+        if unit.frozen > 0 {
+            this.state = State::HeldOp;
+            unit.held.push_back(Held { task, op: Some(op) });
+            return None;
+        }
+        this.epoch = unit.epoch;
+        let outcome = match self.barred(task) {
+            Some(barred) => barred.into(),
+            None if self.barred_from(task, at) => {
+                Outcome::check(Sense::new(key::COPY_ABORTED, asc::COPY_TARGET_DEVICE_NOT_REACHABLE))
+            }
+            None => return Some(op),
+        };
+        drop(op);
+        let this = &self.tasks[task as usize];
+        let (unit, data_in, data_out) = (this.unit, this.sent.into(), this.fetched.into());
+        self.units[unit].server.abort(TaskId(task));
+        self.finish(now, task, Outcome { data_in, data_out, ..outcome }, transport);
+        None
+    }
+
+    /// Whether something is reserved against the nexus of a task at another logical unit than its own.
+    pub(super) fn barred_from(&self, task: u32, unit: usize) -> bool {
+        let this = &self.tasks[task as usize];
+        let views = &self.nexuses[this.nexus].views;
+        this.unit != unit && views.iter().any(|view| view.unit.0 == unit && !view.gate.open)
+    }
+
+    /// Why a task may not go on by the state that is in force.
+    pub(super) fn barred(&self, task: u32) -> Option<Barred> {
+        let this = &self.tasks[task as usize];
+        let view = &self.nexuses[this.nexus].views[this.view?];
+        if view.gate.open {
+            return None;
+        }
+        let unit = &self.units[this.unit];
+        let (definition, cdb) =
+            (unit.server.definition(&this.command.cdb), crate::scsi::primary::head(&this.command.cdb));
+        unit.state.admit(&view.gate, definition, &cdb).err()
+    }
+}
+
+impl From<Barred> for Outcome {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Conflict => Self::status(Status::ReservationConflict),
+            Barred::NotReady(sense) => Self::check(sense),
+        }
+    }
+}

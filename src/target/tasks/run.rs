@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! From step to step: what a device server wants, and how a command ends.
+
+use super::nobody::Nobody;
+use super::{NOBODY, Notice, State, TaskManager, UnitKey, residual};
+use crate::io::{self, Done, Submitted, Tag};
+use crate::scsi::{
+    Attentions, Barred, Command, Context, DeviceServer, Outcome, Response, Resume, Sense, Status, Step,
+    TaskId, Transport, key, primary,
+};
+use crate::time::Instant;
+
+impl TaskManager {
+    /// A task that has its turn, by the state of the unit that is now in force.
+    pub(super) fn begin(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
+        let this = &mut self.tasks[task as usize];
+        this.state = State::Running;
+        this.epoch = self.units[this.unit].epoch;
+        let barred = self.barred(task);
+        // SAM-5 5.3.3: this status goes before a unit attention, which stays.
+        if let Some(barred @ Barred::Conflict) = barred {
+            return self.finish(now, task, barred.into(), transport);
+        }
+        let this = &self.tasks[task as usize];
+        let mut attention = None;
+        if let Some(view) = this.view {
+            let view = &mut self.nexuses[this.nexus].views[view];
+            if !view.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
+                attention = view.attentions.take();
+            }
+        }
+        if let Some(code) = attention {
+            let sense = Sense::new(key::UNIT_ATTENTION, code);
+            return self.finish(now, task, Outcome::check(sense), transport);
+        }
+        if let Some(barred) = barred {
+            return self.finish(now, task, barred.into(), transport);
+        }
+        let step = self.call(now, task, transport, |server, id, command, cx| server.start(id, command, cx));
+        self.run(now, task, step, transport);
+    }
+
+    pub(super) fn resume(&mut self, now: Instant, task: u32, answer: Resume, transport: &mut dyn Transport) {
+        self.tasks[task as usize].state = State::Running;
+        let step =
+            self.call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
+        self.run(now, task, step, transport);
+    }
+
+    /// Calls the device server of a task.
+    fn call(
+        &mut self,
+        now: Instant,
+        task: u32,
+        transport: &mut dyn Transport,
+        call: impl FnOnce(&mut dyn DeviceServer, TaskId, &Command, &mut Context<'_>) -> Step,
+    ) -> Step {
+        let this = &self.tasks[task as usize];
+        let unit = &mut self.units[this.unit];
+        let nexus = &mut self.nexuses[this.nexus];
+        let mut none = Attentions::default();
+        let attentions = match this.view {
+            Some(view) => &mut nexus.views[view].attentions,
+            None => &mut none,
+        };
+        let exchange = this.exchange;
+        let mut cx = Context {
+            arena: &self.arena,
+            geometry: unit.geometry(),
+            attentions,
+            nexus: (this.nexus != NOBODY).then_some(&*nexus.name),
+            luns: &nexus.luns,
+            landing: &mut |len| transport.landing(exchange, len),
+            now,
+        };
+        call(&mut *unit.server, TaskId(task), &this.command, &mut cx)
+    }
+
+    /// Carries out steps until one has to wait.
+    pub(super) fn run(&mut self, now: Instant, task: u32, mut step: Step, transport: &mut dyn Transport) {
+        let mut nobody = Nobody;
+        let mut transport = transport;
+        loop {
+            let this = &mut self.tasks[task as usize];
+            let answer = match step {
+                Step::Store(_) | Step::StoreOf(..) => {
+                    let (at, mut op) = match step {
+                        Step::StoreOf(unit, op) => (unit.0, op),
+                        Step::Store(op) => (this.unit, op),
+                        _ => unreachable!("one of the two above"),
+                    };
+                    this.storing_at = at;
+                    if this.epoch != self.units[at].epoch {
+                        op = match self.may_store(now, task, at, op, transport) {
+                            Some(op) => op,
+                            None => return,
+                        };
+                    }
+                    let (this, unit) = (&mut self.tasks[task as usize], &mut self.units[at]);
+                    let submitted = match &mut unit.store {
+                        Some(store) => store.submit(Tag(task), op),
+                        None => {
+                            let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
+                            Submitted::Done(Done::Failed(error))
+                        }
+                    };
+                    match submitted {
+                        Submitted::Done(done) => Resume::Stored(done),
+                        Submitted::Queued => {
+                            unit.storing += 1;
+                            this.state = State::Storing;
+                            return;
+                        }
+                        Submitted::Full(op) => {
+                            unit.refused.push_back((task, op));
+                            this.state = State::Refused;
+                            return;
+                        }
+                    }
+                }
+                Step::Keep(record) => match self.keep(task, record) {
+                    Ok(()) => {
+                        self.tasks[task as usize].state = State::Keeping;
+                        return;
+                    }
+                    Err(error) => Resume::Kept(Err(error)),
+                },
+                Step::Change(change) => match self.change_for(task, change) {
+                    Some(answer) => {
+                        self.tasks[task as usize].state = State::Running;
+                        Resume::Changed(answer)
+                    }
+                    None => return,
+                },
+                Step::Fetch { len } => {
+                    debug_assert!(len <= this.command.expected.data_out - this.fetched, "asked for too much");
+                    this.state = State::Fetching;
+                    return transport.receive_data_out(this.exchange, len);
+                }
+                Step::Send(mut data) => {
+                    data.truncate((this.command.expected.data_in - this.sent) as usize);
+                    if !data.is_empty() {
+                        this.sent += u32::try_from(data.len()).expect("cut to a 32-bit length");
+                        this.state = State::Sending;
+                        return transport.send_data_in(this.exchange, data);
+                    }
+                    Resume::Sent
+                }
+                Step::Look(unit) => Resume::Seen(self.look(task, unit)),
+                Step::Detach(outcome) => {
+                    self.detach(now, task, outcome, transport);
+                    transport = &mut nobody;
+                    Resume::Detached
+                }
+                Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
+            };
+            step = self
+                .call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
+        }
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        now: Instant,
+        task: u32,
+        outcome: Outcome,
+        transport: &mut dyn Transport,
+    ) {
+        self.complete(task, outcome, transport);
+        self.end(now, task, Some(transport));
+    }
+
+    /// Tells the initiator how its command ended, and other initiators what they have to know of it.
+    pub(super) fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
+        let this = &self.tasks[task as usize];
+        let unit = &mut self.units[this.unit];
+        let expected = this.command.expected;
+        let mut data = outcome.data;
+        data.truncate((expected.data_in - this.sent) as usize);
+        let sent = this.sent + u32::try_from(data.len()).expect("cut to a 32-bit length");
+        let count = &mut unit.counters;
+        if sent > 0 {
+            count.reads += 1;
+            count.read_bytes += u64::from(sent);
+        } else if this.fetched > 0 {
+            count.writes += 1;
+            count.write_bytes += u64::from(this.fetched);
+        } else {
+            count.others += 1;
+        }
+        let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
+        if outcome.status == Status::CheckCondition && !attention {
+            count.errors += 1;
+        }
+        let response = Response {
+            status: outcome.status,
+            sense: outcome
+                .sense
+                .map(|sense| sense.encode(unit.server.descriptor_sense()))
+                .unwrap_or_default(),
+            data,
+            residual_in: residual(expected.data_in, outcome.data_in, sent),
+            residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
+        };
+        transport.send_command_complete(this.exchange, response);
+        if let Some(code) = outcome.attention {
+            let (unit, from) = (UnitKey(this.unit), this.command.nexus);
+            self.attention(unit, code, Some(from));
+            if self.peers > 0 {
+                self.notices.push_back(Notice::Attention(unit, code));
+            }
+        }
+    }
+}
