@@ -1,5 +1,100 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! ptgt, the polled target: a SCSI target framework.
+//! ptgt, the polled target: a SCSI target framework. This page is the architecture.
+//!
+//! # Rooms
+//!
+//! Each module at the top is a room with one concern; imports go one way, from the lower part of this table to the
+//! upper, and `ci/tests/tidy.rs` holds the exact list and enforces it.
+//!
+//! | Room | What is in it |
+//! |---|---|
+//! | [`sys`] | every libc call, wrapped safely |
+//! | [`wire`] | byte formats of SCSI and of the fabrics, nothing else |
+//! | [`time`] | an instant, as an argument |
+//! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
+//! | [`io`] | the lower waist: block operations and their completions |
+//! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
+//! | [`devices`] | what a command means to a disk: one table per command set |
+//! | [`stores`] | where blocks lie: files, memory, nowhere |
+//! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI |
+//! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
+//! | [`ports`] | where frames and streams come from: TAP devices, kernel sockets, memory (for tests) |
+//! | [`reactor`] | the loop of a core, mailboxes between cores |
+//! | [`target`] | joins them: task manager, sessions, topology, one core's share of it all |
+//! | [`control`] | configuration, log, status, the socket of the command line |
+//! | [`runtime`] | threads, signals, order of start and stop |
+//!
+//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `scsi`, `devices`, `fabrics`, `net` and `target`
+//! have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
+//! and times.
+//!
+//! # Two narrow waists
+//!
+//! * **Fabric and device** meet in [`scsi`]. A fabric implements [`scsi::Transport`], the transport protocol services of
+//!   SAM; a device implements [`scsi::DeviceServer`], which answers a command with [`scsi::Step`]s: fetch so many bytes
+//!   from the initiator, do this store operation, send this data, finish. Steps come one at a time and as many as the
+//!   device wants, so that a transfer of any length runs in bounded memory. Between them stands [`target::tasks`], which
+//!   carries steps out, keeps the order of tasks, aborts them, and makes residuals. How bytes move is the fabric's
+//!   affair: as a stream, in frames, by memory region, by ring slot; tests drive the waist with each of these, and with
+//!   a serial device that ends short.
+//! * **Device and store** meet in [`io`]. An [`io::Op`] owns its buffers until its completion gives them back; a store
+//!   never waits, never sees SCSI, and completes each operation exactly once.
+//!
+//! A protocol error ends a connection; a SCSI error is status and sense, never an `Err`. Bad input never panics.
+//!
+//! # Who owns a buffer
+//!
+//! * A [`memory::SegMut`] is the right to write a block of the arena, and there is one; frozen, it is a
+//!   [`memory::Seg`], shared and read-only. Segments belong to the core that made them: reference counts are plain
+//!   integers, and the compiler keeps segments from crossing.
+//! * Stores lend memory that other cores may be writing (a RAM disk). It is reached by raw copies and by the kernel only,
+//!   so a READ that overlaps a WRITE sees either content of a block; what is digested or checksummed in software is
+//!   copied first.
+//! * What is sent is held until the peer has acknowledged it and the port has released it, also beyond the end or the
+//!   abort of its command: a PDU once begun is sent whole.
+//! * Received frames are lent upwards as they are, until half of the arena is out; then they are copied, so that a slow
+//!   store does not starve the receive ring.
+//!
+//! # Ports and flows
+//!
+//! A core sees byte streams through [`net::StreamHost`]. The kernel port implements it on sockets; [`net::TcpHost`] on
+//! any [`net::FramePort`], which is one queue of an Ethernet device: bursts of frames of up to 64 KiB in and out,
+//! checksums and segmentation left to the device where it can. Frames of other ethertypes go to whoever has claimed
+//! them ([`net::RawLink`]).
+//!
+//! Each connection is a smoltcp interface with one socket of its own, because smoltcp looks at all sockets of an
+//! interface on each poll. smoltcp never sees the payload: it is told lengths, and the flow puts slices of the segments
+//! it was given in the place of what smoltcp emits, by sequence number, whether it goes out for the first time or again.
+//! Payload that arrives in order is handed on where it lies in its frame.
+//!
+//! # A turn
+//!
+//! A [`reactor`] runs [`target::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
+//! steady state: take a burst, feed connections, run tasks, poll stores, answer in one burst. With nothing to do it polls
+//! for a while, then sleeps on descriptors and the nearest deadline. Sessions of one logical unit live on any core;
+//! what they share is the store's bytes and an immutable [`target::topology::Topology`]; everything else goes through
+//! mailboxes.
+//!
+//! # Where something new goes
+//!
+//! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
+//!   brings its bytes is a port; `target/shard.rs` joins the two.
+//! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::DeviceServer`]. The table
+//!   drives dispatch, REPORT SUPPORTED OPCODES and VPD pages.
+//! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to.
+//! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams).
+//! * Each with its keys in `control/config/keys.rs`, from which `configs/reference.toml` is made, and its row in
+//!   `runtime/build.rs`.
+//!
+//! # Why it is so and not otherwise
+//!
+//! * `net` defines what a port is and `ports` implements it, so that TCP is tested on a wire in memory with a clock that
+//!   the test turns.
+//! * Time is a room of its own rather than a part of `reactor`, because `scsi` and `fabrics` need it and know no loop.
+//! * Each core has its own arena rather than a share of one pool: its counts need no atomics, and a block goes home
+//!   without a mailbox because a segment never leaves its core. What cores share is lent by the store.
+//! * Sessions stay on the core where their connection arrived: the TAP device and `SO_REUSEPORT` keep a connection on
+//!   one queue, so nothing has to be handed over.
 
 pub mod control;
 pub mod devices;
