@@ -145,7 +145,7 @@ pub(super) struct Flow {
     pub(super) mac: [u8; 6],
     /// What is to be sent and not acknowledged, from stream offset `acked` on.
     queue: VecDeque<Seg>,
-    acked: u64,
+    pub(super) acked: u64,
     queued: u64,
     /// How much of that smoltcp has been told of.
     told: u64,

@@ -2,9 +2,9 @@
 //! A host on a frame port: the front, and a flow per 4-tuple behind it.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
@@ -35,7 +35,7 @@ const POOL_MAX: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// How long a closed flow may wait for its peer.
+/// How long a closed flow may wait for its peer to acknowledge anything.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Resets sent per second to segments that belong to nothing.
@@ -58,12 +58,15 @@ pub struct HostConfig {
     pub receive_window: usize,
     /// Most bytes of a flow that are sent and not acknowledged.
     pub send_window: usize,
+    /// What nobody else knows, for initial sequence numbers (RFC 6528).
+    pub secret: [u64; 2],
 }
 
 impl HostConfig {
-    /// Windows that fill a local link.
+    /// Windows that fill a local link, and a secret from the process's random source.
     pub fn new(addresses: Vec<Address>, listen: Vec<SocketAddr>) -> Self {
-        Self { addresses, listen, receive_window: 1 << 20, send_window: 1 << 20 }
+        let secret = [(); 2].map(|()| RandomState::new().hash_one(0));
+        Self { addresses, listen, receive_window: 1 << 20, send_window: 1 << 20, secret }
     }
 }
 
@@ -82,6 +85,7 @@ struct Entry {
     /// The owner has been told that it is gone.
     gone: bool,
     finished: bool,
+    /// The owner has closed it; when that was, or when the peer last acknowledged something since.
     closing: Option<Instant>,
     /// In the list of flows to be polled.
     touched: bool,
@@ -89,6 +93,17 @@ struct Entry {
     timer: Option<Instant>,
     /// The owner found no room.
     full: std::cell::Cell<bool>,
+}
+
+impl Entry {
+    /// When it has waited long enough for its peer.
+    fn limit(&self) -> Option<Instant> {
+        match self.closing {
+            _ if !self.accepted => Some(self.born + HANDSHAKE_TIME),
+            Some(since) if self.flow.state() != State::TimeWait => Some(since + LINGER),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,8 +134,7 @@ pub struct TcpHost<P> {
     by_tuple: HashMap<Tuple, usize>,
     pool: Vec<Flow>,
     half_open: usize,
-    /// Two keys of SipHash, from the process's random source: initial sequence numbers (RFC 6528).
-    secret: (RandomState, RandomState),
+    secret: [u64; 2],
     next_id: u64,
     touched: Vec<usize>,
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -153,7 +167,7 @@ impl<P: FramePort> TcpHost<P> {
             by_tuple: HashMap::new(),
             pool: Vec::new(),
             half_open: 0,
-            secret: (RandomState::new(), RandomState::new()),
+            secret: config.secret,
             next_id: 0,
             touched: Vec::new(),
             deadlines: BinaryHeap::new(),
@@ -185,7 +199,7 @@ impl<P: FramePort> TcpHost<P> {
 
     // Receiving.
 
-    fn frame(&mut self, frame: &RxFrame, events: &mut Vec<StreamEvent>) {
+    pub(super) fn frame(&mut self, frame: &RxFrame, events: &mut Vec<StreamEvent>) {
         let Some(bytes) = frame.data.private() else { return };
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
@@ -230,7 +244,11 @@ impl<P: FramePort> TcpHost<P> {
         entry.flow.mac = mac;
         let (front, arena) = (&self.front, &self.arena);
         let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
+        let before = entry.flow.acked;
         entry.flow.ingress(self.now, &frame.data, (at, packet), tcp, &mut out);
+        if let Some(since) = entry.closing.as_mut().filter(|_| entry.flow.acked != before) {
+            *since = self.now;
+        }
         self.touch(index);
         self.look(index, events);
     }
@@ -242,10 +260,9 @@ impl<P: FramePort> TcpHost<P> {
             return None;
         }
         let mut flow = self.pool.pop().unwrap_or_else(|| Flow::new(self.shape));
-        let time = self.now.as_nanos();
-        let seed =
-            self.secret.0.hash_one((tuple, time)) ^ self.secret.1.hash_one((time, tuple)).rotate_left(32);
-        flow.listen(self.now, tuple.local, tuple.peer, seed);
+        let mut hasher = DefaultHasher::new();
+        (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
+        flow.listen(self.now, tuple.local, tuple.peer, hasher.finish());
         let slot = self.flows.vacant_entry();
         self.next_id += 1;
         let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
@@ -263,7 +280,6 @@ impl<P: FramePort> TcpHost<P> {
         });
         self.by_tuple.insert(tuple, index);
         self.half_open += 1;
-        self.wake_at(index, self.now + HANDSHAKE_TIME);
         Some(index)
     }
 
@@ -399,12 +415,7 @@ impl<P: FramePort> TcpHost<P> {
             };
             entry.timer = None;
             work += 1;
-            let late = match (entry.accepted, entry.closing) {
-                (false, _) => self.now >= entry.born + HANDSHAKE_TIME,
-                (true, Some(since)) => self.now >= since + LINGER && entry.flow.state() != State::TimeWait,
-                (true, None) => false,
-            };
-            if late {
+            if entry.limit().is_some_and(|limit| self.now >= limit) {
                 entry.flow.abort();
             }
             self.touch(index);
@@ -482,7 +493,6 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             entry.closing = Some(self.now);
             entry.flow.close();
             self.touch(index);
-            self.wake_at(index, self.now + LINGER);
         }
     }
 
@@ -501,7 +511,8 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             let (front, arena) = (&self.front, &self.arena);
             let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
             entry.flow.egress(now, &mut out);
-            if let Some(at) = entry.flow.poll_at(now) {
+            // Both, because a flow remembers its earliest deadline only.
+            if let Some(at) = [entry.flow.poll_at(now), entry.limit()].into_iter().flatten().min() {
                 self.wake_at(index, at);
             }
             let mut events = std::mem::take(&mut self.pending);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A host on a port that tests fill and empty.
+//! A host on a port that tests fill and empty; further down, one on a wire with a peer at its other end.
+
+mod front;
+mod peer;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::io;
