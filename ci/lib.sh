@@ -60,7 +60,10 @@ iqn=iqn.2026-11.com.example.ptgt:test
 use_port() { # tap|kernel
   port=$1
   case $port in
-    kernel) host=127.0.0.1 host6=::1 ;;
+    kernel)
+      host=127.0.0.1 host6=::1
+      [ -z "${bridge:-}" ] || host=10.77.0.2 host6=fd77::2
+      ;;
     tap)
       [ -c /dev/net/tun ] || { echo "needs /dev/net/tun (module tun)"; exit 77; }
       host=10.77.0.2 host6=fd77::2
@@ -75,20 +78,23 @@ use_port() { # tap|kernel
 }
 
 # The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 256 MiB of RAM, portals over IPv4 and IPv6. The daemon logs
-# at level $log, or info.
+# at level $log, or info; blocks have $block bytes, or 512. In a $bridge the portals
+# are those of the TAP port whatever the port, and a TAP device has no addresses of the host's.
 configuration() { # FILE [MTU] [REACTORS]
   {
     printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "%s"\n' "${3:-[0]}" "${log:-info}"
     if [ "$port" = tap ]; then
       printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
-      printf 'address = ["10.77.0.2/24", "fd77::2/64"]\nhost_address = ["10.77.0.1/24", "fd77::1/64"]\n'
+      printf 'address = ["10.77.0.2/24", "fd77::2/64"]\n'
+      [ -n "${bridge:-}" ] || printf 'host_address = ["10.77.0.1/24", "fd77::1/64"]\n'
     else
       printf '[[port]]\nname = "net"\ndriver = "kernel"\n'
     fi
     printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
     printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
     printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
-    printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "256MiB"\n'
+    printf 'block_size = %s\n' "${block:-512}"
+    printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "256MiB"\nblock_size = %s\n' "${block:-512}"
     printf '[[target]]\nname = "%s"\n' "$iqn"
     printf 'luns = [{ lun = 0, disk = "thin0" }, { lun = 1, disk = "ram0" }]\n'
   } >"$1"
@@ -98,13 +104,16 @@ connects() { timeout 1 bash -c "exec 3<>/dev/tcp/$1/3260"; }
 
 start_tgtd() {
   mkdir -p /run/tgtd
-  TGT_IPC_SOCKET=$work/tgtd.sock tgtd -f -C 7 --iscsi portal=127.0.0.1:3260 >>target.log 2>&1 &
+  TGT_IPC_SOCKET=$work/tgtd.sock tgtd -f -C 7 --iscsi "portal=$host:3260,portal=[$host6]:3260${more_portals:-}" >>target.log 2>&1 &
   target_pid=$!
   until_true 10 test -S "$work/tgtd.sock.7" || die "tgtd does not start"
-  local adm="env TGT_IPC_SOCKET=$work/tgtd.sock tgtadm -C 7 --lld iscsi" lun
+  local adm="env TGT_IPC_SOCKET=$work/tgtd.sock tgtadm -C 7 --lld iscsi" lun digest
   [ -f var/lib/ptgt/disk0.img ] || truncate -s 1G var/lib/ptgt/disk0.img
   truncate -s 256M ram.img
   $adm --op new --mode target --tid 1 -T "$iqn"
+  for digest in HeaderDigest DataDigest; do
+    $adm --op update --mode target --tid 1 --name $digest --value CRC32C,None
+  done
   lun=1
   for image in var/lib/ptgt/disk0.img ram.img; do
     $adm --op new --mode logicalunit --tid 1 --lun $lun -b "$work/$image"
