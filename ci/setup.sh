@@ -12,7 +12,8 @@ packages() { # GROUP
   case $1 in
     build) echo gcc libc6-dev python3 ;;
     test) echo e2fsprogs iproute2 jq libiscsi-bin procps qemu-block-extra qemu-utils shellcheck tcpdump tshark util-linux ;;
-    guest) echo busybox-static cpio fio kmod linux-image-amd64 lsscsi open-iscsi qemu-system-x86 sg3-utils xfsprogs zstd ;;
+    guest) echo busybox-static cpio dmsetup fio kmod linux-image-amd64 lvm2 multipath-tools open-iscsi qemu-system-x86 \
+      sdparm sg3-utils smartmontools udev xfsprogs ;;
     perf) echo libiscsi-dev pkg-config tgt ;;
     *) echo "setup.sh: unknown group $1 (build test guest perf)" >&2; return 2 ;;
   esac
@@ -65,7 +66,12 @@ done
 [ ${#missing[@]} -eq 0 ] || { echo "setup: these do not go together with the rest: ${missing[*]}" >&2; exit 1; }
 # The tests start daemons of their own; one that came with a package would hold port 3260.
 for name in "${installed[@]}"; do
-  case $name in tgt | open-iscsi) ;; *) continue ;; esac
-  [ -d /run/systemd/system ] && "${as_root[@]}" systemctl disable -q --now "${name/open-iscsi/iscsid}" 2>/dev/null || true
+  case $name in
+    tgt) service=tgt ;;
+    open-iscsi) service=iscsid ;;
+    multipath-tools) service=multipathd ;;
+    *) continue ;;
+  esac
+  [ -d /run/systemd/system ] && "${as_root[@]}" systemctl disable -q --now "$service" 2>/dev/null || true
 done
 echo "setup: done"

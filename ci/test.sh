@@ -37,13 +37,15 @@ kernel-portals default  180 ci/system/portals.sh kernel
 kernel-status  default   60 ci/system/status.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
+guest-quick    default 1200 ci/guest/run --quick
+guest          full    5400 ci/guest/run --all
 perf-smoke     default  120 perftests/first.sh --smoke
 perf           full     900 perftests/first.sh
 '
 
 # Shell scripts without the faults that shellcheck knows.
 scripts() {
-  git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x -S warning
+  git ls-files -z '*.sh' .ci/run ci/guest/run | xargs -0 shellcheck -x -S warning
 }
 
 list() { awk 'NF { print $1, ($2 == "full" ? "(only with --full)" : "") }' <<<"$parts"; }
