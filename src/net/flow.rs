@@ -460,6 +460,64 @@ impl Flow {
     }
 }
 
+/// A flow without payload, on its way to another core.
+pub(super) struct Moving {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    local: SocketAddr,
+    peer: SocketAddr,
+    mac: [u8; 6],
+    /// What was sent and is acknowledged.
+    acked: u64,
+    first: Option<u32>,
+    next: Option<u32>,
+    retransmitted: u64,
+    sent_to: u64,
+}
+
+impl Flow {
+    /// Whether there are bytes here that have not been acknowledged or taken.
+    pub(super) fn holds_payload(&self) -> bool {
+        !self.queue.is_empty() || !self.inbox.is_empty() || self.queued != self.told || self.closing
+    }
+
+    /// Takes the flow apart for another core.
+    pub(super) fn detach(self) -> Moving {
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, .. } = self;
+        let (retransmitted, sent_to) = (self.retransmitted, self.sent_to);
+        Moving { interface, sockets, handle, local, peer, mac, acked, first, next, retransmitted, sent_to }
+    }
+}
+
+impl Moving {
+    /// Puts the flow together again.
+    pub(super) fn attach(self, shape: Shape) -> Flow {
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, .. } = self;
+        Flow {
+            shape,
+            interface,
+            sockets,
+            handle,
+            local,
+            peer,
+            mac,
+            queue: VecDeque::new(),
+            acked,
+            queued: acked,
+            told: acked,
+            cursor: (0, acked),
+            first,
+            next,
+            inbox: VecDeque::new(),
+            inbox_len: 0,
+            closing: false,
+            retransmitted: self.retransmitted,
+            sent_to: self.sent_to,
+        }
+    }
+}
+
 /// Copies runs of small pieces together, so that a frame full of short PDUs does not have more pieces than its port takes.
 fn together(pieces: &Sg, arena: &Arena, max: usize) -> Option<Sg> {
     let mut result = Sg::new();

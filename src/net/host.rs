@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host on a frame port: the front, and a flow per 4-tuple behind it.
 
+mod handover;
+
 use std::cmp::Reverse;
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -13,11 +15,12 @@ use std::time::Duration;
 use slab::Slab;
 use smoltcp::socket::tcp::State;
 
+use self::handover::Gone;
 use super::checksum::Sum;
 use super::flow::{Flow, Out, Shape};
 use super::front::{Front, Segment, Verdict};
 use super::{
-    Address, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
+    Address, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
     TcpOffload, TxFrame, multicast_groups,
 };
 use crate::memory::{Arena, Seg, Sg};
@@ -145,6 +148,8 @@ pub struct TcpHost<P> {
     pending: Vec<StreamEvent>,
     resets: (u64, u32),
     counters: Counters,
+    /// Flows that have gone to other cores.
+    gone: Gone,
     now: Instant,
 }
 
@@ -177,6 +182,7 @@ impl<P: FramePort> TcpHost<P> {
             pending: Vec::new(),
             resets: (0, 0),
             counters: Counters::default(),
+            gone: Gone::default(),
             now: Instant::ZERO,
         }
     }
@@ -233,6 +239,7 @@ impl<P: FramePort> TcpHost<P> {
         }
         let index = match index {
             Some(index) => index,
+            None if self.gone.takes(self.now, tuple, opens, &frame.data) => return,
             None if opens && self.listen.contains(&local) => match self.open(tuple) {
                 Some(index) => index,
                 None => return,
@@ -440,6 +447,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             self.frame(&frame, events);
         }
         self.frames = frames;
+        work += self.receive_strays(events);
         work += self.run_timers(events);
         work
     }
@@ -529,7 +537,8 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if !self.pending.is_empty() || !self.burst.is_empty() || !self.touched.is_empty() {
+        let quiet = self.pending.is_empty() && self.burst.is_empty() && self.touched.is_empty();
+        if !quiet || !self.gone.is_idle() {
             return Some(self.now);
         }
         let timer = self.deadlines.peek().map(|Reverse((at, _))| *at);
@@ -542,6 +551,22 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
 
     fn stop_listening(&mut self) {
         self.listen.clear();
+    }
+
+    fn detach(&mut self, stream: StreamId, to: usize) -> Option<Detached> {
+        self.detach_flow(stream, to)
+    }
+
+    fn attach(&mut self, stream: Detached) -> Option<StreamId> {
+        self.attach_flow(stream)
+    }
+
+    fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {
+        self.take_strays()
+    }
+
+    fn give(&mut self, stray: Vec<u8>) {
+        self.give_stray(stray);
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

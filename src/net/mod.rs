@@ -47,6 +47,16 @@ pub enum StreamEvent {
     Closed(StreamId),
 }
 
+/// A stream on its way from one core to another.
+pub struct Detached {
+    /// The address that the peer connected to.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// What the host makes of it.
+    pub state: Box<dyn std::any::Any + Send>,
+}
+
 /// One core's source of byte streams.
 ///
 /// A turn of the core is: `poll`, then any calls for the streams that had events, then `commit` once.
@@ -82,6 +92,23 @@ pub trait StreamHost {
 
     /// Refuses new connections from now on.
     fn stop_listening(&mut self);
+
+    /// Takes a stream out, for the same host of the core `to`: the owner has sent nothing on it and has taken all that it
+    /// has received. Its name is invalid from now on. `None` if it has ended.
+    fn detach(&mut self, stream: StreamId, to: usize) -> Option<Detached>;
+
+    /// Takes a stream that the same host of another core has given up. `None` if there is no room for it, or it has ended
+    /// on the way.
+    fn attach(&mut self, stream: Detached) -> Option<StreamId>;
+
+    /// What has come in for streams that were given up, each with the core to which they went: to be given to the same host
+    /// there.
+    fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {
+        Vec::new()
+    }
+
+    /// Takes what has come in at another core for a stream that is here now.
+    fn give(&mut self, _stray: Vec<u8>) {}
 
     /// Names and values of what was counted, for the control plane.
     fn counters(&self) -> Vec<(&'static str, u64)>;

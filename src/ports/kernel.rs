@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::memory::{Arena, Seg, Sg};
-use crate::net::{StreamEvent, StreamHost, StreamId};
+use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::sys::{self, Epoll, Ready};
 use crate::time::Instant;
 
@@ -394,6 +394,28 @@ impl StreamHost for KernelHost {
 
     fn stop_listening(&mut self) {
         self.listeners.clear();
+    }
+
+    fn detach(&mut self, id: StreamId, _to: usize) -> Option<Detached> {
+        let whole = |stream: &Stream| !stream.dead && !stream.finished && stream.closing.is_none();
+        let index = self.get(id).filter(|&index| whole(&self.streams[index]))?;
+        let socket = self.streams.remove(index).socket;
+        self.epoll.remove(socket.as_raw_fd());
+        let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
+        Some(Detached { local, peer, state: Box::new(socket) })
+    }
+
+    /// What has arrived meanwhile is told at once: a level that is there when the socket is added counts as an edge.
+    fn attach(&mut self, stream: Detached) -> Option<StreamId> {
+        let socket: TcpStream = *stream.state.downcast().ok()?;
+        if self.streams.len() >= STREAMS_MAX {
+            self.refused += 1;
+            return None;
+        }
+        match self.adopt(socket, stream.peer).ok()? {
+            StreamEvent::Accepted { stream, .. } => Some(stream),
+            _ => None,
+        }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

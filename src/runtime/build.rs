@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicUsize;
 
 use log::{info, warn};
 
-use crate::control::config::{Config, Driver, Hugepages, Port, StoreKind};
+use crate::control::config::{self, Config, Driver, Hugepages, Port, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
+use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
 use crate::net::{HostConfig, StreamHost, TcpHost};
@@ -24,7 +25,7 @@ use crate::sys;
 use crate::target::sessions::Sessions;
 use crate::target::shard::{Message, Parts};
 use crate::target::tasks::{SharedState, TaskManager, UnitKey};
-use crate::target::topology::{Portal, Target, Topology};
+use crate::target::topology::{Portal, Redirect, Rule, Target, Topology};
 
 /// A logical unit as all cores share it.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ pub(super) struct Seed {
 impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
-        let topology = Arc::new(topology(config));
+        let topology = Arc::new(topology(config)?);
         let mut units = Vec::new();
         for (index, disk) in config.disks.iter().enumerate() {
             let shelf = records.shelf(&disk.identity.uuid());
@@ -134,7 +135,7 @@ impl Plan {
     }
 }
 
-fn open(disk: &crate::control::config::Disk, huge: bool) -> std::io::Result<Arc<dyn Backing>> {
+fn open(disk: &config::Disk, huge: bool) -> std::io::Result<Arc<dyn Backing>> {
     let block = disk.block.bytes();
     match &disk.store {
         StoreKind::File { path, size } => {
@@ -184,12 +185,14 @@ pub(super) fn unit_key(disk: usize) -> UnitKey {
     UnitKey(disk + 1)
 }
 
-fn topology(config: &Config) -> Topology {
+fn topology(config: &Config) -> Result<Topology, String> {
     let portals = config.portals.iter().map(|portal| Portal {
         name: portal.name.clone(),
         address: portal.address,
         group: portal.group,
     });
+    let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
+    let discovery = authentication(config.discovery.as_ref(), &accounts)?;
     let mut relative = 0;
     let targets = config.targets.iter().map(|target| {
         let mut ports: Vec<Arc<TargetPort>> = Vec::new();
@@ -200,16 +203,58 @@ fn topology(config: &Config) -> Topology {
             }
         }
         let luns = target.luns.iter().map(|&(lun, disk)| (Lun::from_index(lun), unit_key(disk)));
-        Target {
+        let rule = |rule: &config::Rule| Rule {
+            initiators: rule.initiators.clone(),
+            addresses: rule.addresses.clone(),
+            users: rule.users.clone(),
+            luns: rule.luns.as_ref().map(|luns| luns.iter().map(|&lun| Lun::from_index(lun)).collect()),
+        };
+        let redirect = |redirect: &config::Redirect| Redirect {
+            group: redirect.group,
+            permanently: redirect.permanently,
+            address: redirect.address.clone(),
+        };
+        Ok(Target {
             name: target.name.clone(),
             alias: target.alias.clone(),
             parameters: Arc::new(target.parameters.clone()),
+            authentication: authentication(target.chap.as_ref(), &accounts)?,
+            access: target.access.iter().map(rule).collect(),
+            redirects: target.redirects.iter().map(redirect).collect(),
+            limits: target.limits,
             portals: target.portals.clone(),
             ports,
             luns: luns.collect(),
-        }
+        })
     });
-    Topology { portals: portals.collect(), targets: targets.collect() }
+    Ok(Topology { portals: portals.collect(), targets: targets.collect::<Result<_, String>>()?, discovery })
+}
+
+/// An account with its secret, which may have to be read.
+fn account(account: &config::Account) -> Result<Account, String> {
+    let secret = match &account.secret {
+        SecretSource::Given(secret) => secret.clone(),
+        SecretSource::File(path) => {
+            config::read_secret(path).map_err(|e| format!("account {:?}: {e}", account.name))?
+        }
+    };
+    Ok(Account { name: account.name.clone(), secret })
+}
+
+fn authentication(
+    chap: Option<&config::Chap>,
+    accounts: &[Account],
+) -> Result<Option<Arc<Authentication>>, String> {
+    let Some(chap) = chap else { return Ok(None) };
+    let own = chap.own.map(|own| accounts[own].clone());
+    let accounts: Vec<Account> = chap.accounts.iter().map(|&account| accounts[account].clone()).collect();
+    // Secrets from files could not be compared before.
+    if let Some(own) = &own
+        && accounts.iter().any(|account| account.secret == own.secret)
+    {
+        return Err(format!("account {:?}: the secrets of the two directions of CHAP must differ", own.name));
+    }
+    Ok(Some(Arc::new(Authentication { accounts, own, algorithms: chap.algorithms.clone() })))
 }
 
 impl Seed {

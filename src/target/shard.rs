@@ -20,7 +20,7 @@ use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, Turn, UnitKe
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::memory::Arena;
-use crate::net::{StreamEvent, StreamHost, StreamId};
+use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::reactor::{Load, Mailbox, Sender, Work};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{Change, NexusId, Transport, UnitState};
@@ -35,10 +35,29 @@ const INSPECTION: Duration = Duration::from_secs(1);
 /// When a stopping daemon cuts off whoever is still there.
 const DRAIN_TIME: Duration = Duration::from_secs(6);
 
+/// Most connections of a core that have not logged in; the oldest is cut for the next.
+const LOGINS_MAX: usize = 4096;
+
 /// What cores and the control plane tell each other.
 pub enum Message {
     /// End the session of this nexus: its initiator has logged in again.
     Reinstate(NexusId),
+    /// A stream for this core's host of that number, which wants to join a session that lives here.
+    Adopt {
+        /// Index of the host.
+        host: usize,
+        /// The stream.
+        stream: Detached,
+        /// All that it has received.
+        bytes: Vec<u8>,
+    },
+    /// What has come in at another core for a stream of this one.
+    Stray {
+        /// Index of the host.
+        host: usize,
+        /// As the host has given it.
+        frame: Vec<u8>,
+    },
     /// The session that a login waited for has ended.
     SessionEnded(Waiter),
     /// Reset logical units, then tell `from`.
@@ -174,6 +193,8 @@ pub struct Shard {
     by_nexus: HashMap<NexusId, usize>,
     ending: Slab<Ending>,
     asked: Slab<Asked>,
+    /// How many of the sessions have not logged in, or have ended and wait for their streams to close.
+    logins: usize,
     next_serial: u64,
     touched: Vec<usize>,
     events: Vec<StreamEvent>,
@@ -210,6 +231,7 @@ impl Shard {
             by_nexus: HashMap::new(),
             ending: Slab::new(),
             asked: Slab::new(),
+            logins: 0,
             next_serial: 0,
             touched: Vec::new(),
             events: Vec::new(),
@@ -239,6 +261,8 @@ impl Shard {
                         self.touch(index);
                     }
                 }
+                Message::Adopt { host, stream, bytes } => self.adopt(host, stream, &bytes),
+                Message::Stray { host, frame } => self.parts.hosts[host].1.give(frame),
                 Message::SessionEnded(waiter) => {
                     if let Some((index, key)) = self.find(waiter.connection) {
                         self.admit(index, key);

@@ -112,6 +112,11 @@ const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" 
 const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
 const SOCKET: &str = "an address and a TCP port such as \"10.77.0.2:3260\" or \"[fd77::2]:3260\"";
 const DIGEST: &str = "\"None\" or \"CRC32C\"";
+const ACCOUNT: &str = "the name of an [[account]]";
+const ALGORITHM: &str = "\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\"";
+const ALGORITHMS: &str = "[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]";
+const OUTGOING: &str =
+    "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).";
 const HOUR: Duration = Duration::from_secs(3600);
 /// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
 const LENGTH: Kind = Kind::Size(512, (1 << 24) - 1);
@@ -140,6 +145,14 @@ pub(super) const TABLES: &[Table] = &[
             key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
             key("port_group", Tables("port_group"), Means("none"), "", "Asymmetric access."),
             key("disk", Tables("disk"), Means("none"), "", "Blocks."),
+            key("account", Tables("account"), Means("none"), "", "Names and secrets."),
+            key(
+                "discovery",
+                Kind::Table("discovery"),
+                Means("nobody needs to"),
+                "",
+                "Who may discover targets.",
+            ),
             key("target", Tables("target"), Means("an error"), "", "What initiators log in to."),
         ],
     },
@@ -392,6 +405,42 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        name: "account",
+        doc: "A name and a secret for CHAP, of initiators or of targets.",
+        keys: &[
+            key("name", Text("a name"), Required, "\"lab\"", "The name (CHAP_N)."),
+            key(
+                "secret",
+                Text("12 to 255 bytes, or \"file:\" and the path of a file"),
+                Required,
+                "\"file:/etc/ptgt/lab.secret\"",
+                "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
+                 directory of the configuration.",
+            ),
+        ],
+    },
+    Table {
+        name: "discovery",
+        doc: "How initiators authenticate themselves before they may ask for targets.",
+        keys: &[
+            key(
+                "accounts",
+                Texts(ACCOUNT),
+                Means("they need not"),
+                "[\"lab\"]",
+                "Accounts by which they may.",
+            ),
+            key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
+            key(
+                "algorithms",
+                Texts(ALGORITHM),
+                Is(ALGORITHMS),
+                "",
+                "Hash functions allowed, the preferred one first.",
+            ),
+        ],
+    },
+    Table {
         name: "target",
         doc: "An iSCSI target.",
         keys: &[
@@ -418,6 +467,22 @@ pub(super) const TABLES: &[Table] = &[
                 "Its logical units, a table each.",
             ),
             key("iscsi", Kind::Table("target.iscsi"), Means("all defaults"), "", "What it negotiates."),
+            key(
+                "chap",
+                Kind::Table("target.chap"),
+                Means("nobody needs to"),
+                "",
+                "How initiators authenticate themselves.",
+            ),
+            key(
+                "access",
+                Tables("target.access"),
+                Is("[]"),
+                "",
+                "Who may use what of it; everybody everything if there is none.",
+            ),
+            key("redirect", Tables("target.redirect"), Is("[]"), "", "Where initiators are sent instead."),
+            key("limits", Kind::Table("target.limits"), Means("all defaults"), "", "How much it serves."),
         ],
     },
     Table {
@@ -426,6 +491,97 @@ pub(super) const TABLES: &[Table] = &[
         keys: &[
             key("lun", Number(0, 16383), Required, "0", "Its number."),
             key("disk", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
+        ],
+    },
+    Table {
+        name: "target.chap",
+        doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
+        keys: &[
+            key(
+                "accounts",
+                Texts(ACCOUNT),
+                Means("they need not"),
+                "[\"lab\"]",
+                "Accounts by which they may.",
+            ),
+            key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
+            key(
+                "algorithms",
+                Texts(ALGORITHM),
+                Is(ALGORITHMS),
+                "",
+                "Hash functions allowed, the preferred one first.",
+            ),
+        ],
+    },
+    Table {
+        name: "target.access",
+        doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
+              several rules, an initiator sees what any of them opens.",
+        keys: &[
+            key(
+                "initiators",
+                Texts("an iSCSI name, or its beginning and a \"*\""),
+                Means("all"),
+                "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
+                "Names of initiators. Anybody may claim a name: accounts tell who it is.",
+            ),
+            key(
+                "addresses",
+                Texts("an address, or a network such as \"10.77.0.0/24\""),
+                Means("all"),
+                "[\"10.77.0.0/24\", \"fd77::1\"]",
+                "Addresses of initiators.",
+            ),
+            key("accounts", Texts(ACCOUNT), Means("all"), "[\"lab\"]", "Accounts of initiators."),
+            key(
+                "luns",
+                Numbers(16383),
+                Means("all"),
+                "[0]",
+                "What is opened to them. Other LUNs do not exist for them.",
+            ),
+        ],
+    },
+    Table {
+        name: "target.redirect",
+        doc: "Sends initiators that log in to a target elsewhere.",
+        keys: &[
+            key(
+                "address",
+                Text("a host or address and a TCP port"),
+                Required,
+                "\"10.77.0.3:3260\"",
+                "Where to.",
+            ),
+            key("permanent", Flag, Is("false"), "", "The target has moved for good."),
+            key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
+        ],
+    },
+    Table {
+        name: "target.limits",
+        doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
+              connections\"; a session gets what is left of the commands and the memory.",
+        keys: &[
+            key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
+            key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
+            key("initiator_sessions", Number(1, 65000), Is("1024"), "", "Sessions of an initiator."),
+            key("initiator_connections", Number(1, 65000), Is("2048"), "", "Connections of an initiator."),
+            key(
+                "initiator_commands",
+                Number(1, 1_000_000),
+                Is("65536"),
+                "",
+                "Commands that an initiator may have under way in all its sessions.",
+            ),
+            key(
+                "initiator_memory",
+                Kind::Size(1 << 20, 1 << 40),
+                Is("\"1GiB\""),
+                "",
+                "Data that an initiator may send without being asked for it, in all its sessions: FirstBurstLength for \
+                 each command.",
+            ),
         ],
     },
     Table {
@@ -452,6 +608,21 @@ pub(super) const TABLES: &[Table] = &[
             key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
             key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
             key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
+            key("max_connections", Number(1, 64), Is("1"), "", "Connections of a session."),
+            key(
+                "default_time2wait",
+                Number(0, 3600),
+                Is("2"),
+                "",
+                "Seconds before an initiator comes back, at least.",
+            ),
+            key(
+                "default_time2retain",
+                Number(0, 3600),
+                Is("0"),
+                "",
+                "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
+            ),
             key(
                 "queue_depth",
                 Number(1, 4096),

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::model::{Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target};
+use super::access::limits;
+use super::model::{
+    Account, Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target,
+};
 use super::reader::{Diagnostic, Errors, Section, nearest};
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
@@ -55,7 +58,9 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     loader.distinct_groups(&port_groups, &portals);
     let disks = loader.all(&root, "disk", |s| loader.disk(s));
     loader.distinct_files(&disks);
-    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks));
+    let accounts = loader.all(&root, "account", |s| loader.account(s));
+    let discovery = loader.chap(root.section("discovery"), &accounts);
+    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks, &accounts));
     for key in ["port", "portal", "target"] {
         if !root.given(key) {
             errors.add(0..0, key, format!("there is no [[{key}]]"), "a configuration has at least one");
@@ -63,19 +68,22 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     }
     root.finish();
     let found = errors.finish();
-    match (daemon, ports.good(), portals.good(), port_groups.good(), disks.good(), targets.good()) {
-        (Some(daemon), Some(ports), Some(portals), Some(port_groups), Some(disks), Some(targets))
+    let security = accounts.good().zip(discovery);
+    let network = ports.good().zip(portals.good());
+    match (daemon, network, port_groups.good(), disks.good(), security, targets.good()) {
+        (Some(daemon), Some(network), Some(port_groups), Some(disks), Some(security), Some(targets))
             if found.is_empty() =>
         {
-            Ok(Config { daemon, ports, portals, port_groups, disks, targets })
+            let ((ports, portals), (accounts, discovery)) = (network, security);
+            Ok(Config { daemon, ports, portals, port_groups, disks, accounts, discovery, targets })
         }
         _ => Err(found),
     }
 }
 
 /// The entries of a list of named tables, in the order of the file. One with errors is `None`.
-struct Named<T> {
-    entries: Vec<Option<T>>,
+pub(super) struct Named<T> {
+    pub(super) entries: Vec<Option<T>>,
     paths: Vec<String>,
     spans: Vec<Range<usize>>,
     /// Also of entries with errors.
@@ -88,9 +96,9 @@ impl<T> Named<T> {
     }
 }
 
-struct Loader<'a> {
-    errors: &'a Errors<'a>,
-    base: &'a Path,
+pub(super) struct Loader<'a> {
+    pub(super) errors: &'a Errors<'a>,
+    pub(super) base: &'a Path,
 }
 
 impl<'a> Loader<'a> {
@@ -120,7 +128,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The entry that a name at a place of the file means.
-    fn look_up<T>(
+    pub(super) fn look_up<T>(
         &self,
         name: &str,
         what: &str,
@@ -139,7 +147,7 @@ impl<'a> Loader<'a> {
         found
     }
 
-    fn reference<T>(
+    pub(super) fn reference<T>(
         &self,
         s: &Section<'_>,
         key: &'static str,
@@ -409,7 +417,13 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn target(&self, s: Section<'a>, portals: &Named<Portal>, disks: &Named<Disk>) -> Option<Target> {
+    fn target(
+        &self,
+        s: Section<'a>,
+        portals: &Named<Portal>,
+        disks: &Named<Disk>,
+        accounts: &Named<Account>,
+    ) -> Option<Target> {
         let name = s.text("name");
         if let Some(Err(why)) = name.as_deref().map(iscsi_name) {
             s.error(
@@ -433,11 +447,28 @@ impl<'a> Loader<'a> {
             units.push((lun, disk));
             entry.finish();
         }
-        let mut luns: Vec<(u16, usize)> = units.into_iter().filter_map(|(lun, disk)| lun.zip(disk)).collect();
+        let mut luns: Vec<(u16, usize)> = units.iter().filter_map(|&(lun, disk)| lun.zip(disk)).collect();
         luns.sort_unstable();
         let parameters = parameters(s.section("iscsi"));
+        let chap = self.chap(s.section("chap"), accounts);
+        let known: Vec<u16> = units.iter().filter_map(|(lun, _)| *lun).collect();
+        let rules = s.sections("access").into_iter().map(|s| self.rule(s, accounts, &known));
+        let access = rules.collect::<Option<_>>();
+        let redirects = s.sections("redirect").into_iter().map(|s| self.redirect(s));
+        let redirects = redirects.collect::<Option<_>>();
+        let limits = limits(s.section("limits"));
         s.finish();
-        Some(Target { name: name?, alias, portals: portals?, luns, parameters: parameters? })
+        Some(Target {
+            name: name?,
+            alias,
+            portals: portals?,
+            luns,
+            parameters: parameters?,
+            chap: chap?,
+            access: access?,
+            redirects: redirects?,
+            limits: limits?,
+        })
     }
 
     fn target_portals(&self, s: &Section<'_>, portals: &Named<Portal>) -> Option<Vec<usize>> {
@@ -506,6 +537,8 @@ fn parameters(s: Section<'_>) -> Option<Parameters> {
         s.error("first_burst_length", "is above max_burst_length", "RFC 7143 13.14 forbids that");
     }
     let (r2ts, depth) = (s.number("max_outstanding_r2t"), s.number("queue_depth"));
+    let max_connections = s.number("max_connections");
+    let (time2wait, time2retain) = (s.number("default_time2wait"), s.number("default_time2retain"));
     let (initial_r2t, immediate_data) = (s.flag("initial_r2t"), s.flag("immediate_data"));
     let login_timeout = s.time("login_timeout");
     let (nop_interval, nop_timeout) = (s.time("nop_interval"), s.time("nop_timeout"));
@@ -515,6 +548,9 @@ fn parameters(s: Section<'_>) -> Option<Parameters> {
         max_burst_length: max_burst?,
         first_burst_length: first_burst?,
         max_outstanding_r2t: r2ts?,
+        max_connections: max_connections?,
+        time2wait: time2wait?,
+        time2retain: time2retain?,
         initial_r2t: initial_r2t?,
         immediate_data: immediate_data?,
         header_digest: header_digest?,
@@ -562,7 +598,7 @@ fn same_network(a: &Address, b: &Address) -> bool {
 }
 
 /// Whether that is an iSCSI name (RFC 7143 4.2.7), and if not, why.
-fn iscsi_name(text: &str) -> Result<(), &'static str> {
+pub(super) fn iscsi_name(text: &str) -> Result<(), &'static str> {
     /// Longest name in bytes (RFC 7143 4.2.7.1).
     const NAME_MAX: usize = 223;
     if text.len() > NAME_MAX {

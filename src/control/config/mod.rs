@@ -2,14 +2,19 @@
 //! The configuration file: TOML, checked as a whole. All that is wrong with a file is told at once, each with its place
 //! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
+mod access;
 mod keys;
 mod load;
 mod model;
 mod reader;
 mod reference;
 
+pub use access::read_secret;
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target};
+pub use model::{
+    Account, Chap, Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, Redirect, Rule,
+    SecretSource, StoreKind, Target,
+};
 pub use reader::{Diagnostic, render};
 pub use reference::reference;
 

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::devices::sbc::BlockSize;
-use crate::fabrics::iscsi::Parameters;
+use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
+use crate::target::sessions::Limits;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct Config {
     pub port_groups: Vec<PortGroup>,
     /// `[[disk]]`
     pub disks: Vec<Disk>,
+    /// `[[account]]`
+    pub accounts: Vec<Account>,
+    /// `[discovery]`
+    pub discovery: Option<Chap>,
     /// `[[target]]`
     pub targets: Vec<Target>,
 }
@@ -167,4 +172,65 @@ pub struct Target {
     pub luns: Vec<(u16, usize)>,
     /// What it negotiates.
     pub parameters: Parameters,
+    /// How initiators authenticate themselves; `None`: not at all.
+    pub chap: Option<Chap>,
+    /// Who may use what of it; everybody everything if there is no rule.
+    pub access: Vec<Rule>,
+    /// Where initiators are sent instead.
+    pub redirects: Vec<Redirect>,
+    /// How much it serves.
+    pub limits: Limits,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In the configuration.
+    Given(Secret),
+    /// In a file, which is read at the start.
+    File(PathBuf),
+}
+
+/// A name and a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Name (CHAP_N).
+    pub name: String,
+    /// Secret.
+    pub secret: SecretSource,
+}
+
+/// How initiators authenticate themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chap {
+    /// Indexes of the accounts by which they may.
+    pub accounts: Vec<usize>,
+    /// Index of the account by which the target does.
+    pub own: Option<usize>,
+    /// Hash functions, the preferred one first.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Who may use what of a target. All conditions that are given must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// iSCSI names, or their beginnings before a `*`.
+    pub initiators: Option<Vec<String>>,
+    /// Networks.
+    pub addresses: Option<Vec<Address>>,
+    /// Names of accounts.
+    pub users: Option<Vec<String>>,
+    /// LUNs that are opened; `None`: all.
+    pub luns: Option<Vec<u16>>,
+}
+
+/// Where initiators are sent instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Those that come through portals of this group; `None`: all.
+    pub group: Option<u16>,
+    /// For good.
+    pub permanently: bool,
+    /// Host and port.
+    pub address: String,
 }

@@ -44,6 +44,7 @@ pub fn render(path: &Path, text: &str, diagnostics: &[Diagnostic]) -> String {
         if let Some(source) = line.checked_sub(1).and_then(|line| text.lines().nth(line)) {
             // A tab is one column wide, here as in the count.
             let source: String = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let source = without_secret(&source);
             _ = writeln!(out, "{line:>5} | {source}");
             _ = writeln!(out, "      | {}{}", " ".repeat(column - 1), "^".repeat(*width));
         }
@@ -52,6 +53,26 @@ pub fn render(path: &Path, text: &str, diagnostics: &[Diagnostic]) -> String {
         }
     }
     out
+}
+
+/// A line of a configuration as it may be shown: a secret is in it only as stars.
+fn without_secret(line: &str) -> String {
+    let Some(at) = line.find("secret") else { return line.to_owned() };
+    let (before, after) = line.split_at(at);
+    let mut quote = None;
+    let masked = after.chars().map(|c| match (c, quote) {
+        ('"' | '\'', None) => {
+            quote = Some(c);
+            c
+        }
+        (c, Some(open)) if c == open => {
+            quote = None;
+            c
+        }
+        (_, Some(_)) => '*',
+        (c, None) => c,
+    });
+    before.chars().chain(masked.collect::<Vec<_>>()).collect()
 }
 
 /// What is wrong so far.

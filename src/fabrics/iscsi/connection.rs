@@ -14,7 +14,7 @@ use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Seg, Sg};
 use crate::scsi::NexusId;
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, Opcode, reject};
+use crate::wire::iscsi::{Bhs, Opcode, push_pair, reject};
 
 /// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
 const BEHIND_LOGIN_MAX: usize = 64 << 10;
@@ -38,6 +38,8 @@ pub struct Counters {
 }
 
 pub(super) enum State {
+    /// The first request wants to add the connection to a session, which may live elsewhere: the owner looks for it.
+    Joining(Box<Login>, Pdu),
     Login(Box<Login>),
     /// Waits for the owner's word, with the reply that will go out then.
     Admitting(Box<Login>, Reply),
@@ -145,7 +147,9 @@ impl Connection {
     /// When the peer's patience ends, or ours.
     fn deadline(&self, parameters: &Parameters) -> Option<Instant> {
         match self.state {
-            State::Login(_) | State::Admitting(..) => Some(self.created + parameters.login_timeout),
+            State::Login(_) | State::Joining(..) | State::Admitting(..) => {
+                Some(self.created + parameters.login_timeout)
+            }
             State::FullFeature if parameters.nop_interval.is_zero() => None,
             State::FullFeature => Some(match self.pinged {
                 Some(at) => at + parameters.nop_timeout,
@@ -165,7 +169,7 @@ impl At<'_> {
         self.connection.last_heard = now;
         self.connection.pinged = None;
         self.connection.framer.push(data, &self.session.arena);
-        if matches!(self.connection.state, State::Admitting(..))
+        if matches!(self.connection.state, State::Joining(..) | State::Admitting(..))
             && self.connection.framer.held() > BEHIND_LOGIN_MAX
         {
             self.violation("goes on before its login is answered");
@@ -192,7 +196,7 @@ impl At<'_> {
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
                     State::FullFeature => self.full_feature(pdu, directory),
-                    _ => self.login(&pdu, directory),
+                    _ => self.login_request(pdu, directory),
                 }
             }
             Err(what) => self.violation(what),
@@ -233,9 +237,8 @@ impl At<'_> {
 
     // Login.
 
-    fn login(&mut self, pdu: &Pdu, directory: &dyn Directory) {
+    fn login_request(&mut self, pdu: Pdu, directory: &dyn Directory) {
         let (session, connection) = (&mut *self.session, &mut *self.connection);
-        let State::Login(login) = &mut connection.state else { return };
         if pdu.bhs.opcode() != Opcode::LOGIN_REQUEST {
             return self.violation("not a login request in the login phase");
         }
@@ -244,13 +247,54 @@ impl At<'_> {
             session.exp_cmd_sn = pdu.bhs.cmd_sn();
             session.max_cmd_sn = session.exp_cmd_sn;
             connection.stat_sn = pdu.bhs.word(28);
+            connection.login_tag = pdu.bhs.itt();
+            let tsih = pdu.bhs.half(14);
+            if tsih != 0
+                && let State::Login(login) = std::mem::replace(&mut connection.state, State::Closing)
+            {
+                connection.state = State::Joining(login, pdu);
+                return session.events.push_back(Event::JoinWanted(self.key, tsih));
+            }
         }
+        self.login(&pdu, directory);
+    }
+
+    /// Goes on with a login that wants to join a session.
+    pub(super) fn proceed(&mut self, directory: &dyn Directory) {
+        if let State::Joining(login, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) {
+            self.connection.state = State::Login(login);
+            self.login(&pdu, directory);
+        }
+    }
+
+    /// Gives up a connection that wants to join a session, and returns all that it has received.
+    pub(super) fn hand_over(&mut self) -> Vec<u8> {
+        let State::Joining(_, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) else {
+            return Vec::new();
+        };
+        self.session.live -= 1;
+        let mut bytes = pdu.bhs.0.to_vec();
+        bytes.extend_from_slice(&pdu.ahs);
+        bytes.extend(pdu.data.to_vec());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(self.connection.framer.take());
+        bytes
+    }
+
+    pub(super) fn login(&mut self, pdu: &Pdu, directory: &dyn Directory) {
+        let (session, connection) = (&mut *self.session, &mut *self.connection);
+        let State::Login(login) = &mut connection.state else { return };
         connection.login_tag = pdu.bhs.itt();
-        match login.handle(pdu, connection.local, directory) {
+        match login.handle(pdu, (connection.local, connection.peer), directory) {
             Err((status, why)) => {
                 session.isid = login.isid;
                 session.initiator = login.initiator().unwrap_or_default().to_owned();
-                self.refuse(status, why);
+                let mut reply = Reply::default();
+                if let Some(address) = &login.moved {
+                    push_pair(&mut reply.text, "TargetAddress", address);
+                }
+                self.send_login_response(&reply, status as u16);
+                self.end(CloseReason::LoginRefused(status, why), false);
             }
             Ok(mut reply) => match reply.wanted.take() {
                 None => self.send_login_response(&reply, 0),
@@ -261,6 +305,7 @@ impl At<'_> {
                     (session.isid, connection.cid) = (login.isid, login.cid);
                     session.initiator.clone_from(&wanted.initiator);
                     session.target.clone_from(&wanted.target);
+                    session.user.clone_from(&wanted.user);
                     connection.state = State::Admitting(login, reply);
                     session.events.push_back(Event::LoginWanted(self.key, wanted));
                 }
@@ -268,7 +313,7 @@ impl At<'_> {
         }
     }
 
-    pub(super) fn accept_login(&mut self, nexus: NexusId, tsih: u16) {
+    pub(super) fn accept_login(&mut self, nexus: NexusId, tsih: u16, depth: u32) {
         let State::Admitting(login, reply) =
             std::mem::replace(&mut self.connection.state, State::FullFeature)
         else {
@@ -278,9 +323,24 @@ impl At<'_> {
         let (negotiated, parameters, discovery) = login.finish();
         let session = &mut *self.session;
         (session.nexus, session.tsih, session.discovery) = (nexus, tsih, discovery);
-        (self.connection.negotiated, session.parameters) = (negotiated, parameters);
-        session.exchanges.set_depth(session.parameters.queue_depth);
+        (session.negotiated, session.parameters) = (negotiated.clone(), parameters);
+        self.connection.negotiated = negotiated;
+        session.exchanges.set_depth(depth);
         session.cids.push((self.connection.cid, self.key));
+        self.send_login_response(&reply, 0);
+        self.connection.last_heard = self.session.now;
+    }
+
+    /// The connection, whose login is done, has become one of this session's.
+    pub(super) fn joined(&mut self) {
+        let State::Admitting(login, reply) =
+            std::mem::replace(&mut self.connection.state, State::FullFeature)
+        else {
+            return self.end(CloseReason::Ended("joined before its login was done"), true);
+        };
+        let (negotiated, _, _) = login.finish();
+        self.connection.negotiated = negotiated.joining(&self.session.negotiated);
+        self.session.cids.push((self.connection.cid, self.key));
         self.send_login_response(&reply, 0);
         self.connection.last_heard = self.session.now;
     }

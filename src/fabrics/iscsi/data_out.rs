@@ -25,6 +25,9 @@ impl At<'_> {
             _ => self.session.exchanges.burst_of(tag, itt),
         };
         let Some(index) = index else { return self.data_out_without_task(pdu) };
+        if self.session.exchanges.slot(index).connection != self.key.0 {
+            return self.violation("data on another connection than its command");
+        }
         let slot = self.session.exchanges.slot(index);
         if slot.damaged || !matches!(slot.hand, Hand::Task) {
             // The task has failed or ended: its data is of no use, but its end is waited for.

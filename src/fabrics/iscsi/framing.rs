@@ -136,6 +136,13 @@ impl Framer {
         self.inbox.len() + self.gather.as_ref().map_or(0, |(_, filled)| *filled)
     }
 
+    /// Takes out the bytes that belong to no whole PDU yet.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.settle();
+        self.head = None;
+        std::mem::take(&mut self.inbox).to_vec()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -110,6 +110,8 @@ pub(crate) struct Initiator {
     pub(crate) digests: Digests,
     pub(crate) isid: [u8; 6],
     pub(crate) cid: u16,
+    /// The session to log in to; 0 for a new one.
+    pub(crate) tsih: u16,
     /// CmdSN of the next request that is not immediate.
     pub(crate) cmd_sn: u32,
     /// StatSN of the next status.
@@ -128,6 +130,7 @@ impl Initiator {
             digests: Digests::default(),
             isid: [0x80, 0, 0, 1, 0, 0],
             cid: 3,
+            tsih: 0,
             cmd_sn: 100,
             exp_stat_sn: 7,
             exp_cmd_sn: 0,
@@ -157,6 +160,7 @@ impl Initiator {
         let flags = stage << 2 | transit.map_or(0, |next| FINAL | next);
         let mut packet = Packet::new(Opcode::LOGIN_REQUEST, flags).word(16, self.itt).immediate();
         packet.bhs.0[8..14].copy_from_slice(&self.isid);
+        packet.bhs.set_half(14, self.tsih);
         packet.bhs.set_half(20, self.cid);
         let mut text = Vec::new();
         for (key, value) in pairs {

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::chap::{Chap, Said};
 use super::framing::Pdu;
-use super::negotiate::Negotiation;
+use super::negotiate::{Kind, Negotiation};
 use super::parameters::{Negotiated, Parameters};
-use super::{Admission, Directory, LoginRequest, LoginStatus};
+use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
 use crate::wire::iscsi::{FINAL, pairs, push_pair};
 
 /// Most bytes of a login data segment, in both directions (RFC 7143 13.12).
@@ -49,6 +50,8 @@ pub(super) struct Login {
     pdus: u32,
     pub(super) isid: [u8; 6],
     pub(super) cid: u16,
+    /// The session that the connection is to be added to; 0 for a new one.
+    pub(super) tsih: u16,
     itt: u32,
     text: Vec<u8>,
     text_total: usize,
@@ -60,6 +63,12 @@ pub(super) struct Login {
     introduced: bool,
     declared: bool,
     negotiation: Negotiation,
+    /// Begun when the initiator agrees to it.
+    chap: Option<Chap>,
+    /// The initiator has shown who it is, or needs not.
+    authorized: bool,
+    /// Where a login that is sent elsewhere has to go.
+    pub(super) moved: Option<String>,
 }
 
 impl Login {
@@ -70,6 +79,7 @@ impl Login {
             pdus: 0,
             isid: [0; 6],
             cid: 0,
+            tsih: 0,
             itt: 0,
             text: Vec::new(),
             text_total: 0,
@@ -80,6 +90,9 @@ impl Login {
             introduced: false,
             declared: false,
             negotiation: Negotiation::default(),
+            chap: None,
+            authorized: false,
+            moved: None,
         }
     }
 
@@ -102,7 +115,7 @@ impl Login {
     pub(super) fn handle(
         &mut self,
         pdu: &Pdu,
-        local: SocketAddr,
+        (local, peer): (SocketAddr, SocketAddr),
         directory: &dyn Directory,
     ) -> Result<Reply, Refusal> {
         let bhs = &pdu.bhs;
@@ -124,10 +137,22 @@ impl Login {
         let text = std::mem::take(&mut self.text);
         let mut answer = Vec::new();
         self.names(&text)?;
+        let visitor = Visitor { initiator: "", peer: peer.ip(), local, user: None };
         if !self.introduced {
-            self.introduce(local, directory, &mut answer)?;
+            self.introduce(visitor, directory, &mut answer)?;
         }
-        self.negotiate(&text, &mut answer)?;
+        self.negotiate(&text, directory, &mut answer)?;
+        let authentic = self.authenticated(stage, transit)?;
+        if authentic && !self.authorized {
+            let user = self.chap.as_ref().and_then(Chap::user);
+            let visitor = Visitor { initiator: self.initiator().unwrap_or_default(), user, ..visitor };
+            let target = self.target.as_deref().filter(|_| !self.discovery);
+            if !directory.authorize(&visitor, target) {
+                let why = "no access rule of the target is for this initiator and its account";
+                return Err((LoginStatus::AuthorizationFailure, why));
+            }
+            self.authorized = true;
+        }
         if stage == OPERATIONAL && !self.declared {
             self.declared = true;
             let ours = self.parameters.max_recv_data_segment_length.to_string();
@@ -137,7 +162,7 @@ impl Login {
             return Err((LoginStatus::InitiatorError, "the answer to all these keys is too long"));
         }
         let mut reply = Reply { flags: stage << 2, text: answer, wanted: None };
-        if transit {
+        if transit && authentic {
             if !matches!((stage, next), (SECURITY, OPERATIONAL | FULL_FEATURE) | (OPERATIONAL, FULL_FEATURE))
             {
                 return Err((LoginStatus::InitiatorError, "impossible stage transition"));
@@ -150,6 +175,10 @@ impl Login {
                     isid: self.isid,
                     target: self.target.clone().filter(|_| !self.discovery),
                     portal_group: self.admission.as_ref().map_or(0, |a| a.portal_group),
+                    user: self.chap.as_ref().and_then(Chap::user).map(str::to_owned),
+                    tsih: self.tsih,
+                    parameters: self.parameters.clone(),
+                    first_burst_length: self.negotiation.first_burst_length(),
                 });
             }
         }
@@ -162,7 +191,7 @@ impl Login {
         let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
         let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
         if self.stage.is_none() {
-            (self.isid, self.itt, self.cid) = (isid, itt, cid);
+            (self.isid, self.itt, self.cid, self.tsih) = (isid, itt, cid, tsih);
         }
         if bhs.0[3] > 0 {
             return Err((LoginStatus::UnsupportedVersion, "no common protocol version"));
@@ -173,17 +202,13 @@ impl Login {
         }
         match self.stage {
             None => {
-                if tsih != 0 {
-                    // Sessions have one connection, so there is none to be added to.
-                    return Err((LoginStatus::SessionDoesNotExist, "no such session to add a connection to"));
-                }
                 if !matches!(stage, SECURITY | OPERATIONAL) {
                     return Err((LoginStatus::InitiatorError, "login begins in an impossible stage"));
                 }
                 self.stage = Some(stage);
                 Ok(())
             }
-            Some(_) if (self.isid, self.itt, self.cid) != (isid, itt, cid) || tsih != 0 => {
+            Some(_) if (self.isid, self.itt, self.cid) != (isid, itt, cid) || tsih != self.tsih => {
                 Err((LoginStatus::InitiatorError, "login request of another login"))
             }
             Some(current) if current != stage => {
@@ -214,29 +239,78 @@ impl Login {
         Ok(())
     }
 
-    fn negotiate(&mut self, text: &[u8], answer: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn negotiate(
+        &mut self,
+        text: &[u8],
+        directory: &dyn Directory,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let kind = match (self.discovery, self.tsih) {
+            (true, _) => Kind::Discovery,
+            (false, 0) => Kind::Leading,
+            (false, _) => Kind::Joining,
+        };
+        let mut said = Said::default();
         for pair in pairs(text).flatten() {
             match pair.key {
-                "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => {}
-                "AuthMethod" if self.stage != Some(SECURITY) => {
-                    return Err((LoginStatus::InitiatorError, "AuthMethod outside the security stage"));
+                "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => continue,
+                "AuthMethod" if self.stage == Some(SECURITY) => {
+                    self.method(pair.value, answer)?;
+                    continue;
                 }
                 "AuthMethod" => {
-                    if !pair.value.split(',').any(|method| method == "None") {
-                        return Err((LoginStatus::AuthenticationFailure, "no common authentication method"));
-                    }
-                    push_pair(answer, "AuthMethod", "None");
+                    return Err((LoginStatus::InitiatorError, "AuthMethod outside the security stage"));
                 }
-                key => {
-                    let offered = self.negotiation.offer(&self.parameters, self.discovery, key, pair.value);
-                    let value = offered.map_err(|_| (LoginStatus::InitiatorError, "key offered twice"))?;
-                    if let Some(value) = value {
-                        push_pair(answer, key, &value);
-                    }
-                }
+                _ => {}
+            }
+            match said.note(pair.key, pair.value) {
+                Some(true) if self.stage == Some(SECURITY) => continue,
+                Some(true) => return Err((LoginStatus::InitiatorError, "CHAP outside the security stage")),
+                Some(false) => return Err((LoginStatus::InitiatorError, "key offered twice")),
+                None => {}
+            }
+            let offered = self.negotiation.offer(&self.parameters, kind, pair.key, pair.value);
+            let value = offered.map_err(|_| (LoginStatus::InitiatorError, "key offered twice"))?;
+            if let Some(value) = value {
+                push_pair(answer, pair.key, &value);
             }
         }
+        let required = self.admission.as_ref().and_then(|admission| admission.authentication.as_ref());
+        if let (Some(chap), Some(required)) = (&mut self.chap, required) {
+            chap.step(required, &said, &mut |bytes| directory.random(bytes), answer)?;
+        }
         Ok(())
+    }
+
+    /// The authentication method: CHAP if the target wants to know who comes, else none.
+    fn method(&mut self, offered: &str, answer: &mut Vec<u8>) -> Result<(), Refusal> {
+        let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
+        let method = if required { "CHAP" } else { "None" };
+        if !offered.split(',').any(|offer| offer == method) {
+            let why = match required {
+                true => "the target requires CHAP, which the initiator does not offer",
+                false => "the initiator wants to authenticate itself, which the target does not require",
+            };
+            return Err((LoginStatus::AuthenticationFailure, why));
+        }
+        if required && self.chap.replace(Chap::new()).is_some() {
+            return Err((LoginStatus::InitiatorError, "AuthMethod offered twice"));
+        }
+        push_pair(answer, "AuthMethod", method);
+        Ok(())
+    }
+
+    /// Whether the initiator may leave the security stage. It stays there while it authenticates itself, even if it asks to
+    /// go on; nobody gets past it who has not begun.
+    fn authenticated(&self, stage: u8, transit: bool) -> Result<bool, Refusal> {
+        let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
+        match &self.chap {
+            _ if !required => Ok(true),
+            Some(chap) if chap.user().is_some() => Ok(true),
+            Some(_) if stage == SECURITY => Ok(false),
+            None if stage == SECURITY && !transit => Ok(false),
+            _ => Err((LoginStatus::AuthenticationFailure, "the target requires CHAP")),
+        }
     }
 
     fn name(slot: &mut Option<String>, value: &str) -> Result<(), Refusal> {
@@ -253,7 +327,7 @@ impl Login {
     /// The first request must say who wants to speak to whom (RFC 7143 6.3.1 and 13.4).
     fn introduce(
         &mut self,
-        local: SocketAddr,
+        visitor: Visitor<'_>,
         directory: &dyn Directory,
         answer: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
@@ -261,18 +335,29 @@ impl Login {
         let Some(initiator) = &self.initiator else {
             return Err((LoginStatus::MissingParameter, "no InitiatorName"));
         };
-        if self.discovery {
-            return Ok(());
-        }
-        let Some(target) = &self.target else {
+        let target = self.target.as_deref().filter(|_| !self.discovery);
+        if target.is_none() && !self.discovery {
             return Err((LoginStatus::MissingParameter, "no TargetName"));
+        }
+        if self.discovery && self.tsih != 0 {
+            return Err((LoginStatus::SessionDoesNotExist, "a discovery session has one connection"));
+        }
+        let admission = match directory.admit(&Visitor { initiator, ..visitor }, target) {
+            Ok(admission) => admission,
+            Err(Denial::Refused(status, why)) => return Err((status, why)),
+            Err(Denial::Moved { permanently, address }) => {
+                self.moved = Some(address);
+                return Err(match permanently {
+                    true => (LoginStatus::MovedPermanently, "sent to where the target is now"),
+                    false => {
+                        (LoginStatus::MovedTemporarily, "sent to where the target is for the time being")
+                    }
+                });
+            }
         };
-        let admission = directory.admit(initiator, target, local);
-        let admission = admission.map_err(|status| match status {
-            LoginStatus::NotFound => (status, "no such target at this portal"),
-            _ => (status, "not admitted to the target"),
-        })?;
-        push_pair(answer, "TargetPortalGroupTag", &admission.portal_group.to_string());
+        if target.is_some() {
+            push_pair(answer, "TargetPortalGroupTag", &admission.portal_group.to_string());
+        }
         if let Some(alias) = &admission.alias {
             push_pair(answer, "TargetAlias", alias);
         }

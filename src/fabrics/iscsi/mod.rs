@@ -36,6 +36,7 @@
 //! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is common
 //! to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).
 
+mod chap;
 mod command;
 mod connection;
 mod data_out;
@@ -51,21 +52,56 @@ mod session;
 mod text;
 mod transmit;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
 pub use connection::{Connection, Counters};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::{ConnectionKey, Session};
 
 /// What a connection asks about the world.
 pub trait Directory {
-    /// Calls `found` with target name, address and portal group tag for all that `initiator`, connected to `local`, may
-    /// discover; all addresses of a target one after the other.
-    fn discover(&self, initiator: &str, local: SocketAddr, found: &mut dyn FnMut(&str, SocketAddr, u16));
+    /// Calls `found` with target name, address and portal group tag for all that `visitor` may discover; all addresses of
+    /// a target one after the other.
+    fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16));
 
-    /// Whether `initiator` may log in to `target` through `local`.
-    fn admit(&self, initiator: &str, target: &str, local: SocketAddr) -> Result<Admission, LoginStatus>;
+    /// Whether `visitor`, who has not authenticated himself yet, may log in to `target`; without one, to a discovery
+    /// session.
+    fn admit(&self, visitor: &Visitor<'_>, target: Option<&str>) -> Result<Admission, Denial>;
+
+    /// Whether `visitor`, who has been admitted and now authenticated himself if he had to, has access to `target`.
+    fn authorize(&self, visitor: &Visitor<'_>, target: Option<&str>) -> bool;
+
+    /// Fills `bytes` from a cryptographic source; `false` if there is none.
+    fn random(&self, bytes: &mut [u8]) -> bool;
+}
+
+/// Who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visitor<'a> {
+    /// iSCSI name of the initiator, which anybody may claim.
+    pub initiator: &'a str,
+    /// The initiator's address.
+    pub peer: IpAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+    /// The CHAP account by which it has authenticated itself.
+    pub user: Option<&'a str>,
+}
+
+/// Why a login is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// With this status, for this reason.
+    Refused(LoginStatus, &'static str),
+    /// The target is elsewhere.
+    Moved {
+        /// For good.
+        permanently: bool,
+        /// Host and port, as in TargetAddress (RFC 7143 13.8).
+        address: String,
+    },
 }
 
 /// What a target grants at login.
@@ -77,6 +113,8 @@ pub struct Admission {
     pub alias: Option<String>,
     /// What the target negotiates.
     pub parameters: Arc<Parameters>,
+    /// How the initiator must authenticate itself; `None`: not at all.
+    pub authentication: Option<Arc<Authentication>>,
 }
 
 /// Status of a refused login, class and detail (RFC 7143 11.13.5).
@@ -84,6 +122,8 @@ pub struct Admission {
 #[repr(u16)]
 #[expect(missing_docs, reason = "the names are those of RFC 7143")]
 pub enum LoginStatus {
+    MovedTemporarily = 0x0101,
+    MovedPermanently = 0x0102,
     InitiatorError = 0x0200,
     AuthenticationFailure = 0x0201,
     AuthorizationFailure = 0x0202,
@@ -110,11 +150,22 @@ pub struct LoginRequest {
     pub target: Option<String>,
     /// Portal group.
     pub portal_group: u16,
+    /// The CHAP account by which the initiator has authenticated itself.
+    pub user: Option<String>,
+    /// The session that the connection is to be added to; 0 for a new one.
+    pub tsih: u16,
+    /// What the target negotiates.
+    pub parameters: Arc<Parameters>,
+    /// FirstBurstLength as it was agreed on: unsolicited bytes that each command of a new session may bring.
+    pub first_burst_length: u32,
 }
 
-/// What the owner of a connection has to know.
+/// What the owner of a session has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A login wants to add its connection to the session of this TSIH: [`Session::proceed`] if that lives here,
+    /// [`Session::hand_over`] if it lives elsewhere, [`Session::refuse_login`] if there is none.
+    JoinWanted(ConnectionKey, u16),
     /// A login waits for the owner's word.
     LoginWanted(ConnectionKey, LoginRequest),
     /// A connection is over. Once [`Session::poll_transmit`] has given out the rest, the stream is to be closed; at

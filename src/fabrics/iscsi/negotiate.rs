@@ -2,15 +2,16 @@
 //! The operational keys (RFC 7143 13): one table row per key says how it is answered and where the result goes.
 
 use super::parameters::{DigestOffer, Negotiated, Parameters};
+use crate::wire::iscsi as wire;
 
 /// How a value comes about.
 enum Rule {
     /// Each side declares the longest data segment that it takes; where the peer's goes.
     Declared(fn(&mut Negotiated, u32)),
     /// The smaller of both; range, ours, and where the result goes.
-    Minimum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
+    Minimum(u32, u32, fn(&Parameters) -> u32, fn(&mut Negotiated, u32)),
     /// The larger of both.
-    Maximum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
+    Maximum(u32, u32, fn(&Parameters) -> u32, fn(&mut Negotiated, u32)),
     /// Yes if one side says so.
     Or(fn(&Parameters) -> bool, fn(&mut Negotiated, bool)),
     /// Yes if both say so.
@@ -28,10 +29,18 @@ struct Row {
     rule: Rule,
     /// Not for discovery sessions, where it is answered Irrelevant.
     normal_only: bool,
+    /// Settled by the connection that begins a session; Irrelevant on those that join it.
+    leading_only: bool,
 }
 
+/// A key that the connection which begins a session settles for all.
 const fn row(key: &'static str, normal_only: bool, rule: Rule) -> Row {
-    Row { key, rule, normal_only }
+    Row { key, rule, normal_only, leading_only: true }
+}
+
+/// A key that each connection settles for itself.
+const fn own(key: &'static str, rule: Rule) -> Row {
+    Row { key, rule, normal_only: false, leading_only: false }
 }
 
 const SEGMENT_MAX: u32 = (1 << 24) - 1;
@@ -45,38 +54,37 @@ const OBSOLETE: Rule = Always("Reject");
 const ISER: Rule = Always("Irrelevant");
 
 const TABLE: &[Row] = &[
-    row("HeaderDigest", false, Digest(|p| p.header_digest, |n, v| n.header_digest = v)),
-    row("DataDigest", false, Digest(|p| p.data_digest, |n, v| n.data_digest = v)),
-    row("MaxRecvDataSegmentLength", false, Declared(|n, v| n.max_xmit_data_segment_length = v)),
-    row("DefaultTime2Wait", false, Maximum(0, 3600, |_, n| n.time2wait, |n, v| n.time2wait = v)),
-    // Nothing is retained at error recovery level 0.
-    row("DefaultTime2Retain", false, Minimum(0, 3600, |_, _| 0, |n, v| n.time2retain = v)),
-    row("ErrorRecoveryLevel", false, Minimum(0, 2, |_, _| 0, |_, _| ())),
-    row("MaxConnections", true, Minimum(1, 65535, |_, _| 1, |_, _| ())),
+    own("HeaderDigest", Digest(|p| p.header_digest, |n, v| n.header_digest = v)),
+    own("DataDigest", Digest(|p| p.data_digest, |n, v| n.data_digest = v)),
+    own("MaxRecvDataSegmentLength", Declared(|n, v| n.max_xmit_data_segment_length = v)),
+    row("DefaultTime2Wait", false, Maximum(0, 3600, |p| p.time2wait, |n, v| n.time2wait = v)),
+    row("DefaultTime2Retain", false, Minimum(0, 3600, |p| p.time2retain, |n, v| n.time2retain = v)),
+    row("ErrorRecoveryLevel", false, Minimum(0, 2, |_| 0, |_, _| ())),
+    row("MaxConnections", true, Minimum(1, 65535, |p| p.max_connections, |n, v| n.max_connections = v)),
     row("InitialR2T", true, Or(|p| p.initial_r2t, |n, v| n.initial_r2t = v)),
     row("ImmediateData", true, And(|p| p.immediate_data, |n, v| n.immediate_data = v)),
     row(
         "MaxBurstLength",
         true,
-        Minimum(512, SEGMENT_MAX, |p, _| p.max_burst_length, |n, v| n.max_burst_length = v),
+        Minimum(512, SEGMENT_MAX, |p| p.max_burst_length, |n, v| n.max_burst_length = v),
     ),
     row(
         "FirstBurstLength",
         true,
-        Minimum(512, SEGMENT_MAX, |p, _| p.first_burst_length, |n, v| n.first_burst_length = v),
+        Minimum(512, SEGMENT_MAX, |p| p.first_burst_length, |n, v| n.first_burst_length = v),
     ),
     row(
         "MaxOutstandingR2T",
         true,
-        Minimum(1, 65535, |p, _| p.max_outstanding_r2t, |n, v| n.max_outstanding_r2t = v),
+        Minimum(1, 65535, |p| p.max_outstanding_r2t, |n, v| n.max_outstanding_r2t = v),
     ),
     row("DataPDUInOrder", true, Or(|_| true, |_, _| ())),
     row("DataSequenceInOrder", true, Or(|_| true, |_, _| ())),
-    row("IFMarker", false, OBSOLETE),
-    row("OFMarker", false, OBSOLETE),
-    row("IFMarkInt", false, OBSOLETE),
-    row("OFMarkInt", false, OBSOLETE),
-    row("iSCSIProtocolLevel", false, Minimum(0, 31, |_, _| 1, |_, _| ())),
+    own("IFMarker", OBSOLETE),
+    own("OFMarker", OBSOLETE),
+    own("IFMarkInt", OBSOLETE),
+    own("OFMarkInt", OBSOLETE),
+    row("iSCSIProtocolLevel", false, Minimum(0, 31, |_| 1, |_, _| ())),
     row("TaskReporting", true, Only("RFC3720")),
     row("RDMAExtensions", true, And(|_| false, |_, _| ())),
     row("InitiatorRecvDataSegmentLength", true, ISER),
@@ -86,6 +94,17 @@ const TABLE: &[Row] = &[
     row("TaggedBufferForSolicitedDataOnly", true, ISER),
     row("iSERHelloRequired", true, ISER),
 ];
+
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A new normal session.
+    Leading,
+    /// Another connection for a session.
+    Joining,
+    /// A discovery session.
+    Discovery,
+}
 
 /// The state of one negotiation.
 #[derive(Default)]
@@ -104,7 +123,7 @@ impl Negotiation {
     pub(super) fn offer(
         &mut self,
         ours: &Parameters,
-        discovery: bool,
+        kind: Kind,
         key: &str,
         value: &str,
     ) -> Result<Option<String>, Repeated> {
@@ -117,8 +136,8 @@ impl Negotiation {
             return Err(Repeated);
         }
         self.seen |= 1 << index;
-        let Row { rule, normal_only, .. } = &TABLE[index];
-        if discovery && *normal_only {
+        let Row { rule, normal_only, leading_only, .. } = &TABLE[index];
+        if (kind == Kind::Discovery && *normal_only) || (kind == Kind::Joining && *leading_only) {
             return Ok(Some("Irrelevant".into()));
         }
         let n = &mut self.result;
@@ -131,10 +150,10 @@ impl Negotiation {
                 None => None,
             },
             Minimum(low, high, get, set) => {
-                number(value, *low, *high).map(|theirs| settle(n, theirs.min(get(ours, n)), *set))
+                number(value, *low, *high).map(|theirs| settle(n, theirs.min(get(ours)), *set))
             }
             Maximum(low, high, get, set) => {
-                number(value, *low, *high).map(|theirs| settle(n, theirs.max(get(ours, n)), *set))
+                number(value, *low, *high).map(|theirs| settle(n, theirs.max(get(ours)), *set))
             }
             Or(get, set) => boolean(value).map(|theirs| settle_bool(n, theirs || get(ours), *set)),
             And(get, set) => boolean(value).map(|theirs| settle_bool(n, theirs && get(ours), *set)),
@@ -154,6 +173,11 @@ impl Negotiation {
             Always(word) => Some((*word).into()),
         };
         Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
+    }
+
+    /// FirstBurstLength as far as it is settled.
+    pub(super) fn first_burst_length(&self) -> u32 {
+        self.result.first_burst_length.min(self.result.max_burst_length)
     }
 
     /// What holds from now on. FirstBurstLength never exceeds MaxBurstLength, whatever order they came in.
@@ -176,8 +200,13 @@ fn settle_bool(n: &mut Negotiated, value: bool, set: fn(&mut Negotiated, bool)) 
 
 /// Whether a key is settled at login and not later.
 pub(super) fn is_login_key(key: &str) -> bool {
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 12] = [
         "AuthMethod",
+        "CHAP_A",
+        "CHAP_C",
+        "CHAP_I",
+        "CHAP_N",
+        "CHAP_R",
         "InitiatorName",
         "SessionType",
         "TargetName",
@@ -193,17 +222,9 @@ pub(super) fn segment_length(value: &str) -> Option<u32> {
     number(value, 512, SEGMENT_MAX)
 }
 
-/// A number in range, decimal or hexadecimal (RFC 7143 6.1).
+/// A number in range.
 fn number(value: &str, low: u32, high: u32) -> Option<u32> {
-    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
-        Some(hex) => (hex, 16),
-        None => (value, 10),
-    };
-    // `from_str_radix` takes a sign, which the format does not have.
-    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    u32::from_str_radix(digits, radix).ok().filter(|n| (low..=high).contains(n))
+    wire::number(value).filter(|n| (low..=high).contains(n))
 }
 
 fn boolean(value: &str) -> Option<bool> {
@@ -220,7 +241,7 @@ mod tests {
 
     fn answer(ours: &Parameters, key: &str, value: &str) -> (Option<String>, Negotiated) {
         let mut n = Negotiation::default();
-        let answer = n.offer(ours, false, key, value).unwrap();
+        let answer = n.offer(ours, Kind::Leading, key, value).unwrap();
         (answer, n.finish())
     }
 
@@ -230,6 +251,9 @@ mod tests {
         let strict = Parameters {
             initial_r2t: true,
             immediate_data: false,
+            max_connections: 4,
+            time2wait: 5,
+            time2retain: 9,
             header_digest: DigestOffer { none: false, crc32c: true },
             ..Parameters::default()
         };
@@ -259,6 +283,10 @@ mod tests {
             (&ours, "ErrorRecoveryLevel", "2", Some("0")),
             (&ours, "ErrorRecoveryLevel", "3", Some("Reject")),
             (&ours, "MaxConnections", "8", Some("1")),
+            (&strict, "MaxConnections", "8", Some("4")),
+            (&strict, "MaxConnections", "0", Some("Reject")),
+            (&strict, "DefaultTime2Wait", "2", Some("5")),
+            (&strict, "DefaultTime2Retain", "20", Some("9")),
             (&ours, "DefaultTime2Wait", "0", Some("2")),
             (&ours, "DefaultTime2Wait", "60", Some("60")),
             (&ours, "DefaultTime2Retain", "20", Some("0")),
@@ -294,14 +322,24 @@ mod tests {
     #[test]
     fn a_key_is_offered_once() {
         let mut n = Negotiation::default();
-        assert!(n.offer(&Parameters::default(), false, "InitialR2T", "No").is_ok());
-        assert_eq!(n.offer(&Parameters::default(), false, "InitialR2T", "No"), Err(Repeated));
+        assert!(n.offer(&Parameters::default(), Kind::Leading, "InitialR2T", "No").is_ok());
+        assert_eq!(n.offer(&Parameters::default(), Kind::Leading, "InitialR2T", "No"), Err(Repeated));
     }
 
     #[test]
     fn discovery_sessions_have_no_bursts() {
         let mut n = Negotiation::default();
-        let answer = n.offer(&Parameters::default(), true, "MaxBurstLength", "512").unwrap();
+        let answer = n.offer(&Parameters::default(), Kind::Discovery, "MaxBurstLength", "512").unwrap();
         assert_eq!(answer.as_deref(), Some("Irrelevant"));
+    }
+
+    #[test]
+    fn connections_that_join_settle_only_what_is_theirs() {
+        let mut n = Negotiation::default();
+        let mut offer = |key, value| n.offer(&Parameters::default(), Kind::Joining, key, value).unwrap();
+        assert_eq!(offer("MaxBurstLength", "512").as_deref(), Some("Irrelevant"));
+        assert_eq!(offer("MaxConnections", "2").as_deref(), Some("Irrelevant"));
+        assert_eq!(offer("HeaderDigest", "CRC32C").as_deref(), Some("CRC32C"));
+        assert_eq!(offer("MaxRecvDataSegmentLength", "4096"), None);
     }
 }

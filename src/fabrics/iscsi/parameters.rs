@@ -14,6 +14,12 @@ pub struct Parameters {
     pub first_burst_length: u32,
     /// MaxOutstandingR2T.
     pub max_outstanding_r2t: u32,
+    /// MaxConnections.
+    pub max_connections: u32,
+    /// DefaultTime2Wait, in seconds.
+    pub time2wait: u32,
+    /// DefaultTime2Retain, in seconds. Nothing is retained at error recovery level 0.
+    pub time2retain: u32,
     /// Whether we insist on InitialR2T=Yes.
     pub initial_r2t: bool,
     /// Whether we allow immediate data.
@@ -53,6 +59,9 @@ impl Default for Parameters {
             max_burst_length: 1 << 20,
             first_burst_length: 256 << 10,
             max_outstanding_r2t: 16,
+            max_connections: 1,
+            time2wait: 2,
+            time2retain: 0,
             initial_r2t: false,
             immediate_data: true,
             header_digest: DigestOffer::ANY,
@@ -86,10 +95,25 @@ pub struct Negotiated {
     pub initial_r2t: bool,
     /// Immediate data is allowed.
     pub immediate_data: bool,
+    /// MaxConnections.
+    pub max_connections: u32,
     /// DefaultTime2Wait in seconds.
     pub time2wait: u32,
     /// DefaultTime2Retain in seconds.
     pub time2retain: u32,
+}
+
+impl Negotiated {
+    /// What holds on a connection that joins a session: its own keys, and those of the session.
+    pub(super) fn joining(self, session: &Self) -> Self {
+        Self {
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            max_xmit_data_segment_length: self.max_xmit_data_segment_length,
+            max_recv_data_segment_length: self.max_recv_data_segment_length,
+            ..session.clone()
+        }
+    }
 }
 
 impl Default for Negotiated {
@@ -104,6 +128,7 @@ impl Default for Negotiated {
             max_outstanding_r2t: 1,
             initial_r2t: true,
             immediate_data: true,
+            max_connections: 1,
             time2wait: 2,
             time2retain: 20,
         }

@@ -38,9 +38,13 @@ pub(super) struct Shared {
     pub(super) parameters: Arc<Parameters>,
     pub(super) arena: Arena,
     pub(super) discovery: bool,
+    /// What the connection that began the session has agreed on.
+    pub(super) negotiated: Negotiated,
     pub(super) nexus: NexusId,
     pub(super) initiator: String,
     pub(super) target: Option<String>,
+    /// The CHAP account of the initiator.
+    pub(super) user: Option<String>,
     pub(super) isid: [u8; 6],
     pub(super) tsih: u16,
     pub(super) exp_cmd_sn: u32,
@@ -176,9 +180,11 @@ impl Session {
             parameters,
             arena,
             discovery: false,
+            negotiated: Negotiated::default(),
             nexus: NexusId(0),
             initiator: String::new(),
             target: None,
+            user: None,
             isid: [0; 6],
             tsih: 0,
             exp_cmd_sn: 0,
@@ -223,6 +229,11 @@ impl Session {
     /// iSCSI name of the target; `None` before the login and in discovery sessions.
     pub fn target(&self) -> Option<&str> {
         self.shared.target.as_deref()
+    }
+
+    /// The CHAP account by which the initiator has authenticated itself.
+    pub fn user(&self) -> Option<&str> {
+        self.shared.user.as_deref()
     }
 
     /// Initiator's part of the session identifier.
@@ -290,12 +301,51 @@ impl Session {
         }
     }
 
-    /// The owner accepts the login of a connection that begins a session: the full feature phase begins.
-    /// [`Session::resume`] is to be called next.
-    pub fn accept_login(&mut self, key: ConnectionKey, nexus: NexusId, tsih: u16) {
+    /// The owner accepts the login of a connection that begins a session: the full feature phase begins, with a command
+    /// window for `depth` commands. [`Session::resume`] is to be called next.
+    pub fn accept_login(&mut self, key: ConnectionKey, nexus: NexusId, tsih: u16, depth: u32) {
         if let Some(mut at) = self.at(key) {
-            at.accept_login(nexus, tsih);
+            at.accept_login(nexus, tsih, depth);
         }
+    }
+
+    /// The session that a login wants to join lives here: it goes on.
+    pub fn proceed(&mut self, key: ConnectionKey, directory: &dyn Directory) {
+        if let Some(mut at) = self.at(key) {
+            at.proceed(directory);
+            self.resume(key, directory);
+        }
+    }
+
+    /// The session that a login wants to join lives elsewhere: ends the connection without a word and returns all that it
+    /// has received, for a new one there.
+    pub fn hand_over(&mut self, key: ConnectionKey) -> Vec<u8> {
+        self.at(key).map(|mut at| at.hand_over()).unwrap_or_default()
+    }
+
+    /// Whether another connection with that CID may join: one of the same CID is replaced.
+    pub fn has_room(&self, cid: u16) -> bool {
+        let others = self.shared.cids.iter().filter(|(other, _)| *other != cid).count();
+        others < self.shared.negotiated.max_connections as usize
+    }
+
+    /// Takes a connection whose login is done over from the session that it began as (RFC 7143 6.3.4). One with the same
+    /// CID ends, and so do its commands: connection reinstatement at error recovery level 0. [`Session::resume`] is to be
+    /// called next, with the key that the connection has here.
+    pub fn join(&mut self, other: &mut Self, key: ConnectionKey) -> ConnectionKey {
+        let connection = other.connections.remove(key.0);
+        other.shared.live -= 1;
+        let old = self.shared.cids.iter().find(|(cid, _)| *cid == connection.cid()).map(|(_, key)| *key);
+        // The new one is there before the old one ends, lest the session ends with it.
+        let key = ConnectionKey(self.connections.insert(connection));
+        self.shared.live += 1;
+        if let Some(mut at) = old.and_then(|old| self.at(old)) {
+            at.close("the initiator has reinstated the connection");
+        }
+        if let Some(mut at) = self.at(key) {
+            at.joined();
+        }
+        key
     }
 
     /// The owner refuses the login of a connection.

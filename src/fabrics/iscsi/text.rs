@@ -4,10 +4,10 @@
 
 use std::collections::HashSet;
 
-use super::Directory;
 use super::framing::Pdu;
 use super::negotiate::{is_login_key, segment_length};
 use super::session::At;
+use super::{Directory, Visitor};
 use crate::memory::Sg;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
 
@@ -133,7 +133,13 @@ impl At<'_> {
             (name, None) => Some(name),
         };
         let mut last = String::new();
-        directory.discover(&self.session.initiator, self.connection.local, &mut |target, address, group| {
+        let visitor = Visitor {
+            initiator: &self.session.initiator,
+            peer: self.connection.peer().ip(),
+            local: self.connection.local,
+            user: self.session.user.as_deref(),
+        };
+        directory.discover(&visitor, &mut |target, address, group| {
             if wanted.is_some_and(|wanted| wanted != target) || answer.len() > ANSWER_MAX {
                 return;
             }

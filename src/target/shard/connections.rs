@@ -2,16 +2,20 @@
 //! Streams, the connections on them, and the sessions that these make up: from the first byte to the end of the last
 //! task.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::{debug, info};
 use smallvec::smallvec;
 
-use super::{Ending, Entry, Established, Message, Shard, Stop, Stream};
-use crate::fabrics::iscsi::{self, ConnectionKey, Event, LoginStatus, Session};
-use crate::net::StreamEvent;
+use super::{Ending, Entry, Established, LOGINS_MAX, Message, Shard, Stop, Stream};
+use crate::fabrics::iscsi::{
+    self, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
+};
+use crate::memory::Sg;
+use crate::net::{Detached, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
-use crate::target::sessions::{Claim, SessionName, Waiter};
+use crate::target::sessions::{Claim, Limits, SessionName, Waiter, Wish};
 use crate::target::tasks::Then;
 
 impl Shard {
@@ -24,27 +28,16 @@ impl Shard {
             self.stream_event(host, event);
         }
         self.events = events;
+        for (core, frame) in self.parts.hosts[host].1.strays() {
+            self.parts.peers[core].send(Message::Stray { host, frame });
+        }
         work
     }
 
     fn stream_event(&mut self, host: usize, event: StreamEvent) {
         let id = match event {
             StreamEvent::Accepted { stream: id, local, peer } => {
-                let parameters = Arc::new(iscsi::Parameters::default());
-                let (iscsi, key) = Session::new(parameters, self.parts.arena.clone(), local, peer, self.now);
-                self.next_serial += 1;
-                let serial = self.next_serial;
-                let stream =
-                    Stream { serial, host, id, wanted: None, closing: false, reset: false, closed: false };
-                debug_assert_eq!(
-                    key,
-                    ConnectionKey(0),
-                    "streams are listed by the keys of their connections"
-                );
-                let streams = smallvec![Some(stream)];
-                let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
-                self.by_stream.insert((host, id), (index, key));
-                self.touch(index);
+                self.accepted(host, id, local, peer);
                 return;
             }
             StreamEvent::Readable(id)
@@ -72,15 +65,61 @@ impl Shard {
         }
     }
 
+    /// A new stream: a session of its own, until it turns out to belong to another.
+    fn accepted(&mut self, host: usize, id: StreamId, local: SocketAddr, peer: SocketAddr) -> usize {
+        if self.logins >= LOGINS_MAX {
+            self.cut_oldest_login();
+        }
+        let parameters = Arc::new(iscsi::Parameters::default());
+        let (iscsi, key) = Session::new(parameters, self.parts.arena.clone(), local, peer, self.now);
+        debug_assert_eq!(key, ConnectionKey(0), "streams are listed by the keys of their connections");
+        self.next_serial += 1;
+        let serial = self.next_serial;
+        let stream = Stream { serial, host, id, wanted: None, closing: false, reset: false, closed: false };
+        let streams = smallvec![Some(stream)];
+        let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
+        self.logins += 1;
+        self.by_stream.insert((host, id), (index, key));
+        self.touch(index);
+        index
+    }
+
+    /// Makes room for somebody who may mean to log in.
+    fn cut_oldest_login(&mut self) {
+        let logins = self.sessions.iter().filter(|(_, entry)| entry.established.is_none());
+        let born = |entry: &Entry| entry.streams.iter().flatten().map(|stream| stream.serial).min();
+        let Some((index, _)) = logins.min_by_key(|(_, entry)| born(entry)) else { return };
+        self.sessions[index].iscsi.close("too many logins under way");
+        self.touch(index);
+    }
+
+    /// Takes a stream that came in at another core.
+    pub(super) fn adopt(&mut self, host: usize, stream: Detached, bytes: &[u8]) {
+        let (local, peer) = (stream.local, stream.peer);
+        let Some(id) = self.parts.hosts[host].1.attach(stream) else { return };
+        let index = self.accepted(host, id, local, peer);
+        let iscsi = &mut self.sessions[index].iscsi;
+        match Sg::copied(&self.parts.arena, bytes) {
+            Some(data) => {
+                for seg in data.segs() {
+                    iscsi.receive(ConnectionKey(0), self.now, seg.clone(), &*self.parts.topology);
+                }
+            }
+            None => iscsi.close("no memory for a login"),
+        }
+    }
+
     /// Carries a session on until it has nothing more to do this turn.
     pub(super) fn serve(&mut self, index: usize) {
         loop {
             let mut progress = false;
-            while let Some(event) = self.sessions[index].iscsi.poll_event() {
+            while let Some(event) = self.sessions.get_mut(index).and_then(|entry| entry.iscsi.poll_event()) {
                 progress = true;
                 self.session_event(index, event);
             }
-            let Entry { iscsi, streams, established, .. } = &mut self.sessions[index];
+            // Its only connection may have gone to the session that it wanted to join.
+            let Some(entry) = self.sessions.get_mut(index) else { return };
+            let Entry { iscsi, streams, established, .. } = entry;
             if let Some(key) = established.as_ref().and_then(|session| session.key) {
                 progress |= self.parts.tasks.serve(self.now, key, iscsi) > 0;
             }
@@ -116,12 +155,13 @@ impl Shard {
         }
         if streams.iter().all(Option::is_none) {
             self.end_session(index);
-            self.sessions.remove(index);
+            self.forget(index);
         }
     }
 
     fn session_event(&mut self, index: usize, event: Event) {
         match event {
+            Event::JoinWanted(key, tsih) => self.find_home(index, key, tsih),
             Event::LoginWanted(key, wanted) => {
                 if let Some(stream) = &mut self.sessions[index].streams[key.0] {
                     stream.wanted = Some(wanted);
@@ -141,6 +181,8 @@ impl Shard {
                 }
                 if iscsi.is_over() {
                     self.end_session(index);
+                } else if let Some(Established { name, .. }) = established {
+                    self.parts.sessions.leave(name);
                 }
             }
         }
@@ -155,7 +197,76 @@ impl Shard {
         })
     }
 
+    fn forget(&mut self, index: usize) -> Entry {
+        let entry = self.sessions.remove(index);
+        self.logins -= usize::from(entry.established.is_none());
+        entry
+    }
+
     // Sessions.
+
+    /// A connection wants to join a session: it goes to the core where that lives.
+    fn find_home(&mut self, index: usize, key: ConnectionKey, tsih: u16) {
+        let home = self.parts.sessions.find(tsih);
+        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let Some(Stream { host, id, .. }) = streams[key.0] else { return };
+        match home {
+            Some((core, _)) if core == self.parts.core => iscsi.proceed(key, &*self.parts.topology),
+            Some((core, _)) => {
+                let Some(stream) = self.parts.hosts[host].1.detach(id, core) else {
+                    let why = "the connection cannot go to the core of its session";
+                    return iscsi.refuse_login(key, LoginStatus::OutOfResources, why);
+                };
+                let bytes = iscsi.hand_over(key);
+                self.parts.peers[core].send(Message::Adopt { host, stream, bytes });
+                self.by_stream.remove(&(host, id));
+                self.forget(index);
+            }
+            None => iscsi.refuse_login(key, LoginStatus::SessionDoesNotExist, "no such session to join"),
+        }
+    }
+
+    /// Adds a connection whose login is done to its session.
+    fn join(&mut self, index: usize, key: ConnectionKey, wanted: &LoginRequest, name: &SessionName) {
+        let home = self.parts.sessions.find(wanted.tsih).and_then(|(_, nexus)| self.by_nexus.get(&nexus));
+        let home = home.copied().filter(|&home| {
+            let Entry { iscsi, established, .. } = &self.sessions[home];
+            let same = established.as_ref().is_some_and(|session| session.name == *name);
+            same && iscsi.user() == wanted.user.as_deref() && !iscsi.is_over()
+        });
+        let cid = self.sessions[index].iscsi.connection(key).map_or(0, Connection::cid);
+        let refusal = match home {
+            None => Some((LoginStatus::SessionDoesNotExist, "the session to join is not that initiator's")),
+            Some(home) if !self.sessions[home].iscsi.has_room(cid) => {
+                Some((LoginStatus::TooManyConnections, "more connections than MaxConnections"))
+            }
+            Some(_) => {
+                let limits = self.limits(name);
+                let joined = self.parts.sessions.join(name, &limits);
+                joined.err().map(|why| (LoginStatus::TooManyConnections, why))
+            }
+        };
+        if let Some((status, why)) = refusal {
+            return self.sessions[index].iscsi.refuse_login(key, status, why);
+        }
+        let (Some(home), mut guest) = (home, self.forget(index)) else { return };
+        let Some(stream) = guest.streams[key.0].take() else { return };
+        let Entry { iscsi, streams, .. } = &mut self.sessions[home];
+        info!("{} {}: another connection of {:?}", stream.serial, wanted.initiator, wanted.target);
+        let key = iscsi.join(&mut guest.iscsi, key);
+        self.by_stream.insert((stream.host, stream.id), (home, key));
+        if streams.len() <= key.0 {
+            streams.resize_with(key.0 + 1, || None);
+        }
+        streams[key.0] = Some(stream);
+        iscsi.resume(key, &*self.parts.topology);
+        self.touch(home);
+    }
+
+    fn limits(&self, name: &SessionName) -> Limits {
+        let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
+        target.map(|target| target.limits).unwrap_or_default()
+    }
 
     /// Lets a login in, or makes it wait for the end of an older session of the same name.
     pub(super) fn admit(&mut self, index: usize, key: ConnectionKey) {
@@ -172,24 +283,45 @@ impl Shard {
             target: wanted.target.clone(),
             portal_group: wanted.portal_group,
         };
+        if wanted.tsih != 0 {
+            return self.join(index, key, &wanted, &name);
+        }
         let waiter = Waiter { core, connection: stream.serial };
-        match self.parts.sessions.claim(&name, waiter) {
-            Claim::Full => iscsi.refuse_login(key, LoginStatus::OutOfResources, "too many sessions"),
+        let wish = Wish { commands: wanted.parameters.queue_depth, burst: wanted.first_burst_length };
+        let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
+        let limits = target.map(|target| target.limits).unwrap_or_default();
+        match self.parts.sessions.claim(&name, waiter, &limits, wish) {
+            Claim::Full(what) => iscsi.refuse_login(key, LoginStatus::OutOfResources, what),
             Claim::Held { core, nexus } => {
                 stream.wanted = Some(wanted);
                 self.parts.peers[core].send(Message::Reinstate(nexus));
             }
-            Claim::Granted { nexus, tsih } => self.establish(index, key, name, nexus, tsih),
+            Claim::Granted { nexus, tsih, commands } => {
+                self.establish(index, key, name, (nexus, tsih), commands)
+            }
         }
     }
 
-    fn establish(&mut self, index: usize, key: ConnectionKey, name: SessionName, nexus: NexusId, tsih: u16) {
+    fn establish(
+        &mut self,
+        index: usize,
+        key: ConnectionKey,
+        name: SessionName,
+        (nexus, tsih): (NexusId, u16),
+        commands: u32,
+    ) {
         let Entry { iscsi, established, .. } = &mut self.sessions[index];
         let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
-        let nexus_key = target.map(|target| {
+        let nexus_key = target.zip(iscsi.connection(key)).map(|(target, connection)| {
+            let units = target.units(&Visitor {
+                initiator: &name.initiator,
+                peer: connection.peer().ip(),
+                local: connection.local(),
+                user: iscsi.user(),
+            });
             let initiator = TransportId::iscsi(&name.initiator, name.isid);
             let port = target.port(name.portal_group);
-            self.parts.tasks.add_nexus(nexus, Nexus { initiator, port }, &target.luns)
+            self.parts.tasks.add_nexus(nexus, Nexus { initiator, port }, &units)
         });
         if let Some(nexus_key) = nexus_key {
             if self.by_key.len() <= nexus_key.0 {
@@ -206,7 +338,8 @@ impl Shard {
             }
         }
         *established = Some(Established { name, nexus, tsih, key: nexus_key });
-        iscsi.accept_login(key, nexus, tsih);
+        self.logins -= 1;
+        iscsi.accept_login(key, nexus, tsih, commands);
         iscsi.resume(key, &*self.parts.topology);
         self.touch(index);
     }
@@ -216,6 +349,7 @@ impl Shard {
         let Some(Established { name, nexus, tsih, key }) = self.sessions[index].established.take() else {
             return;
         };
+        self.logins += 1;
         let ending = self.ending.insert(Ending { name, nexus, tsih });
         match key {
             Some(key) => {

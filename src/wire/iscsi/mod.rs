@@ -7,4 +7,4 @@ mod text;
 
 pub use bhs::{Bhs, FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
 pub use digest::Crc32c;
-pub use text::{Pair, TextError, pairs, push_pair};
+pub use text::{Pair, TextError, binary, number, pairs, push_pair};

@@ -69,6 +69,63 @@ pub fn push_pair(text: &mut Vec<u8>, key: &str, value: &str) {
     text.push(0);
 }
 
+/// A number, decimal or hexadecimal (RFC 7143 6.1).
+pub fn number(value: &str) -> Option<u32> {
+    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (value, 10),
+    };
+    // `from_str_radix` takes a sign, which the format does not have.
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u32::from_str_radix(digits, radix).ok()
+}
+
+/// A binary value of at most `max` bytes, in hexadecimal or base64 (RFC 7143 6.1). An odd number of hexadecimal digits
+/// lacks a leading zero.
+pub fn binary(value: &str, max: usize) -> Option<Vec<u8>> {
+    let (prefix, digits) = value.split_at_checked(2)?;
+    let bytes = match prefix {
+        "0x" | "0X" if digits.len() <= 2 * max => hexadecimal(digits.as_bytes())?,
+        "0b" | "0B" if digits.len() <= max.div_ceil(3) * 4 => base64(digits.as_bytes())?,
+        _ => return None,
+    };
+    (bytes.len() <= max).then_some(bytes)
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    let values: Vec<u8> = digits.iter().map(digit).collect::<Option<_>>()?;
+    let (odd, pairs) = values.split_at(values.len() % 2);
+    Some(odd.iter().copied().chain(pairs.chunks(2).map(|pair| pair[0] << 4 | pair[1])).collect())
+}
+
+/// RFC 4648 4, with its padding.
+fn base64(digits: &[u8]) -> Option<Vec<u8>> {
+    let padding = digits.iter().rev().take_while(|&&b| b == b'=').count();
+    if !digits.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let digit = |&b: &u8| {
+        Some(match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        })
+    };
+    let values: Vec<u8> = digits[..digits.len() - padding].iter().map(digit).collect::<Option<_>>()?;
+    let groups = values.chunks(4).flat_map(|group| {
+        let bits = group.iter().fold(0, |bits, &six| bits << 6 | u32::from(six)) << (6 * (4 - group.len()));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        bytes.into_iter().take(group.len() - 1)
+    });
+    Some(groups.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,7 +147,39 @@ mod tests {
         assert_eq!(pairs(b"\0\0").count(), 0);
     }
 
+    #[test]
+    fn binary_values() {
+        for (value, expected) in [
+            ("0x00ff10", Some(&[0, 255, 16][..])),
+            ("0XABC", Some(&[0x0a, 0xbc][..])),
+            ("0x", Some(&[][..])),
+            ("0bAP8Q", Some(&[0, 255, 16][..])),
+            ("0bAP8=", Some(&[0, 255][..])),
+            ("0BAA==", Some(&[0][..])),
+            ("0x0g", None),
+            ("0bAP8", None),
+            ("0bA===", None),
+            ("0b=AAA", None),
+            ("00ff", None),
+            ("0", None),
+            ("", None),
+            ("0x01020304", None),
+            ("0bAAECAw==", None),
+        ] {
+            assert_eq!(binary(value, 3).as_deref(), expected, "{value}");
+        }
+        assert_eq!(
+            [number("0x1F"), number("31"), number("-1"), number("")],
+            [Some(31), Some(31), None, None]
+        );
+    }
+
     proptest! {
+        #[test]
+        fn any_value_is_answered(value in "0[xXbB]?[ -~]{0,40}") {
+            assert!(binary(&value, 8).is_none_or(|bytes| bytes.len() <= 8));
+        }
+
         #[test]
         fn round_trip(list in prop::collection::vec(("[A-Za-z]{1,63}", "[ -~]{0,99}"), 0..9)) {
             let mut text = Vec::new();

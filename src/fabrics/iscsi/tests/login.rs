@@ -55,6 +55,10 @@ fn both_stages_one_after_the_other() {
                 isid: world.initiator.isid,
                 target: Some(TARGET.into()),
                 portal_group: 1,
+                user: None,
+                tsih: 0,
+                parameters: world.targets.parameters.clone(),
+                first_burst_length: 65536,
             }
         )]
     );
@@ -136,9 +140,8 @@ fn who_is_refused_and_why() {
 #[test]
 fn malformed_headers_and_texts_are_refused() {
     type Spoil = fn(&mut Packet);
-    let spoilers: [(Spoil, LoginStatus); 12] = [
+    let spoilers: [(Spoil, LoginStatus); 11] = [
         (|p| p.bhs.0[3] = 1, LoginStatus::UnsupportedVersion),
-        (|p| p.bhs.set_half(14, 7), LoginStatus::SessionDoesNotExist),
         (|p| p.bhs.0[1] = FINAL | 2 << 2 | 3, LoginStatus::InitiatorError),
         (|p| p.bhs.0[1] = FINAL | 3 << 2 | 3, LoginStatus::InitiatorError),
         (|p| p.bhs.0[1] = FINAL | 1 << 2 | 2, LoginStatus::InitiatorError),

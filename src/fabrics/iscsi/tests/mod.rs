@@ -2,6 +2,8 @@
 //! A scripted initiator and a toy task manager at the two ends of one connection, on a clock that stands still unless
 //! it is moved.
 
+mod access;
+mod connections;
 mod data;
 mod hostile;
 mod login;
@@ -29,25 +31,54 @@ pub(super) fn local() -> SocketAddr {
     "192.0.2.1:3260".parse().unwrap()
 }
 
-/// Two targets, one of which nobody may use, with two portals each.
-pub(super) struct Targets(pub(super) Arc<Parameters>);
+/// Two targets, one of which nobody may use, with two portals each, and one that is elsewhere.
+pub(super) struct Targets {
+    pub(super) parameters: Arc<Parameters>,
+    pub(super) authentication: Option<Arc<Authentication>>,
+    /// The account that has access; all have without it.
+    pub(super) user: Option<&'static str>,
+    /// The next byte that is not random at all.
+    pub(super) random: std::cell::Cell<u8>,
+}
 
 impl Directory for Targets {
-    fn discover(&self, _: &str, local: SocketAddr, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
+    fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
+        let local = visitor.local;
         for target in [TARGET, "iqn.2026-11.test:b"] {
             found(target, local, 1);
             found(target, "[2001:db8::1]:3260".parse().unwrap(), 2);
         }
     }
 
-    fn admit(&self, _: &str, target: &str, _: SocketAddr) -> Result<Admission, LoginStatus> {
+    fn admit(&self, visitor: &Visitor<'_>, target: Option<&str>) -> Result<Admission, Denial> {
+        assert_eq!(visitor.user, None, "admission comes before authentication");
+        let (parameters, authentication) = (self.parameters.clone(), self.authentication.clone());
         match target {
-            TARGET => {
-                Ok(Admission { portal_group: 1, alias: Some("disk".into()), parameters: self.0.clone() })
+            None => Ok(Admission { portal_group: 0, alias: None, parameters, authentication }),
+            Some(TARGET) => {
+                Ok(Admission { portal_group: 1, alias: Some("disk".into()), parameters, authentication })
             }
-            "iqn.2026-11.test:b" => Err(LoginStatus::AuthorizationFailure),
-            _ => Err(LoginStatus::NotFound),
+            Some("iqn.2026-11.test:b") => Err(Denial::Refused(LoginStatus::AuthorizationFailure, "not you")),
+            Some("iqn.2026-11.test:moved") => {
+                Err(Denial::Moved { permanently: true, address: "[2001:db8::7]:3260".into() })
+            }
+            Some("iqn.2026-11.test:away") => {
+                Err(Denial::Moved { permanently: false, address: "host.example:3260".into() })
+            }
+            Some(_) => Err(Denial::Refused(LoginStatus::NotFound, "no such target")),
         }
+    }
+
+    fn authorize(&self, visitor: &Visitor<'_>, _: Option<&str>) -> bool {
+        self.user.is_none() || visitor.user == self.user
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> bool {
+        for byte in bytes {
+            *byte = self.random.get();
+            self.random.set(byte.wrapping_add(1));
+        }
+        true
     }
 }
 
@@ -253,7 +284,7 @@ impl World {
             arena,
             initiator: Initiator::new(),
             toy: Toy::default(),
-            targets: Targets(parameters),
+            targets: Targets { parameters, authentication: None, user: None, random: 1.into() },
             now,
             events: Vec::new(),
             accepts: true,
@@ -303,7 +334,7 @@ impl World {
             if let Event::LoginWanted(..) = event
                 && self.accepts
             {
-                self.session.accept_login(self.key, NexusId(9), 0x1234);
+                self.session.accept_login(self.key, NexusId(9), 0x1234, self.targets.parameters.queue_depth);
                 self.session.resume(self.key, &self.targets);
             }
             self.events.push(event);
@@ -332,7 +363,7 @@ impl World {
     pub(super) fn closed(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Closed { reason, .. } => Some(reason),
-            Event::LoginWanted(..) => None,
+            Event::LoginWanted(..) | Event::JoinWanted(..) => None,
         })
     }
 

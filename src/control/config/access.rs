@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Who may log in, and to what: accounts, authentication, access rules, redirection, limits.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::load::{Loader, Named, iscsi_name};
+use super::model::{Account, Chap, Redirect, Rule, SecretSource};
+use super::reader::Section;
+use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
+use crate::net::Address;
+use crate::target::sessions::Limits;
+
+/// What begins the name of a file in place of a secret.
+const FILE: &str = "file:";
+
+impl<'a> Loader<'a> {
+    pub(super) fn account(&self, s: Section<'a>) -> Option<Account> {
+        let name = s.text("name");
+        if name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
+            s.error("name", "is too long", "at most 255 bytes");
+        }
+        let secret = s.text("secret").and_then(|text| match text.strip_prefix(FILE) {
+            Some(path) => Some(SecretSource::File(self.base.join(path))),
+            None => {
+                let secret = Secret::new(text.as_bytes());
+                if secret.is_none() {
+                    s.error("secret", "has the wrong length", "12 to 255 bytes (RFC 7143 9.2.1)");
+                }
+                secret.map(SecretSource::Given)
+            }
+        });
+        s.finish();
+        Some(Account { name: name?, secret: secret? })
+    }
+
+    /// How initiators authenticate themselves; `Some(None)`: not at all.
+    pub(super) fn chap(&self, s: Section<'a>, accounts: &Named<Account>) -> Option<Option<Chap>> {
+        let wanted = s.given("accounts");
+        let names = s.texts("accounts", |text| Some(text.to_owned()));
+        let mut chosen = Vec::new();
+        for (name, span) in names.into_iter().flatten() {
+            chosen.extend(self.look_up(&name, "account", accounts, (span, s.path("accounts"))));
+        }
+        if wanted && chosen.is_empty() {
+            s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
+        }
+        let own = match s.text("outgoing").as_deref() {
+            Some("") | None => None,
+            Some(_) => self.reference(&s, "outgoing", "account", accounts),
+        };
+        let secret = |account: &usize| accounts.entries[*account].as_ref().map(|account| &account.secret);
+        if let Some(own) = own
+            && chosen.iter().any(|account| *account == own || secret(account) == secret(&own))
+        {
+            let help = "the secrets of the two directions differ (RFC 7143 12.1.3)";
+            s.error("outgoing", "has the secret of an account of `accounts`", help);
+        }
+        if own.is_some() && !wanted {
+            s.error(
+                "outgoing",
+                "is of no use without `accounts`",
+                "the initiator authenticates itself first",
+            );
+        }
+        let algorithms = s.texts("algorithms", |word| match word {
+            "MD5" => Some(Algorithm::Md5),
+            "SHA1" => Some(Algorithm::Sha1),
+            "SHA-256" => Some(Algorithm::Sha256),
+            "SHA3-256" => Some(Algorithm::Sha3),
+            _ => None,
+        });
+        if algorithms.as_ref().is_some_and(Vec::is_empty) {
+            s.error("algorithms", "allows nothing", "leave it out for all of them");
+        }
+        s.finish();
+        let algorithms = algorithms?.into_iter().map(|(algorithm, _)| algorithm).collect();
+        Some(wanted.then_some(Chap { accounts: chosen, own, algorithms }))
+    }
+
+    pub(super) fn rule(&self, s: Section<'a>, accounts: &Named<Account>, luns: &[u16]) -> Option<Rule> {
+        let strings = |key| s.given(key).then(|| s.texts(key, |text| Some(text.to_owned()))).flatten();
+        let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let initiators = strings("initiators");
+        for (name, span) in initiators.iter().flatten() {
+            // With a `*` at the end, the rest of the name is missing, and nothing can be said about it.
+            if !name.ends_with('*')
+                && let Err(why) = iscsi_name(name)
+            {
+                let help = "such as \"iqn.2026-11.com.example:host1\", or the beginning of a name and a `*`";
+                self.errors.add(
+                    span.clone(),
+                    &s.path("initiators"),
+                    format!("is no iSCSI name: {why}"),
+                    help,
+                );
+            }
+        }
+        let addresses = s.given("addresses").then(|| s.texts("addresses", network)).flatten();
+        let users = strings("accounts");
+        for (name, span) in users.iter().flatten() {
+            self.look_up(name, "account", accounts, (span.clone(), s.path("accounts")));
+        }
+        let units = s.given("luns").then(|| s.numbers("luns")).flatten();
+        for (lun, span) in units.iter().flatten() {
+            if !luns.iter().any(|known| u64::from(*known) == *lun) {
+                let help = "give LUNs of the target's `luns`";
+                self.errors.add(span.clone(), &s.path("luns"), format!("there is no LUN {lun}"), help);
+            }
+        }
+        s.finish();
+        Some(Rule {
+            initiators: initiators.map(plain),
+            addresses: addresses.map(|list| list.into_iter().map(|(network, _)| network).collect()),
+            users: users.map(plain),
+            luns: units.map(|list| list.into_iter().filter_map(|(lun, _)| u16::try_from(lun).ok()).collect()),
+        })
+    }
+
+    pub(super) fn redirect(&self, s: Section<'a>) -> Option<Redirect> {
+        let address = s.parsed("address", |text| {
+            let (host, port) = text.rsplit_once(':')?;
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            let usable = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains(',');
+            (usable && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| text.to_owned())
+        });
+        let permanently = s.flag("permanent");
+        let group = s.given("group").then(|| s.number("group")).flatten();
+        s.finish();
+        Some(Redirect { group, permanently: permanently?, address: address? })
+    }
+}
+
+/// An address with a prefix length, or an address alone.
+fn network(text: &str) -> Option<Address> {
+    let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
+    let ip: IpAddr = ip.parse().ok()?;
+    let max = if ip.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(max), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= max))?;
+    Some(Address { ip, prefix })
+}
+
+pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
+    let limits = (
+        s.number("sessions"),
+        s.number("connections"),
+        s.number("initiator_sessions"),
+        s.number("initiator_connections"),
+        s.number("initiator_commands"),
+        s.size("initiator_memory"),
+    );
+    s.finish();
+    Some(Limits {
+        sessions: limits.0?,
+        connections: limits.1?,
+        initiator_sessions: limits.2?,
+        initiator_connections: limits.3?,
+        initiator_commands: limits.4?,
+        initiator_memory: limits.5?,
+    })
+}
+
+/// Reads the secret of an account from its file, without the end of its line. Nobody but its owner and root may read the
+/// file.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    let fail = |e: std::io::Error| format!("secret: {}: {e}", path.display());
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    // What was opened is looked at, not what has that name by now.
+    let meta = file.metadata().map_err(fail)?;
+    let mode = meta.permissions().mode();
+    if !meta.is_file() || mode & 0o077 != 0 {
+        return Err(format!(
+            "secret: {}: others than its owner may read or change it (mode {:03o}): chmod 600 it",
+            path.display(),
+            mode & 0o777
+        ));
+    }
+    let mut text = Vec::new();
+    file.by_ref().take(1024).read_to_end(&mut text).map_err(fail)?;
+    let end = text.strip_suffix(b"\n").unwrap_or(&text);
+    let secret = Secret::new(end.strip_suffix(b"\r").unwrap_or(end));
+    secret.ok_or_else(|| format!("secret: {}: has the wrong length: 12 to 255 bytes", path.display()))
+}

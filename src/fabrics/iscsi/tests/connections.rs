@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Sessions with several connections: who may join, what is common and what is not, and what remains when one ends.
+
+use super::*;
+use crate::fabrics::iscsi::initiator::Transfer;
+use crate::wire::iscsi::pairs;
+
+/// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by hand.
+struct Two {
+    world: World,
+    other: Initiator,
+    second: ConnectionKey,
+}
+
+fn another(world: &World, cid: u16) -> Initiator {
+    let mut initiator = Initiator::new();
+    (initiator.cid, initiator.isid, initiator.tsih) = (cid, world.initiator.isid, 0x1234);
+    (initiator.cmd_sn, initiator.itt) = (world.initiator.cmd_sn, 0x1000);
+    initiator.exp_stat_sn = 0x7000;
+    initiator
+}
+
+impl Two {
+    fn new() -> Self {
+        let parameters = Parameters { max_connections: 2, ..Parameters::default() };
+        let world = World::logged_in(parameters, &[("MaxConnections", "4"), ("MaxBurstLength", "8192")]);
+        assert_eq!(world.connection().negotiated().max_connections, 2);
+        let other = another(&world, 4);
+        let mut two = Self { world, other, second: ConnectionKey(9) };
+        two.login();
+        two
+    }
+
+    /// Lets the other initiator add its connection.
+    fn login(&mut self) {
+        let world = &mut self.world;
+        let (mut guest, key) = Session::new(
+            world.targets.parameters.clone(),
+            world.arena.clone(),
+            local(),
+            "192.0.2.9:40001".parse().unwrap(),
+            world.now,
+        );
+        let keys = [("MaxBurstLength", "4096"), ("HeaderDigest", "CRC32C"), ("MaxConnections", "1")];
+        let login = self.other.login(1, Some(3), &[&NAMES[..], &keys].concat());
+        let bytes = login.encode(Digests::default());
+        for seg in Sg::copied(&world.arena, &bytes).unwrap().segs() {
+            guest.receive(key, world.now, seg.clone(), &world.targets);
+        }
+        assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
+        assert!(guest.poll_transmit(key).is_none(), "nothing is said before the session is found");
+        guest.proceed(key, &world.targets);
+        let Some(Event::LoginWanted(_, wanted)) = guest.poll_event() else { panic!("a login") };
+        assert_eq!(wanted.tsih, 0x1234);
+        self.second = world.session.join(&mut guest, key);
+        assert!(guest.is_over());
+        let answer = self.said();
+        assert_eq!(answer[0].bhs.half(36), 0);
+        assert_eq!(answer[0].bhs.half(14), 0x1234);
+        let keys: Vec<_> =
+            pairs(&answer[0].data).map(|pair| pair.unwrap()).map(|p| (p.key, p.value)).collect();
+        assert!(keys.contains(&("MaxBurstLength", "Irrelevant")), "{keys:?}");
+        assert!(keys.contains(&("HeaderDigest", "CRC32C")));
+        self.other.digests = Digests { header: true, data: false };
+        let negotiated = self.world.session.negotiated(self.second).unwrap();
+        assert_eq!((negotiated.max_burst_length, negotiated.header_digest), (8192, true));
+    }
+
+    /// What the second connection has to say.
+    fn said(&mut self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while let Some(pdu) = self.world.session.poll_transmit(self.second) {
+            packets.extend(self.other.take(&pdu.to_vec()));
+        }
+        packets
+    }
+
+    /// Sends on the second connection.
+    fn send(&mut self, packet: &Packet) {
+        let world = &mut self.world;
+        for seg in Sg::copied(&world.arena, &packet.encode(self.other.digests)).unwrap().segs() {
+            world.session.receive(self.second, world.now, seg.clone(), &world.targets);
+        }
+    }
+}
+
+fn read10(blocks: u16) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = 0x28;
+    cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+#[test]
+fn commands_are_answered_where_they_came() {
+    let mut two = Two::new();
+    let read = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&read);
+    assert!(two.world.run().is_empty(), "not on the first connection");
+    let answer = two.said();
+    assert_eq!(answer[0].data, pattern_of(0, 512));
+    // The window is common: the first connection goes on with the next CmdSN.
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let read = two.world.initiator.command(0, &read10(2), Transfer::read(1024));
+    let answer = two.world.exchange(&[read]);
+    assert_eq!(answer[0].data, pattern_of(0, 1024));
+    assert!(two.said().is_empty());
+    two.world.end();
+}
+
+#[test]
+fn order_holds_over_all_connections() {
+    let mut two = Two::new();
+    two.other.cmd_sn = two.world.initiator.cmd_sn + 1;
+    let second = two.other.command(0, &read10(2), Transfer::read(1024));
+    two.send(&second);
+    assert!(two.world.run().is_empty() && two.said().is_empty(), "waits for the one before");
+    let first = two.world.initiator.command(0, &read10(1), Transfer::read(512));
+    let answer = two.world.exchange(&[first]);
+    assert_eq!(answer.len(), 1);
+    assert_eq!(two.said()[0].data, pattern_of(0, 1024));
+    assert_eq!(two.world.toy.commands.len(), 2);
+    assert_eq!(two.world.toy.commands[0].expected.data_in, 512, "in the order of CmdSN");
+    two.world.end();
+}
+
+#[test]
+fn data_belongs_to_the_connection_of_its_command() {
+    let mut two = Two::new();
+    let mut cdb = read10(8);
+    cdb[0] = 0x2a;
+    let write = two.other.command(0, &cdb, Transfer::write(4096));
+    two.send(&write);
+    two.world.run();
+    let r2t = two.said().remove(0);
+    assert_eq!(r2t.opcode(), Opcode::R2T);
+    // On the wrong connection it is the end of that, and the command goes on.
+    let data = two.other.data_out(&write, Some(&r2t), 0, 0, &[7; 4096], true);
+    let wrong = data.clone();
+    two.world.exchange(&[wrong]);
+    assert_eq!(two.world.violation(), "data on another connection than its command");
+    two.send(&data);
+    two.world.run();
+    assert_eq!(two.said()[0].opcode(), Opcode::SCSI_RESPONSE);
+    assert_eq!(two.world.toy.written, [vec![7; 4096]]);
+}
+
+#[test]
+fn tasks_are_aborted_from_any_connection() {
+    let mut two = Two::new();
+    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.run();
+    assert_eq!(two.world.toy.running(), 1);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let abort = two.world.initiator.abort_task(&held);
+    let answer = two.world.exchange(&[abort]);
+    assert_eq!(answer[0].opcode(), Opcode::TASK_MANAGEMENT_RESPONSE);
+    assert_eq!(answer[0].bhs.0[2], 0);
+    assert_eq!(two.world.toy.running(), 0);
+    assert!(two.said().is_empty(), "nothing more is heard of the task");
+    two.world.end();
+}
+
+#[test]
+fn a_connection_that_ends_takes_its_commands_along() {
+    let mut two = Two::new();
+    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let own = two.world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.world.exchange(&[own]);
+    assert_eq!(two.world.toy.running(), 2);
+    two.world.session.peer_finished(two.second);
+    two.world.run();
+    assert_eq!((two.world.toy.running(), two.world.toy.abandoned), (1, 1));
+    assert_eq!(two.world.session.in_flight(two.second), 0);
+    assert!(!two.world.session.is_over());
+    two.world.session.remove(two.second);
+    let read = two.world.initiator.command(0, &read10(1), Transfer::read(512));
+    assert_eq!(two.world.exchange(&[read])[0].data.len(), 512);
+    two.world.end();
+}
+
+#[test]
+fn a_connection_is_reinstated() {
+    let mut two = Two::new();
+    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.run();
+    let old = two.second;
+    two.other = another(&two.world, 4);
+    two.other.cmd_sn = held.bhs.cmd_sn() + 1;
+    assert!(two.world.session.has_room(4) && !two.world.session.has_room(5));
+    two.login();
+    two.world.run();
+    assert_ne!(old, two.second);
+    assert_eq!(two.world.toy.running(), 0, "its commands ended with it");
+    let ended = |event: &Event| matches!(event, Event::Closed { connection, .. } if *connection == old);
+    assert!(two.world.events.iter().any(ended));
+    let read = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&read);
+    two.world.run();
+    assert_eq!(two.said()[0].data.len(), 512);
+    two.world.end();
+}
+
+#[test]
+fn logout_of_one_connection_of_another_and_of_all() {
+    // One connection logs the other out.
+    let mut two = Two::new();
+    let mut logout = two.world.initiator.logout(1);
+    logout.bhs.set_half(20, 4);
+    let answer = two.world.exchange(&[logout]);
+    assert_eq!((answer[0].opcode(), answer[0].bhs.0[2]), (Opcode::LOGOUT_RESPONSE, 0));
+    let closing = |two: &Two, key| two.world.session.connection(key).unwrap().is_closing();
+    assert!(closing(&two, two.second) && !two.world.session.is_over());
+    let mut logout = two.world.initiator.logout(1);
+    logout.bhs.set_half(20, 4);
+    assert_eq!(two.world.exchange(&[logout])[0].bhs.0[2], 1, "there is no such connection any more");
+    two.world.end();
+    // A session ends as a whole.
+    let mut two = Two::new();
+    let logout = two.other.logout(0);
+    two.send(&logout);
+    two.world.run();
+    assert_eq!(two.said()[0].opcode(), Opcode::LOGOUT_RESPONSE);
+    assert!(two.world.session.is_over());
+    two.world.end();
+}
+
+#[test]
+fn all_that_came_before_the_handover_goes_along() {
+    let mut world = World::new(Parameters::default());
+    world.initiator.tsih = 0x777;
+    let login = world.initiator.login(1, Some(3), &NAMES);
+    let bytes = [login.encode(Digests::default()), vec![1, 2, 3]].concat();
+    world.receive(&bytes);
+    assert_eq!(world.session.poll_event(), Some(Event::JoinWanted(world.key, 0x777)));
+    assert_eq!(world.session.hand_over(world.key), bytes);
+    assert!(world.session.is_over() && world.session.poll_event().is_none());
+    world.end();
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Flows that go to another core, because their session lives there.
+//!
+//! The whole flow goes, so that everything that is done for it is done on one core. Whoever spreads frames over the cores
+//! does not know of that at first: frames that still come in here are copied and sent after it. A TAP device notices
+//! with the first frame that the flow sends from there, so these are few; their number is bounded by the receive window.
+
+use super::{Entry, FLOWS_MAX, TcpHost, Tuple};
+use crate::memory::Seg;
+use crate::net::flow::Moving;
+use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId};
+use crate::time::Instant;
+use smoltcp::socket::tcp::State;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a flow that has gone is remembered after its last frame, if there are many.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Flows that have gone, and their frames.
+#[derive(Default)]
+pub(super) struct Gone {
+    /// To which core, and when a frame came last.
+    to: HashMap<Tuple, (usize, Instant)>,
+    /// Frames for flows elsewhere, whose checksums are right.
+    strays: Vec<(usize, Vec<u8>)>,
+    /// Frames of flows that have come here.
+    arrived: Vec<Vec<u8>>,
+}
+
+impl Gone {
+    /// Whether a frame belongs to a flow that has gone; then it goes, too.
+    pub(super) fn takes(&mut self, now: Instant, tuple: Tuple, opens: bool, frame: &Seg) -> bool {
+        if self.to.is_empty() {
+            return false;
+        }
+        if opens {
+            // A new connection from the same place.
+            self.to.remove(&tuple);
+            return false;
+        }
+        let Some((core, last)) = self.to.get_mut(&tuple) else { return false };
+        *last = now;
+        let mut copy = vec![0; frame.len()];
+        frame.copy_to(0, &mut copy);
+        self.strays.push((*core, copy));
+        true
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.arrived.is_empty()
+    }
+}
+
+impl<P: FramePort> TcpHost<P> {
+    pub(super) fn detach_flow(&mut self, id: StreamId, to: usize) -> Option<Detached> {
+        let index = self.get(id)?;
+        let entry = &self.flows[index];
+        if entry.closing.is_some() || entry.flow.state() != State::Established || entry.flow.holds_payload() {
+            return None;
+        }
+        if self.gone.to.len() >= FLOWS_MAX {
+            let now = self.now;
+            self.gone.to.retain(|_, (_, last)| now < *last + MEMORY);
+            if self.gone.to.len() >= FLOWS_MAX {
+                return None;
+            }
+        }
+        let flow = self.flows.remove(index).flow;
+        let tuple = Tuple { local: flow.local, peer: flow.peer };
+        self.by_tuple.remove(&tuple);
+        self.gone.to.insert(tuple, (to, self.now));
+        Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(flow.detach()) })
+    }
+
+    pub(super) fn attach_flow(&mut self, stream: Detached) -> Option<StreamId> {
+        let moving: Moving = *stream.state.downcast().ok()?;
+        let tuple = Tuple { local: stream.local, peer: stream.peer };
+        self.gone.to.remove(&tuple);
+        if self.flows.len() >= FLOWS_MAX || self.by_tuple.contains_key(&tuple) {
+            self.counters.refused += 1;
+            return None;
+        }
+        let flow = moving.attach(self.shape);
+        let slot = self.flows.vacant_entry();
+        self.next_id += 1;
+        let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
+        slot.insert(Entry {
+            flow,
+            id,
+            born: self.now,
+            accepted: true,
+            gone: false,
+            finished: false,
+            closing: None,
+            touched: false,
+            timer: None,
+            full: std::cell::Cell::new(false),
+        });
+        self.by_tuple.insert(tuple, index);
+        self.touch(index);
+        Some(id)
+    }
+
+    pub(super) fn take_strays(&mut self) -> Vec<(usize, Vec<u8>)> {
+        std::mem::take(&mut self.gone.strays)
+    }
+
+    pub(super) fn give_stray(&mut self, frame: Vec<u8>) {
+        self.gone.arrived.push(frame);
+    }
+
+    /// Takes the frames that other cores have sent after their flows. Without memory they are lost, as on a wire.
+    pub(super) fn receive_strays(&mut self, events: &mut Vec<StreamEvent>) -> usize {
+        let arrived = std::mem::take(&mut self.gone.arrived);
+        for frame in &arrived {
+            if let Some(mut block) = self.arena.alloc(frame.len()) {
+                block.bytes_mut().copy_from_slice(frame);
+                self.frame(&RxFrame { data: block.freeze(), checksum: RxChecksum::Good }, events);
+            }
+        }
+        arrived.len()
+    }
+}
