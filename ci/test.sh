@@ -39,6 +39,7 @@ kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    5400 ci/guest/run --all
+perf-count     default  180 perftests/instructions.sh
 perf-smoke     default  120 perftests/first.sh --smoke
 perf           full     900 perftests/first.sh
 '

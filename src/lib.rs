@@ -96,6 +96,7 @@
 //! * Sessions stay on the core where their connection arrived: the TAP device and `SO_REUSEPORT` keep a connection on
 //!   one queue, so nothing has to be handed over.
 
+pub mod bench;
 pub mod control;
 pub mod devices;
 pub mod fabrics;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ptgt::bench;
 use ptgt::control::config::{self, Config};
 use ptgt::control::status::SetPortGroup;
 use ptgt::control::{DEFAULT_SOCKET, client, logging, status};
@@ -78,6 +79,13 @@ enum Command {
         #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
         config: Option<PathBuf>,
     },
+    /// Put an iSCSI target, or layers of ptgt alone, under load and tell how fast it is and what it costs.
+    #[command(after_help = "Examples:\n  \
+        ptgt bench iscsi://10.77.0.2/iqn.2026-11.com.example.ptgt:quickstart/1 --connections 4 --json after.json\n  \
+        ptgt bench --in-process scsi --store null --reads 0\n  \
+        ptgt bench compare before.json after.json\n\n\
+        Writes destroy what the disk holds. docs/benchmarking.md describes the load and the result.")]
+    Bench(Box<bench::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +102,7 @@ fn main() -> ExitCode {
             place(socket, config)
                 .map_or(ExitCode::FAILURE, |socket| done(client::set_port_group(&socket, &wanted)))
         }
+        Command::Bench(arguments) => done(bench::run(&arguments)),
     }
 }
 

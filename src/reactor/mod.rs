@@ -32,7 +32,7 @@ pub trait Work {
     /// Whether the loop shall end.
     fn finished(&self) -> bool;
 
-    /// Receives the loop's figures, once per [`ACCOUNT_PERIOD`].
+    /// Receives the loop's figures: totals every [`TOTALS_PERIOD`], shares every [`ACCOUNT_PERIOD`].
     fn account(&mut self, load: Load);
 }
 
@@ -45,10 +45,15 @@ pub struct Load {
     pub asleep: f32,
     /// Turns since the start.
     pub turns: u64,
+    /// Time spent in turns that did something, since the start.
+    pub busy_time: Duration,
 }
 
-/// How often [`Work::account`] is called.
+/// Over how long the shares of a [`Load`] are taken.
 pub const ACCOUNT_PERIOD: Duration = Duration::from_secs(1);
+
+/// How old the totals of a [`Load`] may be while there is work.
+pub const TOTALS_PERIOD: Duration = Duration::from_millis(10);
 
 /// What to do when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +73,14 @@ pub fn run(work: &mut dyn Work, idle: Idle) {
     let (mut busy, mut asleep) = (Duration::ZERO, Duration::ZERO);
     let mut now = clock();
     let mut last_work = now;
-    let mut period = now;
+    let (mut period, mut told) = (now, now);
     while !work.finished() {
         let did = work.turn(now);
         load.turns += 1;
         let after = clock();
         if did > 0 {
             busy += after - now;
+            load.busy_time += after - now;
             last_work = after;
         }
         now = after;
@@ -102,8 +108,11 @@ pub fn run(work: &mut dyn Work, idle: Idle) {
         if passed >= ACCOUNT_PERIOD {
             load.busy = busy.div_duration_f32(passed);
             load.asleep = asleep.div_duration_f32(passed);
-            work.account(load);
             (busy, asleep, period) = (Duration::ZERO, Duration::ZERO, now);
+        }
+        if now - told >= TOTALS_PERIOD {
+            work.account(load);
+            told = now;
         }
     }
 }

@@ -151,6 +151,7 @@ fn reactor(config: &Config, report: &Report) -> Reactor {
         busy_share: report.load.busy,
         asleep_share: report.load.asleep,
         turns: report.load.turns,
+        busy_seconds: report.load.busy_time.as_secs_f64(),
         memory: Memory {
             bytes: memory.bytes as u64,
             in_use_bytes: memory.in_use as u64,

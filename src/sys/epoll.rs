@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::time::Duration;
 
 /// An epoll instance. Descriptors leave it when they are closed.
 #[derive(Debug)]
@@ -54,9 +55,15 @@ impl Epoll {
 
     /// Appends what is ready now, without waiting; at most 64 at a time.
     pub fn poll(&self, ready: &mut Vec<Ready>) {
+        self.wait(ready, Duration::ZERO);
+    }
+
+    /// As [`Self::poll`], but waits until something is ready or `timeout` has passed, to the millisecond.
+    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Duration) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: events has room for 64 entries.
-        let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, 0) };
+        let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, timeout) };
         let n = usize::try_from(n).unwrap_or(0);
         ready.extend(events[..n].iter().map(|event| {
             let flags = event.events.cast_signed();

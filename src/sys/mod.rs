@@ -8,6 +8,7 @@ mod event;
 mod file;
 mod mapping;
 mod peer;
+mod process;
 mod tap;
 
 pub use clock::monotonic;
@@ -16,4 +17,5 @@ pub use event::{EventFd, pin_to_core, random, wait_readable};
 pub use file::{block_device_size, can_punch, data_extent, is_tmpfs, read_cached, write_cached};
 pub use mapping::Mapping;
 pub use peer::{effective_uid, peer_uid};
+pub use process::{processor_time, raise_descriptor_limit};
 pub use tap::{add_address, bring_up, open_tap, write_frame};

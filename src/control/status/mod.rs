@@ -79,6 +79,8 @@ pub struct Reactor {
     pub asleep_share: f32,
     /// Turns of the loop since the start.
     pub turns: u64,
+    /// Seconds spent in turns that did something, since the start.
+    pub busy_seconds: f64,
     /// Its payload memory.
     pub memory: Memory,
 }

@@ -17,6 +17,7 @@ pub(in crate::control) fn sample() -> Status {
         busy_share,
         asleep_share: 0.5,
         turns,
+        busy_seconds: 1.5,
         memory: memory.clone(),
     };
     let counters = DiskCounters {

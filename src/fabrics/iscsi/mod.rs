@@ -42,7 +42,10 @@ mod connection;
 mod data_out;
 mod exchange;
 mod framing;
-#[cfg(test)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the scripts of tests say more than the load generator does")
+)]
 pub(crate) mod initiator;
 mod login;
 mod negotiate;

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The target without a wire, in the thread of the load: how much a layer costs, and how often it does what.
+//!
+//! Three depths, each of which adds a layer: [`Depth::Scsi`] is the task manager, the disk and its store;
+//! [`Depth::Iscsi`] a whole shard, whose byte streams are queues in memory; [`Depth::Tcp`] the same shard over its own
+//! TCP/IP, with a peer that makes and takes frames and never loses one.
+
+mod frames;
+mod scsi;
+mod streams;
+
+use std::sync::Arc;
+
+use super::load::{Load, Spec, Tally, Window};
+use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::io::Store;
+use crate::memory::Arena;
+use crate::scsi::primary::{Identity, MissingLun};
+use crate::stores::{self, Backing, FileOptions, Local};
+use crate::target::tasks::{TaskManager, UnitKey};
+use crate::time::Instant;
+
+/// Which layers take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Depth {
+    /// Task manager, disk and store.
+    Scsi,
+    /// With iSCSI over streams in memory.
+    Iscsi,
+    /// With TCP/IP over frames in memory.
+    Tcp,
+}
+
+/// What the disk lies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StoreKind {
+    /// Memory.
+    Ram,
+    /// Nothing.
+    Null,
+    /// An image file.
+    File(std::path::PathBuf),
+}
+
+impl std::str::FromStr for StoreKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':').unwrap_or((text, "")) {
+            ("ram", "") => Ok(Self::Ram),
+            ("null", "") => Ok(Self::Null),
+            ("file", path) if !path.is_empty() => Ok(Self::File(path.into())),
+            _ => Err("ram, null or file:PATH".to_owned()),
+        }
+    }
+}
+
+/// How the target is set up.
+pub(super) struct Setup {
+    pub(super) depth: Depth,
+    pub(super) store: StoreKind,
+    /// Bytes of the disk.
+    pub(super) size: u64,
+    pub(super) sessions: usize,
+    /// Operations under way in each.
+    pub(super) queue: u32,
+    pub(super) huge: bool,
+}
+
+/// Payload memory of the core.
+const ARENA: usize = 256 << 20;
+
+/// Runs a load in this thread.
+pub(super) fn run(
+    setup: &Setup,
+    spec: &Spec,
+    window: impl FnOnce(Instant) -> Window,
+    clock: &dyn Fn() -> Instant,
+    progress: &mut dyn FnMut(&Tally),
+) -> Result<Tally, String> {
+    let arena = Arena::new(ARENA, setup.huge).map_err(|e| format!("payload memory: {e}"))?;
+    let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
+    let store = open(setup)?.attach(&local).map_err(|e| format!("the store: {e}"))?;
+    let (tasks, unit) = tasks(&arena, store)?;
+    let world = World { arena, tasks, unit };
+    match setup.depth {
+        Depth::Scsi => scsi::run(world, setup, Load::new(spec.clone(), window(clock())), clock, progress),
+        Depth::Iscsi | Depth::Tcp => streams::run(world, setup, spec, window, clock, progress),
+    }
+}
+
+struct World {
+    arena: Arena,
+    tasks: TaskManager,
+    unit: UnitKey,
+}
+
+fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
+    let block = BLOCK.bytes();
+    match &setup.store {
+        StoreKind::Ram => stores::ram(setup.size, block, setup.huge),
+        StoreKind::Null => stores::null(setup.size, block),
+        StoreKind::File(path) => {
+            let (path, size) = (path.clone(), Some(setup.size));
+            stores::file(&FileOptions { path, size, block, read_only: false })
+        }
+    }
+    .map_err(|e| format!("the store: {e}"))
+}
+
+const BLOCK: BlockSize = BlockSize::B512;
+
+fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey), String> {
+    let identity = Identity::new("PTGT", "BENCH", "1", None, "bench").map_err(|e| e.to_string())?;
+    let disk = Arc::new(Disk::new(sbc::Config {
+        identity,
+        block: BLOCK,
+        physical_exponent: 3,
+        thin: false,
+        read_only: false,
+        write_cache: true,
+    }));
+    let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
+    let unit = tasks.add_unit(Box::new(disk.server()), Some(store));
+    Ok((tasks, unit))
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The beginning and the end of a session: login, what the disk is like, logout.
+
+use std::io;
+
+use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
+use crate::scsi::Lun;
+use crate::wire::iscsi::{FINAL, Opcode, pairs};
+
+/// What we offer; every target may ask for less.
+const OFFER: &[(&str, &str)] = &[
+    ("HeaderDigest", "None"),
+    ("DataDigest", "None"),
+    ("MaxConnections", "1"),
+    ("InitialR2T", "No"),
+    ("ImmediateData", "Yes"),
+    ("MaxRecvDataSegmentLength", "262144"),
+    ("MaxBurstLength", "1048576"),
+    ("FirstBurstLength", "262144"),
+    ("DefaultTime2Wait", "2"),
+    ("DefaultTime2Retain", "0"),
+    ("MaxOutstandingR2T", "1"),
+    ("DataPDUInOrder", "Yes"),
+    ("DataSequenceInOrder", "Yes"),
+    ("ErrorRecoveryLevel", "0"),
+];
+
+/// Unit attentions that a new nexus may meet before its commands are served.
+const ATTENTIONS_MAX: usize = 8;
+
+/// A byte stream to a target, for one who waits for answers.
+pub(super) trait Stream {
+    /// Sends all of it.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Waits for bytes and appends them.
+    fn receive(&mut self, bytes: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// Whom to log in to, and as whom.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    pub(super) initiator: String,
+    pub(super) target: String,
+    pub(super) lun: u16,
+    pub(super) isid: [u8; 6],
+}
+
+/// What was agreed on, and what the disk is like.
+#[derive(Clone, Debug)]
+pub(super) struct LoggedIn {
+    pub(super) lun: u64,
+    /// Bytes of a logical block, and of all.
+    pub(super) block: u32,
+    pub(super) bytes: u64,
+    pub(super) immediate_data: bool,
+    pub(super) initial_r2t: bool,
+    pub(super) first_burst: u32,
+    /// Longest data segment that the target takes.
+    pub(super) segment: u32,
+    pub(super) cmd_sn: u32,
+    pub(super) max_cmd_sn: u32,
+    pub(super) exp_stat_sn: u32,
+}
+
+fn exchange(
+    initiator: &mut Initiator,
+    stream: &mut dyn Stream,
+    request: &Packet,
+) -> Result<Vec<Packet>, String> {
+    let fail = |e: io::Error| format!("the connection fails: {e}");
+    stream.send(&request.encode(initiator.digests)).map_err(fail)?;
+    let mut packets = Vec::new();
+    // The last PDU of an answer carries the status or is the answer itself.
+    while packets.last().is_none_or(|last: &Packet| {
+        last.opcode() == Opcode::NOP_IN || (last.opcode() == Opcode::DATA_IN && last.bhs.flags() & 1 == 0)
+    }) {
+        let mut bytes = Vec::new();
+        stream.receive(&mut bytes).map_err(fail)?;
+        packets.extend(initiator.take(&bytes));
+    }
+    Ok(packets)
+}
+
+/// The answer to the first login request, which sets the target's StatSN.
+fn first_exchange(
+    initiator: &mut Initiator,
+    stream: &mut dyn Stream,
+    request: &Packet,
+) -> Result<Packet, String> {
+    let fail = |e: io::Error| format!("the connection fails: {e}");
+    stream.send(&request.encode(initiator.digests)).map_err(fail)?;
+    let mut bytes = Vec::new();
+    loop {
+        stream.receive(&mut bytes).map_err(fail)?;
+        if let Some(stat_sn) = bytes.get(24..28) {
+            initiator.exp_stat_sn = u32::from_be_bytes(stat_sn.try_into().expect("four bytes"));
+            break;
+        }
+    }
+    let mut packets = initiator.take(&bytes);
+    while packets.is_empty() {
+        bytes.clear();
+        stream.receive(&mut bytes).map_err(fail)?;
+        packets = initiator.take(&bytes);
+    }
+    Ok(packets.swap_remove(0))
+}
+
+/// Logs in and waits until the disk serves commands.
+pub(super) fn login(stream: &mut dyn Stream, who: &Credentials) -> Result<LoggedIn, String> {
+    let mut initiator = Initiator::new();
+    (initiator.isid, initiator.cmd_sn) = (who.isid, 1);
+    let mut terms = LoggedIn {
+        lun: Lun::from_index(who.lun).0,
+        block: 0,
+        bytes: 0,
+        immediate_data: true,
+        initial_r2t: false,
+        first_burst: 262_144,
+        segment: 8192,
+        cmd_sn: 0,
+        max_cmd_sn: 0,
+        exp_stat_sn: 0,
+    };
+    let names =
+        [("InitiatorName", &who.initiator[..]), ("SessionType", "Normal"), ("TargetName", &who.target)];
+    let mut pairs: Vec<(&str, &str)> = names.iter().chain(OFFER).copied().collect();
+    for round in 0..4 {
+        let request = initiator.login(1, Some(3), &pairs);
+        let answer = match round {
+            0 => first_exchange(&mut initiator, stream, &request)?,
+            _ => exchange(&mut initiator, stream, &request)?.pop().expect("an answer"),
+        };
+        let (opcode, status) = (answer.opcode(), answer.bhs.half(36));
+        if opcode != Opcode::LOGIN_RESPONSE || status != 0 {
+            let why = match status {
+                0x0203 => " (no such target here)",
+                0x0201 | 0x0202 => " (the target wants authentication, or does not know this initiator)",
+                0x0206 | 0x0302 => " (it has too many sessions)",
+                _ => "",
+            };
+            return Err(format!("the target refuses the login: status {status:#06x}{why}"));
+        }
+        terms.learn(&answer.data)?;
+        if answer.bhs.flags() & (FINAL | 3) == FINAL | 3 {
+            ready(&mut initiator, stream, &mut terms)?;
+            terms.cmd_sn = initiator.cmd_sn;
+            (terms.max_cmd_sn, terms.exp_stat_sn) = (initiator.max_cmd_sn, initiator.exp_stat_sn);
+            return Ok(terms);
+        }
+        // Some targets want to be asked once more.
+        pairs.clear();
+    }
+    Err("the login does not come to an end".to_owned())
+}
+
+impl LoggedIn {
+    fn learn(&mut self, text: &[u8]) -> Result<(), String> {
+        for pair in pairs(text) {
+            let pair = pair.map_err(|e| format!("the target's login answer: {e}"))?;
+            let number = || pair.value.parse().map_err(|_| format!("{}={}: no number", pair.key, pair.value));
+            match pair.key {
+                "InitialR2T" => self.initial_r2t = pair.value == "Yes",
+                "ImmediateData" => self.immediate_data = pair.value == "Yes",
+                "FirstBurstLength" => self.first_burst = number()?,
+                "MaxRecvDataSegmentLength" => self.segment = number()?,
+                _ => {}
+            }
+        }
+        // Whole words, so that no PDU needs padding.
+        self.segment = (self.segment & !7).max(512);
+        self.first_burst &= !7;
+        Ok(())
+    }
+}
+
+/// Waits for unit attentions to pass, and asks for the capacity.
+fn ready(initiator: &mut Initiator, stream: &mut dyn Stream, terms: &mut LoggedIn) -> Result<(), String> {
+    let mut command = |cdb: &[u8], len: u32| {
+        let transfer = if len > 0 { Transfer::read(len) } else { Transfer::NONE };
+        let request = initiator.command(terms.lun, cdb, transfer);
+        let packets = exchange(initiator, stream, &request)?;
+        let last = packets.last().expect("an answer");
+        let data: Vec<u8> = packets
+            .iter()
+            .filter(|packet| packet.opcode() == Opcode::DATA_IN)
+            .flat_map(|packet| packet.data.clone())
+            .collect();
+        match last.opcode() {
+            Opcode::DATA_IN | Opcode::SCSI_RESPONSE => Ok((last.bhs.0[3], data)),
+            other => Err(format!("the target answers a command with {other:?}")),
+        }
+    };
+    let mut tries = 0;
+    while command(&[0; 6], 0)?.0 != 0 {
+        tries += 1;
+        if tries > ATTENTIONS_MAX {
+            return Err(format!("LUN {} does not get ready", Lun(terms.lun)));
+        }
+    }
+    let mut read_capacity = [0; 16];
+    (read_capacity[0], read_capacity[1], read_capacity[13]) = (0x9e, 0x10, 32);
+    let (status, data) = command(&read_capacity, 32)?;
+    let (last, block) = match (status, data.first_chunk::<8>(), data.get(8..12)) {
+        (0, Some(last), Some(block)) => (u64::from_be_bytes(*last), block),
+        _ => return Err("READ CAPACITY(16) fails".to_owned()),
+    };
+    terms.block = u32::from_be_bytes(block.try_into().expect("four bytes"));
+    if terms.block == 0 {
+        return Err("the disk has blocks of no bytes".to_owned());
+    }
+    terms.bytes = last.saturating_add(1).saturating_mul(u64::from(terms.block));
+    Ok(())
+}
+
+/// Logs out, with the sequence numbers that the session has come to. A target that has gone needs no logout.
+pub(super) fn logout(stream: &mut dyn Stream, (cmd_sn, exp_stat_sn): (u32, u32)) {
+    let mut initiator = Initiator::new();
+    (initiator.cmd_sn, initiator.exp_stat_sn) = (cmd_sn, exp_stat_sn);
+    let request = initiator.logout(0);
+    _ = stream.send(&request.encode(initiator.digests));
+    _ = stream.receive(&mut Vec::new());
+}

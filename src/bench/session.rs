@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The full feature phase of one session, made for speed: headers from a template, payload neither assembled nor
+//! copied, answers looked at where they were received. Logging in and out is the affair of
+//! [`Initiator`](crate::fabrics::iscsi::initiator::Initiator).
+
+use std::collections::VecDeque;
+
+use super::load::{Load, Operation};
+use super::login::LoggedIn;
+use crate::time::Instant;
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, scsi_flags};
+
+const GOOD: u8 = 0;
+const READ_16: u8 = 0x88;
+const WRITE_16: u8 = 0x8a;
+
+/// Bytes to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Header([u8; Bhs::LEN]),
+    /// Of the payload of a slot.
+    Payload {
+        slot: u32,
+        at: u32,
+        len: u32,
+    },
+}
+
+struct Slot {
+    operation: Operation,
+    begun: Instant,
+    /// Stamped payload; empty if nothing is verified.
+    payload: Vec<u8>,
+    busy: bool,
+}
+
+/// What comes in next.
+enum Incoming {
+    /// The header, of which so many bytes are there.
+    Header(usize),
+    /// The data segment, with what is left of it.
+    Data {
+        left: usize,
+        /// Of a read, and where in its block: to be compared.
+        read: Option<(u32, u32)>,
+    },
+}
+
+/// See the module.
+pub(super) struct Session {
+    number: usize,
+    terms: LoggedIn,
+    cmd_sn: u32,
+    max_cmd_sn: u32,
+    exp_stat_sn: u32,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    out: VecDeque<Piece>,
+    /// Bytes of the first piece that have been sent.
+    sent: usize,
+    incoming: Incoming,
+    head: [u8; Bhs::LEN],
+    /// Data kept for the sake of its meaning: sense, and what an error says.
+    tail: Vec<u8>,
+    /// Payload of writes that are not verified, shared by all.
+    payload: Vec<u8>,
+}
+
+impl Session {
+    /// A session with `depth` operations at most.
+    pub(super) fn new(number: usize, terms: LoggedIn, depth: u32, load: &Load) -> Self {
+        let block = load.block() as usize;
+        let slot = || Slot {
+            operation: Operation::default(),
+            begun: Instant::ZERO,
+            payload: vec![0; if load.verifies() { block } else { 0 }],
+            busy: false,
+        };
+        Self {
+            number,
+            cmd_sn: terms.cmd_sn,
+            max_cmd_sn: terms.max_cmd_sn,
+            exp_stat_sn: terms.exp_stat_sn,
+            terms,
+            slots: (0..depth).map(|_| slot()).collect(),
+            free: (0..depth).rev().collect(),
+            out: VecDeque::new(),
+            sent: 0,
+            incoming: Incoming::Header(0),
+            head: [0; Bhs::LEN],
+            tail: Vec::new(),
+            payload: vec![0x5a; if load.verifies() { 0 } else { block }],
+        }
+    }
+
+    /// What the login needs to go on with: the sequence numbers as they are now.
+    pub(super) fn numbers(&self) -> (u32, u32) {
+        (self.cmd_sn, self.exp_stat_sn)
+    }
+
+    /// Operations under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Begins as many operations as may be under way.
+    pub(super) fn fill(&mut self, load: &mut Load, now: Instant) {
+        while let Some(&slot) = self.free.last()
+            && self.max_cmd_sn.wrapping_sub(self.cmd_sn) < 1 << 31
+            && let Some(operation) = load.next(self.number, now)
+        {
+            self.free.pop();
+            self.begin(slot, operation, load, now);
+        }
+    }
+
+    fn begin(&mut self, index: u32, operation: Operation, load: &Load, now: Instant) {
+        let slot = &mut self.slots[index as usize];
+        (slot.operation, slot.begun, slot.busy) = (operation, now, true);
+        let block = load.block();
+        if operation.write && load.verifies() {
+            load.stamp(operation, &mut slot.payload);
+        }
+        let direction = if operation.write { scsi_flags::WRITE } else { scsi_flags::READ };
+        let mut bhs = Bhs::new(Opcode::SCSI_COMMAND, FINAL | direction);
+        bhs.set_lun(self.terms.lun);
+        bhs.set_word(16, index);
+        bhs.set_word(20, block);
+        bhs.set_word(24, self.cmd_sn);
+        bhs.set_word(28, self.exp_stat_sn);
+        self.cmd_sn = self.cmd_sn.wrapping_add(1);
+        let blocks = block / self.terms.block;
+        bhs.0[32] = if operation.write { WRITE_16 } else { READ_16 };
+        bhs.0[34..42].copy_from_slice(&(operation.index * u64::from(blocks)).to_be_bytes());
+        bhs.0[42..46].copy_from_slice(&blocks.to_be_bytes());
+        if !operation.write {
+            return self.out.push_back(Piece::Header(bhs.0));
+        }
+        let first_burst = block.min(self.terms.first_burst);
+        let immediate = if self.terms.immediate_data { first_burst.min(self.terms.segment) } else { 0 };
+        let more = !self.terms.initial_r2t && immediate < first_burst;
+        if more {
+            bhs.0[1] &= !FINAL;
+        }
+        bhs.set_data_len(immediate as usize);
+        self.out.push_back(Piece::Header(bhs.0));
+        self.push_payload(index, 0, immediate);
+        if more {
+            self.data_out(index, NO_TAG, immediate, first_burst);
+        }
+    }
+
+    fn push_payload(&mut self, slot: u32, at: u32, len: u32) {
+        if len > 0 {
+            self.out.push_back(Piece::Payload { slot, at, len });
+        }
+    }
+
+    /// A sequence of Data-Out PDUs.
+    fn data_out(&mut self, index: u32, transfer: u32, from: u32, to: u32) {
+        let mut at = from;
+        let mut data_sn = 0;
+        while at < to {
+            let len = (to - at).min(self.terms.segment);
+            let mut bhs = Bhs::new(Opcode::DATA_OUT, if at + len == to { FINAL } else { 0 });
+            bhs.set_lun(self.terms.lun);
+            bhs.set_data_len(len as usize);
+            bhs.set_word(16, index);
+            bhs.set_word(20, transfer);
+            bhs.set_word(28, self.exp_stat_sn);
+            bhs.set_word(36, data_sn);
+            bhs.set_word(40, at);
+            self.out.push_back(Piece::Header(bhs.0));
+            self.push_payload(index, at, len);
+            (at, data_sn) = (at + len, data_sn + 1);
+        }
+    }
+
+    // Sending.
+
+    /// Whether something waits to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Calls `add` with what is to be sent, piece by piece, while it returns `true`.
+    pub(super) fn output<'a>(&'a self, mut add: impl FnMut(&'a [u8]) -> bool) {
+        let mut skip = self.sent;
+        for piece in &self.out {
+            let bytes = match piece {
+                Piece::Header(header) => &header[..],
+                Piece::Payload { slot, at, len } => {
+                    let own = &self.slots[*slot as usize].payload;
+                    let from = if own.is_empty() { &self.payload } else { own };
+                    &from[*at as usize..(*at + *len) as usize]
+                }
+            };
+            if !add(&bytes[std::mem::take(&mut skip)..]) {
+                return;
+            }
+        }
+    }
+
+    /// So many bytes have gone out.
+    pub(super) fn sent(&mut self, mut count: usize) {
+        count += std::mem::take(&mut self.sent);
+        while let Some(piece) = self.out.front() {
+            let len = match piece {
+                Piece::Header(header) => header.len(),
+                Piece::Payload { len, .. } => *len as usize,
+            };
+            if count < len {
+                self.sent = count;
+                return;
+            }
+            count -= len;
+            self.out.pop_front();
+        }
+    }
+
+    // Receiving.
+
+    /// Takes bytes of the target's, in any cut. An error ends the run.
+    pub(super) fn receive(&mut self, mut bytes: &[u8], load: &mut Load, now: Instant) -> Result<(), String> {
+        while !bytes.is_empty() {
+            match &mut self.incoming {
+                Incoming::Header(have) => {
+                    let take = (Bhs::LEN - *have).min(bytes.len());
+                    self.head[*have..*have + take].copy_from_slice(&bytes[..take]);
+                    *have += take;
+                    bytes = &bytes[take..];
+                    if *have == Bhs::LEN {
+                        self.header(load, now)?;
+                    }
+                }
+                Incoming::Data { left, read } => {
+                    let take = (*left).min(bytes.len());
+                    let (data, rest) = bytes.split_at(take);
+                    match read {
+                        Some((slot, at)) if load.verifies() => {
+                            load.check(self.slots[*slot as usize].operation, *at, data);
+                            *at += u32::try_from(take).expect("a data segment has a 24-bit length");
+                        }
+                        Some(_) => {}
+                        None => self.tail.extend_from_slice(data),
+                    }
+                    *left -= take;
+                    bytes = rest;
+                    if *left == 0 {
+                        self.whole(load, now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `len` bytes of data that are not looked at: those of a read whose content nobody wants to know. Returns
+    /// how many bytes these were; the others are to be received.
+    pub(super) fn skip(&mut self, len: usize, load: &mut Load, now: Instant) -> Result<usize, String> {
+        let Incoming::Data { left, read: Some(_) } = &mut self.incoming else { return Ok(0) };
+        let take = len.min(*left);
+        *left -= take;
+        if *left == 0 {
+            self.whole(load, now)?;
+        }
+        Ok(take)
+    }
+
+    /// The header is there.
+    fn header(&mut self, load: &mut Load, now: Instant) -> Result<(), String> {
+        let bhs = Bhs(self.head);
+        let left = (bhs.ahs_len() + bhs.data_len()).next_multiple_of(4);
+        let read = match bhs.opcode() {
+            Opcode::DATA_IN => Some((self.slot(bhs.itt())?, bhs.word(40))),
+            _ => None,
+        };
+        self.tail.clear();
+        self.incoming = Incoming::Data { left, read };
+        if left == 0 { self.whole(load, now) } else { Ok(()) }
+    }
+
+    fn slot(&self, tag: u32) -> Result<u32, String> {
+        match self.slots.get(tag as usize) {
+            Some(slot) if slot.busy => Ok(tag),
+            _ => Err(format!("the target answers a command that it was not sent (task tag {tag:#x})")),
+        }
+    }
+
+    /// The PDU is whole.
+    fn whole(&mut self, load: &mut Load, now: Instant) -> Result<(), String> {
+        self.incoming = Incoming::Header(0);
+        let bhs = Bhs(self.head);
+        let max = bhs.word(32);
+        if max.wrapping_sub(self.max_cmd_sn) < 1 << 31 {
+            self.max_cmd_sn = max;
+        }
+        match bhs.opcode() {
+            Opcode::DATA_IN if bhs.flags() & scsi_flags::STATUS == 0 => {}
+            Opcode::DATA_IN | Opcode::SCSI_RESPONSE => {
+                self.exp_stat_sn = bhs.word(24).wrapping_add(1);
+                let tag = self.slot(bhs.itt())?;
+                self.end(tag, bhs.0[3], load, now);
+            }
+            Opcode::R2T => {
+                let tag = self.slot(bhs.itt())?;
+                let (at, len) = (bhs.word(40), bhs.word(44));
+                if at.checked_add(len).is_none_or(|end| end > load.block()) {
+                    return Err("the target asks for more than the command has".to_owned());
+                }
+                self.data_out(tag, bhs.word(20), at, at + len);
+            }
+            Opcode::NOP_IN if bhs.word(20) != NO_TAG => {
+                let mut answer = Bhs::new(Opcode::NOP_OUT, FINAL);
+                answer.0[0] |= crate::wire::iscsi::IMMEDIATE;
+                answer.set_lun(bhs.lun());
+                answer.set_word(16, NO_TAG);
+                answer.set_word(20, bhs.word(20));
+                answer.set_word(24, self.cmd_sn);
+                answer.set_word(28, self.exp_stat_sn);
+                self.out.push_back(Piece::Header(answer.0));
+            }
+            Opcode::NOP_IN => {}
+            Opcode::ASYNC_MESSAGE => {
+                return Err(format!("the target ends the session (event {})", bhs.0[36]));
+            }
+            Opcode::REJECT => return Err(format!("the target rejects a PDU (reason {:#04x})", bhs.0[2])),
+            other => return Err(format!("the target sends a PDU that answers nothing ({other:?})")),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, tag: u32, status: u8, load: &mut Load, now: Instant) {
+        let slot = &mut self.slots[tag as usize];
+        slot.busy = false;
+        self.free.push(tag);
+        match status {
+            GOOD => load.done(slot.operation, slot.begun, now),
+            // Sense data in fixed format behind its length; other statuses stand for themselves.
+            _ => {
+                let byte = |at: usize| self.tail.get(at).copied().unwrap_or_default();
+                let code = u16::from_be_bytes([byte(2 + 12), byte(2 + 13)]);
+                load.failed(slot.operation, (byte(2 + 2) & 0x0f, code));
+            }
+        }
+    }
+}
