@@ -37,7 +37,7 @@ set -- "${all_arguments[@]}"
 here=$root/perftests
 out=${out:-$root/target/perf/peers}
 case $out in /*) ;; *) out=$root/$out ;; esac
-mkdir -p "$out"
+mkdir -p "$out" "$root/target/perf"
 last=$(($(nproc) - 1))
 [ -n "$scenarios" ] || scenarios=$(awk '!/^#/ && NF { printf "%s ", $1 }' "$here/scenarios")
 [ -z "$spdk" ] || candidates="$candidates spdk"
@@ -58,12 +58,12 @@ unshare --net sh -c 'echo $$ >far/pid; exec sleep infinity' &
 far_process=$!
 until_true 5 test -s far/pid || die "no second network namespace"
 ip link add wire0 mtu 1500 type veth peer name wire1 netns "$(cat far/pid)" || { echo "needs the module veth"; exit 77; }
-far() { nsenter --net="/proc/$(cat far/pid)/ns/net" "$@"; }
+far=(nsenter --net="/proc/$(cat far/pid)/ns/net")
 ip address add 10.78.0.1/24 dev wire0
 ip link set wire0 up
-far ip address add 10.78.0.2/24 dev wire1
-far ip link set wire1 up
-far ip link set lo up
+"${far[@]}" ip address add 10.78.0.2/24 dev wire1
+"${far[@]}" ip link set wire1 up
+"${far[@]}" ip link set lo up
 
 # The disk: 1 GiB on tmpfs, all of it written.
 mount -t tmpfs -o size=3g tmpfs /dev/shm
@@ -113,6 +113,10 @@ istgt_configuration() {
   DataPDUInOrder Yes
   DataSequenceInOrder Yes
   ErrorRecoveryLevel 0
+[UnitControl]
+  AuthMethod None
+  Portal UC1 10.78.0.2:3261
+  Netmask 10.78.0.2
 [PortalGroup1]
   Portal DA1 10.78.0.2:3260
 [InitiatorGroup1]
@@ -125,7 +129,7 @@ istgt_configuration() {
   UseDigest Auto
   UnitType Disk
   QueueDepth 255
-  LUN1 Storage $image 1GB
+  LUN0 Storage $image 1GB
 END
 }
 
@@ -143,7 +147,7 @@ launch() { # CANDIDATE
       if [ "${1%-ram}" = tap ]; then
         setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
       else
-        far setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
+        "${far[@]}" setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
       fi
       target_pid=$!
       cost="--target-socket /run/ptgt/control.sock --target-config ptgt.toml"
@@ -151,7 +155,7 @@ launch() { # CANDIDATE
     tgtd)
       mkdir -p /run/tgtd
       rm -f tgtd.sock.7 tgtd.sock.7.lock
-      TGT_IPC_SOCKET=$work/tgtd.sock far setsid ./ahead "$last" tgtd -f -C 7 --iscsi portal=10.78.0.2:3260 >>target.log 2>&1 &
+      TGT_IPC_SOCKET=$work/tgtd.sock "${far[@]}" setsid ./ahead "$last" tgtd -f -C 7 --iscsi portal=10.78.0.2:3260 >>target.log 2>&1 &
       target_pid=$!
       until_true 10 test -S tgtd.sock.7 || die "tgtd does not start"
       adm="env TGT_IPC_SOCKET=$work/tgtd.sock tgtadm -C 7 --lld iscsi"
@@ -166,11 +170,11 @@ launch() { # CANDIDATE
     istgt)
       istgt_configuration >istgt.conf
       : >istgt.auth
-      far setsid ./ahead "$last" istgt -D -c istgt.conf >>target.log 2>&1 &
+      "${far[@]}" setsid ./ahead "$last" istgt -D -c istgt.conf >>target.log 2>&1 &
       target_pid=$!
       ;;
     spdk)
-      far setsid ./ahead "$last" "$spdk" -m "[$last]" -r "$work/spdk.sock" -c "$here/spdk.json" >>target.log 2>&1 &
+      "${far[@]}" setsid ./ahead "$last" "$spdk" -m "[$last]" -r "$work/spdk.sock" -c "$here/spdk.json" >>target.log 2>&1 &
       target_pid=$!
       ;;
     *) die "no candidate $1" ;;
@@ -178,11 +182,11 @@ launch() { # CANDIDATE
   until_true 20 connects "$host" || die "$1 does not come up"
   # The process itself, behind nsenter and setsid, which replace themselves.
   cost="$cost --target-pid $target_pid"
-  url=iscsi://$host/$iqn/1
+  url=iscsi://$host/$iqn/$([ "$1" = istgt ] && echo 0 || echo 1)
 }
 
 end() {
-  kill -KILL "$target_pid"
+  kill -KILL "$target_pid" 2>/dev/null || true
   wait "$target_pid" 2>/dev/null || true
   # A TAP device, and a listener's port, are gone a little after their process.
   until_true 5 eval '! connects "$host"' || true
@@ -215,7 +219,7 @@ for round in $(seq 0 "$rounds"); do
       if [ "$round" -eq 0 ]; then
         # What a scenario reads is what one like it has written, and a target that cannot do it is known from now on.
         # shellcheck disable=SC2086
-        bench $arguments --reads 50 --verify --range 512MiB --warm-up 0 --seconds 0.3 >verify.log 2>&1 && continue
+        bench ${arguments/--reads 0/} --reads 50 --verify --range 512MiB --warm-up 0 --seconds 0.3 >verify.log 2>&1 && continue
         if grep -q 'other data' verify.log; then cat verify.log; die "$candidate, $name: wrong data"; fi
         echo "$candidate cannot do $name: $(tail -n 1 verify.log)"
         echo "$candidate $name" >>refused
