@@ -125,6 +125,11 @@ impl Exchanges {
         self.depth - self.queued.min(self.depth)
     }
 
+    /// How many more it admits when this command is over: immediate commands have no place in it.
+    pub(super) fn window_share(&self, index: u32) -> u32 {
+        u32::from(!self.slot(index).immediate)
+    }
+
     /// Commands of a connection.
     pub(super) fn live_of(&self, connection: ConnectionKey) -> usize {
         let slots = self.slots.iter().zip(&self.tags);

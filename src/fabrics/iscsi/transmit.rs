@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::command::{Outgoing, What};
 use super::connection::State;
 use super::framing::digest;
-use super::session::At;
+use super::session::{At, Shared};
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
 
@@ -149,7 +149,12 @@ impl At<'_> {
         let len = data.len();
         bhs.set_data_len(len);
         bhs.set_word(24, self.connection.stat_sn);
-        self.stamp(&mut bhs);
+        // With the status a command is over: its place in the window is free for the initiator that reads this.
+        let freed = match &out {
+            Out::Command(outgoing) if numbered => self.session.exchanges.window_share(outgoing.slot),
+            _ => 0,
+        };
+        let max_cmd_sn = self.stamp(&mut bhs, freed);
         let pdu = match self.assemble(&bhs, data) {
             Ok(pdu) => pdu,
             Err(data) => {
@@ -162,6 +167,7 @@ impl At<'_> {
                 return None;
             }
         };
+        self.session.max_cmd_sn = max_cmd_sn;
         if numbered {
             self.connection.stat_sn = self.connection.stat_sn.wrapping_add(1);
         }
@@ -173,15 +179,15 @@ impl At<'_> {
         Some(pdu)
     }
 
-    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, and never shrinks.
-    fn stamp(&mut self, bhs: &mut Bhs) {
-        let room = self.session.exchanges.room();
-        let max = self.session.exp_cmd_sn.wrapping_add(room).wrapping_sub(1);
-        if max.wrapping_sub(self.session.max_cmd_sn) < 1 << 31 {
-            self.session.max_cmd_sn = max;
-        }
-        bhs.set_word(28, self.session.exp_cmd_sn);
-        bhs.set_word(32, self.session.max_cmd_sn);
+    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, with those that this PDU frees, and
+    /// never shrinks. Returns MaxCmdSN, which holds from when the PDU goes out.
+    fn stamp(&self, bhs: &mut Bhs, freed: u32) -> u32 {
+        let Shared { exchanges, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
+        let max = exp_cmd_sn.wrapping_add(exchanges.room() + freed).wrapping_sub(1);
+        let max = if max.wrapping_sub(*max_cmd_sn) < 1 << 31 { max } else { *max_cmd_sn };
+        bhs.set_word(28, *exp_cmd_sn);
+        bhs.set_word(32, max);
+        max
     }
 
     /// Header, payload, padding and digests. Gives the payload back if the arena is exhausted.

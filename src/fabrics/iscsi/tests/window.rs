@@ -29,6 +29,21 @@ fn commands_outside_the_window_are_ignored() {
 }
 
 #[test]
+fn a_status_opens_the_window_for_the_next_command() {
+    for depth in [1, 4] {
+        let parameters = Parameters { queue_depth: depth, ..Parameters::default() };
+        let mut world = World::logged_in(parameters, &[]);
+        for cdb in [vendor(READ_IN_PARTS, 1000, 1000), vendor(FAIL, 0, 0), [0; 16]] {
+            let command = world.initiator.command(0, &cdb, Transfer::read(1000));
+            world.exchange(&[command]);
+            let window = world.initiator.max_cmd_sn.wrapping_sub(world.initiator.cmd_sn);
+            assert_eq!(window, depth - 1, "{cdb:x?}");
+        }
+        world.end();
+    }
+}
+
+#[test]
 fn commands_wait_for_their_turn() {
     let mut world = narrow();
     let commands: Vec<_> = (0..4).map(|_| world.initiator.command(0, &[0], Transfer::NONE)).collect();
