@@ -423,7 +423,10 @@ impl<P: FramePort> TcpHost<P> {
             entry.timer = None;
             work += 1;
             if entry.limit().is_some_and(|limit| self.now >= limit) {
+                // It ends with the next commit, when its reset is on the way.
                 entry.flow.abort();
+                self.touch(index);
+                continue;
             }
             self.touch(index);
             self.look(index, events);
