@@ -107,6 +107,10 @@ pub mod ports;
 pub mod reactor;
 pub mod runtime;
 pub mod scsi;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(all(test, not(feature = "sim")))]
+mod sim;
 pub mod stores;
 pub mod sys;
 pub mod target;

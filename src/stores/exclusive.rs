@@ -25,7 +25,7 @@ struct Count(AtomicUsize);
 
 /// What all handles of a store share.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     raised: AtomicBool,
     counts: Mutex<Vec<Arc<Count>>>,
 }
@@ -64,7 +64,7 @@ struct Alone {
 }
 
 /// A handle with compare and write.
-pub(super) struct Exclusive<S> {
+pub(crate) struct Exclusive<S> {
     inner: S,
     gate: Arc<Gate>,
     count: Arc<Count>,
@@ -74,7 +74,7 @@ pub(super) struct Exclusive<S> {
 }
 
 impl<S: Store> Exclusive<S> {
-    pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(inner: S, gate: Arc<Gate>) -> Self {
         let count = gate.join();
         Self { inner, gate, count, waiting: VecDeque::new(), alone: None, scratch: Vec::new() }
     }

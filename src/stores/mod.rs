@@ -3,7 +3,7 @@
 //! own ([`Store`]), so that the data path shares nothing but the bytes.
 #![expect(unsafe_code, reason = "payload goes to memory and to the kernel by address")]
 
-mod exclusive;
+pub(crate) mod exclusive;
 mod file;
 mod null;
 mod ram;

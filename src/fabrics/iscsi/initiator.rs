@@ -83,6 +83,10 @@ pub(crate) struct Digests {
     pub(crate) data: bool,
 }
 
+/// The stream was damaged on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DigestError;
+
 /// How a command moves data.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Transfer {
@@ -250,14 +254,26 @@ impl Initiator {
 
     /// Takes bytes of the target's stream and returns the PDUs that are whole now. Digests and padding are checked, and
     /// so are StatSN and the command window, which only ever grows.
+    ///
+    /// # Panics
+    /// When a digest is wrong, which it cannot be where nothing damages the stream.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Packet> {
+        self.push(bytes);
+        std::iter::from_fn(|| self.next().expect("digest")).collect()
+    }
+
+    /// Takes bytes of the target's stream, for [`Self::next`].
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.inbox.extend(bytes);
-        let mut packets = Vec::new();
-        while let Some(packet) = self.next() {
-            self.account(&packet);
-            packets.push(packet);
+    }
+
+    /// The next PDU that is whole, checked as by [`Self::take`]; an error if one of its digests is wrong.
+    pub(crate) fn next(&mut self) -> Result<Option<Packet>, DigestError> {
+        let packet = self.cut()?;
+        if let Some(packet) = &packet {
+            self.account(packet);
         }
-        packets
+        Ok(packet)
     }
 
     /// Bytes of a PDU that is not whole.
@@ -265,8 +281,9 @@ impl Initiator {
         self.inbox.is_empty()
     }
 
-    fn next(&mut self) -> Option<Packet> {
-        let bhs = Bhs(self.inbox.get(..Bhs::LEN)?.try_into().unwrap());
+    fn cut(&mut self) -> Result<Option<Packet>, DigestError> {
+        let Some(bhs) = self.inbox.get(..Bhs::LEN) else { return Ok(None) };
+        let bhs = Bhs(bhs.try_into().unwrap());
         // A login response never has digests.
         let digests = match bhs.opcode() {
             Opcode::LOGIN_RESPONSE => Digests::default(),
@@ -274,21 +291,25 @@ impl Initiator {
         };
         let head = Bhs::LEN + bhs.ahs_len();
         let body = head + if digests.header { 4 } else { 0 };
+        // The lengths are used only when they are known to be right.
+        if self.inbox.len() < body {
+            return Ok(None);
+        }
+        if digests.header && self.inbox[head..body] != Crc32c::of(&self.inbox[..head]) {
+            return Err(DigestError);
+        }
         let padded = bhs.data_len().next_multiple_of(4);
         let end = body + padded + if digests.data && padded > 0 { 4 } else { 0 };
         let pdu: Vec<u8> = match self.inbox.len() >= end {
             true => self.inbox.drain(..end).collect(),
-            false => return None,
+            false => return Ok(None),
         };
-        if digests.header {
-            assert_eq!(pdu[head..body], Crc32c::of(&pdu[..head]), "header digest");
-        }
-        if digests.data && padded > 0 {
-            assert_eq!(pdu[end - 4..], Crc32c::of(&pdu[body..body + padded]), "data digest");
+        if digests.data && padded > 0 && pdu[end - 4..] != Crc32c::of(&pdu[body..body + padded]) {
+            return Err(DigestError);
         }
         let data_end = body + bhs.data_len();
         assert!(pdu[data_end..body + padded].iter().all(|&b| b == 0), "padding is zero");
-        Some(Packet { bhs, ahs: pdu[Bhs::LEN..head].to_vec(), data: pdu[body..data_end].to_vec() })
+        Ok(Some(Packet { bhs, ahs: pdu[Bhs::LEN..head].to_vec(), data: pdu[body..data_end].to_vec() }))
     }
 
     fn account(&mut self, packet: &Packet) {

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Canaries: a target that is broken on purpose in one way, which the world must notice. The breaks lie where the target
+//! meets the world, at the store and at the wire, so that nothing of them is in the target itself; seen from outside
+//! they are what a fault inside would be.
+
+use std::collections::HashMap;
+
+use crate::ports::memory::{Dice, Filter};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canary {
+    /// A flush is answered and not done.
+    DroppedFlush,
+    /// Two completions are given to each other's commands.
+    MixedTags,
+    /// A segment that was lost is never sent again.
+    ForgottenRetransmission,
+    /// A page is written again while it is still lent to somebody who sends it.
+    ReusedPage,
+}
+
+impl Canary {
+    pub(super) const ALL: [(&str, Self); 4] = [
+        ("dropped-flush", Self::DroppedFlush),
+        ("mixed-tags", Self::MixedTags),
+        ("forgotten-retransmission", Self::ForgottenRetransmission),
+        ("reused-page", Self::ReusedPage),
+    ];
+}
+
+/// Stops one data segment of some connections, each time it comes.
+pub(super) fn forget_retransmissions(seed: u64) -> Filter {
+    let mut dice = Dice::new(seed);
+    let mut forgotten: HashMap<Vec<u8>, u32> = HashMap::new();
+    Box::new(move |_, frame| {
+        let Some(segment) = Segment::of(frame) else { return true };
+        if segment.len == 0 {
+            return true;
+        }
+        let lost = match forgotten.get(&segment.flow) {
+            Some(&lost) => lost,
+            None if dice.chance(0.02) => *forgotten.entry(segment.flow).or_insert(segment.sequence),
+            None => return true,
+        };
+        // Does the frame hold the byte?
+        lost.wrapping_sub(segment.sequence) as usize >= segment.len
+    })
+}
+
+/// A TCP segment in a frame.
+pub(super) struct Segment {
+    /// Addresses and ports.
+    pub(super) flow: Vec<u8>,
+    pub(super) to_port: u16,
+    pub(super) sequence: u32,
+    /// Where the payload begins, and its length.
+    pub(super) payload: usize,
+    pub(super) len: usize,
+}
+
+impl Segment {
+    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        const ETHERNET: usize = 14;
+        let ip = frame.get(ETHERNET..)?;
+        let (header, total, addresses) = match ip.first()? >> 4 {
+            4 if *ip.get(9)? == 6 => {
+                let total = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
+                (usize::from(ip[0] & 15) * 4, total, 12..20)
+            }
+            6 if *ip.get(6)? == 6 => {
+                let payload = usize::from(u16::from_be_bytes([*ip.get(4)?, *ip.get(5)?]));
+                (40, 40 + payload, 8..40)
+            }
+            _ => return None,
+        };
+        let tcp = ip.get(header..)?;
+        let ports = tcp.get(..4)?;
+        let data = header + usize::from(*tcp.get(12)? >> 4) * 4;
+        Some(Self {
+            flow: [ip.get(addresses)?, ports].concat(),
+            to_port: u16::from_be_bytes([ports[2], ports[3]]),
+            sequence: u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?),
+            payload: ETHERNET + data,
+            len: total.min(ip.len()).checked_sub(data)?,
+        })
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The commands that initiators send: their bytes, and what their endings mean for the oracle. A new command is a row in
+//! [`Command`], an arm of [`make`] and an arm of [`judge`].
+
+use super::oracle::{Look, OpId, Oracle, Order, Tick, Value};
+use super::plan::{Command, DiskShape};
+use crate::ports::memory::Dice;
+use crate::scsi::{Lun, key};
+use crate::wire::iscsi::scsi_flags;
+
+/// The one target.
+pub(super) const TARGET: &str = "iqn.2026-11.test:world";
+
+/// Most blocks of COMPARE AND WRITE.
+const SWAP_MAX: u64 = 4;
+
+pub(super) fn lun(disk: usize) -> u64 {
+    Lun::from_index(u16::try_from(disk).expect("few")).0
+}
+
+/// For the tally.
+pub(super) fn name(command: Command) -> &'static str {
+    match command {
+        Command::Read { fua: false } => "READ",
+        Command::Read { fua: true } => "READ FUA",
+        Command::Write { fua: false } => "WRITE",
+        Command::Write { fua: true } => "WRITE FUA",
+        Command::WriteVerify => "WRITE AND VERIFY",
+        Command::WriteSame { pattern: true } => "WRITE SAME",
+        Command::WriteSame { pattern: false } => "WRITE SAME of zeros",
+        Command::Unmap => "UNMAP",
+        Command::Swap { .. } => "COMPARE AND WRITE",
+        Command::Verify => "VERIFY",
+        Command::Flush => "SYNCHRONIZE CACHE",
+        Command::Ready => "TEST UNIT READY",
+    }
+}
+
+/// A command that is ready to be sent.
+pub(super) struct Made {
+    pub(super) cdb: Vec<u8>,
+    pub(super) lba: u64,
+    /// Data-Out.
+    pub(super) out: Vec<u8>,
+    /// Bytes of Data-In.
+    pub(super) wanted: usize,
+    pub(super) op: Option<OpId>,
+    pub(super) sent: Tick,
+}
+
+/// READ, WRITE and their like with 10, 12 or 16 bytes.
+fn cdb(opcodes: [u8; 3], flags: u8, lba: u64, blocks: u64, dice: &mut Dice) -> Vec<u8> {
+    let (short, long) = (u32::try_from(lba).expect("small disk"), u32::try_from(blocks).expect("small disk"));
+    let [b10, b12, b16] = opcodes;
+    match dice.below(3) {
+        0 => [&[b10, flags][..], &short.to_be_bytes(), &[0], &long.to_be_bytes()[2..], &[0]].concat(),
+        1 if b12 != 0 => [&[b12, flags][..], &short.to_be_bytes(), &long.to_be_bytes(), &[0, 0]].concat(),
+        _ => [&[b16, flags][..], &lba.to_be_bytes(), &long.to_be_bytes(), &[0, 0]].concat(),
+    }
+}
+
+fn contents(lba: u64, blocks: u64, size: usize, value: impl Fn(u64) -> Value) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(blocks).expect("few") * size];
+    for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(size)) {
+        value(lba).fill(lba, block);
+    }
+    bytes
+}
+
+/// Makes a command and tells the oracle what it may do.
+#[expect(clippy::too_many_arguments, reason = "all of it is of one command")]
+pub(super) fn make(
+    command: Command,
+    disk: usize,
+    lba: u64,
+    blocks: u64,
+    order: Option<Order>,
+    shape: &DiskShape,
+    oracle: &mut Oracle,
+    dice: &mut Dice,
+) -> Made {
+    const FUA: u8 = 0x08;
+    let size = shape.block as usize;
+    let fua_bit = |fua: bool| if fua { FUA } else { 0 };
+    let mut made = Made { cdb: vec![0; 6], lba, out: Vec::new(), wanted: 0, op: None, sent: 0 };
+    let mut write = |made: &mut Made, blocks, value: fn(OpId) -> Value| {
+        let op = oracle.send(disk, &[(lba, blocks)], order, value);
+        made.op = Some(op);
+        value(op)
+    };
+    match command {
+        Command::Read { fua } => {
+            made.cdb = cdb([0x28, 0xa8, 0x88], fua_bit(fua), lba, blocks, dice);
+            made.wanted = usize::try_from(blocks).expect("few") * size;
+        }
+        Command::Write { fua } => {
+            made.cdb = cdb([0x2a, 0xaa, 0x8a], fua_bit(fua), lba, blocks, dice);
+            let value = write(&mut made, blocks, Value::Unique);
+            made.out = contents(lba, blocks, size, |_| value);
+        }
+        Command::WriteVerify => {
+            made.cdb = cdb([0x2e, 0xae, 0x8e], 2, lba, blocks, dice);
+            let value = write(&mut made, blocks, Value::Unique);
+            made.out = contents(lba, blocks, size, |_| value);
+        }
+        Command::WriteSame { pattern } => {
+            let unmap = if !pattern && shape.thin && dice.chance(0.5) { 8 } else { 0 };
+            made.cdb = cdb([0x41, 0, 0x93], unmap, lba, blocks, dice);
+            let value = write(&mut made, blocks, if pattern { Value::Same } else { |_| Value::Zeros });
+            made.out = contents(lba, 1, size, |_| value);
+        }
+        Command::Unmap => {
+            made.cdb = vec![0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+            write(&mut made, blocks, |_| Value::Zeros);
+            made.out = vec![0, 22, 0, 16, 0, 0, 0, 0];
+            made.out.extend(lba.to_be_bytes());
+            made.out.extend(u32::try_from(blocks).expect("few").to_be_bytes());
+            made.out.extend([0; 4]);
+        }
+        Command::Swap { fua } => {
+            let blocks = blocks.min(SWAP_MAX).min(u64::from(shape.store.transfer_max / shape.block));
+            let mut cdb = [&[0x89, fua_bit(fua)][..], &lba.to_be_bytes(), &[0; 6]].concat();
+            cdb[13] = u8::try_from(blocks).expect("few");
+            made.cdb = cdb;
+            let likely: Vec<Value> = (lba..lba + blocks).map(|lba| oracle.likely(disk, lba)).collect();
+            let of = |at: u64| likely[usize::try_from(at - lba).expect("few")];
+            made.out = contents(lba, blocks, size, of);
+            let op = oracle.send(disk, &[(lba, blocks)], order, Value::Unique);
+            made.op = Some(op);
+            made.out.extend(contents(lba, blocks, size, |_| Value::Unique(op)));
+        }
+        Command::Verify => {
+            made.cdb = cdb([0x2f, 0xaf, 0x8f], 2, lba, blocks, dice);
+            made.out = contents(lba, blocks, size, |lba| oracle.likely(disk, lba));
+        }
+        Command::Flush => made.cdb = cdb([0x35, 0, 0x91], 0, 0, 0, dice),
+        Command::Ready => {}
+    }
+    made.sent = oracle.tick();
+    made
+}
+
+/// How a command ended, as the initiator sees it.
+pub(super) struct Ending {
+    status: u8,
+    /// Residual flags and count.
+    residual: (u8, u32),
+    /// Sense key, additional sense code with qualifier, and INFORMATION.
+    sense: Option<(u8, u16, u32)>,
+}
+
+impl Ending {
+    pub(super) fn new(status: u8, flags: u8, count: u32, data: &[u8]) -> Self {
+        let residual = flags & (scsi_flags::OVERFLOW | scsi_flags::UNDERFLOW);
+        let sense = data.get(2..20).map(|sense| {
+            let information = u32::from_be_bytes([sense[3], sense[4], sense[5], sense[6]]);
+            (sense[2] & 15, u16::from_be_bytes([sense[12], sense[13]]), information)
+        });
+        Self { status, residual: (residual, count), sense }
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.status == 0
+    }
+}
+
+/// A command that has ended, and what is known about it.
+pub(super) struct Case<'a> {
+    pub(super) command: Command,
+    pub(super) disk: usize,
+    pub(super) lba: u64,
+    /// Of its data.
+    pub(super) blocks: u64,
+    pub(super) op: Option<OpId>,
+    pub(super) look: Look,
+    pub(super) out: &'a [u8],
+    pub(super) got: &'a [u8],
+    pub(super) wanted: usize,
+    pub(super) ending: &'a Ending,
+    /// The disk has a write cache.
+    pub(super) cached: bool,
+    /// The store may have failed.
+    pub(super) faulty: bool,
+    /// Its data may have been damaged on the way, or was spoilt on purpose.
+    pub(super) damaged: bool,
+    pub(super) oracle: &'a mut Oracle,
+}
+
+/// Holds an ending against the oracle. Returns its name, or what is wrong with it.
+pub(super) fn judge(case: Case<'_>) -> Result<&'static str, String> {
+    match (case.ending.status, case.ending.sense) {
+        (0x00, _) => good(case),
+        (0x02, Some((key::UNIT_ATTENTION, ..))) => {
+            refused(case);
+            Ok("with a unit attention")
+        }
+        (0x02, Some((key::MEDIUM_ERROR, ..))) if case.faulty => {
+            perhaps(case);
+            Ok("with a medium error")
+        }
+        (0x02, Some((key::ABORTED_COMMAND, ..))) if case.damaged => {
+            perhaps(case);
+            Ok("damaged")
+        }
+        (0x02, Some((key::MISCOMPARE, _, at))) => miscompare(case, at as usize),
+        (0x08, _) => {
+            perhaps(case);
+            Ok("with BUSY")
+        }
+        (0x28, _) => {
+            refused(case);
+            Ok("with TASK SET FULL")
+        }
+        (status, sense) => Err(format!("status {status:#04x} with sense {sense:x?}")),
+    }
+}
+
+fn refused(case: Case<'_>) {
+    if let Some(op) = case.op {
+        case.oracle.never(op);
+    }
+}
+
+fn perhaps(case: Case<'_>) {
+    if let Some(op) = case.op {
+        case.oracle.maybe(op);
+    }
+}
+
+fn good(case: Case<'_>) -> Result<&'static str, String> {
+    let Case { disk, lba, look, oracle, out, .. } = case;
+    if case.ending.residual.0 != 0 {
+        return Err(format!("GOOD with residual {:x?}", case.ending.residual));
+    }
+    if case.got.len() != case.wanted {
+        return Err(format!("GOOD with {} of {} bytes", case.got.len(), case.wanted));
+    }
+    match case.command {
+        Command::Read { .. } => oracle.read(disk, lba, case.got, look)?,
+        Command::Verify => oracle.read(disk, lba, out, look)?,
+        Command::Swap { .. } => {
+            let op = case.op.ok_or("a write without a name")?;
+            oracle.swapped(disk, lba, &out[..out.len() / 2], op, look)?;
+        }
+        Command::Flush => oracle.flushed(disk, look.sent, look.order),
+        _ => {}
+    }
+    let stable = match case.command {
+        Command::Write { fua } | Command::Swap { fua } => fua || !case.cached,
+        Command::WriteVerify => true,
+        Command::WriteSame { pattern } => pattern && !case.cached,
+        _ => false,
+    };
+    if let Some(op) = case.op {
+        oracle.done(op, stable);
+    }
+    Ok("well")
+}
+
+fn miscompare(case: Case<'_>, at: usize) -> Result<&'static str, String> {
+    let Case { command, disk, lba, look, oracle, out, .. } = case;
+    let half = match command {
+        Command::Swap { .. } => out.len() / 2,
+        Command::Verify => out.len(),
+        Command::WriteVerify => {
+            let op = case.op.ok_or("a write without a name")?;
+            if !oracle.is_contended(disk, lba, case.blocks, op) {
+                return Err(format!("MISCOMPARE at {at} of what nobody else writes"));
+            }
+            oracle.maybe(op);
+            return Ok("with somebody else's bytes");
+        }
+        _ => return Err("MISCOMPARE of a command that compares nothing".into()),
+    };
+    if at >= half {
+        return Err(format!("MISCOMPARE at {at} of {half}"));
+    }
+    let size = oracle.block(disk);
+    let index = at / size;
+    let compare = &out[index * size..(index + 1) * size];
+    let own = Look { own: case.op, ..look };
+    oracle.differed(disk, lba + index as u64, compare, at % size, own)?;
+    if let Some(op) = case.op {
+        oracle.never(op);
+    }
+    Ok("with a miscompare")
+}

@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The world: cores, wires, disks and initiators on one clock, in one thread, in an order that the seed decides.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use super::canary::{Canary, forget_retransmissions};
+use super::oracle::{Look, Oracle};
+use super::peer::{Peers, target_address};
+use super::plan::{Action, Plan};
+use super::scsi::{self, TARGET};
+use super::session::{Env, News, Session};
+use super::store::{Handle, Medium};
+use super::tally::{self, Tally};
+use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::fabrics::iscsi::Parameters;
+use crate::memory::Arena;
+use crate::net::{Address, FrameCaps, FramePort, HostConfig, TcpHost};
+use crate::ports::memory::{Dice, End, Faults, Wire, wire};
+use crate::reactor::{Sender, Work, mailbox};
+use crate::scsi::primary::{Identity, MissingLun};
+use crate::scsi::{Lun, TargetPort};
+use crate::stores::exclusive::{Exclusive, Gate};
+use crate::target::sessions::{Limits, Sessions};
+use crate::target::shard::{Message, Parts, Report, Shard};
+use crate::target::tasks::{SharedState, TaskManager, UnitKey};
+use crate::target::topology::{Portal, Target, Topology};
+use crate::time::Instant;
+
+/// Rounds after which a run that does not end is given up.
+const ROUNDS_MAX: u64 = 400_000;
+
+/// How long the last answer may take when all faults have ended.
+const ANSWER_TIME: Duration = Duration::from_secs(100);
+
+/// How long everything may take to come to rest when all faults have ended.
+const REST_TIME: Duration = Duration::from_secs(300);
+
+/// The target's machine, from power-on to its end.
+struct Machine {
+    shards: Vec<Shard>,
+    arenas: Vec<Arena>,
+    senders: Vec<Sender<Message>>,
+    wires: Vec<Wire>,
+}
+
+/// See the module.
+pub(super) struct World {
+    clock: Rc<Cell<Instant>>,
+    media: Vec<Rc<RefCell<Medium>>>,
+    machine: Machine,
+    client_arena: Arena,
+    env: Env,
+    sessions: Vec<Session>,
+    /// When the wires of a core are joined again.
+    partitions: Vec<Option<Instant>>,
+    canary: Option<Canary>,
+    machines: u64,
+    rounds: u64,
+    /// Rounds without work on end.
+    idle: u32,
+}
+
+impl World {
+    /// Runs a plan to its end. Returns what it went through, or what is wrong.
+    pub(super) fn run(plan: &Plan, canary: Option<Canary>) -> Result<Tally, String> {
+        tally::listen();
+        tally::heard();
+        let mut world = Self::new(plan, canary);
+        let done = world.play(plan).and_then(|()| world.rest()).and_then(|()| world.close());
+        done.map_err(|what| {
+            let mut text = format!("{what}\n  at {:?}", world.env.now);
+            for session in &world.sessions {
+                _ = write!(text, "\n  {}; {}", session.describe(), world.env.peers.describe(session.port()));
+            }
+            for medium in &world.media {
+                _ = write!(text, "\n  {} store operations under way", medium.borrow().len());
+            }
+            text
+        })?;
+        let mut tally = std::mem::take(&mut world.env.tally);
+        tally.merge(&tally::heard());
+        tally.add("simulated milliseconds", world.env.now.as_nanos() / 1_000_000);
+        tally.add("rounds", world.rounds);
+        Ok(tally)
+    }
+
+    fn new(plan: &Plan, canary: Option<Canary>) -> Self {
+        let mut dice = Dice::new(plan.seed);
+        let clock = Rc::new(Cell::new(Instant::from_nanos(1_000_000)));
+        let mut oracle = Oracle::default();
+        let mut media = Vec::new();
+        for disk in &plan.disks {
+            oracle.add_disk(
+                disk.block as usize,
+                usize::try_from(disk.blocks).expect("few"),
+                disk.store.lends,
+            );
+            let bytes = disk.blocks * u64::from(disk.block);
+            let behaviour = disk.store.clone();
+            let medium = Medium::new(clock.clone(), bytes, disk.block, behaviour, dice.roll(), canary);
+            media.push(Rc::new(RefCell::new(medium)));
+        }
+        let mut peers = Peers::new(plan.wires.ipv6, plan.wires.mtu, dice.roll());
+        peers.damage = plan.wires.damage;
+        let client_arena = Arena::new(32 << 20, false).expect("memory");
+        let machine = boot(plan, &media, &mut peers, &client_arena, canary, 0);
+        let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
+        Self {
+            env: Env {
+                now: clock.get(),
+                plan: plan.clone(),
+                peers,
+                oracle,
+                tally: Tally::default(),
+                dice,
+                limbo: Default::default(),
+                resets: Vec::new(),
+                faulty,
+                draining: false,
+                nexuses: 0,
+                news: Vec::new(),
+            },
+            sessions: (0..plan.sessions.len()).map(|index| Session::new(index, plan)).collect(),
+            partitions: vec![None; plan.cores],
+            clock,
+            media,
+            machine,
+            client_arena,
+            canary,
+            machines: 1,
+            rounds: 0,
+            idle: 0,
+        }
+    }
+
+    // The course of a run.
+
+    fn play(&mut self, plan: &Plan) -> Result<(), String> {
+        let mut due = self.env.now;
+        for step in &plan.steps {
+            due = due + Duration::from_micros(step.after);
+            while self.env.now < due {
+                self.round(Some(due))?;
+            }
+            self.act(step.action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Partition { core, micros } => {
+                self.env.tally.count("partitions");
+                let core = core % self.partitions.len();
+                let until = self.env.now + Duration::from_micros(micros);
+                self.partitions[core] = self.partitions[core].max(Some(until));
+                self.machine.wires[core].set_all_faults(Faults { loss: 1.0, ..Faults::default() });
+            }
+            Action::Blocks { disk, lba, blocks, bad } => {
+                self.env.tally.count(if bad { "blocks gone bad" } else { "blocks mended" });
+                self.env.faulty[disk] |= bad;
+                self.media[disk].borrow_mut().set_bad(lba, blocks, bad);
+            }
+            Action::PowerLoss => return self.lose_machine(true),
+            Action::Crash => return self.lose_machine(false),
+            Action::Restart => {
+                self.drain()?;
+                self.power_on();
+            }
+            Action::Command { session, .. }
+            | Action::Manage { session, .. }
+            | Action::Ping { session }
+            | Action::Text { session }
+            | Action::Logout { session }
+            | Action::Finish { session }
+            | Action::Cut { session }
+            | Action::Vanish { session }
+            | Action::Violate { session, .. }
+            | Action::Deaf { session, .. } => self.sessions[session].act(action, &mut self.env),
+        }
+        Ok(())
+    }
+
+    /// Ends all faults and lets everything that is under way come to its end.
+    fn rest(&mut self) -> Result<(), String> {
+        self.heal();
+        let (answers, limit) = (self.env.now + ANSWER_TIME, self.env.now + REST_TIME);
+        while !self.sessions.iter().all(Session::is_idle) {
+            self.round(Some(limit))?;
+            if self.env.now >= answers {
+                // Nothing comes any more: what is left was ended by a reset, or is forgotten.
+                for session in &mut self.sessions {
+                    session.drop_reset_commands(&mut self.env);
+                }
+            }
+            if self.env.now >= limit {
+                return Err("a command is never answered".into());
+            }
+        }
+        self.look_at_bounds()
+    }
+
+    fn heal(&mut self) {
+        for core in 0..self.partitions.len() {
+            self.partitions[core] = None;
+            self.machine.wires[core].set_all_faults(Faults::default());
+        }
+        self.env.peers.damage = 0.0;
+        for medium in &self.media {
+            medium.borrow_mut().well = true;
+        }
+    }
+
+    /// Logs out, stops the daemon, and looks at what is left.
+    fn close(&mut self) -> Result<(), String> {
+        self.drain()?;
+        for (disk, medium) in self.media.iter().enumerate() {
+            let mut medium = medium.borrow_mut();
+            medium.lose_machine(true);
+            let contents = medium.contents();
+            let look = Look { sent: self.env.oracle.tick(), order: None, own: None };
+            self.env.oracle.read(disk, 0, &contents, look).map_err(|e| format!("at the end: {e}"))?;
+            let counters = medium.counters;
+            self.env.tally.add("store operations", counters.operations);
+            self.env.tally.add("store operations refused for want of room", counters.refused);
+            self.env.tally.add("store operations failed", counters.failed);
+            self.env.tally.add("unstable versions of blocks lost with power", counters.lost_versions);
+        }
+        self.env.tally.add("segments damaged unseen by TCP", self.env.peers.damaged);
+        match self.client_arena.stats().in_use {
+            0 => Ok(()),
+            bytes => Err(format!("the peers hold {bytes} bytes")),
+        }
+    }
+
+    /// Stops the daemon in order: it has to finish, to flush, and to give all memory back.
+    fn drain(&mut self) -> Result<(), String> {
+        self.env.tally.count("stops in order");
+        self.env.draining = true;
+        for sender in &self.machine.senders {
+            sender.send(Message::Drain);
+        }
+        let limit = self.env.now + REST_TIME;
+        while !self.machine.shards.iter().all(Shard::finished) {
+            self.round(Some(limit))?;
+            if self.env.now >= limit {
+                return Err("the daemon does not stop".into());
+            }
+        }
+        self.count_wires();
+        self.memory_is_home()?;
+        for session in &mut self.sessions {
+            session.machine_lost(&mut self.env);
+        }
+        self.env.draining = false;
+        self.env.oracle.restarted(false);
+        // A daemon that stops in order makes everything stable.
+        for disk in 0..self.media.len() {
+            let now = self.env.oracle.tick();
+            self.env.oracle.flushed(disk, now, None);
+        }
+        Ok(())
+    }
+
+    fn lose_machine(&mut self, power: bool) -> Result<(), String> {
+        self.env.tally.count(if power { "power losses" } else { "crashes" });
+        self.count_wires();
+        for session in &mut self.sessions {
+            session.machine_lost(&mut self.env);
+        }
+        for medium in &self.media {
+            medium.borrow_mut().lose_machine(power);
+        }
+        self.env.oracle.restarted(power);
+        self.machine.shards.clear();
+        self.memory_is_home()?;
+        self.power_on();
+        Ok(())
+    }
+
+    fn power_on(&mut self) {
+        self.env.limbo.clear();
+        let tick = self.env.oracle.tick();
+        for reset in &mut self.env.resets {
+            reset.end.get_or_insert(tick);
+        }
+        let Self { env, media, client_arena, canary, machines, .. } = self;
+        // The old machine's memory goes before the new one's comes.
+        self.machine.shards.clear();
+        self.machine = boot(&env.plan, media, &mut env.peers, client_arena, *canary, *machines);
+        self.partitions.fill(None);
+        self.machines += 1;
+    }
+
+    /// No block of a machine that has stopped is with anybody.
+    fn memory_is_home(&self) -> Result<(), String> {
+        for (core, arena) in self.machine.arenas.iter().enumerate() {
+            let held = arena.stats().in_use;
+            if held > 0 {
+                return Err(format!("core {core}: {held} bytes did not come home"));
+            }
+        }
+        Ok(())
+    }
+
+    fn count_wires(&mut self) {
+        for wire in &self.machine.wires {
+            for end in [0, 1] {
+                let counters = wire.counters(end);
+                for (what, count) in [
+                    ("frames", counters.sent),
+                    ("frames lost", counters.lost),
+                    ("frames duplicated", counters.duplicated),
+                    ("frames reordered", counters.reordered),
+                    ("frames corrupted", counters.corrupted),
+                ] {
+                    self.env.tally.add(what, count);
+                }
+            }
+        }
+        for report in self.reports() {
+            self.env.tally.add("arena requests refused", report.memory.refused);
+            let flows = report.hosts.iter().flat_map(|(_, counters)| counters);
+            for (what, count) in flows {
+                if matches!(*what, "retransmitted_bytes" | "resets_sent") {
+                    self.env.tally.add(what, *count);
+                }
+            }
+        }
+    }
+
+    /// What the cores say of themselves, by way of their mailboxes.
+    fn reports(&mut self) -> Vec<Report> {
+        let mut reports = Vec::new();
+        for (shard, sender) in self.machine.shards.iter_mut().zip(&self.machine.senders) {
+            let (to, from) = std::sync::mpsc::sync_channel(1);
+            sender.send(Message::Report(to));
+            shard.turn(self.env.now);
+            reports.extend(from.try_recv());
+        }
+        reports
+    }
+
+    /// The bounds that hold for everything that is kept, and what the counters must agree on.
+    fn look_at_bounds(&mut self) -> Result<(), String> {
+        for report in self.reports() {
+            let core = report.core;
+            let sessions = report.sessions.len();
+            if sessions > self.sessions.len() * 2 {
+                return Err(format!("core {core}: {sessions} sessions"));
+            }
+            for session in report.sessions.iter().flat_map(|session| &session.connections) {
+                let most = usize::try_from(self.env.plan.queue_depth).expect("small") + 8;
+                if session.in_flight > most {
+                    return Err(format!("core {core}: {} commands in flight", session.in_flight));
+                }
+            }
+            let flow = |name| {
+                let counters = report.hosts.iter().flat_map(|(_, counters)| counters);
+                counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
+            };
+            if flow("half_open") > 256 || flow("flows") > 4 * self.env.peers.begun() {
+                return Err(format!("core {core}: too many flows"));
+            }
+        }
+        Ok(())
+    }
+
+    // The clock.
+
+    /// Everybody has a turn, in some order; then the clock goes on: a little if there was work, else to whatever comes next.
+    fn round(&mut self, until: Option<Instant>) -> Result<(), String> {
+        self.rounds += 1;
+        if self.rounds > ROUNDS_MAX {
+            return Err("the world does not come to rest".into());
+        }
+        let now = self.env.now;
+        self.mend(now);
+        for medium in &self.media {
+            medium.borrow_mut().advance();
+        }
+        let mut work = 0;
+        let cores = self.machine.shards.len();
+        let actors = cores + self.sessions.len() + 1;
+        let first = usize::try_from(self.env.dice.below(actors as u64)).expect("few");
+        for actor in 0..actors {
+            let actor = (first + actor) % actors;
+            if actor < cores {
+                if !self.env.dice.chance(self.env.plan.sleepy) {
+                    work += self.machine.shards[actor].turn(now);
+                } else {
+                    work += 1;
+                }
+            } else if let Some(session) = self.sessions.get_mut(actor - cores) {
+                work += session.turn(&mut self.env)?;
+            } else {
+                work += self.env.peers.turn(now);
+            }
+        }
+        self.tell_news();
+        if self.rounds.is_multiple_of(512) {
+            self.look_at_bounds()?;
+        }
+        // A core that must not sleep asks for turns without end, while a slow disk works for seconds.
+        self.idle = if work == 0 { (self.idle + 1).min(10) } else { 0 };
+        let step = Duration::from_nanos((500 + self.env.dice.below(20_000)) << self.idle.saturating_sub(2));
+        let next = match work {
+            0 => self.next_deadline().unwrap_or(now + Duration::from_secs(1)).max(now + step),
+            _ => now + step,
+        };
+        let next = until.map_or(next, |until| next.min(until.max(now + Duration::from_nanos(1))));
+        self.env.now = next;
+        self.clock.set(next);
+        Ok(())
+    }
+
+    fn mend(&mut self, now: Instant) {
+        for (until, wire) in self.partitions.iter_mut().zip(&self.machine.wires) {
+            if until.is_some_and(|until| until <= now) {
+                *until = None;
+                wire.set_all_faults(self.env.plan.wires.faults());
+            }
+        }
+    }
+
+    fn tell_news(&mut self) {
+        for news in std::mem::take(&mut self.env.news) {
+            match news {
+                News::LoggingIn { session, name } | News::LoggedIn { session, name } => {
+                    let was_let_in = matches!(news, News::LoggedIn { .. });
+                    for other in 0..self.sessions.len() {
+                        if other == session || self.env.plan.sessions[other].name != name {
+                            continue;
+                        }
+                        if was_let_in && self.sessions[other].is_logging_in() {
+                            self.sessions[session].may_be_thrown_out();
+                        }
+                        match was_let_in {
+                            true => self.sessions[other].thrown_out(&mut self.env),
+                            false => self.sessions[other].may_be_thrown_out(),
+                        }
+                    }
+                }
+                News::Reset { disk, sent } => {
+                    for session in &self.sessions {
+                        session.was_reset(disk, sent, &mut self.env);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let shards = self.machine.shards.iter().filter_map(Work::next_deadline);
+        let media = self.media.iter().filter_map(|medium| medium.borrow().next_deadline());
+        let sessions = self.sessions.iter().filter_map(Session::next_deadline);
+        let joined = self.partitions.iter().flatten().copied();
+        let soonest = shards.chain(media).chain(sessions).chain(joined).min();
+        [soonest, self.env.peers.next_deadline(self.env.now)].into_iter().flatten().min()
+    }
+}
+
+fn identity(number: usize) -> Identity {
+    Identity::new("PTGT", "VIRTUAL DISK", "0001", None, &format!("sim-{number}")).expect("short names")
+}
+
+/// A machine with fresh memory over media that may have seen others.
+fn boot(
+    plan: &Plan,
+    media: &[Rc<RefCell<Medium>>],
+    peers: &mut Peers,
+    client_arena: &Arena,
+    canary: Option<Canary>,
+    number: u64,
+) -> Machine {
+    let parameters = Parameters {
+        max_recv_data_segment_length: plan.segment_max,
+        queue_depth: plan.queue_depth,
+        nop_interval: Duration::from_secs(5),
+        ..Parameters::default()
+    };
+    let address = target_address(plan.wires.ipv6);
+    let disks: Vec<Arc<Disk>> = plan
+        .disks
+        .iter()
+        .enumerate()
+        .map(|(number, shape)| {
+            Arc::new(Disk::new(sbc::Config {
+                identity: identity(number),
+                block: if shape.block == 512 { BlockSize::B512 } else { BlockSize::B4096 },
+                physical_exponent: 0,
+                thin: shape.thin,
+                read_only: false,
+                write_cache: shape.write_cache,
+            }))
+        })
+        .collect();
+    let luns = (0..disks.len()).map(|disk| (Lun(scsi::lun(disk)), UnitKey(disk + 1))).collect();
+    let topology = Arc::new(Topology {
+        portals: vec![Portal { name: "sim".into(), address, group: 1 }],
+        targets: vec![Target {
+            name: TARGET.into(),
+            alias: None,
+            parameters: Arc::new(parameters),
+            authentication: None,
+            access: Vec::new(),
+            redirects: Vec::new(),
+            limits: Limits::default(),
+            portals: vec![0],
+            ports: vec![Arc::new(TargetPort::iscsi(1, TARGET, 1))],
+            luns,
+        }],
+        discovery: None,
+    });
+    let states: Vec<Arc<SharedState>> = media.iter().map(|_| Arc::default()).collect();
+    let left = Arc::new(AtomicUsize::new(plan.cores));
+    let gates: Vec<Arc<Gate>> = media.iter().map(|_| Arc::default()).collect();
+    let sessions = Arc::new(Sessions::default());
+    let (senders, mailboxes): (Vec<_>, Vec<_>) =
+        (0..plan.cores).map(|_| mailbox().expect("a mailbox")).unzip();
+    let mut machine = Machine { shards: Vec::new(), arenas: Vec::new(), senders, wires: Vec::new() };
+    let mut plugs = Vec::new();
+    for (core, mailbox) in mailboxes.into_iter().enumerate() {
+        let arena = Arena::new(plan.memory << 20, false).expect("memory");
+        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
+        let units =
+            disks.iter().zip(media).zip(gates.iter().zip(&states)).map(|((disk, medium), (gate, state))| {
+                let handle = Handle { medium: medium.clone(), core, arena: arena.clone() };
+                let store = Box::new(Exclusive::new(handle, gate.clone()));
+                let unit = tasks.add_unit(Box::new(disk.server()), Some(store));
+                tasks.share(unit, state.clone());
+                unit
+            });
+        let units = units.collect();
+        let segment_max = if plan.wires.segmentation { 64_254 } else { 0 };
+        let caps = FrameCaps { mtu: plan.wires.mtu, segment_max, gather_max: 64 };
+        let mac = [2, 0, 0, 0, 0, 1];
+        let ours = End { mac, caps, arena: arena.clone() };
+        let theirs = End { mac: [2, 0, 0, 0, 0, 9], caps, arena: client_arena.clone() };
+        let seed = plan.seed.wrapping_mul(31) ^ (core as u64) << 48 ^ number << 32;
+        let (line, [port, peer]) = wire(seed, [ours, theirs]);
+        line.set_all_faults(plan.wires.faults());
+        if canary == Some(Canary::ForgottenRetransmission) {
+            line.set_filter(0, Some(forget_retransmissions(seed)));
+        }
+        plugs.push((peer, port.mac()));
+        let prefix = if plan.wires.ipv6 { 64 } else { 24 };
+        let config = HostConfig {
+            receive_window: 256 << 10,
+            send_window: 256 << 10,
+            secret: [seed, core as u64],
+            ..HostConfig::new(vec![Address { ip: address.ip(), prefix }], vec![address])
+        };
+        let host = TcpHost::new(port, arena.clone(), &config);
+        machine.shards.push(Shard::new(Parts {
+            core,
+            arena: arena.clone(),
+            hosts: vec![("sim".into(), Box::new(host))],
+            tasks,
+            units,
+            topology: topology.clone(),
+            sessions: sessions.clone(),
+            mailbox,
+            peers: machine.senders.clone(),
+            left: left.clone(),
+            wake_fds: Vec::new(),
+        }));
+        machine.arenas.push(arena);
+        machine.wires.push(line);
+    }
+    peers.plug(plugs);
+    machine
+}
