@@ -79,11 +79,11 @@ class Connection:
         self.stat_sn = struct.unpack(">I", head[24:28])[0]
         return pdu
 
-    def login(self, target, csg=1, nsg=3, version=0, flags=None, text=None, **more):
+    def login(self, target, csg=1, nsg=3, version=0, flags=None, text=None, isid=None, **more):
         flags = 0x80 | csg << 2 | nsg if flags is None else flags
         if text is None:
             text = keys(InitiatorName="iqn.2026-11.com.example:bad", SessionType="Normal", TargetName=target, **more)
-        isid = struct.pack(">IH", 0x80000000 | id(self) & 0xFFFFFF, id(self) >> 24 & 0xFFFF)
+        isid = isid or struct.pack(">IH", 0x80000000 | id(self) & 0xFFFFFF, id(self) >> 24 & 0xFFFF)
         head = struct.pack(">BBBBB", LOGIN | IMMEDIATE, flags, version, version, 0) + len(text).to_bytes(3, "big")
         head += isid + struct.pack(">HIHHII", 0, 0, 0, 0, self.cmd_sn, 0)
         self.send(head.ljust(48, b"\0"), text)

@@ -121,8 +121,8 @@ impl Out {
         Kind::new(self.kind_code).ok_or(Sense::invalid_field_in_cdb(2, Some(3)))
     }
 
-    /// From the CDB and the parameter list (SPC-5 6.17.2 and 6.17.4).
-    fn parse(cdb: &[u8; 16], list: &[u8]) -> Result<Self, Sense> {
+    /// From the CDB and the parameter list, of at least 24 bytes (SPC-5 6.17.2 and 6.17.4).
+    pub fn parse(cdb: &[u8; 16], list: &[u8]) -> Result<Self, Sense> {
         let action = match cdb[1] & 0x1f {
             0 => Action::Register,
             1 => Action::Reserve,

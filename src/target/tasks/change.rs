@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use super::nobody::Nobody;
 use super::{NOBODY, NexusKey, Notice, State, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
+use crate::scsi::primary::head;
 use crate::scsi::reservations::{Effects, RECORD_NAME, Refusal};
 use crate::scsi::{
     Barred, Change, Nexus, NexusId, Outcome, Resume, Sense, Status, Step, TaskId, Transport, UnitState, asc,
@@ -210,6 +211,14 @@ impl TaskManager {
             return self.over(ticket, Ok(now));
         }
         let nexus = changing.nexus.as_ref().map(|(id, nexus)| (*id, &**nexus));
+        // The state may be another one than when the task was admitted.
+        if let (By::Task(task), Some((id, nexus))) = (changing.by, nexus) {
+            let cdb = &self.tasks[task as usize].command.cdb;
+            let definition = unit.server.definition(cdb);
+            if let Err(barred) = now.admit(&now.gate(id, nexus), definition, &head(cdb)) {
+                return self.over(ticket, Err(barred.into()));
+            }
+        }
         let (next, effects) = match now.change(&changing.change, nexus) {
             Ok((next, _)) if next.version() == now.version() => return self.over(ticket, Ok(now)),
             Ok(next) => next,
@@ -471,9 +480,17 @@ impl TaskManager {
             return None;
         }
         let unit = &self.units[this.unit];
-        let (definition, cdb) =
-            (unit.server.definition(&this.command.cdb), crate::scsi::primary::head(&this.command.cdb));
-        unit.state.admit(&view.gate, definition, &cdb).err()
+        let cdb = &this.command.cdb;
+        unit.state.admit(&view.gate, unit.server.definition(cdb), &head(cdb)).err()
+    }
+}
+
+impl From<Barred> for Refusal {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Conflict => Self::Conflict,
+            Barred::NotReady(sense) => Self::Check(sense),
+        }
     }
 }
 

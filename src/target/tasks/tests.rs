@@ -2,6 +2,8 @@
 //! The waists, proven: a disk and a serial device, each over a stream, over memory regions and over ring slots; each
 //! aborted, reset and cut off in every state.
 
+mod cores;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
