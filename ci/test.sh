@@ -29,6 +29,7 @@ tap-crash      default  120 ci/system/crash.sh tap
 tap-stop       default  120 ci/system/stop.sh tap
 tap-portals    default  180 ci/system/portals.sh tap
 tap-status     default   60 ci/system/status.sh tap
+tap-reserve    default  180 ci/system/reservations.sh tap
 tap-bad        default  300 ci/system/badinput.sh tap
 capture        default  120 ci/system/capture.sh
 tap-suite      default  300 ci/system/suite.sh tap
@@ -37,6 +38,7 @@ kernel-crash   default  120 ci/system/crash.sh kernel
 kernel-stop    default  120 ci/system/stop.sh kernel
 kernel-portals default  180 ci/system/portals.sh kernel
 kernel-status  default   60 ci/system/status.sh kernel
+kernel-reserve default  180 ci/system/reservations.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick

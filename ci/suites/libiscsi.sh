@@ -12,6 +12,7 @@ expected=$here/libiscsi.expected
 suites='Mandatory NoMedia Inquiry ReportSupportedOpcodes ReadCapacity10 ReadCapacity16 Read6 Read10 Read12 Read16
   Write10 Write12 Write16 Verify10 Verify12 Verify16 WriteVerify10 WriteVerify12 WriteVerify16 Prefetch10 Prefetch16
   OrWrite CompareAndWrite MultipathIO ModeSense6 TestUnitReady StartStopUnit Unmap WriteSame10 WriteSame16 GetLBAStatus
+  PrinReadKeys PrinServiceactionRange PrinReportCapabilities ProutRegister ProutReserve ProutClear ProutPreempt Reserve6
   iSCSIcmdsn iSCSIdatasn iSCSIResiduals iSCSITMF'
 while [ $# -gt 0 ]; do
   case $1 in

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::alua::{self, Group, GroupState};
 use super::primary::Definition;
-use super::reservations::{Access, Effects, Refusal, Request, Reservations, Standing};
+use super::reservations::{Access, Effects, Refusal, Request, Reservations, Standing, Whom};
 use super::{Nexus, NexusId, Sense, TargetPort};
 
 /// What is asked of the state of a logical unit.
@@ -18,6 +18,8 @@ pub enum Change {
     Reservations(Request),
     /// Target port groups go into other states.
     Groups(Vec<(u16, GroupState)>),
+    /// Nothing, but every nexus except the one that asks is told (`ASC << 8 | ASCQ`).
+    Attention(u16),
     /// The nexus is gone.
     Lost,
     /// The logical unit was reset.
@@ -99,11 +101,13 @@ impl UnitState {
             (Change::Groups(wanted), nexus) => {
                 effects = alua::set(&mut next.groups, wanted, nexus.is_some())?;
             }
+            (Change::Attention(code), _) => effects.attentions.push((Whom::All, *code)),
             (Change::Lost, Some((id, _))) => next.reservations = table.without(id),
             (Change::Reset, _) => next.reservations = table.after_reset(),
             (Change::Look | Change::Reservations(_) | Change::Lost, _) => {}
         }
-        if next.reservations == self.reservations && next.groups == self.groups {
+        let same = next.reservations == self.reservations && next.groups == self.groups;
+        if same && effects.attentions.is_empty() {
             next.version = self.version;
         }
         Ok((next, effects))

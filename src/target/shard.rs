@@ -73,6 +73,8 @@ pub enum Message {
     ResetDone(usize),
     /// Establish a unit attention (`ASC << 8 | ASCQ`) at a logical unit.
     Attention(UnitKey, u16),
+    /// End all sessions with this target: TARGET COLD RESET (RFC 7143 11.5.1).
+    ColdReset(String),
     /// Stop for a change of a logical unit's state, then tell.
     Freeze(UnitKey, Turn),
     /// A core has stopped for a change.
@@ -276,6 +278,7 @@ impl Shard {
                 }
                 Message::ResetDone(ticket) => self.parts.tasks.peer_done(ticket),
                 Message::Attention(unit, code) => self.parts.tasks.attention(unit, code, None),
+                Message::ColdReset(target) => self.end_sessions_with(&target),
                 Message::Freeze(unit, turn) => self.parts.tasks.freeze(unit, turn),
                 Message::Frozen(turn) => self.parts.tasks.frozen(turn.ticket),
                 Message::InForce { unit, state, effects, by } => {
@@ -307,6 +310,14 @@ impl Shard {
                     self.tell_peers(|| Message::Reset { units: units.clone(), from, ticket });
                 }
                 Notice::Attention(unit, code) => self.tell_peers(|| Message::Attention(unit, code)),
+                Notice::ColdReset(nexus) => {
+                    let session = self.by_key.get(nexus.0).copied().flatten();
+                    let name = session.and_then(|index| self.sessions[index].established.as_ref());
+                    if let Some(target) = name.and_then(|established| established.name.target.clone()) {
+                        self.tell_peers(|| Message::ColdReset(target.clone()));
+                        self.end_sessions_with(&target);
+                    }
+                }
                 Notice::Freeze(unit, turn) => self.tell_peers(|| Message::Freeze(unit, turn)),
                 Notice::Frozen(turn) => self.parts.peers[turn.core].send(Message::Frozen(turn)),
                 Notice::InForce { unit, state, effects, by } => self.tell_peers(|| {
@@ -327,6 +338,18 @@ impl Shard {
             }
         }
         count
+    }
+
+    fn end_sessions_with(&mut self, target: &str) {
+        let of_target = |entry: &Entry| {
+            entry.established.as_ref().is_some_and(|it| it.name.target.as_deref() == Some(target))
+        };
+        let all: SmallVec<[usize; 16]> =
+            self.sessions.iter().filter(|(_, entry)| of_target(entry)).map(|(index, _)| index).collect();
+        for index in all {
+            self.sessions[index].iscsi.close("TARGET COLD RESET");
+            self.touch(index);
+        }
     }
 
     /// One of the changes that the operator waits for has ended.

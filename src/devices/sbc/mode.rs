@@ -28,9 +28,9 @@ const PAGES: [ModePage; 4] = [
         changeable: &[WCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     },
     ModePage {
-        // One task set for all nexuses, no log pages (GLTSD), commands may be reordered at will.
+        // A task set for each nexus (TST = 001b), no log pages (GLTSD), commands may be reordered at will.
         code: CONTROL,
-        default: &[0x02, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
+        default: &[0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
         changeable: &[D_SENSE, 0, SWP, 0, 0, 0, 0, 0, 0, 0],
     },
     ModePage { code: 0x1c, default: &[0; 10], changeable: &[0; 10] },

@@ -9,6 +9,13 @@ use super::{NOBODY, NexusKey, Notice, Owed, Pending, State, TaskManager, Then, U
 use crate::scsi::{Exchange, Lun, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc};
 use crate::time::Instant;
 
+/// A reset of logical units, on this core and on so many others.
+struct Reset {
+    units: SmallVec<[UnitKey; 4]>,
+    peers: usize,
+    cold: bool,
+}
+
 impl TaskManager {
     /// The transport of a nexus is gone: aborts all its tasks. `then` follows when they have ended.
     pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, then: Option<Then>) {
@@ -49,7 +56,7 @@ impl TaskManager {
         }
         self.units[this.unit].counters.aborts += 1;
         match this.state {
-            State::Storing | State::Keeping | State::Changing => {}
+            State::Storing | State::Keeping | State::Changing | State::Finishing => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);
@@ -71,7 +78,7 @@ impl TaskManager {
 
     pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
         let this = &self.tasks[task as usize];
-        if !matches!(this.state, State::Blocked | State::HeldStart) {
+        if !matches!(this.state, State::Blocked | State::HeldStart | State::Finishing) {
             self.units[this.unit].server.abort(TaskId(task));
         }
         match transport.as_deref_mut() {
@@ -84,7 +91,7 @@ impl TaskManager {
 
     /// A pending that holds itself open until [`Self::one_less`] has been called once by its maker.
     fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, then: Then) -> usize {
-        self.pending.insert(Pending { left: 1, reset, then })
+        self.pending.insert(Pending { left: 1, reset, cold: false, then })
     }
 
     pub(super) fn one_less(&mut self, pending: usize) {
@@ -92,13 +99,16 @@ impl TaskManager {
         if self.pending[pending].left > 0 {
             return;
         }
-        let Pending { reset, then, .. } = self.pending.remove(pending);
+        let Pending { reset, cold, then, .. } = self.pending.remove(pending);
         for unit in reset {
             self.units[unit.0].server.reset();
         }
         match then {
             Then::Answer { nexus, request } => {
                 self.owed.push_back((nexus, Owed::Answer(request)));
+                if cold {
+                    self.owed.push_back((nexus, Owed::Cold));
+                }
             }
             Then::Tell(what) => self.notices.push_back(Notice::Ended(what)),
         }
@@ -118,17 +128,19 @@ impl TaskManager {
         let view = entry.views.binary_search_by_key(&lun, |view| view.lun).ok();
         let then = Then::Answer { nexus, request };
         match (function, view) {
-            (F::TargetReset, _) => {
+            (F::TargetReset | F::TargetColdReset, _) => {
                 let units = entry.views.iter().map(|view| view.unit).collect();
-                self.reset_from(now, units, then, Some((nexus, transport)), self.peers);
+                let reset = Reset { units, peers: self.peers, cold: function == F::TargetColdReset };
+                self.reset_from(now, reset, then, Some((nexus, transport)));
             }
-            (F::TargetColdReset | F::ClearAca, _) => {
+            (F::ClearAca, _) => {
                 transport.task_management_executed(request, TaskManagementResponse::NotSupported);
             }
             (_, None) => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
             (F::LogicalUnitReset, Some(view)) => {
                 let units = SmallVec::from_slice(&[entry.views[view].unit]);
-                self.reset_from(now, units, then, Some((nexus, transport)), self.peers);
+                let reset = Reset { units, peers: self.peers, cold: false };
+                self.reset_from(now, reset, then, Some((nexus, transport)));
             }
             (F::AbortTask(exchange), Some(view)) => {
                 let task = self.task_of(nexus, exchange);
@@ -153,7 +165,7 @@ impl TaskManager {
 
     /// Resets logical units on this core because another core asks for it; `then` follows when their tasks have ended.
     pub fn reset(&mut self, now: Instant, units: SmallVec<[UnitKey; 4]>, then: Then) {
-        self.reset_from(now, units, then, None, 0);
+        self.reset_from(now, Reset { units, peers: 0, cold: false }, then, None);
     }
 
     /// Another core has finished what [`Notice::ResetPeers`] asked for.
@@ -165,10 +177,9 @@ impl TaskManager {
     fn reset_from(
         &mut self,
         now: Instant,
-        units: SmallVec<[UnitKey; 4]>,
+        Reset { units, peers, cold }: Reset,
         then: Then,
         transport: Option<(NexusKey, &mut dyn Transport)>,
-        peers: usize,
     ) {
         for &unit in &units {
             self.attention(unit, asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED, None);
@@ -178,6 +189,7 @@ impl TaskManager {
         let tasks =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
         let pending = self.expect(units.clone(), then);
+        self.pending[pending].cold = cold;
         let here = transport.is_some();
         self.abort_all(now, tasks, pending, transport);
         for &unit in units.iter().filter(|_| here) {

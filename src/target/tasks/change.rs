@@ -71,7 +71,7 @@ impl SharedState {
     }
 
     /// Whether it is this one's turn; if not, it is told later.
-    fn claim(&self, turn: Turn) -> bool {
+    pub(super) fn claim(&self, turn: Turn) -> bool {
         let mut desk = self.desk();
         if desk.busy {
             desk.queue.push_back(turn);
@@ -82,7 +82,7 @@ impl SharedState {
     }
 
     /// Whose turn is next.
-    fn release(&self) -> Option<Turn> {
+    pub(super) fn release(&self) -> Option<Turn> {
         let mut desk = self.desk();
         let next = desk.queue.pop_front();
         desk.busy = next.is_some();
@@ -97,6 +97,8 @@ pub(super) type Answer = Result<Arc<UnitState>, Refusal>;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     Task(u32),
+    /// A task that has ended but for its status.
+    Finish(u32),
     /// A reset, or the end of a nexus.
     Pending(Option<usize>),
     /// The owner, who is told.
@@ -134,6 +136,8 @@ pub(super) struct Changes {
     turns: VecDeque<usize>,
     draining: Vec<Draining>,
     ended: VecDeque<(u32, Answer)>,
+    /// Outcomes that wait until every nexus has its unit attention.
+    finishing: Vec<(u32, Outcome)>,
     /// Units that go on.
     thawed: VecDeque<usize>,
 }
@@ -297,7 +301,7 @@ impl TaskManager {
             None => {}
         }
         match by {
-            By::Task(task) => self.changes.ended.push_back((task, answer)),
+            By::Task(task) | By::Finish(task) => self.changes.ended.push_back((task, answer)),
             By::Pending(Some(pending)) => self.one_less(pending),
             By::Pending(None) => {}
             By::Owner(what) => {
@@ -318,6 +322,29 @@ impl TaskManager {
             Some((ended, _)) if *ended == task => self.changes.ended.pop_back().map(|(_, answer)| answer),
             _ => None,
         }
+    }
+
+    /// A task has ended, and its status follows when the unit attention of its outcome is established on all cores.
+    pub(super) fn finish_everywhere(
+        &mut self,
+        now: Instant,
+        task: u32,
+        mut outcome: Outcome,
+        transport: &mut dyn Transport,
+    ) {
+        let Some(code) = outcome.attention.take() else { return self.finish(now, task, outcome, transport) };
+        let this = &mut self.tasks[task as usize];
+        this.state = State::Finishing;
+        let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
+        let unit = this.unit;
+        self.changes.finishing.push((task, outcome));
+        self.ask(unit, Change::Attention(code), Some(nexus), By::Finish(task));
+    }
+
+    /// The outcome of a task in [`State::Finishing`].
+    fn finishing(&mut self, task: u32) -> Option<Outcome> {
+        let index = self.changes.finishing.iter().position(|(waiting, _)| *waiting == task)?;
+        Some(self.changes.finishing.swap_remove(index).1)
     }
 
     /// A reservation by RESERVE ends with its nexus and with a reset.
@@ -352,8 +379,13 @@ impl TaskManager {
                     view.attentions.establish(*code);
                 }
                 if effects.aborts.iter().any(|whom| whom.includes(&nexus.name)) {
+                    let before = aborts.len();
                     let own = nexus.exchanges.iter().flatten().copied();
                     aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));
+                    if aborts.len() > before {
+                        // SAM-5 5.6: TAS is zero, so that they end without a status.
+                        view.attentions.establish(asc::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR);
+                    }
                 }
             }
         }
@@ -393,7 +425,18 @@ impl TaskManager {
             }
             while let Some((task, answer)) = self.changes.ended.pop_front() {
                 work += 1;
-                self.carry_on(now, task, Resume::Changed(answer), transports, touched);
+                let Some(outcome) = self.finishing(task) else {
+                    self.carry_on(now, task, Resume::Changed(answer), transports, touched);
+                    continue;
+                };
+                let key = NexusKey(self.tasks[task as usize].nexus);
+                match transports.transport(key) {
+                    transport if self.tasks[task as usize].aborted => self.end_aborted(now, task, transport),
+                    _ if key.0 == NOBODY => self.finish(now, task, outcome, &mut Nobody),
+                    Some(transport) => self.finish(now, task, outcome, transport),
+                    None => {}
+                }
+                touched(key);
             }
             while let Some(unit) = self.changes.thawed.pop_front() {
                 work += 1;

@@ -75,6 +75,9 @@ pub enum Notice {
         /// To be given back.
         ticket: usize,
     },
+    /// TARGET COLD RESET of this nexus is answered: its sessions with the target are to end, and those of all others, on
+    /// every core.
+    ColdReset(NexusKey),
     /// All tasks of a [`Then::Tell`] have ended.
     Ended(u64),
     /// Call [`TaskManager::attention`] on every other core.
@@ -210,6 +213,8 @@ enum State {
     Keeping,
     /// The state of the unit is being changed, or it will soon be this task's turn.
     Changing,
+    /// The device has ended it, and all cores are being told of a unit attention before its status.
+    Finishing,
     /// Waits for a change to end, and has not begun.
     HeldStart,
     /// Waits for a change to end with an operation for the store.
@@ -239,6 +244,8 @@ struct Task {
 enum Owed {
     /// A task management request is done.
     Answer(Exchange),
+    /// After the answer to TARGET COLD RESET: the owner ends the sessions.
+    Cold,
     /// A task of this view was aborted by another nexus.
     Terminate(Exchange, Option<usize>),
 }
@@ -247,6 +254,8 @@ struct Pending {
     left: usize,
     /// Logical units to reset when nothing is left.
     reset: SmallVec<[UnitKey; 4]>,
+    /// The reset is a cold one.
+    cold: bool,
     then: Then,
 }
 
@@ -435,6 +444,7 @@ impl TaskManager {
                 Owed::Answer(request) => {
                     transport.task_management_executed(request, TaskManagementResponse::Complete);
                 }
+                Owed::Cold => self.notices.push_back(Notice::ColdReset(nexus)),
                 Owed::Terminate(exchange, view) => {
                     transport.terminate(exchange, None);
                     if let Some(view) = view {

@@ -152,6 +152,9 @@ impl TaskManager {
                     transport = &mut nobody;
                     Resume::Detached
                 }
+                Step::Finish(outcome) if outcome.attention.is_some() && self.peers > 0 => {
+                    return self.finish_everywhere(now, task, outcome, transport);
+                }
                 Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
             };
             step = self

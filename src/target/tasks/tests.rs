@@ -12,7 +12,8 @@ use super::*;
 use crate::io::{self, Landing, Record};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::{
-    Cdb, Context, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction, TransportId, key,
+    Cdb, Change, Context, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction, TransportId,
+    key, reservations,
 };
 
 const BLOCK: usize = 512;
@@ -114,7 +115,7 @@ impl Keeper for Rc<RefCell<Kept>> {
 
 /// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count; with ERASE (48h),
 /// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical unit in
-/// byte 1, and KEEP (2Fh), which keeps byte 5.
+/// byte 1, KEEP (2Fh), which keeps byte 5, and RESERVE (16h).
 #[derive(Default)]
 struct ToyDisk {
     aborted: Vec<TaskId>,
@@ -131,6 +132,7 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 Step::Store(Op::Read { at, len, into: (cx.landing)(len) })
             }
             0x2a => Step::Fetch { len },
+            0x16 => Step::Change(Change::Reservations(reservations::Request::Reserve)),
             0x48 => Step::Detach(Outcome::good()),
             0x83 => Step::Look(UnitKey(command.cdb.bytes()[1].into())),
             0x2f => Step::Keep(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
@@ -157,7 +159,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 return Step::StoreOf(unit, read);
             }
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
-            Resume::Changed(_) => unreachable!("changes nothing"),
+            Resume::Changed(Ok(_)) => Outcome::good(),
+            Resume::Changed(Err(refusal)) => refusal.into(),
             Resume::Kept(Ok(())) => Outcome::good(),
             Resume::Kept(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
             Resume::Sent => unreachable!("sends nothing by itself"),
@@ -563,7 +566,16 @@ enum Caught {
     Keeping,
     Transfer,
     Blocked,
+    /// Another core changes the state of the unit: before the command has begun ...
+    Frozen,
+    /// ... and before it gives its data to the store.
+    FrozenOp,
+    /// It waits for its turn to change the state itself.
+    Turn,
 }
+
+/// A change of another core's.
+const CHANGE: Turn = Turn { core: 1, ticket: 9 };
 
 /// The ways to end it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -579,15 +591,21 @@ enum End {
 fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     let mut w = World::new(kind, usize::from(end == End::ResetByOther));
     let context = format!("{kind:?} {state:?} write={write} {lun} {end:?}");
+    let unit = w.manager.nexuses[w.transports[0].0.0].views[usize::from(lun == TAPE)].unit;
     match state {
         Caught::Storing | Caught::Blocked => w.stores.iter().for_each(|s| s.borrow_mut().hold = true),
         Caught::Refused => w.stores.iter().for_each(|s| s.borrow_mut().full = true),
         Caught::Keeping if lun == TAPE => return, // a tape keeps nothing
         Caught::Keeping => w.kept.borrow_mut().hold = true,
-        Caught::Transfer => w.wire(0).hold = true,
+        Caught::FrozenOp if !write => return, // a read goes to the store at once
+        Caught::Transfer | Caught::FrozenOp => w.wire(0).hold = true,
+        Caught::Turn if lun == TAPE => return, // a tape reserves nothing
+        Caught::Turn => assert!(w.manager.units[unit.0].shared.claim(CHANGE)),
+        Caught::Frozen => w.manager.freeze(unit, CHANGE),
     }
     let cdb: &[u8] = match (lun == DISK, write) {
         _ if state == Caught::Keeping => &keep(9),
+        _ if state == Caught::Turn => &[0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         (true, true) => &self::write(0, 2),
         (true, false) => &read(0, 2),
         (false, true) => &[0x0a, 0, 0, 0, 0, 0],
@@ -601,6 +619,13 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         w.command(0, 1, lun, cdb, data_in, &out);
     }
     w.turn();
+    if state == Caught::FrozenOp {
+        w.manager.freeze(unit, CHANGE);
+        let wire = w.wire(0);
+        wire.hold = false;
+        wire.requests.extend(std::mem::take(&mut wire.held));
+        w.turn();
+    }
     assert!(
         w.wire(0).responses.is_empty() || state == Caught::Transfer && lun == DISK && !write,
         "{context}"
@@ -608,7 +633,6 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     if !w.wire(0).responses.is_empty() {
         return w.check_quiet(); // a disk's read is sent with its status: there is no state to catch it in
     }
-    let unit = w.manager.nexuses[w.transports[0].0.0].views[usize::from(lun == TAPE)].unit;
     match end {
         End::AbortTask => w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), lun),
         End::AbortTaskSet => w.task_management(0, TaskManagementFunction::AbortTaskSet, lun),
@@ -622,7 +646,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         }
     }
     w.turn();
-    let in_store = matches!(state, Caught::Storing | Caught::Keeping)
+    let in_store = matches!(state, Caught::Storing | Caught::Keeping | Caught::Turn)
         || state == Caught::Blocked
             && matches!(end, End::AbortTaskSet | End::ResetByOther | End::ResetByPeerCore | End::Loss);
     let told = |w: &mut World| match end {
@@ -632,6 +656,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         End::Abandoned => w.wire(0).terminated.contains(&Exchange(1)),
     };
     if end == End::ResetByOther {
+        w.manager.notices.retain(|notice| !matches!(notice, Notice::Frozen(CHANGE)));
         let Some(Notice::ResetPeers { units, ticket }) = w.manager.poll_notice() else {
             panic!("{context}: the other core is asked")
         };
@@ -644,8 +669,16 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     if in_store {
         assert!(w.manager.tasks() > 0, "{context}: the task keeps its buffers");
     }
+    if matches!(state, Caught::Frozen | Caught::FrozenOp) {
+        let now = w.manager.units[unit.0].state.clone();
+        w.manager.in_force(unit, now, &Effects::default(), None);
+    } else if state == Caught::Turn {
+        let next = w.manager.units[unit.0].shared.release().expect("it waits");
+        w.manager.turn(next.ticket);
+    }
     w.release();
     assert!(told(&mut w), "{context}");
+    assert!(w.manager.units[unit.0].shared.current().reservations().is_open(), "{context}: not any more");
     if end != End::Loss {
         let answered = w.wire(0).responses.iter().any(|r| r.0 == Exchange(1));
         assert!(!answered, "{context}: an aborted command has no response");
@@ -669,7 +702,16 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
 #[test]
 fn every_end_in_every_state_over_every_transport() {
     for kind in KINDS {
-        for state in [Caught::Storing, Caught::Refused, Caught::Keeping, Caught::Transfer, Caught::Blocked] {
+        for state in [
+            Caught::Storing,
+            Caught::Refused,
+            Caught::Keeping,
+            Caught::Transfer,
+            Caught::Blocked,
+            Caught::Frozen,
+            Caught::FrozenOp,
+            Caught::Turn,
+        ] {
             for write in [false, true] {
                 for lun in [DISK, TAPE] {
                     for end in [
@@ -831,4 +873,46 @@ fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
             w.check_quiet();
         }
     }
+}
+
+/// SAM-5 6.3.3 and 7.7: a reset ends a reservation by RESERVE, and so does the loss of its nexus, before anybody is told.
+#[test]
+fn reserve_ends_with_a_reset_and_with_its_nexus() {
+    for loss in [false, true] {
+        let mut w = World::new(Kind::Stream, 0);
+        let unit = w.manager.nexuses[w.transports[0].0.0].views[0].unit;
+        w.command(0, 1, DISK, &[0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
+        w.turn();
+        assert_eq!(w.wire(0).responses[0].1, Status::Good);
+        assert!(!w.manager.units[unit.0].state.reservations().is_open());
+        if loss {
+            let (key, transport) = &mut w.transports[0];
+            drop(transport.take());
+            w.manager.remove_nexus(NOW, *key, Some(Then::Tell(4)));
+            assert_eq!(w.manager.poll_notice(), Some(Notice::Ended(4)));
+        } else {
+            w.task_management(1, TaskManagementFunction::LogicalUnitReset, DISK);
+            w.turn();
+            assert_eq!(w.wire(1).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+        }
+        assert!(w.manager.units[unit.0].state.reservations().is_open());
+        w.check_quiet();
+    }
+}
+
+/// RFC 7143 11.5.1: the answer goes out before the sessions end.
+#[test]
+fn a_cold_reset_ends_the_sessions_after_its_answer() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.stores[0].borrow_mut().hold = true;
+    w.command(0, 1, DISK, &read(0, 1), 512, &[]);
+    w.turn();
+    w.task_management(1, TaskManagementFunction::TargetColdReset, DISK);
+    w.turn();
+    assert!(w.wire(1).executed.is_empty(), "the store holds a task");
+    assert_eq!(w.manager.poll_notice(), None);
+    w.release();
+    assert_eq!(w.wire(1).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+    assert_eq!(w.manager.poll_notice(), Some(Notice::ColdReset(w.transports[1].0)));
+    w.check_quiet();
 }

@@ -5,7 +5,7 @@ use super::*;
 
 const RECOVERY: [u8; 12] = [0x01, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const CACHING: [u8; 20] = [0x08, 18, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CONTROL: [u8; 12] = [0x0a, 10, 2, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
+const CONTROL: [u8; 12] = [0x0a, 10, 0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
 const EXCEPTIONS: [u8; 12] = [0x1c, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const DESCRIPTOR: [u8; 8] = [0, 0, 0x10, 0, 0, 0, 2, 0];
 
@@ -109,7 +109,7 @@ fn read_only_disks() {
 fn descriptor_sense_and_reset() {
     let mut rig = Rig::thin();
     assert!(!rig.server.descriptor_sense());
-    select(&mut rig, &with(CONTROL, 2, 6)).good();
+    select(&mut rig, &with(CONTROL, 2, 0x26)).good();
     assert!(rig.server.descriptor_sense());
     select(&mut rig, &with(CACHING, 2, 0)).good();
     rig.server.reset();
@@ -122,7 +122,7 @@ fn another_core_sees_the_change() {
     let disk = Arc::new(Disk::new(config()));
     let (here, there) = (disk.server(), disk.server());
     let mut rig = Rig { server: here, ..Rig::thin() };
-    select(&mut rig, &with(CONTROL, 2, 6)).good();
+    select(&mut rig, &with(CONTROL, 2, 0x26)).good();
     assert!(there.descriptor_sense());
 }
 

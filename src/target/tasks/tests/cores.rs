@@ -11,8 +11,9 @@ use crate::scsi::{Change, UnitState};
 
 const A: u8 = 0xff;
 
-const ROWS: [Row<()>; 10] = [
+const ROWS: [Row<()>; 11] = [
     Row { definition: Definition::new("TEST UNIT READY", &[0; 6]).with(Access::Harmless), run: () },
+    Row { definition: crate::scsi::primary::command::MODE_SELECT_6, run: () },
     Row { definition: commands::RESERVE_6, run: () },
     Row { definition: commands::RELEASE_6, run: () },
     Row { definition: Definition::new("READ(10)", &[0x28, 0, A, A, A, A, 0, A, A, 0]), run: () },
@@ -40,6 +41,9 @@ impl DeviceServer for Guarded {
             0x28 => Step::Store(Op::Read { at, len, into: Landing::Own }),
             0x2a => Step::Fetch { len },
             0x00 => Step::Finish(Outcome::good()),
+            0x15 => {
+                Step::Finish(Outcome { attention: Some(asc::MODE_PARAMETERS_CHANGED), ..Outcome::good() })
+            }
             _ => match Work::begin(command) {
                 Ok(mut work) => {
                     let step = work.advance(None, command, cx);
@@ -139,6 +143,10 @@ enum Ask {
     Write(u8, u8),
     Read(u8),
     Keys,
+    /// TEST UNIT READY.
+    Ready,
+    /// MODE SELECT.
+    Select,
     Reserve,
     Release,
     /// PERSISTENT RESERVE OUT: action, type, key, action key.
@@ -305,6 +313,8 @@ impl Cores {
             Ask::Write(block, value) => (vec![0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0], 0, vec![value; BLOCK]),
             Ask::Read(block) => (vec![0x28, 0, 0, 0, 0, block, 0, 0, 1, 0], BLOCK as u32, Vec::new()),
             Ask::Keys => (vec![0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0], 255, Vec::new()),
+            Ask::Ready => (vec![0; 6], 0, Vec::new()),
+            Ask::Select => (vec![0x15, 0, 0, 0, 0, 0], 0, Vec::new()),
             Ask::Reserve => (vec![0x16, 0, 0, 0, 0, 0], 0, Vec::new()),
             Ask::Release => (vec![0x17, 0, 0, 0, 0, 0], 0, Vec::new()),
             Ask::Out(action, kind, key, action_key) => {
@@ -402,6 +412,18 @@ impl Cores {
         }
     }
 
+    fn bytes(&self) -> Vec<u8> {
+        self.stores[0].bytes.borrow().clone()
+    }
+
+    /// Until that initiator has had its last answer.
+    fn run_to_the_end_of(&mut self, client: usize) {
+        while self.clients[client].call.is_some() || !self.clients[client].left.is_empty() {
+            self.step();
+            assert!(self.clock < 200_000, "somebody waits for ever");
+        }
+    }
+
     fn run(&mut self) {
         while self.clients.iter().any(|client| client.call.is_some() || !client.left.is_empty()) {
             self.step();
@@ -438,7 +460,8 @@ impl Sequential {
         let table = self.state.reservations();
         let standing = table.standing(id, &nexus);
         let access = match ask {
-            Ask::Write(..) => Access::Write,
+            Ask::Write(..) | Ask::Select => Access::Write,
+            Ask::Ready => Access::Harmless,
             Ask::Read(_) => Access::Read,
             Ask::Keys | Ask::Out(..) => Access::Persistent,
             Ask::Reserve | Ask::Release => Access::Reserve,
@@ -459,13 +482,14 @@ impl Sequential {
                 registrations.iter().for_each(|r| data.extend(r.key.to_be_bytes()));
                 return Got::Data(data);
             }
-            Ask::Reserve => Change::Reservations(crate::scsi::reservations::Request::Reserve),
-            Ask::Release => Change::Reservations(crate::scsi::reservations::Request::Release),
+            Ask::Ready | Ask::Select => return Got::Good,
+            Ask::Reserve => Change::Reservations(reservations::Request::Reserve),
+            Ask::Release => Change::Reservations(reservations::Request::Release),
             Ask::Out(action, kind, key, action_key) => {
                 let aptpl = u8::from(action == 0 && client == 0);
                 let cdb = [0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
                 let out = commands::Out::parse(&cdb, &list(key, action_key, aptpl)).unwrap();
-                Change::Reservations(crate::scsi::reservations::Request::Out(out))
+                Change::Reservations(reservations::Request::Out(out))
             }
         };
         match self.state.change(&change, Some((id, &nexus))) {
@@ -473,7 +497,7 @@ impl Sequential {
                 self.state = next;
                 Got::Good
             }
-            Err(crate::scsi::reservations::Refusal::Conflict) => Got::Conflict,
+            Err(reservations::Refusal::Conflict) => Got::Conflict,
             Err(_) => Got::Check,
         }
     }
@@ -565,4 +589,42 @@ fn reservations_and_writes_from_two_cores_have_an_order() {
         }));
     }
     assert!(seen.len() > 14, "only {} kinds of commands and answers: the seeds try too little", seen.len());
+}
+
+/// A unit attention is there for everybody before the status that tells of its cause, on both cores.
+#[test]
+fn attentions_come_before_the_status() {
+    for seed in 1..=300 {
+        let mut cores =
+            Cores::new(seed, |_, client| if client == 0 { vec![Ask::Select] } else { Vec::new() });
+        cores.run_to_the_end_of(0);
+        for client in 1..CLIENTS {
+            cores.clients[client].left.push(Ask::Ready);
+        }
+        cores.run();
+        let got = cores.calls.iter().map(|call| call.got.clone().unwrap());
+        let wanted = [Got::Good, Got::Attention, Got::Attention, Got::Attention];
+        assert_eq!(got.collect::<Vec<_>>(), wanted, "seed {seed}");
+    }
+}
+
+/// PREEMPT AND ABORT aborts what its victim has under way on the other core, and nothing of that is written after its
+/// status.
+#[test]
+fn a_preempted_write_comes_before_the_status_or_never() {
+    let mut aborted = 0;
+    for seed in 1..=500 {
+        let mut cores = Cores::new(seed, |_, client| match client {
+            0 => vec![Ask::Out(5, 1, 1, 2), Ask::Out(1, 1, 1, 0), Ask::Out(0, 0, 0, 1)],
+            1 => vec![Ask::Write(0, 7), Ask::Out(0, 0, 0, 2)],
+            _ => Vec::new(),
+        });
+        cores.run_to_the_end_of(0);
+        let after = cores.bytes();
+        cores.run();
+        check(&cores, seed);
+        assert!(cores.bytes() == after, "seed {seed}: written after the status");
+        aborted += usize::from(cores.calls.iter().any(|call| call.got == Some(Got::Aborted)));
+    }
+    assert!(aborted > 10, "only {aborted} were caught under way");
 }
