@@ -65,6 +65,13 @@ pub enum Op {
         /// How many bytes.
         len: u64,
     },
+    /// As [`Op::Unmap`], but room for the range stays reserved: later writes to it do not run out of space.
+    Anchor {
+        /// First byte.
+        at: u64,
+        /// How many bytes.
+        len: u64,
+    },
     /// Write `pattern` (one block) over and over.
     WriteSame {
         /// First byte.
@@ -76,14 +83,14 @@ pub enum Op {
         /// Force unit access.
         fua: bool,
     },
-    /// If the range holds `compare`, write `data`, and let nobody in between: atomic against every other operation on
+    /// If the range holds `compare`, or without a condition if that is empty, write `data`, and let nobody in between: atomic against every other operation on
     /// the range, on every core. Answered by [`Done::Finished`] or [`Done::Differs`].
     CompareAndWrite {
         /// First byte.
         at: u64,
-        /// The bytes expected.
+        /// The bytes expected, or nothing.
         compare: Sg,
-        /// As many bytes to be written.
+        /// As many bytes to be written (any number up to [`Geometry::transfer_max`] without a condition).
         data: Sg,
         /// Force unit access.
         fua: bool,
@@ -93,6 +100,17 @@ pub enum Op {
         /// First byte.
         at: u64,
     },
+}
+
+/// Whether bytes have room of their own (SBC-3 4.7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// They have, and data in it.
+    Mapped,
+    /// They have, and read as zeros.
+    Anchored,
+    /// They have none, and read as zeros.
+    Deallocated,
 }
 
 /// How an operation ended.
@@ -109,8 +127,8 @@ pub enum Done {
     },
     /// The state of a run of bytes.
     Extent {
-        /// Whether the run is allocated.
-        mapped: bool,
+        /// What the bytes of the run are.
+        state: Allocation,
         /// How long it is, from the byte asked for; at least one block unless that is the end of the store.
         len: u64,
     },

@@ -73,11 +73,19 @@ impl Plan {
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let backing = open(disk, config.daemon.hugepages != Hugepages::Never)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            let (identity, block) = (disk.identity.clone(), disk.block);
-            let (thin, read_only) = (disk.thin, disk.read_only);
-            let physical_exponent = disk.physical_exponent;
-            let config =
-                sbc::Config { identity, block, physical_exponent, thin, read_only, write_cache: true };
+            let config = sbc::Config {
+                identity: disk.identity.clone(),
+                block: disk.block,
+                physical_exponent: disk.physical_exponent,
+                thin: disk.thin,
+                read_only: disk.read_only,
+                write_cache: disk.write_cache,
+                lowest_aligned: disk.lowest_aligned,
+                removable: disk.removable,
+                management_url: disk.management_url.clone(),
+                soft_threshold: disk.soft_threshold,
+                epoch: sys::monotonic_origin(),
+            };
             units.push(Unit { disk: Arc::new(Disk::new(config)), backing, shelf, state });
         }
         let mut senders = Vec::new();

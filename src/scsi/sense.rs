@@ -48,9 +48,12 @@ pub mod asc {
     #![expect(missing_docs, reason = "the names are those of SPC-5 annex F")]
     pub const NO_ADDITIONAL_SENSE: u16 = 0x0000;
     pub const LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
+    pub const LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS: u16 = 0x0404;
+    pub const LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS: u16 = 0x0409;
     pub const LOGICAL_UNIT_NOT_ACCESSIBLE_ASYMMETRIC_ACCESS_STATE_TRANSITION: u16 = 0x040a;
     pub const LOGICAL_UNIT_NOT_ACCESSIBLE_TARGET_PORT_IN_STANDBY_STATE: u16 = 0x040b;
     pub const LOGICAL_UNIT_NOT_ACCESSIBLE_TARGET_PORT_IN_UNAVAILABLE_STATE: u16 = 0x040c;
+    pub const LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS: u16 = 0x041b;
     pub const WRITE_ERROR: u16 = 0x0c00;
     pub const COPY_TARGET_DEVICE_NOT_REACHABLE: u16 = 0x0d02;
     pub const UNRECOVERED_READ_ERROR: u16 = 0x1100;
@@ -64,21 +67,31 @@ pub mod asc {
     pub const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: u16 = 0x2604;
     pub const WRITE_PROTECTED: u16 = 0x2700;
     pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: u16 = 0x2707;
+    pub const NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED: u16 = 0x2800;
     pub const POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED: u16 = 0x2900;
     pub const POWER_ON_OCCURRED: u16 = 0x2901;
     pub const BUS_DEVICE_RESET_FUNCTION_OCCURRED: u16 = 0x2903;
     pub const I_T_NEXUS_LOSS_OCCURRED: u16 = 0x2907;
     pub const MODE_PARAMETERS_CHANGED: u16 = 0x2a01;
+    pub const LOG_PARAMETERS_CHANGED: u16 = 0x2a02;
     pub const RESERVATIONS_PREEMPTED: u16 = 0x2a03;
     pub const RESERVATIONS_RELEASED: u16 = 0x2a04;
     pub const REGISTRATIONS_PREEMPTED: u16 = 0x2a05;
     pub const ASYMMETRIC_ACCESS_STATE_CHANGED: u16 = 0x2a06;
     pub const CAPACITY_DATA_HAS_CHANGED: u16 = 0x2a09;
+    pub const TIMESTAMP_CHANGED: u16 = 0x2a10;
+    pub const COMMAND_SEQUENCE_ERROR: u16 = 0x2c00;
     pub const COMMANDS_CLEARED_BY_ANOTHER_INITIATOR: u16 = 0x2f00;
+    pub const MEDIUM_FORMAT_CORRUPTED: u16 = 0x3100;
+    pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
+    pub const THIN_PROVISIONING_SOFT_THRESHOLD_REACHED: u16 = 0x3807;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3a00;
+    pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3e03;
+    pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3f05;
     pub const REPORTED_LUNS_DATA_HAS_CHANGED: u16 = 0x3f0e;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
+    pub const MEDIUM_REMOVAL_PREVENTED: u16 = 0x5302;
     pub const SYSTEM_RESOURCE_FAILURE: u16 = 0x5500;
     pub const INSUFFICIENT_RESOURCES: u16 = 0x5503;
     pub const INSUFFICIENT_REGISTRATION_RESOURCES: u16 = 0x5504;
@@ -142,6 +155,14 @@ impl Sense {
         }
         let [high, low] = byte.to_be_bytes();
         self.specific = Some([first, high, low]);
+        self
+    }
+
+    /// Adds a progress indication, in 65536ths.
+    #[must_use]
+    pub const fn at_progress(mut self, progress: u16) -> Self {
+        let [high, low] = progress.to_be_bytes();
+        self.specific = Some([0x80, high, low]);
         self
     }
 

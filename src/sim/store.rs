@@ -235,7 +235,7 @@ impl Medium {
         let (at, len) = match op {
             Op::Read { at, len, .. } => (*at, u64::from(*len)),
             Op::Write { at, data, .. } => (*at, data.len() as u64),
-            Op::Unmap { at, len } | Op::WriteSame { at, len, .. } => (*at, *len),
+            Op::Unmap { at, len } | Op::Anchor { at, len } | Op::WriteSame { at, len, .. } => (*at, *len),
             _ => (0, 0),
         };
         at / self.block()..(at + len).div_ceil(self.block())
@@ -311,7 +311,7 @@ impl Medium {
                 self.write(&written, Op::WriteSame { at, len, pattern, fua }, fua, number);
                 Done::Finished
             }
-            Op::Unmap { .. } => {
+            Op::Unmap { .. } | Op::Anchor { .. } => {
                 let (at, len) = (written.start * size, (written.end - written.start) * size);
                 self.write(&written, Op::Unmap { at, len }, false, number);
                 Done::Finished

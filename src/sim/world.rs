@@ -497,6 +497,11 @@ fn boot(
                 thin: shape.thin,
                 read_only: false,
                 write_cache: shape.write_cache,
+                lowest_aligned: 0,
+                removable: false,
+                management_url: None,
+                soft_threshold: 0,
+                epoch: 0,
             }))
         })
         .collect();

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::io::{Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::Sg;
 
 /// Operations of one handle that wait for an exclusive one.
@@ -117,6 +117,11 @@ impl<S: Store> Exclusive<S> {
                         return None;
                     }
                     alone.step = Step::Read;
+                    if alone.compare.is_empty() {
+                        // No condition, so nothing to read.
+                        end = Some(Done::Data(Sg::new()));
+                        continue;
+                    }
                     let len = u32::try_from(alone.compare.len()).unwrap_or(u32::MAX);
                     Op::Read { at: alone.at, len, into: Landing::Own }
                 }
@@ -218,6 +223,10 @@ impl<S: Store> Store for Exclusive<S> {
             }
         }
         done.len() - before
+    }
+
+    fn inspect(&mut self) -> Health {
+        self.inner.inspect()
     }
 
     fn commit(&mut self) {

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use super::exclusive::{Exclusive, Gate};
 use super::ring::{Flight, Shared, Work};
 use super::{Backing, Local};
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Seg, Sg};
 use crate::sys;
 
@@ -28,6 +28,8 @@ const TRANSFER_MAX: u32 = 1 << 20;
 
 /// Pieces of a write that is tried at once; a longer list goes through the ring.
 const INLINE_PIECES: usize = 32;
+
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// How an image is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Image {
     block: u32,
     read_only: bool,
     thin: bool,
+    /// The file system has unwritten extents.
+    zero_range: bool,
     /// The bytes are in memory whatever happens (tmpfs): nothing ever waits.
     in_memory: bool,
     gate: Arc<Gate>,
@@ -115,13 +119,15 @@ impl Image {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "has no bytes; give a size"));
         }
         let in_memory = sys::is_tmpfs(&file)?;
-        let thin = !device && (*read_only || sys::can_punch(&file, bytes));
+        let thin = !device && (*read_only || sys::can_allocate(&file, bytes, libc::FALLOC_FL_PUNCH_HOLE));
+        let zero_range = thin && !*read_only && sys::can_allocate(&file, bytes, libc::FALLOC_FL_ZERO_RANGE);
         Ok(Self {
             file: Arc::new(file),
             bytes: Arc::new(AtomicU64::new(bytes)),
             block: *block,
             read_only: *read_only,
             thin,
+            zero_range,
             in_memory,
             gate: Arc::default(),
         })
@@ -137,6 +143,7 @@ impl Backing for Image {
             block: self.block,
             read_only: self.read_only,
             thin: self.thin,
+            zero_range: self.zero_range,
             in_memory: self.in_memory,
             arena: local.arena.clone(),
             ring: local.ring.clone(),
@@ -154,6 +161,7 @@ struct Handle {
     block: u32,
     read_only: bool,
     thin: bool,
+    zero_range: bool,
     in_memory: bool,
     arena: Arena,
     ring: Shared,
@@ -259,10 +267,29 @@ impl Handle {
         }
     }
 
+    /// Unwritten extents, where the file system has them; zeros, where it does not.
+    fn anchor(&mut self, tag: Tag, at: u64, len: u64) -> Submitted {
+        if !self.thin {
+            return failed(ErrorKind::Unsupported, at);
+        }
+        if !self.zero_range {
+            let pattern = Seg::from_static(&ZEROS).slice(0, self.block as usize);
+            return match self.write_same(tag, at, len, pattern, false) {
+                Submitted::Full(_) => Submitted::Full(Op::Anchor { at, len }),
+                other => other,
+            };
+        }
+        let work = Work::Allocate { mode: libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, len };
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
+            Ok(()) => Submitted::Queued,
+            Err(_) => Submitted::Full(Op::Anchor { at, len }),
+        }
+    }
+
     /// SEEK_DATA and SEEK_HOLE read the inode's own map, which is in memory but for the first look at a large image.
     fn extent(&self, at: u64) -> Done {
         let bytes = self.bytes.load(Ordering::Relaxed);
-        let whole = Done::Extent { mapped: true, len: bytes - at };
+        let whole = Done::Extent { state: Allocation::Mapped, len: bytes - at };
         if !self.thin {
             return whole;
         }
@@ -272,12 +299,30 @@ impl Handle {
                 let block = u64::from(self.block);
                 let len = end.map_or(bytes, |end| end.min(bytes)) - at;
                 let len = if mapped { len.next_multiple_of(block) } else { len / block * block };
-                match len {
-                    0 => Done::Extent { mapped: true, len: block },
-                    len => Done::Extent { mapped, len },
+                match (mapped, len) {
+                    (_, 0) => Done::Extent { state: Allocation::Mapped, len: block },
+                    (true, len) => Done::Extent { state: Allocation::Mapped, len },
+                    (false, len) => self.hole(at, len),
                 }
             }
             Err(_) => whole,
+        }
+    }
+
+    /// A range without data may be allocated nevertheless: unwritten extents.
+    fn hole(&self, at: u64, len: u64) -> Done {
+        let block = u64::from(self.block);
+        match sys::first_extent(self.fd, at, len) {
+            Ok(Some((first, extent))) if first <= at => {
+                let len = (first + extent - at).min(len) / block * block;
+                Done::Extent { state: Allocation::Anchored, len: len.max(block) }
+            }
+            Ok(Some((first, _))) if first - at >= block => {
+                Done::Extent { state: Allocation::Deallocated, len: (first - at) / block * block }
+            }
+            Ok(Some(_)) => Done::Extent { state: Allocation::Anchored, len: block },
+            // A file system that does not tell has no such extents.
+            Ok(None) | Err(_) => Done::Extent { state: Allocation::Deallocated, len },
         }
     }
 
@@ -361,7 +406,9 @@ impl Store for Handle {
         let (at, len, writes) = match &op {
             Op::Read { at, len, .. } => (*at, u64::from(*len), false),
             Op::Write { at, data, .. } => (*at, data.len() as u64, true),
-            Op::WriteSame { at, len, .. } | Op::Unmap { at, len } => (*at, *len, true),
+            Op::WriteSame { at, len, .. } | Op::Unmap { at, len } | Op::Anchor { at, len } => {
+                (*at, *len, true)
+            }
             Op::Extent { at } => (*at, 1, false),
             Op::CompareAndWrite { at, .. } => return failed(ErrorKind::Unsupported, *at),
             Op::Flush => (0, 0, false),
@@ -374,6 +421,7 @@ impl Store for Handle {
             Op::Write { at, data, fua } => self.write(tag, at, data, fua && !self.in_memory),
             Op::WriteSame { at, len, pattern, fua } => self.write_same(tag, at, len, pattern, fua),
             Op::Unmap { at, len } => self.unmap(tag, at, len),
+            Op::Anchor { at, len } => self.anchor(tag, at, len),
             Op::Extent { at } => Submitted::Done(self.extent(at)),
             Op::Flush => self.flush(tag),
             Op::CompareAndWrite { at, .. } => failed(ErrorKind::Unsupported, at),
@@ -389,6 +437,23 @@ impl Store for Handle {
             done.extend(self.carry_on(result, flight));
         }
         done.len() - before
+    }
+
+    fn inspect(&mut self) -> Health {
+        let block = u64::from(self.block);
+        let (mut used, mut available) = (None, None);
+        match sys::file_space(self.fd) {
+            Ok(space) => {
+                if let Some(bytes) = space.bytes {
+                    self.bytes.store(bytes / block * block, Ordering::Relaxed);
+                }
+                if self.thin {
+                    (used, available) = (Some(space.used), Some(space.available));
+                }
+            }
+            Err(error) => log::debug!("fstat: {error}"),
+        }
+        Health { bytes: self.bytes.load(Ordering::Relaxed), used, available }
     }
 
     fn commit(&mut self) {

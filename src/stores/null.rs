@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::ram::Pages;
 use super::{Backing, Local};
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Seg, SharedMemory};
 use crate::sys::Mapping;
 
@@ -55,9 +55,18 @@ impl Store for Handle {
                 Done::Data(memory.freeze().into())
             }
             Op::Read { at, .. } => Done::Failed(Error { kind: ErrorKind::Unsupported, at }),
-            Op::CompareAndWrite { at, .. } => Done::Failed(Error { kind: ErrorKind::Unsupported, at }),
-            Op::Extent { at } => Done::Extent { mapped: false, len: self.geometry.bytes.saturating_sub(at) },
-            Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteSame { .. } => Done::Finished,
+            Op::CompareAndWrite { compare, .. } => {
+                match compare.to_vec().iter().position(|&byte| byte != 0) {
+                    Some(at) => Done::Differs { offset: u32::try_from(at).unwrap_or(u32::MAX) },
+                    None => Done::Finished,
+                }
+            }
+            Op::Extent { at } => {
+                Done::Extent { state: Allocation::Deallocated, len: self.geometry.bytes.saturating_sub(at) }
+            }
+            Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::Anchor { .. } | Op::WriteSame { .. } => {
+                Done::Finished
+            }
         })
     }
 

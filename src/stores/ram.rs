@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::exclusive::{Exclusive, Gate};
 use super::{Backing, Local};
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
+use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Seg, Sg, SharedMemory};
 use crate::sys::Mapping;
 
@@ -103,6 +103,15 @@ impl Medium {
         Ok(())
     }
 
+    /// Zeros the range and counts its pages as allocated, which is all that anchoring takes: memory is not reserved.
+    fn anchor(&self, at: u64, len: u64) -> Result<(), Done> {
+        let (to, bytes) = self.address(at, len)?;
+        // SAFETY: address() found the range inside the disk.
+        unsafe { std::ptr::write_bytes(to.as_ptr(), 0, bytes) };
+        self.mark(at, len);
+        Ok(())
+    }
+
     fn unmap(&self, at: u64, len: u64) -> Result<(), Done> {
         self.address(at, len)?;
         let (first, last) = (at.next_multiple_of(PAGE), (at + len) / PAGE * PAGE);
@@ -157,7 +166,8 @@ impl Medium {
         let first = at / PAGE;
         let mapped = state(first);
         let end = (first..pages).find(|&page| state(page) != mapped).unwrap_or(pages);
-        Ok(Done::Extent { mapped, len: (end * PAGE).min(self.geometry.bytes) - at })
+        let state = if mapped { Allocation::Mapped } else { Allocation::Deallocated };
+        Ok(Done::Extent { state, len: (end * PAGE).min(self.geometry.bytes) - at })
     }
 }
 
@@ -194,6 +204,7 @@ impl Store for Handle {
                 medium.write_same(at, len, &pattern).map(|()| Done::Finished)
             }
             Op::Unmap { at, len } => medium.unmap(at, len).map(|()| Done::Finished),
+            Op::Anchor { at, len } => medium.anchor(at, len).map(|()| Done::Finished),
             Op::Extent { at } => medium.extent(at),
             Op::Flush => Ok(Done::Finished),
             Op::CompareAndWrite { at, .. } => Err(Done::Failed(Error { kind: ErrorKind::Unsupported, at })),

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The monotonic clock.
+//! Clocks.
+
+/// Milliseconds since 1970 at the origin of [`monotonic`], as the clock of the host has it now.
+pub fn monotonic_origin() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = since_1970.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    now.saturating_sub(monotonic() / 1_000_000)
+}
 
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic() -> u64 {

@@ -47,12 +47,73 @@ pub fn data_extent(fd: RawFd, at: u64) -> io::Result<(bool, Option<u64>)> {
     }
 }
 
-/// Whether holes can be punched into the file. Tried behind its end, where nothing is.
-pub fn can_punch(file: &File, end: u64) -> bool {
+/// Whether the file system has this mode of fallocate(2). Tried behind the end of the file, where nothing is, and taken
+/// back.
+pub fn can_allocate(file: &File, end: u64, mode: i32) -> bool {
     let Ok(end) = offset(end) else { return false };
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: no memory is involved.
-    unsafe { libc::fallocate(file.as_raw_fd(), mode, end, 4096) == 0 }
+    let allocate = |mode| {
+        // SAFETY: no memory is involved.
+        unsafe { libc::fallocate(file.as_raw_fd(), mode | libc::FALLOC_FL_KEEP_SIZE, end, 4096) == 0 }
+    };
+    let can = allocate(mode);
+    allocate(libc::FALLOC_FL_PUNCH_HOLE);
+    can
+}
+
+/// The room that a file has and could have, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its size; `None` for what is not a regular file.
+    pub bytes: Option<u64>,
+    /// What is allocated to it.
+    pub used: u64,
+    /// What its file system has left.
+    pub available: u64,
+}
+
+/// How much room a file has.
+pub fn file_space(fd: RawFd) -> io::Result<Space> {
+    // SAFETY: all-zero structures are valid places for answers.
+    let (mut stat, mut fs): (libc::stat, libc::statvfs) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: stat and fs are valid for writing.
+    if unsafe { libc::fstat(fd, &raw mut stat) < 0 || libc::fstatvfs(fd, &raw mut fs) < 0 } {
+        return Err(io::Error::last_os_error());
+    }
+    let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    Ok(Space {
+        bytes: u64::try_from(stat.st_size).ok().filter(|_| regular),
+        used: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
+        available: fs.f_bavail.saturating_mul(fs.f_frsize),
+    })
+}
+
+/// The first extent of the file that touches a range, as offset and length; `None` if there is none.
+pub fn first_extent(fd: RawFd, at: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
+    /// `struct fiemap` of linux/fiemap.h with one `struct fiemap_extent`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped: u32,
+        count: u32,
+        reserved: u32,
+        logical: u64,
+        physical: u64,
+        extent: u64,
+        reserved64: [u64; 2],
+        extent_flags: u32,
+        reserved32: [u32; 3],
+    }
+    /// `_IOWR('f', 11, struct fiemap)`, whose extents do not count.
+    const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+    let mut map = Fiemap { start: at, length: len, count: 1, ..Fiemap::default() };
+    // SAFETY: map is valid for reading and writing, and has room for the one extent that it asks for.
+    match unsafe { libc::ioctl(fd, FS_IOC_FIEMAP as _, &raw mut map) } {
+        0 => Ok((map.mapped > 0).then_some((map.logical, map.extent))),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether the file lives in memory.

@@ -11,10 +11,13 @@ mod peer;
 mod process;
 mod tap;
 
-pub use clock::monotonic;
+pub use clock::{monotonic, monotonic_origin};
 pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{EventFd, pin_to_core, random, wait_readable};
-pub use file::{block_device_size, can_punch, data_extent, is_tmpfs, read_cached, write_cached};
+pub use file::{
+    Space, block_device_size, can_allocate, data_extent, file_space, first_extent, is_tmpfs, read_cached,
+    write_cached,
+};
 pub use mapping::Mapping;
 pub use peer::{effective_uid, peer_uid};
 pub use process::{processor_time, raise_descriptor_limit};

@@ -119,6 +119,11 @@ fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey),
         thin: false,
         read_only: false,
         write_cache: true,
+        lowest_aligned: 0,
+        removable: false,
+        management_url: None,
+        soft_threshold: 0,
+        epoch: 0,
     }));
     let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
     let unit = tasks.add_unit(Box::new(disk.server()), Some(store));

@@ -368,6 +368,43 @@ pub(super) const TABLES: &[Table] = &[
             key("thin", Flag, Is("true"), "", "Initiators may deallocate blocks (UNMAP)."),
             key("read_only", Flag, Is("false"), "", "Writes are refused."),
             key(
+                "write_cache",
+                Flag,
+                Is("true"),
+                "",
+                "What is written may stay in the page cache until the initiator has it synchronized; otherwise each \
+                 write is stable before its status. Initiators can change this (WCE of the caching mode page).",
+            ),
+            key(
+                "lowest_aligned",
+                Number(0, 16383),
+                Is("0"),
+                "",
+                "The first logical block that lies at the beginning of a physical block.",
+            ),
+            key(
+                "removable",
+                Flag,
+                Is("false"),
+                "",
+                "The medium can be taken out and put in by initiators (START STOP UNIT), unless one prevents it.",
+            ),
+            key(
+                "soft_threshold",
+                Kind::Size(0, 1 << 60),
+                Is("0"),
+                "\"10GiB\"",
+                "Thin disks in files: initiators are warned (THIN PROVISIONING SOFT THRESHOLD REACHED) when the file \
+                 system has less room left than this; 0 for never.",
+            ),
+            key(
+                "management_url",
+                Text("a URL"),
+                Means("none"),
+                "\"https://storage.example.com/\"",
+                "Where the disk is managed, as INQUIRY tells it (VPD page 85h).",
+            ),
+            key(
                 "vendor",
                 Text("1 to 8 ASCII characters"),
                 Is("\"PTGT\""),

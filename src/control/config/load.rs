@@ -363,6 +363,15 @@ impl<'a> Loader<'a> {
         let physical = s.number("physical_exponent").or(usual);
         let identity = identity(&s, name.as_deref());
         let (thin, read_only) = (s.flag("thin"), s.flag("read_only"));
+        let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
+        let lowest_aligned = s.number("lowest_aligned");
+        let soft_threshold = s.size("soft_threshold");
+        let url = |text: &str| {
+            let good =
+                text.len() < 256 && text.contains(':') && text.bytes().all(|byte| byte.is_ascii_graphic());
+            good.then(|| text.to_owned())
+        };
+        let management_url = s.parsed("management_url", url);
         if store.is_some() {
             s.finish();
         }
@@ -373,6 +382,11 @@ impl<'a> Loader<'a> {
             physical_exponent: physical?,
             thin: thin?,
             read_only: read_only?,
+            write_cache: write_cache?,
+            lowest_aligned: lowest_aligned?,
+            removable: removable?,
+            management_url,
+            soft_threshold: soft_threshold?,
             identity: identity?,
         })
     }

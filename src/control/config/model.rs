@@ -155,6 +155,16 @@ pub struct Disk {
     pub thin: bool,
     /// Refuse writes.
     pub read_only: bool,
+    /// Whether there is a write cache after the start.
+    pub write_cache: bool,
+    /// The first logical block at the beginning of a physical block.
+    pub lowest_aligned: u16,
+    /// Whether the medium can be taken out.
+    pub removable: bool,
+    /// Where it is managed.
+    pub management_url: Option<String>,
+    /// Warn initiators when fewer bytes can still be allocated.
+    pub soft_threshold: u64,
     /// Its names on the wire.
     pub identity: Identity,
 }

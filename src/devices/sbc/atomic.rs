@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! COMPARE AND WRITE and ORWRITE, both on the store's compare-and-write, which nobody gets in between of, on any
+//! COMPARE AND WRITE, WRITE ATOMIC and ORWRITE, all on the store's compare-and-write, which nobody gets in between of, on any
 //! core.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
 use crate::scsi::{Context, Outcome, Resume, Sense, Step};
-use crate::wire::scsi::be64;
+use crate::wire::scsi::{be16, be64};
 
 use super::fault::{Fault, miscompare, unexpected};
 use super::limits::{Extent, Span};
+use super::logs::Access;
 use super::server::{Job, Work};
 
 const FUA: u8 = 0x08;
@@ -33,6 +34,7 @@ impl CompareAndWrite {
         if u64::from(job.command.expected.data_out / (2 * job.limits.block())) != extent.blocks {
             return Err(Sense::invalid_field_in_cdb(13, None).into());
         }
+        job.counts.command(Access::Write, span.left);
         let fua = job.write_through(job.cdb[1] & FUA != 0);
         Ok(Work::CompareAndWrite(Self { at: span.at, len, fua }))
     }
@@ -52,7 +54,45 @@ impl CompareAndWrite {
     }
 }
 
-/// ORWRITE(16) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is
+/// WRITE ATOMIC(16) (SBC-4 5.47): no other command, on whatever core, sees or changes the blocks half written. Whether a
+/// loss of power can tear them is the store's affair, as with every write.
+#[derive(Debug)]
+pub(super) struct WriteAtomic {
+    at: u64,
+    len: u32,
+    fua: bool,
+}
+
+impl WriteAtomic {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        if be16(&job.cdb, 10) != 0 {
+            // ATOMIC BOUNDARY: there is no write of several atomic parts.
+            return Err(Sense::invalid_field_in_cdb(10, None).into());
+        }
+        let extent = Extent { lba: be64(&job.cdb, 2), blocks: be16(&job.cdb, 12).into(), field: 12 };
+        let extent = extent.checked(&job.limits, job.limits.atomic_write_max().into())?;
+        let span = extent.span(&job.limits);
+        if u64::from(job.command.expected.data_out) < span.left {
+            return Err(Sense::invalid_field_in_cdb(12, None).into());
+        }
+        job.counts.command(Access::Write, span.left);
+        let fua = job.write_through(job.cdb[1] & FUA != 0);
+        Ok(Work::WriteAtomic(Self { at: span.at, len: span.left as u32, fua }))
+    }
+
+    pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
+        match answer {
+            None if self.len != 0 => Ok(Step::Fetch { len: self.len }),
+            Some(Resume::Fetched(data)) => {
+                Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare: Sg::new(), data, fua: self.fua }))
+            }
+            None | Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::took(self.len.into()))),
+            other => Err(unexpected(other, &job.limits)),
+        }
+    }
+}
+
+/// ORWRITE(16) and (32) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is
 /// done again, which means that somebody else has got on. A chunk is atomic against every other command. The chunks
 /// of one command need not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any
 /// other write of several blocks is not atomic either.
@@ -72,6 +112,7 @@ impl OrWrite {
         let mut span = extent.span(&job.limits);
         let wanted = span.left;
         span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
+        job.counts.command(Access::Write, span.left);
         let fua = job.write_through(job.cdb[1] & FUA != 0);
         Ok(Work::OrWrite(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() }))
     }

@@ -37,6 +37,7 @@ pub(super) struct Limits {
     /// The store is not to be written.
     pub read_only: bool,
     physical_exponent: u32,
+    lowest_aligned: u16,
 }
 
 impl Limits {
@@ -50,6 +51,7 @@ impl Limits {
             thin: config.thin && geometry.thin,
             read_only: config.read_only || geometry.read_only,
             physical_exponent: config.physical_exponent.min(15).into(),
+            lowest_aligned: config.lowest_aligned & 0x3fff,
         }
     }
 
@@ -76,6 +78,21 @@ impl Limits {
     /// Blocks of a physical block, as an exponent of two.
     pub(super) fn physical_exponent(&self) -> u32 {
         self.physical_exponent
+    }
+
+    /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS.
+    pub(super) fn lowest_aligned(&self) -> u16 {
+        self.lowest_aligned
+    }
+
+    /// Blocks of a threshold set, as an exponent of two: sets of 1 MiB.
+    pub(super) fn threshold_exponent(&self) -> u32 {
+        20 - self.shift
+    }
+
+    /// MAXIMUM ATOMIC TRANSFER LENGTH, in blocks.
+    pub(super) fn atomic_write_max(&self) -> u32 {
+        self.chunk >> self.shift
     }
 
     /// MAXIMUM TRANSFER LENGTH, in blocks.

@@ -7,22 +7,31 @@
 //! however long its transfer is.
 
 mod atomic;
+mod erase;
 mod fault;
 mod limits;
+mod logs;
+mod long;
 mod mode;
 mod pages;
 mod provisioning;
+mod removable;
+mod selftest;
 mod server;
 mod simple;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::scsi::primary::Identity;
+
+use logs::Counts;
+use state::{Cold, Parameters};
 
 pub use server::Server;
 
@@ -64,39 +73,36 @@ pub struct Config {
     pub read_only: bool,
     /// Whether there is a write cache after power-on: if not, each write is stable before its status.
     pub write_cache: bool,
-}
-
-/// The mode parameters that MODE SELECT may change: independent bits, so that one atomic byte is a consistent
-/// snapshot of them, which costs a command on any core no more than a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parameters(u8);
-
-impl Parameters {
-    const WRITE_CACHE: Self = Self(1);
-    const DESCRIPTOR_SENSE: Self = Self(2);
-    const WRITE_PROTECT: Self = Self(4);
-
-    fn has(self, bit: Self) -> bool {
-        self.0 & bit.0 != 0
-    }
-
-    fn set(&mut self, bit: Self, on: bool) {
-        self.0 = if on { self.0 | bit.0 } else { self.0 & !bit.0 };
-    }
+    /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS: the first block at the beginning of a physical block, at most 16383.
+    pub lowest_aligned: u16,
+    /// Whether the medium can be taken out.
+    pub removable: bool,
+    /// Where it is managed, as a URL, if anywhere.
+    pub management_url: Option<String>,
+    /// Initiators are warned when less than so many bytes can still be allocated; 0 for never.
+    pub soft_threshold: u64,
+    /// Milliseconds since 1970 at [`crate::time::Instant::ZERO`].
+    pub epoch: u64,
 }
 
 /// A disk, as all cores share it.
 #[derive(Debug)]
 pub struct Disk {
     config: Config,
-    parameters: AtomicU8,
+    parameters: AtomicU32,
+    /// How far a format, sanitize or self-test operation has come, in 65536ths.
+    progress: AtomicU32,
+    cold: Mutex<Cold>,
+    /// What each core has counted.
+    counts: Mutex<Vec<Arc<Counts>>>,
 }
 
 impl Disk {
     /// Makes a disk in the state after power-on.
     pub fn new(config: Config) -> Self {
-        let parameters = AtomicU8::new(power_on_parameters(&config).0);
-        Self { config, parameters }
+        let parameters = AtomicU32::new(power_on_parameters(&config).0);
+        let cold = Mutex::new(Cold::new(&config));
+        Self { config, parameters, progress: AtomicU32::new(0), cold, counts: Mutex::default() }
     }
 
     /// Its configuration.
@@ -106,12 +112,19 @@ impl Disk {
 
     /// A device server for one core.
     pub fn server(self: &Arc<Self>) -> Server {
-        Server::new(self.clone())
+        let counts = Arc::<Counts>::default();
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(counts.clone());
+        Server::new(self.clone(), counts)
     }
 
     fn parameters(&self) -> Parameters {
         // Relaxed: the bits stand for themselves and publish nothing else.
         Parameters(self.parameters.load(Ordering::Relaxed))
+    }
+
+    /// What is rarely looked at.
+    fn cold(&self) -> MutexGuard<'_, Cold> {
+        self.cold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the parameters by `change`, which may run more than once, and returns what they were and are.
@@ -127,9 +140,11 @@ impl Disk {
         }
     }
 
-    /// Returns to the state after power-on.
+    /// Returns to the state after power-on, but for what happened to the medium.
     fn reset(&self) {
-        self.parameters.store(power_on_parameters(&self.config).0, Ordering::Relaxed);
+        let initial = power_on_parameters(&self.config);
+        self.change_parameters(|p| p.0 = p.0 & Parameters::OF_MEDIUM.0 | initial.0);
+        self.cold().prevented.clear();
     }
 }
 

@@ -8,10 +8,10 @@ use crate::memory::Sg;
 use crate::scsi::primary::{self, ModePage, ModePages};
 use crate::scsi::{Context, Outcome, Resume, Step, asc};
 
-use super::Parameters;
 use super::fault::{Fault, unexpected};
 use super::pages::View;
 use super::server::{Job, Work};
+use super::state::Parameters;
 
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;

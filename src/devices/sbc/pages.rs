@@ -33,6 +33,10 @@ impl Peripheral for View<'_> {
         true
     }
 
+    fn removable(&self) -> bool {
+        self.disk.config().removable
+    }
+
     fn versions(&self) -> &'static [u16] {
         &VERSIONS
     }
@@ -61,8 +65,11 @@ fn block_limits(limits: &Limits, data: &mut DataIn) {
     data.u8(WSNZ).u8(limits.compare_and_write_max()).u16(1 << limits.physical_exponent());
     data.u32(limits.transfer_max()).u32(0).u32(0);
     data.u32(if_thin(UNMAP_BLOCKS_MAX)).u32(if_thin(UNMAP_DESCRIPTORS_MAX));
-    data.u32(if_thin(limits.unmap_granularity())).u32(if_thin(ALIGNMENT_VALID));
-    data.u64(WRITE_SAME_BLOCKS_MAX).pad_to(64);
+    data.u32(if_thin(limits.unmap_granularity()));
+    data.u32(if_thin(ALIGNMENT_VALID | u32::from(limits.lowest_aligned())));
+    data.u64(WRITE_SAME_BLOCKS_MAX);
+    // Atomic writes of any alignment and granularity, without boundaries inside.
+    data.u32(limits.atomic_write_max()).u32(0).u32(0).u32(0).u32(0);
 }
 
 fn provisioning(limits: &Limits, data: &mut DataIn) {
@@ -70,9 +77,12 @@ fn provisioning(limits: &Limits, data: &mut DataIn) {
     const LBPWS: u8 = 0x40;
     const LBPWS10: u8 = 0x20;
     const LBPRZ: u8 = 0x04;
+    const ANC_SUP: u8 = 0x02;
     const THIN: u8 = 2;
-    let (flags, kind) = if limits.thin { (LBPU | LBPWS | LBPWS10 | LBPRZ, THIN) } else { (0, 0) };
-    data.u8(0).u8(flags).u8(kind).u8(0);
+    const ALL: u8 = LBPU | LBPWS | LBPWS10 | LBPRZ | ANC_SUP;
+    let (exponent, flags, kind) =
+        if limits.thin { (limits.threshold_exponent() as u8, ALL, THIN) } else { (0, 0, 0) };
+    data.u8(exponent).u8(flags).u8(kind).u8(0);
 }
 
 /// READ CAPACITY(10): a disk that is too large for it says so.
@@ -88,10 +98,9 @@ pub(super) fn capacity_16(limits: &Limits) -> DataIn {
     const LBPRZ: u8 = 0x40;
     let mut data = DataIn::new();
     data.u64(last(limits)).u32(limits.block());
-    data.u8(0)
-        .u8(limits.physical_exponent() as u8)
-        .u8(if limits.thin { LBPME | LBPRZ } else { 0 })
-        .pad_to(32);
+    let thin = if limits.thin { LBPME | LBPRZ } else { 0 };
+    data.u8(0).u8(limits.physical_exponent() as u8);
+    data.u16(u16::from(thin) << 8 | limits.lowest_aligned()).pad_to(32);
     data
 }
 

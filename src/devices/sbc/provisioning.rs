@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! UNMAP, WRITE SAME, GET LBA STATUS: what is allocated and what is not.
 
-use crate::io::{Done, Op};
+use crate::io::{Allocation, Done, Op};
 use crate::memory::{Seg, Sg};
 use crate::scsi::primary::reply;
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc};
@@ -12,6 +12,11 @@ use super::limits::{Extent, Limits, Span, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MA
 use super::server::{Job, Work};
 
 static ZEROS: [u8; 4096] = [0; 4096];
+
+/// A block of zeros.
+pub(super) fn zeros(limits: &Limits) -> Seg {
+    Seg::from_static(&ZEROS).slice(0, limits.block() as usize)
+}
 
 const LIST_HEADER: usize = 8;
 const DESCRIPTOR: usize = 16;
@@ -25,12 +30,14 @@ pub(super) struct Unmap {
     next: usize,
     count: usize,
     span: Span,
+    anchor: bool,
 }
 
 impl Unmap {
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
         let wanted = be16(&job.cdb, 7).into();
-        Ok(Work::Unmap(Self { wanted, list: Sg::new(), next: 0, count: 0, span: Span::default() }))
+        let anchor = job.cdb[1] & 1 != 0;
+        Ok(Work::Unmap(Self { wanted, list: Sg::new(), next: 0, count: 0, span: Span::default(), anchor }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -57,7 +64,7 @@ impl Unmap {
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome::took(self.wanted.into())));
         }
-        Ok(unmap_step(&mut self.span, &job.limits))
+        Ok(unmap_step(&mut self.span, &job.limits, self.anchor))
     }
 
     /// Checks the whole list before anything is deallocated.
@@ -96,15 +103,16 @@ impl Unmap {
     }
 }
 
-fn unmap_step(span: &mut Span, limits: &Limits) -> Step {
+/// The next part of a range is deallocated, or anchored.
+pub(super) fn unmap_step(span: &mut Span, limits: &Limits, anchor: bool) -> Step {
     let len = span.left.min(limits.unmap_step());
     let at = span.at;
     span.at += len;
     span.left -= len;
-    Step::Store(Op::Unmap { at, len })
+    Step::Store(if anchor { Op::Anchor { at, len } } else { Op::Unmap { at, len } })
 }
 
-/// WRITE SAME(10) and (16) (SBC-3 5.42).
+/// WRITE SAME(10), (16) and (32) (SBC-3 5.42).
 #[derive(Debug)]
 pub(super) struct WriteSame {
     span: Span,
@@ -112,6 +120,8 @@ pub(super) struct WriteSame {
     wanted: u32,
     /// The blocks may be deallocated if they then read as what was to be written.
     may_unmap: bool,
+    /// ... but their room stays theirs.
+    anchor: bool,
     fua: bool,
     /// The block to be written; `None` if deallocating does it.
     pattern: Option<Seg>,
@@ -119,11 +129,16 @@ pub(super) struct WriteSame {
 
 impl WriteSame {
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        const ANCHOR: u8 = 0x10;
         const UNMAP: u8 = 0x08;
         const NDOB: u8 = 0x01;
+        let anchor = job.cdb[1] & ANCHOR != 0;
         let may_unmap = job.cdb[1] & UNMAP != 0;
         if may_unmap && !job.limits.thin {
             return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
+        }
+        if anchor && !may_unmap {
+            return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
         let extent = Extent::of(&job.cdb).checked(&job.limits, WRITE_SAME_BLOCKS_MAX)?;
         if extent.blocks == 0 {
@@ -135,9 +150,9 @@ impl WriteSame {
         if wanted != 0 && job.command.expected.data_out != wanted {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB).into());
         }
-        let pattern = Some(Seg::from_static(&ZEROS).slice(0, job.limits.block() as usize));
+        let pattern = Some(zeros(&job.limits));
         let fua = job.write_through(false);
-        Ok(Work::WriteSame(Self { span, wanted, may_unmap, fua, pattern }))
+        Ok(Work::WriteSame(Self { span, wanted, may_unmap, anchor, fua, pattern }))
     }
 
     pub(super) fn advance(
@@ -160,7 +175,7 @@ impl WriteSame {
             return Ok(Step::Finish(Outcome::took(self.wanted.into())));
         }
         let Some(pattern) = self.pattern.clone() else {
-            return Ok(unmap_step(&mut self.span, &job.limits));
+            return Ok(unmap_step(&mut self.span, &job.limits, self.anchor));
         };
         // Chunks, so that no store stays with one operation for long.
         let (at, len) = self.span.take(job.limits.chunk);
@@ -208,20 +223,23 @@ impl LbaStatus {
     ) -> Result<Step, Fault> {
         let limits = &job.limits;
         let rest = limits.capacity.saturating_sub(self.lba);
-        let (mapped, blocks) = match answer {
+        let (state, blocks) = match answer {
             None if limits.thin => return Ok(Step::Store(Op::Extent { at: limits.bytes(self.lba) })),
-            None => (true, rest),
-            Some(Resume::Stored(Done::Extent { mapped, len })) => {
-                (mapped, limits.lba(len).clamp(1, rest.max(1)))
+            None => (Allocation::Mapped, rest),
+            Some(Resume::Stored(Done::Extent { state, len })) => {
+                (state, limits.lba(len).clamp(1, rest.max(1)))
             }
             other => return Err(unexpected(other, limits)),
         };
-        const MAPPED: u8 = 0;
-        const DEALLOCATED: u8 = 1;
+        let state = match state {
+            Allocation::Mapped => 0,
+            Allocation::Deallocated => 1,
+            Allocation::Anchored => 2,
+        };
         let mut data = DataIn::new();
         data.u32(0).u32(0);
         data.u64(self.lba).u32(u32::try_from(blocks).unwrap_or(u32::MAX));
-        data.u8(if mapped { MAPPED } else { DEALLOCATED }).pad_to(LIST_HEADER + DESCRIPTOR).close(0, 4);
+        data.u8(state).pad_to(LIST_HEADER + DESCRIPTOR).close(0, 4);
         Ok(Step::Finish(reply(&data, be32(&job.cdb, 10) as usize, cx)))
     }
 }

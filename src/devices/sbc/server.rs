@@ -3,29 +3,37 @@
 
 use std::sync::Arc;
 
-use crate::io::{Done, Geometry, Op};
-use crate::scsi::primary::{Definition, head};
+use crate::io::{Done, Geometry, Health, Op};
+use crate::scsi::primary::{Definition, Needs, Only, VARIABLE_LENGTH};
 use crate::scsi::{
-    Cdb, Command, Context, DeviceServer, Outcome, Resume, Sense, Step, TaskId, alua, asc, key, reservations,
+    Cdb, Command, Context, DeviceServer, NexusId, Outcome, Resume, Sense, Step, TaskId, alua, asc, key,
+    reservations,
 };
 
 use super::fault::{Fault, unexpected};
 use super::limits::Limits;
+use super::logs::{Access, Counts};
+use super::long::{relocated, short_form};
 use super::pages::View;
+use super::simple::Take;
+use super::state::Parameters;
 use super::table::TABLE;
-use super::{Disk, Parameters, atomic, mode, provisioning, transfer};
+use super::{Disk, atomic, erase, mode, provisioning, removable, selftest, transfer};
 
 /// One call into the device: the command and what it works on.
 pub(super) struct Job<'a> {
     pub disk: &'a Disk,
     pub command: &'a Command,
+    /// The CDB, of 32-byte commands in its short form.
     pub cdb: [u8; 16],
     pub limits: Limits,
+    pub counts: &'a Counts,
 }
 
 impl<'a> Job<'a> {
-    fn new(disk: &'a Disk, command: &'a Command, geometry: &Geometry) -> Self {
-        Self { disk, command, cdb: head(&command.cdb), limits: Limits::new(disk, geometry) }
+    fn new(disk: &'a Disk, counts: &'a Counts, command: &'a Command, geometry: &Geometry) -> Self {
+        let cdb = short_form(&command.cdb);
+        Self { disk, command, cdb, limits: Limits::new(disk, geometry), counts }
     }
 
     /// The disk as INQUIRY and MODE SENSE see it.
@@ -38,9 +46,36 @@ impl<'a> Job<'a> {
         fua || !self.disk.parameters().has(Parameters::WRITE_CACHE)
     }
 
-    /// Whether this disk has the command: thin disks have more.
+    /// Whether this disk has the command.
     pub(super) fn offers(&self, definition: &Definition) -> bool {
-        self.limits.thin || !definition.thin
+        match definition.only {
+            Only::All => true,
+            Only::Thin => self.limits.thin,
+            Only::Removable => self.disk.config().removable,
+            Only::Fixed => !self.disk.config().removable,
+        }
+    }
+
+    /// A fault of a 32-byte command points into that, not into the short form that was carried out.
+    #[cold]
+    fn in_own_words(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Check(sense) if self.command.cdb.opcode() == VARIABLE_LENGTH => {
+                Fault::Check(relocated(sense))
+            }
+            fault => fault,
+        }
+    }
+
+    /// Why the command cannot be carried out now, if the medium is not as usual.
+    #[cold]
+    fn refusal(&self, definition: &Definition) -> Option<Sense> {
+        let erasing = self.disk.parameters().has(Parameters::ERASING);
+        match definition.needs {
+            Needs::Nothing => None,
+            Needs::Peace => erasing.then(|| self.disk.busy_erasing()),
+            Needs::Medium => self.disk.unready(),
+        }
     }
 }
 
@@ -65,6 +100,11 @@ pub(super) enum Work {
     Select(mode::Select),
     Reservation(reservations::Work),
     PortGroups(alua::Work),
+    Take(Take),
+    Eject,
+    WriteAtomic(atomic::WriteAtomic),
+    Erase(Box<erase::Erase>),
+    SelfTest(Box<selftest::SelfTest>),
 }
 
 impl Work {
@@ -97,6 +137,11 @@ impl Work {
             Self::Select(work) => work.advance(answer, job),
             Self::Reservation(work) => Ok(work.advance(answer, job.command, cx)),
             Self::PortGroups(work) => Ok(work.advance(answer, job.command, cx)),
+            Self::Take(work) => work.advance(answer, job, cx),
+            Self::Eject => removable::eject(answer, job),
+            Self::WriteAtomic(work) => work.advance(answer, job),
+            Self::Erase(work) => work.advance(answer, job, cx),
+            Self::SelfTest(work) => work.advance(answer, job),
         }
     }
 
@@ -104,19 +149,41 @@ impl Work {
     fn sent(&self) -> u64 {
         if let Self::Read(work) = self { work.sent() } else { 0 }
     }
+
+    /// What kind of access its errors are counted with.
+    fn access(&self) -> Option<Access> {
+        match self {
+            Self::Read(_) => Some(Access::Read),
+            Self::Verify(_) => Some(Access::Verify),
+            Self::Write(_)
+            | Self::OrWrite(_)
+            | Self::CompareAndWrite(_)
+            | Self::WriteAtomic(_)
+            | Self::WriteSame(_)
+            | Self::Unmap(_)
+            | Self::Erase(_) => Some(Access::Write),
+            _ => None,
+        }
+    }
 }
 
 /// A disk's device server on one core.
 #[derive(Debug)]
 pub struct Server {
     disk: Arc<Disk>,
+    counts: Arc<Counts>,
     /// By [`TaskId`], which is dense: grows to the most tasks there ever were at once.
     tasks: Vec<Work>,
 }
 
 impl Server {
-    pub(super) fn new(disk: Arc<Disk>) -> Self {
-        Self { disk, tasks: Vec::new() }
+    pub(super) fn new(disk: Arc<Disk>, counts: Arc<Counts>) -> Self {
+        Self { disk, counts, tasks: Vec::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> &Arc<Disk> {
+        &self.disk
     }
 }
 
@@ -131,23 +198,34 @@ fn slot(tasks: &mut Vec<Work>, task: TaskId) -> &mut Work {
 /// Finds the command in the table and begins it.
 fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
     let row = TABLE.find(&job.command.cdb, |d| job.offers(d))?;
-    let protected = job.limits.read_only || job.disk.parameters().has(Parameters::WRITE_PROTECT);
+    let parameters = job.disk.parameters();
+    if parameters.has(Parameters::OF_MEDIUM)
+        && let Some(sense) = job.refusal(&row.definition)
+    {
+        return Err(sense.into());
+    }
+    let protected = job.limits.read_only || parameters.has(Parameters::WRITE_PROTECT);
     if row.definition.writes && protected {
         return Err(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED).into());
     }
-    (row.run)(job, cx)
+    (row.run)(job, cx).map_err(|fault| job.in_own_words(fault))
 }
 
-fn finish(fault: Fault, sent: u64) -> Step {
-    Step::Finish(Outcome { data_in: sent, ..fault.into() })
+/// Ends a task with a fault.
+#[cold]
+fn finish(fault: Fault, work: &Work, job: &Job<'_>) -> Step {
+    if let Fault::Check(sense) = &fault {
+        job.counts.error(work.access(), sense);
+    }
+    Step::Finish(Outcome { data_in: work.sent(), ..fault.into() })
 }
 
 impl DeviceServer for Server {
     fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
-        let job = Job::new(&self.disk, command, &cx.geometry);
+        let job = Job::new(&self.disk, &self.counts, command, &cx.geometry);
         let mut work = match begin(&job, cx) {
             Ok(work) => work,
-            Err(fault) => return finish(fault, 0),
+            Err(fault) => return finish(fault, &Work::Idle, &job),
         };
         match work.advance(None, &job, cx) {
             Ok(Step::Finish(outcome)) => Step::Finish(outcome),
@@ -155,17 +233,20 @@ impl DeviceServer for Server {
                 *slot(&mut self.tasks, task) = work;
                 step
             }
-            Err(fault) => finish(fault, 0),
+            Err(fault) => finish(fault, &work, &job),
         }
     }
 
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {
-        let job = Job::new(&self.disk, command, &cx.geometry);
+        let job = Job::new(&self.disk, &self.counts, command, &cx.geometry);
         let work = slot(&mut self.tasks, task);
-        let step = match work.advance(Some(answer), &job, cx) {
-            Ok(step) => step,
-            Err(fault) => finish(fault, work.sent()),
+        // What began before the medium is formatted or sanitized does not go on.
+        let overtaken = job.disk.parameters().has(Parameters::ERASING) && !matches!(work, Work::Erase(_));
+        let step = match overtaken {
+            true => Err(job.disk.busy_erasing().into()),
+            false => work.advance(Some(answer), &job, cx),
         };
+        let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
         if matches!(step, Step::Finish(_)) {
             *work = Work::Idle;
         }
@@ -173,7 +254,19 @@ impl DeviceServer for Server {
     }
 
     fn abort(&mut self, task: TaskId) {
-        *slot(&mut self.tasks, task) = Work::Idle;
+        match std::mem::take(slot(&mut self.tasks, task)) {
+            Work::Erase(work) => work.aborted(&self.disk),
+            Work::SelfTest(_) => selftest::SelfTest::aborted(&self.disk),
+            _ => {}
+        }
+    }
+
+    fn nexus_lost(&mut self, nexus: NexusId) {
+        removable::allow(&self.disk, nexus);
+    }
+
+    fn inspected(&mut self, health: &Health) -> Vec<u16> {
+        self.disk.inspected(health)
     }
 
     fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Commands that end with their first step or with a flush.
+//! Commands that end with their first step, with a flush, or with a short parameter list.
 
-use crate::scsi::primary::{self, reply};
-use crate::scsi::{Context, Outcome, Sense, Status, alua, reservations};
-use crate::wire::scsi::{DataIn, be32};
+use smallvec::{SmallVec, smallvec};
 
-use super::fault::Fault;
+use crate::scsi::primary::{self, Facts, reply};
+use crate::scsi::{Context, Outcome, Resume, Sense, Status, Step, alua, asc, reservations};
+use crate::wire::scsi::{DataIn, be16, be32};
+
+use super::fault::{Fault, unexpected};
 use super::limits::Extent;
 use super::pages;
 use super::server::{Job, Work};
@@ -22,7 +24,7 @@ pub(super) fn test_unit_ready(_: &Job<'_>, _: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn request_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(primary::request_sense(&job.cdb, Sense::new(0, 0), cx)))
+    Ok(Work::Done(primary::request_sense(&job.cdb, job.disk.condition(), cx)))
 }
 
 pub(super) fn inquiry(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
@@ -67,14 +69,6 @@ pub(super) fn read_capacity_16(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
     answered((pages::capacity_16(&job.limits), be32(&job.cdb, 10)), cx)
 }
 
-/// START STOP UNIT (SBC-3 5.25). There is nothing to spin and no power condition to enter, so the disk stays ready;
-/// what counts is that stopping it brings the cache to the medium.
-pub(super) fn start_stop_unit(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    let (power_condition, no_flush, start) = (job.cdb[4] >> 4, job.cdb[4] & 4 != 0, job.cdb[4] & 1 != 0);
-    let stops = power_condition == 0 && !start;
-    Ok(if stops && !no_flush { Work::Flush } else { Work::Done(Outcome::good()) })
-}
-
 /// PRE-FETCH. What is near and what is not is the store's affair, and a read-ahead that nobody waits for is worth
 /// little over a network: the blocks are said to be cached.
 pub(super) fn pre_fetch(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
@@ -87,4 +81,99 @@ pub(super) fn pre_fetch(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
 pub(super) fn synchronize_cache(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.limits, u64::MAX)?;
     Ok(Work::Flush)
+}
+
+pub(super) fn log_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    answered(primary::log_sense(&job.cdb, &job.view())?, cx)
+}
+
+pub(super) fn receive_diagnostic(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    answered(primary::receive_diagnostic(&job.cdb)?, cx)
+}
+
+pub(super) fn report_timestamp(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    let data = job.disk.cold().facts.report_timestamp(&job.cdb, cx.now);
+    answered(data, cx)
+}
+
+pub(super) fn report_information(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    let data = job.disk.cold().facts.report_information(&job.cdb)?;
+    answered(data, cx)
+}
+
+pub(super) fn read_buffer(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    let data = job.disk.cold().facts.read_buffer(&job.cdb, job.command.nexus)?;
+    answered(data, cx)
+}
+
+/// READ DEFECT DATA(10) and (12) (SBC-3 5.17, 5.18): both lists are empty, in any format.
+pub(super) fn read_defect_data(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
+    let mut data = DataIn::new();
+    if job.cdb[0] >> 5 == 1 {
+        data.u8(0).u8(job.cdb[2] & 0x1f).u16(0);
+        return answered((data, be16(&job.cdb, 7).into()), cx);
+    }
+    data.u8(0).u8(job.cdb[1] & 0x1f).u16(0).u32(0);
+    answered((data, be32(&job.cdb, 6)), cx)
+}
+
+/// What is done with the parameter list of a command. Returns the attention that it makes.
+type Apply = fn(&Job<'_>, &[u8], &Context<'_>) -> Result<Option<u16>, Fault>;
+
+/// A command that is all about a short parameter list.
+#[derive(Debug)]
+pub(super) struct Take {
+    wanted: u32,
+    apply: Apply,
+}
+
+impl Take {
+    fn begin(wanted: u32, apply: Apply) -> Begun {
+        Ok(Work::Take(Self { wanted, apply }))
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        answer: Option<Resume>,
+        job: &Job<'_>,
+        cx: &Context<'_>,
+    ) -> Result<Step, Fault> {
+        let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
+        match answer {
+            None if self.wanted == 0 => {}
+            None if job.command.expected.data_out < self.wanted => {
+                return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR).into());
+            }
+            None => return Ok(Step::Fetch { len: self.wanted }),
+            Some(Resume::Fetched(list)) => {
+                bytes = smallvec![0; list.len()];
+                list.copy_to(0, &mut bytes);
+            }
+            other => return Err(unexpected(other, &job.limits)),
+        }
+        let attention = (self.apply)(job, &bytes, cx)?;
+        Ok(Step::Finish(Outcome { attention, ..Outcome::took(self.wanted.into()) }))
+    }
+}
+
+/// SET TIMESTAMP. A list of no length changes nothing.
+pub(super) fn set_timestamp(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
+    const LIST_MAX: u32 = 12;
+    Take::begin(be32(&job.cdb, 6).min(LIST_MAX), |job, list, cx| match list {
+        [] => Ok(None),
+        list => Ok(Some(job.disk.cold().facts.set_timestamp(list, cx.now)?)),
+    })
+}
+
+pub(super) fn set_information(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
+    Take::begin(Facts::information_length(&job.cdb)?, |job, list, _| {
+        Ok(Some(job.disk.cold().facts.set_information(&job.cdb, list)?))
+    })
+}
+
+pub(super) fn write_buffer(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
+    Take::begin(Facts::buffer_length(&job.cdb)?, |job, bytes, _| {
+        job.disk.cold().facts.write_buffer(&job.cdb, job.command.nexus, bytes);
+        Ok(None)
+    })
 }

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The commands of a disk.
 
-use crate::scsi::primary::{Definition, Row, Table, command};
+use crate::scsi::primary::{Definition, Only, Row, Table, command};
 use crate::scsi::reservations::{Access, commands as reservation};
 use crate::scsi::{Context, alua};
 
-use super::atomic::{CompareAndWrite, OrWrite};
+use super::atomic::{CompareAndWrite, OrWrite, WriteAtomic};
+use super::erase::Erase;
 use super::fault::Fault;
 use super::mode::Select;
 use super::provisioning::{LbaStatus, Unmap, WriteSame};
+use super::selftest::SelfTest;
 use super::server::{Job, Work};
-use super::simple;
 use super::transfer::{Read, Verify, Write};
+use super::{logs, removable, simple};
 
 /// Begins a command whose CDB has passed the checks of its definition.
 pub(super) type Handler = fn(&Job<'_>, &mut Context<'_>) -> Result<Work, Fault>;
@@ -24,6 +26,14 @@ const fn cdb(name: &'static str, usage: &'static [u8]) -> Definition {
     Definition::new(name, usage)
 }
 
+/// A command that reads the medium.
+const fn on_medium(name: &'static str, usage: &'static [u8]) -> Definition {
+    Definition::new(name, usage).medium()
+}
+
+/// Operations on the whole medium take as long as that is large.
+const HOURS: u32 = 12 * 3600;
+
 /// Every bit of a field counts.
 const A: u8 = 0xff;
 /// GROUP NUMBER.
@@ -34,10 +44,11 @@ const DF: u8 = 0x18;
 const DB: u8 = 0x16;
 
 /// Protection information is not supported: RDPROTECT and its like are bits that do not count, which refuses them.
-const ROWS: [Row<Handler>; 55] = [
+const ROWS: [Row<Handler>; 80] = [
     row(command::TEST_UNIT_READY, simple::test_unit_ready),
     row(command::REQUEST_SENSE, simple::request_sense),
-    row(cdb("READ(6)", &[0x08, G, A, A, A, 0]), Read::begin),
+    row(cdb("FORMAT UNIT", &[0x04, 0x3f, 0, 0, 0, 0]).renewing().within(HOURS), Erase::begin_format),
+    row(on_medium("READ(6)", &[0x08, G, A, A, A, 0]), Read::begin),
     row(cdb("WRITE(6)", &[0x0a, G, A, A, A, 0]).writing(), Write::begin),
     row(command::INQUIRY, simple::inquiry),
     row(command::MODE_SELECT_6, Select::begin),
@@ -45,24 +56,62 @@ const ROWS: [Row<Handler>; 55] = [
     row(reservation::RELEASE_6, simple::reservation),
     row(command::MODE_SENSE_6, simple::mode_sense),
     row(
-        cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf5, 0]).exclusive_but(simple::only_starts).within(60),
-        simple::start_stop_unit,
+        cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf5, 0])
+            .exclusive_but(simple::only_starts)
+            .only(Only::Fixed)
+            .within(60),
+        removable::start_stop_unit,
     ),
     row(
-        cdb("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Harmless),
+        cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf7, 0])
+            .exclusive_but(simple::only_starts)
+            .only(Only::Removable)
+            .within(60),
+        removable::start_stop_unit,
+    ),
+    row(command::RECEIVE_DIAGNOSTIC_RESULTS, simple::receive_diagnostic),
+    row(command::SEND_DIAGNOSTIC.within(HOURS), SelfTest::begin),
+    row(
+        cdb("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 1, 0]).exclusive_but(|cdb| cdb[4] & 1 == 0),
+        removable::prevent_allow,
+    ),
+    row(
+        on_medium("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Harmless),
         simple::read_capacity_10,
     ),
-    row(cdb("READ(10)", &[0x28, DF, A, A, A, A, G, A, A, 0]), Read::begin),
+    row(on_medium("READ(10)", &[0x28, DF, A, A, A, A, G, A, A, 0]), Read::begin),
     row(cdb("WRITE(10)", &[0x2a, DF, A, A, A, A, G, A, A, 0]).writing(), Write::begin),
     row(cdb("WRITE AND VERIFY(10)", &[0x2e, DB, A, A, A, A, G, A, A, 0]).writing(), Write::begin_verified),
-    row(cdb("VERIFY(10)", &[0x2f, DB, A, A, A, A, G, A, A, 0]), Verify::begin),
-    row(cdb("PRE-FETCH(10)", &[0x34, 2, A, A, A, A, G, A, A, 0]), simple::pre_fetch),
+    row(on_medium("VERIFY(10)", &[0x2f, DB, A, A, A, A, G, A, A, 0]), Verify::begin),
+    row(on_medium("PRE-FETCH(10)", &[0x34, 2, A, A, A, A, G, A, A, 0]), simple::pre_fetch),
     row(
-        cdb("SYNCHRONIZE CACHE(10)", &[0x35, 2, A, A, A, A, G, A, A, 0]).with(Access::Write).within(60),
+        on_medium("SYNCHRONIZE CACHE(10)", &[0x35, 2, A, A, A, A, G, A, A, 0]).with(Access::Write).within(60),
         simple::synchronize_cache,
     ),
-    row(cdb("WRITE SAME(10)", &[0x41, 8, A, A, A, A, G, A, A, 0]).writing().within(60), WriteSame::begin),
-    row(cdb("UNMAP", &[0x42, 0, 0, 0, 0, 0, G, A, A, 0]).writing().thin().within(60), Unmap::begin),
+    row(on_medium("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, A, A, 0]), simple::read_defect_data),
+    row(command::WRITE_BUFFER, simple::write_buffer),
+    row(command::READ_BUFFER_10, simple::read_buffer),
+    row(cdb("WRITE SAME(10)", &[0x41, 0x18, A, A, A, A, G, A, A, 0]).writing().within(60), WriteSame::begin),
+    row(cdb("UNMAP", &[0x42, 1, 0, 0, 0, 0, G, A, A, 0]).writing().only(Only::Thin).within(60), Unmap::begin),
+    row(
+        Definition::action("SANITIZE: OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, A, A, 0])
+            .renewing()
+            .within(HOURS),
+        Erase::begin_overwrite,
+    ),
+    row(
+        Definition::action("SANITIZE: BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, A, A, 0])
+            .renewing()
+            .within(HOURS),
+        Erase::begin_block_erase,
+    ),
+    row(
+        Definition::action("SANITIZE: EXIT FAILURE MODE", &[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0])
+            .with(Access::Write),
+        Erase::exit_failure_mode,
+    ),
+    row(command::LOG_SELECT, logs::select),
+    row(command::LOG_SENSE, simple::log_sense),
     row(command::MODE_SELECT_10, Select::begin),
     row(reservation::RESERVE_10, simple::reservation),
     row(reservation::RELEASE_10, simple::reservation),
@@ -79,7 +128,74 @@ const ROWS: [Row<Handler>; 55] = [
     row(reservation::PREEMPT_AND_ABORT, simple::reservation),
     row(reservation::REGISTER_AND_IGNORE, simple::reservation),
     row(reservation::REGISTER_AND_MOVE, simple::reservation),
-    row(cdb("READ(16)", &[0x88, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
+    row(
+        Definition::variable(
+            "READ(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x09, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
+                A, A, A, A,
+            ],
+        )
+        .medium(),
+        Read::begin,
+    ),
+    row(
+        Definition::variable(
+            "VERIFY(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0a, DB, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
+                A, A, A, A,
+            ],
+        )
+        .medium(),
+        Verify::begin,
+    ),
+    row(
+        Definition::variable(
+            "WRITE(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0b, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
+                A, A, A, A,
+            ],
+        )
+        .writing(),
+        Write::begin,
+    ),
+    row(
+        Definition::variable(
+            "WRITE AND VERIFY(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0c, DB, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
+                A, A, A, A,
+            ],
+        )
+        .writing(),
+        Write::begin_verified,
+    ),
+    row(
+        Definition::variable(
+            "WRITE SAME(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0d, 0x19, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0,
+                0, A, A, A, A,
+            ],
+        )
+        .writing()
+        .within(60),
+        WriteSame::begin,
+    ),
+    row(
+        Definition::variable(
+            "ORWRITE(32)",
+            &[
+                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0e, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
+                A, A, A, A,
+            ],
+        )
+        .writing(),
+        OrWrite::begin,
+    ),
+    row(on_medium("READ(16)", &[0x88, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
     row(
         cdb("COMPARE AND WRITE", &[0x89, DF, A, A, A, A, A, A, A, A, 0, 0, 0, A, G, 0]).writing(),
         CompareAndWrite::begin,
@@ -90,39 +206,53 @@ const ROWS: [Row<Handler>; 55] = [
         cdb("WRITE AND VERIFY(16)", &[0x8e, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
         Write::begin_verified,
     ),
-    row(cdb("VERIFY(16)", &[0x8f, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
-    row(cdb("PRE-FETCH(16)", &[0x90, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), simple::pre_fetch),
+    row(on_medium("VERIFY(16)", &[0x8f, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
+    row(on_medium("PRE-FETCH(16)", &[0x90, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), simple::pre_fetch),
     row(
-        cdb("SYNCHRONIZE CACHE(16)", &[0x91, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
+        on_medium("SYNCHRONIZE CACHE(16)", &[0x91, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
             .with(Access::Write)
             .within(60),
         simple::synchronize_cache,
     ),
     row(
-        cdb("WRITE SAME(16)", &[0x93, 9, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing().within(60),
+        cdb("WRITE SAME(16)", &[0x93, 0x19, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing().within(60),
         WriteSame::begin,
     ),
     row(
+        cdb("WRITE ATOMIC(16)", &[0x9c, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
+        WriteAtomic::begin,
+    ),
+    row(
         Definition::action("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
-            .with(Access::Harmless),
+            .with(Access::Harmless)
+            .medium(),
         simple::read_capacity_16,
     ),
     row(
-        Definition::action("GET LBA STATUS", &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0]),
+        Definition::action("GET LBA STATUS", &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0])
+            .medium(),
         LbaStatus::begin,
     ),
     row(command::REPORT_LUNS, simple::report_luns),
+    row(command::REPORT_IDENTIFYING_INFORMATION, simple::report_information),
     row(alua::REPORT_TARGET_PORT_GROUPS, simple::port_groups),
     row(command::REPORT_SUPPORTED_OPERATION_CODES, simple::report_operation_codes),
     row(command::REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS, simple::report_task_management),
+    row(command::REPORT_TIMESTAMP, simple::report_timestamp),
+    row(command::SET_IDENTIFYING_INFORMATION, simple::set_information),
     row(alua::SET_TARGET_PORT_GROUPS, simple::port_groups),
-    row(cdb("READ(12)", &[0xa8, DF, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
+    row(command::SET_TIMESTAMP, simple::set_timestamp),
+    row(on_medium("READ(12)", &[0xa8, DF, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
     row(cdb("WRITE(12)", &[0xaa, DF, A, A, A, A, A, A, A, A, G, 0]).writing(), Write::begin),
     row(
         cdb("WRITE AND VERIFY(12)", &[0xae, DB, A, A, A, A, A, A, A, A, G, 0]).writing(),
         Write::begin_verified,
     ),
-    row(cdb("VERIFY(12)", &[0xaf, DB, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
+    row(on_medium("VERIFY(12)", &[0xaf, DB, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
+    row(
+        on_medium("READ DEFECT DATA(12)", &[0xb7, 0x1f, A, A, A, A, A, A, A, A, 0, 0]),
+        simple::read_defect_data,
+    ),
 ];
 
 pub(super) static TABLE: Table<Handler> = Table::new(&ROWS);

@@ -11,6 +11,7 @@ use crate::scsi::{Context, Outcome, Resume, Sense, Step};
 
 use super::fault::{Fault, miscompare, unexpected};
 use super::limits::{Extent, Limits, Span};
+use super::logs::Access;
 use super::server::{Job, Work};
 
 const FUA: u8 = 0x08;
@@ -30,7 +31,7 @@ fn read_back(at: u64, len: u32) -> Step {
     Step::Store(Op::Read { at, len, into: Landing::Own })
 }
 
-/// READ(6), (10), (12), (16).
+/// READ(6), (10), (12), (16), (32).
 #[derive(Debug)]
 pub(super) struct Read {
     span: Span,
@@ -48,6 +49,7 @@ impl Read {
         let wanted = span.left;
         let block = u64::from(job.limits.block());
         span.left = wanted.min(u64::from(job.command.expected.data_in).next_multiple_of(block));
+        job.counts.command(Access::Read, span.left);
         Ok(Work::Read(Self { span, wanted, reading: 0, sent: 0, flush: fua(&job.cdb) }))
     }
 
@@ -95,7 +97,7 @@ enum Check {
     Bytes,
 }
 
-/// WRITE(6), (10), (12), (16) and WRITE AND VERIFY(10), (12), (16).
+/// WRITE(6), (10), (12), (16), (32) and WRITE AND VERIFY(10), (12), (16), (32).
 #[derive(Debug)]
 pub(super) struct Write {
     span: Span,
@@ -114,6 +116,7 @@ impl Write {
         let mut span = extent(job)?.span(&job.limits);
         let wanted = span.left;
         span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
+        job.counts.command(Access::Write, span.left);
         let fua = job.write_through(fua);
         Ok(Work::Write(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() }))
     }
@@ -174,7 +177,7 @@ enum Against {
     Block(Sg),
 }
 
-/// VERIFY(10), (12), (16).
+/// VERIFY(10), (12), (16), (32).
 #[derive(Debug)]
 pub(super) struct Verify {
     span: Span,
@@ -207,6 +210,7 @@ impl Verify {
             Against::Block(_) if offered < block => span.left = 0,
             Against::Block(_) => {}
         }
+        job.counts.command(Access::Verify, span.left);
         Ok(Work::Verify(Self { span, wanted, against, chunk: (0, 0), before: 0 }))
     }
 

@@ -157,7 +157,7 @@ pub(super) struct At<'a> {
     pub(super) key: ConnectionKey,
 }
 
-/// See [`super`]. A stream that comes in begins as a session of its own with one connection, which [`Session::join`]
+/// See [`super`]. A stream that comes in begins as a session of its own with one connection, which `join`
 /// moves into an older session if it turns out to belong there.
 pub struct Session {
     pub(super) shared: Shared,

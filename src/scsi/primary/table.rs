@@ -7,13 +7,41 @@ use crate::scsi::reservations::Access;
 use crate::scsi::{Cdb, Sense, asc};
 use crate::wire::scsi::{DataIn, be16, be32};
 
+/// The operation code of variable length CDBs: the control byte is the second, the service action has 16 bits in bytes 8
+/// and 9 (SPC-5 4.2.3).
+pub const VARIABLE_LENGTH: u8 = 0x7f;
+
+/// What a command needs of the logical unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Nothing: it is carried out also while the medium is being formatted or sanitized.
+    Nothing,
+    /// That nothing of the kind is going on.
+    Peace,
+    /// A medium that is ready.
+    Medium,
+}
+
+/// Which logical units have a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    All,
+    /// Thin ones.
+    Thin,
+    /// Those whose medium can be taken out.
+    Removable,
+    /// Those whose medium cannot be taken out.
+    Fixed,
+}
+
 /// What a command looks like and what it does to the medium.
 #[derive(Clone, Copy, Debug)]
 pub struct Definition {
     /// Operation code.
     pub opcode: u8,
-    /// Service action, of commands that have one (byte 1, bits 4 to 0).
-    pub action: Option<u8>,
+    /// Service action, of commands that have one (byte 1, bits 4 to 0; variable length CDBs: bytes 8 and 9).
+    pub action: Option<u16>,
     /// Name in the standards.
     pub name: &'static str,
     /// CDB usage data (SPC-5 6.35.3): a one for each bit that is evaluated; the operation code and the service action
@@ -27,8 +55,10 @@ pub struct Definition {
     pub harmless: Option<fn(&[u8; 16]) -> bool>,
     /// In which states of its target port it is served.
     pub served: Served,
-    /// Only for thin logical units.
-    pub thin: bool,
+    /// Which logical units have it.
+    pub only: Only,
+    /// What it needs of the logical unit.
+    pub needs: Needs,
     /// Recommended timeout in seconds.
     pub timeout: u32,
 }
@@ -45,18 +75,40 @@ impl Definition {
             access: Access::Read,
             harmless: None,
             served: Served::Active,
-            thin: false,
+            only: Only::All,
+            needs: Needs::Peace,
             timeout: 30,
         }
     }
 
     /// A service action, taken from byte 1 of the usage data.
     pub const fn action(name: &'static str, usage: &'static [u8]) -> Self {
-        Self { action: Some(usage[1] & 0x1f), ..Self::new(name, usage) }
+        Self { action: Some(usage[1] as u16 & 0x1f), ..Self::new(name, usage) }
     }
 
-    /// Changes the medium.
+    /// A service action of a variable length CDB, taken from bytes 8 and 9 of the usage data.
+    pub const fn variable(name: &'static str, usage: &'static [u8]) -> Self {
+        assert!(usage[0] == VARIABLE_LENGTH && usage[7] as usize == usage.len() - 8);
+        Self { action: Some((usage[8] as u16) << 8 | usage[9] as u16), ..Self::new(name, usage) }
+    }
+
+    /// Is carried out whatever goes on.
+    pub const fn always(self) -> Self {
+        Self { needs: Needs::Nothing, ..self }
+    }
+
+    /// Needs the medium.
+    pub const fn medium(self) -> Self {
+        Self { needs: Needs::Medium, ..self }
+    }
+
+    /// Changes the medium, and needs it.
     pub const fn writing(self) -> Self {
+        Self { needs: Needs::Medium, ..self.renewing() }
+    }
+
+    /// Changes the medium, also one that is not ready.
+    pub const fn renewing(self) -> Self {
         Self { writes: true, access: Access::Write, ..self }
     }
 
@@ -89,9 +141,9 @@ impl Definition {
         }
     }
 
-    /// Only for thin logical units.
-    pub const fn thin(self) -> Self {
-        Self { thin: true, ..self }
+    /// Only for some logical units.
+    pub const fn only(self, only: Only) -> Self {
+        Self { only, ..self }
     }
 
     /// May take longer than usual.
@@ -107,13 +159,18 @@ impl Definition {
         if cdb.len() <= last {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
         }
+        let variable = self.opcode == VARIABLE_LENGTH;
+        let control = if variable { 1 } else { last };
         for (i, (&byte, &used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
             let mut bad = byte & !used;
-            if i == 1 {
+            if variable && (7..10).contains(&i) {
+                // The length has to be the one of the service action, by which the row was found.
+                bad = byte ^ used;
+            } else if i == 1 {
                 bad &= if self.action.is_some() { 0xe0 } else { 0xff };
                 bad &= if last == 5 { 0x1f } else { 0xff };
             }
-            if i == last {
+            if i == control {
                 bad = byte & 0x04;
             }
             if bad != 0 {
@@ -136,6 +193,14 @@ pub struct Row<H> {
 
 /// No row for this operation code.
 const NONE: u8 = 0xff;
+
+/// The service action, if the command has one.
+fn action_of(cdb: &Cdb) -> u16 {
+    match cdb.opcode() {
+        VARIABLE_LENGTH => be16(cdb.bytes(), 8),
+        _ => cdb.bytes().get(1).map_or(0, |b| (b & 0x1f).into()),
+    }
+}
 
 /// All commands of a device type.
 #[derive(Debug)]
@@ -178,7 +243,7 @@ impl<H: Copy> Table<H> {
 
     /// What there is to know of a command; `None` if there is no such row.
     pub fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
-        let action = cdb.bytes().get(1).map_or(0, |b| b & 0x1f);
+        let action = action_of(cdb);
         let mut rows = self.of(cdb.opcode()).iter().map(|row| &row.definition);
         rows.find(|d| d.action.is_none_or(|a| a == action))
     }
@@ -186,14 +251,15 @@ impl<H: Copy> Table<H> {
     /// Finds the row of a command among those that `offered` lets pass, and checks its reserved bits.
     pub fn find(&self, cdb: &Cdb, offered: impl Fn(&Definition) -> bool) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
-        let action = bytes.get(1).map_or(0, |b| b & 0x1f);
+        let action = action_of(cdb);
         let mut unknown = Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE);
         for row in self.of(cdb.opcode()).iter().filter(|r| offered(&r.definition)) {
             if row.definition.action.is_none_or(|a| a == action) {
                 row.definition.check(bytes)?;
                 return Ok(row);
             }
-            unknown = Sense::invalid_field_in_cdb(1, Some(4));
+            let (byte, bit) = if cdb.opcode() == VARIABLE_LENGTH { (8, 7) } else { (1, 4) };
+            unknown = Sense::invalid_field_in_cdb(byte, Some(bit));
         }
         Err(unknown)
     }
@@ -224,7 +290,7 @@ impl<H: Copy> Table<H> {
                     if options == 1 && d.action.is_some() || options == 2 && d.action.is_none() {
                         return Err(Sense::invalid_field_in_cdb(2, Some(2)));
                     }
-                    if u16::from(d.action.unwrap_or(0)) == action || options == 1 {
+                    if d.action.unwrap_or(0) == action || options == 1 {
                         found = Some(d);
                     }
                 }
@@ -239,7 +305,7 @@ impl<H: Copy> Table<H> {
 /// A command descriptor of the list of all.
 fn all_commands(data: &mut DataIn, d: &Definition, timeouts: bool) {
     let flags = u8::from(timeouts) << 1 | u8::from(d.action.is_some());
-    data.u8(d.opcode).u8(0).u16(d.action.unwrap_or(0).into()).u8(0).u8(flags).u16(d.usage.len() as u16);
+    data.u8(d.opcode).u8(0).u16(d.action.unwrap_or(0)).u8(0).u8(flags).u16(d.usage.len() as u16);
     if timeouts {
         timeout_descriptor(data, d);
     }

@@ -20,7 +20,7 @@ pub struct Report {
     pub memory: ArenaStats,
     /// The pages of that.
     pub pages: Pages,
-    /// Its logical units, in the order of [`Parts::units`].
+    /// Its logical units, in the order of [`super::Parts::units`].
     pub units: Vec<UnitReport>,
     /// Its sessions.
     pub sessions: Vec<SessionReport>,

@@ -300,3 +300,66 @@ fn blocks_of_4096() {
     assert_eq!(rig.log, ["write 16+16", "read 16+16"]);
     assert_eq!(rig.read(&cdb10(0x28, 0, 4095, 2)).sense(), OUT_OF_RANGE);
 }
+
+/// A 32-byte CDB.
+fn cdb32(action: u8, flags: u8, lba: u64, blocks: u32) -> [u8; 32] {
+    let mut cdb = [0; 32];
+    (cdb[0], cdb[7], cdb[9], cdb[10]) = (0x7f, 0x18, action, flags);
+    cdb[12..20].copy_from_slice(&lba.to_be_bytes());
+    cdb[28..].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+#[test]
+fn the_32_byte_commands_do_what_the_shorter_ones_do() {
+    let mut rig = Rig::thin();
+    rig.write(&cdb32(0x0b, 8, 5, 2), &[3; 1024]).good();
+    assert_eq!(rig.log, ["write! 5+2"]);
+    assert_eq!(rig.read(&cdb32(0x09, 0, 4, 2)).good(), [[0; 512], [3; 512]].concat());
+    rig.write(&cdb32(0x0a, 2, 5, 2), &[3; 1024]).good();
+    let miss = rig.write(&cdb32(0x0a, 2, 5, 2), &[[3; 512], [4; 512]].concat());
+    assert_eq!((miss.sense(), miss.information()), (MISCOMPARE, Some(512)));
+    rig.write(&cdb32(0x0c, 2, 6, 1), &[5; 512]).good();
+    rig.write(&cdb32(0x0e, 0, 6, 1), &[0x0a; 512]).good();
+    assert_eq!(rig.blocks(6, 1), [0x0f; 512]);
+    rig.write(&cdb32(0x0d, 0, 8, 3), &[9; 512]).good();
+    assert_eq!(rig.blocks(8, 3), [9; 1536]);
+    rig.none(&cdb32(0x0d, 9, 8, 3)).good();
+    assert_eq!(rig.blocks(8, 3), [0; 1536]);
+    assert_eq!(rig.read(&cdb32(0x09, 0, BLOCKS, 1)).sense(), OUT_OF_RANGE);
+    // Faults point into the 32 bytes: at the length, at BYTCHK, at the transfer length.
+    let pointer = |ended: Ended| ended.outcome.sense.unwrap().specific;
+    let mut bad = cdb32(0x09, 0, 0, 1);
+    bad[7] = 0x10;
+    assert_eq!(pointer(rig.read(&bad)), Some([0xcb, 0, 7]));
+    assert_eq!(pointer(rig.write(&cdb32(0x0c, 4, 0, 1), &[0; 512])), Some([0xca, 0, 10]));
+    rig.geometry.bytes = 1 << 40;
+    assert_eq!(pointer(rig.read(&cdb32(0x09, 0, 0, 1 << 17))), Some([0xc0, 0, 28]));
+    // A service action that there is not, a CDB that ends too early.
+    assert_eq!(pointer(rig.read(&cdb32(0x03, 0, 0, 1))), Some([0xcf, 0, 8]));
+    assert_eq!(rig.read(&cdb32(0x09, 0, 0, 1)[..16]).sense(), INVALID_FIELD_IN_CDB);
+}
+
+#[test]
+fn write_atomic_writes_all_or_nothing() {
+    let mut rig = Rig::thin();
+    let cdb = |flags, lba: u64, blocks: u16| {
+        let mut cdb = cdb16(0x9c, flags, lba, 0);
+        cdb[12..14].copy_from_slice(&blocks.to_be_bytes());
+        cdb
+    };
+    rig.write(&cdb(0, 7, 128), &[6; 65536]).good();
+    assert_eq!(rig.log, ["swap 7+128"]);
+    assert_eq!(rig.blocks(7, 128), [6; 65536]);
+    rig.write(&cdb(8, 7, 1), &[6; 512]).good();
+    assert_eq!(rig.log[1..], ["swap! 7+1"]);
+    rig.none(&cdb(0, 7, 0)).good();
+    // More than the limit that the Block Limits page tells, more than the initiator offers, beyond the end, in parts.
+    assert_eq!(rig.write(&cdb(0, 0, 129), &[6; 129 * 512]).sense(), INVALID_FIELD_IN_CDB);
+    assert_eq!(rig.write(&cdb(0, 0, 2), &[6; 512]).sense(), INVALID_FIELD_IN_CDB);
+    assert_eq!(rig.write(&cdb(0, BLOCKS, 1), &[6; 512]).sense(), OUT_OF_RANGE);
+    let mut parts = cdb(0, 0, 2);
+    parts[11] = 1;
+    assert_eq!(rig.write(&parts, &[6; 1024]).sense(), INVALID_FIELD_IN_CDB);
+    assert_eq!(rig.log.len(), 2);
+}

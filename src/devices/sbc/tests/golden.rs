@@ -68,6 +68,7 @@ fn block_limits() {
         0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // transfer lengths
         0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0, // UNMAP
         0, 0, 0, 0, 0, 0x40, 0, 0, // WRITE SAME
+        0, 0, 0, 128, // atomic writes
     ];
     assert_eq!(vpd(&mut Rig::thin(), 0xb0), padded(&wanted, 64));
     wanted[20..36].fill(0);
@@ -83,7 +84,7 @@ fn block_limits() {
 fn characteristics_and_provisioning() {
     let mut rig = Rig::thin();
     assert_eq!(vpd(&mut rig, 0xb1), padded(&[0, 0xb1, 0, 0x3c, 0, 1], 64));
-    assert_eq!(vpd(&mut rig, 0xb2), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
+    assert_eq!(vpd(&mut rig, 0xb2), [0, 0xb2, 0, 4, 11, 0xe6, 2, 0]);
     assert_eq!(vpd(&mut Rig::thick(), 0xb2), [0, 0xb2, 0, 4, 0, 0, 0, 0]);
     // A store that cannot deallocate makes the disk thick, whatever the configuration.
     rig.geometry.thin = false;

@@ -2,18 +2,21 @@
 //! The disk driven step by step over a store that is a vector.
 
 mod data;
+mod erase;
+mod facts;
 mod faults;
 mod golden;
 mod modes;
 mod provisioning;
 mod random;
+mod removable;
 mod shared;
 mod table;
 
 use std::sync::Arc;
 
 use super::*;
-use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Record};
+use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::reservations::Reservations;
@@ -35,6 +38,8 @@ struct Ended {
     fetched: u32,
     /// How many steps it took before the last.
     steps: usize,
+    /// How it ended for the initiator, if its task went on afterwards.
+    detached: Option<Outcome>,
 }
 
 impl Ended {
@@ -64,6 +69,7 @@ struct Rig {
     geometry: Geometry,
     bytes: Vec<u8>,
     mapped: Vec<bool>,
+    anchored: Vec<bool>,
     /// Operations that touch this byte fail.
     fault: Option<(u64, ErrorKind)>,
     /// Called after each read and write of the store, as another core or a bad medium would get in between.
@@ -76,6 +82,7 @@ struct Rig {
     state: Arc<UnitState>,
     luns: Vec<Lun>,
     attentions: Attentions,
+    now: Instant,
 }
 
 fn config() -> Config {
@@ -86,6 +93,11 @@ fn config() -> Config {
         thin: true,
         read_only: false,
         write_cache: true,
+        lowest_aligned: 0,
+        removable: false,
+        management_url: None,
+        soft_threshold: 0,
+        epoch: 1_000_000,
     }
 }
 
@@ -113,6 +125,7 @@ impl Rig {
             geometry: Geometry { bytes, block: 512, transfer_max: 64 << 10, thin: true, read_only: false },
             bytes: vec![0; bytes as usize],
             mapped: vec![false; bytes as usize / 512],
+            anchored: vec![false; bytes as usize / 512],
             fault: None,
             interfere: None,
             log: Vec::new(),
@@ -120,6 +133,7 @@ impl Rig {
             state: Arc::new(UnitState::new(Reservations::default(), vec![group()])),
             luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
             attentions: Attentions::default(),
+            now: Instant::ZERO,
         }
     }
 
@@ -158,7 +172,8 @@ impl Rig {
 
     fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> Ended {
         let command = Self::command(cdb, out.len() as u32, room);
-        let mut ended = Ended { outcome: Outcome::good(), data: Vec::new(), fetched: 0, steps: 0 };
+        let mut ended =
+            Ended { outcome: Outcome::good(), data: Vec::new(), fetched: 0, steps: 0, detached: None };
         let mut step = self.call(&command, None);
         loop {
             let answer = match step {
@@ -193,6 +208,10 @@ impl Rig {
                     Resume::Sent
                 }
                 Step::Store(op) => Resume::Stored(self.store(op)),
+                Step::Detach(outcome) => {
+                    ended.detached = Some(outcome);
+                    Resume::Detached
+                }
                 other => panic!("{other:?}"),
             };
             ended.steps += 1;
@@ -206,6 +225,18 @@ impl Rig {
 
     /// One call into the device.
     fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
+        self.call_as(TASK, command, answer)
+    }
+
+    /// A command of another task that ends with its first step.
+    fn run_as(&mut self, task: TaskId, cdb: &[u8]) -> Outcome {
+        match self.call_as(task, &Self::command(cdb, 0, 255), None) {
+            Step::Finish(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn call_as(&mut self, task: TaskId, command: &Command, answer: Option<Resume>) -> Step {
         let nexus = nexus();
         let mut cx = Context {
             arena: &self.arena,
@@ -214,11 +245,11 @@ impl Rig {
             nexus: Some(&nexus),
             luns: &self.luns,
             landing: &mut |_| Landing::Own,
-            now: Instant::ZERO,
+            now: self.now,
         };
         match answer {
-            None => self.server.start(TASK, command, &mut cx),
-            Some(answer) => self.server.resume(TASK, command, answer, &mut cx),
+            None => self.server.start(task, command, &mut cx),
+            Some(answer) => self.server.resume(task, command, answer, &mut cx),
         }
     }
 
@@ -229,6 +260,7 @@ impl Rig {
             Op::Write { at, data, fua } => (if *fua { "write!" } else { "write" }, *at, data.len() as u64),
             Op::Flush => ("flush", 0, 0),
             Op::Unmap { at, len } => ("unmap", *at, *len),
+            Op::Anchor { at, len } => ("anchor", *at, *len),
             Op::WriteSame { at, len, fua, .. } => (if *fua { "same!" } else { "same" }, *at, *len),
             Op::CompareAndWrite { at, data, fua, .. } => {
                 (if *fua { "swap!" } else { "swap" }, *at, data.len() as u64)
@@ -239,7 +271,7 @@ impl Rig {
         let block = u64::from(self.geometry.block);
         assert!(at % block == 0 && len % block == 0, "{name} of parts of a block");
         assert!(at + len <= self.geometry.bytes, "{name} beyond the end");
-        if !matches!(op, Op::Unmap { .. }) {
+        if !matches!(op, Op::Unmap { .. } | Op::Anchor { .. }) {
             assert!(len <= self.geometry.transfer_max.into(), "{name} of too much");
         }
         if let Some((bad, kind)) = self.fault
@@ -272,7 +304,13 @@ impl Rig {
             Op::Flush => {}
             Op::Unmap { .. } => {
                 self.bytes[range].fill(0);
-                self.mapped[map].fill(false);
+                self.mapped[map.clone()].fill(false);
+                self.anchored[map].fill(false);
+            }
+            Op::Anchor { .. } => {
+                self.bytes[range].fill(0);
+                self.mapped[map.clone()].fill(false);
+                self.anchored[map].fill(true);
             }
             Op::WriteSame { pattern, .. } => {
                 let pattern = Sg::from(pattern).to_vec();
@@ -288,9 +326,13 @@ impl Rig {
                 self.mapped[map].fill(true);
             }
             Op::Extent { .. } => {
-                let mapped = self.mapped[at / 512];
-                let run = self.mapped[at / 512..].iter().take_while(|&&m| m == mapped).count();
-                return Done::Extent { mapped, len: run as u64 * 512 };
+                let state = |i: usize| match (self.mapped[i], self.anchored[i]) {
+                    (true, _) => Allocation::Mapped,
+                    (false, true) => Allocation::Anchored,
+                    (false, false) => Allocation::Deallocated,
+                };
+                let run = (at / 512..self.mapped.len()).take_while(|&i| state(i) == state(at / 512)).count();
+                return Done::Extent { state: state(at / 512), len: run as u64 * 512 };
             }
         }
         Done::Finished

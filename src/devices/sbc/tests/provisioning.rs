@@ -66,7 +66,6 @@ fn unmap_lists() {
     half[3] = 24;
     rig.write(&cdb10(0x42, 0, 0, 40), &half).good();
     assert_eq!(rig.log, ["unmap 0+1"]);
-    assert_eq!(rig.write(&cdb10(0x42, 1, 0, 40), &list).sense(), INVALID_FIELD_IN_CDB, "ANCHOR");
     // MAXIMUM UNMAP LBA COUNT is for all of a list.
     rig.geometry.bytes = 1 << 40;
     let ended = unmap(&mut rig, &[(0, 1 << 19), (0, 1 << 19), (0, 1)]);
@@ -148,9 +147,26 @@ fn write_same_takes_exactly_one_block() {
         assert_eq!(rig.write(&cdb10(0x41, 8, 0, 1), &vec![0; offered]).sense(), INVALID_FIELD_IN_CDB);
         assert_eq!(rig.write(&cdb16(0x93, 0, 0, 1), &vec![0; offered]).sense(), INVALID_FIELD_IN_CDB);
     }
-    // ANCHOR, PBDATA, LBDATA.
-    for flags in [0x10, 0x18, 0x04, 0x02] {
+    // ANCHOR without UNMAP, PBDATA, LBDATA.
+    for flags in [0x10, 0x04, 0x02] {
         assert_eq!(rig.write(&cdb10(0x41, flags, 0, 1), &[0; 512]).sense(), INVALID_FIELD_IN_CDB);
     }
     assert!(rig.log.is_empty());
+}
+
+#[test]
+fn anchored_blocks_keep_their_room() {
+    let mut rig = Rig::thin();
+    rig.write(&cdb10(0x2a, 0, 0, 8), &[7; 4096]).good();
+    let list = unmap_list(&[(0, 4)]);
+    rig.write(&cdb10(0x42, 1, 0, list.len() as u16), &list).good();
+    assert_eq!(status(&mut rig, 0), run(0, 4, 2));
+    assert_eq!(status(&mut rig, 4), run(4, 4, 0));
+    rig.write(&cdb16(0x93, 0x18, 4, 2), &[0; 512]).good();
+    assert_eq!(rig.log[1..], ["anchor 0+4", "extent 0+0", "extent 4+0", "anchor 4+2"]);
+    assert_eq!(status(&mut rig, 1), run(1, 5, 2));
+    assert!(rig.blocks(0, 6).iter().all(|&byte| byte == 0) && rig.blocks(6, 1)[0] == 7);
+    // What is not zeros is written.
+    rig.write(&cdb16(0x93, 0x18, 0, 1), &[1; 512]).good();
+    assert_eq!(rig.blocks(0, 1)[0], 1);
 }

@@ -13,13 +13,28 @@ use crate::wire::scsi::be16;
 #[test]
 fn what_commands_do_to_a_reserved_disk() {
     const ALWAYS: [u8; 3] = [0x03, 0x12, 0xa0];
-    const HARMLESS: [(u8, u16); 4] = [(0x00, 0), (0x25, 0), (0x9e, 0x10), (0xa3, 0x0a)];
-    const WRITE: [(u8, u16); 6] = [(0x15, 0), (0x1b, 0), (0x35, 0), (0x55, 0), (0x91, 0), (0xa4, 0x0a)];
+    const HARMLESS: [(u8, u16); 7] =
+        [(0x00, 0), (0x25, 0), (0x4d, 0), (0x9e, 0x10), (0xa3, 0x05), (0xa3, 0x0a), (0xa3, 0x0f)];
+    const WRITE: [(u8, u16); 13] = [
+        (0x15, 0),
+        (0x1b, 0),
+        (0x1d, 0),
+        (0x1e, 0),
+        (0x35, 0),
+        (0x3b, 0),
+        (0x48, 0x1f),
+        (0x4c, 0),
+        (0x55, 0),
+        (0x91, 0),
+        (0xa4, 0x06),
+        (0xa4, 0x0a),
+        (0xa4, 0x0f),
+    ];
     const ANY_STATE: [(u8, u16); 5] = [(0x03, 0), (0x12, 0), (0xa0, 0), (0xa3, 0x0a), (0xa4, 0x0a)];
     const STANDBY: [(u8, u16); 6] = [(0x15, 0), (0x1a, 0), (0x55, 0), (0x5a, 0), (0xa3, 0x0c), (0xa3, 0x0d)];
     for definition in TABLE.rows().iter().map(|row| row.definition) {
         let name = definition.name;
-        let of = (definition.opcode, definition.action.unwrap_or(0).into());
+        let of = (definition.opcode, definition.action.unwrap_or(0));
         let wanted = match definition.opcode {
             opcode if ALWAYS.contains(&opcode) => Access::Always,
             0x5e | 0x5f => Access::Persistent,

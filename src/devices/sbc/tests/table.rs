@@ -3,6 +3,7 @@
 
 use super::super::table::TABLE;
 use super::*;
+use crate::scsi::primary::{Only, VARIABLE_LENGTH};
 use crate::wire::scsi::{be16, be32};
 
 fn report(options: u8, opcode: u8, action: u16) -> [u8; 12] {
@@ -22,13 +23,17 @@ fn commands(rig: &mut Rig) -> Vec<Command> {
 
 #[test]
 fn dispatch_accepts_what_is_reported_and_nothing_else() {
-    for (mut rig, count) in [(Rig::thin(), 55), (Rig::thick(), 54)] {
+    for (mut rig, count) in [(Rig::thin(), 79), (Rig::thick(), 78)] {
         let commands = commands(&mut rig);
         assert_eq!(commands.len(), count);
         for opcode in 0..=255_u8 {
             for action in 0..32_u16 {
                 let mut cdb = [0; 16];
-                cdb[..2].copy_from_slice(&[opcode, action as u8]);
+                cdb[0] = opcode;
+                match opcode {
+                    0x7f => cdb[9] = action as u8,
+                    _ => cdb[1] = action as u8,
+                }
                 let ended = rig.none(&cdb);
                 let of: Vec<_> = commands.iter().filter(|c| c.0 == opcode).collect();
                 let known = of.iter().any(|c| c.1.is_none_or(|a| a == action));
@@ -49,6 +54,7 @@ fn lengths_follow_the_operation_code() {
         let wanted = match opcode >> 5 {
             0 => 6,
             1 | 2 => 10,
+            3 => 32,
             4 => 16,
             5 => 12,
             group => panic!("group {group}"),
@@ -75,7 +81,8 @@ fn one_command_at_a_time() {
             let usage = &data[4..];
             assert_eq!((usage[0], usage.len()), (opcode, usize::from(len)));
             if let Some(action) = action {
-                assert_eq!(u16::from(usage[1] & 0x1f), action);
+                let found = if opcode == 0x7f { be16(usage, 8) } else { u16::from(usage[1] & 0x1f) };
+                assert_eq!(found, action);
             }
         }
     }
@@ -116,15 +123,25 @@ fn bits_that_do_not_count_are_refused() {
             for bit in 0..8 {
                 let mut cdb = vec![0; d.usage.len()];
                 cdb[0] = d.opcode;
-                cdb[1] = d.action.unwrap_or(0);
-                if cdb[i] & 1 << bit != 0 || i == 1 && d.action.is_some() && bit < 5 {
+                let variable = d.opcode == VARIABLE_LENGTH;
+                if variable {
+                    cdb[7..10].copy_from_slice(&d.usage[7..10]);
+                } else {
+                    cdb[1] = d.action.unwrap_or(0) as u8;
+                }
+                if variable && (7..10).contains(&i) {
+                    // Another length is no such command, another service action is another.
+                    continue;
+                }
+                if cdb[i] & 1 << bit != 0 || i == 1 && d.action.is_some() && !variable && bit < 5 {
                     continue;
                 }
                 cdb[i] |= 1 << bit;
-                let tolerated = i == 1 && cdb.len() == 6 && bit >= 5 || i == cdb.len() - 1 && bit != 2;
-                let refused = TABLE.find(&Cdb::new(&cdb).unwrap(), |_| true).is_err();
+                let control = if variable { 1 } else { cdb.len() - 1 };
+                let tolerated = i == 1 && cdb.len() == 6 && bit >= 5 || i == control && bit != 2;
+                let refused = TABLE.find(&Cdb::new(&cdb).unwrap(), |other| other.only == d.only).is_err();
                 assert_eq!(refused, used & 1 << bit == 0 && !tolerated, "{} {i}.{bit}", d.name);
-                if refused {
+                if refused && d.only != Only::Removable {
                     let pointer = Some([0xc8 | bit, 0, i as u8]);
                     assert_eq!(
                         rig.none(&cdb).outcome.sense.unwrap().specific,

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL (SBC-3 5.25 and 5.15).
+
+use crate::io::{Done, Op};
+use crate::scsi::{Context, NexusId, Outcome, Resume, Sense, Step, asc, key};
+
+use super::Disk;
+use super::fault::{Fault, unexpected};
+use super::server::{Job, Work};
+use super::state::Parameters;
+
+const LOEJ: u8 = 0x02;
+const START: u8 = 0x01;
+
+/// START STOP UNIT. There is nothing to spin and no power condition to enter, so a disk with its medium stays ready; what
+/// counts is that stopping it brings the cache to the medium. The medium of a removable disk goes and comes.
+pub(super) fn start_stop_unit(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    const NO_FLUSH: u8 = 0x04;
+    let flags = job.cdb[4];
+    if flags >> 4 != 0 {
+        // POWER CONDITION: the other bits mean nothing then.
+        return Ok(Work::Done(Outcome::good()));
+    }
+    let out = job.disk.parameters().has(Parameters::EJECTED);
+    Ok(match (flags & LOEJ != 0, flags & START != 0) {
+        (true, false) => {
+            if !job.disk.cold().prevented.is_empty() {
+                let sense = Sense::new(key::ILLEGAL_REQUEST, asc::MEDIUM_REMOVAL_PREVENTED);
+                return Err(sense.into());
+            }
+            if out { Work::Done(Outcome::good()) } else { Work::Eject }
+        }
+        (true, true) => Work::Done(Outcome { attention: load(job.disk), ..Outcome::good() }),
+        (false, _) if out => return Err(Sense::new(key::NOT_READY, asc::MEDIUM_NOT_PRESENT).into()),
+        (false, false) if flags & NO_FLUSH == 0 => Work::Flush,
+        (false, start) => {
+            job.disk.cold().starts += u32::from(start);
+            Work::Done(Outcome::good())
+        }
+    })
+}
+
+/// Puts the medium in. Returns the attention for the other initiators, if it was out.
+fn load(disk: &Disk) -> Option<u16> {
+    let (old, _) = disk.change_parameters(|p| p.set(Parameters::EJECTED, false));
+    disk.cold().starts += 1;
+    old.has(Parameters::EJECTED).then_some(asc::NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
+}
+
+/// Takes the medium out, when all that was written is on it.
+pub(super) fn eject(answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
+    match answer {
+        None => Ok(Step::Store(Op::Flush)),
+        Some(Resume::Stored(Done::Finished)) => {
+            job.disk.change_parameters(|p| p.set(Parameters::EJECTED, true));
+            Ok(Step::Finish(Outcome::good()))
+        }
+        other => Err(unexpected(other, &job.limits)),
+    }
+}
+
+/// PREVENT ALLOW MEDIUM REMOVAL: each nexus for itself, until it allows, is lost, or the unit is reset.
+pub(super) fn prevent_allow(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    let nexus = job.command.nexus;
+    let mut cold = job.disk.cold();
+    cold.prevented.retain(|other| *other != nexus);
+    if job.cdb[4] & 1 != 0 {
+        cold.prevented.push(nexus);
+    }
+    Ok(Work::Done(Outcome::good()))
+}
+
+/// A nexus that is gone prevents nothing.
+pub(super) fn allow(disk: &Disk, nexus: NexusId) {
+    disk.cold().prevented.retain(|other| *other != nexus);
+}
