@@ -31,6 +31,7 @@ tap-portals    default  180 ci/system/portals.sh tap
 tap-status     default   60 ci/system/status.sh tap
 tap-reserve    default  180 ci/system/reservations.sh tap
 tap-bad        default  300 ci/system/badinput.sh tap
+tap-access     default  120 ci/system/access.sh tap
 capture        default  120 ci/system/capture.sh
 tap-suite      default  300 ci/system/suite.sh tap
 kernel-disk    default  180 ci/system/disk.sh kernel
@@ -40,6 +41,7 @@ kernel-portals default  180 ci/system/portals.sh kernel
 kernel-status  default   60 ci/system/status.sh kernel
 kernel-reserve default  180 ci/system/reservations.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
+kernel-access  default  120 ci/system/access.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    5400 ci/guest/run --all

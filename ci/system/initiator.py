@@ -33,6 +33,7 @@ class Pdu:
         self.itt, self.ttt = struct.unpack(">II", head[16:24])
         self.status_class, self.status_detail = head[36], head[37]
         self.scsi_status = head[3]
+        self.status = self.status_class << 8 | self.status_detail
 
 
 class Connection:
@@ -42,6 +43,8 @@ class Connection:
         self.socket.settimeout(timeout)
         self.socket.connect((address, 3260))
         self.cmd_sn, self.itt, self.stat_sn, self.lun = 1, 1, 0, 0
+        self.isid = struct.pack(">IH", 0x80000000 | id(self) & 0xFFFFFF, id(self) >> 24 & 0xFFFF)
+        self.tsih, self.cid = 0, 0
 
     def close(self):
         self.socket.close()
@@ -83,10 +86,19 @@ class Connection:
         flags = 0x80 | csg << 2 | nsg if flags is None else flags
         if text is None:
             text = keys(InitiatorName="iqn.2026-11.com.example:bad", SessionType="Normal", TargetName=target, **more)
-        isid = isid or struct.pack(">IH", 0x80000000 | id(self) & 0xFFFFFF, id(self) >> 24 & 0xFFFF)
+        if isid:
+            self.isid = isid
         head = struct.pack(">BBBBB", LOGIN | IMMEDIATE, flags, version, version, 0) + len(text).to_bytes(3, "big")
-        head += isid + struct.pack(">HIHHII", 0, 0, 0, 0, self.cmd_sn, 0)
+        head += self.isid + struct.pack(">HIHHII", self.tsih, 0, self.cid, 0, self.cmd_sn, 0)
         self.send(head.ljust(48, b"\0"), text)
+
+    def ask(self, csg, nsg, **more):
+        """A login request of a stage, and on to the next if there is one; answers the response and its keys."""
+        flags = csg << 2 if nsg is None else 0x80 | csg << 2 | nsg
+        self.login(None, flags=flags, text=keys(**more))
+        pdu = self.receive()
+        assert pdu.opcode == LOGIN_DONE, hex(pdu.opcode)
+        return pdu, dict(pair.decode().split("=", 1) for pair in pdu.data.split(b"\0") if pair)
 
     def session(self, target, **more):
         self.login(target, **more)

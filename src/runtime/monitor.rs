@@ -259,6 +259,7 @@ fn session_status(core: usize, session: &SessionReport) -> Session {
     Session {
         initiator: session.initiator.clone(),
         target: session.target.clone(),
+        user: session.user.clone(),
         isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
         tsih: session.tsih,
         reactor: core,
@@ -299,6 +300,9 @@ fn negotiated(agreed: &Negotiated) -> BTreeMap<String, String> {
         ("MaxOutstandingR2T", agreed.max_outstanding_r2t.to_string()),
         ("InitialR2T", yes(agreed.initial_r2t)),
         ("ImmediateData", yes(agreed.immediate_data)),
+        ("MaxConnections", agreed.max_connections.to_string()),
+        ("ErrorRecoveryLevel", "0".to_owned()),
+        ("TaskReporting", if agreed.fast_abort { "FastAbort" } else { "RFC3720" }.to_owned()),
         ("DefaultTime2Wait", agreed.time2wait.to_string()),
         ("DefaultTime2Retain", agreed.time2retain.to_string()),
     ];
@@ -336,6 +340,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let session = SessionReport {
             initiator: "iqn.2026-11.test:i".into(),
             target: Some("iqn.2026-11.test:t".into()),
+            user: Some("alice".into()),
             isid: [0x80, 0x0a, 0, 0, 0, 1],
             tsih: 7,
             connections: vec![ConnectionReport {

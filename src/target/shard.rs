@@ -32,8 +32,11 @@ const LOGOUT_SECONDS: u16 = 3;
 /// How often the stores are looked after.
 const INSPECTION: Duration = Duration::from_secs(1);
 
-/// When a stopping daemon cuts off whoever is still there.
-const DRAIN_TIME: Duration = Duration::from_secs(6);
+/// When a stopping daemon ends the sessions of those who have not logged out.
+const DRAIN_TIME: Duration = Duration::from_secs(4);
+
+/// How long after that it cuts off whoever is still there.
+const DROP_TIME: Duration = Duration::from_secs(2);
 
 /// Most connections of a core that have not logged in; the oldest is cut for the next.
 const LOGINS_MAX: usize = 4096;
@@ -153,6 +156,8 @@ struct Ending {
 enum Stop {
     No,
     Draining(Instant),
+    /// Initiators that had not logged out by then have been told that they are dropped.
+    Dropping(Instant),
     Flushing,
     Done,
 }
@@ -347,7 +352,7 @@ impl Shard {
         let all: SmallVec<[usize; 16]> =
             self.sessions.iter().filter(|(_, entry)| of_target(entry)).map(|(index, _)| index).collect();
         for index in all {
-            self.sessions[index].iscsi.close("TARGET COLD RESET");
+            self.sessions[index].iscsi.drop_all("TARGET COLD RESET");
             self.touch(index);
         }
     }
@@ -396,20 +401,25 @@ impl Shard {
     fn advance_stop(&mut self) -> usize {
         match self.stop {
             Stop::No | Stop::Done => 0,
-            Stop::Draining(deadline) => {
+            Stop::Draining(deadline) | Stop::Dropping(deadline) => {
                 if self.sessions.is_empty() && self.parts.tasks.tasks() == 0 {
                     self.parts.tasks.flush();
                     self.stop = Stop::Flushing;
                     return 1;
                 }
                 if self.now >= deadline {
-                    self.stop = Stop::Draining(self.now + DRAIN_TIME);
+                    let cut = matches!(self.stop, Stop::Dropping(_));
+                    self.stop = Stop::Dropping(self.now + DROP_TIME);
                     let all: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
-                    warn!("{} sessions did not end in time and are cut", all.len());
+                    warn!(
+                        "{} sessions did not end in time and are {}",
+                        all.len(),
+                        if cut { "cut" } else { "dropped" }
+                    );
                     for index in all {
                         let Entry { iscsi, streams, .. } = &mut self.sessions[index];
-                        iscsi.close("the daemon is stopping");
-                        for stream in streams.iter().flatten() {
+                        iscsi.drop_all("the daemon is stopping");
+                        for stream in streams.iter().flatten().filter(|_| cut) {
                             self.parts.hosts[stream.host].1.abort(stream.id);
                         }
                         self.touch(index);
@@ -497,7 +507,7 @@ impl Work for Shard {
             return Some(self.now);
         }
         let stop = match self.stop {
-            Stop::Draining(deadline) => Some(deadline),
+            Stop::Draining(deadline) | Stop::Dropping(deadline) => Some(deadline),
             _ => None,
         };
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();

@@ -244,6 +244,8 @@ pub struct Session {
     pub initiator: String,
     /// iSCSI name of the target; none for a discovery session.
     pub target: Option<String>,
+    /// The CHAP account by which the initiator has authenticated itself.
+    pub user: Option<String>,
     /// Initiator's part of the session identifier, in hexadecimal.
     pub isid: String,
     /// Target session identifying handle.

@@ -69,6 +69,7 @@ pub(in crate::control) fn sample() -> Status {
     let session = |target: Option<&str>, tsih, reactor| Session {
         initiator: "iqn.2026-11.test:initiator".into(),
         target: target.map(str::to_owned),
+        user: None,
         isid: "00023d000001".into(),
         tsih,
         reactor,

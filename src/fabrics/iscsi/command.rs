@@ -241,7 +241,15 @@ impl At<'_> {
     fn terminate(&mut self, index: u32, status: Option<Status>) {
         self.connection.outbox.forget_command(index);
         self.forget_requests(index);
-        let damaged = self.session.exchanges.slot(index).damaged;
+        let slot = self.session.exchanges.slot(index);
+        let (damaged, itt, lun) = (slot.damaged, slot.itt, slot.lun);
+        if status.is_none()
+            && !damaged
+            && self.connection.negotiated.fast_abort
+            && !self.session.ends_by_itself(itt, lun)
+        {
+            self.announce_abort(lun);
+        }
         let status = if damaged { Some(Status::CheckCondition) } else { status };
         let Some(status) = status else { return self.session.exchanges.close(index) };
         let mut sense = SmallVec::new();

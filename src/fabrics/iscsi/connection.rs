@@ -63,6 +63,8 @@ pub struct Connection {
     created: Instant,
     last_heard: Instant,
     pub(super) pinged: Option<Instant>,
+    /// When it was seen that something goes out, and how many PDUs had gone out then.
+    progress: (Instant, u64),
     /// The arena had no room for a header.
     pub(super) starved: bool,
     pub(super) counters: Counters,
@@ -91,6 +93,7 @@ impl Connection {
             created: now,
             last_heard: now,
             pinged: None,
+            progress: (now, 0),
             starved: false,
             counters: Counters::default(),
         }
@@ -144,6 +147,11 @@ impl Connection {
         [self.deadline(parameters), retry].into_iter().flatten().min()
     }
 
+    /// When a peer that takes nothing of what waits for it has had its time: it may be alive, and send for ever.
+    fn stall(&self, parameters: &Parameters) -> Option<Instant> {
+        (!self.outbox.is_empty()).then(|| self.progress.0 + parameters.nop_interval + parameters.nop_timeout)
+    }
+
     /// When the peer's patience ends, or ours.
     fn deadline(&self, parameters: &Parameters) -> Option<Instant> {
         match self.state {
@@ -151,10 +159,13 @@ impl Connection {
                 Some(self.created + parameters.login_timeout)
             }
             State::FullFeature if parameters.nop_interval.is_zero() => None,
-            State::FullFeature => Some(match self.pinged {
-                Some(at) => at + parameters.nop_timeout,
-                None => self.last_heard + parameters.nop_interval,
-            }),
+            State::FullFeature => {
+                let ping = match self.pinged {
+                    Some(at) => at + parameters.nop_timeout,
+                    None => self.last_heard + parameters.nop_interval,
+                };
+                Some(self.stall(parameters).map_or(ping, |stall| stall.min(ping)))
+            }
             State::Closing => None,
         }
     }
@@ -215,6 +226,7 @@ impl At<'_> {
     }
 
     pub(super) fn violation(&mut self, what: &'static str) {
+        self.announce_drop();
         self.end(CloseReason::Violation(what), false);
     }
 
@@ -417,10 +429,23 @@ impl At<'_> {
         if self.connection.deadline(&self.session.parameters).is_none_or(|at| at > now) {
             return;
         }
-        match (&self.connection.state, self.connection.pinged) {
-            (State::FullFeature, None) => self.ping(now),
-            (State::FullFeature, Some(_)) => self.end(CloseReason::Timeout("no answer to a ping"), true),
-            _ => self.end(CloseReason::Timeout("login"), false),
+        if !matches!(self.connection.state, State::FullFeature) {
+            return self.end(CloseReason::Timeout("login"), false);
+        }
+        let parameters = self.session.parameters.clone();
+        if self.connection.stall(&parameters).is_some_and(|at| at <= now) {
+            let sent = self.connection.counters.pdus_out;
+            if self.connection.progress.1 == sent {
+                return self.end(CloseReason::Timeout("takes nothing of what is sent"), true);
+            }
+            self.connection.progress = (now, sent);
+        }
+        match self.connection.pinged {
+            Some(at) if at + parameters.nop_timeout <= now => {
+                self.end(CloseReason::Timeout("no answer to a ping"), true);
+            }
+            None if self.connection.last_heard + parameters.nop_interval <= now => self.ping(now),
+            _ => {}
         }
     }
 }

@@ -18,8 +18,8 @@ enum Rule {
     And(fn(&Parameters) -> bool, fn(&mut Negotiated, bool)),
     /// The first of the initiator's list that we accept.
     Digest(fn(&Parameters) -> DigestOffer, fn(&mut Negotiated, bool)),
-    /// The only value that we accept of the initiator's list.
-    Only(&'static str),
+    /// The first of the initiator's list that is one of these words.
+    Word(&'static [&'static str], fn(&mut Negotiated, &str)),
     /// Answered with the same word whatever was offered.
     Always(&'static str),
 }
@@ -45,7 +45,7 @@ const fn own(key: &'static str, rule: Rule) -> Row {
 
 const SEGMENT_MAX: u32 = (1 << 24) - 1;
 
-use Rule::{Always, And, Declared, Digest, Maximum, Minimum, Only, Or};
+use Rule::{Always, And, Declared, Digest, Maximum, Minimum, Or, Word};
 
 /// What is answered to markers, obsolete since RFC 7143 (13.25).
 const OBSOLETE: Rule = Always("Reject");
@@ -85,7 +85,7 @@ const TABLE: &[Row] = &[
     own("IFMarkInt", OBSOLETE),
     own("OFMarkInt", OBSOLETE),
     row("iSCSIProtocolLevel", false, Minimum(0, 31, |_| 1, |_, _| ())),
-    row("TaskReporting", true, Only("RFC3720")),
+    row("TaskReporting", true, Word(&["FastAbort", "RFC3720"], |n, v| n.fast_abort = v == "FastAbort")),
     row("RDMAExtensions", true, And(|_| false, |_, _| ())),
     row("InitiatorRecvDataSegmentLength", true, ISER),
     row("TargetRecvDataSegmentLength", true, ISER),
@@ -169,7 +169,10 @@ impl Negotiation {
                     if crc { "CRC32C".into() } else { "None".into() }
                 })
             }
-            Only(ours) => value.split(',').find(|&theirs| theirs == *ours).map(Into::into),
+            Word(ours, set) => value.split(',').find(|theirs| ours.contains(theirs)).map(|word| {
+                set(n, word);
+                word.into()
+            }),
             Always(word) => Some((*word).into()),
         };
         Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
@@ -297,8 +300,8 @@ mod tests {
             (&ours, "iSCSIProtocolLevel", "2", Some("1")),
             (&ours, "iSCSIProtocolLevel", "0", Some("0")),
             (&ours, "iSCSIProtocolLevel", "32", Some("Reject")),
-            (&ours, "TaskReporting", "FastAbort,ResponseFence,RFC3720", Some("RFC3720")),
-            (&ours, "TaskReporting", "FastAbort", Some("Reject")),
+            (&ours, "TaskReporting", "ResponseFence,FastAbort,RFC3720", Some("FastAbort")),
+            (&ours, "TaskReporting", "ResponseFence", Some("Reject")),
             (&ours, "RDMAExtensions", "Yes", Some("No")),
             (&ours, "InitiatorRecvDataSegmentLength", "65536", Some("Irrelevant")),
             (&ours, "MaxOutstandingUnexpectedPDUs", "8", Some("Irrelevant")),

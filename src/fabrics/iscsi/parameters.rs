@@ -97,6 +97,8 @@ pub struct Negotiated {
     pub immediate_data: bool,
     /// MaxConnections.
     pub max_connections: u32,
+    /// TaskReporting is FastAbort.
+    pub fast_abort: bool,
     /// DefaultTime2Wait in seconds.
     pub time2wait: u32,
     /// DefaultTime2Retain in seconds.
@@ -129,6 +131,7 @@ impl Default for Negotiated {
             initial_r2t: true,
             immediate_data: true,
             max_connections: 1,
+            fast_abort: false,
             time2wait: 2,
             time2retain: 20,
         }

@@ -187,6 +187,11 @@ impl At<'_> {
 }
 
 impl Shared {
+    /// Whether the session itself has asked for the end of a task.
+    pub(super) fn ends_by_itself(&self, itt: u32, lun: u64) -> bool {
+        self.task_management.iter().any(|(_, pending)| pending.scope.covers(itt, lun))
+    }
+
     fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
         match self.exchanges.slot(index).hand {
             Hand::Task | Hand::Orphaned => Ok(Exchange(index)),

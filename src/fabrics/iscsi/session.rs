@@ -12,7 +12,7 @@ use super::connection::{Connection, State};
 use super::exchange::Exchanges;
 use super::framing::Pdu;
 use super::requests::{PendingFunction, Scope};
-use super::{Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
+use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{NexusId, Request};
 use crate::time::Instant;
@@ -390,9 +390,12 @@ impl Session {
         self.each(|at| at.request_logout(seconds));
     }
 
-    /// Announces that the connections are about to be dropped; they may be re-established after `seconds`.
-    pub fn announce_drop(&mut self, seconds: u16) {
-        self.each(|at| at.announce_drop(seconds));
+    /// Ends all connections, and says so.
+    pub fn drop_all(&mut self, why: &'static str) {
+        self.each(|at| {
+            at.announce_end();
+            at.end(CloseReason::Ended(why), false);
+        });
     }
 
     /// When [`Session::timeout`] is to be called.

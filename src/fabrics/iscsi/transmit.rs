@@ -8,6 +8,7 @@ use super::command::{Outgoing, What};
 use super::connection::State;
 use super::framing::digest;
 use super::session::{At, Shared};
+use super::{CloseReason, Negotiated};
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
 
@@ -68,6 +69,10 @@ impl Outbox {
         self.urgent.pop_front().or_else(|| self.orderly.pop_front())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.orderly.is_empty()
+    }
+
     /// Takes out what a command has to send.
     pub(super) fn forget_command(&mut self, slot: u32) {
         let others = |out: &Out| !matches!(out, Out::Command(outgoing) if outgoing.slot == slot);
@@ -92,7 +97,7 @@ impl At<'_> {
     /// Queues a PDU that answers something other than a command.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
         if self.connection.answers >= ANSWERS_MAX {
-            return self.violation("asks without reading the answers");
+            return self.end(CloseReason::Violation("asks without reading the answers"), false);
         }
         self.connection.answers += 1;
         self.connection.outbox.push(Out::Answer(Answer { bhs, data, numbered }));
@@ -117,20 +122,45 @@ impl At<'_> {
 
     /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (RFC 7143 11.9: event 1).
     pub(super) fn request_logout(&mut self, seconds: u16) {
-        self.asynchronous(1, [0, 0, seconds]);
+        self.asynchronous(1, 0, [0, 0, seconds]);
     }
 
-    /// Announces that the connection is about to be dropped (event 2); it may be re-established after `seconds`.
-    pub(super) fn announce_drop(&mut self, seconds: u16) {
-        let cid = self.connection.cid;
-        self.asynchronous(2, [cid, seconds, 0]);
+    /// Announces that this connection is about to be dropped (event 2).
+    pub(super) fn announce_drop(&mut self) {
+        let [wait, retain] = self.times();
+        self.asynchronous(2, 0, [self.connection.cid, wait, retain]);
     }
 
-    fn asynchronous(&mut self, event: u8, parameters: [u16; 3]) {
+    /// Announces that all connections of the session are about to be dropped (event 3).
+    pub(super) fn announce_end(&mut self) {
+        let [wait, retain] = self.times();
+        self.asynchronous(3, 0, [0, wait, retain]);
+    }
+
+    /// Tells that somebody else has put an end to the tasks of a logical unit (event 5), once for all of them.
+    pub(super) fn announce_abort(&mut self, lun: u64) {
+        let told = |out: &Out| match out {
+            Out::Answer(Answer { bhs, .. }) => {
+                bhs.opcode() == Opcode::ASYNC_MESSAGE && bhs.0[36] == 5 && bhs.lun() == lun
+            }
+            Out::Command(_) => false,
+        };
+        if !self.connection.outbox.urgent.iter().any(told) {
+            self.asynchronous(5, lun, [0; 3]);
+        }
+    }
+
+    fn times(&self) -> [u16; 2] {
+        let Negotiated { time2wait, time2retain, .. } = self.connection.negotiated;
+        [time2wait, time2retain].map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX))
+    }
+
+    fn asynchronous(&mut self, event: u8, lun: u64, parameters: [u16; 3]) {
         if !matches!(self.connection.state, State::FullFeature) {
             return;
         }
         let mut bhs = Bhs::new(Opcode::ASYNC_MESSAGE, FINAL);
+        bhs.set_lun(lun);
         bhs.set_word(16, NO_TAG);
         bhs.0[36] = event;
         for (i, parameter) in parameters.into_iter().enumerate() {

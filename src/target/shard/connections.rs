@@ -252,8 +252,10 @@ impl Shard {
         let (Some(home), mut guest) = (home, self.forget(index)) else { return };
         let Some(stream) = guest.streams[key.0].take() else { return };
         let Entry { iscsi, streams, .. } = &mut self.sessions[home];
-        info!("{} {}: another connection of {:?}", stream.serial, wanted.initiator, wanted.target);
         let key = iscsi.join(&mut guest.iscsi, key);
+        if let Some(connection) = iscsi.connection(key) {
+            info!("{} {}: another connection (TSIH {})", connection.peer(), wanted.initiator, wanted.tsih);
+        }
         self.by_stream.insert((stream.host, stream.id), (home, key));
         if streams.len() <= key.0 {
             streams.resize_with(key.0 + 1, || None);

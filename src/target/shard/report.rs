@@ -44,6 +44,8 @@ pub struct SessionReport {
     pub initiator: String,
     /// iSCSI name of the target; `None` for a discovery session.
     pub target: Option<String>,
+    /// The CHAP account by which the initiator has authenticated itself.
+    pub user: Option<String>,
     /// Initiator's part of the session identifier.
     pub isid: [u8; 6],
     /// Target session identifying handle.
@@ -74,7 +76,8 @@ impl Shard {
         let parts = &self.parts;
         let sessions = self.sessions.iter().filter_map(|(_, entry)| {
             let Established { name, tsih, .. } = entry.established.as_ref()?;
-            let connections = entry.iscsi.connections().map(|(key, connection)| ConnectionReport {
+            let connections = entry.iscsi.connections().filter(|(_, connection)| !connection.is_closing());
+            let connections = connections.map(|(key, connection)| ConnectionReport {
                 cid: connection.cid(),
                 local: connection.local(),
                 peer: connection.peer(),
@@ -85,6 +88,7 @@ impl Shard {
             Some(SessionReport {
                 initiator: name.initiator.clone(),
                 target: name.target.clone(),
+                user: entry.iscsi.user().map(str::to_owned),
                 isid: name.isid,
                 tsih: *tsih,
                 connections: connections.collect(),

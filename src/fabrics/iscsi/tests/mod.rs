@@ -178,6 +178,13 @@ impl Toy {
         busy
     }
 
+    /// Aborts a task as if another nexus had asked for it.
+    pub(super) fn abort_first(&mut self, transport: &mut dyn Transport) {
+        let exchange = self.tasks[0].exchange;
+        self.forget(exchange);
+        transport.terminate(exchange, None);
+    }
+
     pub(super) fn forget(&mut self, exchange: Exchange) {
         self.tasks.retain(|task| task.exchange != exchange);
     }

@@ -300,12 +300,19 @@ fn logout() {
 fn asynchronous_messages() {
     let mut world = normal();
     world.session.request_logout(5);
-    world.session.announce_drop(2);
+    world.session.drop_all("over");
     let messages = world.run();
     assert_eq!(opcodes(&messages), [Opcode::ASYNC_MESSAGE; 2]);
+    assert_eq!(world.closed(), Some(&CloseReason::Ended("over")));
     assert_eq!(messages[0].bhs.itt(), NO_TAG);
     assert_eq!(messages[0].bhs.0[36..44], [1, 0, 0, 0, 0, 0, 0, 5]);
-    assert_eq!(messages[1].bhs.0[36..44], [2, 0, 0, 3, 0, 2, 0, 0]);
+    assert_eq!(messages[1].bhs.0[36..44], [3, 0, 0, 0, 0, 2, 0, 20]);
+    // A violation is told, too: this connection is dropped.
+    let mut world = normal();
+    let login = world.initiator.login(1, Some(3), &NAMES);
+    let messages = world.exchange(&[login]);
+    assert_eq!(opcodes(&messages), [Opcode::ASYNC_MESSAGE]);
+    assert_eq!(messages[0].bhs.0[36..44], [2, 0, 0, 3, 0, 2, 0, 20]);
     // Nobody is there to hear them before the login.
     let mut world = World::new(Parameters::default());
     world.session.request_logout(5);
@@ -333,4 +340,76 @@ fn the_end_of_the_stream_ends_the_connection() {
     world.session.task_management_executed(Exchange(0), TaskManagementResponse::Complete);
     assert!(world.run().is_empty());
     world.end();
+}
+
+#[test]
+fn a_cold_reset_is_answered_before_the_sessions_end() {
+    let mut world = normal();
+    let hold = world.initiator.command(0, &[HOLD], Transfer::NONE);
+    let reset = world.initiator.task_management(7, 0);
+    let answers = world.exchange(&[hold, reset]);
+    assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE]);
+    assert_eq!(answers[0].bhs.0[2], 0);
+    assert_eq!(world.toy.functions, [TaskManagementFunction::TargetColdReset]);
+    assert!(world.events.contains(&Event::ColdReset));
+    world.end();
+}
+
+#[test]
+fn with_fast_abort_the_initiator_hears_that_others_aborted_its_tasks() {
+    for (keys, told) in [(&[("TaskReporting", "FastAbort,RFC3720")][..], 1), (&[], 0)] {
+        let mut world = World::logged_in(Parameters::default(), keys);
+        let held: Vec<Packet> =
+            (0..3).map(|_| world.initiator.command(5 << 48, &[HOLD], Transfer::NONE)).collect();
+        world.exchange(&held);
+        for _ in 0..3 {
+            world.toy.abort_first(&mut world.session);
+        }
+        let messages = world.run();
+        assert_eq!(messages.len(), told, "once for all tasks of a logical unit");
+        if let Some(message) = messages.first() {
+            assert_eq!((message.opcode(), message.bhs.0[36]), (Opcode::ASYNC_MESSAGE, 5));
+            assert_eq!(message.bhs.lun(), 5 << 48);
+        }
+        // What the initiator has aborted itself it knows.
+        let hold = world.initiator.command(5 << 48, &[HOLD], Transfer::NONE);
+        let abort = world.initiator.task_management(2, 5 << 48);
+        assert_eq!(opcodes(&world.exchange(&[hold, abort])), [Opcode::TASK_MANAGEMENT_RESPONSE]);
+        world.end();
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up_though_it_speaks() {
+    let minute = Duration::from_secs(60);
+    let mut world = normal();
+    let ping = world.initiator.nop_out(b"hello");
+    world.exchange(&[ping]);
+    world.wait(Duration::from_secs(20));
+    // Its window is closed: nothing goes out any more. It goes on to send signs of life.
+    let ping = world.initiator.nop_out(b"nobody reads the answer");
+    world.receive(&ping.encode(Default::default()));
+    let start = world.now;
+    while world.now < start + minute * 3 && world.session.poll_event().is_none() {
+        world.now = world.now + Duration::from_secs(5);
+        let alive = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
+        world.receive(&alive.encode(Default::default()));
+        world.session.timeout(world.now);
+    }
+    assert!(world.connection().is_closing());
+    assert!(world.now < start + minute + minute, "within twice the interval and the patience");
+    // A slow one that takes a PDU now and then is served.
+    let mut world = normal();
+    for _ in 0..40 {
+        let ping = world.initiator.nop_out(b"slow");
+        world.receive(&ping.encode(Default::default()));
+    }
+    for _ in 0..40 {
+        world.now = world.now + Duration::from_secs(25);
+        let alive = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
+        world.receive(&alive.encode(Default::default()));
+        world.session.timeout(world.now);
+        let _ = world.session.poll_transmit(world.key);
+    }
+    assert!(!world.connection().is_closing());
 }
