@@ -10,6 +10,7 @@ import resource
 import socket
 import struct
 import sys
+import time
 
 from initiator import (COMMAND, DATA_OUT, IMMEDIATE, LOGIN_DONE, LOGOUT, LOGOUT_DONE, NO_TAG, NOP_IN, NOP_OUT, R2T, REJECT,
                        RESPONSE, SNACK, TASK, TASK_DONE, TEXT, TEXT_DONE, Closed, Connection, bhs, keys)
@@ -458,6 +459,84 @@ def hundreds_of_sessions():
     many = [session() for _ in range(300)]
     for c in many:
         assert c.ready(LUN) == 0
+    for c in many:
+        c.close()
+    return "done"
+
+
+@case("closed")
+def a_peer_that_never_answers_pings():
+    with fresh(10).session(TARGET + ":soon") as c:
+        began = time.monotonic()
+        pinged = False
+        try:
+            while True:
+                pdu = c.receive()
+                pinged |= pdu.opcode == NOP_IN and pdu.itt == NO_TAG
+        except (Closed, ConnectionError):
+            took = time.monotonic() - began
+            return "closed" if pinged and 1.5 < took < 6 else f"closed after {took:.1f} s"
+
+
+@case("closed")
+def a_window_that_is_shut_for_ever_though_the_peer_speaks():
+    """It asks for data, takes nothing of it, and sends signs of life: the connection ends, and what it held is free."""
+    c = fresh(5).session(TARGET + ":soon")
+    c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for _ in range(64):
+        c.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 2048, 0), LUN, 0xC0, 1 << 20)
+    began = time.monotonic()
+    while time.monotonic() < began + 20:
+        try:
+            c.socket.sendall(bhs(NOP_OUT | IMMEDIATE, itt=NO_TAG, rest=struct.pack(">III", NO_TAG, c.cmd_sn, 0)))
+        except OSError:
+            c.close()
+            return "closed"
+        time.sleep(0.2)
+    c.close()
+    return "served for ever"
+
+
+@case("done")
+def a_storm_of_logins():
+    began = time.monotonic()
+    for _ in range(1000):
+        with fresh() as c:
+            c.session(TARGET)
+    WITNESS.check()
+    print(f"  1000 logins one after the other: {1000 / (time.monotonic() - began):.0f} per second", flush=True)
+    return "done"
+
+
+@case("done")
+def more_logins_than_there_is_room_for():
+    """The oldest of those that do not go on is cut for the next."""
+    many = [fresh(10) for _ in range(4200)]
+    session().close()
+    WITNESS.check()
+    cut = 0
+    for c in many[:200]:
+        c.socket.setblocking(False)
+        try:
+            cut += c.socket.recv(1) == b""
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            cut += 1
+    for c in many:
+        c.close()
+    return "done" if cut >= 100 else f"{cut} were cut"
+
+
+@case("done")
+def slow_writers():
+    """200 sessions with a PDU that arrives byte by byte and never ends."""
+    many = [session() for _ in range(200)]
+    head = bhs(COMMAND, 0xA0, 8192, LUN, 9, rest=struct.pack(">III", 8192, 0, 0) + WRITE8)
+    for at in range(60):
+        for c in many:
+            c.socket.sendall((head + bytes(8192))[at:at + 1])
+    WITNESS.check()
     for c in many:
         c.close()
     return "done"

@@ -4,13 +4,21 @@
 . "$(dirname "$0")/../lib.sh"
 use_port tap
 configuration test.toml 1500
+{
+  printf '[[account]]\nname = "alice"\nsecret = "alices-own-secret"\n'
+  printf '[[account]]\nname = "target"\nsecret = "targets-own-secret"\n'
+  printf '[[target]]\nname = "%s:chap"\n[target.chap]\naccounts = ["alice"]\noutgoing = "target"\n' "$iqn"
+  printf '[[target]]\nname = "%s:moved"\n[[target.redirect]]\naddress = "10.1.2.3:3260"\npermanent = true\n' "$iqn"
+  printf '[[target]]\nname = "%s:away"\n[[target.redirect]]\naddress = "there.example:3261"\n' "$iqn"
+} >>test.toml
 start test.toml
 tcpdump -Z root -B 65536 -i ptgt0 -U -w wire.pcap 2>tcpdump.log &
 sniffer=$!
 until_true 10 grep -q 'listening on' tcpdump.log
 ip neigh flush dev ptgt0
 make_image one.img 16 "$root/src"
-iscsi-ls -s "iscsi://$host" >/dev/null
+# Without -s, which would follow the redirections.
+iscsi-ls "iscsi://$host" >/dev/null
 ping -c 2 -q "$host" >/dev/null
 ping -c 2 -q "$host6" >/dev/null
 upload one.img "$disk"
@@ -19,11 +27,15 @@ upload one.img "$url6/1"
 same one.img "$url6/1"
 digest="driver=iscsi,transport=tcp,portal=$host:3260,target=$iqn,lun=0,header-digest=crc32c"
 qemu-img convert --image-opts "$digest" -O raw back.img
+python3 -B "$root/ci/system/talk.py" "$host" "$iqn" >talk.log 2>&1 &
+talk=$!
+until_true 30 eval "grep -q '^ready' talk.log || ! kill -0 $talk" || die "talk.py does not get to its end"
+stop TERM 10 0
+wait "$talk" || { cat talk.log; die "talk.py"; }
 sleep 0.5
 kill -INT "$sniffer"
 wait "$sniffer" || true
 grep '^0 packets dropped' tcpdump.log || { cat tcpdump.log; die "the capture has holes of its own"; }
-stop TERM 10 0
 
 decode() { tshark -r wire.pcap -d tcp.port==3260,iscsi "$@" 2>/dev/null; }
 ours='(eth.src[0] == 02)'
@@ -41,7 +53,9 @@ decode -Y "$ours && (tcp.analysis.lost_segment || tcp.analysis.window_full || tc
 [ ! -s bad ] || { head -n 20 bad; die "$(wc -l <bad) holes in the stream"; }
 count() { decode -Y "$1" | wc -l; }
 for filter in 'iscsi.opcode == 0x23' 'iscsi.opcode == 0x25' 'iscsi.opcode == 0x21' 'iscsi.opcode == 0x26' \
-  'iscsi.opcode == 0x31' 'ipv6 && iscsi' 'arp' 'icmp.type == 0' 'icmpv6.type == 129' 'icmpv6.type == 136'; do
+  'iscsi.opcode == 0x31' 'iscsi.opcode == 0x22' 'iscsi.opcode == 0x24' 'iscsi.asyncevent == 1' \
+  'iscsi.asyncevent == 2' 'iscsi.asyncevent == 3' 'iscsi.asyncevent == 5' 'iscsi.login.status == 0x0101' \
+  'iscsi.login.status == 0x0102' 'iscsi.login.status == 0x0201' 'iscsi.keyvalue contains "CHAP_C="' 'ipv6 && iscsi' 'arp' 'icmp.type == 0' 'icmpv6.type == 129' 'icmpv6.type == 136'; do
   seen=$(count "$ours && $filter")
   say "$filter: $seen"
   [ "$seen" -gt 0 ] || die "there is nothing of that kind to judge"

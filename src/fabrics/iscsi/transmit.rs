@@ -36,9 +36,12 @@ impl Out {
     fn is_urgent(&self) -> bool {
         match self {
             Self::Command(outgoing) => matches!(outgoing.what, What::R2t { .. }),
-            Self::Answer(answer) => {
-                matches!(answer.bhs.opcode(), Opcode::NOP_IN | Opcode::REJECT | Opcode::ASYNC_MESSAGE)
-            }
+            Self::Answer(Answer { bhs, .. }) => match bhs.opcode() {
+                Opcode::NOP_IN | Opcode::REJECT => true,
+                // That the connection ends is the last that is said on it.
+                Opcode::ASYNC_MESSAGE => !matches!(bhs.0[36], 2 | 3),
+                _ => false,
+            },
         }
     }
 }

@@ -347,11 +347,13 @@ fn a_cold_reset_is_answered_before_the_sessions_end() {
     let mut world = normal();
     let hold = world.initiator.command(0, &[HOLD], Transfer::NONE);
     let reset = world.initiator.task_management(7, 0);
-    let answers = world.exchange(&[hold, reset]);
-    assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!(answers[0].bhs.0[2], 0);
+    world.receive(&[hold.encode(Default::default()), reset.encode(Default::default())].concat());
+    world.work();
+    world.session.drop_all("TARGET COLD RESET");
+    let answers = world.run();
+    assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE, Opcode::ASYNC_MESSAGE]);
+    assert_eq!((answers[0].bhs.0[2], answers[1].bhs.0[36]), (0, 3));
     assert_eq!(world.toy.functions, [TaskManagementFunction::TargetColdReset]);
-    assert!(world.events.contains(&Event::ColdReset));
     world.end();
 }
 
