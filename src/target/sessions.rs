@@ -48,7 +48,7 @@ impl Default for Limits {
             initiator_sessions: 1024,
             initiator_connections: 2048,
             initiator_commands: 65536,
-            initiator_memory: 1 << 30,
+            initiator_memory: 32 << 30,
         }
     }
 }

@@ -614,7 +614,7 @@ pub(super) const TABLES: &[Table] = &[
             key(
                 "initiator_memory",
                 Kind::Size(1 << 20, 1 << 40),
-                Is("\"1GiB\""),
+                Is("\"32GiB\""),
                 "",
                 "Data that an initiator may send without being asked for it, in all its sessions: FirstBurstLength for \
                  each command.",

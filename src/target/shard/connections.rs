@@ -86,7 +86,8 @@ impl Shard {
 
     /// Makes room for somebody who may mean to log in.
     fn cut_oldest_login(&mut self) {
-        let logins = self.sessions.iter().filter(|(_, entry)| entry.established.is_none());
+        let open = |entry: &Entry| entry.established.is_none() && !entry.iscsi.is_over();
+        let logins = self.sessions.iter().filter(|(_, entry)| open(entry));
         let born = |entry: &Entry| entry.streams.iter().flatten().map(|stream| stream.serial).min();
         let Some((index, _)) = logins.min_by_key(|(_, entry)| born(entry)) else { return };
         self.sessions[index].iscsi.close("too many logins under way");
