@@ -56,10 +56,32 @@ until_true() { # SECONDS COMMAND...
 
 iqn=iqn.2026-11.com.example.ptgt:test
 
-# Chooses a port: where the portals of the test are.
-use_port() { # tap|kernel
+# A pair of network devices, va (the host's, with addresses) and vb (the daemon's), both here.
+veth() {
+  ! ip link show va >/dev/null 2>&1 || return 0
+  ip link add va type veth peer name vb
+  for device in va vb; do
+    echo 1 >/proc/sys/net/ipv6/conf/$device/accept_dad
+    ip link set $device up
+  done
+  echo 1 >/proc/sys/net/ipv6/conf/vb/disable_ipv6
+  ip address add 10.77.0.1/24 dev va
+  ip address add fd77::1/64 dev va nodad
+}
+
+# Chooses a port: where the portals of the test are. Ports of DPDK are its virtual devices on devices of the kernel.
+use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
   port=$1
   case $port in
+    packet) veth; host=10.77.0.2 host6=fd77::2 ;;
+    af_packet | af_xdp | net_tap)
+      host=10.77.0.2 host6=fd77::2
+      [ "$port" = net_tap ] || {
+        veth
+        # These devices know neither partial checksums nor frames above the MTU.
+        for device in va vb; do ethtool -K $device tx off tso off gso off gro off >/dev/null; done
+      }
+      ;;
     kernel)
       host=127.0.0.1 host6=::1
       [ -z "${bridge:-}" ] || host=10.77.0.2 host6=fd77::2
@@ -83,13 +105,19 @@ use_port() { # tap|kernel
 configuration() { # FILE [MTU] [REACTORS]
   {
     printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "%s"\n' "${3:-[0]}" "${log:-info}"
-    if [ "$port" = tap ]; then
-      printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
-      printf 'address = ["10.77.0.2/24", "fd77::2/64"]\n'
-      [ -n "${bridge:-}" ] || printf 'host_address = ["10.77.0.1/24", "fd77::1/64"]\n'
-    else
-      printf '[[port]]\nname = "net"\ndriver = "kernel"\n'
-    fi
+    [ -z "${hugepages:-}" ] || printf 'hugepages = "%s"\n' "$hugepages"
+    printf '[[port]]\nname = "net"\n'
+    [ "$port" = kernel ] || printf 'address = ["10.77.0.2/24", "fd77::2/64"]\n'
+    case $port in
+      kernel) printf 'driver = "kernel"\n' ;;
+      tap)
+        printf 'driver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
+        [ -n "${bridge:-}" ] || printf 'host_address = ["10.77.0.1/24", "fd77::1/64"]\n'
+        ;;
+      packet) printf 'driver = "packet"\ndevice = "vb"\n' ;;
+      net_tap) printf 'driver = "dpdk"\ndevice = "net_tap0,iface=ptgt0"\n' ;;
+      *) printf 'driver = "dpdk"\ndevice = "net_%s0,iface=vb%s"\n' "$port" "${arguments:-}" ;;
+    esac
     printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
     printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
     printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
@@ -132,9 +160,15 @@ start() { # FILE [ADDRESS...]
   else
     "$PTGT" run --config "$config" >>target.log 2>&1 &
     target_pid=$!
+    if [ "$port" = net_tap ]; then
+      # DPDK makes the device when it starts, and gives its host side no address.
+      until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"
+      ip address add 10.77.0.1/24 dev ptgt0
+      ip address add fd77::1/64 dev ptgt0 nodad
+    fi
   fi
   for address in "$@"; do
-    until_true 10 eval "connects $address || ! kill -0 $target_pid" || die "no connection to $address within 10 s"
+    until_true 20 eval "connects $address || ! kill -0 $target_pid" || die "no connection to $address within 20 s"
     kill -0 $target_pid 2>/dev/null || die "the target has ended"
   done
 }

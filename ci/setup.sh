@@ -10,8 +10,9 @@ set -eu
 
 packages() { # GROUP
   case $1 in
-    build) echo gcc libc6-dev python3 ;;
-    test) echo e2fsprogs iproute2 iputils-ping jq libiscsi-bin procps qemu-block-extra qemu-utils shellcheck tcpdump tshark util-linux ;;
+    build) echo gcc libc6-dev libclang-dev libdpdk-dev pkg-config python3 ;;
+    test) echo e2fsprogs ethtool iproute2 iputils-ping jq libiscsi-bin nftables procps qemu-block-extra qemu-utils shellcheck tcpdump \
+      tshark util-linux ;;
     guest) echo busybox-static cpio dmsetup fio kmod linux-image-amd64 lvm2 multipath-tools open-iscsi qemu-system-x86 \
       sdparm sg3-utils smartmontools udev xfsprogs ;;
     perf) echo istgt libiscsi-dev pkg-config tgt valgrind ;;

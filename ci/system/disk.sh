@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# disk.sh tap|kernel: what a user does first: list, inquire, write an image, read it back, stop, start, read it again.
+# disk.sh PORT: what a user does first: list, inquire, write an image, read it back, stop, start, read it again.
 . "$(dirname "$0")/../lib.sh"
-use_port "${1:?tap or kernel}"
+use_port "${1:?a port of ci/lib.sh}"
 
 configuration test.toml
 start test.toml
@@ -21,8 +21,10 @@ iscsi-inq -e 1 -c 131 "$disk" >/dev/null
 
 if [ "$TARGET" = ptgt ]; then
   say "the portal belongs to the port"
-  if ss -Hltn 'sport = :3260' | grep -q .; then listening=kernel; else listening=tap; fi
-  [ "$listening" = "$port" ] || die "the kernel's TCP: $listening, wanted $port"
+  listening=no wanted=no
+  ss -Hltn 'sport = :3260' | grep -q . && listening=yes
+  [ "$port" = kernel ] && wanted=yes
+  [ "$listening" = "$wanted" ] || die "the kernel's TCP listens: $listening, wanted: $wanted"
 fi
 
 say "an image goes to the disk and comes back"

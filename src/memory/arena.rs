@@ -102,6 +102,11 @@ impl Arena {
         if self.0.map.is_huge() { Pages::Huge } else { Pages::Ordinary }
     }
 
+    /// Where it lies: address, length, and whether in huge pages. It stays there as long as any of its segments.
+    pub fn region(&self) -> (NonNull<u8>, usize, bool) {
+        (self.0.map.base(), self.0.map.len(), self.0.map.is_huge())
+    }
+
     /// The largest block there is.
     pub const fn block_max() -> usize {
         CLASSES[CLASSES.len() - 1]

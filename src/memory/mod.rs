@@ -10,8 +10,10 @@
 
 mod arena;
 mod list;
+mod loan;
 mod seg;
 
 pub use arena::{Arena, ArenaStats, Pages};
 pub use list::Sg;
+pub use loan::Lender;
 pub use seg::{Seg, SegMut, SharedMemory};

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::arena::Block;
+use super::loan::Loan;
 
 /// Memory that several cores can see at once and that outlives every [`Seg`] lent from it: a RAM disk, a mapped file.
 ///
@@ -29,6 +30,8 @@ enum Owner {
     Block(Rc<Block>),
     /// Pages of a store that other cores can see.
     Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Rc<dyn SharedMemory>),
+    /// A device's buffer that this core has received; goes back to it when the last segment is dropped.
+    Loan(Rc<Loan>),
     /// Constant bytes of the program.
     Static,
     /// Being dropped.
@@ -61,6 +64,11 @@ impl Seg {
         Self { ptr, len, owner: Owner::Lent(memory.clone()) }
     }
 
+    /// A segment over bytes that stay readable and private while the loan is out.
+    pub(super) fn loaned(ptr: NonNull<u8>, len: u32, loan: Rc<Loan>) -> Self {
+        Self { ptr, len, owner: Owner::Loan(loan) }
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -79,8 +87,9 @@ impl Seg {
     /// The bytes, if nobody else can write them; `None` for lent memory, which must be copied to be looked at.
     pub fn private(&self) -> Option<&[u8]> {
         match self.owner {
-            Owner::Block(_) | Owner::Static => {
-                // SAFETY: the block lives as long as its Rc, and a SegMut (the right to write) is consumed by freeze().
+            Owner::Block(_) | Owner::Loan(_) | Owner::Static => {
+                // SAFETY: the block lives as long as its Rc, and a SegMut (the right to write) is consumed by freeze(); of a
+                // loan its lender has promised the same.
                 Some(unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len()) })
             }
             Owner::Lent(_) | Owner::Gone => None,
@@ -133,8 +142,10 @@ impl Clone for Seg {
 
 impl Drop for Seg {
     fn drop(&mut self) {
-        if let Owner::Block(block) = std::mem::replace(&mut self.owner, Owner::Gone) {
-            Block::release(block);
+        match std::mem::replace(&mut self.owner, Owner::Gone) {
+            Owner::Block(block) => Block::release(block),
+            Owner::Loan(loan) => Loan::release(loan),
+            Owner::Lent(_) | Owner::Static | Owner::Gone => {}
         }
     }
 }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Ports: where frames and byte streams really come from.
-#![expect(unsafe_code, reason = "segments go to the kernel as addresses")]
+#![expect(unsafe_code, reason = "segments go to the kernel and to devices as addresses")]
 
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod kernel;
 pub mod memory;
+pub mod packet;
 pub mod tap;
+mod vnet;

@@ -6,25 +6,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
-use smallvec::SmallVec;
-
+use super::vnet::{self, FRAME_MAX, GATHER_MAX, SEGMENT_MAX, VNET};
 use crate::memory::{Arena, SegMut};
-use crate::net::{Address, FrameCaps, FramePort, RxChecksum, RxFrame, TxFrame, finish_in_software};
+use crate::net::{Address, FrameCaps, FramePort, RxFrame, TxFrame, finish_in_software};
 use crate::sys;
 use crate::time::Instant;
-
-/// The vnet header before each frame (struct virtio_net_hdr, virtio 1.0 legacy layout, native byte order).
-const VNET: usize = 10;
-const NEEDS_CSUM: u8 = 1;
-const DATA_VALID: u8 = 2;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
-
-/// Room for the largest frame: 64 KiB, headers, and the vnet header.
-const FRAME_MAX: usize = 68 << 10;
-
-/// Largest frame that is handed over to be cut into segments: the kernel takes 65536 bytes, Ethernet header included.
-const SEGMENT_MAX: u32 = 64_254;
 
 /// Frames taken per turn.
 const BURST_MAX: usize = 32;
@@ -32,14 +18,13 @@ const BURST_MAX: usize = 32;
 /// Frames up to this size are copied out of their 68 KiB block, so that a slice of one does not pin all of that.
 const SMALL: usize = 2048;
 
-/// Pieces of memory of one frame, the vnet header apart.
-const GATHER_MAX: usize = 512;
-
 /// How a TAP port is set up.
 #[derive(Clone, Debug)]
 pub struct TapConfig {
     /// Name of the network device.
     pub device: String,
+    /// Our MAC address; `None`: one that the device's name decides.
+    pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u16,
     /// Addresses for the host's side.
@@ -65,7 +50,7 @@ impl Tap {
     /// Opens a queue. The first one makes the device, unless an operator has made it before, and sets it up; it is gone
     /// when the last queue is closed.
     pub fn open(config: &TapConfig, arena: Arena) -> io::Result<Self> {
-        let TapConfig { device, mtu, host_addresses, queues, offload } = config;
+        let TapConfig { device, mac, mtu, host_addresses, queues, offload } = config;
         let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
         let fail =
             |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
@@ -74,7 +59,8 @@ impl Tap {
             sys::add_address(device, address.ip, address.prefix)
                 .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
         }
-        Ok(Self { file, arena, mac: mac(device), mtu: *mtu, offload: *offload, spare: None })
+        let mac = mac.unwrap_or_else(|| named_mac(device));
+        Ok(Self { file, arena, mac, mtu: *mtu, offload: *offload, spare: None })
     }
 
     fn read(&mut self) -> Option<RxFrame> {
@@ -89,8 +75,7 @@ impl Tap {
             return None;
         }
         let flags = block.bytes_mut()[0];
-        let checksum =
-            if flags & (NEEDS_CSUM | DATA_VALID) != 0 { RxChecksum::Good } else { RxChecksum::Unknown };
+        let checksum = vnet::checksum(flags);
         if len - VNET <= SMALL
             && let Some(mut small) = self.arena.alloc(len - VNET)
         {
@@ -100,39 +85,6 @@ impl Tap {
         }
         Some(RxFrame { data: block.freeze().slice(VNET, len - VNET), checksum })
     }
-
-    fn write(&self, frame: &TxFrame) -> io::Result<()> {
-        let vnet = vnet_header(frame);
-        let mut pieces: SmallVec<[libc::iovec; 16]> = SmallVec::new();
-        let mut piece = |from: *const u8, len| {
-            pieces.push(libc::iovec { iov_base: from.cast_mut().cast(), iov_len: len });
-        };
-        piece(vnet.as_ptr(), VNET);
-        piece(frame.header.as_ptr(), frame.header.len());
-        for seg in frame.payload.segs() {
-            piece(seg.as_ptr(), seg.len());
-        }
-        // SAFETY: vnet header, frame header and payload segments live until after the call.
-        unsafe { sys::write_frame(self.file.as_raw_fd(), &pieces) }
-    }
-}
-
-fn vnet_header(frame: &TxFrame) -> [u8; VNET] {
-    let mut vnet = [0; VNET];
-    if let Some(offload) = frame.offload {
-        /// Of the checksum in a TCP header.
-        const CSUM_OFFSET: u16 = 16;
-        vnet[0] = NEEDS_CSUM;
-        if let Some(segment) = offload.segment {
-            vnet[1] = if offload.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
-            let header = u16::try_from(frame.header.len()).unwrap_or(u16::MAX);
-            vnet[2..4].copy_from_slice(&header.to_ne_bytes());
-            vnet[4..6].copy_from_slice(&segment.to_ne_bytes());
-        }
-        vnet[6..8].copy_from_slice(&offload.csum_start.to_ne_bytes());
-        vnet[8..10].copy_from_slice(&CSUM_OFFSET.to_ne_bytes());
-    }
-    vnet
 }
 
 fn explain(e: &io::Error, device: &str) -> io::Error {
@@ -153,7 +105,7 @@ fn explain(e: &io::Error, device: &str) -> io::Error {
 }
 
 /// A locally administered address that the device's name decides, so that neighbours find it again after a restart.
-fn mac(device: &str) -> [u8; 6] {
+fn named_mac(device: &str) -> [u8; 6] {
     // FNV-1a: any mixing will do.
     let hash = device.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -188,7 +140,7 @@ impl FramePort for Tap {
             if !self.offload {
                 finish_in_software(frame);
             }
-            match self.write(frame) {
+            match vnet::write(self.file.as_raw_fd(), frame) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 // A frame that the device does not take is lost, as frames may be.
                 _ => _ = burst.pop_front(),

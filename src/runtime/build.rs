@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the reactors share, made once, and what each makes for itself on its own thread.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use log::{info, warn};
 
-use crate::control::config::{self, Config, Driver, Hugepages, Port, SecretSource, StoreKind};
+use super::ports::{self, Devices, Shared};
+use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
-use crate::net::{HostConfig, StreamHost, TcpHost};
-use crate::ports::kernel::KernelHost;
-use crate::ports::tap::{Tap, TapConfig};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::alua::Group;
 use crate::scsi::primary::MissingLun;
@@ -44,6 +41,7 @@ pub(super) struct Plan {
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
+    devices: Arc<Devices>,
     senders: Vec<Sender<Message>>,
     mailboxes: Vec<std::sync::Mutex<Option<Mailbox<Message>>>>,
 }
@@ -57,6 +55,7 @@ pub(super) struct Seed {
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
+    devices: Arc<Devices>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
 }
@@ -102,6 +101,7 @@ impl Plan {
             units,
             sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(config.daemon.reactors.len())),
+            devices: Arc::new(Devices::start(config)?),
             senders,
             mailboxes,
         })
@@ -126,9 +126,15 @@ impl Plan {
             topology: self.topology.clone(),
             sessions: self.sessions.clone(),
             left: self.left.clone(),
+            devices: self.devices.clone(),
             peers: self.senders.clone(),
             mailbox: mailbox.expect("each reactor is seeded once"),
         }
+    }
+
+    /// A reactor has not started: what it would have taken is given up.
+    pub(super) fn release(&self) {
+        self.devices.release();
     }
 
     /// Says what is served where.
@@ -294,8 +300,11 @@ impl Seed {
         let shelves: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.shelf)).collect();
         tasks.keep_with(keeper, &shelves);
         let mut hosts = Vec::new();
+        let shared = Shared::of(self.units.iter().map(|unit| &unit.backing));
         for (index, port) in self.config.ports.iter().enumerate() {
-            hosts.push((port.name.clone(), self.host(index, port, &arena)?));
+            let place = (index, self.core);
+            let host = ports::open(&self.config, place, &self.devices, &shared, &arena)?;
+            hosts.push((port.name.clone(), host));
         }
         Ok(Parts {
             core: self.core,
@@ -338,26 +347,5 @@ impl Seed {
             }
         }
         Ok(arena)
-    }
-
-    fn host(&self, index: usize, port: &Port, arena: &Arena) -> Result<Box<dyn StreamHost>, String> {
-        let portals = self.config.portals.iter().filter(|portal| portal.port == index);
-        let addresses: Vec<SocketAddr> = portals.map(|portal| portal.address).collect();
-        let fail = |e: std::io::Error| format!("port {:?}: {e}", port.name);
-        match &port.driver {
-            Driver::Kernel => Ok(Box::new(KernelHost::new(arena.clone(), &addresses).map_err(fail)?)),
-            Driver::Tap { device, mtu, addresses: ours, host_addresses, offload } => {
-                let config = TapConfig {
-                    device: device.clone(),
-                    mtu: *mtu,
-                    host_addresses: host_addresses.clone(),
-                    queues: self.config.daemon.reactors.len(),
-                    offload: *offload,
-                };
-                let tap = Tap::open(&config, arena.clone()).map_err(fail)?;
-                let host = HostConfig::new(ours.clone(), addresses);
-                Ok(Box::new(TcpHost::new(tap, arena.clone(), &host)))
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod build;
 mod monitor;
+mod ports;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -43,6 +44,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         }
     }
     if let Some(e) = failed {
+        plan.release();
         drain(&senders);
         threads.into_iter().for_each(|thread| _ = thread.join());
         return Err(e);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::build::unit_key;
-use crate::control::config::{self, Config, Driver, StoreKind};
+use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
     Connection, Disk, DiskCounters, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
     Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
@@ -172,11 +172,7 @@ fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
     for (name, count) in reports.iter().flat_map(|report| &report.hosts[index].1) {
         *counters.entry((*name).to_owned()).or_insert(0) += count;
     }
-    let driver = match driver {
-        Driver::Tap { .. } => "tap",
-        Driver::Kernel => "kernel",
-    };
-    Port { name: name.clone(), driver: driver.to_owned(), counters }
+    Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
 
 fn disk(config: &Config, index: usize, reports: &[Report], state: &SharedState) -> Disk {

@@ -12,6 +12,7 @@ mod ring;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 pub use file::FileOptions;
@@ -24,6 +25,11 @@ use crate::memory::Arena;
 pub trait Backing: Send + Sync {
     /// A core's handle.
     fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>>;
+
+    /// Memory that its handles lend, if it is in huge pages and stays where it is: devices may be told of it.
+    fn region(&self) -> Option<(NonNull<u8>, usize)> {
+        None
+    }
 }
 
 /// What the stores of one core share: its payload memory and one io_uring.

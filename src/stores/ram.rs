@@ -64,6 +64,11 @@ impl Backing for Ram {
         let pages: Rc<dyn SharedMemory> = Rc::new(Pages(medium.memory.clone()));
         Ok(Box::new(Exclusive::new(Handle { medium, pages }, self.gate.clone())))
     }
+
+    fn region(&self) -> Option<(NonNull<u8>, usize)> {
+        let memory = &self.medium.memory;
+        memory.is_huge().then(|| (memory.base(), memory.len()))
+    }
 }
 
 impl Medium {

@@ -82,3 +82,31 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The processors that a thread may run on.
+pub struct Affinity(libc::cpu_set_t);
+
+impl Affinity {
+    /// Whether a processor is among them.
+    pub fn has(&self, processor: usize) -> bool {
+        // SAFETY: the processor is below the size of the set.
+        processor < libc::CPU_SETSIZE.unsigned_abs() as usize
+            && unsafe { libc::CPU_ISSET(processor, &self.0) }
+    }
+}
+
+/// Those of the calling thread.
+pub fn affinity() -> io::Result<Affinity> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is writable for its size; 0 names the calling thread.
+    let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if rc == 0 { Ok(Affinity(set)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the calling thread run on these.
+pub fn set_affinity(Affinity(set): &Affinity) -> io::Result<()> {
+    // SAFETY: the set is valid for its size; 0 names the calling thread.
+    let rc = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -13,7 +13,7 @@ const TUN_F_CSUM: libc::c_ulong = 1;
 const TUN_F_TSO4: libc::c_ulong = 2;
 const TUN_F_TSO6: libc::c_ulong = 4;
 
-fn request(name: &str) -> io::Result<libc::ifreq> {
+pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: an all-zero ifreq is a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.is_empty() || name.len() >= request.ifr_name.len() {
@@ -25,7 +25,7 @@ fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-fn check(rc: libc::c_int) -> io::Result<()> {
+pub(super) fn check(rc: libc::c_int) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -65,7 +65,7 @@ pub fn bring_up(name: &str, mtu: u16) -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) })
 }
 
-fn datagram_socket() -> io::Result<OwnedFd> {
+pub(super) fn datagram_socket() -> io::Result<OwnedFd> {
     socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
 }
 
@@ -77,6 +77,17 @@ fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The number of a network device.
+pub(super) fn device_index(name: &str) -> io::Result<libc::c_int> {
+    let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the name ends with a zero byte.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    match libc::c_int::try_from(index) {
+        Ok(0) | Err(_) => Err(io::Error::last_os_error()),
+        Ok(index) => Ok(index),
+    }
+}
+
 /// Gives a network device an address (RTM_NEWADDR over netlink). One that it has already is fine.
 pub fn add_address(name: &str, ip: IpAddr, prefix: u8) -> io::Result<()> {
     const RTM_NEWADDR: u16 = 20;
@@ -84,13 +95,7 @@ pub fn add_address(name: &str, ip: IpAddr, prefix: u8) -> io::Result<()> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     const IFA_F_NODAD: u8 = 0x02;
-    let mut name_z: Vec<u8> = name.bytes().collect();
-    name_z.push(0);
-    // SAFETY: the name ends with a zero byte.
-    let index = unsafe { libc::if_nametoindex(name_z.as_ptr().cast()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let index = device_index(name)?;
     let (family, octets) = match ip {
         IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),

@@ -141,6 +141,7 @@ pub(super) const TABLES: &[Table] = &[
         doc: "",
         keys: &[
             key("daemon", Kind::Table("daemon"), Means("all defaults"), "", "The process."),
+            key("dpdk", Kind::Table("dpdk"), Means("all defaults"), "", "DPDK's environment."),
             key("port", Tables("port"), Means("an error"), "", "Where initiators come in."),
             key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
             key("port_group", Tables("port_group"), Means("none"), "", "Asymmetric access."),
@@ -218,6 +219,27 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        name: "dpdk",
+        doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of [daemon] says \
+              where its buffers come from, too.",
+        keys: &[
+            key(
+                "arguments",
+                Texts("an argument of DPDK's environment abstraction layer"),
+                Is("[]"),
+                "",
+                "More arguments, after those that the daemon gives. What they say wins.",
+            ),
+            key(
+                "memory",
+                Kind::Size(32 << 20, 1 << 40),
+                Means("what the ports need"),
+                "\"128MiB\"",
+                "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
+            ),
+        ],
+    },
+    Table {
         name: "port",
         doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
               sockets.",
@@ -225,33 +247,51 @@ pub(super) const TABLES: &[Table] = &[
             key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
             key(
                 "driver",
-                Word(&["tap", "kernel"]),
+                Word(&["tap", "packet", "dpdk", "kernel"]),
                 Required,
                 "\"tap\"",
-                "`tap`: Ethernet frames of a TAP device and TCP in the daemon. `kernel`: the kernel's TCP sockets.",
+                "Ethernet frames and TCP in the daemon: `tap`: of a TAP device; `packet`: of a network device that the \
+                 system has; `dpdk`: of a device that DPDK drives. `kernel`: the kernel's TCP sockets.",
             ),
             key(
                 "device",
-                Text("the name of a network device"),
+                Text("a device"),
                 Means("the name of the port"),
                 "\"ptgt0\"",
                 "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
-                 before.",
+                 before. Driver packet: a network device that is up. Driver dpdk: a PCI address such as \
+                 \"0000:3b:00.0\", or a virtual device of DPDK with its arguments such as \
+                 \"net_af_xdp0,iface=eth1\".",
             ),
             key(
                 "mtu",
                 Number(1280, 65521),
-                Is("65521"),
+                Means("65521 for the driver tap, the device's own for packet, 1500 for dpdk"),
+                "65521",
+                "MTU. With a bridge to a real network, that network's MTU, such as 1500 or 9000. Driver packet: not \
+                 above the device's own.",
+            ),
+            key(
+                "mac",
+                Text("a MAC address such as \"02:00:00:00:00:01\""),
+                Means("the device's own; for the driver tap one made from its name"),
+                "\"02:70:74:67:74:01\"",
+                "The daemon's MAC address. Driver packet: with one that is not the device's own, the kernel leaves the \
+                 daemon's frames alone, but not every network lets it through.",
+            ),
+            key(
+                "promiscuous",
+                Flag,
+                Is("false"),
                 "",
-                "Driver tap: MTU of the device. With a bridge to a real network, that network's MTU, such as 1500 \
-                 or 9000.",
+                "Drivers packet and dpdk: hear what is sent to other addresses, too.",
             ),
             key(
                 "address",
                 Texts(ADDRESS),
-                Means("an error for the driver tap"),
+                Means("an error unless the driver is kernel"),
                 "[\"10.77.0.2/24\", \"fd77::2/64\"]",
-                "Driver tap: the daemon's addresses.",
+                "The daemon's addresses, which nobody else has. Not for the driver kernel.",
             ),
             key(
                 "host_address",
@@ -265,7 +305,8 @@ pub(super) const TABLES: &[Table] = &[
                 Flag,
                 Is("true"),
                 "",
-                "Driver tap: leave checksums and segmentation to the kernel on the other side.",
+                "Leave checksums and segmentation to the device, or to the kernel on its other side. Not for the \
+                 driver kernel.",
             ),
         ],
     },
@@ -286,8 +327,8 @@ pub(super) const TABLES: &[Table] = &[
                 Text(SOCKET),
                 Required,
                 "\"10.77.0.2:3260\"",
-                "Driver tap: one of the port's addresses. Driver kernel: an address of the host, or 0.0.0.0 or [::] \
-                 for all of them.",
+                "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
+                 all of them.",
             ),
             key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
         ],

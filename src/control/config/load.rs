@@ -2,7 +2,7 @@
 //! From a file to a [`Config`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,11 @@ use toml::de::DeTable;
 
 use super::access::limits;
 use super::model::{
-    Account, Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, StoreKind, Target,
+    Account, Config, Daemon, Disk, Dpdk, Hugepages, Port, PortGroup, Portal, StoreKind, Target,
 };
 use super::reader::{Diagnostic, Errors, Section, nearest};
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
-use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
@@ -50,6 +49,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     let root = Section::root(document.get_ref(), &errors);
     let loader = Loader { errors: &errors, base };
     let daemon = loader.daemon(root.section("daemon"));
+    let dpdk = loader.dpdk(root.section("dpdk"));
     let ports = loader.all(&root, "port", |s| loader.port(s));
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
@@ -70,12 +70,12 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     let found = errors.finish();
     let security = accounts.good().zip(discovery);
     let network = ports.good().zip(portals.good());
-    match (daemon, network, port_groups.good(), disks.good(), security, targets.good()) {
-        (Some(daemon), Some(network), Some(port_groups), Some(disks), Some(security), Some(targets))
+    match (daemon.zip(dpdk), network, port_groups.good(), disks.good(), security, targets.good()) {
+        (Some(process), Some(network), Some(port_groups), Some(disks), Some(security), Some(targets))
             if found.is_empty() =>
         {
-            let ((ports, portals), (accounts, discovery)) = (network, security);
-            Ok(Config { daemon, ports, portals, port_groups, disks, accounts, discovery, targets })
+            let ((daemon, dpdk), (ports, portals), (accounts, discovery)) = (process, network, security);
+            Ok(Config { daemon, dpdk, ports, portals, port_groups, disks, accounts, discovery, targets })
         }
         _ => Err(found),
     }
@@ -84,8 +84,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
 /// The entries of a list of named tables, in the order of the file. One with errors is `None`.
 pub(super) struct Named<T> {
     pub(super) entries: Vec<Option<T>>,
-    paths: Vec<String>,
-    spans: Vec<Range<usize>>,
+    pub(super) paths: Vec<String>,
+    pub(super) spans: Vec<Range<usize>>,
     /// Also of entries with errors.
     names: BTreeMap<String, usize>,
 }
@@ -183,6 +183,13 @@ impl<'a> Loader<'a> {
         })
     }
 
+    fn dpdk(&self, s: Section<'a>) -> Option<Dpdk> {
+        let arguments = s.texts("arguments", |text| Some(text.to_owned()));
+        let memory = if s.given("memory") { s.size("memory").map(Some) } else { Some(None) };
+        s.finish();
+        Some(Dpdk { arguments: arguments?.into_iter().map(|(text, _)| text).collect(), memory: memory? })
+    }
+
     fn reactors(&self, s: &Section<'_>) -> Option<Vec<Option<usize>>> {
         if !s.given("reactors") {
             return Some(vec![None]);
@@ -201,88 +208,6 @@ impl<'a> Loader<'a> {
         Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
     }
 
-    fn port(&self, s: Section<'a>) -> Option<Port> {
-        #[derive(Clone, Copy)]
-        enum Kind {
-            Tap,
-            Kernel,
-        }
-        let name = s.text("name");
-        let driver = match s.word("driver", &[Kind::Tap, Kind::Kernel]) {
-            // Which keys belong here is unknown.
-            None => return None,
-            Some(Kind::Kernel) => Some(Driver::Kernel),
-            Some(Kind::Tap) => self.tap(&s, name.as_deref()),
-        };
-        s.finish();
-        Some(Port { name: name?, driver: driver? })
-    }
-
-    fn tap(&self, s: &Section<'_>, name: Option<&str>) -> Option<Driver> {
-        let device = s.text("device").or_else(|| name.map(str::to_owned));
-        if device.as_deref().is_some_and(|device| !device_name(device)) {
-            let key = if s.given("device") { "device" } else { "name" };
-            s.error(key, "is not the name of a network device", "1 to 15 characters, no '/', ':' or space");
-        }
-        let ours = s.texts("address", address);
-        if !s.given("address") {
-            s.missing("address");
-        } else if ours.as_ref().is_some_and(Vec::is_empty) {
-            s.error("address", "has no entry", "a TAP port has an address at least");
-        }
-        let hosts = s.texts("host_address", address);
-        if let (Some(ours), Some(hosts)) = (&ours, &hosts) {
-            self.host_addresses(s, ours, hosts);
-        }
-        let (mtu, offload) = (s.number("mtu"), s.flag("offload"));
-        let plain = |list: Vec<(Address, _)>| list.into_iter().map(|(address, _)| address).collect();
-        Some(Driver::Tap {
-            device: device?,
-            mtu: mtu?,
-            addresses: plain(ours?),
-            host_addresses: plain(hosts?),
-            offload: offload?,
-        })
-    }
-
-    /// The host's side reaches ours only from an address of its own in the same network.
-    fn host_addresses(
-        &self,
-        s: &Section<'_>,
-        ours: &[(Address, Range<usize>)],
-        hosts: &[(Address, Range<usize>)],
-    ) {
-        for (host, span) in hosts {
-            let (message, help) = if ours.iter().any(|(our, _)| our.ip == host.ip) {
-                (format!("{} is in `address`, too", host.ip), "the host needs an address of its own")
-            } else if !ours.iter().any(|(our, _)| same_network(our, host)) {
-                (format!("{} is in no network of `address`", host.ip), "the host would not reach the daemon")
-            } else {
-                continue;
-            };
-            self.errors.add(span.clone(), &s.path("host_address"), message, help);
-        }
-    }
-
-    fn distinct_devices(&self, ports: &Named<Port>) {
-        let mut devices = BTreeMap::new();
-        let mut taken = BTreeMap::new();
-        for (index, port) in ports.entries.iter().enumerate() {
-            let Some(Port { name, driver: Driver::Tap { device, addresses, .. } }) = port else { continue };
-            let at = (ports.spans[index].clone(), &ports.paths[index]);
-            if let Some(other) = devices.insert(device, name) {
-                let message = format!("device {device:?} belongs to the port {other:?} already");
-                self.errors.add(at.0.clone(), at.1, message, "each TAP port has a device of its own");
-            }
-            for address in addresses {
-                if let Some(other) = taken.insert(address.ip, name) {
-                    let message = format!("{} is an address of the port {other:?} already", address.ip);
-                    self.errors.add(at.0.clone(), at.1, message, "each address is given once");
-                }
-            }
-        }
-    }
-
     fn portal(&self, s: Section<'a>, ports: &Named<Port>) -> Option<Portal> {
         let name = s.text("name");
         let port = self.reference(&s, "port", "port", ports);
@@ -292,11 +217,12 @@ impl<'a> Loader<'a> {
                 .filter(|address: &SocketAddr| address.port() != 0 && !address.ip().is_multicast())
         };
         let address = s.parsed("address", usable);
-        if let (Some(Some(Port { driver: Driver::Tap { addresses, .. }, name })), Some(address)) =
+        if let (Some(Some(Port { driver, name })), Some(address)) =
             (port.map(|port| &ports.entries[port]), address)
-            && !addresses.iter().any(|ours| ours.ip == address.ip())
+            && let Some(link) = driver.link()
+            && !link.addresses.iter().any(|ours| ours.ip == address.ip())
         {
-            let known: Vec<String> = addresses.iter().map(|a| a.ip.to_string()).collect();
+            let known: Vec<String> = link.addresses.iter().map(|a| a.ip.to_string()).collect();
             let help = format!("its addresses are {}", known.join(", "));
             s.error("address", format!("{} is not an address of the port {name:?}", address.ip()), help);
         }
@@ -583,32 +509,6 @@ fn log_filter(text: &str) -> bool {
         Some((module, word)) => !module.is_empty() && level(word),
         None => level(part),
     })
-}
-
-/// A name that Linux gives a network device (dev_valid_name of the kernel).
-fn device_name(name: &str) -> bool {
-    let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':');
-    !name.is_empty() && name.len() <= 15 && !name.contains(bad) && name != "." && name != ".."
-}
-
-/// An address with a prefix length.
-fn address(text: &str) -> Option<Address> {
-    let (ip, prefix) = text.split_once('/')?;
-    let ip: IpAddr = ip.parse().ok()?;
-    let prefix: u8 = prefix.parse().ok()?;
-    let max = if ip.is_ipv4() { 32 } else { 128 };
-    let usable = prefix <= max && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
-    usable.then_some(Address { ip, prefix })
-}
-
-/// Whether two addresses believe each other to be on the same link.
-fn same_network(a: &Address, b: &Address) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
-        IpAddr::V6(ip) => u128::from(ip),
-    };
-    let differing = (bits(a.ip) ^ bits(b.ip)).leading_zeros();
-    a.ip.is_ipv4() == b.ip.is_ipv4() && differing >= u32::from(a.prefix.max(b.prefix))
 }
 
 /// Whether that is an iSCSI name (RFC 7143 4.2.7), and if not, why.

@@ -6,14 +6,15 @@ mod access;
 mod keys;
 mod load;
 mod model;
+mod ports;
 mod reader;
 mod reference;
 
 pub use access::read_secret;
 pub use load::{load, parse};
 pub use model::{
-    Account, Chap, Config, Daemon, Disk, Driver, Hugepages, Port, PortGroup, Portal, Redirect, Rule,
-    SecretSource, StoreKind, Target,
+    Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup, Portal, Redirect,
+    Rule, SecretSource, StoreKind, Target,
 };
 pub use reader::{Diagnostic, render};
 pub use reference::reference;

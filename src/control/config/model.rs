@@ -17,6 +17,8 @@ use crate::target::sessions::Limits;
 pub struct Config {
     /// `[daemon]`
     pub daemon: Daemon,
+    /// `[dpdk]`
+    pub dpdk: Dpdk,
     /// `[[port]]`
     pub ports: Vec<Port>,
     /// `[[portal]]`
@@ -76,6 +78,15 @@ pub struct PortGroup {
     pub preferred: bool,
 }
 
+/// DPDK's environment, where a port needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dpdk {
+    /// More arguments for it.
+    pub arguments: Vec<String>,
+    /// Bytes of buffers; `None`: what the ports need.
+    pub memory: Option<usize>,
+}
+
 /// A place where initiators come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -90,19 +101,54 @@ pub struct Port {
 pub enum Driver {
     /// Frames of a TAP device, and our own TCP.
     Tap {
-        /// Name of the network device.
-        device: String,
-        /// MTU in bytes.
-        mtu: u16,
-        /// Our addresses.
-        addresses: Vec<Address>,
+        /// The device and our addresses.
+        link: Link,
         /// Addresses for the host's side of the device.
         host_addresses: Vec<Address>,
-        /// Whether checksums and segmentation are left to the other side.
-        offload: bool,
     },
+    /// Frames of a network device of the system, and our own TCP.
+    Packet(Link),
+    /// Frames of a device that DPDK drives, and our own TCP.
+    Dpdk(Link),
     /// The kernel's TCP.
     Kernel,
+}
+
+impl Driver {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Tap { .. } => "tap",
+            Self::Packet(_) => "packet",
+            Self::Dpdk(_) => "dpdk",
+            Self::Kernel => "kernel",
+        }
+    }
+
+    /// Where its frames come from, if it has frames.
+    pub fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Tap { link, .. } | Self::Packet(link) | Self::Dpdk(link) => Some(link),
+            Self::Kernel => None,
+        }
+    }
+}
+
+/// A device whose frames are ours, and who we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Name of the network device; for DPDK a PCI address or a virtual device with its arguments.
+    pub device: String,
+    /// MTU in bytes; `None`: as the driver has it.
+    pub mtu: Option<u16>,
+    /// Our MAC address; `None`: the device's own.
+    pub mac: Option<[u8; 6]>,
+    /// Our addresses.
+    pub addresses: Vec<Address>,
+    /// Whether checksums and segmentation are left to the device or to the other side.
+    pub offload: bool,
+    /// Whether the device hears what is sent to others.
+    pub promiscuous: bool,
 }
 
 /// An address at which initiators may connect.

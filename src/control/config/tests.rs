@@ -65,10 +65,35 @@ fn a_tap_port_has_its_defaults() {
         .replace(r#""kernel""#, r#""tap", address = ["10.1.0.1/24", "fd00::1/64"]"#)
         .replace("[::]", "[fd00::1]");
     let config = parse(&text, Path::new("")).unwrap();
-    let Driver::Tap { device, mtu, host_addresses, offload, .. } = &config.ports[0].driver else {
-        panic!("a TAP port");
+    let Driver::Tap { link, host_addresses } = &config.ports[0].driver else { panic!("a TAP port") };
+    let Link { device, mtu, mac, offload, promiscuous, .. } = link;
+    assert_eq!((&device[..], *mtu, &host_addresses[..]), ("p", None, &[][..]));
+    assert_eq!((*mac, *offload, *promiscuous), (None, true, false));
+}
+
+#[test]
+fn ports_on_devices_of_the_system_and_of_dpdk() {
+    let port = |keys: &str| {
+        let keys = format!("{keys}, address = [\"10.1.0.1/24\"]");
+        MINIMAL.replace(r#"driver = "kernel""#, &keys).replace("[::]", "10.1.0.1")
     };
-    assert_eq!((&device[..], *mtu, &host_addresses[..], *offload), ("p", 65521, &[][..], true));
+    let packet = r#"driver = "packet", device = "eth1", mac = "02:00:5e:10:00:0a", promiscuous = true"#;
+    let config = parse(&port(packet), Path::new("")).unwrap();
+    let Driver::Packet(link) = &config.ports[0].driver else { panic!("a packet port") };
+    assert_eq!((link.mac, link.promiscuous), (Some([2, 0, 0x5e, 0x10, 0, 10]), true));
+    let wrong_mac = wrong(&port(&packet.replace("02:00", "03:00")));
+    assert_eq!(wrong_mac[0].key, "port[0].mac", "a group address");
+    let dpdk = r#"driver = "dpdk", device = "net_af_xdp0,iface=eth1", mtu = 9000"#;
+    let parsed = parse(&port(dpdk), Path::new(""));
+    if cfg!(feature = "dpdk") {
+        let config = parsed.unwrap();
+        let Driver::Dpdk(link) = &config.ports[0].driver else { panic!("a DPDK port") };
+        assert_eq!((&link.device[..], link.mtu), ("net_af_xdp0,iface=eth1", Some(9000)));
+    } else {
+        assert_eq!(parsed.unwrap_err()[0].message, "this ptgt was built without DPDK");
+    }
+    let without = wrong(&port(r#"driver = "dpdk", mtu = 9701"#));
+    assert!(without.iter().any(|e| e.key == "port[0].device"), "{without:?}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub struct Memory {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// `tap` or `kernel`.
+    /// `tap`, `packet`, `dpdk` or `kernel`.
     pub driver: String,
     /// What it has counted; the names depend on the driver.
     pub counters: BTreeMap<String, u64>,

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_bus.h>
+#include <rte_ip.h>
+#include <rte_log.h>
+#include <rte_tcp.h>
+
+#include "shim.h"
+
+void ptgt_describe(struct rte_mbuf *mbuf, struct ptgt_rx *out)
+{
+	uint64_t sum = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+
+	out->mbuf = mbuf;
+	out->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	out->len = mbuf->pkt_len;
+	out->pieces = mbuf->nb_segs;
+	out->first = mbuf->data_len;
+	/* NONE: not computed, because the frame has never been on a wire. */
+	out->good = sum == RTE_MBUF_F_RX_L4_CKSUM_GOOD || sum == RTE_MBUF_F_RX_L4_CKSUM_NONE;
+}
+
+uint16_t ptgt_rx_burst(uint16_t port, uint16_t queue, struct ptgt_rx *out, uint16_t n)
+{
+	struct rte_mbuf *mbufs[64];
+	uint16_t i, got = rte_eth_rx_burst(port, queue, mbufs, n < 64 ? n : 64);
+
+	for (i = 0; i < got; i++) {
+		if (i + 1 < got)
+			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + 1], void *));
+		ptgt_describe(mbufs[i], &out[i]);
+	}
+	return got;
+}
+
+uint32_t ptgt_copy_out(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t room)
+{
+	uint32_t done = 0;
+
+	for (; mbuf && done < room; mbuf = mbuf->next) {
+		uint32_t n = RTE_MIN((uint32_t)mbuf->data_len, room - done);
+
+		memcpy(to + done, rte_pktmbuf_mtod(mbuf, const void *), n);
+		done += n;
+	}
+	return done;
+}
+
+void ptgt_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+/* Tells the device what to do with the TCP header of a frame, whose first piece `m` holds all headers. DPDK wants the
+ * sum of a pseudo header in the checksum field, without the length if the frame is to be cut. */
+static void offload(struct rte_mbuf *m, const struct ptgt_tx *tx)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, tx->l2);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + tx->l3);
+
+	m->l2_len = tx->l2;
+	m->l3_len = tx->l3;
+	m->l4_len = tx->l4;
+	m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (tx->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4);
+	if (!tx->segment)
+		return;
+	m->tso_segsz = tx->segment;
+	m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+	if (tx->ipv6) {
+		tcp->cksum = rte_ipv6_phdr_cksum((struct rte_ipv6_hdr *)ip, m->ol_flags);
+	} else {
+		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+		((struct rte_ipv4_hdr *)ip)->hdr_checksum = 0;
+		tcp->cksum = rte_ipv4_phdr_cksum((struct rte_ipv4_hdr *)ip, m->ol_flags);
+	}
+}
+
+struct rte_mbuf *ptgt_tx_chain(struct rte_mempool *headers, struct rte_mempool *externals, const struct ptgt_tx *tx,
+			       struct rte_mbuf_ext_shared_info *shared, bool checksum)
+{
+	struct rte_mbuf *pieces[256], *head, *last;
+	uint16_t i;
+
+	if (tx->count > RTE_DIM(pieces))
+		return NULL;
+	head = rte_pktmbuf_alloc(headers);
+	if (!head)
+		return NULL;
+	if (tx->header_len > rte_pktmbuf_tailroom(head) ||
+	    (tx->count && rte_pktmbuf_alloc_bulk(externals, pieces, tx->count))) {
+		rte_pktmbuf_free(head);
+		return NULL;
+	}
+	memcpy(rte_pktmbuf_mtod(head, void *), tx->header, tx->header_len);
+	head->data_len = tx->header_len;
+	head->pkt_len = tx->header_len;
+	head->nb_segs = tx->count + 1;
+	if (tx->count)
+		rte_mbuf_ext_refcnt_set(shared, tx->count);
+	last = head;
+	for (i = 0; i < tx->count; i++) {
+		const struct ptgt_piece *piece = &tx->pieces[i];
+		struct rte_mbuf *m = pieces[i];
+
+		rte_pktmbuf_attach_extbuf(m, (void *)(uintptr_t)piece->addr, piece->iova, piece->len, shared);
+		m->data_off = 0;
+		m->data_len = piece->len;
+		head->pkt_len += piece->len;
+		last->next = m;
+		last = m;
+	}
+	last->next = NULL;
+	if (tx->l2 && checksum)
+		offload(head, tx);
+	return head;
+}
+
+struct rte_mbuf *ptgt_tx_copy(struct rte_mempool *frames, const struct ptgt_tx *tx, bool checksum)
+{
+	struct rte_mbuf *head = rte_pktmbuf_alloc(frames), *last = head;
+	uint16_t i;
+
+	if (!head)
+		return NULL;
+	if (tx->header_len > rte_pktmbuf_tailroom(head)) {
+		rte_pktmbuf_free(head);
+		return NULL;
+	}
+	memcpy(rte_pktmbuf_mtod(head, void *), tx->header, tx->header_len);
+	head->data_len = tx->header_len;
+	head->pkt_len = tx->header_len;
+	for (i = 0; i < tx->count; i++) {
+		const uint8_t *from = tx->pieces[i].addr;
+		uint32_t left = tx->pieces[i].len;
+
+		while (left) {
+			uint32_t room = rte_pktmbuf_tailroom(last), n = RTE_MIN(left, room);
+
+			if (!room) {
+				struct rte_mbuf *m = rte_pktmbuf_alloc(frames);
+
+				if (!m) {
+					rte_pktmbuf_free(head);
+					return NULL;
+				}
+				last->next = m;
+				last = m;
+				head->nb_segs++;
+				continue;
+			}
+			memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from, n);
+			last->data_len += n;
+			head->pkt_len += n;
+			from += n;
+			left -= n;
+		}
+	}
+	if (!tx->l2)
+		return head;
+	if (checksum) {
+		offload(head, tx);
+	} else if (head->nb_segs == 1) {
+		uint8_t *tcp = rte_pktmbuf_mtod_offset(head, uint8_t *, tx->l2 + tx->l3);
+		uint16_t sum = ~rte_raw_cksum(tcp, head->data_len - tx->l2 - tx->l3);
+
+		memcpy(tcp + offsetof(struct rte_tcp_hdr, cksum), &sum, sizeof(sum));
+	} else {
+		/* Such a frame would not fit the MTU. */
+		rte_pktmbuf_free(head);
+		return NULL;
+	}
+	return head;
+}
+
+uint16_t ptgt_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, frames, n);
+}
+
+uint16_t ptgt_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, frames, n);
+}
+
+uint32_t ptgt_ring_put(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t n)
+{
+	return rte_ring_enqueue_burst(ring, (void **)frames, n, NULL);
+}
+
+uint32_t ptgt_ring_take(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t n)
+{
+	return rte_ring_dequeue_burst(ring, (void **)frames, n, NULL);
+}
+
+int ptgt_errno(void)
+{
+	return rte_errno;
+}
+
+static void (*log_write)(uint32_t level, const char *text, size_t len);
+
+static ssize_t log_cookie(void *cookie, const char *text, size_t len)
+{
+	(void)cookie;
+	log_write(rte_log_cur_msg_loglevel(), text, len);
+	return len;
+}
+
+int ptgt_log_to(void (*write)(uint32_t level, const char *text, size_t len))
+{
+	static const cookie_io_functions_t functions = { .write = log_cookie };
+	FILE *stream;
+
+	log_write = write;
+	stream = fopencookie(NULL, "w", functions);
+	if (!stream)
+		return -1;
+	setvbuf(stream, NULL, _IOLBF, 1024);
+	return rte_openlog_stream(stream);
+}
+
+const char *ptgt_bus(const struct rte_device *device)
+{
+	const struct rte_bus *bus = device ? rte_dev_bus(device) : NULL;
+
+	return bus ? rte_bus_name(bus) : "";
+}

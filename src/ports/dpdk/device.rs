@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! An Ethernet device of DPDK: found, then running with its queues, then closed when the last queue is given up.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dpdk_sys as dpdk;
+use log::{debug, info, warn};
+
+use super::eal::{self, Eal};
+use super::memory::{Regions, Span};
+use super::pool::{Mbuf, Pool};
+
+/// Descriptors of a queue, if the device has as many.
+const DESCRIPTORS: u16 = 1024;
+
+/// Buffers for received and copied frames, per queue.
+pub(super) const FRAMES: u32 = 8191;
+
+/// Buffers for the headers of frames whose payload stays where it is, per queue.
+const HEADERS: u32 = 2047;
+
+/// Buffers that point at payload, per queue.
+const EXTERNALS: u32 = 8191;
+
+/// Room for a header, headroom apart.
+pub(super) const HEADER_MAX: usize = 256;
+
+/// Before a frame in its buffer (RTE_PKTMBUF_HEADROOM).
+const HEADROOM: u16 = 128;
+
+/// What comes on top of the MTU: Ethernet header, two VLAN tags, check sequence.
+const OVERHEAD: u16 = 14 + 8 + 4;
+
+/// Frames that wait between two cores where one device queue serves several.
+const RING: u32 = 1024;
+
+/// How long the last of the cores may take to give its queue up.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// Largest frame with segmentation offload. IPv4 has 65535 bytes; room is left as with other ports.
+const SEGMENT_MAX: u32 = 64_254;
+
+/// How a device is set up.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// A PCI address, or a virtual device with its arguments (`net_af_packet0,iface=eth1`).
+    pub device: String,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// MAC address; `None`: the device's own.
+    pub mac: Option<[u8; 6]>,
+    /// Queues wanted, one per core.
+    pub queues: usize,
+    /// Use the offloads that the device has.
+    pub offload: bool,
+    /// Receive everything.
+    pub promiscuous: bool,
+}
+
+/// Bytes of buffers that a device needs.
+pub(super) fn memory(mtu: u16, queues: usize) -> usize {
+    // An mbuf has 128 bytes and its pool a header of 64; pools and rings have some of their own.
+    let frames = FRAMES as usize * (usize::from(room(mtu)) + 192);
+    let rest = HEADERS as usize * (HEADER_MAX + usize::from(HEADROOM) + 192) + EXTERNALS as usize * 192;
+    (frames + rest + (1 << 20)) * queues
+}
+
+/// Bytes of a frame's buffer.
+fn room(mtu: u16) -> u16 {
+    (HEADROOM + (mtu.saturating_add(OVERHEAD)).max(2048)).next_multiple_of(64)
+}
+
+/// What a running device can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
+    /// It computes TCP checksums.
+    pub(super) checksum: bool,
+    /// Largest frame that it cuts; 0: none.
+    pub(super) segment_max: u32,
+    /// Most buffers of a frame; 1: it takes whole frames only.
+    pub(super) buffers_max: usize,
+    /// Its hardware reads memory by itself.
+    pub(super) dma: bool,
+    pub(super) mtu: u16,
+    pub(super) mac: [u8; 6],
+}
+
+/// A device that was found and is not set up.
+pub struct Found {
+    eal: Arc<Eal>,
+    port: u16,
+    name: String,
+    info: dpdk::rte_eth_dev_info,
+    driver: String,
+}
+
+/// A device that runs; its queues share it.
+pub(super) struct Running {
+    pub(super) eal: Arc<Eal>,
+    pub(super) port: u16,
+    pub(super) name: String,
+    pub(super) abilities: Abilities,
+    device: NonNull<dpdk::rte_device>,
+    /// Frames for each core, and from all cores to the first one, if one queue serves them all.
+    pub(super) spread: Option<Spread>,
+    state: Mutex<State>,
+    closed: Condvar,
+}
+
+// SAFETY: the functions of an Ethernet device may be called on any thread, if not on several at once: queues are used by
+// one core each, and what concerns the whole device is called under `state` or before the cores start.
+unsafe impl Send for Running {}
+// SAFETY: as above.
+unsafe impl Sync for Running {}
+
+#[derive(Default)]
+struct State {
+    queues: usize,
+    closed: bool,
+    spans: Vec<Span>,
+    accepted: Vec<[u8; 6]>,
+    names: HashMap<u64, &'static str>,
+}
+
+/// A ring of frames between cores.
+pub(super) struct Ring(NonNull<dpdk::rte_ring>);
+
+impl Ring {
+    fn new(name: &str, node: i32, one_producer: bool) -> io::Result<Self> {
+        const SINGLE_PRODUCER: u32 = 1;
+        const SINGLE_CONSUMER: u32 = 2;
+        let c_name = CString::new(name).map_err(io::Error::other)?;
+        let flags = SINGLE_CONSUMER | if one_producer { SINGLE_PRODUCER } else { 0 };
+        // SAFETY: the environment runs; the name is copied.
+        let raw = unsafe { dpdk::rte_ring_create(c_name.as_ptr(), RING, node, flags) };
+        NonNull::new(raw).map(Self).ok_or_else(|| eal::last("no memory for a ring"))
+    }
+
+    /// Puts frames in from the front; what finds no room stays.
+    pub(super) fn put(&self, frames: &mut Vec<Mbuf>) -> usize {
+        let count = u32::try_from(frames.len()).unwrap_or(RING);
+        // SAFETY: as many frames, which are the ring's afterwards.
+        let taken = unsafe { dpdk::ptgt_ring_put(self.0.as_ptr(), super::pool::as_raw(frames), count) };
+        super::pool::consumed(frames, taken as usize);
+        taken as usize
+    }
+
+    /// Takes up to `max` frames out. For one thread at a time.
+    pub(super) fn take(&self, max: usize, mut each: impl FnMut(Mbuf)) -> usize {
+        let mut raw = [std::ptr::null_mut(); 64];
+        let count = u32::try_from(max.min(raw.len())).unwrap_or(0);
+        // SAFETY: room for as many pointers.
+        let taken = unsafe { dpdk::ptgt_ring_take(self.0.as_ptr(), raw.as_mut_ptr(), count) };
+        for &raw in &raw[..taken as usize] {
+            // SAFETY: the ring has given the frame up.
+            if let Some(frame) = unsafe { Mbuf::own(raw) } {
+                each(frame);
+            }
+        }
+        taken as usize
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        while self.take(64, drop) > 0 {}
+        // SAFETY: nobody uses it any more.
+        unsafe { dpdk::rte_ring_free(self.0.as_ptr()) };
+    }
+}
+
+/// One device queue for several cores: the first has it, and spreads.
+pub(super) struct Spread {
+    pub(super) received: Vec<Ring>,
+    pub(super) sent: Ring,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Found {
+    /// Finds a device, and makes it if it is a virtual one.
+    pub fn probe(eal: &Arc<Eal>, device: &str) -> io::Result<Self> {
+        let name = device.split(',').next().unwrap_or(device);
+        let (c_device, c_name) = (CString::new(device)?, CString::new(name)?);
+        let mut port = 0;
+        // SAFETY: the environment runs, the names are strings; here and below.
+        let known = || unsafe { dpdk::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut port) == 0 };
+        let mut known = known;
+        if !known() {
+            // SAFETY: as above.
+            let rc = unsafe { dpdk::rte_dev_probe(c_device.as_ptr()) };
+            if rc != 0 || !known() {
+                let hint = if is_pci(name) {
+                    "is it bound to vfio-pci? ptgt doctor tells"
+                } else {
+                    "a PCI address, or a virtual device of DPDK with its arguments"
+                };
+                return Err(eal::error(&format!("device {device:?} cannot be used: {hint}"), rc));
+            }
+        }
+        let mut info = dpdk::rte_eth_dev_info::default();
+        // SAFETY: info is writable.
+        let rc = unsafe { dpdk::rte_eth_dev_info_get(port, &raw mut info) };
+        if rc != 0 {
+            return Err(eal::error(&format!("device {device:?}"), rc));
+        }
+        let driver = match info.driver_name.is_null() {
+            true => String::new(),
+            // SAFETY: the name of a driver is a string that stays.
+            false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
+        };
+        Ok(Self { eal: eal.clone(), port, name: name.to_owned(), info, driver })
+    }
+
+    /// Sets the device up and starts it. Returns a queue for each core.
+    pub fn start(self, config: &DeviceConfig) -> io::Result<Vec<Queue>> {
+        let fail = |what: &str, rc: i32| eal::error(&format!("device {:?}: {what}", self.name), rc);
+        let (port, info) = (self.port, &self.info);
+        // SAFETY: a plain question.
+        let node = unsafe { dpdk::rte_eth_dev_socket_id(port) };
+        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT.
+        let hash = info.flow_type_rss_offloads & (dpdk::PTGT_RSS_IP | dpdk::PTGT_RSS_TCP);
+        let spreads = hash != 0 || ["net_tap", "net_af_packet"].contains(&self.driver.as_str());
+        let possible = usize::from(info.max_rx_queues.min(info.max_tx_queues));
+        let own = spreads && possible >= config.queues;
+        let pairs = if own { config.queues } else { 1 };
+        let pairs16 = u16::try_from(pairs).map_err(io::Error::other)?;
+
+        let mut tx = info.tx_offload_capa & dpdk::PTGT_TX_MULTI_SEGS;
+        let mut rx = 0;
+        if config.offload {
+            let sums = dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM;
+            tx |= info.tx_offload_capa & sums;
+            if tx & (sums | dpdk::PTGT_TX_MULTI_SEGS) == sums | dpdk::PTGT_TX_MULTI_SEGS {
+                tx |= info.tx_offload_capa & dpdk::PTGT_TX_TCP_TSO;
+            }
+            let wanted = dpdk::PTGT_RX_TCP_CKSUM | dpdk::PTGT_RX_IPV4_CKSUM | dpdk::PTGT_RX_TCP_LRO;
+            rx = info.rx_offload_capa & wanted;
+            if rx & dpdk::PTGT_RX_TCP_LRO != 0 {
+                rx |= info.rx_offload_capa & dpdk::PTGT_RX_SCATTER;
+            }
+        }
+        let mut setup = dpdk::rte_eth_conf::default();
+        setup.rxmode.mtu = config.mtu.into();
+        setup.rxmode.offloads = rx;
+        setup.rxmode.max_lro_pkt_size = info.max_lro_pkt_size;
+        setup.txmode.offloads = tx;
+        if pairs > 1 && hash != 0 {
+            setup.rxmode.mq_mode = dpdk::rte_eth_rx_mq_mode(dpdk::PTGT_MQ_RX_RSS);
+            setup.rx_adv_conf.rss_conf.rss_hf = hash;
+        }
+        // SAFETY: the device is stopped; the setup is read during the call.
+        let configure = |setup: &dpdk::rte_eth_conf| unsafe {
+            dpdk::rte_eth_dev_configure(port, pairs16, pairs16, setup)
+        };
+        let mut rc = configure(&setup);
+        if rc != 0 && setup.rxmode.offloads & dpdk::PTGT_RX_TCP_LRO != 0 {
+            // Not every device that offers to put segments together does it in every setup.
+            setup.rxmode.offloads &= !(dpdk::PTGT_RX_TCP_LRO | dpdk::PTGT_RX_SCATTER);
+            rc = configure(&setup);
+        }
+        if rc != 0 {
+            return Err(fail("cannot be set up", rc));
+        }
+        let mut now = 0;
+        // SAFETY: the device is set up and stopped, here and below.
+        let rc = unsafe { dpdk::rte_eth_dev_set_mtu(port, config.mtu) };
+        // SAFETY: as above.
+        unsafe { dpdk::rte_eth_dev_get_mtu(port, &raw mut now) };
+        if rc != 0 && now != config.mtu {
+            return Err(fail(&format!("cannot have an MTU of {}; it has {now}", config.mtu), rc));
+        }
+        let (mut rx_count, mut tx_count) = (DESCRIPTORS, DESCRIPTORS);
+        // SAFETY: both are writable.
+        let rc =
+            unsafe { dpdk::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut rx_count, &raw mut tx_count) };
+        if rc != 0 {
+            return Err(fail("has no ring sizes", rc));
+        }
+        // AF_XDP's user memory is a pool, which it does not empty when it is closed.
+        let keeps = self.driver == "net_af_xdp";
+        let mut pools = Vec::new();
+        for core in 0..config.queues {
+            let pool = |kind: &str, count, room, keeps| {
+                Pool::new(&self.eal, format!("ptgt{port}.{core}.{kind}"), count, room, node, keeps)
+            };
+            pools.push(Pools {
+                frames: pool("frames", FRAMES, room(config.mtu), keeps)?,
+                headers: pool("headers", HEADERS, HEADROOM + HEADER_MAX as u16, false)?,
+                externals: pool("externals", EXTERNALS, 0, false)?,
+            });
+        }
+        for queue in 0..pairs16 {
+            let mut conf = info.default_txconf;
+            conf.offloads = tx;
+            // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the pool
+            // lives as long as the device (Queue).
+            let rc = unsafe {
+                let rc = dpdk::rte_eth_tx_queue_setup(
+                    port,
+                    queue,
+                    tx_count,
+                    node.cast_unsigned(),
+                    &raw const conf,
+                );
+                let mut conf = info.default_rxconf;
+                conf.offloads = setup.rxmode.offloads;
+                let frames = pools[usize::from(queue)].frames.as_ptr();
+                if rc != 0 {
+                    rc
+                } else {
+                    dpdk::rte_eth_rx_queue_setup(
+                        port,
+                        queue,
+                        rx_count,
+                        node.cast_unsigned(),
+                        &raw const conf,
+                        frames,
+                    )
+                }
+            };
+            if rc != 0 {
+                return Err(fail(&format!("queue {queue} cannot be set up"), rc));
+            }
+        }
+        let mut address = dpdk::rte_ether_addr::default();
+        // SAFETY: as above.
+        unsafe { dpdk::rte_eth_macaddr_get(port, &raw mut address) };
+        let mac = config.mac.unwrap_or(address.addr_bytes);
+        // SAFETY: as above.
+        let rc = unsafe { dpdk::rte_eth_dev_start(port) };
+        if rc != 0 {
+            return Err(fail("does not start", rc));
+        }
+        // SAFETY: the device runs.
+        let dma = unsafe { CStr::from_ptr(dpdk::ptgt_bus(info.device)) } == c"pci";
+        let several = tx & dpdk::PTGT_TX_MULTI_SEGS != 0;
+        let most = match info.tx_desc_lim.nb_seg_max {
+            0 => 32,
+            most => usize::from(most).min(64),
+        };
+        let checksum = tx & dpdk::PTGT_TX_TCP_CKSUM != 0;
+        // DPDK's TAP driver compares segment and headers, Ethernet's included, with the MTU, and stalls for ever.
+        let mtu = if self.driver == "net_tap" && tx & dpdk::PTGT_TX_TCP_TSO != 0 {
+            config.mtu - 14
+        } else {
+            config.mtu
+        };
+        let abilities = Abilities {
+            checksum,
+            segment_max: if tx & dpdk::PTGT_TX_TCP_TSO != 0 { SEGMENT_MAX } else { 0 },
+            buffers_max: if several && checksum { most } else { 1 },
+            dma,
+            mtu,
+            mac,
+        };
+        let spread = match pairs == config.queues {
+            true => None,
+            false => Some(Spread {
+                received: (0..config.queues)
+                    .map(|core| Ring::new(&format!("ptgt{port}.rx{core}"), node, true))
+                    .collect::<Result<_, _>>()?,
+                sent: Ring::new(&format!("ptgt{port}.tx"), node, false)?,
+            }),
+        };
+        let yes = |on, word| if on { word } else { "" };
+        info!(
+            "device {} ({}): MTU {mtu}, {pairs} queue{}{}{}{}{}{}",
+            self.name,
+            self.driver,
+            yes(pairs > 1, "s"),
+            yes(spread.is_some(), " spread over the reactors in software"),
+            yes(checksum, ", checksums"),
+            yes(abilities.segment_max > 0, ", segmentation"),
+            yes(setup.rxmode.offloads & dpdk::PTGT_RX_TCP_LRO != 0, ", large receive"),
+            yes(abilities.buffers_max > 1, ", payload sent from where it lies"),
+        );
+        let device = NonNull::new(info.device).ok_or_else(|| fail("is no device", 0))?;
+        let running = Arc::new(Running {
+            eal: self.eal.clone(),
+            port,
+            name: self.name.clone(),
+            abilities,
+            device,
+            spread,
+            state: Mutex::new(State { queues: config.queues, ..State::default() }),
+            closed: Condvar::new(),
+        });
+        if config.promiscuous {
+            running.promiscuous()?;
+        }
+        if config.mac.is_some_and(|mac| mac != address.addr_bytes) {
+            running.add_address(mac)?;
+        }
+        let queues = pools.into_iter().enumerate();
+        Ok(queues.map(|(core, pools)| Queue { core, pools, device: running.clone() }).collect())
+    }
+}
+
+/// Whether a device is named by a PCI address.
+pub fn is_pci(device: &str) -> bool {
+    let name = device.split(',').next().unwrap_or(device);
+    let parts: Vec<&str> = name.split([':', '.']).collect();
+    matches!(parts.len(), 3 | 4)
+        && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()) && !part.is_empty())
+}
+
+/// The pools of one queue.
+pub(super) struct Pools {
+    pub(super) frames: Arc<Pool>,
+    pub(super) headers: Arc<Pool>,
+    pub(super) externals: Arc<Pool>,
+}
+
+/// One core's share of a running device. The device is closed when all cores have given theirs up.
+pub struct Queue {
+    pub(super) core: usize,
+    pub(super) pools: Pools,
+    pub(super) device: Arc<Running>,
+}
+
+impl Queue {
+    /// The device's queue that this core looks after.
+    pub(super) fn own(&self) -> Option<u16> {
+        match &self.device.spread {
+            Some(_) if self.core > 0 => None,
+            Some(_) => Some(0),
+            None => u16::try_from(self.core).ok(),
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.device.give_up();
+    }
+}
+
+impl Running {
+    fn fail(&self, what: &str, rc: i32) -> io::Error {
+        eal::error(&format!("device {:?}: {what}", self.name), rc)
+    }
+
+    fn promiscuous(&self) -> io::Result<()> {
+        // SAFETY: the device runs, here and below.
+        match unsafe { dpdk::rte_eth_promiscuous_enable(self.port) } {
+            0 => Ok(()),
+            rc => Err(self.fail("cannot receive everything", rc)),
+        }
+    }
+
+    /// One more unicast address; a device without such filters receives everything instead.
+    fn add_address(&self, mac: [u8; 6]) -> io::Result<()> {
+        let mut address = dpdk::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: the address is readable.
+        if unsafe { dpdk::rte_eth_dev_mac_addr_add(self.port, &raw mut address, 0) } == 0 {
+            return Ok(());
+        }
+        self.promiscuous()
+    }
+
+    /// Receives what is sent to these addresses, too.
+    pub(super) fn accept(&self, addresses: &[[u8; 6]]) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        // All cores ask for the same.
+        if state.accepted == addresses {
+            return Ok(());
+        }
+        for &mac in addresses.iter().filter(|mac| mac[0] & 1 == 0 && !state.accepted.contains(mac)) {
+            self.add_address(mac)?;
+        }
+        let groups = addresses.iter().filter(|mac| mac[0] & 1 != 0);
+        let mut groups: Vec<_> = groups.map(|&mac| dpdk::rte_ether_addr { addr_bytes: mac }).collect();
+        let count = u32::try_from(groups.len()).map_err(io::Error::other)?;
+        // SAFETY: as many addresses.
+        let listed = unsafe { dpdk::rte_eth_dev_set_mc_addr_list(self.port, groups.as_mut_ptr(), count) };
+        // SAFETY: see above. A device without either hears them all (virtual devices), or is told to.
+        if count > 0 && listed != 0 && unsafe { dpdk::rte_eth_allmulticast_enable(self.port) } != 0 {
+            debug!(target: "dpdk", "{}: no multicast filters, and none to be switched off", self.name);
+        }
+        state.accepted = addresses.to_vec();
+        Ok(())
+    }
+
+    /// Makes memory known to the device, so that it can read payload there. What cannot be is copied when it is sent.
+    pub(super) fn register(&self, base: NonNull<u8>, len: usize, huge: bool) -> Regions {
+        if !self.abilities.dma {
+            return Regions::everything();
+        }
+        let mut state = lock(&self.state);
+        let known = state.spans.iter().any(|span| span.covers(base, len));
+        if !known {
+            match Span::register(self.device, self.eal.virtual_addresses(), base, len, huge) {
+                Ok(span) => state.spans.push(span),
+                Err(e) => warn!("device {}: payload will be copied when it is sent: {e}", self.name),
+            }
+        }
+        Regions::of(&state.spans)
+    }
+
+    /// How many other cores have not given their queues up.
+    pub(super) fn others(&self) -> usize {
+        lock(&self.state).queues - 1
+    }
+
+    /// Link state and what the device has counted.
+    pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut link = dpdk::rte_eth_link::default();
+        // SAFETY: the device runs and the link is writable.
+        unsafe { dpdk::rte_eth_link_get_nowait(self.port, &raw mut link) };
+        let speed = if link.link_speed == u32::MAX { 0 } else { link.link_speed };
+        let mut list = vec![("link_up", link.link_status().into()), ("link_mbps", speed.into())];
+        let mut values = [dpdk::rte_eth_xstat::default(); 512];
+        // SAFETY: room for as many; a device with more says so, and is left alone.
+        let count = unsafe { dpdk::rte_eth_xstats_get(self.port, values.as_mut_ptr(), 512) };
+        let count = usize::try_from(count).unwrap_or(0).min(512);
+        let mut state = lock(&self.state);
+        if count > 0 && state.names.is_empty() {
+            let mut names = vec![dpdk::rte_eth_xstat_name::default(); 512];
+            // SAFETY: room for as many.
+            let named = unsafe { dpdk::rte_eth_xstats_get_names(self.port, names.as_mut_ptr(), 512) };
+            for (id, name) in (0..).zip(&names[..usize::try_from(named).unwrap_or(0).min(512)]) {
+                // SAFETY: DPDK has ended the name with a zero.
+                let name = unsafe { CStr::from_ptr(name.name.as_ptr()) }.to_string_lossy();
+                // As long as the device: it is opened once in the life of the process.
+                state.names.insert(id, Box::leak(format!("device_{name}").into_boxed_str()));
+            }
+        }
+        let values = values[..count].iter().filter(|each| each.value > 0);
+        list.extend(values.filter_map(|each| Some((*state.names.get(&each.id)?, each.value))));
+        list
+    }
+
+    /// A core needs its queue no longer. The last one closes the device; the others wait for that, since the device may
+    /// hold their payload until then.
+    fn give_up(&self) {
+        let mut state = lock(&self.state);
+        state.queues -= 1;
+        if state.queues > 0 {
+            let (state, late) = self
+                .closed
+                .wait_timeout_while(state, CLOSE_TIME, |state| !state.closed)
+                .unwrap_or_else(PoisonError::into_inner);
+            if late.timed_out() && !state.closed {
+                warn!("device {}: another reactor still uses it", self.name);
+            }
+            return;
+        }
+        // SAFETY: no core uses a queue any more.
+        unsafe {
+            dpdk::rte_eth_dev_stop(self.port);
+            for span in state.spans.drain(..) {
+                span.unregister(self.device);
+            }
+            dpdk::rte_eth_dev_close(self.port);
+        }
+        info!("device {}: closed", self.name);
+        state.closed = true;
+        self.closed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_told_from_virtual_devices() {
+        for pci in ["0000:00:03.0", "00:1f.6", "0000:3b:00.1,mprq_en=1"] {
+            assert!(is_pci(pci), "{pci}");
+        }
+        for other in ["net_tap0", "net_af_packet0,iface=eth1.5", "net_null0,size=64", ""] {
+            assert!(!is_pci(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Memory that is not DPDK's, made known to a device that reads it by itself.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use dpdk_sys as dpdk;
+
+use super::eal;
+
+const SMALL_PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
+
+/// What DPDK says when there is no address (RTE_BAD_IOVA).
+const BAD_ADDRESS: u64 = u64::MAX;
+
+/// A range that a device can reach.
+#[derive(Clone)]
+pub(super) struct Span {
+    base: usize,
+    len: usize,
+    /// Addresses of its huge pages on the bus; empty: those of the process.
+    pages: Arc<[u64]>,
+    /// The device's IOMMU knows it.
+    mapped: bool,
+}
+
+impl Span {
+    /// Registers a range with DPDK (rte_extmem_register) and, where the device is behind an IOMMU, with that
+    /// (rte_dev_dma_map).
+    pub(super) fn register(
+        device: NonNull<dpdk::rte_device>,
+        virtual_addresses: bool,
+        base: NonNull<u8>,
+        len: usize,
+        huge: bool,
+    ) -> io::Result<Self> {
+        if !virtual_addresses && !huge {
+            // Nobody promises that an ordinary page stays where it is.
+            return Err(io::Error::other("physical addresses need huge pages"));
+        }
+        let page = if huge { HUGE_PAGE } else { SMALL_PAGE };
+        let start = base.as_ptr().cast();
+        // SAFETY: the range is mapped, and written once before the device reads it; here and below.
+        let address = |at: usize| unsafe { dpdk::rte_mem_virt2iova(base.as_ptr().add(at).cast()) };
+        let mut pages: Vec<u64> = match virtual_addresses {
+            true => Vec::new(),
+            false => (0..len).step_by(page).map(address).collect(),
+        };
+        if pages.contains(&BAD_ADDRESS) {
+            return Err(io::Error::other("the kernel does not tell physical addresses: run as root"));
+        }
+        let count = u32::try_from(pages.len()).map_err(io::Error::other)?;
+        let list = if pages.is_empty() { std::ptr::null_mut() } else { pages.as_mut_ptr() };
+        // SAFETY: see above; the addresses are read during the call.
+        let rc = unsafe { dpdk::rte_extmem_register(start, len, list, count, page) };
+        if rc != 0 {
+            return Err(eal::last("memory is not registered"));
+        }
+        let mut span = Self { base: base.addr().get(), len, pages: pages.into(), mapped: false };
+        for at in (0..len).step_by(span.step()) {
+            // SAFETY: see above.
+            let rc = unsafe {
+                dpdk::rte_dev_dma_map(
+                    device.as_ptr(),
+                    base.as_ptr().add(at).cast(),
+                    span.address(at),
+                    span.step(),
+                )
+            };
+            match rc {
+                0 => span.mapped = true,
+                // A device that no IOMMU stands before has nothing to be told.
+                _ if at == 0 && !virtual_addresses => break,
+                rc => {
+                    // SAFETY: it has just been registered.
+                    unsafe { dpdk::rte_extmem_unregister(start, len) };
+                    return Err(eal::error("the IOMMU does not take it (memory lock limit?)", rc));
+                }
+            }
+        }
+        Ok(span)
+    }
+
+    /// Bytes that are contiguous on the bus.
+    fn step(&self) -> usize {
+        if self.pages.is_empty() { self.len } else { HUGE_PAGE }
+    }
+
+    fn address(&self, at: usize) -> u64 {
+        match self.pages.get(at / HUGE_PAGE) {
+            Some(page) => page + (at % HUGE_PAGE) as u64,
+            None => (self.base + at) as u64,
+        }
+    }
+
+    pub(super) fn covers(&self, base: NonNull<u8>, len: usize) -> bool {
+        let from = base.addr().get();
+        from >= self.base && from + len <= self.base + self.len
+    }
+
+    /// # Safety
+    /// The device has stopped.
+    pub(super) unsafe fn unregister(self, device: NonNull<dpdk::rte_device>) {
+        let start: *mut u8 = std::ptr::with_exposed_provenance_mut(self.base);
+        if self.mapped {
+            for at in (0..self.len).step_by(self.step()) {
+                let va = start.wrapping_add(at).cast();
+                // SAFETY: as the caller says.
+                unsafe { dpdk::rte_dev_dma_unmap(device.as_ptr(), va, self.address(at), self.step()) };
+            }
+        }
+        // SAFETY: as the caller says.
+        unsafe { dpdk::rte_extmem_unregister(start.cast(), self.len) };
+    }
+}
+
+/// What a device can reach, as one core knows it.
+pub(super) struct Regions {
+    /// `None`: all that the process can, because the processor does the reading.
+    spans: Option<Vec<Span>>,
+}
+
+impl Regions {
+    pub(super) fn everything() -> Self {
+        Self { spans: None }
+    }
+
+    pub(super) fn of(spans: &[Span]) -> Self {
+        Self { spans: Some(spans.to_vec()) }
+    }
+
+    /// Puts the pieces of a run of bytes, as the device sees them, into `pieces`. `false` if it does not see them all, or
+    /// there would be more than `max` pieces.
+    pub(super) fn resolve(
+        &self,
+        data: *const u8,
+        len: usize,
+        max: usize,
+        pieces: &mut smallvec::SmallVec<[dpdk::ptgt_piece; 32]>,
+    ) -> bool {
+        /// An external buffer has a length of 16 bits.
+        const PIECE_MAX: usize = 65535;
+        let span = match &self.spans {
+            None => None,
+            Some(spans) => {
+                let Some(base) = NonNull::new(data.cast_mut()) else { return false };
+                let Some(span) = spans.iter().find(|span| span.covers(base, len)) else { return false };
+                Some(span)
+            }
+        };
+        let mut at = 0;
+        while at < len {
+            if pieces.len() >= max {
+                return false;
+            }
+            let addr = data.wrapping_add(at);
+            let (iova, contiguous) = match span {
+                None => (addr.addr() as u64, PIECE_MAX),
+                Some(span) => {
+                    let offset = addr.addr() - span.base;
+                    (span.address(offset), span.step() - offset % span.step())
+                }
+            };
+            let n = (len - at).min(contiguous).min(PIECE_MAX);
+            pieces.push(dpdk::ptgt_piece { addr: addr.cast(), iova, len: u32::try_from(n).unwrap_or(0) });
+            at += n;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_with_the_pages_of_the_bus() {
+        let base = 1 << 40;
+        let span = |pages: &[u64]| Span { base, len: 2 * HUGE_PAGE, pages: pages.into(), mapped: false };
+        let find = |span: Span, at: usize, len, max| {
+            let mut pieces = smallvec::SmallVec::new();
+            let data = std::ptr::without_provenance(base + at);
+            let found = Regions::of(&[span]).resolve(data, len, max, &mut pieces);
+            found.then(|| pieces.iter().map(|piece| (piece.iova, piece.len)).collect::<Vec<_>>())
+        };
+        let scattered = [7 << 21, 3 << 21];
+        assert_eq!(find(span(&scattered), 4096, 100, 2), Some(vec![((7 << 21) + 4096, 100)]));
+        let across = Some(vec![((8 << 21) - 50, 50), (3 << 21, 50)]);
+        assert_eq!(find(span(&scattered), HUGE_PAGE - 50, 100, 2), across);
+        assert_eq!(find(span(&scattered), HUGE_PAGE - 50, 100, 1), None, "too many");
+        assert_eq!(
+            find(span(&[]), HUGE_PAGE - 50, 100, 1),
+            Some(vec![((base + HUGE_PAGE - 50) as u64, 100)])
+        );
+        assert_eq!(find(span(&[]), 2 * HUGE_PAGE - 50, 100, 2), None, "outside");
+    }
+}

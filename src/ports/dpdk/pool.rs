@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Pools of buffers, and the right to a buffer.
+
+use std::ffi::CString;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use dpdk_sys as dpdk;
+use log::{debug, warn};
+
+use super::eal::{self, Eal};
+
+/// Buffers that a thread keeps for itself before they go back to all.
+const CACHE: u32 = 256;
+
+/// A pool of mbufs. Buffers may be taken and freed on any thread.
+pub(super) struct Pool {
+    raw: NonNull<dpdk::rte_mempool>,
+    name: String,
+    /// A device keeps some of them to its end and beyond.
+    keeps: bool,
+    _eal: Arc<Eal>,
+}
+
+// SAFETY: mempools are safe to use from several threads (rte_mempool.h).
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// `count` buffers with `room` bytes each, headroom included, near a NUMA node (-1: any).
+    pub(super) fn new(
+        eal: &Arc<Eal>,
+        name: String,
+        count: u32,
+        room: u16,
+        node: i32,
+        keeps: bool,
+    ) -> io::Result<Arc<Self>> {
+        let c_name = CString::new(name.as_str()).map_err(io::Error::other)?;
+        // SAFETY: the environment runs; the name is copied.
+        let raw = unsafe { dpdk::rte_pktmbuf_pool_create(c_name.as_ptr(), count, CACHE, 0, room, node) };
+        let raw = NonNull::new(raw).ok_or_else(|| {
+            let kib = (u64::from(count) * u64::from(room)) >> 10;
+            eal::last(&format!(
+                "no memory for {count} buffers ({kib} KiB): more huge pages, or a larger [dpdk] memory"
+            ))
+        })?;
+        Ok(Arc::new(Self { raw, name, keeps, _eal: eal.clone() }))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut dpdk::rte_mempool {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: the pool is there until the next line but one.
+        let out = unsafe { dpdk::rte_mempool_in_use_count(self.raw.as_ptr()) };
+        match out {
+            0 => debug!(target: "dpdk", "{}: all buffers are home", self.name),
+            out if self.keeps => {
+                debug!(target: "dpdk", "{}: the device has kept {out} buffers", self.name);
+            }
+            // Freeing memory that somebody points into would be worse than to keep it.
+            out => return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.name),
+        }
+        // SAFETY: nobody has a buffer of it; the device of those that were kept is closed.
+        unsafe { dpdk::rte_mempool_free(self.raw.as_ptr()) };
+    }
+}
+
+/// The right to a frame in one or several buffers, which go back to their pools when it is dropped.
+#[repr(transparent)]
+pub(super) struct Mbuf(NonNull<dpdk::rte_mbuf>);
+
+impl Mbuf {
+    /// # Safety
+    /// The caller gives up a chain of buffers that is its own.
+    pub(super) unsafe fn own(raw: *mut dpdk::rte_mbuf) -> Option<Self> {
+        NonNull::new(raw).map(Self)
+    }
+
+    /// Gives the right up; the buffers are the caller's.
+    pub(super) fn into_raw(self) -> NonNull<dpdk::rte_mbuf> {
+        let raw = self.0;
+        std::mem::forget(self);
+        raw
+    }
+}
+
+impl Drop for Mbuf {
+    fn drop(&mut self) {
+        // SAFETY: the chain is ours, and nobody uses it any more.
+        unsafe { dpdk::ptgt_free(self.0.as_ptr()) };
+    }
+}
+
+/// As DPDK's burst functions want them.
+pub(super) fn as_raw(frames: &mut [Mbuf]) -> *mut *mut dpdk::rte_mbuf {
+    frames.as_mut_ptr().cast()
+}
+
+/// Forgets the first `n` frames: somebody else owns them now.
+pub(super) fn consumed(frames: &mut Vec<Mbuf>, n: usize) {
+    frames.drain(..n).for_each(std::mem::forget);
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A queue on a network device of the system, through an AF_PACKET socket: short frames come from a ring in shared
+//! memory, so that looking for one is no system call; frames of up to 64 KiB that the kernel has put together are read
+//! into the arena at once; and frames of that length go out to be cut.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::vnet::{self, FRAME_MAX, GATHER_MAX, SEGMENT_MAX, VNET};
+use crate::memory::{Arena, SegMut};
+use crate::net::{FrameCaps, FramePort, RxFrame, TxFrame, finish_in_software};
+use crate::sys::{self, PacketSocket, Waiting};
+use crate::time::Instant;
+
+/// Frames taken per turn.
+const BURST_MAX: usize = 64;
+
+/// Bytes of the receive ring: 2048 slots.
+const RING: usize = 4 << 20;
+
+/// Of a VLAN tag, which the kernel takes off and this port puts back.
+const TAG: usize = 4;
+
+/// How a packet port is set up.
+#[derive(Clone, Debug)]
+pub struct PacketConfig {
+    /// Name of the network device.
+    pub device: String,
+    /// MAC address; `None`: the device's own.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes; `None`: the device's.
+    pub mtu: Option<u16>,
+    /// How many queues will be opened, one per core.
+    pub queues: usize,
+    /// Whether checksums and segmentation are left to the device.
+    pub offload: bool,
+    /// Whether the device hears what is sent to others.
+    pub promiscuous: bool,
+}
+
+/// See the module.
+pub struct Packet {
+    socket: PacketSocket,
+    arena: Arena,
+    mac: [u8; 6],
+    mtu: u16,
+    offload: bool,
+    /// The address is not the device's own.
+    foreign: bool,
+    /// A block that the next long frame is read into.
+    spare: Option<SegMut>,
+    ring_full: std::cell::Cell<u64>,
+    lost: u64,
+    not_sent: u64,
+}
+
+impl Packet {
+    /// Opens a queue on a device that is there and up.
+    pub fn open(config: &PacketConfig, arena: Arena) -> io::Result<Self> {
+        let PacketConfig { device, mac, mtu, queues, offload, promiscuous } = config;
+        let fail = |e: &io::Error| explain(e, device);
+        let link = sys::link(device).map_err(|e| fail(&e))?;
+        if !link.up {
+            let message = format!("device {device:?} is down: ip link set {device} up");
+            return Err(io::Error::new(io::ErrorKind::NetworkDown, message));
+        }
+        if let Some(mtu) = mtu.filter(|&mtu| mtu > link.mtu) {
+            let message = format!("device {device:?} has an MTU of {}, not {mtu}", link.mtu);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        // The sockets of all cores find each other by a number that no other daemon is likely to have.
+        let group = (*queues > 1).then(|| (std::process::id() % 0xffff) as u16);
+        let socket = PacketSocket::open(device, RING, group, *promiscuous).map_err(|e| fail(&e))?;
+        let mut port = Self {
+            socket,
+            arena,
+            mac: mac.unwrap_or(link.mac),
+            mtu: mtu.unwrap_or(link.mtu),
+            offload: *offload,
+            foreign: mac.is_some_and(|mac| mac != link.mac),
+            spare: None,
+            ring_full: std::cell::Cell::new(0),
+            lost: 0,
+            not_sent: 0,
+        };
+        port.accept(&[]).map_err(|e| fail(&e))?;
+        Ok(port)
+    }
+
+    /// The frame at the front of the ring. `None` when there is none, or no memory for it: then it stays where it is, and
+    /// the kernel drops what it has no room for.
+    fn read(&mut self) -> Option<RxFrame> {
+        loop {
+            let Waiting { vnet, bytes, vlan, long, lost } = self.socket.front()?;
+            let checksum = vnet::checksum(vnet[0]);
+            if lost {
+                self.lost += 1;
+            } else if long.is_some() {
+                let mut block = self.spare.take().or_else(|| self.arena.alloc(FRAME_MAX))?;
+                // Room for the tag before the frame: the vnet header is longer, and of no more use.
+                let read = self.socket.read_long(block.bytes_mut());
+                self.socket.release();
+                if let Ok(len @ VNET..) = read {
+                    let from = tag(block.bytes_mut(), VNET, vlan);
+                    return Some(RxFrame { data: block.freeze().slice(from, len - from), checksum });
+                }
+                self.lost += 1;
+                self.spare = Some(block);
+                continue;
+            } else if bytes.len() >= 14 {
+                let mut block = self.arena.alloc(TAG + bytes.len())?;
+                block.bytes_mut()[TAG..].copy_from_slice(bytes);
+                let from = tag(block.bytes_mut(), TAG, vlan);
+                let len = block.len() - from;
+                self.socket.release();
+                return Some(RxFrame { data: block.freeze().slice(from, len), checksum });
+            }
+            self.socket.release();
+        }
+    }
+}
+
+/// Puts a VLAN tag behind the addresses of the frame that begins at `at`, which moves them towards the front of the block.
+/// Returns where the frame begins now.
+fn tag(block: &mut [u8], at: usize, vlan: Option<u16>) -> usize {
+    let Some(vlan) = vlan else { return at };
+    let from = at - TAG;
+    block.copy_within(at..at + 12, from);
+    block[from + 12..from + 14].copy_from_slice(&[0x81, 0x00]);
+    block[from + 14..from + 16].copy_from_slice(&vlan.to_be_bytes());
+    from
+}
+
+fn explain(e: &io::Error, device: &str) -> io::Error {
+    let why = match e.raw_os_error() {
+        Some(libc::ENODEV) => "there is no network device of that name: see ip link".to_owned(),
+        Some(libc::EPERM) => {
+            "a packet socket needs CAP_NET_RAW: run as root, or give the daemon the capability".to_owned()
+        }
+        _ => e.to_string(),
+    };
+    io::Error::new(e.kind(), format!("device {device:?}: {why}"))
+}
+
+impl FramePort for Packet {
+    fn caps(&self) -> FrameCaps {
+        let segment_max = if self.offload { SEGMENT_MAX } else { 0 };
+        FrameCaps { mtu: self.mtu, segment_max, gather_max: GATHER_MAX }
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
+        let before = burst.len();
+        while burst.len() - before < BURST_MAX {
+            match self.read() {
+                Some(frame) => burst.push(frame),
+                None => break,
+            }
+        }
+        burst.len() - before
+    }
+
+    fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
+        while let Some(frame) = burst.front_mut() {
+            if !self.offload {
+                finish_in_software(frame);
+            }
+            match vnet::write(self.socket.as_raw_fd(), frame) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.not_sent += 1,
+                Ok(()) => {}
+            }
+            // A frame that the device does not take is lost, as frames may be.
+            burst.pop_front();
+        }
+    }
+
+    fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()> {
+        let own = self.foreign.then_some(self.mac);
+        let all: Vec<_> = own.into_iter().chain(addresses.iter().copied()).collect();
+        self.socket.accept(&all)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.ring_full.set(self.ring_full.get() + u64::from(self.socket.drops().ring_full));
+        vec![
+            ("dropped_ring_full", self.ring_full.get()),
+            ("dropped_too_long", self.lost),
+            ("dropped_sending", self.not_sent),
+        ]
+    }
+
+    fn wake_fd(&self) -> Option<RawFd> {
+        Some(self.socket.as_raw_fd())
+    }
+}
