@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# launch.sh [CONFIG]
+# launch.sh [--bind] [CONFIG]
 #
-# Installs the packages that are missing, sets huge pages aside, builds ptgt and runs CONFIG in the foreground (default:
-# configs/quickstart.toml). Ctrl-C or SIGTERM stops it, a second one stops it at once; the exit status is the daemon's,
-# and huge pages that were added are given back. Needs root or sudo.
+# Installs the packages that are missing, builds ptgt, sets huge pages aside on the NUMA nodes where CONFIG wants them, says
+# what else would make it faster, and runs CONFIG in the foreground (default: configs/quickstart.toml). With --bind,
+# network adapters that CONFIG drives through DPDK are taken from the kernel's drivers (not if they have addresses) and
+# bound to vfio-pci. Ctrl-C or SIGTERM stops it, a second one stops it at once; the exit status is the daemon's, and huge
+# pages and adapters are given back. Needs root or sudo.
 set -eu -o pipefail
-case ${1:-} in -h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;; -*) echo "launch.sh: see --help" >&2; exit 2 ;; esac
+bind=
+[ "${1:-}" != --bind ] || { bind=--bind; shift; }
+case ${1:-} in -h | --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;; -*) echo "launch.sh: see --help" >&2; exit 2 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 config=$(realpath "${1:-$root/configs/quickstart.toml}")
 PATH=$PATH:$HOME/.cargo/bin
@@ -21,34 +25,95 @@ ptgt=${CARGO_TARGET_DIR:-$root/target}/release/ptgt
 # From here on as root: huge pages and network devices are not for everybody.
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || { echo "launch.sh: run this as root" >&2; exit 1; }
-  exec sudo --preserve-env=PATH,HOME,CARGO_TARGET_DIR "$root/configs/launch.sh" "$config"
+  exec sudo --preserve-env=PATH,HOME,CARGO_TARGET_DIR "$root/configs/launch.sh" $bind "$config"
 fi
 
-# Huge pages: the payload memory of each reactor, and the disks that live in memory.
-wanted=$(python3 - "$config" <<'PY'
-import re, sys, tomllib
-config = tomllib.load(open(sys.argv[1], "rb"))
-def size(value):
-    number = re.match("[0-9]*", str(value)).group()
-    unit = str(value)[len(number):].strip()
-    power = "KMGTP".find(unit[:1].upper()) + 1 if unit else 0
-    return int(number) * (1000 if len(unit) == 2 else 1024) ** power
-daemon = config.get("daemon", {})
-pools = [size(daemon.get("memory", "256MiB"))] * len(daemon.get("reactors", [0]))
-pools += [size(disk["size"]) for disk in config.get("disk", []) if disk["store"] == "ram"]
-print(0 if daemon.get("hugepages") == "never" else sum(-(-pool // (2 << 20)) for pool in pools))
-PY
-)
-pages=/sys/kernel/mm/hugepages/hugepages-2048kB
-before=
-free=$(cat $pages/free_hugepages 2>/dev/null || echo "$wanted")
-if [ "$free" -lt "$wanted" ]; then
-  before=$(cat $pages/nr_hugepages)
-  echo $((before + wanted - free)) >$pages/nr_hugepages || true
-  echo "launch: $wanted huge pages of 2 MiB wanted, $free free, $(($(cat $pages/nr_hugepages) - before)) added"
-else
-  echo "launch: $wanted huge pages of 2 MiB wanted, and free"
-fi
+# What the machine lacks, as the daemon's own eyes see it: "pages NODE MISSING" and "device ADDRESS DRIVER".
+lacks() {
+  "$ptgt" doctor --json --config "$config" | python3 -c '
+import json, sys
+report = json.load(sys.stdin)
+for node in report["huge_pages"]:
+    print("pages", node["node"], max(0, node["wanted"] - node["free"]))
+for device in report["devices"]:
+    if not device["usable"]:
+        print("device", device["address"], device["driver"] or "-")
+' || true
+}
+
+# Huge pages, NUMA node by NUMA node, and how many there were before.
+declare -A before=()
+pool() { # NODE
+  local node=/sys/devices/system/node/node$1/hugepages/hugepages-2048kB/nr_hugepages
+  [ -e "$node" ] && echo "$node" || echo /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+}
+add_pages() { # NODE MISSING
+  local pages had
+  pages=$(pool "$1")
+  had=$(cat "$pages")
+  if [ "$2" -eq 0 ]; then
+    echo "launch: huge pages of 2 MiB on node $1: enough are free"
+    return
+  fi
+  before[$pages]=$had
+  echo $((had + $2)) >"$pages" || true
+  echo "launch: huge pages of 2 MiB on node $1: $2 wanted, $(($(cat "$pages") - had)) added"
+}
+
+# Network adapters, and the drivers that they had before.
+declare -A drivers=()
+pci=/sys/bus/pci
+rebind() { # ADDRESS DRIVER (or - for the one that the kernel chooses)
+  local device=$pci/devices/$1
+  [ "$2" = - ] && echo >"$device/driver_override" || echo "$2" >"$device/driver_override"
+  [ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
+  echo "$1" >$pci/drivers_probe
+}
+bind_device() { # ADDRESS DRIVER
+  local driver=vfio-pci interface
+  [ -e "$pci/devices/$1" ] || { echo "launch: there is no device $1" >&2; return; }
+  for interface in "$pci/devices/$1"/net/*; do
+    [ -e "$interface" ] || continue
+    if ip -o address show dev "${interface##*/}" scope global | grep -q .; then
+      echo "launch: $1 is ${interface##*/}, which has addresses: not taken from the system" >&2
+      exit 1
+    fi
+  done
+  if [ -z "$(ls /sys/class/iommu 2>/dev/null)" ]; then
+    driver=uio_pci_generic
+    echo "launch: no IOMMU: $1 may write anywhere in memory (intel_iommu=on or amd_iommu=on)"
+  fi
+  modprobe $driver || { echo "launch: the kernel has no module $driver" >&2; exit 1; }
+  drivers[$1]=$2
+  rebind "$1" $driver
+  echo "launch: $1 bound to $driver, before $2"
+}
+
+# What was taken from the system.
+give_back() {
+  local each
+  for each in "${!before[@]}"; do echo "${before[$each]}" >"$each"; done
+  for each in "${!drivers[@]}"; do
+    rebind "$each" -
+    echo "launch: $each given back to ${drivers[$each]}"
+  done
+}
+trap give_back EXIT
+
+while read -r what which how; do
+  case $what in
+    pages) add_pages "$which" "$how" ;;
+    device)
+      if [ -n "$bind" ]; then
+        bind_device "$which" "$how"
+      else
+        echo "launch: $which is bound to $how: --bind gives it to vfio-pci while the daemon runs"
+      fi
+      ;;
+  esac
+done < <(lacks)
+echo "launch: the machine, as ptgt doctor finds it now:"
+"$ptgt" doctor --config "$config" | grep -v '^good' || true
 
 # How to reach it, in the words of the clients.
 connect() {
@@ -75,12 +140,14 @@ address=$(python3 -c 'import sys, tomllib; print(tomllib.load(open(sys.argv[1], 
 host=${address%:*} host=${host#[} host=${host%]}
 (
   trap '' INT TERM HUP
+  trap - EXIT
   for _ in $(seq 100); do
     kill -0 $$ 2>/dev/null || break
     if timeout 1 bash -c "exec 3<>/dev/tcp/$host/${address##*:}" 2>/dev/null; then connect; break; fi
     sleep 0.1
   done
   tail --pid=$$ -s 0.2 -f /dev/null
-  [ -z "$before" ] || echo "$before" >$pages/nr_hugepages
+  give_back
 ) &
+trap - EXIT
 exec "$ptgt" run --config "$config"

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use ptgt::bench;
 use ptgt::control::config::{self, Config};
 use ptgt::control::status::SetPortGroup;
-use ptgt::control::{DEFAULT_SOCKET, client, logging, status};
+use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
 use ptgt::runtime;
 use serde_json::json;
 
@@ -46,6 +46,18 @@ enum Command {
         /// Print a configuration with every key and what it means.
         #[arg(long, conflicts_with_all = ["files", "json"])]
         explain: bool,
+    },
+    /// Tell what the machine has for a configuration, and what would make it faster. Changes nothing.
+    #[command(after_help = "Example: ptgt doctor --config configs/lab.toml\n\n\
+        Each line: what was found; where it is not what is wanted, what is wanted and why. The exit status is 1 if the \
+        daemon would not start.")]
+    Doctor {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Tell what a running daemon does: reactors, ports, disks, targets, sessions.
     #[command(after_help = "Example: ptgt status --json | jq '.disks[] | {name, counters}'\n\n\
@@ -94,6 +106,7 @@ fn main() -> ExitCode {
         Command::Check { explain: true, .. } => print(&config::reference()),
         Command::Check { files, json: true, .. } => check_json(&files),
         Command::Check { files, .. } => check(&files),
+        Command::Doctor { config, json } => examine(&config, json),
         Command::Status { json, socket, config } => {
             place(socket, config).map_or(ExitCode::FAILURE, |socket| report(&socket, json))
         }
@@ -160,6 +173,14 @@ fn check_json(files: &[PathBuf]) -> ExitCode {
     let list: Vec<_> = all.iter().map(|(path, errors)| json!({ "file": path, "errors": errors })).collect();
     print(&format!("{:#}\n", json!(list)));
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn examine(path: &Path, json: bool) -> ExitCode {
+    let Some(config) = load(path) else { return ExitCode::FAILURE };
+    let report = doctor::examine(&doctor::Machine::default(), &config);
+    let text = if json { format!("{:#}\n", json!(report)) } else { report.render() };
+    print(&text);
+    if report.verdict() == doctor::Verdict::Fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// A reader that has seen enough, such as head, is no failure.

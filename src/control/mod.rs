@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod config;
+pub mod doctor;
 mod lines;
 pub mod logging;
 mod rpc;

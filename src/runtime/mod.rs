@@ -4,6 +4,7 @@
 mod build;
 mod monitor;
 mod ports;
+mod service;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,6 +19,7 @@ use crate::reactor::{self, Sender};
 use crate::target::shard::{Message, Shard};
 use build::Plan;
 use monitor::Monitor;
+use service::Service;
 
 /// Serves a configuration until a signal ends it. The first SIGTERM or SIGINT lets initiators log out, finishes what is
 /// under way and flushes; a second one ends the process at once. Errors are those of the start.
@@ -52,10 +54,11 @@ pub fn run(config: &Config) -> Result<(), String> {
     plan.announce();
     let stopping = Arc::new(AtomicBool::new(false));
     let monitor = Arc::new(Monitor::new(config, plan.states(), senders.clone(), stopping.clone()));
-    let server = socket.serve(monitor);
+    let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");
     }
+    let service = Service::serving(monitor);
     let (flag, all) = (stopping.clone(), senders.clone());
     let watcher = signals.handle();
     let signal_thread = std::thread::spawn(move || {
@@ -67,6 +70,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             }
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             info!("{name}: stopping; once more to stop at once");
+            service::tell("STOPPING=1");
             drain(&all);
         }
     });
@@ -75,7 +79,7 @@ pub fn run(config: &Config) -> Result<(), String> {
             warn!("a reactor has died");
         }
     }
-    drop(server);
+    drop((server, service));
     watcher.close();
     _ = signal_thread.join();
     info!("stopped");

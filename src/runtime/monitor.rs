@@ -105,6 +105,13 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// How many cores do not answer in time.
+    pub(super) fn silent(&self) -> usize {
+        self.reports().iter().filter(|report| report.is_none()).count()
+    }
+}
+
 impl StatusSource for Monitor {
     fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
         let changes = self.port_group(wanted)?;

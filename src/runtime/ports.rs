@@ -87,7 +87,7 @@ mod with_dpdk {
 
     use super::{Arena, Config, Driver, Link, explain, io};
     use crate::control::config::Hugepages;
-    use crate::ports::dpdk::{DeviceConfig, Dpdk, Eal, EalConfig, Found, Queue, buffer_memory, is_pci};
+    use crate::ports::dpdk::{DeviceConfig, Dpdk, Eal, EalConfig, Found, Queue, buffer_memory};
     use crate::stores::Backing;
     use crate::sys;
 
@@ -137,7 +137,7 @@ mod with_dpdk {
                     continue;
                 };
                 let device = DeviceConfig {
-                    device: link.device.clone(),
+                    device: device(link),
                     mtu: mtu(link),
                     mac: link.mac,
                     queues: cores,
@@ -170,6 +170,15 @@ mod with_dpdk {
         }
     }
 
+    /// As DPDK knows it: a PCI address with its domain, and the arguments behind.
+    fn device(link: &Link) -> String {
+        let arguments = link.device.split_once(',').map(|(_, arguments)| format!(",{arguments}"));
+        match link.pci_address() {
+            Some(address) => address + arguments.as_deref().unwrap_or_default(),
+            None => link.device.clone(),
+        }
+    }
+
     fn mtu(link: &Link) -> u16 {
         link.mtu.unwrap_or(MTU)
     }
@@ -190,7 +199,7 @@ mod with_dpdk {
             huge,
             memory_mib: memory.div_ceil(1 << 20),
             processor: config.daemon.reactors[0].or(first).unwrap_or(0),
-            pci: links.map(|link| link.device.clone()).filter(|device| is_pci(device)).collect(),
+            pci: links.filter(|link| link.pci_address().is_some()).map(device).collect(),
             arguments: config.dpdk.arguments.clone(),
         }
     }

@@ -7,6 +7,7 @@ mod epoll;
 mod event;
 mod file;
 mod mapping;
+mod notify;
 mod packet;
 mod peer;
 mod process;
@@ -21,6 +22,7 @@ pub use file::{
     write_cached,
 };
 pub use mapping::{Mapping, free_huge_pages};
+pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, peer_uid};
 pub use process::{processor_time, raise_descriptor_limit};

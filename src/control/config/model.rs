@@ -134,6 +134,21 @@ impl Driver {
     }
 }
 
+impl Link {
+    /// The whole PCI address of the device, with its domain, if that is what it is named by.
+    pub fn pci_address(&self) -> Option<String> {
+        let name = self.device.split(',').next().unwrap_or(&self.device);
+        let parts: Vec<&str> = name.split([':', '.']).collect();
+        let hexadecimal = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+        match parts.len() {
+            3 | 4 if !parts.iter().all(hexadecimal) => None,
+            3 => Some(format!("0000:{name}")),
+            4 => Some(name.to_owned()),
+            _ => None,
+        }
+    }
+}
+
 /// A device whose frames are ours, and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -197,7 +197,7 @@ impl Found {
             // SAFETY: as above.
             let rc = unsafe { dpdk::rte_dev_probe(c_device.as_ptr()) };
             if rc != 0 || !known() {
-                let hint = if is_pci(name) {
+                let hint = if name.contains(':') {
                     "is it bound to vfio-pci? ptgt doctor tells"
                 } else {
                     "a PCI address, or a virtual device of DPDK with its arguments"
@@ -404,14 +404,6 @@ impl Found {
     }
 }
 
-/// Whether a device is named by a PCI address.
-pub fn is_pci(device: &str) -> bool {
-    let name = device.split(',').next().unwrap_or(device);
-    let parts: Vec<&str> = name.split([':', '.']).collect();
-    matches!(parts.len(), 3 | 4)
-        && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()) && !part.is_empty())
-}
-
 /// The pools of one queue.
 pub(super) struct Pools {
     pub(super) frames: Arc<Pool>,
@@ -564,20 +556,5 @@ impl Running {
         info!("device {}: closed", self.name);
         state.closed = true;
         self.closed.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pci_addresses_are_told_from_virtual_devices() {
-        for pci in ["0000:00:03.0", "00:1f.6", "0000:3b:00.1,mprq_en=1"] {
-            assert!(is_pci(pci), "{pci}");
-        }
-        for other in ["net_tap0", "net_af_packet0,iface=eth1.5", "net_null0,size=64", ""] {
-            assert!(!is_pci(other), "{other}");
-        }
     }
 }

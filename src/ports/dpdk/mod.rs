@@ -21,7 +21,7 @@ use std::time::Duration;
 use dpdk_sys as dpdk;
 use smallvec::SmallVec;
 
-pub use device::{DeviceConfig, Found, Queue, is_pci};
+pub use device::{DeviceConfig, Found, Queue};
 pub use eal::{Eal, EalConfig};
 
 use crate::memory::{Arena, Lender};

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# dpdk.sh [DEVICE]...: DPDK's virtual devices on devices of the kernel (af_packet, af_xdp, net_tap), each with huge pages and
+# with ordinary ones: log in, write and read back, verify, verify again while frames are lost, connections that are cut under
+# load, figures of a short load, and an end after which every buffer is home.
+. "$(dirname "$0")/../lib.sh"
+[ $# -gt 0 ] || set -- af_packet af_xdp net_tap
+"$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1 || { echo "this ptgt was built without the feature dpdk"; exit 77; }
+cc -O2 -o load "$root/perftests/load.c" -liscsi
+
+# Huge pages for one daemon: 64 MiB of payload, a disk of 64 MiB, frame buffers. What is added is taken back.
+pool=/proc/sys/vm/nr_hugepages
+added=0
+give_back() {
+  [ $added -eq 0 ] || echo $(($(cat $pool) - added)) >$pool
+  added=0
+}
+trap 'status=$?; give_back; [ $status -eq 0 ] || failed' EXIT
+wanted=96
+before=$(cat $pool)
+echo $((before + wanted)) >$pool
+added=$(($(cat $pool) - before))
+
+count() { "$PTGT" status --config test.toml --json | jq ".ports[0].counters.$1 // 0"; }
+is_zero() { [ "$(count "$1")" -eq 0 ]; }
+
+# Every hundredth segment is lost, in either direction.
+lose() {
+  nft add table inet loss
+  nft add chain inet loss in '{ type filter hook input priority 0; }'
+  nft add chain inet loss out '{ type filter hook output priority 0; }'
+  nft add rule inet loss in tcp sport 3260 numgen random mod 100 == 0 counter drop
+  nft add rule inet loss out tcp dport 3260 numgen random mod 100 == 0 counter drop
+}
+
+one() { # DEVICE HUGEPAGES
+  hugepages=$2 log=info,dpdk=debug
+  use_port "$1"
+  configuration test.toml
+  sed -i 's/^size = "256MiB"/size = "64MiB"/' test.toml
+  rm -f var/lib/ptgt/disk0.img
+  : >target.log
+  start test.toml
+  grep -q "DPDK: .* MiB of frame buffers wanted, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
+    die "other pages than asked for"
+  iscsi-ls -s "iscsi://$host" >list
+  iscsi-ls -s "iscsi://[$host6]" >list6
+  cmp -s list list6 || die "IPv4 and IPv6 show different targets"
+
+  upload one.img "$disk"
+  same one.img "$disk"
+  upload one.img "$ram"
+  same one.img "$ram"
+
+  lose
+  upload two.img "$ram"
+  same two.img "$ram"
+  nft list table inet loss | awk '/packets/ { for (i = 1; i < NF; i++) if ($i == "packets") lost += $(i + 1) }
+    END { if (lost < 20) { print "only", lost, "segments were lost"; exit 1 } print "  " lost " segments were lost" }'
+  nft delete table inet loss
+
+  # Connections that end under load: the buffers of what was on its way come home.
+  local n
+  for n in 1 2 3; do
+    ./load "$ram" read random 65536 32 10 >/dev/null 2>&1 &
+    local client=$!
+    sleep 0.3
+    kill -KILL $client
+    wait $client 2>/dev/null || true
+  done
+  ./load "$ram" read random 4096 32 1 |
+    jq -r '"  4 KiB random reads: \(.per_second)/s, p50 \(.p50_us) us, p99 \(.p99_us) us"'
+  ./load "$ram" read sequential 262144 8 1 | jq -r '"  256 KiB sequential reads: \(.mib_per_second) MiB/s"'
+  same two.img "$ram"
+
+  local in_place copied
+  in_place=$(count sent_in_place) copied=$(count sent_copied)
+  say "  sent from where it lies: $in_place frames, copied: $copied"
+  if [ "$1" = net_tap ]; then
+    [ "$in_place" -gt 1000 ] || die "a device that takes frames of several buffers got copies"
+    until_true 5 is_zero sent_waiting || die "the device keeps payload: $(count sent_waiting) frames"
+  fi
+  [ "$(count link_up)" -eq 1 ] || die "the link is not up"
+  stop TERM 15 0
+  grep -q "buffers did not come home\|still with the device\|panic" target.log && die "something did not come home"
+  [ "$(grep -c 'all buffers are home\|the device has kept' target.log)" -eq 3 ] || die "not all pools were closed"
+  if [ "$1" != af_xdp ]; then
+    [ "$(grep -c 'all buffers are home' target.log)" -eq 3 ] || die "a pool was closed with buffers out"
+  fi
+}
+
+make_image one.img 48 "$root/src"
+make_image two.img 24 "$root/ci"
+for device in "$@"; do
+  for pages in never require; do
+    if [ $pages = require ] && [ $added -lt $wanted ]; then
+      echo "no $wanted huge pages of 2 MiB to be had: only ordinary pages" >&2
+      continue
+    fi
+    say "$device, huge pages: $pages"
+    one "$device" $pages
+  done
+done
+
+say "bad arguments give one clear error"
+use_port af_packet
+hugepages=never
+configuration test.toml
+printf '[dpdk]\narguments = ["--no-such-thing"]\n' >>test.toml
+"$PTGT" run --config test.toml >said 2>&1 && die "runs with an argument that DPDK does not know"
+grep 'ERROR' said | grep -- '--no-such-thing' | grep -q "DPDK does not start" || { cat said; die "no clear error"; }
+[ "$(wc -l <said)" -le 6 ] || { cat said; die "DPDK's usage is in the log"; }
+configuration test.toml
+sed -i 's/net_af_packet0,iface=vb/net_af_packet0,iface=nowhere/' test.toml
+"$PTGT" run --config test.toml >said 2>&1 && die "runs on a device that is not there"
+grep -q 'ERROR.*port "net".*nowhere' said || { cat said; die "no clear error"; }
