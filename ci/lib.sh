@@ -60,9 +60,9 @@ iqn=iqn.2026-11.com.example.ptgt:test
 veth() {
   ! ip link show va >/dev/null 2>&1 || return 0
   ip link add va type veth peer name vb
-  for device in va vb; do
-    echo 1 >/proc/sys/net/ipv6/conf/$device/accept_dad
-    ip link set $device up
+  for end in va vb; do
+    echo 0 >/proc/sys/net/ipv6/conf/$end/accept_dad
+    ip link set $end up
   done
   echo 1 >/proc/sys/net/ipv6/conf/vb/disable_ipv6
   ip address add 10.77.0.1/24 dev va
@@ -76,11 +76,14 @@ use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
     packet) veth; host=10.77.0.2 host6=fd77::2 ;;
     af_packet | af_xdp | net_tap)
       host=10.77.0.2 host6=fd77::2
-      [ "$port" = net_tap ] || {
+      if [ "$port" = net_tap ]; then
+        # Its own device gets the addresses.
+        ip link delete va 2>/dev/null || true
+      else
         veth
         # These devices know neither partial checksums nor frames above the MTU.
-        for device in va vb; do ethtool -K $device tx off tso off gso off gro off >/dev/null; done
-      }
+        for end in va vb; do ethtool -K $end tx off tso off gso off gro off >/dev/null; done
+      fi
       ;;
     kernel)
       host=127.0.0.1 host6=::1
