@@ -13,4 +13,7 @@ commit=$(git rev-parse --short=8 HEAD 2>/dev/null) || commit=0
 for canary in dropped-flush mixed-tags forgotten-retransmission reused-page; do
   "$sim" --canary "$canary" --seeds 2000
 done
+for target in text config stream session frames; do
+  "$sim" --fuzz "$target" --first "$((16#$commit))" --seconds 5
+done
 "$sim" --first "$((16#$commit))" --seconds "$1"

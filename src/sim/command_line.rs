@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::canary::Canary;
+use super::fuzz::{Report, TARGETS, Target, fuzz};
 use super::plan::Plan;
 use super::run::{Failure, Found, Search, run, search, shortest};
 
@@ -39,6 +40,9 @@ struct Options {
     /// Break the target: dropped-flush, mixed-tags, forgotten-retransmission or reused-page. Succeeds if that is noticed
     #[arg(long, value_name = "NAME", value_parser = canary)]
     canary: Option<Canary>,
+    /// Fuzz a target instead: text, config, stream, session or frames
+    #[arg(long, value_name = "TARGET", value_parser = target)]
+    fuzz: Option<Target>,
     /// Do not look for a shorter plan that fails
     #[arg(long)]
     no_shrink: bool,
@@ -48,6 +52,11 @@ fn canary(name: &str) -> Result<Canary, String> {
     let names = Canary::ALL.map(|(name, _)| name).join(", ");
     let found = Canary::ALL.iter().find(|(known, _)| *known == name);
     found.map(|(_, canary)| *canary).ok_or_else(|| format!("no such canary: one of {names}"))
+}
+
+fn target(name: &str) -> Result<Target, String> {
+    let found = TARGETS.into_iter().find(|(known, _)| *known == name);
+    found.ok_or_else(|| format!("no such target: one of {}", TARGETS.map(|(name, _)| name).join(", ")))
 }
 
 fn report(failure: &Failure, canary: Option<Canary>, shrink: bool) {
@@ -106,9 +115,14 @@ pub fn main() -> ExitCode {
             }
         };
     }
+    let time = options.seconds.or_else(|| options.seeds.is_none().then_some(10)).map(Duration::from_secs);
+    if let Some(target) = options.fuzz {
+        let Report { runs, corpus } = fuzz(target, options.first, options.seeds.unwrap_or(u64::MAX), time);
+        println!("{}: {runs} inputs, from a corpus of {corpus}, are clean", target.0);
+        return ExitCode::SUCCESS;
+    }
     // A failure is reported; the panic's own message would only come in between.
     std::panic::set_hook(Box::new(|_| ()));
-    let time = options.seconds.or_else(|| options.seeds.is_none().then_some(10)).map(Duration::from_secs);
     let processors = std::thread::available_parallelism().map_or(1, Into::into);
     let Found { runs, tally, failure } = search(&Search {
         first: options.first,

@@ -12,6 +12,7 @@
 mod canary;
 #[cfg(feature = "sim")]
 mod command_line;
+mod fuzz;
 mod oracle;
 mod peer;
 mod plan;

@@ -136,6 +136,11 @@ impl Peers {
         (self.ports, self.target_mac) = ports.into_iter().unzip();
     }
 
+    /// The port that leads to a core, for those who send frames of their own.
+    pub(super) fn wire_port(&mut self, core: usize) -> &mut MemoryPort {
+        &mut self.ports[core]
+    }
+
     /// For a failure's report.
     pub(super) fn describe(&self, port: Option<Port>) -> String {
         let connection = port.and_then(|port| self.connections.get(&port));

@@ -41,10 +41,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(100);
 const REST_TIME: Duration = Duration::from_secs(300);
 
 /// The target's machine, from power-on to its end.
-struct Machine {
-    shards: Vec<Shard>,
-    arenas: Vec<Arena>,
-    senders: Vec<Sender<Message>>,
+pub(super) struct Machine {
+    pub(super) shards: Vec<Shard>,
+    pub(super) arenas: Vec<Arena>,
+    pub(super) senders: Vec<Sender<Message>>,
     wires: Vec<Wire>,
 }
 
@@ -470,7 +470,7 @@ fn identity(number: usize) -> Identity {
 }
 
 /// A machine with fresh memory over media that may have seen others.
-fn boot(
+pub(super) fn boot(
     plan: &Plan,
     media: &[Rc<RefCell<Medium>>],
     peers: &mut Peers,

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The fuzzer.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Target;
+use crate::ports::memory::Dice;
+
+/// Longest input.
+const LEN_MAX: usize = 4096;
+
+/// What was done.
+pub(in crate::sim) struct Report {
+    pub(in crate::sim) runs: u64,
+    /// Inputs of the corpus.
+    pub(in crate::sim) corpus: usize,
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("ci/fuzz/corpus").join(name);
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()
+}
+
+fn place(dice: &mut Dice, len: usize) -> usize {
+    usize::try_from(dice.below(len as u64 + 1)).expect("short")
+}
+
+/// Changes an input in one of the ways in which inputs are usually wrong.
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
+    let at = place(dice, input.len());
+    let byte = dice.roll().to_le_bytes()[0];
+    match dice.below(8) {
+        0 if at < input.len() => input[at] ^= 1 << (byte & 7),
+        1 if at < input.len() => input[at] = byte,
+        2 if at < input.len() => input[at] = [0, 1, 0x7f, 0x80, 0xff][usize::from(byte) % 5],
+        3 => input.insert(at, byte),
+        4 => input.truncate(at),
+        5 => {
+            let end = (at + usize::from(byte)).min(input.len());
+            let piece = input[at..end].to_vec();
+            input.extend(piece);
+        }
+        6 => {
+            let end = (at + 1 + usize::from(byte & 15)).min(input.len());
+            input.drain(at..end);
+        }
+        _ => {
+            let other = &corpus[place(dice, corpus.len() - 1)];
+            let from = place(dice, other.len());
+            input.truncate(at);
+            input.extend(&other[from..]);
+        }
+    }
+    input.truncate(LEN_MAX);
+}
+
+/// Runs a target with its corpus, then with changes of it: so many, or for so long. An input that panics is written to the
+/// directory for temporary files, and named.
+pub(in crate::sim) fn fuzz(target: Target, seed: u64, runs: u64, time: Option<Duration>) -> Report {
+    let (name, run) = target;
+    let begin = Instant::now();
+    let corpus = corpus(name);
+    let attempt = |input: &[u8]| {
+        let outcome = std::panic::catch_unwind(|| run(input));
+        if let Err(panic) = outcome {
+            let path = std::env::temp_dir().join(format!("ptgt-fuzz-{name}-{seed}"));
+            _ = std::fs::write(&path, input);
+            eprintln!("{name}: the input is in {}", path.display());
+            std::panic::resume_unwind(panic);
+        }
+    };
+    let mut report = Report { runs: 0, corpus: corpus.len() };
+    if corpus.is_empty() {
+        return report;
+    }
+    for input in &corpus {
+        attempt(input);
+        report.runs += 1;
+    }
+    let mut dice = Dice::new(seed);
+    while report.runs < runs && time.is_none_or(|time| begin.elapsed() < time) {
+        let mut input = corpus[place(&mut dice, corpus.len() - 1)].clone();
+        for _ in 0..1 + dice.below(6) {
+            change(&mut input, &corpus, &mut dice);
+        }
+        attempt(&input);
+        report.runs += 1;
+    }
+    report
+}
