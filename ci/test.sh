@@ -33,6 +33,7 @@ tap-reserve    default  180 ci/system/reservations.sh tap
 tap-bad        default  300 ci/system/badinput.sh tap
 tap-access     default  120 ci/system/access.sh tap
 capture        default  120 ci/system/capture.sh
+lossy          default  180 ci/system/lossy.sh
 tap-suite      default  300 ci/system/suite.sh tap
 kernel-disk    default  180 ci/system/disk.sh kernel
 kernel-crash   default  120 ci/system/crash.sh kernel

@@ -9,13 +9,11 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
-use smoltcp::phy::{
-    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken,
-};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
@@ -53,13 +51,45 @@ pub(super) struct Shape {
     pub(super) send: usize,
 }
 
+impl Shape {
+    /// The MTU that smoltcp is told of. It drops an IPv6 packet above that even if it is to be cut, so for a port that
+    /// cuts it is what the port takes; the flow sees to what the wire takes.
+    fn packet_max(&self) -> usize {
+        usize::from(self.caps.mtu).max((self.caps.segment_max as usize).saturating_sub(ETHERNET))
+    }
+
+    /// Most payload of a segment on the wire: what our MTU allows, and what the peer wants.
+    fn segment(&self, ipv6: bool, peer: u16) -> u16 {
+        (self.caps.mtu - if ipv6 { 60 } else { 40 }).min(peer)
+    }
+}
+
+/// Maximum segment size of a peer that names none (RFC 9293 3.7.1), and the least that one may name: small segments cost
+/// us more than they bring.
+const SEGMENT_DEFAULT: u16 = 536;
+const SEGMENT_MIN: u16 = 48;
+
+/// Where the option with the maximum segment size is in a TCP header (RFC 9293 3.2): the offset of its value.
+fn segment_option(header: &[u8]) -> Option<usize> {
+    let mut at = 20;
+    while at + 4 <= header.len() {
+        match (header[at], header[at + 1]) {
+            (0, _) => break,
+            (1, _) => at += 1,
+            (2, 4) => return Some(at + 2),
+            (_, len) => at += usize::from(len.max(2)),
+        }
+    }
+    None
+}
+
 /// Where smoltcp's frames begin and end.
 struct Shim<'a> {
     shape: Shape,
     rx: Option<&'a [u8]>,
     scratch: &'a mut Vec<u8>,
-    /// Length of the packet in `scratch`, and its segment size.
-    emitted: Option<(usize, Option<NonZeroU16>)>,
+    /// Length of the packet in `scratch`.
+    emitted: Option<usize>,
 }
 
 struct Packet<'a>(&'a [u8]);
@@ -72,8 +102,7 @@ impl RxToken for Packet<'_> {
 
 struct Slot<'a> {
     scratch: &'a mut Vec<u8>,
-    emitted: &'a mut Option<(usize, Option<NonZeroU16>)>,
-    segment: Option<NonZeroU16>,
+    emitted: &'a mut Option<usize>,
 }
 
 impl TxToken for Slot<'_> {
@@ -81,12 +110,8 @@ impl TxToken for Slot<'_> {
         if self.scratch.len() < len {
             self.scratch.resize(len, 0);
         }
-        *self.emitted = Some((len, self.segment));
+        *self.emitted = Some(len);
         f(&mut self.scratch[..len])
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.segment = meta.segmentation_offload_size;
     }
 }
 
@@ -107,23 +132,20 @@ impl Device for Shim<'_> {
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Slot<'_>> {
         // One packet at a time: it is taken out before the next.
-        self.emitted.is_none().then_some(Slot {
-            scratch: self.scratch,
-            emitted: &mut self.emitted,
-            segment: None,
-        })
+        self.emitted.is_none().then_some(Slot { scratch: self.scratch, emitted: &mut self.emitted })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
-        caps.max_transmission_unit = usize::from(self.shape.caps.mtu);
+        caps.max_transmission_unit = self.shape.packet_max();
         // Received checksums are verified before; of those sent, smoltcp's TCP sum would be over bytes that do not go out.
         caps.checksum = ChecksumCapabilities::default();
         caps.checksum.ipv4 = Checksum::Tx;
         caps.checksum.tcp = Checksum::None;
-        // smoltcp 0.14 drops an IPv6 packet above the MTU even if it is to be cut: IPv6 goes out segment by segment.
-        caps.segmentation.tcpv4 = NonZeroUsize::new(self.shape.caps.segment_max as usize);
+        // Without a link header, here and there.
+        let cuts = NonZeroUsize::new((self.shape.caps.segment_max as usize).saturating_sub(ETHERNET));
+        (caps.segmentation.tcpv4, caps.segmentation.tcpv6) = (cuts, cuts);
         caps
     }
 }
@@ -158,6 +180,8 @@ pub(super) struct Flow {
     inbox: VecDeque<Seg>,
     inbox_len: usize,
     closing: bool,
+    /// Payload bytes per segment on the wire.
+    segment: u16,
     pub(super) retransmitted: u64,
     sent_to: u64,
 }
@@ -192,6 +216,7 @@ impl Flow {
             inbox: VecDeque::new(),
             inbox_len: 0,
             closing: false,
+            segment: SEGMENT_DEFAULT,
             retransmitted: 0,
             sent_to: 0,
         }
@@ -263,6 +288,10 @@ impl Flow {
         }
         if syn && self.next.is_none() {
             self.next = Some(sequence.wrapping_add(1));
+            let options = &header[..payload_at - tcp];
+            let value = segment_option(options).map(|at| u16::from_be_bytes([options[at], options[at + 1]]));
+            let wanted = value.filter(|&value| value > 0).unwrap_or(SEGMENT_DEFAULT).max(SEGMENT_MIN);
+            self.segment = self.shape.segment(self.local.is_ipv6(), wanted);
         }
         let grown = self.socket().recv_queue() - before;
         let in_order = self.next == Some(sequence) && grown == payload;
@@ -343,7 +372,9 @@ impl Flow {
                 _ => return,
             }
         }
-        if self.closing {
+        // In LAST-ACK smoltcp looks at no ACK that acknowledges nothing new, and so learns neither of losses nor of windows:
+        // behind the peer's FIN ours waits until there is nothing to repair.
+        if self.closing && (self.state() != State::CloseWait || self.acked == self.queued) {
             self.socket().close();
         }
     }
@@ -394,7 +425,7 @@ impl Flow {
     }
 
     /// Turns the packet that smoltcp has emitted into a frame with the payload that is meant.
-    fn emit(&mut self, (len, segment): (usize, Option<NonZeroU16>), out: &mut Out<'_>) {
+    fn emit(&mut self, len: usize, out: &mut Out<'_>) {
         let packet = &out.scratch[..len];
         let ipv6 = self.local.is_ipv6();
         let ip = if ipv6 { 40 } else { usize::from(packet[0] & 0x0f) * 4 };
@@ -407,6 +438,13 @@ impl Flow {
         }
         let mut frame = out.front.ethernet(self.mac, if ipv6 { 0x86dd } else { 0x0800 });
         frame.extend_from_slice(&packet[..header]);
+        if tcp[13] & 2 != 0
+            && let Some(at) = segment_option(&frame[ETHERNET + ip..])
+        {
+            // What the wire takes, not what the port does.
+            let own = self.shape.segment(ipv6, u16::MAX);
+            frame[ETHERNET + ip + at..][..2].copy_from_slice(&own.to_be_bytes());
+        }
         let partial = Sum::pseudo_header(self.local.ip(), self.peer.ip(), 6, len - ip).folded();
         frame[ETHERNET + ip + 16..][..2].copy_from_slice(&partial.to_be_bytes());
         let payload = match payload {
@@ -419,7 +457,7 @@ impl Flow {
         };
         let csum_start = u16::try_from(ETHERNET + ip).expect("headers are short");
         // A frame that fits needs no cutting.
-        let segment = segment.map(NonZeroU16::get).filter(|&size| payload.len() > usize::from(size));
+        let segment = Some(self.segment).filter(|&size| payload.len() > usize::from(size));
         let offload = Some(TcpOffload { csum_start, segment, ipv6 });
         out.burst.push_back(TxFrame { header: frame, payload, offload });
     }
@@ -472,6 +510,7 @@ pub(super) struct Moving {
     acked: u64,
     first: Option<u32>,
     next: Option<u32>,
+    segment: u16,
     retransmitted: u64,
     sent_to: u64,
 }
@@ -484,16 +523,29 @@ impl Flow {
 
     /// Takes the flow apart for another core.
     pub(super) fn detach(self) -> Moving {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, .. } = self;
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, segment, .. } = self;
         let (retransmitted, sent_to) = (self.retransmitted, self.sent_to);
-        Moving { interface, sockets, handle, local, peer, mac, acked, first, next, retransmitted, sent_to }
+        Moving {
+            interface,
+            sockets,
+            handle,
+            local,
+            peer,
+            mac,
+            acked,
+            first,
+            next,
+            segment,
+            retransmitted,
+            sent_to,
+        }
     }
 }
 
 impl Moving {
     /// Puts the flow together again.
     pub(super) fn attach(self, shape: Shape) -> Flow {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, .. } = self;
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, segment, .. } = self;
         Flow {
             shape,
             interface,
@@ -512,6 +564,7 @@ impl Moving {
             inbox: VecDeque::new(),
             inbox_len: 0,
             closing: false,
+            segment,
             retransmitted: self.retransmitted,
             sent_to: self.sent_to,
         }

@@ -156,6 +156,8 @@ pub(super) struct Setup {
     pub(super) seed: u64,
     pub(super) ipv6: bool,
     pub(super) mtu: u16,
+    /// Of the peer, where that is another; 0: the same.
+    pub(super) peer_mtu: u16,
     /// The host's port cuts segments, and the peer takes large frames only if `whole`.
     pub(super) offload: bool,
     pub(super) whole: bool,
@@ -172,6 +174,7 @@ impl Default for Setup {
             seed: 1,
             ipv6: false,
             mtu: 1500,
+            peer_mtu: 0,
             offload: false,
             whole: false,
             secret: [1, 2],
@@ -204,8 +207,9 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(setup: Setup) -> Self {
         let arena = Arena::new(64 << 20, false).expect("memory");
+        let peer_mtu = if setup.peer_mtu == 0 { setup.mtu } else { setup.peer_mtu };
         let mut host_end = End::new(1, setup.mtu, arena.clone());
-        let mut peer_end = End::new(2, setup.mtu, Arena::new(64 << 20, false).expect("memory"));
+        let mut peer_end = End::new(2, peer_mtu, Arena::new(64 << 20, false).expect("memory"));
         if setup.offload {
             host_end = host_end.with_segmentation();
         }
@@ -219,7 +223,7 @@ impl World {
         let mut config = HostConfig::new(addresses.to_vec(), listen);
         config.secret = setup.secret;
         let host = TcpHost::new(host_port, arena.clone(), &config);
-        let mut link = Link { port: peer_port, frames: Vec::new(), mtu: usize::from(setup.mtu) };
+        let mut link = Link { port: peer_port, frames: Vec::new(), mtu: usize::from(peer_mtu) };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
         let mut interface = Interface::new(config, &mut link, smoltcp::time::Instant::ZERO);

@@ -254,6 +254,62 @@ fn either_side_may_finish_first_while_the_other_sends() {
 }
 
 #[test]
+fn windows_still_count_behind_the_fin_of_the_peer() {
+    let mut world = World::new(Setup { window: 32 << 10, ..Setup::default() });
+    world.owner.send = 500_000;
+    let (client, _) = world.established(0);
+    (world.clients[client].reads, world.clients[client].closes) = (false, true);
+    assert!(world.run(SECOND, |world| world.last().finished && world.last().sent == 500_000));
+    world.pass(3 * SECOND);
+    world.clients[client].reads = true;
+    let begin = world.now;
+    assert!(world.run(100 * SECOND, |world| world.clients[client].received == 500_000));
+    assert!(world.now - begin < 5 * SECOND, "{:?}", world.now - begin);
+    world.assert_empty();
+}
+
+/// What goes out in one frame, and what the wire carries, by MTUs of both ends and with the port cutting.
+#[test]
+fn segments_are_as_large_as_both_ends_allow() {
+    for ipv6 in [false, true] {
+        for (mtu, peer_mtu, offload) in [
+            (1500, 1500, true),
+            (9000, 1500, true),
+            (1500, 9000, true),
+            (9000, 9000, false),
+            (1500, 1500, false),
+        ] {
+            let mut world = World::new(Setup { ipv6, mtu, peer_mtu, offload, ..Setup::default() });
+            let longest = std::rc::Rc::new(std::cell::Cell::new([0; 2]));
+            for end in 0..2 {
+                let seen = longest.clone();
+                let filter = move |_: Instant, frame: &[u8]| {
+                    let mut lengths = seen.get();
+                    lengths[end] = frame.len().max(lengths[end]);
+                    seen.set(lengths);
+                    true
+                };
+                world.wire.set_filter(end, Some(Box::new(filter)));
+            }
+            world.owner.send = 300_000;
+            let (client, _) = world.established(300_000);
+            assert!(world.run(10 * SECOND, |world| world.clients[client].received == 300_000
+                && world.last().received == 300_000));
+            let wanted = usize::from(mtu.min(peer_mtu)) + 14;
+            assert_eq!(longest.get(), [wanted; 2], "IPv6 {ipv6}, MTU {mtu} and {peer_mtu}");
+            let frames = world.counter("frames_out");
+            let bounds = if offload { 1..60 } else { 300_000 / (wanted as u64)..600 };
+            assert!(
+                bounds.contains(&frames),
+                "{frames} frames: IPv6 {ipv6}, MTU {mtu} and {peer_mtu}, cut {offload}"
+            );
+            world.clients[client].closes = true;
+            world.assert_empty();
+        }
+    }
+}
+
+#[test]
 fn resets_end_a_stream_in_the_middle() {
     let mut world = World::new(Setup::default());
     world.owner.send = 50 << 20;

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# lossy.sh: our TCP against the kernel's over a wire that loses, repeats, overtakes and delays frames by seed. What is
+# written comes back byte for byte, and the counters show that there was something to repair.
+. "$(dirname "$0")/../lib.sh"
+use_port tap
+ip link add bridge0 type bridge 2>/dev/null || { echo "needs the kernel's bridge"; exit 77; }
+
+# The kernel's end of the wire is wire1; at wire0, its other end, a bridge leads to the daemon's device.
+configuration all.toml 1500
+sed -e '/^host_address/d' -e 's/^size = .*/size = "16MiB"/' all.toml >test.toml
+ip link set bridge0 up
+mkfifo control
+python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
+relay=$!
+until_true 10 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
+ip link set wire0 mtu 1500 master bridge0 up
+ip link set wire1 mtu 1500 up
+ip address add 10.77.0.1/24 dev wire1
+ip address add fd77::1/64 dev wire1 nodad
+"$PTGT" run --config test.toml >>target.log 2>&1 &
+target_pid=$!
+until_true 10 ip link set ptgt0 master bridge0 || die "the daemon makes no device"
+until_true 20 connects "$host" || die "no connection over the wire"
+
+faults() { echo "$*" >control; sleep 0.1; }
+counter() { "$PTGT" status --json | jq ".ports[0].counters.$1"; }
+kernel_counter() { nstat -asz "$1" | awk -v name="$1" '$1 == name { print $2 }'; }
+make_image one.img 10 "$root/src"
+make_image two.img 10 "$root/ci"
+for seed in 1 2 3; do
+  say "seed $seed: both ways over IPv4 and IPv6"
+  ours=$(counter retransmitted_bytes) theirs=$(kernel_counter TcpRetransSegs)
+  faults "seed=$seed loss=0.01 duplicate=0.01 reorder=0.02 reorder_ms=2 delay=0.3"
+  upload one.img "$disk"
+  same one.img "$disk"
+  upload two.img "$url6/1"
+  same two.img "$url6/1"
+  ours=$(($(counter retransmitted_bytes) - ours)) theirs=$(($(kernel_counter TcpRetransSegs) - theirs))
+  say "sent again: $ours bytes by us, $theirs segments by the kernel"
+  [ "$ours" -gt 1000 ] && [ "$theirs" -gt 10 ] || die "the wire has lost too little to prove anything"
+done
+
+grep -qi panic target.log && die "the log tells of a panic"
+stop TERM 10 0
+kill -TERM "$relay"
+wait "$relay" || true
+say "the wire: $(tail -n 1 relay.out)"
