@@ -193,6 +193,11 @@ stop() { # SIGNAL SECONDS STATUS
 # The daemon's resident memory in KiB.
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$target_pid/status"; }
 
+# Bytes that are the same whenever they are made, and differ from place to place: numbers of ten digits, a line each.
+pattern() { # SEED BYTES
+  { seq $((1000000000 + $1 * 10000000)) $((1000000000 + $1 * 10000000 + $2 / 11)) || true; } | head -c "$2"
+}
+
 # A file system of real files as an image.
 make_image() { # FILE MIB DIRECTORY
   truncate -s "${2}M" "$1"

@@ -174,11 +174,6 @@ end_load() {
 # How many seconds of a load: all of them, or a quarter in the quick set.
 seconds() { [ -z "${quick:-}" ] && echo "$1" || echo $(($1 / 4 + 1)); }
 
-# Bytes that are the same whenever they are made, and differ from place to place: numbers of ten digits, a line each.
-pattern() { # SEED BYTES
-  { seq $((1000000000 + $1 * 10000000)) $((1000000000 + $1 * 10000000 + $2 / 11)) || true; } | head -c "$2"
-}
-
 # --- from here on the job runs
 
 ifconfig lo 127.0.0.1 up
@@ -193,6 +188,7 @@ if [ "$place" = host ]; then
   ip addr add fd77::10/64 dev eth0
 else
   target_config
+  [ "$(type -t before_target)" != function ] || before_target
   target_start
 fi
 say "the guest is up after $(cut -d' ' -f1 /proc/uptime) s"

@@ -24,6 +24,7 @@ else
   mount -t tmpfs tmpfs /run
 fi
 mkdir -p $root/dev/pts $root/dev/shm $root/run/lock
+ln -sf /proc/self/fd $root/dev/fd
 mount -t devpts devpts $root/dev/pts
 mount -t tmpfs tmpfs $root/dev/shm
 [ -z "$root" ] || exec switch_root /new /bin/bash /rig/ci/guest/guest.sh

@@ -5,7 +5,9 @@
 
 target_config() {
   configuration target.toml 1500
+  [ "$(type -t more_config)" != function ] || more_config >>target.toml
   [ "$place" = host ] || return 0
+  more_portals=,portal=10.78.0.2:3260
   # A second way to the same target, over a network of its own.
   if [ "$port" = tap ]; then
     printf '[[port]]\nname = "net2"\ndriver = "tap"\ndevice = "ptgt1"\nmtu = 1500\naddress = ["10.78.0.2/24"]\n'
