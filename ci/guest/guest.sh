@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# shellcheck shell=bash disable=SC2154 # what /rig/job sets
-# guest.sh: runs a job in the guest, and what jobs share there. /rig/job tells which one, and how.
+# shellcheck shell=bash disable=SC2154 # what /usr/lib/rig/job sets
+# guest.sh: runs a job in the guest, and what jobs share there. /usr/lib/rig/job tells which one, and how.
 #
 # The host is asked over a virtio serial port, one line there and one line back; the kernel's log goes to the host over
 # another one as it is written, so that it is there whatever happens to the guest.
 export PATH=/usr/sbin:/usr/bin:/usr/lib/busybox HOME=/root TERM=dumb LC_ALL=C
-export work=/run/work PTGT=/rig/ptgt
+export work=/run/work PTGT=/usr/lib/rig/ptgt
 mkdir -p $work /etc
-. /rig/job # job, place, port, device, quick, TARGET and, of a target on the host, host and host6
+. /usr/lib/rig/job # job, place, port, device, quick, TARGET and, of a target on the host, host and host6
 hostname guest
 
 rig_modules="virtio_pci virtio_console virtio_net"
@@ -36,11 +36,11 @@ finish() {
   while :; do :; done
 }
 
-. /rig/ci/lib.sh
+. /usr/lib/rig/ci/lib.sh
 trap finish EXIT
-. /rig/ci/guest/target.sh
+. /usr/lib/rig/ci/guest/target.sh
 # shellcheck source=/dev/null
-. "/rig/ci/guest/jobs/$job.sh"
+. "/usr/lib/rig/ci/guest/jobs/$job.sh"
 
 # Runs a verb of target.sh where the target is, prints its answer, and fails as it does.
 at_target() { # VERB [ARGUMENTS]

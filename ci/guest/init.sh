@@ -1,6 +1,6 @@
 #!/usr/lib/busybox/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# init.sh: the first process of a guest. It leads to /rig/ci/guest/guest.sh, in the initramfs or, with "hostroot" on the
+# init.sh: the first process of a guest. It leads to /usr/lib/rig/ci/guest/guest.sh, in the initramfs or, with "hostroot" on the
 # kernel's command line, in the root file system of the host, of which nothing is changed.
 export PATH=/usr/sbin:/usr/bin:/usr/lib/busybox HOME=/root TERM=dumb LC_ALL=C
 mount -t proc proc /proc
@@ -9,16 +9,16 @@ mount -t sysfs sysfs /sys
 root=
 if grep -q hostroot /proc/cmdline; then
   modprobe -a virtio_pci 9pnet_virtio 9p overlay
-  mkdir -p /lower /upper /new
-  mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 hostroot /lower
-  mount -t tmpfs tmpfs /upper
-  mkdir /upper/files /upper/work
-  mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /new
-  for directory in proc sys dev; do mount --move /$directory /new/$directory; done
+  mkdir -p /run/lower /run/upper /run/new
+  mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 hostroot /run/lower
+  mount -t tmpfs tmpfs /run/upper
+  mkdir /run/upper/files /run/upper/work
+  mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper/files,workdir=/run/upper/work overlay /run/new
+  for directory in proc sys dev; do mount --move /$directory /run/new/$directory; done
   # Sockets, locks and scratch files of the host are none of the guest's business.
-  for directory in /run /tmp; do mount -t tmpfs tmpfs /new$directory; done
-  mkdir -p /new/rig && cp -a /rig/. /new/rig
-  root=/new
+  for directory in /run /tmp; do mount -t tmpfs tmpfs /run/new$directory; done
+  mkdir -p /run/new/usr/lib/rig && cp -a /usr/lib/rig/. /run/new/usr/lib/rig
+  root=/run/new
 else
   # A program that finds out where it is mounted, as mount(8) and its like do, has to find something.
   mount -t tmpfs tmpfs /run
@@ -27,5 +27,5 @@ mkdir -p $root/dev/pts $root/dev/shm $root/run/lock
 ln -sf /proc/self/fd $root/dev/fd
 mount -t devpts devpts $root/dev/pts
 mount -t tmpfs tmpfs $root/dev/shm
-[ -z "$root" ] || exec switch_root /new /bin/bash /rig/ci/guest/guest.sh
-exec bash /rig/ci/guest/guest.sh
+[ -z "$root" ] || exec switch_root /run/new /bin/bash /usr/lib/rig/ci/guest/guest.sh
+exec bash /usr/lib/rig/ci/guest/guest.sh

@@ -27,21 +27,21 @@ job() {
 
   say "fstrim"
   modprobe ext4
-  mkdir -p /t
+  mkdir -p mnt
   mkfs.ext4 -q -F "$disk"
-  mount -t ext4 "$disk" /t
-  cp data /t/kept
-  cp data /t/gone
+  mount -t ext4 "$disk" mnt
+  cp data mnt/kept
+  cp data mnt/gone
   sync
   local full
   full=$(at_target target_allocated)
-  rm /t/gone
+  rm mnt/gone
   sync
-  fstrim -v /t
+  fstrim -v mnt
   occupies_between $((full - 69632)) $((full - 60000))
   echo 3 >/proc/sys/vm/drop_caches
-  cmp data /t/kept || die "fstrim has taken a file"
-  umount /t
+  cmp data mnt/kept || die "fstrim has taken a file"
+  umount mnt
   fsck.ext4 -fn "$disk" >fsck 2>&1 || { cat fsck; die "the file system has errors"; }
   logout
 }

@@ -7,7 +7,7 @@
 # modules: ext4 xfs crc32c_generic libcrc32c
 job() {
   modprobe -a ext4 xfs
-  mkdir -p /t
+  mkdir -p mnt
   attach
   local kind
   for kind in ext4 xfs; do
@@ -16,19 +16,19 @@ job() {
       ext4) mkfs.ext4 -q -F "$disk" ;;
       xfs) mkfs.xfs -q -f "$disk" ;;
     esac
-    mount -t $kind "$disk" /t
-    make_tree /t
-    (cd /t && find . -type f -print0 | sort -z | xargs -0 sha256sum) >sums
+    mount -t $kind "$disk" mnt
+    make_tree mnt
+    (cd mnt && find . -type f -print0 | sort -z | xargs -0 sha256sum) >sums
     [ "$(wc -l <sums)" -gt 40 ] || die "the tree has $(wc -l <sums) files"
-    umount /t
+    umount mnt
 
     logout
     login "$address"
     wait_for_disks "$lun"
     check_file_system $kind
-    mount -t $kind -o ro "$disk" /t
-    (cd /t && sha256sum -s -c "$OLDPWD/sums") || die "files on $kind have changed"
-    umount /t
+    mount -t $kind -o ro "$disk" mnt
+    (cd mnt && sha256sum -s -c "$OLDPWD/sums") || die "files on $kind have changed"
+    umount mnt
   done
   logout
 }

@@ -8,7 +8,7 @@
 # modules: dm_mod dm_snapshot ext4 crc32c_generic libcrc32c
 job() {
   modprobe -a dm_mod dm_snapshot ext4
-  mkdir -p /t /etc/lvm
+  mkdir -p mnt /etc/lvm
   export LVM_SUPPRESS_FD_WARNINGS=1
   # There is no udev here.
   cat >/etc/lvm/lvm.conf <<'X'
@@ -24,30 +24,30 @@ X
   lvm vgcreate -q group "$thin" "$ram"
   lvm lvcreate -q -y -W n -i 2 -I 64 -L 128M -n striped group
   mkfs.ext4 -q -F /dev/group/striped
-  mount -t ext4 /dev/group/striped /t
-  pattern 11 16777216 >/t/file
+  mount -t ext4 /dev/group/striped mnt
+  pattern 11 16777216 >mnt/file
   sync
-  sha256sum /t/file >sum
-  umount /t
+  sha256sum mnt/file >sum
+  umount mnt
 
   say "a snapshot keeps what there was"
   lvm lvcreate -q -y -s -L 64M -n snap /dev/group/striped
-  mount -t ext4 /dev/group/striped /t
-  pattern 12 16777216 >/t/file
-  umount /t
-  mount -t ext4 -o ro /dev/group/snap /t
+  mount -t ext4 /dev/group/striped mnt
+  pattern 12 16777216 >mnt/file
+  umount mnt
+  mount -t ext4 -o ro /dev/group/snap mnt
   sha256sum -s -c sum || die "the snapshot has changed"
-  umount /t
+  umount mnt
   lvm lvremove -q -y /dev/group/snap
 
   say "the volume grows"
   lvm lvextend -q -L 256M /dev/group/striped
   fsck.ext4 -fy /dev/group/striped >/dev/null 2>&1
   resize2fs /dev/group/striped >/dev/null 2>&1
-  mount -t ext4 /dev/group/striped /t
-  pattern 13 33554432 >/t/more
-  sha256sum /t/file /t/more >sum
-  umount /t
+  mount -t ext4 /dev/group/striped mnt
+  pattern 13 33554432 >mnt/more
+  sha256sum mnt/file mnt/more >sum
+  umount mnt
 
   say "after another login"
   lvm vgchange -q -an group
@@ -57,9 +57,9 @@ X
   wait_for_disks "$ram_lun"
   lvm vgchange -q -ay group
   fsck.ext4 -fn /dev/group/striped >fsck 2>&1 || { cat fsck; die "the file system has errors"; }
-  mount -t ext4 -o ro /dev/group/striped /t
+  mount -t ext4 -o ro /dev/group/striped mnt
   sha256sum -s -c sum || die "files have changed"
-  umount /t
+  umount mnt
   lvm vgchange -q -an group
   lvm vgremove -q -ff -y group
   logout

@@ -11,11 +11,11 @@ job() {
   attach node.session.timeo.replacement_timeout=300
   [ "$(blockdev --getsize64 "$disk")" -eq $((1 << 30)) ] || die "the disk has $(blockdev --getsize64 "$disk") bytes"
   modprobe ext4
-  mkdir -p /t
+  mkdir -p mnt
   mkfs.ext4 -q -F "$disk"
-  mount -t ext4 "$disk" /t
-  pattern 9 4194304 >/t/file
-  sha256sum /t/file >sum
+  mount -t ext4 "$disk" mnt
+  pattern 9 4194304 >mnt/file
+  sha256sum mnt/file >sum
   sync
 
   at_target target_resize 2GiB
@@ -23,12 +23,12 @@ job() {
   echo 1 >"$(attribute rescan)"
   [ "$(blockdev --getsize64 "$disk")" -eq $((2 << 30)) ] || die "after the rescan: $(blockdev --getsize64 "$disk") bytes"
   resize2fs "$disk" >resize 2>&1 || { cat resize; die "the file system does not grow"; }
-  [ "$(df -k /t | awk 'END { print $2 }')" -gt 1900000 ] || die "the file system has $(df -k /t)"
-  dd if=/dev/zero of=/t/large bs=1M count=32 conv=fsync 2>/dev/null
-  umount /t
+  [ "$(df -k mnt | awk 'END { print $2 }')" -gt 1900000 ] || die "the file system has $(df -k mnt)"
+  dd if=/dev/zero of=mnt/large bs=1M count=32 conv=fsync 2>/dev/null
+  umount mnt
   fsck.ext4 -fn "$disk" >fsck 2>&1 || { cat fsck; die "the file system has errors"; }
-  mount -t ext4 "$disk" /t
+  mount -t ext4 "$disk" mnt
   sha256sum -s -c sum || die "the file has changed"
-  umount /t
+  umount mnt
   logout
 }
