@@ -253,6 +253,8 @@ impl World {
             }
         }
         self.count_wires();
+        // With the hosts goes what their last peers have not acknowledged.
+        self.machine.shards.clear();
         self.memory_is_home()?;
         for session in &mut self.sessions {
             session.machine_lost(&mut self.env);
