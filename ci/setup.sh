@@ -4,7 +4,7 @@
 #
 # Installs the Debian 12 packages that ptgt needs, and only those that are missing; all groups if none is named:
 #   build  to compile it          test   clients and tools of the system tests
-#   guest  the QEMU guest rig     perf   the load generator and the target to compare with
+#   guest  the QEMU guest rig     perf   valgrind and the targets to compare with
 # Rust is not among them: https://rustup.rs. Works as root or with sudo.
 set -eu
 
@@ -12,10 +12,10 @@ packages() { # GROUP
   case $1 in
     build) echo gcc libc6-dev libclang-dev libdpdk-dev pkg-config python3 ;;
     test) echo e2fsprogs ethtool iproute2 iputils-ping jq libiscsi-bin nftables procps qemu-block-extra qemu-utils shellcheck tcpdump \
-      tshark util-linux ;;
+      strace tshark util-linux ;;
     guest) echo busybox-static cpio dmsetup fio kmod linux-image-amd64 lvm2 multipath-tools open-iscsi qemu-system-x86 \
       sdparm sg3-utils smartmontools udev xfsprogs ;;
-    perf) echo istgt libiscsi-dev pkg-config tgt valgrind ;;
+    perf) echo istgt tgt valgrind ;;
     *) echo "setup.sh: unknown group $1 (build test guest perf)" >&2; return 2 ;;
   esac
 }

@@ -46,9 +46,11 @@ kernel-access  default  120 ci/system/access.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    5400 ci/guest/run --all
+tap-syscalls   default   60 ci/system/syscalls.sh tap
+kernel-syscalls default  60 ci/system/syscalls.sh kernel
 perf-count     default  180 perftests/instructions.sh
-perf-smoke     default  120 perftests/first.sh --smoke
-perf           full     900 perftests/first.sh
+perf-smoke     default  120 perftests/peers.sh --smoke
+perf           full    1800 perftests/peers.sh
 '
 
 # Shell scripts without the faults that shellcheck knows.

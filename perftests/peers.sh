@@ -3,10 +3,10 @@
 # peers.sh [--rounds N] [--seconds N] [--candidates LIST] [--scenarios LIST] [--spdk FILE] [--sweep] [--out DIRECTORY] [--smoke]
 #
 # ptgt beside Debian's tgtd and istgt on one machine, in alternating rounds, with ptgt's own load generator (one thread,
-# epoll). tgtd, istgt and two of the ptgt rows serve one and the same file on tmpfs; the other ptgt rows, and SPDK's
-# iscsi_tgt if --spdk names one, serve memory of their own. The wire is a veth pair, or a TAP device, with an MTU of 1500.
+# epoll). tgtd, istgt and four of the ptgt rows serve one and the same file on tmpfs (two of them mapped); the other ptgt
+# rows, and SPDK's iscsi_tgt if --spdk names one, serve memory of their own. The wire is a veth pair, or a TAP device, with an MTU of 1500.
 #
-#   --candidates LIST  tgtd istgt kernel tap kernel-ram tap-ram (the default is all; spdk with --spdk)
+#   --candidates LIST  tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram (the default is all)
 #   --scenarios LIST   of those in perftests/scenarios (the default is all)
 #   --sweep            after the rounds, once over queue depths and once over numbers of connections, for the plots
 #   --smoke            one short round of two scenarios, to see that it works
@@ -15,7 +15,7 @@
 # priority. Every scenario is checked once for right data before the rounds. Prints the table with ratios to tgtd (median,
 # lowest and highest round), and writes to DIRECTORY (target/perf/peers): rounds.jsonl, summary.json, table.md, report.html.
 all_arguments=("$@")
-rounds=5 seconds=2 candidates='tgtd istgt kernel tap kernel-ram tap-ram' scenarios='' spdk='' sweep='' out='' smoke=''
+rounds=5 seconds=2 candidates='tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram' scenarios='' spdk='' sweep='' out='' smoke=''
 while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift ;;
@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
     --spdk) spdk=$(realpath "$2"); shift ;;
     --out) out=$2; shift ;;
     --sweep) sweep=1 ;;
-    --smoke) smoke=1 rounds=1 seconds=0.3 scenarios='rr32 sr4' candidates='tgtd kernel tap' ;;
+    --smoke) smoke=1 rounds=1 seconds=0.3 scenarios='rr32 sr4' candidates='tgtd kernel tap-mapped' ;;
     -h | --help) sed -n '3,19s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "peers.sh: see --help" >&2; exit 2 ;;
   esac
@@ -72,7 +72,7 @@ dd if=/dev/urandom of=/dev/shm/seed bs=1M count=16 status=none
 for _ in $(seq 64); do cat /dev/shm/seed; done >$image
 rm /dev/shm/seed
 
-ptgt_configuration() { # tap|kernel file|ram
+ptgt_configuration() { # tap|kernel file|mapped|ram
   printf '[daemon]\nreactors = [%s]\nmemory = "256MiB"\nlog = "warn"\nhugepages = "auto"\n' "$last"
   if [ "$1" = tap ]; then
     printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = 1500\n'
@@ -84,9 +84,11 @@ ptgt_configuration() { # tap|kernel file|ram
   if [ "$2" = ram ]; then
     printf '[[disk]]\nname = "disk"\nstore = "ram"\nsize = "1GiB"\n'
   else
-    printf '[[disk]]\nname = "disk"\nstore = "file"\npath = "%s"\n' "$image"
+    printf '[[disk]]\nname = "disk"\nstore = "file"\npath = "%s"\nmapped = %s\n' "$image" \
+      "$([ "$2" = mapped ] && echo true || echo false)"
   fi
   printf '[[target]]\nname = "%s"\nluns = [{ lun = 1, disk = "disk" }]\n' "$iqn"
+  printf '[target.limits]\ninitiator_commands = 1000000\ninitiator_memory = "1TiB"\ninitiator_connections = 65000\n'
 }
 
 istgt_configuration() {
@@ -141,10 +143,10 @@ launch() { # CANDIDATE
     tap*) host=10.77.0.2 ;;
   esac
   case $1 in
-    tap | kernel | tap-ram | kernel-ram)
-      key=$(case $1 in *-ram) echo ram ;; *) echo file ;; esac)
-      ptgt_configuration "${1%-ram}" $key >ptgt.toml
-      if [ "${1%-ram}" = tap ]; then
+    tap* | kernel*)
+      key=$(case $1 in *-*) echo "${1#*-}" ;; *) echo file ;; esac)
+      ptgt_configuration "${1%-*}" "$key" >ptgt.toml
+      if [ "${1%-*}" = tap ]; then
         setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
       else
         "${far[@]}" setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
@@ -192,7 +194,8 @@ end() {
   until_true 5 eval '! connects "$host"' || true
 }
 
-bench() { setsid -w ./ahead 0 "$PTGT" bench "$url" --quiet "$@"; }
+# A target that does not get on is not waited for.
+bench() { setsid -w timeout 60 ./ahead 0 "$PTGT" bench "$url" --quiet "$@"; }
 
 # The arguments of a scenario.
 scenario() { awk -v name="$1" '$1 == name { $1 = ""; print }' "$here/scenarios"; }

@@ -12,9 +12,10 @@ from pathlib import Path
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 74, 150, 44, 52
 COLOURS = {"tgtd": "#7f7f7f", "istgt": "#b07d3c", "spdk": "#8c564b", "kernel": "#1f77b4", "tap": "#d62728",
-           "kernel-ram": "#17becf", "tap-ram": "#ff7f0e"}
+           "kernel-mapped": "#2ca02c", "tap-mapped": "#e377c2", "kernel-ram": "#17becf", "tap-ram": "#ff7f0e"}
 NAMES = {"tgtd": "tgtd", "istgt": "istgt", "spdk": "SPDK", "kernel": "ptgt, kernel TCP", "tap": "ptgt, TAP",
-         "kernel-ram": "ptgt, kernel TCP, RAM", "tap-ram": "ptgt, TAP, RAM"}
+         "kernel-mapped": "ptgt, kernel TCP, mapped",
+         "tap-mapped": "ptgt, TAP, mapped", "kernel-ram": "ptgt, kernel TCP, RAM", "tap-ram": "ptgt, TAP, RAM"}
 TITLES = {"rr1": "4 KiB random read, QD 1", "rw1": "4 KiB random write, QD 1", "rr32": "4 KiB random read, QD 32",
           "rw32": "4 KiB random write, QD 32", "rr4x32": "4 KiB random read, 4 x QD 32",
           "sr4": "256 KiB sequential read, QD 4", "sw4": "256 KiB sequential write, QD 4",

@@ -152,9 +152,9 @@ impl Plan {
 fn open(disk: &config::Disk, huge: bool) -> std::io::Result<Arc<dyn Backing>> {
     let block = disk.block.bytes();
     match &disk.store {
-        StoreKind::File { path, size } => {
-            let (path, size, read_only) = (path.clone(), *size, disk.read_only);
-            let opened = stores::file(&FileOptions { path: path.clone(), size, block, read_only });
+        StoreKind::File { path, size, mapped } => {
+            let (path, size, read_only, mapped) = (path.clone(), *size, disk.read_only, *mapped);
+            let opened = stores::file(&FileOptions { path: path.clone(), size, block, read_only, mapped });
             opened.map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", path.display())))
         }
         StoreKind::Ram { size } => stores::ram(*size, block, huge),

@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,8 +22,8 @@ use super::exclusive::{Exclusive, Gate};
 use super::ring::{Flight, Shared, Work};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Arena, Seg, Sg};
-use crate::sys;
+use crate::memory::{Arena, Seg, Sg, SharedMemory};
+use crate::sys::{self, FileMapping};
 
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;
@@ -42,6 +44,9 @@ pub struct FileOptions {
     pub block: u32,
     /// Open for reading only.
     pub read_only: bool,
+    /// Read from a mapping of the file, which must lie on tmpfs: reads lend its pages instead of copying them. All of its
+    /// space is taken at once, and none is given back.
+    pub mapped: bool,
 }
 
 pub(super) struct Image {
@@ -54,6 +59,7 @@ pub(super) struct Image {
     zero_range: bool,
     /// The bytes are in memory whatever happens (tmpfs): nothing ever waits.
     in_memory: bool,
+    mapping: Option<Arc<FileMapping>>,
     gate: Arc<Gate>,
 }
 
@@ -82,7 +88,7 @@ fn lock(file: &File) -> io::Result<()> {
 
 impl Image {
     pub(super) fn open(options: &FileOptions) -> io::Result<Self> {
-        let FileOptions { path, size, block, read_only } = options;
+        let FileOptions { path, size, block, read_only, mapped } = options;
         if let Some(folder) = path.parent().filter(|_| size.is_some() && !read_only) {
             std::fs::create_dir_all(folder)?;
         }
@@ -119,7 +125,23 @@ impl Image {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "has no bytes; give a size"));
         }
         let in_memory = sys::is_tmpfs(&file)?;
-        let thin = !device && (*read_only || sys::can_allocate(&file, bytes, libc::FALLOC_FL_PUNCH_HOLE));
+        let mapping = match mapped {
+            false => None,
+            true if !in_memory => {
+                let what =
+                    "only a file on tmpfs can be mapped: on a disk, an error would have no command to fail";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            true => {
+                if !read_only {
+                    sys::reserve(&file, bytes)?;
+                }
+                let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+                Some(Arc::new(FileMapping::new(&file, len)?))
+            }
+        };
+        let can_punch = || sys::can_allocate(&file, bytes, libc::FALLOC_FL_PUNCH_HOLE);
+        let thin = !device && !mapped && (*read_only || can_punch());
         let zero_range = thin && !*read_only && sys::can_allocate(&file, bytes, libc::FALLOC_FL_ZERO_RANGE);
         Ok(Self {
             file: Arc::new(file),
@@ -129,8 +151,24 @@ impl Image {
             thin,
             zero_range,
             in_memory,
+            mapping,
             gate: Arc::default(),
         })
+    }
+}
+
+/// The pages of a mapped file.
+struct Mapped(Arc<FileMapping>);
+
+// SAFETY: the Arc keeps the mapping, which does not move; what a shortened file has lost is replaced by zeros when it is
+// touched.
+unsafe impl SharedMemory for Mapped {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -145,6 +183,10 @@ impl Backing for Image {
             thin: self.thin,
             zero_range: self.zero_range,
             in_memory: self.in_memory,
+            mapping: self.mapping.clone().map(|mapping| {
+                let pages: Rc<dyn SharedMemory> = Rc::new(Mapped(mapping.clone()));
+                (mapping, pages)
+            }),
             arena: local.arena.clone(),
             ring: local.ring.clone(),
             number: local.ring.join(),
@@ -163,6 +205,8 @@ struct Handle {
     thin: bool,
     zero_range: bool,
     in_memory: bool,
+    /// The mapping, and its pages to be lent.
+    mapping: Option<(Arc<FileMapping>, Rc<dyn SharedMemory>)>,
     arena: Arena,
     ring: Shared,
     number: usize,
@@ -182,6 +226,13 @@ impl Handle {
     }
 
     fn read(&mut self, tag: Tag, at: u64, len: u32, into: Landing) -> Submitted {
+        if let (Some((mapping, pages)), Landing::Own) = (&self.mapping, &into) {
+            let from = usize::try_from(at).expect("inside the mapping");
+            return match len == 0 || mapping.reaches(from + len as usize) {
+                true => Submitted::Done(Done::Data(Seg::lend(pages, from, len).into())),
+                false => failed(ErrorKind::ReadFailed, at),
+            };
+        }
         let mut block = match into {
             Landing::Given(memory) => memory,
             Landing::Own => match self.arena.alloc(len as usize) {
@@ -466,5 +517,59 @@ impl Store for Handle {
 
     fn wake_fd(&self) -> Option<RawFd> {
         Some(self.ring.fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(folder: &str, mapped: bool) -> io::Result<(PathBuf, Box<dyn Store>)> {
+        let path = PathBuf::from(folder).join(format!("ptgt-mapped-{}-{mapped}.img", std::process::id()));
+        let size = Some(1 << 20);
+        let opened =
+            Image::open(&FileOptions { path: path.clone(), size, block: 512, read_only: false, mapped });
+        let arena = Arena::new(2 << 20, false)?;
+        let store = opened.and_then(|image| image.attach(&Local::new(arena)?));
+        store.map(|store| (path.clone(), store)).inspect_err(|_| _ = std::fs::remove_file(path))
+    }
+
+    fn read(store: &mut dyn Store, at: u64, len: u32) -> Done {
+        match store.submit(Tag(0), Op::Read { at, len, into: Landing::Own }) {
+            Submitted::Done(done) => done,
+            other => panic!("{other:?}: what is in memory is there at once"),
+        }
+    }
+
+    #[test]
+    fn a_mapped_file_lends_its_pages_and_fails_what_it_has_lost() {
+        let (path, mut store) = handle("/dev/shm", true).unwrap();
+        assert!(!store.geometry().thin, "all of its space is taken");
+        let data = Sg::copied(&Arena::new(2 << 20, false).unwrap(), &[7; 4096]).unwrap();
+        let written = store.submit(Tag(1), Op::Write { at: 8192, data, fua: false });
+        assert!(matches!(written, Submitted::Done(Done::Finished)));
+        let (first, second) = match (read(&mut *store, 8192, 4096), read(&mut *store, 8192, 512)) {
+            (Done::Data(first), Done::Data(second)) => (first, second),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(first.to_vec(), [7; 4096]);
+        assert_eq!(first.segs()[0].as_ptr(), second.segs()[0].as_ptr(), "the same bytes, not copies");
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+        let lost = read(&mut *store, 8192, 4096);
+        assert!(matches!(lost, Done::Failed(Error { kind: ErrorKind::ReadFailed, .. })), "{lost:?}");
+        // What was lent before reads as zeros now, and nobody dies of it.
+        assert_eq!(first.to_vec(), [0; 4096]);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_on_a_disk_is_not_mapped() {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let target = PathBuf::from(folder).join("target");
+        if sys::is_tmpfs(&File::open(&target).unwrap()).unwrap() {
+            return; // the build lies in memory, so there is no disk to try it on
+        }
+        let refused = handle(target.to_str().unwrap(), true).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("tmpfs"), "{refused}");
     }
 }

@@ -11,6 +11,7 @@ mod notify;
 mod packet;
 mod peer;
 mod process;
+mod shared;
 mod stdio;
 mod tap;
 
@@ -26,5 +27,6 @@ pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, peer_uid};
 pub use process::{processor_time, raise_descriptor_limit};
+pub use shared::{FileMapping, MAPPED_MAX, reserve};
 pub use stdio::caught_output;
 pub use tap::{add_address, bring_up, open_tap, write_frame};

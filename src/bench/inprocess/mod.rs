@@ -102,7 +102,7 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
         StoreKind::Null => stores::null(setup.size, block),
         StoreKind::File(path) => {
             let (path, size) = (path.clone(), Some(setup.size));
-            stores::file(&FileOptions { path, size, block, read_only: false })
+            stores::file(&FileOptions { path, size, block, read_only: false, mapped: false })
         }
     }
     .map_err(|e| format!("the store: {e}"))

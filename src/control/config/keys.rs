@@ -392,6 +392,14 @@ pub(super) const TABLES: &[Table] = &[
                  relative path starts at the directory of the configuration.",
             ),
             key(
+                "mapped",
+                Flag,
+                Is("false"),
+                "",
+                "Store file: reads lend the pages of the file instead of copying them, which takes a file on tmpfs. All of \
+                 its space is taken at the start, and none is given back (no UNMAP).",
+            ),
+            key(
                 "size",
                 Kind::Size(4096, 1 << 60),
                 Means("as large as the file is; an error for other stores"),

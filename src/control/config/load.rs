@@ -334,7 +334,7 @@ impl<'a> Loader<'a> {
             if !s.given("path") {
                 s.missing("path");
             }
-            return Some(StoreKind::File { path: self.base.join(path?), size });
+            return Some(StoreKind::File { path: self.base.join(path?), size, mapped: s.flag("mapped")? });
         }
         if !s.given("size") {
             s.missing("size");

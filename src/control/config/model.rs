@@ -188,6 +188,8 @@ pub enum StoreKind {
         path: PathBuf,
         /// Size in bytes; `None`: as large as it is.
         size: Option<u64>,
+        /// Read from a mapping.
+        mapped: bool,
     },
     /// In memory.
     Ram {

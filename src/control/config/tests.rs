@@ -54,7 +54,7 @@ fn what_is_not_given_has_its_default() {
     let disk = &config.disks[1];
     assert_eq!((disk.block, disk.physical_exponent), (BlockSize::B512, 3));
     assert!(disk.thin && !disk.read_only);
-    assert_eq!(disk.store, StoreKind::File { path: "/etc/ptgt/f.img".into(), size: None });
+    assert_eq!(disk.store, StoreKind::File { path: "/etc/ptgt/f.img".into(), size: None, mapped: false });
     let target = &config.targets[0];
     assert_eq!(target.portals, [0]);
     assert_eq!(target.luns, [(0, 0), (9, 1)]);
