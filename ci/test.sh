@@ -35,6 +35,8 @@ tap-access     default  120 ci/system/access.sh tap
 capture        default  120 ci/system/capture.sh
 lossy          default  180 ci/system/lossy.sh
 tap-suite      default  300 ci/system/suite.sh tap
+packet-disk    default  180 ci/system/disk.sh packet
+dpdk           default  300 ci/system/dpdk.sh af_packet af_xdp
 kernel-disk    default  180 ci/system/disk.sh kernel
 kernel-crash   default  120 ci/system/crash.sh kernel
 kernel-stop    default  120 ci/system/stop.sh kernel
