@@ -12,7 +12,7 @@ configuration test.toml 1500
   printf '[[target]]\nname = "%s:away"\n[[target.redirect]]\naddress = "there.example:3261"\n' "$iqn"
 } >>test.toml
 start test.toml
-tcpdump -Z root -B 65536 -i ptgt0 -U -w wire.pcap 2>tcpdump.log &
+tcpdump -Z root --immediate-mode -B 65536 -i ptgt0 -U -w wire.pcap 2>tcpdump.log &
 sniffer=$!
 until_true 10 grep -q 'listening on' tcpdump.log
 ip neigh flush dev ptgt0
@@ -30,10 +30,12 @@ qemu-img convert --image-opts "$digest" -O raw back.img
 python3 -B "$root/ci/system/talk.py" "$host" "$iqn" >talk.log 2>&1 &
 talk=$!
 until_true 30 eval "grep -q '^ready' talk.log || ! kill -0 $talk" || die "talk.py does not get to its end"
+sleep 0.5
 stop TERM 10 0
 wait "$talk" || { cat talk.log; die "talk.py"; }
 sleep 0.5
-kill -INT "$sniffer"
+# The device has gone with the daemon, and the sniffer with the device.
+kill -INT "$sniffer" 2>/dev/null || true
 wait "$sniffer" || true
 grep '^0 packets dropped' tcpdump.log || { cat tcpdump.log; die "the capture has holes of its own"; }
 
