@@ -176,7 +176,6 @@ seconds() { [ -z "${quick:-}" ] && echo "$1" || echo $(($1 / 4 + 1)); }
 
 # --- from here on the job runs
 
-ifconfig lo 127.0.0.1 up
 if [ "$place" = host ]; then
   for n in 0 1; do
     until_true 10 test -e "/sys/class/net/eth$n"

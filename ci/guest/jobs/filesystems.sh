@@ -3,7 +3,7 @@
 # job: ext4 and xfs: trees of files, fsck, checksums after another login
 # nets: tap,kernel,inside-tap,inside-kernel
 # limit: 400
-# needs: mkfs.ext4 fsck.ext4 /etc/mke2fs.conf mkfs.xfs xfs_repair blkid
+# needs: sha256sum mkfs.ext4 fsck.ext4 /etc/mke2fs.conf mkfs.xfs xfs_repair blkid
 # modules: ext4 xfs crc32c_generic libcrc32c
 job() {
   modprobe -a ext4 xfs
@@ -27,7 +27,7 @@ job() {
     wait_for_disks "$lun"
     check_file_system $kind
     mount -t $kind -o ro "$disk" mnt
-    (cd mnt && sha256sum -s -c "$OLDPWD/sums") || die "files on $kind have changed"
+    (cd mnt && sha256sum --status -c "$OLDPWD/sums") || die "files on $kind have changed"
     umount mnt
   done
   logout

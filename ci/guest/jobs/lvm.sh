@@ -3,7 +3,7 @@
 # job: LVM over both disks of the target: a striped volume, a snapshot, growing, activation after another login
 # nets: tap,kernel
 # limit: 400
-# needs: lvm mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
+# needs: sha256sum lvm mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
 # expected: CONFIG_IMA_DISABLE_HTABLE
 # modules: dm_mod dm_snapshot ext4 crc32c_generic libcrc32c
 job() {
@@ -36,7 +36,7 @@ X
   pattern 12 16777216 >mnt/file
   umount mnt
   mount -t ext4 -o ro /dev/group/snap mnt
-  sha256sum -s -c sum || die "the snapshot has changed"
+  sha256sum --status -c sum || die "the snapshot has changed"
   umount mnt
   lvm lvremove -q -y /dev/group/snap
 
@@ -58,7 +58,7 @@ X
   lvm vgchange -q -ay group
   fsck.ext4 -fn /dev/group/striped >fsck 2>&1 || { cat fsck; die "the file system has errors"; }
   mount -t ext4 -o ro /dev/group/striped mnt
-  sha256sum -s -c sum || die "files have changed"
+  sha256sum --status -c sum || die "files have changed"
   umount mnt
   lvm vgchange -q -an group
   lvm vgremove -q -ff -y group

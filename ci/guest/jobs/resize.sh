@@ -3,7 +3,7 @@
 # job: a disk that has grown is seen after a rescan, and the file system on it grows while it is mounted
 # nets: tap,kernel,inside-kernel
 # limit: 300
-# needs: mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
+# needs: sha256sum mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
 # modules: ext4 crc32c_generic libcrc32c
 # expected: detected conn error|detected capacity change|Capacity data has changed|EXT4-fs .*resiz
 job() {
@@ -28,7 +28,7 @@ job() {
   umount mnt
   fsck.ext4 -fn "$disk" >fsck 2>&1 || { cat fsck; die "the file system has errors"; }
   mount -t ext4 "$disk" mnt
-  sha256sum -s -c sum || die "the file has changed"
+  sha256sum --status -c sum || die "the file has changed"
   umount mnt
   logout
 }
