@@ -81,7 +81,6 @@ impl Plan {
                 write_cache: disk.write_cache,
                 lowest_aligned: disk.lowest_aligned,
                 removable: disk.removable,
-                management_url: disk.management_url.clone(),
                 soft_threshold: disk.soft_threshold,
                 epoch: sys::monotonic_origin(),
             };

@@ -501,7 +501,6 @@ pub(super) fn boot(
                 write_cache: shape.write_cache,
                 lowest_aligned: 0,
                 removable: false,
-                management_url: None,
                 soft_threshold: 0,
                 epoch: 0,
             }))

@@ -121,7 +121,6 @@ fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey),
         write_cache: true,
         lowest_aligned: 0,
         removable: false,
-        management_url: None,
         soft_threshold: 0,
         epoch: 0,
     }));

@@ -447,13 +447,6 @@ pub(super) const TABLES: &[Table] = &[
                  system has less room left than this; 0 for never.",
             ),
             key(
-                "management_url",
-                Text("a URL"),
-                Means("none"),
-                "\"https://storage.example.com/\"",
-                "Where the disk is managed, as INQUIRY tells it (VPD page 85h).",
-            ),
-            key(
                 "vendor",
                 Text("1 to 8 ASCII characters"),
                 Is("\"PTGT\""),

@@ -292,12 +292,6 @@ impl<'a> Loader<'a> {
         let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
         let lowest_aligned = s.number("lowest_aligned");
         let soft_threshold = s.size("soft_threshold");
-        let url = |text: &str| {
-            let good =
-                text.len() < 256 && text.contains(':') && text.bytes().all(|byte| byte.is_ascii_graphic());
-            good.then(|| text.to_owned())
-        };
-        let management_url = s.parsed("management_url", url);
         if store.is_some() {
             s.finish();
         }
@@ -311,7 +305,6 @@ impl<'a> Loader<'a> {
             write_cache: write_cache?,
             lowest_aligned: lowest_aligned?,
             removable: removable?,
-            management_url,
             soft_threshold: soft_threshold?,
             identity: identity?,
         })

@@ -224,8 +224,6 @@ pub struct Disk {
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.
     pub removable: bool,
-    /// Where it is managed.
-    pub management_url: Option<String>,
     /// Warn initiators when fewer bytes can still be allocated.
     pub soft_threshold: u64,
     /// Its names on the wire.

@@ -77,8 +77,6 @@ pub struct Config {
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.
     pub removable: bool,
-    /// Where it is managed, as a URL, if anywhere.
-    pub management_url: Option<String>,
     /// Initiators are warned when less than so many bytes can still be allocated; 0 for never.
     pub soft_threshold: u64,
     /// Milliseconds since 1970 at [`crate::time::Instant::ZERO`].

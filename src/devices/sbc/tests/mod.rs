@@ -95,7 +95,6 @@ fn config() -> Config {
         write_cache: true,
         lowest_aligned: 0,
         removable: false,
-        management_url: None,
         soft_threshold: 0,
         epoch: 1_000_000,
     }
