@@ -61,6 +61,8 @@ pub struct Definition {
     pub needs: Needs,
     /// Recommended timeout in seconds.
     pub timeout: u32,
+    /// A one for each bit that must be zero, of CDBs of up to 16 bytes as a big-endian number.
+    refused: u128,
 }
 
 impl Definition {
@@ -78,12 +80,14 @@ impl Definition {
             only: Only::All,
             needs: Needs::Peace,
             timeout: 30,
+            refused: refused(usage, false),
         }
     }
 
     /// A service action, taken from byte 1 of the usage data.
     pub const fn action(name: &'static str, usage: &'static [u8]) -> Self {
-        Self { action: Some(usage[1] as u16 & 0x1f), ..Self::new(name, usage) }
+        let action = Some(usage[1] as u16 & 0x1f);
+        Self { action, refused: refused(usage, true), ..Self::new(name, usage) }
     }
 
     /// A service action of a variable length CDB, taken from bytes 8 and 9 of the usage data.
@@ -151,35 +155,68 @@ impl Definition {
         Self { timeout: seconds, ..self }
     }
 
-    /// Refuses bits that are not evaluated. Two kinds are let pass, as targets always have: the field of 6-byte
-    /// commands that held the logical unit number in SCSI-2, and the control byte except for NACA, which would ask
-    /// for an ACA condition.
+    /// Refuses bits that are not evaluated.
     fn check(&self, cdb: &[u8]) -> Result<(), Sense> {
-        let last = self.usage.len() - 1;
-        if cdb.len() <= last {
+        if cdb.len() < self.usage.len() {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
         }
-        let variable = self.opcode == VARIABLE_LENGTH;
-        let control = if variable { 1 } else { last };
+        if self.opcode == VARIABLE_LENGTH {
+            return self.check_variable(cdb);
+        }
+        let head = match cdb.first_chunk::<16>() {
+            Some(head) => u128::from_be_bytes(*head),
+            None => cdb.iter().fold(0, |head, &byte| head << 8 | u128::from(byte)) << (8 * (16 - cdb.len())),
+        };
+        match head & self.refused {
+            0 => Ok(()),
+            bad => Err(misplaced((bad.leading_zeros() / 8) as usize, bad.ilog2())),
+        }
+    }
+
+    /// The same for a variable length CDB, whose length has to be the one of the service action by which the row was found.
+    fn check_variable(&self, cdb: &[u8]) -> Result<(), Sense> {
         for (i, (&byte, &used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
-            let mut bad = byte & !used;
-            if variable && (7..10).contains(&i) {
-                // The length has to be the one of the service action, by which the row was found.
-                bad = byte ^ used;
-            } else if i == 1 {
-                bad &= if self.action.is_some() { 0xe0 } else { 0xff };
-                bad &= if last == 5 { 0x1f } else { 0xff };
-            }
-            if i == control {
-                bad = byte & 0x04;
-            }
+            let bad = match i {
+                1 => byte & NACA,
+                7..10 => byte ^ used,
+                _ => byte & !used,
+            };
             if bad != 0 {
-                let bit = (bad.ilog2() & 7) as u8;
-                return Err(Sense::invalid_field_in_cdb(u16::try_from(i).unwrap_or(u16::MAX), Some(bit)));
+                return Err(misplaced(i, bad.ilog2()));
             }
         }
         Ok(())
     }
+}
+
+/// A bit at that byte of the CDB which should be zero; of `bit` the low three bits count.
+fn misplaced(byte: usize, bit: u32) -> Sense {
+    Sense::invalid_field_in_cdb(u16::try_from(byte).unwrap_or(u16::MAX), Some((bit & 7) as u8))
+}
+
+/// NACA in the control byte.
+const NACA: u8 = 0x04;
+
+/// The bits that must be zero. Two kinds are let pass, as targets always have: the field of 6-byte commands that held the
+/// logical unit number in SCSI-2, and the control byte except for NACA, which would ask for an ACA condition.
+const fn refused(usage: &[u8], action: bool) -> u128 {
+    let last = usage.len() - 1;
+    let (mut bits, mut i) = (0, 1);
+    while i <= last && i < 16 {
+        let mut bad = !usage[i];
+        if i == 1 && action {
+            bad &= 0xe0;
+        }
+        if i == 1 && last == 5 {
+            bad &= 0x1f;
+        }
+        if i == last {
+            bad = NACA;
+        }
+        bits |= (bad as u128) << (8 * (15 - i));
+        i += 1;
+    }
+    bits
 }
 
 /// A command and what carries it out.
