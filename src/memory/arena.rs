@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One core's payload memory: a mapping cut into chunks of 2 MiB, each given to one size class when that class runs
-//! dry. Blocks keep their reference count with them, so the steady state allocates nothing.
+//! dry. Blocks keep their reference count with them, so the steady state allocates nothing. When all chunks are given
+//! away, one of which no block is in use is cut anew for the class that needs it, so that a burst of small requests
+//! never leaves large ones without memory for good.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -40,6 +42,7 @@ pub struct ArenaStats {
 pub(super) struct Block {
     base: NonNull<u8>,
     class: u8,
+    chunk: u32,
     home: Rc<Inner>,
 }
 
@@ -56,7 +59,7 @@ impl Block {
     pub(super) fn release(block: Rc<Self>) {
         if Rc::strong_count(&block) == 1 {
             let home = block.home.clone();
-            home.in_use.set(home.in_use.get() - block.capacity());
+            home.count_out(&block);
             if !home.closed.get() {
                 home.free[block.class as usize].borrow_mut().push(block);
             }
@@ -64,16 +67,37 @@ impl Block {
     }
 }
 
+/// A chunk that was given to a class.
+struct Chunk {
+    class: usize,
+    /// Blocks of it that somebody holds.
+    in_use: u32,
+}
+
 struct Inner {
     map: sys::Mapping,
     handles: Cell<usize>,
     /// The last handle is gone: blocks that come home are dropped, and the last one drops the mapping.
     closed: Cell<bool>,
-    next_chunk: Cell<usize>,
+    /// By their order in the mapping; as many as have been given to a class.
+    chunks: RefCell<Vec<Chunk>>,
     free: [RefCell<Vec<Rc<Block>>>; CLASSES.len()],
     in_use: Cell<usize>,
     in_use_max: Cell<usize>,
     refused: Cell<u64>,
+}
+
+impl Inner {
+    fn count_in(&self, block: &Block) {
+        self.chunks.borrow_mut()[block.chunk as usize].in_use += 1;
+        self.in_use.set(self.in_use.get() + block.capacity());
+        self.in_use_max.set(self.in_use_max.get().max(self.in_use.get()));
+    }
+
+    fn count_out(&self, block: &Block) {
+        self.chunks.borrow_mut()[block.chunk as usize].in_use -= 1;
+        self.in_use.set(self.in_use.get() - block.capacity());
+    }
 }
 
 /// The payload memory of one core. Cloning makes another handle to the same memory.
@@ -89,7 +113,7 @@ impl Arena {
             map,
             handles: Cell::new(1),
             closed: Cell::new(false),
-            next_chunk: Cell::new(0),
+            chunks: RefCell::new(Vec::with_capacity(bytes / CHUNK)),
             free: Default::default(),
             in_use: Cell::new(0),
             in_use_max: Cell::new(0),
@@ -124,29 +148,40 @@ impl Arena {
             self.0.refused.set(self.0.refused.get() + 1);
             return None;
         };
-        self.0.in_use.set(self.0.in_use.get() + CLASSES[class]);
-        self.0.in_use_max.set(self.0.in_use_max.get().max(self.0.in_use.get()));
+        self.0.count_in(&block);
         Some(SegMut::new(block, u32::try_from(len).ok()?))
     }
 
-    /// Cuts a fresh chunk into blocks of `class` and returns one of them.
+    /// A block of a class of which none is free: from a fresh chunk, from one that no other class uses, or a larger one.
     #[cold]
     fn refill(&self, class: usize) -> Option<Rc<Block>> {
-        let chunk = self.0.next_chunk.get();
-        if chunk + CHUNK > self.0.map.len() {
-            return None;
+        let fresh = self.0.chunks.borrow().len();
+        if (fresh + 1) * CHUNK <= self.0.map.len() {
+            self.0.chunks.borrow_mut().push(Chunk { class, in_use: 0 });
+            return self.cut(fresh, class);
         }
-        self.0.next_chunk.set(chunk + CHUNK);
+        let idle = self.0.chunks.borrow().iter().position(|chunk| chunk.in_use == 0);
+        if let Some(idle) = idle {
+            let before = std::mem::replace(&mut self.0.chunks.borrow_mut()[idle].class, class);
+            self.0.free[before].borrow_mut().retain(|block| block.chunk as usize != idle);
+            return self.cut(idle, class);
+        }
+        self.0.free[class + 1..].iter().find_map(|free| free.borrow_mut().pop())
+    }
+
+    /// Cuts a chunk into blocks of `class` and returns one of them.
+    fn cut(&self, chunk: usize, class: usize) -> Option<Rc<Block>> {
         let size = CLASSES[class];
         let mut free = self.0.free[class].borrow_mut();
         // Room for every block of the class up front, so that coming home never allocates.
         free.reserve(self.0.map.len() / size);
         // Pushed from the end, so that blocks are handed out in ascending order.
         for i in (0..CHUNK / size).rev() {
-            // SAFETY: chunk + (i + 1) * size <= length of the mapping.
-            let base = unsafe { self.0.map.base().add(chunk + i * size) };
+            // SAFETY: chunk * CHUNK + (i + 1) * size <= length of the mapping.
+            let base = unsafe { self.0.map.base().add(chunk * CHUNK + i * size) };
             let class = u8::try_from(class).expect("few classes");
-            free.push(Rc::new(Block { base, class, home: self.0.clone() }));
+            let chunk = u32::try_from(chunk).expect("an arena has fewer than 2^32 chunks");
+            free.push(Rc::new(Block { base, class, chunk, home: self.0.clone() }));
         }
         free.pop()
     }
@@ -210,6 +245,27 @@ mod tests {
         assert_eq!(arena.stats().refused, 2);
         drop(held);
         assert!(arena.alloc(1 << 20).is_some());
+    }
+
+    #[test]
+    fn memory_of_one_size_serves_another() {
+        let arena = Arena::new(4 << 20, false).unwrap();
+        let mut small: Vec<_> = std::iter::from_fn(|| arena.alloc(256)).collect();
+        assert_eq!(small.len(), (4 << 20) / 256);
+        assert!(arena.alloc(1 << 20).is_none());
+        // One block of each chunk stays: nothing can be cut anew.
+        let held = [small.pop().unwrap(), small.swap_remove(0)];
+        drop(small);
+        assert!(arena.alloc(1 << 20).is_none());
+        let [last, _first] = held;
+        drop(last);
+        let large = arena.alloc(1 << 20).unwrap();
+        assert_eq!(arena.stats().in_use, (1 << 20) + 256);
+        // And a small request takes a large block rather than none.
+        let small: Vec<_> = std::iter::from_fn(|| arena.alloc(256)).collect();
+        assert_eq!(small.len(), (2 << 20) / 256 - 1 + 1);
+        drop((large, small));
+        assert_eq!(arena.stats().in_use, 256);
     }
 
     #[test]
