@@ -47,6 +47,9 @@ struct Queue {
 
 struct Packet(Vec<u8>);
 
+/// How often an initiator with nothing to say asks whether the target is there.
+const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(10);
+
 impl RxToken for Packet {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         f(&self.0)
@@ -165,6 +168,8 @@ impl Peers {
         let buffer = |len| SocketBuffer::new(vec![0; len]);
         let mut socket = Socket::new(buffer(window), buffer(1 << 16));
         socket.set_nagle_enabled(false);
+        // A reset is sent once and may be lost: who only waits has to ask whether the other side is still there.
+        socket.set_keep_alive(Some(KEEP_ALIVE));
         let target = target_address(self.ipv6);
         let remote = (smoltcp::wire::IpAddress::from(target.ip()), target.port());
         socket.connect(interface.context(), remote, port).expect("a fresh socket connects");
