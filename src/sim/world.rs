@@ -448,11 +448,6 @@ impl World {
                         }
                     }
                 }
-                News::Reset { disk, sent } => {
-                    for session in &self.sessions {
-                        session.was_reset(disk, sent, &mut self.env);
-                    }
-                }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::super::plan::{Function, Violation};
 use super::super::scsi::{self, Ending};
-use super::{Env, Managing, News, PATIENCE, Running, Session, State};
+use super::{Env, Managing, PATIENCE, Running, Session, State};
 use crate::fabrics::iscsi::initiator::Packet;
 use crate::wire::iscsi::{FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
 
@@ -167,7 +167,7 @@ impl Session {
         let end = env.oracle.tick();
         for index in reset {
             env.resets[index].end = Some(end);
-            env.news.push(News::Reset { disk: env.resets[index].disk, sent });
+            self.was_reset(env.resets[index].disk, sent, env);
         }
         Ok(())
     }

@@ -62,10 +62,6 @@ pub(in crate::sim) enum News {
         session: usize,
         name: u8,
     },
-    Reset {
-        disk: usize,
-        sent: Tick,
-    },
 }
 
 struct Running {
@@ -297,8 +293,9 @@ impl Session {
         }
     }
 
-    /// A reset that was sent then is over: what was sent before is over, too.
-    pub(in crate::sim) fn was_reset(&self, disk: usize, sent: Tick, env: &mut Env) {
+    /// A reset that this session sent then is over: what it sent before is over, too. (What other sessions sent may not have
+    /// arrived when the reset was carried out.)
+    fn was_reset(&self, disk: usize, sent: Tick, env: &mut Env) {
         for running in self.running.values().filter(|r| r.disk == disk && r.look.sent < sent) {
             if let Some(op) = running.op {
                 env.oracle.bound(op);
