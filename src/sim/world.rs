@@ -433,19 +433,19 @@ impl World {
     fn tell_news(&mut self) {
         for news in std::mem::take(&mut self.env.news) {
             match news {
-                News::LoggingIn { session, name } | News::LoggedIn { session, name } => {
-                    let was_let_in = matches!(news, News::LoggedIn { .. });
+                News::LoggingIn { session, name } | News::LoggedIn { session, name, .. } => {
                     for other in 0..self.sessions.len() {
                         if other == session || self.env.plan.sessions[other].name != name {
                             continue;
                         }
-                        if was_let_in && self.sessions[other].is_logging_in() {
+                        let News::LoggedIn { tsih, .. } = news else {
+                            self.sessions[other].may_be_thrown_out();
+                            continue;
+                        };
+                        if self.sessions[other].is_logging_in() {
                             self.sessions[session].may_be_thrown_out();
                         }
-                        match was_let_in {
-                            true => self.sessions[other].thrown_out(&mut self.env),
-                            false => self.sessions[other].may_be_thrown_out(),
-                        }
+                        self.sessions[other].thrown_out(tsih, &mut self.env);
                     }
                 }
             }

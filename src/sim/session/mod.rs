@@ -61,6 +61,7 @@ pub(in crate::sim) enum News {
     LoggedIn {
         session: usize,
         name: u8,
+        tsih: u16,
     },
 }
 
@@ -129,6 +130,8 @@ pub(in crate::sim) struct Session {
     /// Per disk: how many ORDERED commands there were, twice.
     ranks: Vec<u32>,
     nexus: u32,
+    /// The target hands these out in ascending order.
+    tsih: u16,
     /// Why the connection may end.
     excuse: Option<&'static str>,
     deaf_until: Instant,
@@ -159,6 +162,7 @@ impl Session {
             texts: 0,
             ranks: vec![0; plan.disks.len()],
             nexus: 0,
+            tsih: 0,
             excuse: None,
             deaf_until: Instant::ZERO,
             sabotage: None,
@@ -284,9 +288,9 @@ impl Session {
         }
     }
 
-    /// Somebody of the same name was let in: this session is over.
-    pub(in crate::sim) fn thrown_out(&mut self, env: &mut Env) {
-        if self.port.is_some() && self.nexus > 0 {
+    /// Somebody of the same name was let in: this session is over, unless it is the later one, whose news came first.
+    pub(in crate::sim) fn thrown_out(&mut self, tsih: u16, env: &mut Env) {
+        if self.port.is_some() && self.nexus > 0 && self.tsih < tsih {
             for op in self.running.values().filter_map(|running| running.op) {
                 env.oracle.bound(op);
             }
@@ -561,7 +565,7 @@ impl Session {
             env.peers.set_digested(port);
         }
         env.nexuses += 1;
-        self.nexus = env.nexuses;
+        (self.nexus, self.tsih) = (env.nexuses, packet.bhs.half(14));
         self.ranks.fill(0);
         self.state = State::Up;
         env.tally.count("logins");
@@ -573,7 +577,7 @@ impl Session {
         for reset in env.resets.iter_mut().filter(|reset| reset.name == name && reset.end.is_none()) {
             reset.end = Some(tick);
         }
-        env.news.push(News::LoggedIn { session: self.index, name });
+        env.news.push(News::LoggedIn { session: self.index, name, tsih: self.tsih });
         Ok(())
     }
 }
