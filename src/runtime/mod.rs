@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::control::config::Config;
 use crate::control::server::Socket;
 use crate::reactor::{self, Sender};
+use crate::sys;
 use crate::target::shard::{Message, Shard};
 use build::Plan;
 use monitor::Monitor;
@@ -26,6 +27,8 @@ use service::Service;
 pub fn run(config: &Config) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
     let socket = Socket::bind(&config.daemon.control_socket)?;
+    // The rings of TCP flows are large, and hardly touched.
+    sys::map_large_vectors();
     let plan = Plan::new(config)?;
     let senders = plan.senders();
     let (ready, started) = mpsc::channel();

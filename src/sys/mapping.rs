@@ -92,3 +92,14 @@ pub fn free_huge_pages() -> usize {
     let text = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
+
+/// Size from which on the allocator asks the kernel for a mapping, and gives it back when it is freed.
+const LARGE: libc::c_int = 256 << 10;
+
+/// Lets large vectors have mappings of their own, whatever was freed before: of such a one only the pages that are touched
+/// cost memory. By itself the allocator takes memory again that it has, and writes zeros over all of it. To be called
+/// before threads are started.
+pub fn map_large_vectors() {
+    // SAFETY: sets a number of the C library's allocator.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}

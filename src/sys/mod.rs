@@ -22,7 +22,7 @@ pub use file::{
     Space, block_device_size, can_allocate, data_extent, file_space, first_extent, is_tmpfs, read_cached,
     write_cached,
 };
-pub use mapping::{Mapping, free_huge_pages};
+pub use mapping::{Mapping, free_huge_pages, map_large_vectors};
 pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, peer_uid};
