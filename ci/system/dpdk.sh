@@ -6,7 +6,6 @@
 . "$(dirname "$0")/../lib.sh"
 [ $# -gt 0 ] || set -- af_packet af_xdp net_tap
 "$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1 || { echo "this ptgt was built without the feature dpdk"; exit 77; }
-cc -O2 -o load "$root/perftests/load.c" -liscsi
 
 # Huge pages for one daemon: 64 MiB of payload, a disk of 64 MiB, frame buffers. What is added is taken back.
 pool=/proc/sys/vm/nr_hugepages
@@ -62,15 +61,14 @@ one() { # DEVICE HUGEPAGES
   # Connections that end under load: the buffers of what was on its way come home.
   local n
   for n in 1 2 3; do
-    ./load "$ram" read random 65536 32 10 >/dev/null 2>&1 &
+    "$PTGT" bench --block 64KiB --seconds 10 "$ram" >/dev/null 2>&1 &
     local client=$!
     sleep 0.3
     kill -KILL $client
     wait $client 2>/dev/null || true
   done
-  ./load "$ram" read random 4096 32 1 |
-    jq -r '"  4 KiB random reads: \(.per_second)/s, p50 \(.p50_us) us, p99 \(.p99_us) us"'
-  ./load "$ram" read sequential 262144 8 1 | jq -r '"  256 KiB sequential reads: \(.mib_per_second) MiB/s"'
+  "$PTGT" bench --seconds 1 --warm-up 0.2 "$ram"
+  "$PTGT" bench --block 256KiB --depth 8 --pattern sequential --seconds 1 --warm-up 0.2 "$ram"
   same two.img "$ram"
 
   local in_place copied
