@@ -19,7 +19,7 @@ doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 scripts        default   60 scripts
 tidy           default  300 cargo test --test tidy
 unit           default  600 cargo test --lib --bins
-world          default  900 ci/world.sh 60
+world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
