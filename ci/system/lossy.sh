@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lossy.sh: our TCP against the kernel's over a wire that loses, repeats, overtakes and delays frames by seed. What is
-# written comes back byte for byte, and the counters show that there was something to repair.
+# written comes back byte for byte, and the counters show that there was something to repair. So does what a reader gets who
+# stalls until its window is shut, says nothing until keep-alives ask for it, or ends while data are on their way.
 . "$(dirname "$0")/../lib.sh"
 use_port tap
 ip link add bridge0 type bridge 2>/dev/null || { echo "needs the kernel's bridge"; exit 77; }
@@ -9,6 +10,8 @@ ip link add bridge0 type bridge 2>/dev/null || { echo "needs the kernel's bridge
 # The kernel's end of the wire is wire1; at wire0, its other end, a bridge leads to the daemon's device.
 configuration all.toml 1500
 sed -e '/^host_address/d' -e 's/^size = .*/size = "16MiB"/' all.toml >test.toml
+# Of the two that ask whether an initiator is there, TCP's keep-alive is to be seen.
+printf 'iscsi = { nop_interval = "0s" }\n' >>test.toml
 ip link set bridge0 up
 mkfifo control
 python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
@@ -26,8 +29,23 @@ until_true 20 connects "$host" || die "no connection over the wire"
 faults() { echo "$*" >control; sleep 0.1; }
 counter() { "$PTGT" status --json | jq ".ports[0].counters.$1"; }
 kernel_counter() { nstat -asz "$1" | awk -v name="$1" '$1 == name { print $2 }'; }
+# What the relay has seen so far: direction 0 comes from the daemon, direction 1 from the kernel.
+seen() { # COUNTER DIRECTION
+  local lines; lines=$(wc -l <relay.out)
+  kill -USR1 "$relay"
+  until_true 5 eval "[ \$(wc -l <relay.out) -gt $lines ]" || die "the relay does not answer"
+  tail -n 1 relay.out | jq ".$1[$2]"
+}
+ends() { python3 -B "$root/ci/system/ends.py" "$1" "$host" "$iqn" two.img || die "$1"; }
+sessions() { "$PTGT" status --json | jq '.sessions | length'; }
 make_image one.img 10 "$root/src"
 make_image two.img 10 "$root/ci"
+upload two.img "$ram"
+mkfifo silence
+python3 -B "$root/ci/system/ends.py" idle "$host" "$iqn" two.img <silence >idle.out &
+idle=$! begin=$SECONDS
+exec 8>silence
+until_true 10 grep -q idle idle.out || die "no session"
 for seed in 1 2 3; do
   say "seed $seed: both ways over IPv4 and IPv6"
   ours=$(counter retransmitted_bytes) theirs=$(kernel_counter TcpRetransSegs)
@@ -40,6 +58,22 @@ for seed in 1 2 3; do
   say "sent again: $ours bytes by us, $theirs segments by the kernel"
   [ "$ours" -gt 1000 ] && [ "$theirs" -gt 10 ] || die "the wire has lost too little to prove anything"
 done
+
+say "a session without a word is asked whether it is there, and reads on"
+until_true $((60 + begin - SECONDS)) eval '[ $(seen probes 0) -gt 0 ]' || die "no keep-alive within 60 s"
+exec 8>&-
+wait "$idle" || die "the idle session"
+
+faults "loss=0.01"
+say "a reader that stalls until its window is shut gets the rest"
+shut=$(seen shut 1) probes=$(seen probes 0)
+ends stall
+say "windows shut: $(($(seen shut 1) - shut)), probes: $(($(seen probes 0) - probes))"
+[ "$(seen shut 1)" -gt "$shut" ] || die "the window was never shut"
+say "FIN and RST cross data"
+ends fin
+ends rst
+until_true 10 eval '[ "$(sessions)" -eq 0 ]' || die "sessions are left: $(sessions)"
 
 grep -qi panic target.log && die "the log tells of a panic"
 stop TERM 10 0

@@ -3,8 +3,8 @@
 
 Two TAP devices, and a wire between them that loses, repeats, overtakes and delays frames as the seed decides. Faults are
 shares of frames (loss, duplicate, reorder) or milliseconds (delay, reorder_ms). Lines written to the FIFO CONTROL change
-them while it runs: `loss=1` cuts the wire, `seed=7` rolls other dice. When told to end (SIGTERM), it prints what it has
-done in each direction, as JSON.
+them while it runs: `loss=1` cuts the wire, `seed=7` rolls other dice. When told to end (SIGTERM), or on the way (SIGUSR1),
+it prints what it has done and seen in each direction, as JSON.
 """
 
 import fcntl
@@ -46,15 +46,33 @@ change(sys.argv[5:])
 ends = [tap(first), tap(second)]
 fifo = os.open(control, os.O_RDWR | os.O_NONBLOCK)
 counts = {"sent": [0, 0], "lost": [0, 0], "duplicated": [0, 0], "reordered": [0, 0], "unwritten": [0, 0]}
+# Segments that say that a window is shut, and those with one byte: probes of a window, and keep-alives.
+counts |= {"shut": [0, 0], "probes": [0, 0]}
 under_way, order = [], 0
 
 
-def ended(*_):
+def tell(*_):
     print(json.dumps(counts), flush=True)
+
+
+def ended(*_):
+    tell()
     os._exit(0)
 
 
+def look(frame, end):
+    """Counts what a TCP segment over IPv4 says about windows."""
+    if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        return
+    tcp = 14 + (frame[14] & 15) * 4
+    length = 14 + int.from_bytes(frame[16:18], "big") - tcp - (frame[tcp + 12] >> 4) * 4
+    flags, window = frame[tcp + 13], frame[tcp + 14 : tcp + 16]
+    counts["shut"][end] += window == b"\0\0" and flags & 0x14 == 0x10
+    counts["probes"][end] += length == 1
+
+
 signal.signal(signal.SIGTERM, ended)
+signal.signal(signal.SIGUSR1, tell)
 print("ready", flush=True)
 while True:
     now = time.monotonic()
@@ -75,6 +93,7 @@ while True:
             except OSError:
                 break
             counts["sent"][end] += 1
+            look(frame, end)
             if dice.random() < faults["loss"]:
                 counts["lost"][end] += 1
                 continue
