@@ -18,11 +18,13 @@
 //! | [`stores`] | where blocks lie: files, memory, nowhere |
 //! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI |
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
-//! | [`ports`] | where frames and streams come from: TAP devices, kernel sockets, memory (for tests) |
+//! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`reactor`] | the loop of a core, mailboxes between cores |
 //! | [`target`] | joins them: task manager, sessions, topology, one core's share of it all |
 //! | [`control`] | configuration, log, status, the socket of the command line |
+//! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
 //! | [`runtime`] | threads, signals, order of start and stop |
+//! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
 //! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `scsi`, `devices`, `fabrics`, `net` and `target`
 //! have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
@@ -72,8 +74,9 @@
 //! A [`reactor`] runs [`target::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
 //! steady state: take a burst, feed connections, run tasks, poll stores, answer in one burst. With nothing to do it polls
 //! for a while, then sleeps on descriptors and the nearest deadline. Sessions of one logical unit live on any core;
-//! what they share is the store's bytes and an immutable [`target::topology::Topology`]; everything else goes through
-//! mailboxes.
+//! what they share is the store's bytes, an immutable [`target::topology::Topology`], and the state of a disk (mode
+//! parameters, reservations, access states), of which the path of a READ or WRITE reads a snapshot: a change is agreed on by
+//! all cores before it is in force. Everything else goes through mailboxes.
 //!
 //! # Where something new goes
 //!
@@ -93,8 +96,8 @@
 //! * Time is a room of its own rather than a part of `reactor`, because `scsi` and `fabrics` need it and know no loop.
 //! * Each core has its own arena rather than a share of one pool: its counts need no atomics, and a block goes home
 //!   without a mailbox because a segment never leaves its core. What cores share is lent by the store.
-//! * Sessions stay on the core where their connection arrived: the TAP device and `SO_REUSEPORT` keep a connection on
-//!   one queue, so nothing has to be handed over.
+//! * A session stays on the core where its first connection arrived: the TAP device and `SO_REUSEPORT` keep a connection
+//!   on one queue. Only a further connection of the same session that arrives elsewhere is handed over.
 
 pub mod bench;
 pub mod control;
