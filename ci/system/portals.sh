@@ -6,6 +6,27 @@ use_port "${1:?tap or kernel}"
 make_image one.img 64 /usr/share/perl
 make_image two.img 64 "$root/ci"
 
+# Sixteen sessions read the same blocks of one disk; with several reactors none of those is without a session.
+spread() { # REACTORS
+  mkfifo hold
+  PYTHONPATH=$root/ci/system python3 -B -c '
+import sys
+from initiator import Connection
+sessions = [Connection(sys.argv[1], 30).session(sys.argv[2]) for _ in range(16)]
+assert all(session.ready(0) in (0, 2) for session in sessions)
+assert len({session.read(0, 0, 64) for session in sessions}) == 1
+print("read", flush=True)
+sys.stdin.read()' "$host" "$iqn" <hold >sixteen &
+  local reader=$!
+  exec 8>hold
+  until_true 20 grep -q read sixteen || die "sixteen sessions do not read"
+  "$PTGT" status --json | jq -c '[.sessions[].reactor]' | tee reactors
+  jq -e "unique | length == $1" reactors >/dev/null || die "a reactor has no session"
+  exec 8>&-
+  wait "$reader" || die "the sixteen sessions"
+  rm hold
+}
+
 round() { # MTU REACTORS
   say "MTU $1, reactors $2"
   configuration test.toml "$1" "$2"
@@ -33,6 +54,8 @@ round() { # MTU REACTORS
   wait "$writer"
   grep -qi 'failed\|error' both && die "the second session reads something else"
   same half "$ram"
+  say "sessions of one disk on all reactors"
+  spread "$(jq length <<<"$2")"
   stop TERM 10 0
 }
 
