@@ -20,6 +20,7 @@ use thiserror::Error;
 pub use record::{Keeper, RECORD_MAX, Record, Shelf};
 
 use crate::memory::{Seg, SegMut, Sg};
+use crate::time::Instant;
 
 /// Names one operation of a caller until its completion; chosen by the caller, opaque to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -232,6 +233,11 @@ pub trait Store {
     /// Whether something waits for another core, of which no descriptor tells: the core must not sleep.
     fn must_poll(&self) -> bool {
         false
+    }
+
+    /// When `poll` will have something to say of which no descriptor tells.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
     }
 
     /// A descriptor that becomes readable when `poll` has something to say, for a core that goes to sleep.

@@ -14,7 +14,7 @@ use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::alua::Group;
-use crate::scsi::primary::MissingLun;
+use crate::scsi::primary::{MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
 use crate::stores::{self, Backing, FileOptions, Local, Records};
@@ -70,8 +70,12 @@ impl Plan {
             let shelf = shelf.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
             let state = state(config, &topology, &records, shelf, index)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            let backing = open(disk, config.daemon.hugepages != Hugepages::Never)
+            let mut backing = open(disk, config.daemon.hugepages != Hugepages::Never)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            if !disk.faults.is_empty() {
+                warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
+                backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
+            }
             let config = sbc::Config {
                 identity: disk.identity.clone(),
                 block: disk.block,
@@ -84,7 +88,9 @@ impl Plan {
                 soft_threshold: disk.soft_threshold,
                 epoch: sys::monotonic_origin(),
             };
-            units.push(Unit { disk: Arc::new(Disk::new(config)), backing, shelf, state });
+            let device = Disk::new(config);
+            saved_modes(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            units.push(Unit { disk: Arc::new(device), backing, shelf, state });
         }
         let mut senders = Vec::new();
         let mut mailboxes = Vec::new();
@@ -191,6 +197,12 @@ fn state(
     let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
     let reservations = reservations.map_err(|e| format!("saved reservations: {e}"))?;
     Ok(Arc::new(SharedState::new(UnitState::new(reservations.unwrap_or_default(), groups))))
+}
+
+/// The mode pages that initiators have saved.
+fn saved_modes(disk: &Disk, records: &Records, shelf: Shelf) -> Result<(), String> {
+    let record = records.load(shelf, MODE_RECORD).map_err(|e| format!("saved mode pages: {e}"))?;
+    record.map_or(Ok(()), |record| disk.load_modes(&record)).map_err(|e| format!("saved mode pages: {e}"))
 }
 
 /// The logical unit of a disk. Unit 0 of a task manager stands for those that are not there.

@@ -85,7 +85,6 @@ pub mod asc {
     pub const MEDIUM_FORMAT_CORRUPTED: u16 = 0x3100;
     pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
     pub const THIN_PROVISIONING_SOFT_THRESHOLD_REACHED: u16 = 0x3807;
-    pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3a00;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3e03;
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3f05;
@@ -95,6 +94,7 @@ pub mod asc {
     pub const SYSTEM_RESOURCE_FAILURE: u16 = 0x5500;
     pub const INSUFFICIENT_RESOURCES: u16 = 0x5503;
     pub const INSUFFICIENT_REGISTRATION_RESOURCES: u16 = 0x5504;
+    pub const FAILURE_PREDICTION_THRESHOLD_EXCEEDED_FALSE: u16 = 0x5dff;
 }
 
 /// What went wrong, in either format.

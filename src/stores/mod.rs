@@ -9,6 +9,7 @@ mod null;
 mod ram;
 mod records;
 mod ring;
+mod wrap;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use file::FileOptions;
 pub use records::Records;
+pub use wrap::{Failure, Operations, Rule};
 
 use crate::io::Store;
 use crate::memory::Arena;
@@ -58,6 +60,11 @@ pub fn ram(bytes: u64, block: u32, huge: bool) -> io::Result<Arc<dyn Backing>> {
 /// A store that reads as zeros and forgets what is written.
 pub fn null(bytes: u64, block: u32) -> io::Result<Arc<dyn Backing>> {
     Ok(Arc::new(null::Null::new(bytes, block)?))
+}
+
+/// The same store, with delays and errors by rule.
+pub fn wrapped(inner: Arc<dyn Backing>, seed: u64, rules: Vec<Rule>) -> Arc<dyn Backing> {
+    Arc::new(wrap::Wrapped::new(inner, seed, rules))
 }
 
 /// A plain image file or block device.

@@ -511,7 +511,10 @@ impl Work for Shard {
             _ => None,
         };
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        [self.timer, hosts, stop, self.inspection].into_iter().flatten().min()
+        [self.timer, hosts, stop, self.inspection, self.parts.tasks.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {

@@ -447,6 +447,21 @@ pub(super) const TABLES: &[Table] = &[
                  system has less room left than this; 0 for never.",
             ),
             key(
+                "faults",
+                Tables("disk.faults"),
+                Is("[]"),
+                "",
+                "Delays and errors that the store makes, to see what initiators make of them.",
+            ),
+            key(
+                "fault_seed",
+                Number(0, i64::MAX as u64),
+                Is("1"),
+                "",
+                "What the chance in `faults` comes from: with the same number, the same operations in the same order \
+                 fare alike.",
+            ),
+            key(
                 "vendor",
                 Text("1 to 8 ASCII characters"),
                 Is("\"PTGT\""),
@@ -480,6 +495,72 @@ pub(super) const TABLES: &[Table] = &[
                 Means("made from the name"),
                 "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
                 "What the disk's identifiers are made of, so that they stay when the name changes.",
+            ),
+        ],
+    },
+    Table {
+        name: "disk.faults",
+        doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
+              delays add up, and the first error counts. One command may take several operations of the store.",
+        keys: &[
+            key(
+                "operation",
+                Word(&["any", "read", "write", "flush", "unmap"]),
+                Is("\"any\""),
+                "\"read\"",
+                "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
+                 `flush`: SYNCHRONIZE CACHE.",
+            ),
+            key(
+                "lba",
+                Number(0, i64::MAX as u64),
+                Is("0"),
+                "2048",
+                "The first logical block that it is about.",
+            ),
+            key(
+                "blocks",
+                Number(1, i64::MAX as u64),
+                Means("all to the end"),
+                "8",
+                "How many. Operations that touch one of them fit the rule, and flushes always do.",
+            ),
+            key(
+                "error",
+                Word(&["none", "medium", "space", "protected", "busy"]),
+                Is("\"none\""),
+                "\"medium\"",
+                "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
+                 PROTECT because the medium may not be written, or the status BUSY.",
+            ),
+            key(
+                "delay",
+                Time(HOUR),
+                Is("\"0s\""),
+                "\"20ms\"",
+                "How much later their completion is told, at least.",
+            ),
+            key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most."),
+            key(
+                "one_in",
+                Number(1, i64::MAX as u64),
+                Is("1"),
+                "100",
+                "It happens to one in so many operations, on average.",
+            ),
+            key(
+                "after",
+                Number(0, i64::MAX as u64),
+                Is("0"),
+                "",
+                "How many operations are left alone first.",
+            ),
+            key(
+                "times",
+                Number(1, i64::MAX as u64),
+                Means("for ever"),
+                "10",
+                "How often it happens, at most.",
             ),
         ],
     },

@@ -10,6 +10,7 @@ use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
+use crate::stores;
 use crate::target::sessions::Limits;
 
 /// The whole configuration.
@@ -226,6 +227,10 @@ pub struct Disk {
     pub removable: bool,
     /// Warn initiators when fewer bytes can still be allocated.
     pub soft_threshold: u64,
+    /// Delays and errors that the store makes.
+    pub faults: Vec<stores::Rule>,
+    /// What their chance comes from.
+    pub fault_seed: u64,
     /// Its names on the wire.
     pub identity: Identity,
 }

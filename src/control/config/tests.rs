@@ -242,6 +242,18 @@ fn one_thing_at_a_time() {
         ("size = 1_048_576", "size = 4096, path = \"x\"", "disk[0].path", "does not apply here"),
         ("\"kernel\"", "\"kernel\", mtu = 1500", "port[0].mtu", "does not apply here"),
         ("\"kernel\"", "\"tap\"", "port[0].address", "is missing"),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", faults = [{ lba = 1 }]",
+            "disk[1].faults[0].error",
+            "the rule does nothing",
+        ),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", faults = [{ error = \"medum\" }]",
+            "disk[1].faults[0].error",
+            "\"medum\" is unknown",
+        ),
     ];
     for (from, to, key, message) in cases {
         assert_eq!(changed(from, to), [(key.to_owned(), message.to_owned())], "{to}");

@@ -7,6 +7,7 @@ use crate::scsi::{Sense, asc};
 use crate::wire::scsi::{be16, be32, be64};
 
 use super::Disk;
+use super::mode::THRESHOLD_SET;
 
 /// Most bytes of one read, write or verify.
 const TRANSFER_MAX: u64 = 32 << 20;
@@ -85,9 +86,9 @@ impl Limits {
         self.lowest_aligned
     }
 
-    /// Blocks of a threshold set, as an exponent of two: sets of 1 MiB.
+    /// Blocks of a threshold set, as an exponent of two.
     pub(super) fn threshold_exponent(&self) -> u32 {
-        20 - self.shift
+        THRESHOLD_SET.ilog2() - self.shift
     }
 
     /// MAXIMUM ATOMIC TRANSFER LENGTH, in blocks.

@@ -71,13 +71,14 @@ pub struct Config {
     pub thin: bool,
     /// Refuse writes.
     pub read_only: bool,
-    /// Whether there is a write cache after power-on: if not, each write is stable before its status.
+    /// Whether there is a write cache after power-on, unless saved mode parameters say otherwise: if not, each write is stable before its status.
     pub write_cache: bool,
     /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS: the first block at the beginning of a physical block, at most 16383.
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.
     pub removable: bool,
-    /// Initiators are warned when less than so many bytes can still be allocated; 0 for never.
+    /// Initiators are warned when less than so many bytes can still be allocated; 0 for never. Rounded up to a MiB; saved
+    /// mode parameters may say otherwise.
     pub soft_threshold: u64,
     /// Milliseconds since 1970 at [`crate::time::Instant::ZERO`].
     pub epoch: u64,
@@ -98,8 +99,9 @@ pub struct Disk {
 impl Disk {
     /// Makes a disk in the state after power-on.
     pub fn new(config: Config) -> Self {
-        let parameters = AtomicU32::new(power_on_parameters(&config).0);
-        let cold = Mutex::new(Cold::new(&config));
+        let cold = Cold::new(&config);
+        let parameters = AtomicU32::new(mode::parameters(&cold.modes).0);
+        let cold = Mutex::new(cold);
         Self { config, parameters, progress: AtomicU32::new(0), cold, counts: Mutex::default() }
     }
 
@@ -140,14 +142,9 @@ impl Disk {
 
     /// Returns to the state after power-on, but for what happened to the medium.
     fn reset(&self) {
-        let initial = power_on_parameters(&self.config);
-        self.change_parameters(|p| p.0 = p.0 & Parameters::OF_MEDIUM.0 | initial.0);
-        self.cold().prevented.clear();
+        let mut cold = self.cold();
+        cold.modes.reset();
+        self.adopt_modes(&cold.modes);
+        cold.prevented.clear();
     }
-}
-
-fn power_on_parameters(config: &Config) -> Parameters {
-    let mut parameters = Parameters(0);
-    parameters.set(Parameters::WRITE_CACHE, config.write_cache);
-    parameters
 }

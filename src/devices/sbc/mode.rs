@@ -3,64 +3,105 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::io::{Done, Op};
+use crate::io::{Done, Op, Record};
 use crate::memory::Sg;
-use crate::scsi::primary::{self, ModePage, ModePages};
-use crate::scsi::{Context, Outcome, Resume, Step, asc};
+use crate::scsi::primary::{self, ModePage, ModeUnit, ModeValues};
+use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
+use crate::wire::scsi::be32;
 
 use super::fault::{Fault, unexpected};
 use super::pages::View;
 use super::server::{Job, Work};
 use super::state::Parameters;
+use super::{Config, Disk};
 
-const CACHING: u8 = 0x08;
-const CONTROL: u8 = 0x0a;
+/// Page and subpage codes.
+const RECOVERY: (u8, u8) = (0x01, 0);
+const CACHING: (u8, u8) = (0x08, 0);
+const CONTROL: (u8, u8) = (0x0a, 0);
+const EXCEPTIONS: (u8, u8) = (0x1c, 0);
+const PROVISIONING: (u8, u8) = (0x1c, 0x02);
+
+/// Byte 5 of read-write error recovery: provisioning thresholds are told.
+const LBPERE: u8 = 0x80;
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
+const GLTSD: u8 = 0x02;
 const SWP: u8 = 0x08;
+const DEXCPT: u8 = 0x08;
+const TEST: u8 = 0x04;
+const MRIE: u8 = 0x0f;
+/// MRIE: exceptions are told when REQUEST SENSE asks.
+const ON_REQUEST: u8 = 6;
+/// Of a threshold descriptor.
+const ENABLED: u8 = 0x80;
+/// Where the descriptor of logical block provisioning begins, and its count.
+const DESCRIPTOR: usize = 12;
+const COUNT: usize = DESCRIPTOR + 4;
 
-/// Read-write error recovery, caching, control, informational exceptions control.
-const PAGES: [ModePage; 4] = [
-    ModePage { code: 0x01, default: &[0; 10], changeable: &[0; 10] },
-    ModePage {
-        code: CACHING,
-        default: &[0; 18],
-        changeable: &[WCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    },
-    ModePage {
-        // A task set for each nexus (TST = 001b), no log pages (GLTSD), commands may be reordered at will.
-        code: CONTROL,
-        default: &[0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
-        changeable: &[D_SENSE, 0, SWP, 0, 0, 0, 0, 0, 0, 0],
-    },
-    ModePage { code: 0x1c, default: &[0; 10], changeable: &[0; 10] },
+/// Bytes of a threshold set.
+pub(super) const THRESHOLD_SET: u64 = 1 << 20;
+
+/// Read-write error recovery, caching, control, informational exceptions control, logical block provisioning.
+const PAGES: [ModePage; 5] = [
+    page(RECOVERY, &[0; 10], &[0, 0, 0, 0, 0, LBPERE, 0, 0, 0, 0]),
+    page(CACHING, &[0; 18], &[WCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    // A task set for each nexus (TST = 001b), nothing of log pages saved (GLTSD), commands may be reordered at will.
+    page(CONTROL, &[0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &[D_SENSE | GLTSD, 0, SWP, 0, 0, 0, 0, 0, 0, 0]),
+    page(EXCEPTIONS, &[0; 10], &[DEXCPT | TEST, MRIE, 0, 0, 0, 0, 0, 0, 0, 0]),
+    // One descriptor: a soft threshold (type 0) for a falling (arming 1) number of threshold sets that can still be
+    // allocated (resource 1).
+    page(
+        PROVISIONING,
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENABLED, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+    ),
 ];
 
-/// The pages of a disk with a write cache after power-on: only the default of WCE differs.
-const PAGES_CACHED: [ModePage; 4] = {
-    let mut pages = PAGES;
-    pages[1].default = &[WCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    pages
-};
+const fn page((code, subpage): (u8, u8), default: &'static [u8], changeable: &'static [u8]) -> ModePage {
+    ModePage { code, subpage, default, changeable }
+}
 
-impl ModePages for View<'_> {
-    fn pages(&self) -> &'static [ModePage] {
-        if self.disk.config().write_cache { &PAGES_CACHED } else { &PAGES }
+/// The mode parameters at the start of a disk for which none are saved.
+pub(super) fn initial(config: &Config) -> ModeValues {
+    let mut values = ModeValues::new(&PAGES);
+    if config.write_cache {
+        values.set_default(CACHING, 0, &[WCE]);
     }
-
-    fn current(&self, page: &ModePage, values: &mut [u8]) {
-        let parameters = self.disk.parameters();
-        let bit = |bit: u8, on: Parameters| if parameters.has(on) { bit } else { 0 };
-        match page.code {
-            CACHING => values[0] = bit(WCE, Parameters::WRITE_CACHE),
-            CONTROL => {
-                values[0] |= bit(D_SENSE, Parameters::DESCRIPTOR_SENSE);
-                values[2] = bit(SWP, Parameters::WRITE_PROTECT);
-            }
-            _ => {}
-        }
+    if config.soft_threshold > 0 {
+        let sets = u32::try_from(config.soft_threshold.div_ceil(THRESHOLD_SET)).unwrap_or(u32::MAX);
+        values.set_default(RECOVERY, 5, &[LBPERE]);
+        values.set_default(PROVISIONING, DESCRIPTOR, &[ENABLED]);
+        values.set_default(PROVISIONING, COUNT, &sets.to_be_bytes());
     }
+    values
+}
 
+/// What of them every command looks at.
+pub(super) fn parameters(values: &ModeValues) -> Parameters {
+    let value = |(code, subpage), at: usize| values.current(code, subpage)[at];
+    let mut parameters = Parameters(0);
+    parameters.set(Parameters::WRITE_CACHE, value(CACHING, 0) & WCE != 0);
+    parameters.set(Parameters::DESCRIPTOR_SENSE, value(CONTROL, 0) & D_SENSE != 0);
+    parameters.set(Parameters::WRITE_PROTECT, value(CONTROL, 2) & SWP != 0);
+    parameters
+}
+
+/// Initiators are warned when less than so many bytes can still be allocated; `None` for never.
+pub(super) fn threshold(values: &ModeValues) -> Option<u64> {
+    let told = values.current(RECOVERY.0, RECOVERY.1)[5] & LBPERE != 0;
+    let page = values.current(PROVISIONING.0, PROVISIONING.1);
+    (told && page[DESCRIPTOR] & ENABLED != 0).then(|| u64::from(be32(page, COUNT)) * THRESHOLD_SET)
+}
+
+/// What REQUEST SENSE tells when the report of informational exceptions is tested.
+pub(super) fn test_exception(values: &ModeValues) -> Option<Sense> {
+    let page = values.current(EXCEPTIONS.0, EXCEPTIONS.1);
+    let tested = page[0] & (TEST | DEXCPT) == TEST && page[1] & MRIE == ON_REQUEST;
+    tested.then(|| Sense::new(key::NO_SENSE, asc::FAILURE_PREDICTION_THRESHOLD_EXCEEDED_FALSE))
+}
+
+impl ModeUnit for View<'_> {
     fn device_specific(&self) -> u8 {
         const WP: u8 = 0x80;
         const DPOFUA: u8 = 0x10;
@@ -71,59 +112,92 @@ impl ModePages for View<'_> {
     fn blocks(&self) -> Option<(u64, u32)> {
         Some((self.limits.capacity, self.limits.block()))
     }
+
+    fn offers(&self, page: &ModePage) -> bool {
+        (page.code, page.subpage) != PROVISIONING || self.limits.thin
+    }
+
+    fn check(&self, page: &ModePage, values: &[u8]) -> Result<(), usize> {
+        match (page.code, page.subpage) {
+            EXCEPTIONS if values[0] & (TEST | DEXCPT) == TEST | DEXCPT => Err(0),
+            EXCEPTIONS if ![0, ON_REQUEST].contains(&(values[1] & MRIE)) => Err(1),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk {
+    /// Takes the mode pages that were saved in an earlier run. The error says what is wrong with the record.
+    pub fn load_modes(&self, record: &[u8]) -> Result<(), &'static str> {
+        let mut cold = self.cold();
+        cold.modes.load(record)?;
+        self.adopt_modes(&cold.modes);
+        Ok(())
+    }
+
+    /// The current mode parameters are in force. Returns what was and what is.
+    pub(super) fn adopt_modes(&self, values: &ModeValues) -> (Parameters, Parameters) {
+        let new = parameters(values);
+        self.change_parameters(|p| p.0 = p.0 & Parameters::OF_MEDIUM.0 | new.0)
+    }
 }
 
 /// MODE SELECT(6) and (10).
 #[derive(Debug)]
 pub(super) struct Select {
     wanted: u32,
+    /// The values are still to be saved.
+    save: bool,
+    /// ... and are on their way.
+    record: Option<Record>,
     changed: bool,
 }
 
 impl Select {
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+        const SP: u8 = 0x01;
         let wanted = primary::mode_select_list_length(&job.cdb)?;
-        Ok(Work::Select(Self { wanted, changed: false }))
+        let save = job.cdb[1] & SP != 0;
+        Ok(Work::Select(Self { wanted, save, record: None, changed: false }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         let offered = self.wanted.min(job.command.expected.data_out);
-        match answer {
-            None if offered != 0 => return Ok(Step::Fetch { len: offered }),
-            None | Some(Resume::Stored(Done::Finished)) => {}
-            Some(Resume::Fetched(list)) => {
+        let mut end = Outcome::took(self.wanted.into());
+        match (answer, self.record.take()) {
+            (None, _) if offered != 0 => return Ok(Step::Fetch { len: offered }),
+            (None, _) | (Some(Resume::Stored(Done::Finished)), _) => {}
+            (Some(Resume::Fetched(list)), _) => {
                 if self.apply(&list, job)? {
                     // What the cache holds becomes stable before the initiator hears that there is none. A write that
                     // is still under way began under the old rule and may end under it.
                     return Ok(Step::Store(Op::Flush));
                 }
             }
-            other => return Err(unexpected(other, &job.limits)),
+            (Some(Resume::Kept(Ok(()))), Some(record)) => job.disk.cold().modes.kept(&record),
+            (Some(Resume::Kept(Err(_))), _) => {
+                // They are in force, and not saved.
+                let sense = Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE);
+                end = Outcome { data_out: end.data_out, ..Outcome::check(sense) };
+            }
+            (other, _) => return Err(unexpected(other, &job.limits)),
         }
-        let attention = self.changed.then_some(asc::MODE_PARAMETERS_CHANGED);
-        Ok(Step::Finish(Outcome { attention, ..Outcome::took(self.wanted.into()) }))
+        if std::mem::take(&mut self.save) {
+            let record = job.disk.cold().modes.record();
+            self.record = Some(record.clone());
+            return Ok(Step::Keep(record));
+        }
+        end.attention = self.changed.then_some(asc::MODE_PARAMETERS_CHANGED);
+        Ok(Step::Finish(end))
     }
 
     /// Changes the parameters, all or none. Returns whether that switched the write cache off.
     fn apply(&mut self, list: &Sg, job: &Job<'_>) -> Result<bool, Fault> {
         let mut bytes: SmallVec<[u8; 256]> = smallvec![0; list.len()];
         list.copy_to(0, &mut bytes);
-        let view = job.view();
-        let (mut mask, mut values) = (Parameters(0), Parameters(0));
-        let mut take = |bit, on| {
-            mask.set(bit, true);
-            values.set(bit, on);
-        };
-        primary::mode_select(&job.cdb, &bytes, &view, |page, values| match page.code {
-            CACHING => take(Parameters::WRITE_CACHE, values[0] & WCE != 0),
-            CONTROL => {
-                take(Parameters::DESCRIPTOR_SENSE, values[0] & D_SENSE != 0);
-                take(Parameters::WRITE_PROTECT, values[2] & SWP != 0);
-            }
-            _ => {}
-        })?;
-        let (old, new) = job.disk.change_parameters(|p| p.0 = p.0 & !mask.0 | values.0);
-        self.changed = new != old;
+        let mut cold = job.disk.cold();
+        self.changed = cold.modes.select(&job.cdb, &bytes, &job.view())?;
+        let (old, new) = job.disk.adopt_modes(&cold.modes);
         Ok(old.has(Parameters::WRITE_CACHE) && !new.has(Parameters::WRITE_CACHE))
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn only_starts(cdb: &[u8; 16]) -> bool {
 }
 
 pub(super) fn mode_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    answered(primary::mode_sense(&job.cdb, &job.view())?, cx)
+    let data = job.disk.cold().modes.sense(&job.cdb, &job.view())?;
+    answered(data, cx)
 }
 
 pub(super) fn report_luns(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {

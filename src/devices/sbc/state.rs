@@ -4,12 +4,12 @@
 use smallvec::SmallVec;
 
 use crate::io::Health;
-use crate::scsi::primary::Facts;
+use crate::scsi::primary::{Facts, ModeValues};
 use crate::scsi::{NexusId, Sense, asc, key};
 
 use super::logs::Totals;
 use super::selftest::Results;
-use super::{Config, Disk};
+use super::{Config, Disk, mode};
 
 /// Independent bits, so that one atomic word is a consistent snapshot of them, which costs a command on any core no more
 /// than a load.
@@ -50,6 +50,8 @@ impl Parameters {
 /// What is rarely looked at.
 #[derive(Debug)]
 pub(super) struct Cold {
+    /// The values of the mode pages; what every command needs of them is in [`Parameters`].
+    pub modes: ModeValues,
     pub facts: Facts,
     /// Who prevents the removal of the medium.
     pub prevented: SmallVec<[NexusId; 4]>,
@@ -69,6 +71,7 @@ pub(super) struct Cold {
 impl Cold {
     pub(super) fn new(config: &Config) -> Self {
         Self {
+            modes: mode::initial(config),
             facts: Facts::new(config.epoch),
             prevented: SmallVec::new(),
             before: Totals::default(),
@@ -131,7 +134,8 @@ impl Disk {
             attentions.push(asc::CAPACITY_DATA_HAS_CHANGED);
         }
         (cold.used, cold.available) = (health.used, health.available);
-        let short = health.available.is_some_and(|bytes| bytes < self.config().soft_threshold);
+        let threshold = mode::threshold(&cold.modes);
+        let short = health.available.zip(threshold).is_some_and(|(bytes, least)| bytes < least);
         if short && !cold.warned {
             attentions.push(asc::THIN_PROVISIONING_SOFT_THRESHOLD_REACHED);
         }
@@ -144,10 +148,11 @@ impl Disk {
         if self.parameters().has(Parameters::ERASING) {
             return self.busy_erasing();
         }
-        if self.cold().self_tests.running() {
+        let cold = self.cold();
+        if cold.self_tests.running() {
             let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
             return Sense::new(key::NO_SENSE, code).at_progress(self.progress());
         }
-        self.unready().unwrap_or_default()
+        self.unready().or_else(|| mode::test_exception(&cold.modes)).unwrap_or_default()
     }
 }

@@ -16,7 +16,7 @@ pub use identity::{Identity, IdentityError};
 pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};
 pub use missing::MissingLun;
-pub use mode::{ModePage, ModePages, mode_select, mode_select_list_length, mode_sense};
+pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues, mode_select_list_length};
 pub use table::{Definition, Needs, Only, Row, Table, VARIABLE_LENGTH};
 
 use super::{Cdb, Context, Lun, Outcome, Sense, Status};
@@ -43,13 +43,13 @@ pub mod command {
         .always();
     /// MODE SELECT(6).
     pub const MODE_SELECT_6: Definition =
-        Definition::new("MODE SELECT(6)", &[0x15, 0x10, 0, 0, 0xff, 0]).with(Access::Write).in_standby();
+        Definition::new("MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xff, 0]).with(Access::Write).in_standby();
     /// MODE SENSE(6).
     pub const MODE_SENSE_6: Definition =
         Definition::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]).in_standby();
     /// MODE SELECT(10).
     pub const MODE_SELECT_10: Definition =
-        Definition::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0])
+        Definition::new("MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0])
             .with(Access::Write)
             .in_standby();
     /// MODE SENSE(10).

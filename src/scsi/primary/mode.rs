@@ -1,44 +1,288 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; headers, page control
-//! and the check of what may be changed are here.
+//! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; their values, of all four
+//! kinds (current, changeable, default, saved), headers, page control and the check of what may be changed are here.
+//!
+//! Saved values are a [`Record`]: MODE SELECT with SP answers when it is kept, and [`ModeValues::load`] takes it back at the
+//! start. A reset returns to the saved values, as a power-on does.
 
 use smallvec::SmallVec;
 
+use crate::io::Record;
 use crate::scsi::{Sense, asc};
 use crate::wire::scsi::{DataIn, be16, be24, be32, be64};
 
+/// The name of the record.
+pub const MODE_RECORD: &str = "mode";
+
+/// Version of the record.
+const VERSION: u8 = 1;
 /// All pages, or with a page code before it all subpages.
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
+/// Parameters savable, of a page's header.
+const PS: u8 = 0x80;
+/// The page has a subpage code and a length of two bytes.
+const SPF: u8 = 0x40;
 /// Longest page of ours, without its header.
 const PAGE_MAX: usize = 32;
 /// Most bytes of a MODE SELECT parameter list: far more than all pages together.
 const LIST_MAX: u32 = 512;
 
-/// A mode page in page_0 format. Both slices hold what follows the two bytes of the header.
+/// A mode page. Both slices hold what follows the header, which has two bytes, and four in a subpage.
 #[derive(Clone, Copy, Debug)]
 pub struct ModePage {
     /// Page code.
     pub code: u8,
-    /// Values after power-on.
+    /// Subpage code; 0 for a page in page_0 format.
+    pub subpage: u8,
+    /// Values after power-on, unless the configuration or saved values say something else.
     pub default: &'static [u8],
     /// A one for each bit that MODE SELECT may change.
     pub changeable: &'static [u8],
 }
 
-/// The mode parameters of a logical unit.
-pub trait ModePages {
-    /// Its pages in ascending order.
-    fn pages(&self) -> &'static [ModePage];
+impl ModePage {
+    fn header(&self) -> usize {
+        if self.subpage == 0 { 2 } else { 4 }
+    }
 
-    /// Turns the default values of `page` into the current ones.
-    fn current(&self, page: &ModePage, values: &mut [u8]);
+    fn write_header(&self, first: u8, data: &mut DataIn) {
+        let len = self.default.len();
+        match self.subpage {
+            0 => data.u8(first | self.code).u8(len as u8),
+            subpage => data.u8(first | SPF | self.code).u8(subpage).u16(len as u16),
+        };
+    }
+}
 
+/// What MODE SENSE and MODE SELECT have to know of a logical unit beside the values of its pages.
+pub trait ModeUnit {
     /// DEVICE-SPECIFIC PARAMETER of the header.
     fn device_specific(&self) -> u8;
 
     /// Number and length of the logical blocks, for the block descriptor; `None` without one.
     fn blocks(&self) -> Option<(u64, u32)>;
+
+    /// Whether it has the page now.
+    fn offers(&self, _page: &ModePage) -> bool {
+        true
+    }
+
+    /// Whether new values of a page make sense, beyond what the mask of changeable bits says: else the byte that does not,
+    /// among those behind the header.
+    fn check(&self, _page: &ModePage, _values: &[u8]) -> Result<(), usize> {
+        Ok(())
+    }
+}
+
+type Values = SmallVec<[u8; PAGE_MAX]>;
+
+/// The values of a page.
+#[derive(Clone, Debug)]
+struct Kept {
+    default: Values,
+    current: Values,
+    saved: Values,
+}
+
+/// The values of all mode pages of a logical unit.
+#[derive(Clone, Debug)]
+pub struct ModeValues {
+    /// In ascending order.
+    pages: &'static [ModePage],
+    values: Vec<Kept>,
+    /// Of the newest record that was made, and of the one that `saved` holds.
+    made: u64,
+    saved: u64,
+}
+
+impl ModeValues {
+    /// All pages with their defaults.
+    pub fn new(pages: &'static [ModePage]) -> Self {
+        let values = pages.iter().map(|page| {
+            let default = Values::from_slice(page.default);
+            Kept { current: default.clone(), saved: default.clone(), default }
+        });
+        Self { pages, values: values.collect(), made: 0, saved: 0 }
+    }
+
+    fn index(&self, code: u8, subpage: u8) -> Option<usize> {
+        self.pages.iter().position(|page| (page.code, page.subpage) == (code, subpage))
+    }
+
+    /// Sets bits of a default, and of all values made of it: for the start, before [`Self::load`].
+    pub fn set_default(&mut self, (code, subpage): (u8, u8), at: usize, bits: &[u8]) {
+        let index = self.index(code, subpage).expect("a page of the table");
+        let Kept { default, current, saved } = &mut self.values[index];
+        for values in [default, current, saved] {
+            values[at..at + bits.len()].iter_mut().zip(bits).for_each(|(value, bit)| *value |= bit);
+        }
+    }
+
+    /// The current values of a page that is there.
+    pub fn current(&self, code: u8, subpage: u8) -> &[u8] {
+        let index = self.index(code, subpage).expect("a page of the table");
+        &self.values[index].current
+    }
+
+    /// Back to the saved values, as after power-on.
+    pub fn reset(&mut self) {
+        for Kept { current, saved, .. } in &mut self.values {
+            current.clone_from(saved);
+        }
+    }
+
+    /// The current values, to be kept as the saved ones; [`Self::kept`] follows.
+    pub fn record(&mut self) -> Record {
+        let mut data = DataIn::new();
+        data.u8(VERSION);
+        for (page, Kept { current, .. }) in self.pages.iter().zip(&self.values) {
+            data.u8(page.code).u8(page.subpage).u8(current.len() as u8).bytes(current);
+        }
+        self.made += 1;
+        Record { name: MODE_RECORD, generation: self.made, bytes: data.as_bytes().to_vec() }
+    }
+
+    /// A record of [`Self::record`] is on stable storage.
+    pub fn kept(&mut self, record: &Record) {
+        if record.generation > self.saved {
+            self.saved = record.generation;
+            self.read(&record.bytes, |values| &mut values.saved).expect("made of these pages");
+        }
+    }
+
+    /// Takes the record of an earlier run. Pages that are gone or have another length are left out, and only what is
+    /// changeable counts. The error says what is wrong with the record.
+    pub fn load(&mut self, record: &[u8]) -> Result<(), &'static str> {
+        self.read(record, |values| &mut values.saved)?;
+        self.reset();
+        Ok(())
+    }
+
+    fn read(&mut self, record: &[u8], which: fn(&mut Kept) -> &mut Values) -> Result<(), &'static str> {
+        let Some((&VERSION, mut rest)) = record.split_first() else {
+            return Err("mode pages of another version");
+        };
+        let mut found = Vec::new();
+        while let [code, subpage, len, tail @ ..] = rest {
+            let (values, tail) = tail.split_at_checked((*len).into()).ok_or("too short")?;
+            found.push((self.index(*code, *subpage), values));
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            return Err("too short");
+        }
+        for (index, new) in found {
+            let Some(index) = index.filter(|&index| self.pages[index].default.len() == new.len()) else {
+                continue;
+            };
+            let (default, may) = (self.values[index].default.clone(), self.pages[index].changeable);
+            let values = which(&mut self.values[index]);
+            for (at, value) in values.iter_mut().enumerate() {
+                *value = default[at] & !may[at] | new[at] & may[at];
+            }
+        }
+        Ok(())
+    }
+
+    /// The data that MODE SENSE asks for and its allocation length. The CDB has been checked against its definition.
+    pub fn sense(&self, cdb: &[u8; 16], unit: &impl ModeUnit) -> Result<(DataIn, u32), Sense> {
+        let long = is_long(cdb);
+        let (control, code, subpage) = (cdb[2] >> 6, cdb[2] & 0x3f, cdb[3]);
+        let mut data = DataIn::new();
+        header(&mut data, cdb, unit);
+        if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
+            return Err(Sense::invalid_field_in_cdb(3, Some(7)));
+        }
+        let (mut known, mut found) = (false, false);
+        for (page, values) in self.pages.iter().zip(&self.values).filter(|(page, _)| unit.offers(page)) {
+            if code != ALL_PAGES && page.code != code {
+                continue;
+            }
+            known = true;
+            if subpage != ALL_SUBPAGES && page.subpage != subpage {
+                continue;
+            }
+            found = true;
+            page.write_header(PS, &mut data);
+            data.bytes(match control {
+                0 => &values.current,
+                1 => page.changeable,
+                2 => &values.default,
+                _ => &values.saved,
+            });
+        }
+        if !found {
+            let (byte, bit) = if known { (3, 7) } else { (2, 5) };
+            return Err(Sense::invalid_field_in_cdb(byte, Some(bit)));
+        }
+        data.close(0, if long { 2 } else { 1 });
+        Ok((data, if long { be16(cdb, 7).into() } else { cdb[4].into() }))
+    }
+
+    /// Takes a MODE SELECT parameter list, all of it or nothing. Returns whether that changed anything.
+    pub fn select(&mut self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<bool, Sense> {
+        let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
+        if list.is_empty() {
+            return Ok(false);
+        }
+        let (header, descriptor, long_descriptor) = if is_long(cdb) {
+            (8, be16(list, 6).into(), list.get(4).is_some_and(|b| b & 1 != 0))
+        } else {
+            (4, usize::from(list.get(3).copied().unwrap_or(0)), false)
+        };
+        let mut at = header + descriptor;
+        if list.len() < at {
+            return Err(length_error);
+        }
+        check_descriptor(&list[header..at], long_descriptor, header, unit)?;
+        let mut new: Vec<Values> = self.values.iter().map(|values| values.current.clone()).collect();
+        while at < list.len() {
+            let (index, values) = self.page_of_list(list, at)?;
+            let page = &self.pages[index];
+            if !unit.offers(page) {
+                return Err(invalid(at, Some(5)));
+            }
+            let begin = at + page.header();
+            for (i, ((value, old), may)) in values.iter().zip(&new[index]).zip(page.changeable).enumerate() {
+                if (value ^ old) & !may != 0 {
+                    return Err(invalid(begin + i, None));
+                }
+            }
+            unit.check(page, values).map_err(|i| invalid(begin + i, None))?;
+            new[index] = Values::from_slice(values);
+            at = begin + values.len();
+        }
+        let mut changed = false;
+        for (Kept { current, .. }, new) in self.values.iter_mut().zip(new) {
+            changed |= *current != new;
+            *current = new;
+        }
+        Ok(changed)
+    }
+
+    /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what they
+    /// were given: it does not count.
+    fn page_of_list<'a>(&self, list: &'a [u8], at: usize) -> Result<(usize, &'a [u8]), Sense> {
+        let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
+        let field = |offset: usize, len: usize| list.get(at + offset..at + offset + len).ok_or(length_error);
+        let (code, subpage, header, len) = match list[at] & SPF {
+            0 => (list[at] & !PS, 0, 2, usize::from(field(1, 1)?[0])),
+            _ => (list[at] & !(PS | SPF), field(1, 1)?[0], 4, usize::from(be16(field(2, 2)?, 0))),
+        };
+        let index = self.index(code, subpage).filter(|&i| (header == 2) == (self.pages[i].subpage == 0));
+        let index = index.ok_or_else(|| invalid(at, Some(5)))?;
+        if len != self.pages[index].default.len() {
+            return Err(invalid(at + header - if header == 2 { 1 } else { 2 }, None));
+        }
+        Ok((index, field(header, len)?))
+    }
+}
+
+/// A byte of the parameter list that is wrong.
+fn invalid(byte: usize, bit: Option<u8>) -> Sense {
+    let byte = u16::try_from(byte).unwrap_or(u16::MAX);
+    Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, bit)
 }
 
 /// Whether the command is one of the 10-byte forms.
@@ -46,43 +290,8 @@ fn is_long(cdb: &[u8; 16]) -> bool {
     cdb[0] >> 5 != 0
 }
 
-/// The data that MODE SENSE asks for and its allocation length. The CDB has been checked against its definition.
-pub fn mode_sense(cdb: &[u8; 16], unit: &impl ModePages) -> Result<(DataIn, u32), Sense> {
-    let long = is_long(cdb);
-    let (control, code, subpage) = (cdb[2] >> 6, cdb[2] & 0x3f, cdb[3]);
-    if control == 3 {
-        return Err(Sense::illegal(asc::SAVING_PARAMETERS_NOT_SUPPORTED));
-    }
-    if subpage != 0 && subpage != ALL_SUBPAGES {
-        return Err(Sense::invalid_field_in_cdb(3, Some(7)));
-    }
-    let mut data = DataIn::new();
-    header(&mut data, cdb, unit);
-    let mut found = code == ALL_PAGES;
-    for page in unit.pages().iter().filter(|p| code == ALL_PAGES || p.code == code) {
-        found = true;
-        data.u8(page.code).u8(page.default.len() as u8);
-        match control {
-            0 => data.bytes(&current(page, unit)),
-            1 => data.bytes(page.changeable),
-            _ => data.bytes(page.default),
-        };
-    }
-    if !found {
-        return Err(Sense::invalid_field_in_cdb(2, Some(5)));
-    }
-    data.close(0, if long { 2 } else { 1 });
-    Ok((data, if long { be16(cdb, 7).into() } else { cdb[4].into() }))
-}
-
-fn current(page: &ModePage, unit: &impl ModePages) -> SmallVec<[u8; PAGE_MAX]> {
-    let mut values = SmallVec::from_slice(page.default);
-    unit.current(page, &mut values);
-    values
-}
-
 /// Header and block descriptor.
-fn header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModePages) {
+fn header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit) {
     let long = is_long(cdb);
     let long_descriptor = long && cdb[1] & 0x10 != 0;
     let blocks = unit.blocks().filter(|_| cdb[1] & 0x08 == 0);
@@ -117,53 +326,8 @@ pub fn mode_select_list_length(cdb: &[u8; 16]) -> Result<u32, Sense> {
     if len > LIST_MAX { Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR)) } else { Ok(len) }
 }
 
-/// Checks a MODE SELECT parameter list and calls `visit` with each page and its new values, in the list's order. What
-/// it visits may still turn out to be part of a bad list: nothing is to be changed before this returns.
-pub fn mode_select(
-    cdb: &[u8; 16],
-    list: &[u8],
-    unit: &impl ModePages,
-    mut visit: impl FnMut(&ModePage, &[u8]),
-) -> Result<(), Sense> {
-    let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
-    if list.is_empty() {
-        return Ok(());
-    }
-    let (header, descriptor, long_descriptor) = if is_long(cdb) {
-        (8, be16(list, 6).into(), list.get(4).is_some_and(|b| b & 1 != 0))
-    } else {
-        (4, usize::from(list.get(3).copied().unwrap_or(0)), false)
-    };
-    let mut at = header + descriptor;
-    if list.len() < at {
-        return Err(length_error);
-    }
-    check_descriptor(&list[header..at], long_descriptor, header, unit)?;
-    while at < list.len() {
-        let (code, len) = (list[at], usize::from(*list.get(at + 1).ok_or(length_error)?));
-        let invalid = |byte: usize, bit| {
-            let byte = u16::try_from(byte).unwrap_or(u16::MAX);
-            Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, bit)
-        };
-        let page = unit.pages().iter().find(|p| p.code == code).ok_or_else(|| invalid(at, Some(5)))?;
-        if len != page.default.len() {
-            return Err(invalid(at + 1, None));
-        }
-        let values = list.get(at + 2..at + 2 + len).ok_or(length_error)?;
-        let now = current(page, unit);
-        for (i, ((new, old), may)) in values.iter().zip(&now).zip(page.changeable).enumerate() {
-            if (new ^ old) & !may != 0 {
-                return Err(invalid(at + 2 + i, None));
-            }
-        }
-        visit(page, values);
-        at += 2 + len;
-    }
-    Ok(())
-}
-
 /// A block descriptor may only say what is so already, or nothing.
-fn check_descriptor(bytes: &[u8], long: bool, at: usize, unit: &impl ModePages) -> Result<(), Sense> {
+fn check_descriptor(bytes: &[u8], long: bool, at: usize, unit: &impl ModeUnit) -> Result<(), Sense> {
     let invalid = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(
         false,
         u16::try_from(at).unwrap_or(u16::MAX),

@@ -463,6 +463,12 @@ impl TaskManager {
             || self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || !unit.refused.is_empty())
     }
 
+    /// When a store has something to say of which no descriptor tells.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let busy = self.units.iter().filter(|unit| unit.storing > 0);
+        busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).min()
+    }
+
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
     /// left.
     pub fn flush(&mut self) {

@@ -78,6 +78,8 @@ struct Rig {
     log: Vec<String>,
     /// Records kept.
     kept: Vec<Record>,
+    /// ... which may be impossible.
+    keeps: bool,
     /// What all cores know of it.
     state: Arc<UnitState>,
     luns: Vec<Lun>,
@@ -129,6 +131,7 @@ impl Rig {
             interfere: None,
             log: Vec::new(),
             kept: Vec::new(),
+            keeps: true,
             state: Arc::new(UnitState::new(Reservations::default(), vec![group()])),
             luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
             attentions: Attentions::default(),
@@ -197,10 +200,11 @@ impl Rig {
                         self.state.clone()
                     }))
                 }
-                Step::Keep(record) => {
+                Step::Keep(record) if self.keeps => {
                     self.kept.push(record);
                     Resume::Kept(Ok(()))
                 }
+                Step::Keep(_) => Resume::Kept(Err(Error { kind: ErrorKind::NoSpace, at: 0 })),
                 Step::Send(data) => {
                     assert!(!data.is_empty());
                     ended.data.extend(data.to_vec());

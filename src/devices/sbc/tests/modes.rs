@@ -2,11 +2,15 @@
 //! Mode parameters.
 
 use super::*;
+use crate::io::Health;
+use crate::scsi::primary;
 
-const RECOVERY: [u8; 12] = [0x01, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CACHING: [u8; 20] = [0x08, 18, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CONTROL: [u8; 12] = [0x0a, 10, 0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
-const EXCEPTIONS: [u8; 12] = [0x1c, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+// As MODE SENSE gives them: every page can be saved (PS).
+const RECOVERY: [u8; 12] = [0x81, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CACHING: [u8; 20] = [0x88, 18, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CONTROL: [u8; 12] = [0x8a, 10, 0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
+const EXCEPTIONS: [u8; 12] = [0x9c, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const PROVISIONING: [u8; 24] = [0xdc, 2, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0];
 const DESCRIPTOR: [u8; 8] = [0, 0, 0x10, 0, 0, 0, 2, 0];
 
 fn sense6(dbd: bool, page: u8, subpage: u8, len: u8) -> [u8; 6] {
@@ -15,6 +19,11 @@ fn sense6(dbd: bool, page: u8, subpage: u8, len: u8) -> [u8; 6] {
 
 fn select6(len: usize) -> [u8; 6] {
     [0x15, 0x10, 0, 0, len as u8, 0]
+}
+
+/// The same, and the parameters are saved.
+fn save6(len: usize) -> [u8; 6] {
+    [0x15, 0x11, 0, 0, len as u8, 0]
 }
 
 /// Selects one page, without a block descriptor.
@@ -33,20 +42,29 @@ fn with<const N: usize>(mut page: [u8; N], at: usize, value: u8) -> [u8; N] {
 fn mode_sense_6() {
     let mut rig = Rig::thin();
     let all = [&RECOVERY[..], &CACHING, &CONTROL, &EXCEPTIONS].concat();
-    for subpage in [0, 0xff] {
-        let wanted = [&[67, 0, 0x10, 8], &DESCRIPTOR[..], &all].concat();
+    for (subpage, more) in [(0, &[][..]), (0xff, &PROVISIONING)] {
+        let len = 11 + all.len() + more.len();
+        let wanted = [&[len as u8, 0, 0x10, 8], &DESCRIPTOR[..], &all, more].concat();
         assert_eq!(rig.read(&sense6(false, 0x3f, subpage, 255)).good(), wanted);
         assert_eq!(rig.read(&sense6(false, 0x3f, subpage, 4)).good(), wanted[..4]);
     }
     assert_eq!(rig.read(&sense6(true, 0x08, 0, 255)).good(), [&[23, 0, 0x10, 0], &CACHING[..]].concat());
     // Changeable, default, saved.
-    let changeable = with(with([0x0a, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 2, 4), 4, 8);
+    let changeable = with(with([0x8a, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 2, 6), 4, 8);
     assert_eq!(rig.read(&sense6(true, 0x4a, 0, 255)).good()[4..], changeable);
     assert_eq!(rig.read(&sense6(true, 0x8a, 0, 255)).good()[4..], CONTROL);
-    assert_eq!(rig.read(&sense6(true, 0xca, 0, 255)).sense(), (5, 0x3900));
+    assert_eq!(rig.read(&sense6(true, 0xca, 0, 255)).good()[4..], CONTROL);
+    // One subpage, a page with its subpages, and a disk that has none.
+    assert_eq!(rig.read(&sense6(true, 0x1c, 2, 255)).good()[4..], PROVISIONING);
+    assert_eq!(
+        rig.read(&sense6(true, 0x1c, 0xff, 255)).good()[4..],
+        [&EXCEPTIONS[..], &PROVISIONING].concat()
+    );
+    assert_eq!(Rig::thick().read(&sense6(true, 0x1c, 2, 255)).sense(), INVALID_FIELD_IN_CDB);
     // Pages and subpages that are not there.
     assert_eq!(rig.read(&sense6(true, 0x02, 0, 255)).sense(), INVALID_FIELD_IN_CDB);
     assert_eq!(rig.read(&sense6(true, 0x0a, 1, 255)).sense(), INVALID_FIELD_IN_CDB);
+    assert_eq!(rig.read(&sense6(true, 0x3f, 2, 255)).sense(), INVALID_FIELD_IN_CDB);
     assert_eq!(rig.read(&sense6(true, 0x00, 0, 255)).sense(), INVALID_FIELD_IN_CDB);
 }
 
@@ -143,7 +161,7 @@ fn switching_the_write_cache_off_flushes_it() {
 #[test]
 fn what_is_read_can_be_written_back() {
     let mut rig = Rig::thin();
-    let mut list = rig.read(&sense6(false, 0x3f, 0, 255)).good();
+    let mut list = rig.read(&sense6(false, 0x3f, 0xff, 255)).good();
     list[0] = 0;
     rig.write(&select6(list.len()), &list).good();
     let mut list = rig.read(&[0x5a, 0x10, 0x3f, 0, 0, 0, 0, 1, 0, 0]).good();
@@ -162,9 +180,9 @@ fn bad_lists_change_nothing() {
         // A bit that may not be changed, behind a page that is right.
         (list(&[&swp, &with(RECOVERY, 2, 1)]), INVALID_FIELD_IN_PARAMETER_LIST),
         (list(&[&swp, &with(CACHING, 2, 5)]), INVALID_FIELD_IN_PARAMETER_LIST),
-        // A page that is not there, PS set, a page of another length.
+        // Pages that are not there, a page of another length.
         (list(&[&swp, &[0x02, 0]]), INVALID_FIELD_IN_PARAMETER_LIST),
-        (list(&[&with(swp, 0, 0x8a)]), INVALID_FIELD_IN_PARAMETER_LIST),
+        (list(&[&swp, &[0x4a, 1, 0, 0]]), INVALID_FIELD_IN_PARAMETER_LIST),
         (list(&[&with(swp, 1, 9)]), INVALID_FIELD_IN_PARAMETER_LIST),
         // Lists that end too early.
         (list(&[&swp, &[0x08]]), PARAMETER_LIST_LENGTH),
@@ -180,11 +198,123 @@ fn bad_lists_change_nothing() {
         let list = [&[0, 0, 0, descriptor.len() as u8], descriptor, &swp].concat();
         assert_eq!(rig.write(&select6(list.len()), &list).sense(), INVALID_FIELD_IN_PARAMETER_LIST);
     }
-    // SP, no PF, fewer bytes than the CDB says, more than sense.
-    assert_eq!(rig.write(&[0x15, 0x11, 0, 0, 16, 0], &list(&[&swp])).sense(), INVALID_FIELD_IN_CDB);
+    // No PF, fewer bytes than the CDB says, more than sense.
     assert_eq!(rig.write(&[0x15, 0, 0, 0, 16, 0], &list(&[&swp])).sense(), INVALID_FIELD_IN_CDB);
     assert_eq!(rig.write(&select6(16), &list(&[&swp])[..10]).sense(), PARAMETER_LIST_LENGTH);
     let long = [0x55, 0x10, 0, 0, 0, 0, 0, 2, 1, 0];
     assert_eq!(rig.write(&long, &[0; 513]).sense(), PARAMETER_LIST_LENGTH);
     assert_eq!(rig.read(&sense6(true, 0x0a, 0, 255)).good()[4..], CONTROL);
+}
+
+/// The page as it is now, by page control: 0 current, 3 saved.
+fn page(rig: &mut Rig, control: u8, code: u8, subpage: u8) -> Vec<u8> {
+    rig.read(&sense6(true, control << 6 | code, subpage, 255)).good().split_off(4)
+}
+
+#[test]
+fn saved_pages_survive_a_reset_and_a_restart() {
+    let mut rig = Rig::thin();
+    let off = with(CACHING, 2, 0);
+    // Without SP nothing is saved, with it all pages are.
+    select(&mut rig, &with(CONTROL, 2, 0x26)).good();
+    assert_eq!((rig.kept.len(), page(&mut rig, 3, 0x0a, 0)), (0, CONTROL.to_vec()));
+    let list = [&[0; 4], &off[..]].concat();
+    let ended = rig.write(&save6(list.len()), &list);
+    assert_eq!(ended.outcome.attention, Some(0x2a01));
+    ended.good();
+    assert_eq!(rig.log, ["flush 0+0"], "before it is saved that there is no cache");
+    assert_eq!(page(&mut rig, 3, 0x08, 0), off);
+    assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 2, 0x26));
+    assert_eq!(page(&mut rig, 2, 0x08, 0), CACHING, "the default stays");
+    // What is changed afterwards ends with a reset.
+    select(&mut rig, &CACHING).good();
+    rig.server.reset();
+    assert_eq!(page(&mut rig, 0, 0x08, 0), off);
+    rig.write(&cdb10(0x2a, 0, 0, 1), &[0; 512]).good();
+    assert_eq!(rig.log.last().unwrap(), "write! 0+1");
+    let record = rig.kept.pop().unwrap();
+    assert_eq!((record.name, record.generation), (primary::MODE_RECORD, 1));
+    // The next start, also with another configuration.
+    for write_cache in [true, false] {
+        let mut next = Rig::new(Config { write_cache, ..config() });
+        next.server.disk().load_modes(&record.bytes).unwrap();
+        assert!(next.server.descriptor_sense());
+        for control in [0, 3] {
+            assert_eq!(page(&mut next, control, 0x08, 0), off);
+            assert_eq!(page(&mut next, control, 0x0a, 0), with(CONTROL, 2, 0x26));
+        }
+        // The generation counts from the start of the daemon.
+        next.write(&save6(0), &[]).good();
+        assert_eq!(next.kept, std::slice::from_ref(&record));
+    }
+}
+
+#[test]
+fn what_cannot_be_saved_is_told_and_in_force() {
+    let mut rig = Rig::thin();
+    rig.keeps = false;
+    let list = [&[0; 4], &with(CONTROL, 4, 8)[..]].concat();
+    let ended = rig.write(&save6(list.len()), &list);
+    assert_eq!((ended.sense(), ended.outcome.attention), ((4, 0x4400), Some(0x2a01)));
+    assert_eq!(page(&mut rig, 0, 0x0a, 0), with(CONTROL, 4, 8));
+    assert_eq!(page(&mut rig, 3, 0x0a, 0), CONTROL);
+    rig.keeps = true;
+    rig.write(&save6(0), &[]).good();
+    assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 4, 8));
+}
+
+#[test]
+fn records_of_other_times_and_damaged_ones() {
+    let disk = Disk::new(config());
+    // A page that is gone, one of another length, and bits that cannot be changed.
+    let record =
+        [&[1, 0x33, 0, 2, 9, 9, 0x08, 0, 1, 0][..], &[0x0a, 0, 10, 0xff, 0xff, 0xff], &[0xff; 7]].concat();
+    disk.load_modes(&record).unwrap();
+    let mut rig = Rig { server: Arc::new(disk).server(), ..Rig::thin() };
+    assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
+    assert_eq!(page(&mut rig, 0, 0x0a, 0), with(with(CONTROL, 2, 0x26), 4, 8));
+    let disk = Disk::new(config());
+    assert_eq!(disk.load_modes(&[]), Err("mode pages of another version"));
+    assert_eq!(disk.load_modes(&[2]), Err("mode pages of another version"));
+    for len in [2, 3, 5, 9] {
+        assert_eq!(disk.load_modes(&record[..len]), Err("too short"));
+    }
+    let mut rig = Rig { server: Arc::new(disk).server(), ..Rig::thin() };
+    assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
+}
+
+#[test]
+fn thresholds_come_from_the_configuration_and_from_initiators() {
+    let health = |available| Health { bytes: 1 << 21, used: None, available: Some(available) };
+    let mut rig = Rig::new(Config { soft_threshold: (3 << 20) - 1, ..config() });
+    let mut wanted = PROVISIONING;
+    wanted[16] = 0x81;
+    wanted[23] = 3;
+    assert_eq!(page(&mut rig, 0, 0x1c, 2), wanted, "rounded up to sets of 1 MiB");
+    assert_eq!(page(&mut rig, 0, 0x01, 0), with(RECOVERY, 7, 0x80));
+    rig.server.inspected(&health(3 << 20));
+    assert_eq!(rig.server.inspected(&health((3 << 20) - 1)), [0x3807]);
+    // An initiator wants to know later, or not at all.
+    wanted[23] = 1;
+    select(&mut rig, &wanted).good();
+    assert!(rig.server.inspected(&health(2 << 20)).is_empty());
+    assert_eq!(rig.server.inspected(&health(1 << 19)), [0x3807]);
+    select(&mut rig, &RECOVERY).good();
+    assert!(rig.server.inspected(&health(2 << 20)).is_empty());
+    assert!(rig.server.inspected(&health(1 << 19)).is_empty());
+}
+
+#[test]
+fn a_test_of_informational_exceptions() {
+    let mut rig = Rig::thin();
+    let sense = |rig: &mut Rig| rig.read(&[3, 0, 0, 0, 18, 0]).good()[12..14].to_vec();
+    assert_eq!(select(&mut rig, &with(EXCEPTIONS, 3, 3)).sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+    assert_eq!(select(&mut rig, &with(EXCEPTIONS, 2, 0x0c)).sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+    select(&mut rig, &with(EXCEPTIONS, 2, 4)).good();
+    assert_eq!(sense(&mut rig), [0, 0], "nobody wants to be told");
+    select(&mut rig, &with(with(EXCEPTIONS, 2, 4), 3, 6)).good();
+    assert_eq!(sense(&mut rig), [0x5d, 0xff]);
+    rig.none(&[0; 6]).good();
+    select(&mut rig, &EXCEPTIONS).good();
+    assert_eq!(sense(&mut rig), [0, 0]);
 }
