@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::vnet::{self, FRAME_MAX, GATHER_MAX, SEGMENT_MAX, VNET};
+use super::vnet::{self, FRAME_MAX, VNET};
 use crate::memory::{Arena, SegMut};
-use crate::net::{FrameCaps, FramePort, RxFrame, TxFrame, finish_in_software};
+use crate::net::{FrameCaps, FramePort, RxFrame, TxFrame};
 use crate::sys::{self, PacketSocket, Waiting};
 use crate::time::Instant;
 
@@ -145,8 +145,7 @@ fn explain(e: &io::Error, device: &str) -> io::Error {
 
 impl FramePort for Packet {
     fn caps(&self) -> FrameCaps {
-        let segment_max = if self.offload { SEGMENT_MAX } else { 0 };
-        FrameCaps { mtu: self.mtu, segment_max, gather_max: GATHER_MAX }
+        vnet::caps(self.mtu, self.offload)
     }
 
     fn mac(&self) -> [u8; 6] {
@@ -154,29 +153,11 @@ impl FramePort for Packet {
     }
 
     fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
-        let before = burst.len();
-        while burst.len() - before < BURST_MAX {
-            match self.read() {
-                Some(frame) => burst.push(frame),
-                None => break,
-            }
-        }
-        burst.len() - before
+        vnet::receive(burst, BURST_MAX, || self.read())
     }
 
     fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
-        while let Some(frame) = burst.front_mut() {
-            if !self.offload {
-                finish_in_software(frame);
-            }
-            match vnet::write(self.socket.as_raw_fd(), frame) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.not_sent += 1,
-                Ok(()) => {}
-            }
-            // A frame that the device does not take is lost, as frames may be.
-            burst.pop_front();
-        }
+        self.not_sent += vnet::transmit(self.socket.as_raw_fd(), self.offload, burst);
     }
 
     fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()> {

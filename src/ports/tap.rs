@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::vnet::{self, FRAME_MAX, GATHER_MAX, SEGMENT_MAX, VNET};
+use super::vnet::{self, FRAME_MAX, VNET};
 use crate::memory::{Arena, SegMut};
-use crate::net::{Address, FrameCaps, FramePort, RxFrame, TxFrame, finish_in_software};
+use crate::net::{Address, FrameCaps, FramePort, RxFrame, TxFrame};
 use crate::sys;
 use crate::time::Instant;
 
@@ -44,6 +44,7 @@ pub struct Tap {
     offload: bool,
     /// A block that the next frame is read into.
     spare: Option<SegMut>,
+    not_sent: u64,
 }
 
 impl Tap {
@@ -60,7 +61,7 @@ impl Tap {
                 .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
         }
         let mac = mac.unwrap_or_else(|| named_mac(device));
-        Ok(Self { file, arena, mac, mtu: *mtu, offload: *offload, spare: None })
+        Ok(Self { file, arena, mac, mtu: *mtu, offload: *offload, spare: None, not_sent: 0 })
     }
 
     fn read(&mut self) -> Option<RxFrame> {
@@ -116,8 +117,7 @@ fn named_mac(device: &str) -> [u8; 6] {
 
 impl FramePort for Tap {
     fn caps(&self) -> FrameCaps {
-        let segment_max = if self.offload { SEGMENT_MAX } else { 0 };
-        FrameCaps { mtu: self.mtu, segment_max, gather_max: GATHER_MAX }
+        vnet::caps(self.mtu, self.offload)
     }
 
     fn mac(&self) -> [u8; 6] {
@@ -125,27 +125,15 @@ impl FramePort for Tap {
     }
 
     fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
-        let before = burst.len();
-        while burst.len() - before < BURST_MAX {
-            match self.read() {
-                Some(frame) => burst.push(frame),
-                None => break,
-            }
-        }
-        burst.len() - before
+        vnet::receive(burst, BURST_MAX, || self.read())
     }
 
     fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
-        while let Some(frame) = burst.front_mut() {
-            if !self.offload {
-                finish_in_software(frame);
-            }
-            match vnet::write(self.file.as_raw_fd(), frame) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // A frame that the device does not take is lost, as frames may be.
-                _ => _ = burst.pop_front(),
-            }
-        }
+        self.not_sent += vnet::transmit(self.file.as_raw_fd(), self.offload, burst);
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("dropped_sending", self.not_sent)]
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

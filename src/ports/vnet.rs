@@ -2,12 +2,13 @@
 //! The vnet header before each frame of a TAP device or a packet socket (struct virtio_net_hdr, virtio 1.0 legacy layout,
 //! native byte order).
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 
 use smallvec::SmallVec;
 
-use crate::net::{RxChecksum, TxFrame};
+use crate::net::{FrameCaps, RxChecksum, RxFrame, TxFrame, finish_in_software};
 use crate::sys;
 
 /// Its length.
@@ -17,10 +18,10 @@ pub(super) const VNET: usize = 10;
 pub(super) const FRAME_MAX: usize = 68 << 10;
 
 /// Largest frame that is handed over to be cut into segments: the kernel takes 65536 bytes, Ethernet header included.
-pub(super) const SEGMENT_MAX: u32 = 64_254;
+const SEGMENT_MAX: u32 = 64_254;
 
 /// Pieces of memory of one frame, the vnet header apart.
-pub(super) const GATHER_MAX: usize = 512;
+const GATHER_MAX: usize = 512;
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
@@ -50,8 +51,47 @@ fn header(frame: &TxFrame) -> [u8; VNET] {
     vnet
 }
 
+/// What such a port can do, with checksums and segmentation left to the kernel or not.
+pub(super) fn caps(mtu: u16, offload: bool) -> FrameCaps {
+    FrameCaps { mtu, segment_max: if offload { SEGMENT_MAX } else { 0 }, gather_max: GATHER_MAX }
+}
+
+/// Takes frames into a burst until there is none, or `most` are there. Returns how many.
+pub(super) fn receive(
+    burst: &mut Vec<RxFrame>,
+    most: usize,
+    mut read: impl FnMut() -> Option<RxFrame>,
+) -> usize {
+    let before = burst.len();
+    while burst.len() - before < most {
+        match read() {
+            Some(frame) => burst.push(frame),
+            None => break,
+        }
+    }
+    burst.len() - before
+}
+
+/// Hands over a burst as far as the device has room. Returns how many frames it did not take for another reason: they are
+/// lost, as frames may be.
+pub(super) fn transmit(fd: RawFd, offload: bool, burst: &mut VecDeque<TxFrame>) -> u64 {
+    let mut not_sent = 0;
+    while let Some(frame) = burst.front_mut() {
+        if !offload {
+            finish_in_software(frame);
+        }
+        match write(fd, frame) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => not_sent += 1,
+            Ok(()) => {}
+        }
+        burst.pop_front();
+    }
+    not_sent
+}
+
 /// Writes a frame with its vnet header.
-pub(super) fn write(fd: RawFd, frame: &TxFrame) -> io::Result<()> {
+fn write(fd: RawFd, frame: &TxFrame) -> io::Result<()> {
     let vnet = header(frame);
     let mut pieces: SmallVec<[libc::iovec; 16]> = SmallVec::new();
     let mut piece = |from: *const u8, len| {
