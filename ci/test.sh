@@ -26,6 +26,7 @@ configs        default   60 ci/system/configs.sh
 launch         default  300 ci/system/launch.sh
 tap-disk       default  180 ci/system/disk.sh tap
 tap-crash      default  120 ci/system/crash.sh tap
+mapped         default  180 ci/system/mapped.sh tap
 tap-stop       default  120 ci/system/stop.sh tap
 tap-portals    default  180 ci/system/portals.sh tap
 tap-status     default   60 ci/system/status.sh tap

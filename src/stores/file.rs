@@ -2,8 +2,8 @@
 //! A plain image file or block device, block for block.
 //!
 //! What the page cache has is read at once and without waiting; what it lacks, and all that waits for the disk, goes
-//! through the core's io_uring. The image is never written through a mapping, where a full disk is a signal and an I/O
-//! error is lost.
+//! through the core's io_uring. An image on a disk is never mapped, where a full disk is a signal and an I/O error is lost:
+//! only files in memory are, of which those on hugetlbfs know no other way to be written.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -23,7 +23,7 @@ use super::ring::{Flight, Shared, Work};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Seg, Sg, SharedMemory};
-use crate::sys::{self, FileMapping};
+use crate::sys::{self, FileMapping, InMemory};
 
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;
@@ -44,8 +44,8 @@ pub struct FileOptions {
     pub block: u32,
     /// Open for reading only.
     pub read_only: bool,
-    /// Read from a mapping of the file, which must lie on tmpfs: reads lend its pages instead of copying them. All of its
-    /// space is taken at once, and none is given back.
+    /// Read from a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages instead of copying them.
+    /// All of its space is taken at once, and none is given back.
     pub mapped: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Image {
     thin: bool,
     /// The file system has unwritten extents.
     zero_range: bool,
-    /// The bytes are in memory whatever happens (tmpfs): nothing ever waits.
+    /// The bytes are in memory whatever happens (tmpfs, hugetlbfs): nothing ever waits.
     in_memory: bool,
     mapping: Option<Arc<FileMapping>>,
     gate: Arc<Gate>,
@@ -107,6 +107,13 @@ impl Image {
                 "neither a regular file nor a block device",
             ));
         }
+        let in_memory = sys::in_memory(&file)?;
+        if let (Some(InMemory::Hugetlbfs(page)), Some(size)) = (in_memory, size)
+            && size % page as u64 != 0
+        {
+            let what = format!("on hugetlbfs: the size must be a multiple of its pages of {page} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let mut bytes = if device { sys::block_device_size(&file)? } else { meta.len() };
         if let Some(size) = *size {
             if bytes < size && !device && !read_only {
@@ -124,22 +131,14 @@ impl Image {
         if bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "has no bytes; give a size"));
         }
-        let in_memory = sys::is_tmpfs(&file)?;
         let mapping = match mapped {
             false => None,
-            true if !in_memory => {
-                let what =
-                    "only a file on tmpfs can be mapped: on a disk, an error would have no command to fail";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-            }
-            true => {
-                if !read_only {
-                    sys::reserve(&file, bytes)?;
-                }
-                let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
-                Some(Arc::new(FileMapping::new(&file, len)?))
-            }
+            true => Some(Arc::new(map(&file, bytes, in_memory, *read_only)?)),
         };
+        if mapping.is_none() && matches!(in_memory, Some(InMemory::Hugetlbfs(_))) {
+            let what = "a file on hugetlbfs cannot be written but through a mapping: set `mapped = true`";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let can_punch = || sys::can_allocate(&file, bytes, libc::FALLOC_FL_PUNCH_HOLE);
         let thin = !device && !mapped && (*read_only || can_punch());
         let zero_range = thin && !*read_only && sys::can_allocate(&file, bytes, libc::FALLOC_FL_ZERO_RANGE);
@@ -150,11 +149,34 @@ impl Image {
             read_only: *read_only,
             thin,
             zero_range,
-            in_memory,
+            in_memory: in_memory.is_some(),
             mapping,
             gate: Arc::default(),
         })
     }
+}
+
+/// Maps the bytes of a file in memory, and takes the space for them.
+fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) -> io::Result<FileMapping> {
+    let (page, writable) = match in_memory {
+        Some(InMemory::Tmpfs) => (sys::PAGE, false),
+        Some(InMemory::Hugetlbfs(page)) => (page, !read_only),
+        None => {
+            let what = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+    };
+    if !read_only {
+        sys::reserve(file, bytes).map_err(|error| match in_memory {
+            Some(InMemory::Hugetlbfs(page)) if error.kind() == io::ErrorKind::StorageFull => {
+                let what = format!("takes {} huge pages of {page} bytes, and there are not so many free", bytes / page as u64);
+                io::Error::new(error.kind(), what)
+            }
+            _ => error,
+        })?;
+    }
+    let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    FileMapping::new(file, len, page, writable)
 }
 
 /// The pages of a mapped file.
@@ -193,6 +215,11 @@ impl Backing for Image {
             retry: Vec::new(),
         };
         Ok(Box::new(Exclusive::new(handle, self.gate.clone())))
+    }
+
+    fn region(&self) -> Option<(NonNull<u8>, usize)> {
+        let mapping = self.mapping.as_ref()?;
+        (mapping.is_huge() && mapping.is_writable()).then(|| (mapping.base(), mapping.len()))
     }
 }
 
@@ -255,6 +282,9 @@ impl Handle {
     }
 
     fn write(&mut self, tag: Tag, at: u64, data: Sg, fua: bool) -> Submitted {
+        if let Some(mapping) = self.written_mapping() {
+            return write_mapped(mapping, at, data.segs().iter());
+        }
         let mut done = 0;
         if !fua {
             // Into the page cache, as far as that goes without waiting.
@@ -282,8 +312,17 @@ impl Handle {
         unsafe { sys::write_cached(self.fd, &pieces, at, !self.in_memory) }.unwrap_or(0)
     }
 
+    /// The mapping, where it is what writes go through.
+    fn written_mapping(&self) -> Option<&FileMapping> {
+        self.mapping.as_ref().map(|(mapping, _)| &**mapping).filter(|mapping| mapping.is_writable())
+    }
+
     /// As much of the pattern as fits in a block of the arena, written over and over.
     fn write_same(&mut self, tag: Tag, at: u64, len: u64, pattern: Seg, fua: bool) -> Submitted {
+        if let Some(mapping) = self.written_mapping() {
+            let times = len / (pattern.len().max(1)) as u64;
+            return write_mapped(mapping, at, (0..times).map(|_| &pattern));
+        }
         let unit = usize::try_from(len).unwrap_or(usize::MAX).min(TRANSFER_MAX as usize);
         let Some(mut block) = self.arena.alloc(unit) else { return failed(ErrorKind::NoMemory, at) };
         for piece in block.bytes_mut().chunks_mut(pattern.len().max(1)) {
@@ -424,6 +463,19 @@ impl Handle {
     }
 }
 
+/// Writes pieces one behind the other into a mapping, which is long enough.
+fn write_mapped<'a>(mapping: &FileMapping, at: u64, pieces: impl Iterator<Item = &'a Seg>) -> Submitted {
+    let mut to = usize::try_from(at).expect("inside the mapping");
+    for piece in pieces {
+        // SAFETY: a segment is readable for its length.
+        if !unsafe { mapping.write(to, piece.as_ptr(), piece.len()) } {
+            return failed(ErrorKind::WriteFailed, to as u64);
+        }
+        to += piece.len();
+    }
+    Submitted::Done(Done::Finished)
+}
+
 /// What an error number of the kernel means for a flight.
 fn error(errno: i32, flight: &Flight) -> Done {
     let (kind, done) = match (&flight.work, errno) {
@@ -496,6 +548,8 @@ impl Store for Handle {
         match sys::file_space(self.fd) {
             Ok(space) => {
                 if let Some(bytes) = space.bytes {
+                    // What is mapped is so at its first size: more is there at the next start.
+                    let bytes = self.mapping.as_ref().map_or(bytes, |(map, _)| bytes.min(map.len() as u64));
                     self.bytes.store(bytes / block * block, Ordering::Relaxed);
                 }
                 if self.thin {
@@ -525,7 +579,9 @@ mod tests {
     use super::*;
 
     fn handle(folder: &str, mapped: bool) -> io::Result<(PathBuf, Box<dyn Store>)> {
-        let path = PathBuf::from(folder).join(format!("ptgt-mapped-{}-{mapped}.img", std::process::id()));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(folder).join(format!("ptgt-mapped-{}-{number}.img", std::process::id()));
         let size = Some(1 << 20);
         let opened =
             Image::open(&FileOptions { path: path.clone(), size, block: 512, read_only: false, mapped });
@@ -563,10 +619,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mapped_file_that_grows_has_its_old_size() {
+        let (path, mut store) = handle("/dev/shm", true).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
+        assert_eq!(store.inspect().bytes, 1 << 20);
+        let beyond = read(&mut *store, 1 << 20, 512);
+        assert!(matches!(beyond, Done::Failed(Error { kind: ErrorKind::OutOfRange, .. })), "{beyond:?}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_file_on_a_disk_is_not_mapped() {
         let folder = env!("CARGO_MANIFEST_DIR");
         let target = PathBuf::from(folder).join("target");
-        if sys::is_tmpfs(&File::open(&target).unwrap()).unwrap() {
+        if sys::in_memory(&File::open(&target).unwrap()).unwrap().is_some() {
             return; // the build lies in memory, so there is no disk to try it on
         }
         let refused = handle(target.to_str().unwrap(), true).map(|_| ()).unwrap_err();

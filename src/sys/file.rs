@@ -116,15 +116,30 @@ pub fn first_extent(fd: RawFd, at: u64, len: u64) -> io::Result<Option<(u64, u64
     }
 }
 
+/// The file systems whose files lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InMemory {
+    /// Ordinary pages, which write(2) reaches.
+    Tmpfs,
+    /// Huge pages of this many bytes, which only a mapping writes.
+    Hugetlbfs(usize),
+}
+
 /// Whether the file lives in memory.
-pub fn is_tmpfs(file: &File) -> io::Result<bool> {
+pub fn in_memory(file: &File) -> io::Result<Option<InMemory>> {
     // SAFETY: an all-zero statfs is a valid place for an answer.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: stat is valid for writing.
-    match unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } {
-        0 => Ok(stat.f_type == libc::TMPFS_MAGIC),
-        _ => Err(io::Error::last_os_error()),
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+        return Err(io::Error::last_os_error());
     }
+    Ok(match stat.f_type {
+        libc::TMPFS_MAGIC => Some(InMemory::Tmpfs),
+        libc::HUGETLBFS_MAGIC => {
+            Some(InMemory::Hugetlbfs(usize::try_from(stat.f_bsize).map_err(|_| io::ErrorKind::InvalidData)?))
+        }
+        _ => None,
+    })
 }
 
 /// Size of a block device in bytes.

@@ -19,7 +19,7 @@ pub use clock::{monotonic, monotonic_origin};
 pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{Affinity, EventFd, affinity, pin_to_core, random, set_affinity, wait_readable};
 pub use file::{
-    Space, block_device_size, can_allocate, data_extent, file_space, first_extent, is_tmpfs, read_cached,
+    InMemory, Space, block_device_size, can_allocate, data_extent, file_space, first_extent, in_memory, read_cached,
     write_cached,
 };
 pub use mapping::{Mapping, free_huge_pages, map_large_vectors};
@@ -27,6 +27,6 @@ pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, peer_uid};
 pub use process::{processor_time, raise_descriptor_limit};
-pub use shared::{FileMapping, MAPPED_MAX, reserve};
+pub use shared::{FileMapping, MAPPED_MAX, PAGE, reserve};
 pub use stdio::caught_output;
 pub use tap::{add_address, bring_up, open_tap, write_frame};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A file mapped for reading. Whoever shortens it takes pages away, and touching those is a signal: SIGBUS. Its handler
-//! puts zeros in their place and marks the mapping, whose owner then fails what it reads.
+//! A file mapped into memory. Whoever shortens it takes pages away, and touching those is a signal: SIGBUS. Its handler
+//! puts zeros in their place and marks the mapping, whose owner then fails what it reads or writes.
 
 use std::fs::File;
 use std::io;
@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Most files that are mapped at once.
 pub const MAPPED_MAX: usize = 256;
 
-const PAGE: usize = 4096;
+/// The size of an ordinary page in bytes.
+pub const PAGE: usize = 4096;
 
 /// What the handler knows of a mapping.
 struct Range {
     taken: AtomicBool,
     base: AtomicUsize,
     len: AtomicUsize,
+    page: AtomicUsize,
     damaged: AtomicBool,
 }
 
@@ -27,6 +29,7 @@ static RANGES: [Range; MAPPED_MAX] = [const {
         taken: AtomicBool::new(false),
         base: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
+        page: AtomicUsize::new(0),
         damaged: AtomicBool::new(false),
     }
 }; MAPPED_MAX];
@@ -36,29 +39,31 @@ static RANGES: [Range; MAPPED_MAX] = [const {
 pub struct FileMapping {
     base: NonNull<u8>,
     len: usize,
+    page: usize,
+    writable: bool,
     /// Its place in [`RANGES`].
     place: usize,
 }
 
 // SAFETY: a mapping is memory of the process; any thread may use or unmap it.
 unsafe impl Send for FileMapping {}
-// SAFETY: `&FileMapping` only tells address and length, and reads single bytes as others may write them.
+// SAFETY: `&FileMapping` tells address and length, and moves bytes that others may move at the same time, as any medium.
 unsafe impl Sync for FileMapping {}
 
 impl FileMapping {
-    /// Maps the first `len` bytes.
-    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+    /// Maps the first `len` bytes of a file whose pages have `page` bytes.
+    pub fn new(file: &File, len: usize, page: usize, writable: bool) -> io::Result<Self> {
         static HANDLER: Once = Once::new();
         HANDLER.call_once(handle_bus_errors);
         let free = |range: &Range| !range.taken.swap(true, Ordering::AcqRel);
         let place = RANGES.iter().position(free).ok_or_else(|| {
             io::Error::new(io::ErrorKind::QuotaExceeded, format!("more than {MAPPED_MAX} mapped files"))
         })?;
+        // Huge pages are few: what is to be written is taken now, and has its place.
+        let populate = if page > PAGE && writable { libc::MAP_POPULATE } else { 0 };
+        let (prot, flags) = (protection(writable), libc::MAP_SHARED | populate);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let addr = unsafe {
-            let (prot, flags) = (libc::PROT_READ, libc::MAP_SHARED);
-            libc::mmap(std::ptr::null_mut(), len, prot, flags, file.as_raw_fd(), 0)
-        };
+        let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file.as_raw_fd(), 0) };
         let base = if addr == libc::MAP_FAILED { None } else { NonNull::new(addr.cast::<u8>()) };
         let Some(base) = base else {
             let error = io::Error::last_os_error();
@@ -70,8 +75,9 @@ impl FileMapping {
         let range = &RANGES[place];
         range.damaged.store(false, Ordering::Relaxed);
         range.len.store(len, Ordering::Relaxed);
+        range.page.store(page, Ordering::Relaxed);
         range.base.store(base.addr().get(), Ordering::Release);
-        Ok(Self { base, len, place })
+        Ok(Self { base, len, page, writable, place })
     }
 
     /// Whether the bytes up to `end` can be read: looks at the last one, as a file that is shortened loses its end.
@@ -83,6 +89,31 @@ impl FileMapping {
         // SAFETY: inside our own mapping; if the page is gone, the handler puts another one there.
         unsafe { self.base.add(end - 1).read_volatile() };
         !RANGES[self.place].damaged.load(Ordering::Relaxed)
+    }
+
+    /// Writes memory into the file, `false` if a part of it is gone.
+    ///
+    /// # Panics
+    /// When the bytes do not fit, or the mapping is not writable.
+    ///
+    /// # Safety
+    /// `from` must be readable for `len` bytes. It may lie in this very mapping.
+    pub unsafe fn write(&self, at: usize, from: *const u8, len: usize) -> bool {
+        assert!(self.writable && at.checked_add(len).is_some_and(|end| end <= self.len), "write outside the mapping");
+        // SAFETY: inside our own mapping, and the caller vouches for `from`; if a page is gone, the handler puts another
+        // one there.
+        unsafe { std::ptr::copy(from, self.base.as_ptr().add(at), len) };
+        !RANGES[self.place].damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may be written.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether huge pages back it.
+    pub fn is_huge(&self) -> bool {
+        self.page > PAGE
     }
 
     /// First byte.
@@ -111,6 +142,10 @@ impl Drop for FileMapping {
     }
 }
 
+fn protection(writable: bool) -> libc::c_int {
+    if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ }
+}
+
 extern "C" fn bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a valid siginfo with the address to a handler with SA_SIGINFO.
     let addr = unsafe { (*info).si_addr() }.addr();
@@ -119,12 +154,13 @@ extern "C" fn bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
         if base == 0 || addr < base || addr - base >= range.len.load(Ordering::Relaxed) {
             continue;
         }
-        // SAFETY: replaces one page of a mapping of ours, from which nothing could be read, by one of zeros. mmap is a
-        // bare system call, which a signal handler may make.
+        let page = range.page.load(Ordering::Relaxed);
+        // SAFETY: replaces one page of a mapping of ours, which could not be touched, by one of zeros. mmap is a bare
+        // system call, which a signal handler may make.
         let page = unsafe {
-            let at = std::ptr::with_exposed_provenance_mut(addr & !(PAGE - 1));
+            let at = std::ptr::with_exposed_provenance_mut(addr & !(page - 1));
             let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            libc::mmap(at, PAGE, libc::PROT_READ, flags, -1, 0)
+            libc::mmap(at, page, protection(true), flags, -1, 0)
         };
         if page != libc::MAP_FAILED {
             range.damaged.store(true, Ordering::Relaxed);
