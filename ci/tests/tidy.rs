@@ -63,9 +63,10 @@ fn files() -> Vec<(String, String)> {
             let path = directory.join(entry.file_name());
             let name = path.to_str().expect("names in UTF-8").to_owned();
             let kind = entry.file_type().expect("file type");
-            if kind.is_dir()
-                && ![".git", "target", "__pycache__"].contains(&name.rsplit('/').next().unwrap_or(&name))
-            {
+            // What cargo builds lies at the top only: src/target is a room.
+            let skipped = name == "target"
+                || [".git", "__pycache__"].contains(&name.rsplit('/').next().unwrap_or(&name));
+            if kind.is_dir() && !skipped {
                 directories.push(path);
             } else if kind.is_file()
                 && name != ".git"

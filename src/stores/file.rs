@@ -169,7 +169,10 @@ fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) ->
     if !read_only {
         sys::reserve(file, bytes).map_err(|error| match in_memory {
             Some(InMemory::Hugetlbfs(page)) if error.kind() == io::ErrorKind::StorageFull => {
-                let what = format!("takes {} huge pages of {page} bytes, and there are not so many free", bytes / page as u64);
+                let what = format!(
+                    "takes {} huge pages of {page} bytes, and there are not so many free",
+                    bytes / page as u64
+                );
                 io::Error::new(error.kind(), what)
             }
             _ => error,

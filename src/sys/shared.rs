@@ -99,7 +99,10 @@ impl FileMapping {
     /// # Safety
     /// `from` must be readable for `len` bytes. It may lie in this very mapping.
     pub unsafe fn write(&self, at: usize, from: *const u8, len: usize) -> bool {
-        assert!(self.writable && at.checked_add(len).is_some_and(|end| end <= self.len), "write outside the mapping");
+        assert!(
+            self.writable && at.checked_add(len).is_some_and(|end| end <= self.len),
+            "write outside the mapping"
+        );
         // SAFETY: inside our own mapping, and the caller vouches for `from`; if a page is gone, the handler puts another
         // one there.
         unsafe { std::ptr::copy(from, self.base.as_ptr().add(at), len) };
