@@ -51,7 +51,7 @@ for system in tmpfs hugetlbfs; do
   same one.img "$disk"
 
   say "$system: libiscsi's tests of reading and writing"
-  for test in Read10 Read16 Write10 Write16 WriteSame10 WriteSame16 CompareAndWrite OrWrite Verify16; do
+  for test in Read10 Read16 Write10 Write16 WriteSame10.Simple WriteSame16.Simple CompareAndWrite OrWrite Verify16; do
     iscsi-test-cu --dataloss --test "ALL.$test" "$disk" >suite.log 2>&1 || true
     ! grep -F '[FAILED]' suite.log || die "$test: see above"
     grep -q 'asserts' suite.log || die "$test did not run"
@@ -61,7 +61,8 @@ for system in tmpfs hugetlbfs; do
   upload one.img "$ram"
   truncate -s 0 memory/disk.img
   ! qemu-img convert -f raw -O raw "$disk" back.img 2>errors || die "what is lost can be read"
-  ! upload one.img "$disk" 2>>errors || die "what is lost can be written"
+  # tmpfs makes new pages for what is written; through a mapping there is nothing to write to.
+  [ $system = tmpfs ] || ! upload one.img "$disk" 2>>errors || die "what is lost can be written"
   same one.img "$ram"
   kill -0 "$target_pid" || die "the target has ended"
   stop TERM 10 0
