@@ -102,8 +102,8 @@ use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
   [ "$TARGET" = ptgt ] || { disk=$url/1 ram=$url/2; }
 }
 
-# The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 256 MiB of RAM, portals over IPv4 and IPv6. The daemon logs
-# at level $log, or info; blocks have $block bytes, or 512. In a $bridge the portals
+# The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 $ram_mib or 256 MiB of RAM, portals over IPv4 and IPv6. The
+# daemon logs at level $log, or info; blocks have $block bytes, or 512. In a $bridge the portals
 # are those of the TAP port whatever the port, and a TAP device has no addresses of the host's.
 configuration() { # FILE [MTU] [REACTORS]
   {
@@ -125,7 +125,7 @@ configuration() { # FILE [MTU] [REACTORS]
     printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
     printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
     printf 'block_size = %s\n' "${block:-512}"
-    printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "256MiB"\nblock_size = %s\n' "${block:-512}"
+    printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "%sMiB"\nblock_size = %s\n' "${ram_mib:-256}" "${block:-512}"
     printf '[[target]]\nname = "%s"\n' "$iqn"
     printf 'luns = [{ lun = 0, disk = "thin0" }, { lun = 1, disk = "ram0" }]\n'
   } >"$1"
@@ -140,17 +140,18 @@ start_tgtd() {
   until_true 10 test -S "$work/tgtd.sock.7" || die "tgtd does not start"
   local adm="env TGT_IPC_SOCKET=$work/tgtd.sock tgtadm -C 7 --lld iscsi" lun digest
   [ -f var/lib/ptgt/disk0.img ] || truncate -s 1G var/lib/ptgt/disk0.img
-  truncate -s 256M ram.img
+  truncate -s "${ram_mib:-256}M" ram.img
   $adm --op new --mode target --tid 1 -T "$iqn"
   for digest in HeaderDigest DataDigest; do
     $adm --op update --mode target --tid 1 --name $digest --value CRC32C,None
   done
   lun=1
   for image in var/lib/ptgt/disk0.img ram.img; do
-    $adm --op new --mode logicalunit --tid 1 --lun $lun -b "$work/$image"
+    $adm --op new --mode logicalunit --tid 1 --lun $lun -b "$work/$image" --blocksize "${block:-512}"
     $adm --op update --mode logicalunit --tid 1 --lun $lun --params thin_provisioning=1
     lun=$((lun + 1))
   done
+  [ "$(type -t more_tgtadm)" != function ] || more_tgtadm "$adm"
   $adm --op bind --mode target --tid 1 -I ALL
 }
 

@@ -3,6 +3,9 @@
 # target.sh: what can be done to the target, where it runs: on the host or, with --net inside-*, in the guest. Jobs call
 # these as `at_target VERB`; what a verb prints is the answer.
 
+# xfs wants 300 MiB.
+ram_mib=320
+
 target_config() {
   configuration target.toml 1500
   [ "$(type -t more_config)" != function ] || more_config >>target.toml
@@ -18,7 +21,8 @@ target_config() {
 }
 
 target_start() { start target.toml; }
-target_stop() { stop TERM 30 0; }
+# tgtd does not end while it has targets.
+target_stop() { if [ "$TARGET" = tgtd ]; then target_kill; else stop TERM 30 0; fi; }
 target_kill() {
   kill -KILL "$target_pid"
   wait "$target_pid" 2>/dev/null || true

@@ -4,13 +4,21 @@
 # nets: tap,kernel,inside-kernel
 # limit: 300
 # needs: cmp
-# expected: detected conn error|Login/Text in progress
+# expected: detected conn error \(1020\)|Login/Text in progress
 more_config() {
   printf '[[account]]\nname = "initiator"\nsecret = "correct-horse-1"\n'
   printf '[[account]]\nname = "other"\nsecret = "correct-horse-2"\n'
   printf '[[account]]\nname = "target"\nsecret = "battery-staple-3"\n'
   printf '[target.chap]\naccounts = ["initiator"]\noutgoing = "target"\nalgorithms = ["SHA3-256", "SHA-256", "SHA1", "MD5"]\n'
   printf '[discovery]\naccounts = ["other"]\n'
+}
+more_tgtadm() { # TGTADM
+  $1 --mode account --op new --user initiator --password correct-horse-1
+  $1 --mode account --op new --user other --password correct-horse-2
+  $1 --mode account --op new --user target --password battery-staple-3
+  $1 --mode account --op bind --tid 1 --user initiator
+  $1 --mode account --op bind --tid 1 --user target --outgoing
+  $1 --mode account --op bind --user other
 }
 
 job() {
@@ -19,7 +27,7 @@ job() {
   for algorithm in MD5 SHA1 SHA256 SHA3-256; do
     say "$algorithm"
     credentials initiator correct-horse-1 "node.session.auth.chap_algs=$algorithm"
-    works
+    check "$algorithm" works
   done
   say "both ways"
   credentials initiator correct-horse-1 node.session.auth.username_in=target node.session.auth.password_in=battery-staple-3

@@ -2,9 +2,10 @@
 # shellcheck shell=bash disable=SC2154
 # job: the cable is pulled: for a moment, for longer than the pings allow, for longer than the session may take to recover
 # nets: tap,kernel
+# devices: file,ram
 # limit: 600
 # needs: fio dd
-# expected: detected conn error|ping timeout|session recovery timed out|I/O error, dev|FAILED Result|tag#|rejecting I/O|Buffer I/O error
+# expected: ping timeout of [0-9]+ secs expired|detected conn error \(1022\)|session recovery timed out after 5 secs|rejecting I/O to offline device|I/O error, dev sd[a-z], sector [0-9]+ op 0x0:\(READ\)
 job() {
   attach 'node.conn[0].timeo.noop_out_interval=3' 'node.conn[0].timeo.noop_out_timeout=6' \
     node.session.timeo.replacement_timeout=300

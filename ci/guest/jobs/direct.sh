@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: dd past the page cache with odd sizes at odd places, and badblocks
 # nets: tap,kernel,inside-tap,inside-kernel
+# devices: file,file4k,ram,ram4k
 # limit: 400
 # needs: dd cmp badblocks
 job() {

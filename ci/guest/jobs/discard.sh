@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: blkdiscard and fstrim give back what the image occupied
 # nets: tap,kernel,inside-kernel
+# devices: file,file4k
 # limit: 300
 # needs: blkdiscard fstrim mkfs.ext4 fsck.ext4 /etc/mke2fs.conf cmp dd
 # modules: ext4 crc32c_generic libcrc32c

@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: ext4 and xfs: trees of files, fsck, checksums after another login
 # nets: tap,kernel,inside-tap,inside-kernel
+# devices: file,file4k,ram,ram4k
 # limit: 400
 # needs: sha256sum mkfs.ext4 fsck.ext4 /etc/mke2fs.conf mkfs.xfs xfs_repair blkid
 # modules: ext4 xfs crc32c_generic libcrc32c

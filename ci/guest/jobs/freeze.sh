@@ -2,9 +2,10 @@
 # shellcheck shell=bash disable=SC2154
 # job: the target stands still for longer than the commands' time-out: the kernel aborts, resets, and logs in again
 # nets: tap,kernel
+# devices: file,ram
 # limit: 900
 # needs: fio
-# expected: detected conn error|timing out command|[Aa]bort|FAILED Result|tag#|timed out|I/O error, dev .* flags 0x4000|[Rr]eset
+# expected: detected conn error \(1021\)
 job() {
   # Without pings it is the commands that time out.
   attach 'node.conn[0].timeo.noop_out_interval=0' 'node.conn[0].timeo.noop_out_timeout=0' \

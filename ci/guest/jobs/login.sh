@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: open-iscsi logs in: digests, IPv6, discovery, several sessions
 # nets: tap,kernel,inside-tap,inside-kernel
+# devices: file,ram
 # limit: 200
 # needs: cmp
 job() {

@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: LVM over both disks of the target: a striped volume, a snapshot, growing, activation after another login
 # nets: tap,kernel
+# devices: file,file4k
 # limit: 400
 # needs: sha256sum lvm mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
 # expected: CONFIG_IMA_DISABLE_HTABLE

@@ -2,11 +2,12 @@
 # shellcheck shell=bash disable=SC2154
 # job: what was acknowledged as stable is there whenever the power goes: every mark of dm-log-writes is replayed
 # nets: inside-kernel,inside-tap
+# devices: file,file4k
 # limit: 900
 # needs: dd dmsetup mkfs.ext4 /etc/mke2fs.conf blockdev
 # modules: dm_mod dm_log_writes virtio_blk ext4 crc32c_generic libcrc32c
 # drives: data:192M log:4G
-# expected: CONFIG_IMA_DISABLE_HTABLE|detected conn error
+# expected: CONFIG_IMA_DISABLE_HTABLE|detected conn error \((1011|1019|1020)\)
 #
 # The image lies on ext4 on dm-log-writes, which records what reaches the disk, in an order that only flushes and FUA
 # guarantee. The initiator writes step by step, has each step made stable by a flush or by FUA, and then leaves the

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash disable=SC2154
-# job: persistent reservations and RESERVE of two initiators: who may write, preempting, after a restart with APTPL
+# job: persistent reservations and RESERVE of two initiators: all actions and types, who may write, after a restart with APTPL
 # nets: tap,kernel,inside-kernel
+# devices: file,ram
 # limit: 300
 # needs: sg_persist sg_raw sg_turs dd
-# expected: reservation conflict|critical nexus error|Parameters changed|I/O error, dev|FAILED Result|tag#|detected conn error
+# expected: reservation conflict|(critical nexus|I/O) error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|detected conn error \((1011|1019|1020)\)
 job() {
   start_initiator
   local which
@@ -20,40 +21,92 @@ job() {
   sg_turs "$one" && sg_turs "$two"
   may_write "$one" && may_write "$two"
 
+  say "capabilities"
+  sg_persist --in --report-capabilities "$one" >capabilities
+  check capabilities capable 'Compatible Reservation Handling' 'Specify Initiator Ports Capable' 'All Target Ports Capable' \
+    'Persist Through Power Loss Capable'
+  capable 'Type Mask Valid' 'Write Exclusive, all registrants' 'Exclusive Access, registrants only' \
+    'Write Exclusive, registrants only' 'Exclusive Access' 'Write Exclusive' 'Exclusive Access, all registrants'
+
   say "registration: both have keys"
   persist "$one" --register --param-sark=0xa
   persist "$two" --register --param-sark=0xb
-  [ "$(keys "$one")" = "0xa 0xb" ] || die "keys: $(keys "$one")"
+  keys_are "$one" 0xa 0xb
   refused "$two" --register --param-rk=0xc --param-sark=0xd
+  persist "$two" --register-ignore --param-sark=0xe
+  keys_are "$one" 0xa 0xe
+  persist "$two" --register --param-rk=0xe --param-sark=0xb
+  keys_are "$one" 0xa 0xb
+  refused "$one" --reserve --param-rk=0xc --prout-type=1
+  # Their names, as the target knows them: each follows its key.
+  sg_persist --in --read-full-status "$one" >full
+  check full-status named one && check full-status named two
 
-  say "write exclusive: others read"
-  persist "$one" --reserve --param-rk=0xa --prout-type=1
-  sg_persist --in --read-reservation "$two" | grep -q 'type: Write Exclusive$' || die "the reservation is not told"
-  may_write "$one"; may_read "$two"; may_not_write "$two"
-  refused "$two" --reserve --param-rk=0xb --prout-type=1
-  say "exclusive access: others do not even read"
-  persist "$one" --release --param-rk=0xa --prout-type=1
-  persist "$one" --reserve --param-rk=0xa --prout-type=3
-  may_write "$one"; may_not_read "$two"
-  persist "$one" --release --param-rk=0xa --prout-type=3
-
-  say "write exclusive, registrants only: whoever has a key"
-  persist "$one" --reserve --param-rk=0xa --prout-type=5
-  may_write "$one"; may_write "$two"
-  persist "$two" --register --param-rk=0xb --param-sark=0
-  may_not_write "$two"; may_read "$two"
-  persist "$two" --register --param-sark=0xb
-  may_write "$two"
+  local type
+  for type in 1 3 5 6 7 8; do
+    say "type $type: whoever has a key, and whoever has none"
+    persist "$one" --reserve --param-rk=0xa --prout-type=$type
+    sg_persist --in --read-reservation "$two" >reservation
+    grep -q "type: $(name_of $type)\$" reservation || { cat reservation; die "the reservation is not told"; }
+    may_write "$one"
+    case $type in
+      1) may_read "$two"; may_not_write "$two" ;;
+      3) may_not_read "$two"; may_not_write "$two" ;;
+      *) may_read "$two"; may_write "$two" ;;
+    esac
+    # Only where all registrants hold it may another one ask for what is there already.
+    [ $type -ge 7 ] || refused "$two" --reserve --param-rk=0xb --prout-type=$type
+    persist "$two" --register --param-rk=0xb --param-sark=0
+    case $type in
+      1 | 5 | 7) may_read "$two"; may_not_write "$two" ;;
+      *) may_not_read "$two"; may_not_write "$two" ;;
+    esac
+    persist "$two" --register --param-sark=0xb
+    persist "$one" --release --param-rk=0xa --prout-type=$type
+    may_write "$two"
+  done
 
   say "preempting takes key and reservation"
+  persist "$one" --reserve --param-rk=0xa --prout-type=1
   persist "$two" --preempt --param-rk=0xb --param-sark=0xa --prout-type=1
-  [ "$(keys "$two")" = "0xb" ] || die "keys: $(keys "$two")"
+  keys_are "$two" 0xb
   may_not_write "$one"; may_write "$two"
   sg_persist --in --read-full-status "$two" >full
-  grep -q 'Key=0xb' full && grep -q "$(initiator_name two)" full || { cat full; die "the full status does not name the holder"; }
+  grep -q 'Key=0xb' full && grep -q 'Reservation holder' full || { cat full; die "the full status does not name the holder"; }
+
+  say "clearing takes all keys and the reservation"
+  persist "$one" --register --param-sark=0xa
   persist "$two" --clear --param-rk=0xb
-  [ -z "$(keys "$one")" ] || die "keys: $(keys "$one")"
+  keys_are "$one"
   may_write "$one"; may_write "$two"
+
+  say "preempting and aborting ends what the other one has under way"
+  persist "$one" --register --param-sark=0xa
+  persist "$two" --register --param-sark=0xb
+  persist "$two" --reserve --param-rk=0xb --prout-type=5
+  dd if=/dev/zero of="$two" bs=64k count=100000 oflag=direct 2>writes &
+  local writer=$! before
+  disk=$two before=$(sectors_written)
+  more_written() { [ "$(sectors_written)" -gt $((before + 2000)) ]; }
+  until_true 60 more_written || die "nothing is written"
+  persist "$one" --preempt-abort --param-rk=0xa --param-sark=0xb --prout-type=5
+  ! wait $writer || die "the other one has written all"
+  may_not_write "$two"; may_write "$one"
+  keys_are "$one" 0xa
+  persist "$one" --release --param-rk=0xa --prout-type=5
+
+  say "moving: the reservation goes to the other one, by name"
+  persist "$two" --register --param-sark=0xb
+  sg_persist --in --read-full-status "$two" >full
+  local to
+  to=$(sed -n "s/.*\($(initiator_name two),i,0x[0-9a-f]*\).*/\1/p" full)
+  persist "$one" --reserve --param-rk=0xa --prout-type=1
+  check move move_to "$to"
+  [ "$TARGET" = ptgt ] || persist "$one" --clear --param-rk=0xa
+  refused "$one" --clear --param-rk=0xa
+  say "registering another one, by name"
+  check by-name register_both "$to"
+  invalid "$one" --replace-lost --param-rk=0xa --param-sark=0xb --prout-type=1
 
   if sg_persist --in --report-capabilities "$one" | grep -q 'Persist Through Power Loss Capable(PTPL_C): 1'; then
     say "with APTPL the reservation is there after the target was killed"
@@ -85,6 +138,48 @@ refused() { # DISK OPTION...
   local at=$1 status=0; shift
   sg_persist --no-inquiry --out "$@" "$at" >persist 2>&1 || status=$?
   [ $status -eq 24 ] || { cat persist; die "sg_persist $*: status $status, not a reservation conflict"; }
+}
+invalid() { # DISK OPTION...
+  local at=$1 status=0; shift
+  sg_turs "$at" >/dev/null 2>&1 || true
+  sg_persist --no-inquiry --out "$@" "$at" >persist 2>&1 || status=$?
+  [ $status -eq 5 ] || { cat persist; die "sg_persist $*: status $status, not an illegal request"; }
+}
+capable() { # NAME...
+  local name
+  for name in "$@"; do grep -qE "^ *$name(\(.*\))?: 1$" capabilities || { cat capabilities; die "not: $name"; }; done
+}
+named() { # one|two
+  grep -q "$(initiator_name "$1"),i,0x" full || { cat full; die "the full status does not name $1"; }
+}
+name_of() { # TYPE
+  case $1 in
+    1) echo 'Write Exclusive' ;;
+    3) echo 'Exclusive Access' ;;
+    5) echo 'Write Exclusive, registrants only' ;;
+    6) echo 'Exclusive Access, registrants only' ;;
+    7) echo 'Write Exclusive, all registrants' ;;
+    8) echo 'Exclusive Access, all registrants' ;;
+  esac
+}
+move_to() { # TRANSPORTID
+  persist "$one" --register-move --param-rk=0xa --param-sark=0xd --param-unreg --relative-target-port=1 --transport-id="$1"
+  keys_are "$two" 0xd
+  may_write "$two"; may_not_write "$one"
+  persist "$two" --clear --param-rk=0xd
+}
+register_both() { # TRANSPORTID
+  persist "$one" --register --param-sark=0xf --param-alltgpt --transport-id="$1"
+  keys_are "$one" 0xf 0xf
+  sg_persist --in --read-full-status "$one" >full
+  named one; named two
+  [ "$(grep -c 'All target ports bit set' full)" -eq 2 ] || { cat full; die "not for all target ports"; }
+  persist "$two" --clear --param-rk=0xf
+}
+keys_are() { # DISK KEY...
+  local at=$1 are; shift
+  are=$(keys "$at")
+  [ "$are" = "$*" ] || die "keys: ${are:-none}, not ${*:-none}"
 }
 keys() { # DISK
   sg_turs "$1" >/dev/null 2>&1 || true

@@ -2,9 +2,10 @@
 # shellcheck shell=bash disable=SC2154
 # job: logical unit and target resets under load
 # nets: tap,kernel,inside-tap,inside-kernel
+# devices: file,file4k,ram,ram4k
 # limit: 600
 # needs: fio sg_reset
-# expected: detected conn error|[Rr]eset|tag#
+# expected: detected conn error \(1021\)
 job() {
   attach node.session.timeo.replacement_timeout=300
   start_load "$disk" bs=4k,64k iodepth=32 size=64m

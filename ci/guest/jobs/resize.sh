@@ -2,10 +2,11 @@
 # shellcheck shell=bash disable=SC2154
 # job: a disk that has grown is seen after a rescan, and the file system on it grows while it is mounted
 # nets: tap,kernel,inside-kernel
+# devices: file,file4k
 # limit: 300
 # needs: sha256sum mkfs.ext4 fsck.ext4 resize2fs /etc/mke2fs.conf
 # modules: ext4 crc32c_generic libcrc32c
-# expected: detected conn error|detected capacity change|Capacity data has changed|EXT4-fs .*resiz
+# expected: detected conn error \((1011|1019|1020)\)|detected capacity change|Capacity data has changed|EXT4-fs .*resiz
 job() {
   [ "$device" = file ] || die "only a file grows"
   attach node.session.timeo.replacement_timeout=300

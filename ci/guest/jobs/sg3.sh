@@ -2,9 +2,9 @@
 # shellcheck shell=bash disable=SC2154
 # job: what sg3-utils, sdparm and smartctl ask a disk, with the answers looked at
 # nets: tap,kernel,inside-kernel
+# devices: file,file4k,ram,ram4k
 # limit: 300
-# needs: sg_inq sg_vpd sg_readcap sg_luns sg_modes sg_opcodes sg_requests sg_turs sg_rtpg sg_stpg sg_logs sg_verify sg_sync sg_start sg_dd sg_read sg_compare_and_write sg_get_lba_status sg_unmap sg_write_same sg_xcopy sg_raw sg_senddiag sdparm smartctl cmp blockdev
-# expected: Parameters changed|Asymmetric access state changed|alua:
+# needs: sg_inq sg_vpd sg_readcap sg_luns sg_modes sg_opcodes sg_requests sg_turs sg_rtpg sg_stpg sg_logs sg_verify sg_sync sg_start sg_dd sg_read sg_compare_and_write sg_get_lba_status sg_unmap sg_write_same sg_write_verify sg_xcopy sg_raw sg_senddiag sdparm smartctl cmp blockdev dd
 job() {
   attach
   local block sectors
@@ -16,8 +16,9 @@ job() {
   shows 'Vendor identification: (PTGT|IET)' sg_inq "$disk"
   shows "Last LBA=$((sectors - 1)) .*Number of logical blocks=$sectors" sg_readcap --16 "$disk"
   shows "Logical block length=$block bytes" sg_readcap --16 "$disk"
-  shows 'Lun list length = ' sg_luns "$disk"
-  shows '.' sg_requests "$disk"
+  shows 'lbpme=1, lbprz=1' sg_readcap --16 "$disk"
+  shows '^ +000[01]0{12}$' sg_luns --select=2 "$disk"
+  shows 'No additional sense information' sg_requests "$disk"
 
   say "vital product data"
   local page pages
@@ -26,15 +27,30 @@ job() {
     sg_vpd --page=0x"$page" "$disk" >answer 2>&1 || { cat answer; die "VPD page $page"; }
   done
   sg_vpd --all "$disk" >answer 2>&1 || { cat answer; die "sg_vpd --all"; }
-  shows 'NAA' sg_vpd --page=di "$disk"
-  shows 'Maximum unmap LBA count: [1-9]' sg_vpd --page=bl "$disk"
-  shows 'Unmap command supported \(LBPU\): 1' sg_vpd --page=lbpv "$disk"
+  cp answer pages
+  answers 'designator type: NAA' 'T10 vendor identification'
+  check ports answers 'Relative target port: 0x1' "$iqn,t,0x0001"
+  answers "Block limits" 'Logical block provisioning' 'Block device characteristics'
+  answers 'Maximum unmap LBA count: -?[1-9]' 'Maximum unmap block descriptor count: -?[1-9]'
+  answers 'Unmap command supported \(LBPU\): 1' 'Write same \(16\) with unmap bit supported \(LBPWS\): 1' \
+    'LBPRZ\): 1' 'thin provisioned'
+  answers 'Maximum compare and write length: [1-9]'
+  check limits answers 'Maximum transfer length: [1-9]' 'Non-rotating medium'
+  # After another login the names are the same.
+  logout
+  login "$address"
+  wait_for_disks "$lun"
+  sg_vpd --all "$disk" | cmp - pages || die "the vital product data have changed"
 
   say "mode pages"
-  sg_modes --all "$disk" >answer 2>&1 || { cat answer; die "sg_modes --all"; }
-  # The exit status of sdparm is that of a disk without saved values, which it asks for, too.
-  sdparm --get=WCE "$disk" >answer 2>&1 || true
-  grep -qE 'WCE +1' answer || { cat answer; die "sdparm does not show WCE"; }
+  shows 'DpoFua=1' sg_modes --all "$disk"
+  shows '>> Caching, page_control: current' sg_modes --all "$disk"
+  shows '>> Control, page_control: current' sg_modes --all "$disk"
+  wce_is 1
+  sdparm --clear=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --clear=WCE"; }
+  wce_is 0
+  sdparm --set=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE"; }
+  wce_is 1
 
   say "commands"
   sg_opcodes --no-inquiry "$disk" >opcodes 2>&1 || { cat opcodes; die "sg_opcodes"; }
@@ -49,6 +65,7 @@ job() {
   done
   sg_verify --lba=0 --count=128 "$disk" || die "sg_verify"
   sg_sync "$disk" || die "sg_sync"
+  shows 'Logical unit reset' sg_opcodes --no-inquiry --tmf "$disk"
   sg_start --start "$disk" || die "sg_start"
 
   say "COMPARE AND WRITE"
@@ -70,7 +87,7 @@ job() {
   pattern 3 65536 >data
   dd if=data of="$disk" bs=65536 seek=16 oflag=direct 2>/dev/null
   lba_is $((16 * eight)) 'mapped'
-  sg_unmap --lba=$((16 * eight)) --num=$eight "$disk" || die "sg_unmap"
+  sg_unmap --force --lba=$((16 * eight)) --num=$eight "$disk" || die "sg_unmap"
   lba_is $((16 * eight)) 'deallocated|anchored'
   dd if="$disk" bs=65536 skip=16 count=1 iflag=direct 2>/dev/null | cmp - zeros || die "unmapped blocks are not zero"
   sg_write_same --16 --lba=$((16 * eight)) --num=$eight --in=one --xferlen="$block" "$disk" || die "WRITE SAME(16)"
@@ -82,15 +99,42 @@ job() {
 
   if offers 'Report target port groups'; then
     say "asymmetric access"
-    shows 'asymmetric access state *: *0x0' sg_rtpg "$disk"
+    # Group 1 is the one that this session has come by; group 2 that of the second portal, if there is one.
+    state_of 1 'active/optimized'
+    sg_stpg --tp=1 --state=an "$disk"
+    state_of 1 'active/non optimized'
+    sg_stpg --tp=1 --state=s "$disk"
+    state_of 1 standby
+    status=0
+    sg_turs -v "$disk" >answer 2>&1 || status=$?
+    [ $status -eq 2 ] && grep -q 'target port in standby state' answer || { cat answer; die "standby: status $status"; }
+    if [ "$place" = host ]; then
+      state_of 2 'active/optimized'
+      sg_stpg --tp=1,2 --state=ao,u "$disk"
+      state_of 2 unavailable
+      sg_stpg --tp=2 --state=ao "$disk"
+      state_of 2 'active/optimized'
+    else
+      sg_stpg --tp=1 --state=ao "$disk"
+    fi
+    state_of 1 'active/optimized'
+    sg_turs "$disk" || die "not ready when active again"
+    # Its exit status is 0 all the same.
+    sg_stpg --tp=99 --state=s "$disk" >answer 2>&1 || true
+    grep -q 'Illegal request' answer || { cat answer; die "a group that does not exist changes"; }
   fi
-  if offers 'Log sense'; then
-    say "logs"
-    sg_logs --all "$disk" >answer 2>&1 || { cat answer; die "sg_logs --all"; }
-  fi
-  if offers 'Send diagnostic'; then
-    sg_senddiag --test "$disk" >answer 2>&1 || { cat answer; die "sg_senddiag"; }
-  fi
+
+  say "logs"
+  sg_logs --all "$disk" >answer 2>&1 || { cat answer; die "sg_logs --all"; }
+  answers 'Supported log pages'
+  check logs answers 'Write error counter page' 'Read error counter page' 'Total uncorrected errors = 0' 'Start-stop cycle counter page' \
+    'Self-test results page' 'Informational Exceptions page' '[Nn]umber of read commands = [1-9]'
+  [ "${device#ram}" != "$device" ] || check mapping answers 'Used LBA mapping threshold resource count'
+
+  say "self tests"
+  check self-test shows '.' sg_senddiag --test "$disk"
+  check self-test-log shows 'Short Background Self Test has begun' smartctl -t short "$disk"
+
   if offers 'Extended copy'; then
     say "EXTENDED COPY"
     dd if=data of="$disk" bs=65536 seek=20 oflag=direct 2>/dev/null
@@ -99,7 +143,13 @@ job() {
   fi
 
   say "smartctl"
-  shows 'Logical block size: +'"$block" smartctl -i "$disk"
+  status=0
+  smartctl -x "$disk" >answer 2>&1 || status=$?
+  # 4: the log of background scans is not there, which is optional.
+  [ $status -eq 0 ] || { [ $status -eq 4 ] && grep -q 'not support Background scan results' answer; } ||
+    { cat answer; die "smartctl -x: status $status"; }
+  answers 'Serial number: +[^ ]' "Logical block size: +$block" "User Capacity: .*$(printf '%d' $((sectors * block)) | sed ':a;s/\B[0-9]\{3\}\>/,&/;ta')"
+  check smart answers 'SMART Health Status: OK' 'LU is thin provisioned' 'Writeback Cache is: +Enabled' 'Non-medium error count: +0'
 
   say "what is not there is refused"
   status=0
@@ -113,6 +163,22 @@ job() {
 
 offers() { # COMMAND, as sg_opcodes names it
   grep -qiF "$1" opcodes || { [ "$TARGET" = ptgt ] && say "not offered: $1"; return 1; }
+}
+# The last answer has lines with each of these.
+answers() { # PATTERN...
+  local pattern
+  for pattern in "$@"; do grep -qE -- "$pattern" answer || { cat answer; die "no $pattern is shown"; }; done
+}
+# sdparm asks for the saved values, too, and ends with status 5 where a disk has none.
+wce_is() { # 0|1
+  local status=0
+  sdparm -vv --get=WCE "$disk" >answer 2>&1 || status=$?
+  [ $status -eq 0 ] || { [ $status -eq 5 ] && grep -q 'Saving parameters not supported' answer; } || { cat answer; die "sdparm: status $status"; }
+  answers "^WCE +$1 "
+}
+state_of() { # GROUP STATE
+  sg_rtpg --decode "$disk" >answer 2>&1 || { cat answer; die "sg_rtpg"; }
+  grep -A 1 "target port group id : 0x$1 " answer | grep -qF "($2)" || { cat answer; die "group $1 is not $2"; }
 }
 shows() { # PATTERN COMMAND...
   local pattern=$1; shift

@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 # job: fio verifies what it has written: random and mixed, block sizes mixed, with flushes
 # nets: tap,kernel,inside-tap,inside-kernel
+# devices: file,file4k,ram,ram4k
 # limit: 900
 # needs: fio
 job() {

@@ -77,6 +77,8 @@ fn counters_count_and_are_reset() {
     assert_eq!(be64(&parameter(&mut rig, 3, 6), 0), 0);
     rig.none(&reset(0)).good();
     assert_eq!(parameter(&mut rig, 0x19, 1), [0; 64]);
+    assert_eq!(parameter(&mut rig, 0x19, 2), [0; 8]);
+    assert_eq!(parameter(&mut rig, 0x19, 3), [0, 0, 0, 3, 0, 0, 0, 1]);
     assert_eq!(rig.none(&reset(0)).outcome.attention, None, "nothing has changed");
     assert_eq!(rig.write(&[0x4c, 0, 0, 0, 0, 0, 0, 0, 4, 0], &[0; 4]).sense(), INVALID_FIELD_IN_CDB);
 }
