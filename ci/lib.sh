@@ -23,10 +23,26 @@ if [ -z "${work:-}" ]; then
   "${as_root[@]}" $unshare true 2>/dev/null || { echo "needs the right to make namespaces"; exit 77; }
   [ "$TARGET" = tgtd ] || [ -x "$PTGT" ] || { echo "no $PTGT: cargo build --release"; exit 1; }
   work=$(mktemp -d -t ptgt-test.XXXXXX)
-  if [ -n "${KEEP:-}" ]; then echo "files: $work"; else trap '"${as_root[@]}" rm -rf "$work"' EXIT; fi
+  [ -z "${KEEP:-}" ] || echo "files: $work"
+  inner=
+  clean() {
+    if [ -n "$inner" ]; then
+      # With it goes all that runs in its namespaces.
+      "${as_root[@]}" kill -KILL "$inner" 2>/dev/null || true
+      wait "$inner" 2>/dev/null || true
+    fi
+    [ -n "${KEEP:-}" ] || "${as_root[@]}" rm -rf "$work" || { sleep 1; "${as_root[@]}" rm -rf "$work"; }
+  }
+  trap clean EXIT
+  trap 'exit 143' TERM
+  trap 'exit 130' INT HUP
+  # In the background, so that a signal is not put off until the test is done.
   "${as_root[@]}" env work="$work" PTGT="$PTGT" TARGET="$TARGET" PATH="$PATH:/usr/sbin:/sbin" \
-    $unshare bash "$0" "$@"
-  exit
+    setpriv --pdeathsig KILL $unshare bash "$0" "$@" <&0 &
+  inner=$! status=0
+  wait "$inner" || status=$?
+  inner=
+  exit "$status"
 fi
 
 cd "$work"
