@@ -48,7 +48,8 @@ kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-access  default  120 ci/system/access.sh kernel
 kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
-guest          full    5400 ci/guest/run --all
+guest          full    2400 ci/guest/run --all
+guest-matrix   full    5400 ci/guest/run --matrix
 tap-syscalls   default   60 ci/system/syscalls.sh tap
 kernel-syscalls default  60 ci/system/syscalls.sh kernel
 perf-count     default  180 perftests/instructions.sh
