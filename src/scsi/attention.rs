@@ -3,6 +3,8 @@
 
 use smallvec::SmallVec;
 
+use super::{Interlock, Status, asc};
+
 /// Most conditions that wait at once; a reset replaces all before it, so that few are ever needed.
 const ATTENTIONS_MAX: usize = 8;
 
@@ -27,6 +29,24 @@ impl Attentions {
     /// Reports and clears the next condition.
     pub fn take(&mut self) -> Option<u16> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// A command has ended with that status, which establishes a condition if UA_INTLCK_CTRL says so.
+    pub fn after(&mut self, status: Status, interlock: Interlock) {
+        let code = match status {
+            Status::Busy => asc::PREVIOUS_BUSY_STATUS,
+            Status::TaskSetFull => asc::PREVIOUS_TASK_SET_FULL_STATUS,
+            Status::ReservationConflict => asc::PREVIOUS_RESERVATION_CONFLICT_STATUS,
+            _ => return,
+        };
+        if interlock == Interlock::KeptAndMade {
+            self.establish(code);
+        }
+    }
+
+    /// The next condition, which stays.
+    pub fn first(&self) -> Option<u16> {
+        self.0.first().copied()
     }
 
     /// Whether none is pending.

@@ -66,6 +66,20 @@ impl Cdb {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// NACA of the control byte (SAM-5 5.2): CHECK CONDITION is to establish an ACA condition. A CDB may be padded, so that
+    /// its last byte says nothing.
+    pub fn naca(&self) -> bool {
+        let control = match self.0[0] >> 5 {
+            0 => 5,
+            1 | 2 => 9,
+            3 => 1,
+            4 => 15,
+            5 => 11,
+            _ => return false,
+        };
+        self.0.get(control).is_some_and(|control| control & 0x04 != 0)
+    }
 }
 
 /// How a command wants to be ordered (SAM-5 8.6).

@@ -128,6 +128,31 @@ pub struct Context<'a> {
     pub now: Instant,
 }
 
+/// What the control mode page (SPC-5 7.5.8) asks of the task manager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Sense data in descriptor format (D_SENSE).
+    pub descriptor_sense: bool,
+    /// CHECK CONDITION aborts all other tasks of the set (QERR 01b and 11b, which are the same with a set per nexus).
+    pub abort_others: bool,
+    /// Tasks that another nexus aborts end with TASK ABORTED (TAS).
+    pub aborted_status: bool,
+    /// What becomes of unit attentions (UA_INTLCK_CTRL).
+    pub interlock: Interlock,
+}
+
+/// What becomes of a unit attention that CHECK CONDITION has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interlock {
+    /// It is cleared.
+    #[default]
+    Cleared,
+    /// It stays until REQUEST SENSE tells it.
+    Kept,
+    /// The same, and BUSY, TASK SET FULL and RESERVATION CONFLICT establish one, too.
+    KeptAndMade,
+}
+
 /// The device server of one logical unit, as one core sees it. It never waits and never does I/O.
 ///
 /// A task begins with `start` and ends with the first [`Step::Finish`], or with `abort`; in between the device keeps
@@ -160,8 +185,8 @@ pub trait DeviceServer {
     /// The logical unit is reset: return to the state after power-on. All tasks have been aborted before.
     fn reset(&mut self) {}
 
-    /// Whether sense data is to be given in descriptor format (D_SENSE of the control mode page).
-    fn descriptor_sense(&self) -> bool {
-        false
+    /// What the control mode page says.
+    fn control(&self) -> Control {
+        Control::default()
     }
 }

@@ -81,6 +81,9 @@ pub mod asc {
     pub const CAPACITY_DATA_HAS_CHANGED: u16 = 0x2a09;
     pub const TIMESTAMP_CHANGED: u16 = 0x2a10;
     pub const COMMAND_SEQUENCE_ERROR: u16 = 0x2c00;
+    pub const PREVIOUS_BUSY_STATUS: u16 = 0x2c07;
+    pub const PREVIOUS_TASK_SET_FULL_STATUS: u16 = 0x2c08;
+    pub const PREVIOUS_RESERVATION_CONFLICT_STATUS: u16 = 0x2c09;
     pub const COMMANDS_CLEARED_BY_ANOTHER_INITIATOR: u16 = 0x2f00;
     pub const MEDIUM_FORMAT_CORRUPTED: u16 = 0x3100;
     pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
@@ -90,6 +93,7 @@ pub mod asc {
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3f05;
     pub const REPORTED_LUNS_DATA_HAS_CHANGED: u16 = 0x3f0e;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
+    pub const INVALID_MESSAGE_ERROR: u16 = 0x4900;
     pub const MEDIUM_REMOVAL_PREVENTED: u16 = 0x5302;
     pub const SYSTEM_RESOURCE_FAILURE: u16 = 0x5500;
     pub const INSUFFICIENT_RESOURCES: u16 = 0x5503;

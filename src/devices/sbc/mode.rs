@@ -27,7 +27,13 @@ const LBPERE: u8 = 0x80;
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
 const GLTSD: u8 = 0x02;
+const QERR: u8 = 0x06;
+const QERR_RESERVED: u8 = 0x04;
+const INTERLOCK: u8 = 0x30;
+const INTERLOCK_MAKES: u8 = 0x30;
+const INTERLOCK_RESERVED: u8 = 0x10;
 const SWP: u8 = 0x08;
+const TAS: u8 = 0x40;
 const DEXCPT: u8 = 0x08;
 const TEST: u8 = 0x04;
 const MRIE: u8 = 0x0f;
@@ -47,7 +53,11 @@ const PAGES: [ModePage; 5] = [
     page(RECOVERY, &[0; 10], &[0, 0, 0, 0, 0, LBPERE, 0, 0, 0, 0]),
     page(CACHING, &[0; 18], &[WCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     // A task set for each nexus (TST = 001b), nothing of log pages saved (GLTSD), commands may be reordered at will.
-    page(CONTROL, &[0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &[D_SENSE | GLTSD, 0, SWP, 0, 0, 0, 0, 0, 0, 0]),
+    page(
+        CONTROL,
+        &[0x22, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[D_SENSE | GLTSD, QERR, INTERLOCK | SWP, TAS, 0, 0, 0, 0, 0, 0],
+    ),
     page(EXCEPTIONS, &[0; 10], &[DEXCPT | TEST, MRIE, 0, 0, 0, 0, 0, 0, 0, 0]),
     // One descriptor: a soft threshold (type 0) for a falling (arming 1) number of threshold sets that can still be
     // allocated (resource 1).
@@ -83,7 +93,11 @@ pub(super) fn parameters(values: &ModeValues) -> Parameters {
     let mut parameters = Parameters(0);
     parameters.set(Parameters::WRITE_CACHE, value(CACHING, 0) & WCE != 0);
     parameters.set(Parameters::DESCRIPTOR_SENSE, value(CONTROL, 0) & D_SENSE != 0);
+    parameters.set(Parameters::ABORT_OTHERS, value(CONTROL, 1) & QERR != 0);
+    parameters.set(Parameters::INTERLOCK, value(CONTROL, 2) & INTERLOCK != 0);
+    parameters.set(Parameters::INTERLOCK_MAKES, value(CONTROL, 2) & INTERLOCK == INTERLOCK_MAKES);
     parameters.set(Parameters::WRITE_PROTECT, value(CONTROL, 2) & SWP != 0);
+    parameters.set(Parameters::ABORTED_STATUS, value(CONTROL, 3) & TAS != 0);
     parameters
 }
 
@@ -119,6 +133,8 @@ impl ModeUnit for View<'_> {
 
     fn check(&self, page: &ModePage, values: &[u8]) -> Result<(), usize> {
         match (page.code, page.subpage) {
+            CONTROL if values[1] & QERR == QERR_RESERVED => Err(1),
+            CONTROL if values[2] & INTERLOCK == INTERLOCK_RESERVED => Err(2),
             EXCEPTIONS if values[0] & (TEST | DEXCPT) == TEST | DEXCPT => Err(0),
             EXCEPTIONS if ![0, ON_REQUEST].contains(&(values[1] & MRIE)) => Err(1),
             _ => Ok(()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::io::{Done, Geometry, Health, Op};
 use crate::scsi::primary::{Definition, Needs, Only, VARIABLE_LENGTH};
 use crate::scsi::{
-    Cdb, Command, Context, DeviceServer, NexusId, Outcome, Resume, Sense, Step, TaskId, alua, asc, key,
-    reservations,
+    Cdb, Command, Context, Control, DeviceServer, Interlock, NexusId, Outcome, Resume, Sense, Step, TaskId,
+    alua, asc, key, reservations,
 };
 
 use super::fault::{Fault, unexpected};
@@ -277,7 +277,17 @@ impl DeviceServer for Server {
         self.disk.reset();
     }
 
-    fn descriptor_sense(&self) -> bool {
-        self.disk.parameters().has(Parameters::DESCRIPTOR_SENSE)
+    fn control(&self) -> Control {
+        let parameters = self.disk.parameters();
+        Control {
+            descriptor_sense: parameters.has(Parameters::DESCRIPTOR_SENSE),
+            abort_others: parameters.has(Parameters::ABORT_OTHERS),
+            aborted_status: parameters.has(Parameters::ABORTED_STATUS),
+            interlock: match parameters.has(Parameters::INTERLOCK) {
+                false => Interlock::Cleared,
+                true if parameters.has(Parameters::INTERLOCK_MAKES) => Interlock::KeptAndMade,
+                true => Interlock::Kept,
+            },
+        }
     }
 }

@@ -20,6 +20,14 @@ impl Parameters {
     pub(super) const WRITE_CACHE: Self = Self(1);
     pub(super) const DESCRIPTOR_SENSE: Self = Self(2);
     pub(super) const WRITE_PROTECT: Self = Self(4);
+    /// TAS of the control mode page.
+    pub(super) const ABORTED_STATUS: Self = Self(8);
+    /// QERR is not zero.
+    pub(super) const ABORT_OTHERS: Self = Self(0x10);
+    /// UA_INTLCK_CTRL is not zero ...
+    pub(super) const INTERLOCK: Self = Self(0x20);
+    /// ... and is 11b.
+    pub(super) const INTERLOCK_MAKES: Self = Self(0x40);
     /// FORMAT UNIT is under way.
     pub(super) const FORMATTING: Self = Self(0x100);
     /// FORMAT UNIT has failed.

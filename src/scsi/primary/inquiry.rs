@@ -54,6 +54,8 @@ pub fn inquiry(
 fn standard(unit: &impl Peripheral) -> DataIn {
     const SPC_4: u8 = 6;
     const RESPONSE_DATA_FORMAT: u8 = 2;
+    /// ACA conditions, which are the task manager's, so the same for every device.
+    const NORMACA: u8 = 0x20;
     const HISUP: u8 = 0x10;
     const CMDQUE: u8 = 0x02;
     /// Access states change by themselves and by SET TARGET PORT GROUPS.
@@ -62,7 +64,7 @@ fn standard(unit: &impl Peripheral) -> DataIn {
     data.u8(unit.device_type())
         .u8(u8::from(unit.removable()) << 7)
         .u8(SPC_4)
-        .u8(HISUP | RESPONSE_DATA_FORMAT);
+        .u8(NORMACA | HISUP | RESPONSE_DATA_FORMAT);
     data.u8(0).u8(if unit.asymmetric() { TPGS } else { 0 }).u8(0).u8(CMDQUE);
     unit.identity().write_names(&mut data);
     data.pad_to(58);

@@ -171,12 +171,14 @@ pub fn request_sense(cdb: &[u8; 16], otherwise: Sense, cx: &mut Context<'_>) -> 
 pub fn report_task_management(cdb: &[u8; 16], cx: &Context<'_>) -> Outcome {
     const ABORT_TASK: u8 = 0x80;
     const ABORT_TASK_SET: u8 = 0x40;
+    const CLEAR_ACA: u8 = 0x20;
     const CLEAR_TASK_SET: u8 = 0x10;
     const LOGICAL_UNIT_RESET: u8 = 0x08;
     const TARGET_RESET: u8 = 0x02;
     let extended = cdb[2] & 0x80 != 0;
     let mut data = DataIn::new();
-    data.u8(ABORT_TASK | ABORT_TASK_SET | CLEAR_TASK_SET | LOGICAL_UNIT_RESET | TARGET_RESET).pad_to(4);
+    const TASKS: u8 = ABORT_TASK | ABORT_TASK_SET | CLEAR_ACA | CLEAR_TASK_SET;
+    data.u8(TASKS | LOGICAL_UNIT_RESET | TARGET_RESET).pad_to(4);
     if extended {
         data.pad_to(16).close(3, 1);
     }

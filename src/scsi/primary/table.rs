@@ -2,6 +2,8 @@
 //! The one list of a device type's commands. It drives dispatch, the check of reserved bits, and REPORT SUPPORTED
 //! OPERATION CODES, so that the three cannot disagree.
 
+use smallvec::SmallVec;
+
 use crate::scsi::alua::Served;
 use crate::scsi::reservations::Access;
 use crate::scsi::{Cdb, Sense, asc};
@@ -177,7 +179,7 @@ impl Definition {
     fn check_variable(&self, cdb: &[u8]) -> Result<(), Sense> {
         for (i, (&byte, &used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
             let bad = match i {
-                1 => byte & NACA,
+                1 => 0,
                 7..10 => byte ^ used,
                 _ => byte & !used,
             };
@@ -194,11 +196,11 @@ fn misplaced(byte: usize, bit: u32) -> Sense {
     Sense::invalid_field_in_cdb(u16::try_from(byte).unwrap_or(u16::MAX), Some((bit & 7) as u8))
 }
 
-/// NACA in the control byte.
+/// NACA in the control byte, which every command has.
 const NACA: u8 = 0x04;
 
 /// The bits that must be zero. Two kinds are let pass, as targets always have: the field of 6-byte commands that held the
-/// logical unit number in SCSI-2, and the control byte except for NACA, which would ask for an ACA condition.
+/// logical unit number in SCSI-2, and the control byte, of which NACA is the task manager's affair.
 const fn refused(usage: &[u8], action: bool) -> u128 {
     let last = usage.len() - 1;
     let (mut bits, mut i) = (0, 1);
@@ -211,7 +213,7 @@ const fn refused(usage: &[u8], action: bool) -> u128 {
             bad &= 0x1f;
         }
         if i == last {
-            bad = NACA;
+            bad = 0;
         }
         bits |= (bad as u128) << (8 * (15 - i));
         i += 1;
@@ -356,7 +358,9 @@ fn one_command(data: &mut DataIn, d: Option<&Definition>, timeouts: bool) {
         data.u8(0).u8(NOT_SUPPORTED).u16(0);
         return;
     };
-    data.u8(0).u8(u8::from(timeouts) << 7 | SUPPORTED).u16(d.usage.len() as u16).bytes(d.usage);
+    let mut usage: SmallVec<[u8; 32]> = SmallVec::from_slice(d.usage);
+    usage[if d.opcode == VARIABLE_LENGTH { 1 } else { d.usage.len() - 1 }] |= NACA;
+    data.u8(0).u8(u8::from(timeouts) << 7 | SUPPORTED).u16(d.usage.len() as u16).bytes(&usage);
     if timeouts {
         timeout_descriptor(data, d);
     }

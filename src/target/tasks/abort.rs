@@ -6,7 +6,9 @@
 use smallvec::SmallVec;
 
 use super::{NOBODY, NexusKey, Notice, Owed, Pending, State, TaskManager, Then, UnitKey};
-use crate::scsi::{Exchange, Lun, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc};
+use crate::scsi::{
+    Exchange, Lun, Status, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc,
+};
 use crate::time::Instant;
 
 /// A reset of logical units, on this core and on so many others.
@@ -56,7 +58,7 @@ impl TaskManager {
         }
         self.units[this.unit].counters.aborts += 1;
         match this.state {
-            State::Storing | State::Keeping | State::Changing | State::Finishing => {}
+            State::Storing | State::Keeping | State::Changing | State::Finishing | State::Detaching => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);
@@ -64,6 +66,12 @@ impl TaskManager {
             }
             State::HeldStart | State::HeldOp => {
                 self.units[this.storing_at].held.retain(|held| held.task != task);
+                self.end_aborted(now, task, transport);
+            }
+            State::Halted => {
+                if let Some(view) = this.view {
+                    self.nexuses[this.nexus].views[view].halted.retain(|(waiting, _)| *waiting != task);
+                }
                 self.end_aborted(now, task, transport);
             }
             State::Blocked => {
@@ -78,19 +86,30 @@ impl TaskManager {
 
     pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
         let this = &self.tasks[task as usize];
-        if !matches!(this.state, State::Blocked | State::HeldStart | State::Finishing) {
+        if !matches!(this.state, State::Blocked | State::HeldStart | State::Finishing | State::Halted) {
             self.units[this.unit].server.abort(TaskId(task));
         }
         match transport.as_deref_mut() {
-            Some(transport) => transport.terminate(this.exchange, None),
+            Some(transport) => transport.terminate(this.exchange, this.told),
             None if this.nexus == NOBODY || self.nexuses[this.nexus].gone => {}
-            None => self.owed.push_back((NexusKey(this.nexus), Owed::Terminate(this.exchange, this.view))),
+            None => {
+                let owed = Owed::Terminate(this.exchange, this.view, this.told);
+                self.owed.push_back((NexusKey(this.nexus), owed));
+            }
         }
         self.end(now, task, transport);
     }
 
+    /// A task is about to be aborted for another nexus: TAS says whether its own hears of it.
+    pub(super) fn aborted_by_another(&mut self, task: u32) {
+        let this = &mut self.tasks[task as usize];
+        if self.units[this.unit].server.control().aborted_status {
+            this.told = Some(Status::TaskAborted);
+        }
+    }
+
     /// A pending that holds itself open until [`Self::one_less`] has been called once by its maker.
-    fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, then: Then) -> usize {
+    pub(super) fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, then: Then) -> usize {
         self.pending.insert(Pending { left: 1, reset, cold: false, then })
     }
 
@@ -111,6 +130,7 @@ impl TaskManager {
                 }
             }
             Then::Tell(what) => self.notices.push_back(Notice::Ended(what)),
+            Then::Status(task) => self.finish_soon(task),
         }
     }
 
@@ -133,10 +153,8 @@ impl TaskManager {
                 let reset = Reset { units, peers: self.peers, cold: function == F::TargetColdReset };
                 self.reset_from(now, reset, then, Some((nexus, transport)));
             }
-            (F::ClearAca, _) => {
-                transport.task_management_executed(request, TaskManagementResponse::NotSupported);
-            }
             (_, None) => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
+            (F::ClearAca, Some(view)) => self.clear_aca(now, nexus, view, then, transport),
             (F::LogicalUnitReset, Some(view)) => {
                 let units = SmallVec::from_slice(&[entry.views[view].unit]);
                 let reset = Reset { units, peers: self.peers, cold: false };
@@ -186,8 +204,19 @@ impl TaskManager {
         }
         let concerned =
             self.tasks.iter().filter(|(_, task)| task.nexus != NOBODY && units.contains(&UnitKey(task.unit)));
-        let tasks =
+        let tasks: SmallVec<[u32; 16]> =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
+        for (_, nexus) in &mut self.nexuses {
+            for view in nexus.views.iter_mut().filter(|view| units.contains(&view.unit)) {
+                view.aca = None;
+            }
+        }
+        let by = transport.as_ref().map(|(nexus, _)| nexus.0);
+        for &task in &tasks {
+            if Some(self.tasks[task as usize].nexus) != by {
+                self.aborted_by_another(task);
+            }
+        }
         let pending = self.expect(units.clone(), then);
         self.pending[pending].cold = cold;
         let here = transport.is_some();
@@ -213,7 +242,7 @@ impl TaskManager {
     }
 
     /// Aborts tasks of this core; `transport` serves those of its own nexus.
-    fn abort_all(
+    pub(super) fn abort_all(
         &mut self,
         now: Instant,
         mut tasks: SmallVec<[u32; 16]>,

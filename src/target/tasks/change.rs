@@ -137,7 +137,7 @@ pub(super) struct Changes {
     draining: Vec<Draining>,
     ended: VecDeque<(u32, Answer)>,
     /// Outcomes that wait until every nexus has its unit attention.
-    finishing: Vec<(u32, Outcome)>,
+    pub(super) finishing: Vec<(u32, Outcome)>,
     /// Units that go on.
     thawed: VecDeque<usize>,
 }
@@ -324,24 +324,31 @@ impl TaskManager {
         }
     }
 
-    /// A task has ended, and its status follows when the unit attention of its outcome is established on all cores.
+    /// A task has ended, or detaches itself, and its status follows when the unit attention of its outcome is established on all cores.
     pub(super) fn finish_everywhere(
         &mut self,
         now: Instant,
         task: u32,
         mut outcome: Outcome,
+        state: State,
         transport: &mut dyn Transport,
     ) {
         let Some(code) = outcome.attention.take() else { return self.finish(now, task, outcome, transport) };
         let this = &mut self.tasks[task as usize];
-        this.state = State::Finishing;
+        this.state = state;
         let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
         let unit = this.unit;
         self.changes.finishing.push((task, outcome));
         self.ask(unit, Change::Attention(code), Some(nexus), By::Finish(task));
     }
 
-    /// The outcome of a task in [`State::Finishing`].
+    /// A task in [`State::Finishing`] gets its status as soon as the transports are at hand.
+    pub(super) fn finish_soon(&mut self, task: u32) {
+        let unit = self.tasks[task as usize].unit;
+        self.changes.ended.push_back((task, Ok(self.units[unit].state.clone())));
+    }
+
+    /// The outcome of a task in [`State::Finishing`] or [`State::Detaching`].
     fn finishing(&mut self, task: u32) -> Option<Outcome> {
         let index = self.changes.finishing.iter().position(|(waiting, _)| *waiting == task)?;
         Some(self.changes.finishing.swap_remove(index).1)
@@ -382,14 +389,15 @@ impl TaskManager {
                     let before = aborts.len();
                     let own = nexus.exchanges.iter().flatten().copied();
                     aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));
-                    if aborts.len() > before {
-                        // SAM-5 5.6: TAS is zero, so that they end without a status.
+                    if aborts.len() > before && !this.server.control().aborted_status {
+                        // SAM-5 5.6: they end without a status.
                         view.attentions.establish(asc::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR);
                     }
                 }
             }
         }
         for task in aborts {
+            self.aborted_by_another(task);
             // Nothing starts in their place before the transports are at hand: no clock is needed.
             self.abort(Instant::ZERO, task, None, None);
         }
@@ -430,8 +438,13 @@ impl TaskManager {
                     continue;
                 };
                 let key = NexusKey(self.tasks[task as usize].nexus);
+                let detaches = self.tasks[task as usize].state == State::Detaching;
                 match transports.transport(key) {
                     transport if self.tasks[task as usize].aborted => self.end_aborted(now, task, transport),
+                    Some(transport) if detaches => {
+                        self.detach(now, task, outcome, transport);
+                        self.resume(now, task, Resume::Detached, &mut Nobody);
+                    }
                     _ if key.0 == NOBODY => self.finish(now, task, outcome, &mut Nobody),
                     Some(transport) => self.finish(now, task, outcome, transport),
                     None => {}

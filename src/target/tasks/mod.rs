@@ -7,6 +7,7 @@
 //! the task management function that aborted it is answered then.
 
 mod abort;
+mod aca;
 mod change;
 mod keep;
 mod nobody;
@@ -22,9 +23,10 @@ use crate::io::{Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
 use crate::memory::Arena;
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
-    Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Request, Residual, Response,
-    Resume, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, asc,
+    Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Outcome, Request, Residual,
+    Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, asc,
 };
+use aca::{Aca, Admission};
 use change::{Changes, Held};
 use nobody::Nobody;
 
@@ -62,6 +64,8 @@ pub enum Then {
     },
     /// Tell the owner, who knows what the number means.
     Tell(u64),
+    /// This task gets its status.
+    Status(u32),
 }
 
 /// What the owner of a task manager has to carry on.
@@ -181,6 +185,9 @@ struct View {
     ordered: bool,
     /// Tasks that wait for their turn.
     blocked: VecDeque<u32>,
+    aca: Option<Aca>,
+    /// Tasks that have ended but for their status, which waits for the end of an ACA condition.
+    halted: VecDeque<(u32, Outcome)>,
 }
 
 struct Entry {
@@ -215,6 +222,10 @@ enum State {
     Changing,
     /// The device has ended it, and all cores are being told of a unit attention before its status.
     Finishing,
+    /// As the former; its status does not end it.
+    Detaching,
+    /// It has ended but for its status, and there is an ACA condition.
+    Halted,
     /// Waits for a change to end, and has not begun.
     HeldStart,
     /// Waits for a change to end with an operation for the store.
@@ -235,8 +246,12 @@ struct Task {
     epoch: u32,
     sent: u32,
     fetched: u32,
+    /// The others of its set have been aborted for its CHECK CONDITION.
+    cleared: bool,
     /// Aborted, and by these; ends when the store gives its buffers back.
     aborted: bool,
+    /// What the initiator gets to hear of that.
+    told: Option<Status>,
     waiters: SmallVec<[usize; 1]>,
 }
 
@@ -246,8 +261,8 @@ enum Owed {
     Answer(Exchange),
     /// After the answer to TARGET COLD RESET: the owner ends the sessions.
     Cold,
-    /// A task of this view was aborted by another nexus.
-    Terminate(Exchange, Option<usize>),
+    /// A task of this view was aborted by another nexus, and the initiator gets this status.
+    Terminate(Exchange, Option<usize>, Option<Status>),
 }
 
 struct Pending {
@@ -345,7 +360,17 @@ impl TaskManager {
             let mut attentions = Attentions::default();
             attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
             let gate = self.units[unit.0].state.gate(id, &name);
-            View { lun, unit, attentions, gate, active: 0, ordered: false, blocked: VecDeque::new() }
+            View {
+                lun,
+                unit,
+                attentions,
+                gate,
+                active: 0,
+                ordered: false,
+                blocked: VecDeque::new(),
+                aca: None,
+                halted: VecDeque::new(),
+            }
         });
         let views = views.collect();
         NexusKey(self.nexuses.insert(Entry {
@@ -445,8 +470,8 @@ impl TaskManager {
                     transport.task_management_executed(request, TaskManagementResponse::Complete);
                 }
                 Owed::Cold => self.notices.push_back(Notice::ColdReset(nexus)),
-                Owed::Terminate(exchange, view) => {
-                    transport.terminate(exchange, None);
+                Owed::Terminate(exchange, view, status) => {
+                    transport.terminate(exchange, status);
                     if let Some(view) = view {
                         self.unblock(now, nexus.0, view, transport);
                     }
@@ -585,12 +610,23 @@ impl TaskManager {
     ) {
         let entry = &mut self.nexuses[nexus.0];
         debug_assert_eq!(entry.id, command.nexus, "a transport speaks for its own nexus");
-        if self.tasks.len() >= self.tasks_max {
-            return transport.send_command_complete(exchange, plain(&command, Status::TaskSetFull));
-        }
         let view = entry.views.binary_search_by_key(&command.lun, |view| view.lun).ok();
         let unit = view.map_or(ABSENT, |view| entry.views[view].unit.0);
         let attribute = command.attribute;
+        let mut admission = Admission::Usual;
+        if let Some(view) = view
+            && (entry.views[view].aca.is_some() || attribute == TaskAttribute::Aca)
+        {
+            admission = entry.views[view].admission(attribute);
+        }
+        let refused = match admission {
+            Admission::Active => Some(Status::AcaActive),
+            _ if self.tasks.len() >= self.tasks_max => Some(Status::TaskSetFull),
+            _ => None,
+        };
+        if let Some(status) = refused {
+            return self.refuse((nexus, view), exchange, &command, status, transport);
+        }
         let task = self.tasks.insert(Task {
             nexus: nexus.0,
             exchange,
@@ -602,7 +638,9 @@ impl TaskManager {
             epoch: 0,
             sent: 0,
             fetched: 0,
+            cleared: false,
             aborted: false,
+            told: None,
             waiters: SmallVec::new(),
         });
         let task = u32::try_from(task).expect("fewer than TASKS_MAX tasks");
@@ -614,6 +652,15 @@ impl TaskManager {
         entry.tasks += 1;
         if let Some(view) = view {
             let view = &mut entry.views[view];
+            match admission {
+                Admission::Aca => view.aca = Some(Aca { task: Some(task) }),
+                Admission::Misplaced => {
+                    view.active += 1;
+                    let sense = Sense::illegal(asc::INVALID_MESSAGE_ERROR);
+                    return self.finish(now, task, Outcome::check(sense), transport);
+                }
+                _ => {}
+            }
             let waits = match attribute {
                 TaskAttribute::HeadOfQueue | TaskAttribute::Aca => false,
                 TaskAttribute::Simple => view.ordered || !view.blocked.is_empty(),
@@ -626,6 +673,24 @@ impl TaskManager {
             }
         }
         self.start(now, task, transport);
+    }
+
+    /// A command that does not get into its task set.
+    #[cold]
+    fn refuse(
+        &mut self,
+        (nexus, view): (NexusKey, Option<usize>),
+        exchange: Exchange,
+        command: &Command,
+        status: Status,
+        transport: &mut dyn Transport,
+    ) {
+        transport.send_command_complete(exchange, plain(command, status));
+        if let Some(view) = view {
+            let view = &mut self.nexuses[nexus.0].views[view];
+            let interlock = self.units[view.unit.0].server.control().interlock;
+            view.attentions.after(status, interlock);
+        }
     }
 
     fn start(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
@@ -672,7 +737,7 @@ impl TaskManager {
     fn end(&mut self, now: Instant, task: u32, transport: Option<&mut dyn Transport>) {
         let this = self.tasks.remove(task as usize);
         if this.nexus != NOBODY {
-            self.leave(now, &this, transport);
+            self.leave(now, task, &this, transport);
         }
         for pending in this.waiters {
             self.one_less(pending);
@@ -680,7 +745,7 @@ impl TaskManager {
     }
 
     /// A task is no longer its nexus's.
-    fn leave(&mut self, now: Instant, this: &Task, transport: Option<&mut dyn Transport>) {
+    fn leave(&mut self, now: Instant, task: u32, this: &Task, transport: Option<&mut dyn Transport>) {
         let nexus = &mut self.nexuses[this.nexus];
         nexus.exchanges[this.exchange.0 as usize] = None;
         nexus.tasks -= 1;
@@ -689,6 +754,11 @@ impl TaskManager {
         {
             let view_entry = &mut nexus.views[view];
             view_entry.active -= 1;
+            if let Some(aca) = &mut view_entry.aca
+                && aca.task == Some(task)
+            {
+                aca.task = None;
+            }
             if this.command.attribute == TaskAttribute::Ordered {
                 view_entry.ordered = false;
             }
@@ -704,7 +774,7 @@ impl TaskManager {
             let entry = &mut self.nexuses[nexus].views[view];
             let Some(&task) = entry.blocked.front() else { return };
             let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
-            if entry.ordered || (ordered && entry.active > 0) {
+            if entry.ordered || (ordered && entry.active > 0) || entry.aca.is_some() {
                 return;
             }
             entry.blocked.pop_front();

@@ -54,7 +54,7 @@ impl TaskManager {
             ..*this
         };
         (this.nexus, this.view) = (NOBODY, None);
-        self.leave(now, &of_nexus, Some(transport));
+        self.leave(now, task, &of_nexus, Some(transport));
         for pending in of_nexus.waiters {
             self.one_less(pending);
         }

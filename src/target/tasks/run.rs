@@ -5,8 +5,8 @@ use super::nobody::Nobody;
 use super::{NOBODY, Notice, State, TaskManager, UnitKey, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
-    Attentions, Barred, Command, Context, DeviceServer, Outcome, Response, Resume, Sense, Status, Step,
-    TaskId, Transport, key, primary,
+    Attentions, Barred, Command, Context, DeviceServer, Interlock, Outcome, Response, Resume, Sense, Status,
+    Step, TaskId, Transport, key, primary,
 };
 use crate::time::Instant;
 
@@ -26,7 +26,10 @@ impl TaskManager {
         if let Some(view) = this.view {
             let view = &mut self.nexuses[this.nexus].views[view];
             if !view.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
-                attention = view.attentions.take();
+                attention = match self.units[view.unit.0].server.control().interlock {
+                    Interlock::Cleared => view.attentions.take(),
+                    _ => view.attentions.first(),
+                };
             }
         }
         if let Some(code) = attention {
@@ -147,13 +150,16 @@ impl TaskManager {
                     Resume::Sent
                 }
                 Step::Look(unit) => Resume::Seen(self.look(task, unit)),
+                Step::Detach(outcome) if outcome.attention.is_some() && self.peers > 0 => {
+                    return self.finish_everywhere(now, task, outcome, State::Detaching, transport);
+                }
                 Step::Detach(outcome) => {
                     self.detach(now, task, outcome, transport);
                     transport = &mut nobody;
                     Resume::Detached
                 }
                 Step::Finish(outcome) if outcome.attention.is_some() && self.peers > 0 => {
-                    return self.finish_everywhere(now, task, outcome, transport);
+                    return self.finish_everywhere(now, task, outcome, State::Finishing, transport);
                 }
                 Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
             };
@@ -169,6 +175,13 @@ impl TaskManager {
         outcome: Outcome,
         transport: &mut dyn Transport,
     ) {
+        let this = &self.tasks[task as usize];
+        if let Some(view) = this.view
+            && (outcome.status == Status::CheckCondition
+                || self.nexuses[this.nexus].views[view].aca.is_some())
+        {
+            return self.finish_in_set(now, task, view, outcome, transport);
+        }
         self.complete(task, outcome, transport);
         self.end(now, task, Some(transport));
     }
@@ -195,11 +208,17 @@ impl TaskManager {
         if outcome.status == Status::CheckCondition && !attention {
             count.errors += 1;
         }
+        if !matches!(outcome.status, Status::Good | Status::CheckCondition)
+            && let Some(view) = this.view
+        {
+            let interlock = unit.server.control().interlock;
+            self.nexuses[this.nexus].views[view].attentions.after(outcome.status, interlock);
+        }
         let response = Response {
             status: outcome.status,
             sense: outcome
                 .sense
-                .map(|sense| sense.encode(unit.server.descriptor_sense()))
+                .map(|sense| sense.encode(unit.server.control().descriptor_sense))
                 .unwrap_or_default(),
             data,
             residual_in: residual(expected.data_in, outcome.data_in, sent),

@@ -2,6 +2,7 @@
 //! The waists, proven: a disk and a serial device, each over a stream, over memory regions and over ring slots; each
 //! aborted, reset and cut off in every state. Here: the devices, transports and stores that the tests share.
 
+mod aca;
 mod cores;
 mod waists;
 
@@ -13,8 +14,8 @@ use super::*;
 use crate::io::{self, Landing, Record};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::{
-    Cdb, Change, Context, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction, TransportId,
-    key, reservations,
+    Cdb, Change, Context, Control, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction,
+    TransportId, key, reservations,
 };
 
 const BLOCK: usize = 512;
@@ -121,6 +122,7 @@ impl Keeper for Rc<RefCell<Kept>> {
 struct ToyDisk {
     aborted: Vec<TaskId>,
     live: usize,
+    control: Control,
 }
 
 impl DeviceServer for Rc<RefCell<ToyDisk>> {
@@ -133,6 +135,11 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 Step::Store(Op::Read { at, len, into: (cx.landing)(len) })
             }
             0x2a => Step::Fetch { len },
+            0x03 => {
+                self.borrow_mut().live -= 1;
+                cx.attentions.take();
+                Step::Finish(Outcome::good())
+            }
             0x16 => Step::Change(Change::Reservations(reservations::Request::Reserve)),
             0x48 => Step::Detach(Outcome::good()),
             0x83 => Step::Look(UnitKey(command.cdb.bytes()[1].into())),
@@ -174,6 +181,10 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
         let mut this = self.borrow_mut();
         this.live -= 1;
         this.aborted.push(task);
+    }
+
+    fn control(&self) -> Control {
+        self.borrow().control
     }
 }
 
@@ -325,9 +336,11 @@ impl Transport for ToyTransport {
         self.wire.executed.push((request, response));
     }
 
-    fn terminate(&mut self, exchange: Exchange, _: Option<Status>) {
+    fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {
         self.slots.remove(&exchange);
         self.wire.terminated.push(exchange);
+        let told = status.map(|status| (exchange, status, Residual::None, Residual::None));
+        self.wire.responses.extend(told);
     }
 
     fn landing(&mut self, _: Exchange, len: u32) -> Landing {

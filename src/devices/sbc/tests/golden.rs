@@ -17,7 +17,7 @@ fn vpd(rig: &mut Rig, page: u8) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let mut rig = Rig::thin();
-    let mut wanted = vec![0, 0, 6, 0x12, 91, 0x30, 0, 2];
+    let mut wanted = vec![0, 0, 6, 0x32, 91, 0x30, 0, 2];
     wanted.extend(b"PTGT    VIRTUAL DISK    0001");
     wanted.resize(58, 0);
     wanted.extend([0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0]);
@@ -173,6 +173,6 @@ fn commands_that_say_nothing() {
 fn supported_task_management_functions() {
     let mut rig = Rig::thin();
     let cdb = |flags| [0xa3, 0x0d, flags, 0, 0, 0, 0, 0, 0, 64, 0, 0];
-    assert_eq!(rig.read(&cdb(0)).good(), [0xda, 0, 0, 0]);
-    assert_eq!(rig.read(&cdb(0x80)).good(), padded(&[0xda, 0, 0, 12], 16));
+    assert_eq!(rig.read(&cdb(0)).good(), [0xfa, 0, 0, 0]);
+    assert_eq!(rig.read(&cdb(0x80)).good(), padded(&[0xfa, 0, 0, 12], 16));
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::io::Health;
-use crate::scsi::primary;
+use crate::scsi::{Control, Interlock, primary};
 
 // As MODE SENSE gives them: every page can be saved (PS).
 const RECOVERY: [u8; 12] = [0x81, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -50,7 +50,7 @@ fn mode_sense_6() {
     }
     assert_eq!(rig.read(&sense6(true, 0x08, 0, 255)).good(), [&[23, 0, 0x10, 0], &CACHING[..]].concat());
     // Changeable, default, saved.
-    let changeable = with(with([0x8a, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 2, 6), 4, 8);
+    let changeable = [0x8a, 10, 6, 6, 0x38, 0x40, 0, 0, 0, 0, 0, 0];
     assert_eq!(rig.read(&sense6(true, 0x4a, 0, 255)).good()[4..], changeable);
     assert_eq!(rig.read(&sense6(true, 0x8a, 0, 255)).good()[4..], CONTROL);
     assert_eq!(rig.read(&sense6(true, 0xca, 0, 255)).good()[4..], CONTROL);
@@ -126,12 +126,12 @@ fn read_only_disks() {
 #[test]
 fn descriptor_sense_and_reset() {
     let mut rig = Rig::thin();
-    assert!(!rig.server.descriptor_sense());
+    assert!(!rig.server.control().descriptor_sense);
     select(&mut rig, &with(CONTROL, 2, 0x26)).good();
-    assert!(rig.server.descriptor_sense());
+    assert!(rig.server.control().descriptor_sense);
     select(&mut rig, &with(CACHING, 2, 0)).good();
     rig.server.reset();
-    assert!(!rig.server.descriptor_sense());
+    assert!(!rig.server.control().descriptor_sense);
     assert_eq!(rig.read(&sense6(true, 0x08, 0, 255)).good()[4..], CACHING);
 }
 
@@ -141,7 +141,7 @@ fn another_core_sees_the_change() {
     let (here, there) = (disk.server(), disk.server());
     let mut rig = Rig { server: here, ..Rig::thin() };
     select(&mut rig, &with(CONTROL, 2, 0x26)).good();
-    assert!(there.descriptor_sense());
+    assert!(there.control().descriptor_sense);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn saved_pages_survive_a_reset_and_a_restart() {
     for write_cache in [true, false] {
         let mut next = Rig::new(Config { write_cache, ..config() });
         next.server.disk().load_modes(&record.bytes).unwrap();
-        assert!(next.server.descriptor_sense());
+        assert!(next.server.control().descriptor_sense);
         for control in [0, 3] {
             assert_eq!(page(&mut next, control, 0x08, 0), off);
             assert_eq!(page(&mut next, control, 0x0a, 0), with(CONTROL, 2, 0x26));
@@ -272,7 +272,7 @@ fn records_of_other_times_and_damaged_ones() {
     disk.load_modes(&record).unwrap();
     let mut rig = Rig { server: Arc::new(disk).server(), ..Rig::thin() };
     assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
-    assert_eq!(page(&mut rig, 0, 0x0a, 0), with(with(CONTROL, 2, 0x26), 4, 8));
+    assert_eq!(page(&mut rig, 0, 0x0a, 0), [0x8a, 10, 0x26, 0x16, 0x38, 0x40, 0, 0, 0, 0, 0, 0]);
     let disk = Disk::new(config());
     assert_eq!(disk.load_modes(&[]), Err("mode pages of another version"));
     assert_eq!(disk.load_modes(&[2]), Err("mode pages of another version"));
@@ -317,4 +317,27 @@ fn a_test_of_informational_exceptions() {
     rig.none(&[0; 6]).good();
     select(&mut rig, &EXCEPTIONS).good();
     assert_eq!(sense(&mut rig), [0, 0]);
+}
+
+#[test]
+fn the_control_page_says_how_tasks_are_managed() {
+    let mut rig = Rig::thin();
+    assert_eq!(rig.server.control(), Control::default());
+    let cases = [
+        (3, 0x12, Control { abort_others: true, ..Control::default() }),
+        (3, 0x16, Control { abort_others: true, ..Control::default() }),
+        (4, 0x20, Control { interlock: Interlock::Kept, ..Control::default() }),
+        (4, 0x30, Control { interlock: Interlock::KeptAndMade, ..Control::default() }),
+        (5, 0x40, Control { aborted_status: true, ..Control::default() }),
+    ];
+    for (at, value, control) in cases {
+        select(&mut rig, &with(CONTROL, at, value)).good();
+        assert_eq!(rig.server.control(), control);
+    }
+    // What is reserved, and a task set for all nexuses.
+    for (at, value) in [(3, 0x14), (4, 0x10), (2, 0x02)] {
+        let ended = select(&mut rig, &with(CONTROL, at, value));
+        assert_eq!(ended.sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+        assert_eq!(ended.outcome.sense.unwrap().specific, Some([0x80, 0, 4 + at as u8]));
+    }
 }

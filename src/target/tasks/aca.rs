@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What becomes of a task set when one of its tasks ends with CHECK CONDITION: the ACA condition (SAM-5 5.9) and QErr
+//! (SPC-5 7.5.8).
+//!
+//! With a task set per nexus (TST = 001b) every condition is the affair of one nexus, and so of one core. While an ACA
+//! condition lasts, the tasks of the set do not end: they are carried on as far as their status, which is held. Those
+//! that waited for their turn go on waiting.
+
+use smallvec::SmallVec;
+
+use super::{NexusKey, State, TaskManager, Then, View};
+use crate::scsi::{Outcome, Status, TaskAttribute, Transport};
+use crate::time::Instant;
+
+/// An ACA condition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Aca {
+    /// The task with the ACA attribute; there is one at most.
+    pub(super) task: Option<u32>,
+}
+
+/// What becomes of a command for a set with an ACA condition, or with the ACA attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It goes the usual way.
+    Usual,
+    /// It ends with ACA ACTIVE.
+    Active,
+    /// It is the task with the ACA attribute.
+    Aca,
+    /// It has that attribute, and there is no condition.
+    Misplaced,
+}
+
+impl View {
+    #[cold]
+    pub(super) fn admission(&self, attribute: TaskAttribute) -> Admission {
+        match (self.aca, attribute == TaskAttribute::Aca) {
+            (None, false) => Admission::Usual,
+            (None, true) => Admission::Misplaced,
+            (Some(aca), true) if aca.task.is_none() => Admission::Aca,
+            (Some(_), _) => Admission::Active,
+        }
+    }
+}
+
+impl TaskManager {
+    /// Ends a task with CHECK CONDITION, or one of a set with an ACA condition.
+    #[cold]
+    pub(super) fn finish_in_set(
+        &mut self,
+        now: Instant,
+        task: u32,
+        view: usize,
+        outcome: Outcome,
+        transport: &mut dyn Transport,
+    ) {
+        let this = &mut self.tasks[task as usize];
+        let nexus = this.nexus;
+        let set = &mut self.nexuses[nexus].views[view];
+        if set.aca.is_some_and(|aca| aca.task != Some(task)) {
+            this.state = State::Halted;
+            set.halted.push_back((task, outcome));
+            return;
+        }
+        let check = outcome.status == Status::CheckCondition;
+        let naca = this.command.cdb.naca();
+        if check && !this.cleared && self.units[this.unit].server.control().abort_others {
+            let others = self.nexuses[nexus].exchanges.iter().flatten().copied();
+            let others =
+                others.filter(|&other| other != task && self.tasks[other as usize].view == Some(view));
+            let others: SmallVec<[u32; 16]> = others.collect();
+            if !others.is_empty() {
+                // Nothing of theirs is written any more once the status is out.
+                let this = &mut self.tasks[task as usize];
+                (this.state, this.cleared) = (State::Finishing, true);
+                self.changes.finishing.push((task, outcome));
+                let pending = self.expect(SmallVec::new(), Then::Status(task));
+                self.abort_all(now, others, pending, Some((NexusKey(nexus), transport)));
+                return self.one_less(pending);
+            }
+        }
+        self.complete(task, outcome, transport);
+        if check {
+            // It begins a condition, or, as the task with the ACA attribute, at least ends the one there is.
+            self.nexuses[nexus].views[view].aca = naca.then(Aca::default);
+        }
+        self.end(now, task, Some(transport));
+        self.go_on(now, nexus, view, transport);
+    }
+
+    /// CLEAR ACA (SAM-5 7.4).
+    pub(super) fn clear_aca(
+        &mut self,
+        now: Instant,
+        nexus: NexusKey,
+        view: usize,
+        then: Then,
+        transport: &mut dyn Transport,
+    ) {
+        let aca = self.nexuses[nexus.0].views[view].aca.take().unwrap_or_default();
+        let pending = self.expect(SmallVec::new(), then);
+        self.abort_all(now, aca.task.into_iter().collect(), pending, Some((nexus, transport)));
+        self.go_on(now, nexus.0, view, transport);
+        self.unblock(now, nexus.0, view, transport);
+        self.one_less(pending);
+    }
+
+    /// Those whose status was held get it, up to the next that establishes an ACA condition.
+    fn go_on(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
+        while let Some(entry) = self.nexuses.get_mut(nexus)
+            && entry.views[view].aca.is_none()
+            && let Some((task, outcome)) = entry.views[view].halted.pop_front()
+        {
+            self.finish(now, task, outcome, transport);
+        }
+    }
+}
