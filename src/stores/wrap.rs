@@ -361,7 +361,7 @@ mod tests {
             }
         }
         assert!(matches!(done[..], [(Tag(2), Done::Failed(_)), (Tag(1), Done::Data(_))]), "{done:?}");
-        assert!(times[0] >= slow(20) && times[1] >= slow(60), "{times:?}");
+        assert!(times[0] >= slow(20) && times[times.len() - 1] >= slow(60), "{times:?}");
         assert_eq!(store.next_deadline(), None);
     }
 }

@@ -49,21 +49,21 @@ pub fn data_extent(fd: RawFd, at: u64) -> io::Result<(bool, Option<u64>)> {
 
 /// Whether the file system has this mode of fallocate(2). Tried behind the end of the file, where nothing is, and taken
 /// back.
-pub fn can_allocate(file: &File, end: u64, mode: i32) -> bool {
-    let Ok(end) = offset(end) else { return false };
-    let allocate = |mode| {
-        // SAFETY: no memory is involved.
-        unsafe { libc::fallocate(file.as_raw_fd(), mode | libc::FALLOC_FL_KEEP_SIZE, end, 4096) == 0 }
-    };
-    let can = allocate(mode);
-    allocate(libc::FALLOC_FL_PUNCH_HOLE);
+pub fn can_allocate(file: &File, mode: i32) -> bool {
+    let Ok(len) = file.metadata().map(|meta| meta.len()) else { return false };
+    let Ok(end) = offset(len.next_multiple_of(4096)) else { return false };
+    let mode = mode | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: no memory is involved.
+    let can = unsafe { libc::fallocate(file.as_raw_fd(), mode, end, 4096) == 0 };
+    // Punching frees nothing behind the end, but setting the size does, also the one there is.
+    _ = file.set_len(len);
     can
 }
 
 /// The room that a file has and could have, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Its size; `None` for what is not a regular file.
+    /// Its size; `None` for what is neither a regular file nor a block device.
     pub bytes: Option<u64>,
     /// What is allocated to it.
     pub used: u64,
@@ -79,9 +79,14 @@ pub fn file_space(fd: RawFd) -> io::Result<Space> {
     if unsafe { libc::fstat(fd, &raw mut stat) < 0 || libc::fstatvfs(fd, &raw mut fs) < 0 } {
         return Err(io::Error::last_os_error());
     }
-    let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    let size = match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => stat.st_size,
+        // SAFETY: no memory is involved. The file position is used by nobody else.
+        libc::S_IFBLK => unsafe { libc::lseek(fd, 0, libc::SEEK_END) },
+        _ => -1,
+    };
     Ok(Space {
-        bytes: u64::try_from(stat.st_size).ok().filter(|_| regular),
+        bytes: u64::try_from(size).ok(),
         used: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
         available: fs.f_bavail.saturating_mul(fs.f_frsize),
     })

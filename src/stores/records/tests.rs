@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::scsi::primary::{MODE_RECORD, ModePage, ModeUnit, ModeValues};
+use crate::scsi::reservations::{RECORD_NAME, Reservations, commands};
+use crate::scsi::{Nexus, TargetPort, TransportId};
 
 /// A file system that loses what is not on stable storage.
 #[derive(Clone, Default)]
@@ -30,18 +33,20 @@ impl Model {
     }
 
     /// All directories that may be found when the power comes back: names as they were last brought to stable storage
-    /// or as they are now, file contents that were not brought there whole, cut off anywhere, or zeros.
+    /// or as they are now, file contents that were not brought there whole, cut off at any byte, or with zeros from there.
     fn after_power_loss(&self) -> Vec<BTreeMap<String, Vec<u8>>> {
         let mut found = Vec::new();
+        let longest = self.files.iter().map(|file| file.bytes.len()).max().unwrap_or(0);
         for names in [&self.stable_names, &self.names] {
-            for cut in 0..=11 {
+            for (cut, zeros) in (0..=longest).flat_map(|cut| [(cut, false), (cut, true)]) {
                 let content = |&file: &usize| {
                     let File { bytes, stable } = &self.files[file];
-                    match (stable, cut) {
-                        (true, _) | (_, 10) => bytes.clone(),
-                        (false, 11) => vec![0; bytes.len()],
-                        (false, tenths) => bytes[..bytes.len() * tenths / 10].to_vec(),
+                    let mut content = bytes.clone();
+                    if !stable {
+                        content.truncate(cut);
+                        content.resize(if zeros { bytes.len() } else { content.len() }, 0);
                     }
+                    content
                 };
                 found.push(names.iter().map(|(name, file)| (name.clone(), content(file))).collect());
             }
@@ -96,6 +101,71 @@ fn the_power_goes_at_any_step() {
             );
         }
     }
+}
+
+/// The same for what disks keep: after each cut the mode pages and the reservations are those that were acknowledged last,
+/// or those that were on their way.
+#[test]
+fn the_power_goes_while_mode_pages_and_reservations_are_kept() {
+    const PAGES: [ModePage; 2] = [
+        ModePage { code: 0x08, subpage: 0, default: &[4, 0], changeable: &[4, 0] },
+        ModePage { code: 0x1c, subpage: 2, default: &[0; 20], changeable: &[0xff; 20] },
+    ];
+    struct Unit;
+    impl ModeUnit for Unit {
+        fn device_specific(&self) -> u8 {
+            0
+        }
+        fn blocks(&self) -> Option<(u64, u32)> {
+            None
+        }
+    }
+    let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
+    let nexus = |n| Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [n; 6]), port: port.clone() };
+    let (mut values, mut table) = (ModeValues::new(&PAGES), Reservations::default());
+    // Five states of each: a page that changes, and one more registrant.
+    let mut records: Vec<(Record, Record)> = Vec::new();
+    for n in 1..=5_u8 {
+        let mut select = [0; 16];
+        select[..5].copy_from_slice(&[0x15, 0x11, 0, 0, 28]);
+        let list = [&[0, 0, 0, 0, 0x5c, 2, 0, 20][..], &[n; 20]].concat();
+        assert!(values.select(&select, &list, &Unit).unwrap());
+        let mut out = [0; 24];
+        (out[15], out[20]) = (n, 1);
+        let register =
+            commands::Out::parse(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &out).unwrap();
+        table = table.apply(&nexus(n), &register, std::slice::from_ref(&port)).unwrap().0;
+        let reservations = Record { name: RECORD_NAME, generation: n.into(), bytes: table.to_record() };
+        records.push((values.record(), reservations));
+    }
+    let mut directories = 0;
+    for cut in 0..=10 * records.len() {
+        let mut model = Model { left: cut, ..Model::default() };
+        let mut kept = [0, 0];
+        'power: for pair in &records {
+            for (which, record) in [&pair.0, &pair.1].into_iter().enumerate() {
+                if replace(&mut model, record.name, &record.bytes).is_err() {
+                    break 'power;
+                }
+                kept[which] += 1;
+            }
+        }
+        for folder in model.after_power_loss() {
+            directories += 1;
+            let found = |name| folder.get(name).map(|file| unwrap(file).expect("whole"));
+            let mut after = ModeValues::new(&PAGES);
+            found(MODE_RECORD).map_or(Ok(()), |record| after.load(record)).unwrap();
+            let pages = usize::from(after.current(0x1c, 2)[0]);
+            assert_eq!(after.current(0x1c, 2), [pages as u8; 20], "no half page");
+            let table = found(RECORD_NAME)
+                .map(|record| Reservations::from_record(record, std::slice::from_ref(&port)).unwrap());
+            let registered = table.map_or(0, |table| table.registrations().len());
+            for (kept, found) in kept.into_iter().zip([pages, registered]) {
+                assert!(found == kept || found == kept + 1, "after {cut} steps {kept} kept, {found} found");
+            }
+        }
+    }
+    assert!(directories > 10_000, "only {directories} directories were looked at");
 }
 
 #[test]
