@@ -18,13 +18,17 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::checksum::Sum;
-use super::front::Front;
+use super::front::{ACK, FIN, Front, RST, SYN, TcpFields};
+use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::{FrameCaps, TcpOffload, TxFrame};
 use crate::memory::{Arena, Seg, Sg};
 use crate::time::Instant;
 
 /// Ethernet header.
 const ETHERNET: usize = 14;
+
+/// IPv6 and TCP headers without options.
+const HEADERS_MAX: usize = 60;
 
 /// Pieces of memory of one frame, unless the port takes fewer; beyond it small pieces are copied together.
 const GATHER_MAX: usize = 64;
@@ -182,7 +186,16 @@ pub(super) struct Flow {
     closing: bool,
     /// Payload bytes per segment on the wire.
     segment: u16,
+    recovery: Recovery,
+    /// Window that the peer offered last, as its header says it.
+    window: u16,
+    /// Acknowledgment and window that we told last.
+    told_peer: (u32, u16),
+    now: Instant,
+    /// Bytes that were sent more than once.
     pub(super) retransmitted: u64,
+    /// Those of them that smoltcp knows nothing of.
+    pub(super) repaired: u64,
     sent_to: u64,
 }
 
@@ -217,7 +230,12 @@ impl Flow {
             inbox_len: 0,
             closing: false,
             segment: SEGMENT_DEFAULT,
+            recovery: Recovery::default(),
+            window: 0,
+            told_peer: (0, 0),
+            now: Instant::ZERO,
             retransmitted: 0,
+            repaired: 0,
             sent_to: 0,
         }
     }
@@ -234,7 +252,8 @@ impl Flow {
         (self.local, self.peer) = (local, peer);
         self.drop_payload();
         (self.acked, self.queued, self.told, self.cursor, self.sent_to) = (0, 0, 0, (0, 0), 0);
-        (self.first, self.next, self.closing, self.retransmitted) = (None, None, false, 0);
+        (self.first, self.next, self.closing) = (None, None, false);
+        (self.window, self.retransmitted, self.repaired, self.now) = (0, 0, 0, now);
         let socket = self.socket();
         socket.abort();
         // A flow without connection that is given a port: listening cannot fail.
@@ -258,6 +277,7 @@ impl Flow {
         self.queue.clear();
         self.inbox.clear();
         self.inbox_len = 0;
+        self.recovery = Recovery::default();
     }
 
     // Receiving.
@@ -276,7 +296,17 @@ impl Flow {
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let payload_at = tcp + usize::from(header[12] >> 4) * 4;
         let payload = packet.len() - payload_at;
-        let syn = header[13] & 2 != 0;
+        let syn = header[13] & SYN != 0;
+        self.now = now;
+        let acked = self.acked;
+        if header[13] & (SYN | FIN | RST | ACK) == ACK {
+            let repeated = payload == 0 && self.repeats(header);
+            self.window = u16::from_be_bytes([header[14], header[15]]);
+            self.learn(&header[..payload_at - tcp]);
+            if repeated && self.recovery.keeps_duplicates() {
+                return;
+            }
+        }
         let before = self.socket().recv_queue();
         let mut shim = Shim { shape: self.shape, rx: Some(packet), scratch: out.scratch, emitted: None };
         let result = self.interface.poll_ingress_single(time(now), &mut shim, &mut self.sockets);
@@ -306,6 +336,35 @@ impl Flow {
             self.inbox_len += payload;
         }
         self.release();
+        self.recovery.acknowledged(&self.flight(), acked);
+    }
+
+    fn flight(&self) -> Flight {
+        Flight { now: self.now, acked: self.acked, sent: self.sent_to, segment: self.segment.into() }
+    }
+
+    /// Whether a header says what was known.
+    fn repeats(&self, header: &[u8]) -> bool {
+        let acknowledged = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let window = u16::from_be_bytes([header[14], header[15]]);
+        self.place(acknowledged) == Some(self.acked) && window == self.window
+    }
+
+    /// Takes notice of what the peer has beyond what it acknowledges.
+    fn learn(&mut self, header: &[u8]) {
+        let flight = self.flight();
+        for (from, to) in selective_acknowledgments(header) {
+            if let (Some(from), Some(to)) = (self.place(from), self.place(to)) {
+                self.recovery.selective(&flight, (from, to));
+            }
+        }
+    }
+
+    /// The offset of a sequence number, if it is not acknowledged yet. 32 bits wrap within seconds: it is the one that is
+    /// nearest to what is acknowledged.
+    fn place(&self, sequence: u32) -> Option<u64> {
+        let ahead = sequence.wrapping_sub(self.first?).wrapping_sub(self.acked as u32);
+        (ahead <= 1 << 31).then(|| self.acked + u64::from(ahead))
     }
 
     fn forget(&mut self, mut len: usize) {
@@ -405,23 +464,65 @@ impl Flow {
 
     /// Sends what may be sent now.
     pub(super) fn egress(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.now = now;
         self.tell();
         for _ in 0..EMIT_MAX {
             let mut shim = Shim { shape: self.shape, rx: None, scratch: out.scratch, emitted: None };
             let result = self.interface.poll_egress(time(now), &mut shim, &mut self.sockets);
             match shim.emitted.take() {
                 Some(emitted) => self.emit(emitted, out),
-                None if result == PollResult::None => return,
+                None if result == PollResult::None => break,
                 None => {}
             }
         }
+        if self.recovers() {
+            self.recover(out);
+        }
     }
 
-    /// When smoltcp wants to be polled, whatever arrives.
+    /// Whether there is something that could be lost.
+    fn recovers(&self) -> bool {
+        self.sent_to > self.acked && self.window != 0 && !self.queue.is_empty()
+    }
+
+    /// Sends again what the peer lacks.
+    fn recover(&mut self, out: &mut Out<'_>) {
+        let segment = usize::from(self.segment);
+        let packet = self.shape.packet_max().saturating_sub(HEADERS_MAX);
+        let max = match self.shape.caps.segment_max {
+            0 => segment,
+            _ => (packet / segment * segment).max(segment),
+        };
+        if let Some(range) = self.recovery.probe(&self.flight()) {
+            self.resend(range, out);
+        }
+        for _ in 0..EMIT_MAX {
+            let Some(range) = self.recovery.repair(&self.flight(), max as u64) else { break };
+            self.resend(range, out);
+        }
+    }
+
+    fn resend(&mut self, (from, to): Range, out: &mut Out<'_>) {
+        let Some(first) = self.first else { return };
+        let sequence = first.wrapping_add(from as u32);
+        let len = usize::try_from(to - from).unwrap_or(0);
+        let Some(payload) = self.lookup(sequence, len, out) else { return };
+        self.repaired += to - from;
+        let (acknowledged, window) = self.told_peer;
+        let fields = TcpFields { sequence, acknowledged, flags: ACK, window };
+        let (header, mut offload) = out.front.tcp_header(self.mac, (self.local, self.peer), &fields, len);
+        offload.segment = Some(self.segment).filter(|&size| len > usize::from(size));
+        out.burst.push_back(TxFrame { header, payload, offload: Some(offload) });
+    }
+
+    /// When it wants to be polled, whatever arrives.
     pub(super) fn poll_at(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.interface.poll_at(time(now), &self.sockets)?;
-        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-        Some(Instant::from_nanos(micros.saturating_mul(1000)).max(now))
+        let smoltcp = self.interface.poll_at(time(now), &self.sockets).map(|at| {
+            let micros = u64::try_from(at.total_micros()).unwrap_or(0);
+            Instant::from_nanos(micros.saturating_mul(1000))
+        });
+        let own = if self.recovers() { self.recovery.deadline(&self.flight()) } else { None };
+        smoltcp.into_iter().chain(own).min().map(|at| at.max(now))
     }
 
     /// Turns the packet that smoltcp has emitted into a frame with the payload that is meant.
@@ -433,12 +534,14 @@ impl Flow {
         let header = ip + usize::from(tcp[12] >> 4) * 4;
         let payload = len - header;
         let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-        if tcp[13] & 2 != 0 {
+        if tcp[13] & SYN != 0 {
             self.first = Some(sequence.wrapping_add(1));
         }
+        let acknowledged = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+        self.told_peer = (acknowledged, u16::from_be_bytes([tcp[14], tcp[15]]));
         let mut frame = out.front.ethernet(self.mac, if ipv6 { 0x86dd } else { 0x0800 });
         frame.extend_from_slice(&packet[..header]);
-        if tcp[13] & 2 != 0
+        if tcp[13] & SYN != 0
             && let Some(at) = segment_option(&frame[ETHERNET + ip..])
         {
             // What the wire takes, not what the port does.
@@ -464,18 +567,18 @@ impl Flow {
 
     /// The bytes of the stream from a sequence number on.
     fn lookup(&mut self, sequence: u32, len: usize, out: &Out<'_>) -> Option<Sg> {
-        let offset = sequence.wrapping_sub(self.first?);
-        // 32 bits wrap within seconds: the offset is the one nearest to what is acknowledged.
-        let ahead = offset.wrapping_sub(self.acked as u32);
-        if ahead > 1 << 31 {
+        self.first?;
+        let Some(at) = self.place(sequence) else {
             // A keep-alive repeats the byte before the window, which is acknowledged and gone: the peer drops it unseen.
             return Some(Seg::from_static(&[0]).into());
+        };
+        let end = at + len as u64;
+        self.retransmitted += self.sent_to.min(end).saturating_sub(at);
+        // Bytes that probe a closed window are none that could be lost.
+        if self.window != 0 {
+            self.recovery.sent(self.now, (at, end), end <= self.sent_to);
         }
-        let at = self.acked + u64::from(ahead);
-        if at < self.sent_to {
-            self.retransmitted += len as u64;
-        }
-        self.sent_to = self.sent_to.max(at + len as u64);
+        self.sent_to = self.sent_to.max(end);
         if at < self.cursor.1 {
             self.cursor = (0, self.acked);
         }
@@ -511,7 +614,11 @@ pub(super) struct Moving {
     first: Option<u32>,
     next: Option<u32>,
     segment: u16,
+    recovery: Recovery,
+    window: u16,
+    told_peer: (u32, u16),
     retransmitted: u64,
+    repaired: u64,
     sent_to: u64,
 }
 
@@ -524,7 +631,6 @@ impl Flow {
     /// Takes the flow apart for another core.
     pub(super) fn detach(self) -> Moving {
         let Self { interface, sockets, handle, local, peer, mac, acked, first, next, segment, .. } = self;
-        let (retransmitted, sent_to) = (self.retransmitted, self.sent_to);
         Moving {
             interface,
             sockets,
@@ -536,8 +642,12 @@ impl Flow {
             first,
             next,
             segment,
-            retransmitted,
-            sent_to,
+            recovery: self.recovery,
+            window: self.window,
+            told_peer: self.told_peer,
+            retransmitted: self.retransmitted,
+            repaired: self.repaired,
+            sent_to: self.sent_to,
         }
     }
 }
@@ -565,7 +675,12 @@ impl Moving {
             inbox_len: 0,
             closing: false,
             segment,
+            recovery: self.recovery,
+            window: self.window,
+            told_peer: self.told_peer,
+            now: Instant::ZERO,
             retransmitted: self.retransmitted,
+            repaired: self.repaired,
             sent_to: self.sent_to,
         }
     }

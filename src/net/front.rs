@@ -2,12 +2,12 @@
 //! What comes before TCP: which frames are ours, and the answers that a host owes its neighbours (ARP, neighbour
 //! discovery, ICMP echo).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smallvec::SmallVec;
 
 use super::checksum::Sum;
-use super::{Address, TxFrame};
+use super::{Address, TcpOffload, TxFrame};
 use crate::memory::Sg;
 
 const ETHERNET: usize = 14;
@@ -20,6 +20,11 @@ const TAG: usize = 4;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMPV6: u8 = 58;
+/// Flags of a TCP header (RFC 9293 3.1).
+pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+pub(super) const ACK: u8 = 0x10;
 const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// Longest echo request that is answered; pings are not for moving data.
@@ -48,6 +53,14 @@ pub(super) struct Segment<'a> {
     pub(super) packet: &'a [u8],
     /// Where the TCP header begins in it.
     pub(super) tcp: usize,
+}
+
+/// What a TCP header says beside its ports.
+pub(super) struct TcpFields {
+    pub(super) sequence: u32,
+    pub(super) acknowledged: u32,
+    pub(super) flags: u8,
+    pub(super) window: u16,
 }
 
 /// What becomes of a frame.
@@ -368,6 +381,52 @@ impl Front {
         frame.extend_from_slice(&self.mac);
         frame.extend_from_slice(&ethertype.to_be_bytes());
         frame
+    }
+
+    /// A TCP segment without its payload of `len` bytes; its checksum is left to the port.
+    pub(super) fn tcp_header(
+        &self,
+        mac: [u8; 6],
+        (local, peer): (SocketAddr, SocketAddr),
+        fields: &TcpFields,
+        len: usize,
+    ) -> (SmallVec<[u8; 128]>, TcpOffload) {
+        let mut tcp = [0; 20];
+        tcp[..2].copy_from_slice(&local.port().to_be_bytes());
+        tcp[2..4].copy_from_slice(&peer.port().to_be_bytes());
+        tcp[4..8].copy_from_slice(&fields.sequence.to_be_bytes());
+        tcp[8..12].copy_from_slice(&fields.acknowledged.to_be_bytes());
+        (tcp[12], tcp[13]) = (5 << 4, fields.flags);
+        tcp[14..16].copy_from_slice(&fields.window.to_be_bytes());
+        let total = tcp.len() + len;
+        let partial = Sum::pseudo_header(local.ip(), peer.ip(), PROTOCOL_TCP, total).folded();
+        tcp[16..18].copy_from_slice(&partial.to_be_bytes());
+        let ipv6 = local.is_ipv6();
+        let mut frame = self.ethernet(mac, if ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
+        match (local.ip(), peer.ip()) {
+            (IpAddr::V6(local), IpAddr::V6(peer)) => {
+                let total = u16::try_from(total).unwrap_or(u16::MAX);
+                frame.extend_from_slice(&[0x60, 0, 0, 0]);
+                frame.extend_from_slice(&total.to_be_bytes());
+                frame.extend_from_slice(&[PROTOCOL_TCP, 64]);
+                frame.extend_from_slice(&local.octets());
+                frame.extend_from_slice(&peer.octets());
+            }
+            (IpAddr::V4(local), IpAddr::V4(peer)) => {
+                let total = u16::try_from(20 + total).unwrap_or(u16::MAX);
+                let mut ip = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                ip[2..4].copy_from_slice(&total.to_be_bytes());
+                ip[12..16].copy_from_slice(&local.octets());
+                ip[16..20].copy_from_slice(&peer.octets());
+                let sum = Sum::default().add(&ip).checksum();
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+                frame.extend_from_slice(&ip);
+            }
+            _ => unreachable!("both ends of a connection have the same family"),
+        }
+        let csum_start = u16::try_from(frame.len()).expect("headers are short");
+        frame.extend_from_slice(&tcp);
+        (frame, TcpOffload { csum_start, segment: None, ipv6 })
     }
 
     /// Tells the link where our addresses are, for neighbours that remember an older place.

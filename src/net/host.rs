@@ -8,7 +8,7 @@ use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -16,12 +16,11 @@ use slab::Slab;
 use smoltcp::socket::tcp::State;
 
 use self::handover::Gone;
-use super::checksum::Sum;
 use super::flow::{Flow, Out, Shape};
-use super::front::{Front, Segment, Verdict};
+use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
 use super::{
     Address, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
-    TcpOffload, TxFrame, multicast_groups,
+    TxFrame, multicast_groups,
 };
 use crate::memory::{Arena, Seg, Sg};
 use crate::time::Instant;
@@ -119,6 +118,7 @@ struct Counters {
     refused: u64,
     resets: u64,
     retransmitted: u64,
+    repaired: u64,
     claimed: u64,
     claimed_dropped: u64,
 }
@@ -340,6 +340,7 @@ impl<P: FramePort> TcpHost<P> {
         let tuple = Tuple { local: entry.flow.local, peer: entry.flow.peer };
         self.by_tuple.remove(&tuple);
         self.counters.retransmitted += entry.flow.retransmitted;
+        self.counters.repaired += entry.flow.repaired;
         entry.flow.drop_payload();
         if self.pool.len() < POOL_MAX {
             self.pool.push(entry.flow);
@@ -368,35 +369,9 @@ impl<P: FramePort> TcpHost<P> {
             }
             _ => (u32::from_be_bytes([header[8], header[9], header[10], header[11]]), 0, RST),
         };
-        let mut tcp = [0; 20];
-        tcp[..2].copy_from_slice(&tuple.local.port().to_be_bytes());
-        tcp[2..4].copy_from_slice(&tuple.peer.port().to_be_bytes());
-        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-        (tcp[12], tcp[13]) = (5 << 4, answer);
-        let (local, peer) = (tuple.local.ip(), tuple.peer.ip());
-        let partial = Sum::pseudo_header(local, peer, 6, tcp.len()).folded();
-        tcp[16..18].copy_from_slice(&partial.to_be_bytes());
-        let mut frame = self.front.ethernet(segment.mac, if local.is_ipv6() { 0x86dd } else { 0x0800 });
-        match (local, peer) {
-            (IpAddr::V4(local), IpAddr::V4(peer)) => {
-                let mut ip = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                ip[12..16].copy_from_slice(&local.octets());
-                ip[16..20].copy_from_slice(&peer.octets());
-                let sum = Sum::default().add(&ip).checksum();
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-                frame.extend_from_slice(&ip);
-            }
-            (IpAddr::V6(local), IpAddr::V6(peer)) => {
-                frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 20, 6, 64]);
-                frame.extend_from_slice(&local.octets());
-                frame.extend_from_slice(&peer.octets());
-            }
-            _ => return,
-        }
-        let csum_start = u16::try_from(frame.len()).expect("headers are short");
-        frame.extend_from_slice(&tcp);
-        let offload = Some(TcpOffload { csum_start, segment: None, ipv6: local.is_ipv6() });
+        let fields = TcpFields { sequence, acknowledged, flags: answer, window: 0 };
+        let (frame, offload) = self.front.tcp_header(segment.mac, (tuple.local, tuple.peer), &fields, 0);
+        let offload = Some(offload);
         self.burst.push_back(TxFrame { header: frame, payload: Sg::new(), offload });
     }
 
@@ -434,11 +409,6 @@ impl<P: FramePort> TcpHost<P> {
         work
     }
 }
-
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 
 impl<P: FramePort> StreamHost for TcpHost<P> {
     fn poll(&mut self, now: Instant, events: &mut Vec<StreamEvent>) -> usize {
@@ -575,6 +545,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let (c, drops) = (&self.counters, &self.front.drops);
         let live: u64 = self.flows.iter().map(|(_, entry)| entry.flow.retransmitted).sum();
+        let repaired: u64 = self.flows.iter().map(|(_, entry)| entry.flow.repaired).sum();
         let mut counters = vec![
             ("frames_in", c.frames_in),
             ("frames_out", c.frames_out),
@@ -586,6 +557,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             ("refused", c.refused),
             ("resets_sent", c.resets),
             ("retransmitted_bytes", c.retransmitted + live),
+            ("repaired_bytes", c.repaired + repaired),
             ("dropped_not_ours", drops.not_ours),
             ("dropped_unserved", drops.unserved),
             ("dropped_malformed", drops.malformed),

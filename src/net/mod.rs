@@ -7,6 +7,7 @@ mod checksum;
 mod flow;
 mod front;
 mod host;
+mod recovery;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

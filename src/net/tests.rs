@@ -2,6 +2,7 @@
 //! A host on a port that tests fill and empty; further down, one on a wire with a peer at its other end.
 
 mod front;
+mod grid;
 mod peer;
 mod transfer;
 

@@ -202,6 +202,8 @@ pub(super) struct World {
     pub(super) next_port: u16,
     /// The peer is not polled.
     pub(super) peer_is_gone: bool,
+    /// How often both ends had a turn.
+    pub(super) turns: u64,
 }
 
 impl World {
@@ -248,6 +250,7 @@ impl World {
             setup,
             next_port: 40_000,
             peer_is_gone: false,
+            turns: 0,
         }
     }
 
@@ -349,6 +352,7 @@ impl World {
 
     /// One turn of both ends, without letting time pass.
     pub(super) fn turn(&mut self) {
+        self.turns += 1;
         let mut events = Vec::new();
         self.host.poll(self.now, &mut events);
         self.own(events);
