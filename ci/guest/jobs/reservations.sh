@@ -5,7 +5,7 @@
 # devices: file,ram
 # limit: 300
 # needs: sg_persist sg_raw sg_turs dd
-# expected: reservation conflict|(critical nexus|I/O) error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|detected conn error \((1011|1019|1020)\)
+# expected: reservation conflict|Parameters changed|tag#[0-9]+ FAILED Result: hostbyte=DID_(OK|TRANSPORT_DISRUPTED) driverbyte=DRIVER_OK|(critical nexus|I/O) error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|detected conn error \((1011|1019|1020)\)
 job() {
   start_initiator
   local which
@@ -37,7 +37,7 @@ job() {
   keys_are "$one" 0xa 0xe
   persist "$two" --register --param-rk=0xe --param-sark=0xb
   keys_are "$one" 0xa 0xb
-  refused "$one" --reserve --param-rk=0xc --prout-type=1
+  check wrong-key refused "$one" --reserve --param-rk=0xc --prout-type=1
   # Their names, as the target knows them: each follows its key.
   sg_persist --in --read-full-status "$one" >full
   check full-status named one && check full-status named two

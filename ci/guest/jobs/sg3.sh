@@ -65,7 +65,7 @@ job() {
   done
   sg_verify --lba=0 --count=128 "$disk" || die "sg_verify"
   sg_sync "$disk" || die "sg_sync"
-  shows 'Logical unit reset' sg_opcodes --no-inquiry --tmf "$disk"
+  check task-management shows 'Logical unit reset' sg_opcodes --no-inquiry --tmf "$disk"
   sg_start --start "$disk" || die "sg_start"
 
   say "COMPARE AND WRITE"
