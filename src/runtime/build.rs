@@ -76,19 +76,7 @@ impl Plan {
                 warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
                 backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
             }
-            let config = sbc::Config {
-                identity: disk.identity.clone(),
-                block: disk.block,
-                physical_exponent: disk.physical_exponent,
-                thin: disk.thin,
-                read_only: disk.read_only,
-                write_cache: disk.write_cache,
-                lowest_aligned: disk.lowest_aligned,
-                removable: disk.removable,
-                soft_threshold: disk.soft_threshold,
-                epoch: sys::monotonic_origin(),
-            };
-            let device = Disk::new(config);
+            let device = device(disk);
             saved_modes(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             units.push(Unit { disk: Arc::new(device), backing, shelf, state });
         }
@@ -116,9 +104,9 @@ impl Plan {
         self.senders.clone()
     }
 
-    /// The states of the disks.
-    pub(super) fn states(&self) -> Vec<Arc<SharedState>> {
-        self.units.iter().map(|unit| unit.state.clone()).collect()
+    /// The disks, and what all cores know of them.
+    pub(super) fn disks(&self) -> Vec<(Arc<Disk>, Arc<SharedState>)> {
+        self.units.iter().map(|unit| (unit.disk.clone(), unit.state.clone())).collect()
     }
 
     pub(super) fn seed(&self, core: usize) -> Seed {
@@ -197,6 +185,23 @@ fn state(
     let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
     let reservations = reservations.map_err(|e| format!("saved reservations: {e}"))?;
     Ok(Arc::new(SharedState::new(UnitState::new(reservations.unwrap_or_default(), groups))))
+}
+
+/// A configured disk, after its first power-on.
+pub(super) fn device(disk: &config::Disk) -> Disk {
+    Disk::new(sbc::Config {
+        identity: disk.identity.clone(),
+        block: disk.block,
+        physical_exponent: disk.physical_exponent,
+        thin: disk.thin,
+        read_only: disk.read_only,
+        write_cache: disk.write_cache,
+        atomic_writes: disk.atomic_writes,
+        lowest_aligned: disk.lowest_aligned,
+        removable: disk.removable,
+        soft_threshold: disk.soft_threshold,
+        epoch: sys::monotonic_origin(),
+    })
 }
 
 /// The mode pages that initiators have saved.

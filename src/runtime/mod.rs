@@ -56,7 +56,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     plan.announce();
     let stopping = Arc::new(AtomicBool::new(false));
-    let monitor = Arc::new(Monitor::new(config, plan.states(), senders.clone(), stopping.clone()));
+    let monitor = Arc::new(Monitor::new(config, plan.disks(), senders.clone(), stopping.clone()));
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use super::build::unit_key;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
-    Connection, Disk, DiskCounters, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
+    Connection, Disk, DiskCounters, DiskState, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
     Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
+use crate::devices::sbc;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
@@ -31,8 +32,7 @@ const CHANGE_TIME: Duration = Duration::from_secs(8);
 /// Asks the cores.
 pub(super) struct Monitor {
     config: Config,
-    /// Per disk.
-    states: Vec<Arc<SharedState>>,
+    disks: Vec<(Arc<sbc::Disk>, Arc<SharedState>)>,
     cores: Vec<Sender<Message>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
@@ -45,12 +45,12 @@ impl Monitor {
     /// `draining` becomes true when the daemon begins to stop.
     pub(super) fn new(
         config: &Config,
-        states: Vec<Arc<SharedState>>,
+        disks: Vec<(Arc<sbc::Disk>, Arc<SharedState>)>,
         cores: Vec<Sender<Message>>,
         draining: Arc<AtomicBool>,
     ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
-        Self { config: config.clone(), states, cores, asked, draining, started: Instant::now() }
+        Self { config: config.clone(), disks, cores, asked, draining, started: Instant::now() }
     }
 
     /// The report of each core, if it comes in time.
@@ -92,7 +92,7 @@ impl Monitor {
         }
         let mut changes = Vec::new();
         for (index, known) in self.config.disks.iter().enumerate() {
-            let reached = self.states[index].current().groups().iter().any(|group| group.id == tag);
+            let reached = self.disks[index].1.current().groups().iter().any(|group| group.id == tag);
             if reached && disk.as_ref().is_none_or(|disk| known.name == *disk) {
                 changes.push((unit_key(index), Change::Groups(vec![(tag, state)])));
             }
@@ -142,7 +142,7 @@ impl StatusSource for Monitor {
             silent_reactors,
             ports: (0..config.ports.len()).map(|index| port(config, index, &reports)).collect(),
             disks: (0..config.disks.len())
-                .map(|index| disk(config, index, &reports, &self.states[index]))
+                .map(|index| disk(config, index, &reports, &self.disks[index]))
                 .collect(),
             targets: config.targets.iter().map(|each| target(config, each)).collect(),
             sessions: sessions.collect(),
@@ -182,8 +182,13 @@ fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
     Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
 
-fn disk(config: &Config, index: usize, reports: &[Report], state: &SharedState) -> Disk {
-    let config::Disk { name, store, block, read_only, .. } = &config.disks[index];
+fn disk(
+    config: &Config,
+    index: usize,
+    reports: &[Report],
+    (disk, state): &(Arc<sbc::Disk>, Arc<SharedState>),
+) -> Disk {
+    let config::Disk { name, store, block, read_only, removable, faults, .. } = &config.disks[index];
     let mut sum = DiskCounters::default();
     let mut size_bytes = 0;
     // Each core has its logical units in the order of the configured disks.
@@ -210,9 +215,24 @@ fn disk(config: &Config, index: usize, reports: &[Report], state: &SharedState) 
         size_bytes,
         block_bytes: block.bytes(),
         read_only: *read_only,
+        state: disk_state(&disk.report(), *removable, faults.len()),
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,
+    }
+}
+
+fn disk_state(report: &sbc::Report, removable: bool, fault_rules: usize) -> DiskState {
+    DiskState {
+        medium: report.medium.to_owned(),
+        removable,
+        write_cache: report.write_cache,
+        write_protected: report.write_protected,
+        modes_saved: report.modes_saved,
+        used_bytes: report.used,
+        available_bytes: report.available,
+        threshold_bytes: report.threshold,
+        fault_rules,
     }
 }
 
@@ -321,6 +341,7 @@ mod tests {
     use crate::fabrics::iscsi::Counters;
     use crate::memory::ArenaStats;
     use crate::reactor::{Load, Mailbox, mailbox};
+    use crate::runtime::build::device;
     use crate::target::shard::UnitReport;
     use crate::target::tasks::UnitCounters;
 
@@ -335,7 +356,8 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
         let config = config::parse(CONFIG, Path::new("")).unwrap();
         let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
-        (Monitor::new(&config, vec![Arc::default()], senders, Arc::default()), mailboxes)
+        let disks = vec![(Arc::new(device(&config.disks[0])), Arc::default())];
+        (Monitor::new(&config, disks, senders, Arc::default()), mailboxes)
     }
 
     fn report(core: usize) -> Report {

@@ -494,6 +494,7 @@ pub(super) fn boot(
                 thin: shape.thin,
                 read_only: false,
                 write_cache: shape.write_cache,
+                atomic_writes: true,
                 lowest_aligned: 0,
                 removable: false,
                 soft_threshold: 0,

@@ -51,6 +51,11 @@ job() {
   wce_is 0
   sdparm --set=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE"; }
   wce_is 1
+  # Saved values, as they are after a reset, and back.
+  sdparm --set=WCE=0 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=0 --save"; }
+  wce_is 0 0
+  sdparm --set=WCE=1 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=1 --save"; }
+  wce_is 1 1
 
   say "commands"
   sg_opcodes --no-inquiry "$disk" >opcodes 2>&1 || { cat opcodes; die "sg_opcodes"; }
@@ -169,12 +174,9 @@ answers() { # PATTERN...
   local pattern
   for pattern in "$@"; do grep -qE -- "$pattern" answer || { cat answer; die "no $pattern is shown"; }; done
 }
-# sdparm asks for the saved values, too, and ends with status 5 where a disk has none.
-wce_is() { # 0|1
-  local status=0
-  sdparm -vv --get=WCE "$disk" >answer 2>&1 || status=$?
-  [ $status -eq 0 ] || { [ $status -eq 5 ] && grep -q 'Saving parameters not supported' answer; } || { cat answer; die "sdparm: status $status"; }
-  answers "^WCE +$1 "
+wce_is() { # CURRENT [SAVED]
+  sdparm --get=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --get=WCE"; }
+  answers "^WCE +$1 .*${2:+sav: *$2}"
 }
 state_of() { # GROUP STATE
   sg_rtpg --decode "$disk" >answer 2>&1 || { cat answer; die "sg_rtpg"; }

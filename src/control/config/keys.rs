@@ -426,6 +426,14 @@ pub(super) const TABLES: &[Table] = &[
                  write is stable before its status. Initiators can change this (WCE of the caching mode page).",
             ),
             key(
+                "atomic_writes",
+                Flag,
+                Is("false"),
+                "",
+                "Offer WRITE ATOMIC. It is atomic against other commands, but a loss of power may leave half of it in a file \
+                 or on a block device, and a READ that lends pages (store ram, `mapped`) may see half of it.",
+            ),
+            key(
                 "lowest_aligned",
                 Number(0, 16383),
                 Is("0"),

@@ -292,7 +292,7 @@ impl<'a> Loader<'a> {
         let identity = identity(&s, name.as_deref());
         let (thin, read_only) = (s.flag("thin"), s.flag("read_only"));
         let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
-        let lowest_aligned = s.number("lowest_aligned");
+        let (atomic_writes, lowest_aligned) = (s.flag("atomic_writes"), s.number("lowest_aligned"));
         let soft_threshold = s.size("soft_threshold");
         let faults = s.sections("faults").into_iter().map(|s| fault(s, block));
         let (faults, fault_seed) = (faults.collect::<Option<_>>(), s.number("fault_seed"));
@@ -307,6 +307,7 @@ impl<'a> Loader<'a> {
             thin: thin?,
             read_only: read_only?,
             write_cache: write_cache?,
+            atomic_writes: atomic_writes?,
             lowest_aligned: lowest_aligned?,
             removable: removable?,
             soft_threshold: soft_threshold?,

@@ -221,6 +221,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Whether there is a write cache after the start.
     pub write_cache: bool,
+    /// Whether WRITE ATOMIC is offered.
+    pub atomic_writes: bool,
     /// The first logical block at the beginning of a physical block.
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.

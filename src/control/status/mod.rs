@@ -134,6 +134,9 @@ pub struct Disk {
     pub block_bytes: u32,
     /// Writes are refused.
     pub read_only: bool,
+    /// Its medium and its mode parameters.
+    #[serde(default)]
+    pub state: DiskState,
     /// Who may do what.
     #[serde(default)]
     pub reservations: Reservations,
@@ -142,6 +145,29 @@ pub struct Disk {
     pub port_groups: Vec<PortGroup>,
     /// What it has done.
     pub counters: DiskCounters,
+}
+
+/// What initiators, and the file system below it, have made of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// `ready`, `ejected`, `being formatted`, `being sanitized`, `format failed` or `sanitize failed`.
+    pub medium: String,
+    /// The medium can be taken out.
+    pub removable: bool,
+    /// What is written may stay in a cache until the initiator has it synchronized (WCE).
+    pub write_cache: bool,
+    /// An initiator has set the software write protection (SWP).
+    pub write_protected: bool,
+    /// Mode pages are saved that differ from the configuration.
+    pub modes_saved: bool,
+    /// Bytes that are allocated, of a thin disk in a file.
+    pub used_bytes: Option<u64>,
+    /// Bytes that its file system has left.
+    pub available_bytes: Option<u64>,
+    /// Initiators are warned when less is left.
+    pub threshold_bytes: Option<u64>,
+    /// Rules by which its store makes faults.
+    pub fault_rules: usize,
 }
 
 /// Reservations of a disk.

@@ -35,11 +35,23 @@ pub(in crate::control) fn sample() -> Status {
         size_bytes,
         block_bytes: 512,
         read_only,
+        state: DiskState { medium: "ready".into(), write_cache: true, ..DiskState::default() },
         reservations: Reservations::default(),
         port_groups: Vec::new(),
         counters,
     };
     let mut thin = disk("thin0", "file", 1 << 30, false, counters);
+    thin.state = DiskState {
+        medium: "ejected".into(),
+        removable: true,
+        write_cache: false,
+        write_protected: true,
+        modes_saved: true,
+        used_bytes: Some(5 << 20),
+        available_bytes: Some(9 << 20),
+        threshold_bytes: Some(10 << 20),
+        fault_rules: 2,
+    };
     thin.reservations = Reservations {
         kind: Some("write exclusive, registrants only".into()),
         generation: 3,
@@ -138,6 +150,11 @@ thin0  file              1 GiB    512    120  1 MiB       7  3.5 KiB      12    
 r      ram, read-only  256 MiB    512      0    0 B       0      0 B       0       0       0
 
 Disk thin0
+  medium: ejected
+  write-protected by an initiator
+  mode pages saved by an initiator; write cache off
+  only 9 MiB left below it, fewer than 10 MiB
+  makes faults, by 2 rules
   reservation: write exclusive, registrants only, survives a restart
   key 0xabc of iqn.2026-11.test:initiator,i,0x00023d000001 at iqn.2026-11.test:a,t,0x0001, holder
   key 0x1 of iqn.2026-11.test:other,i,0x00023d000001 at all ports

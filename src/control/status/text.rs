@@ -86,15 +86,42 @@ fn disks(out: &mut String, disks: &[Disk]) {
     table.write(out);
 }
 
+/// What is not as it is after the first start.
+fn remarkable(disk: &Disk) -> Vec<String> {
+    let state = &disk.state;
+    let mut found = Vec::new();
+    if !["ready", ""].contains(&&*state.medium) {
+        found.push(format!("medium: {}", state.medium));
+    }
+    if state.write_protected {
+        found.push("write-protected by an initiator".into());
+    }
+    if state.modes_saved {
+        let cache = if state.write_cache { "on" } else { "off" };
+        found.push(format!("mode pages saved by an initiator; write cache {cache}"));
+    }
+    if let (Some(available), Some(threshold)) = (state.available_bytes, state.threshold_bytes)
+        && available < threshold
+    {
+        found.push(format!("only {} left below it, fewer than {}", bytes(available), bytes(threshold)));
+    }
+    if state.fault_rules > 0 {
+        found.push(format!("makes faults, by {} rules", state.fault_rules));
+    }
+    found
+}
+
 /// What is not as it is without any reservation, all ports being active.
 fn shared_state(out: &mut String, disk: &Disk) {
     let Reservations { kind, persists, reserved, registrations, .. } = &disk.reservations;
     let groups = disk.port_groups.iter().filter(|group| group.state != "active/optimized" || group.preferred);
     let groups: Vec<_> = groups.collect();
-    if kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty() {
+    let remarkable = remarkable(disk);
+    if kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty() && remarkable.is_empty() {
         return;
     }
     _ = writeln!(out, "\nDisk {}", disk.name);
+    remarkable.iter().for_each(|line| _ = writeln!(out, "  {line}"));
     if *reserved {
         out.push_str("  reserved by RESERVE\n");
     }

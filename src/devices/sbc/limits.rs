@@ -37,6 +37,7 @@ pub(super) struct Limits {
     pub thin: bool,
     /// The store is not to be written.
     pub read_only: bool,
+    atomic_writes: bool,
     physical_exponent: u32,
     lowest_aligned: u16,
 }
@@ -51,6 +52,7 @@ impl Limits {
             chunk: (geometry.transfer_max >> shift).max(1) << shift,
             thin: config.thin && geometry.thin,
             read_only: config.read_only || geometry.read_only,
+            atomic_writes: config.atomic_writes,
             physical_exponent: config.physical_exponent.min(15).into(),
             lowest_aligned: config.lowest_aligned & 0x3fff,
         }
@@ -93,7 +95,7 @@ impl Limits {
 
     /// MAXIMUM ATOMIC TRANSFER LENGTH, in blocks.
     pub(super) fn atomic_write_max(&self) -> u32 {
-        self.chunk >> self.shift
+        if self.atomic_writes { self.chunk >> self.shift } else { 0 }
     }
 
     /// MAXIMUM TRANSFER LENGTH, in blocks.

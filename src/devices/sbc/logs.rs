@@ -170,7 +170,11 @@ impl LogPages for View<'_> {
                 let fields = [reads, writes, blocks[1], blocks[0], 0, 0, 0, 0].map(u64::to_be_bytes);
                 data.parameter(1, Counter::List, fields.as_flattened());
                 // The other two that a general page has to have: idle time, and how long an interval is (1 * 10^-3 s).
-                data.parameter(2, Counter::List, &[0; 8]).parameter(3, Counter::List, &[0, 0, 0, 3, 0, 0, 0, 1]);
+                data.parameter(2, Counter::List, &[0; 8]).parameter(
+                    3,
+                    Counter::List,
+                    &[0, 0, 0, 3, 0, 0, 0, 1],
+                );
             }
             _ => _ = data.parameter(0, Counter::List, &[0, 0, NO_TEMPERATURE, 0]),
         }

@@ -34,6 +34,7 @@ use logs::Counts;
 use state::{Cold, Parameters};
 
 pub use server::Server;
+pub use state::Report;
 
 /// Size of a logical block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,9 @@ pub struct Config {
     pub read_only: bool,
     /// Whether there is a write cache after power-on, unless saved mode parameters say otherwise: if not, each write is stable before its status.
     pub write_cache: bool,
+    /// Whether WRITE ATOMIC is offered: no store of ours keeps a loss of power, or the reader of pages that it lends, from
+    /// seeing half of it.
+    pub atomic_writes: bool,
     /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS: the first block at the beginning of a physical block, at most 16383.
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.

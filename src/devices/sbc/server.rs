@@ -51,6 +51,7 @@ impl<'a> Job<'a> {
         match definition.only {
             Only::All => true,
             Only::Thin => self.limits.thin,
+            Only::Atomic => self.disk.config().atomic_writes,
             Only::Removable => self.disk.config().removable,
             Only::Fixed => !self.disk.config().removable,
         }

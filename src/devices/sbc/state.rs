@@ -93,7 +93,49 @@ impl Cold {
     }
 }
 
+/// What an operator may want to know of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What the medium goes through; `ready` as a rule.
+    pub medium: &'static str,
+    /// What is written may stay in a cache.
+    pub write_cache: bool,
+    /// An initiator has set the software write protection.
+    pub write_protected: bool,
+    /// Mode pages are saved that differ from the configuration.
+    pub modes_saved: bool,
+    /// Bytes that are allocated and that could still be, as far as that is known.
+    pub used: Option<u64>,
+    /// See `used`.
+    pub available: Option<u64>,
+    /// Initiators are warned when less is available.
+    pub threshold: Option<u64>,
+}
+
 impl Disk {
+    /// How it is now.
+    pub fn report(&self) -> Report {
+        let parameters = self.parameters();
+        let states = [
+            (Parameters::FORMATTING, "being formatted"),
+            (Parameters::SANITIZING, "being sanitized"),
+            (Parameters::EJECTED, "ejected"),
+            (Parameters::UNSANITIZED, "sanitize failed"),
+            (Parameters::CORRUPT, "format failed"),
+        ];
+        let medium = states.iter().find(|(bits, _)| parameters.has(*bits)).map_or("ready", |(_, name)| name);
+        let cold = self.cold();
+        Report {
+            medium,
+            write_cache: parameters.has(Parameters::WRITE_CACHE),
+            write_protected: parameters.has(Parameters::WRITE_PROTECT),
+            modes_saved: cold.modes.are_saved(),
+            used: cold.used,
+            available: cold.available,
+            threshold: mode::threshold(&cold.modes),
+        }
+    }
+
     /// Why the medium is not ready, if it is not.
     pub(super) fn unready(&self) -> Option<Sense> {
         let parameters = self.parameters();

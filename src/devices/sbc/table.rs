@@ -219,7 +219,9 @@ const ROWS: [Row<Handler>; 80] = [
         WriteSame::begin,
     ),
     row(
-        cdb("WRITE ATOMIC(16)", &[0x9c, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
+        cdb("WRITE ATOMIC(16)", &[0x9c, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
+            .writing()
+            .only(Only::Atomic),
         WriteAtomic::begin,
     ),
     row(

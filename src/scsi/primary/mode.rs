@@ -125,6 +125,11 @@ impl ModeValues {
         &self.values[index].current
     }
 
+    /// Whether initiators have saved something else than the defaults.
+    pub fn are_saved(&self) -> bool {
+        self.values.iter().any(|Kept { default, saved, .. }| default != saved)
+    }
+
     /// Back to the saved values, as after power-on.
     pub fn reset(&mut self) {
         for Kept { current, saved, .. } in &mut self.values {

@@ -31,6 +31,8 @@ pub enum Only {
     All,
     /// Thin ones.
     Thin,
+    /// Those with atomic writes of several blocks.
+    Atomic,
     /// Those whose medium can be taken out.
     Removable,
     /// Those whose medium cannot be taken out.

@@ -95,6 +95,7 @@ fn config() -> Config {
         thin: true,
         read_only: false,
         write_cache: true,
+        atomic_writes: true,
         lowest_aligned: 0,
         removable: false,
         soft_threshold: 0,

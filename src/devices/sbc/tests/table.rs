@@ -177,3 +177,16 @@ fn block_limits_are_those_that_are_obeyed() {
     let thick = Rig::thick().read(&[0x12, 1, 0xb0, 0, 64, 0]).good();
     assert_eq!(thick[20..36], [0; 16]);
 }
+
+#[test]
+fn atomic_writes_are_offered_on_request() {
+    let mut rig = Rig::thin();
+    let limits = |rig: &mut Rig| rig.read(&[0x12, 1, 0xb0, 0, 64, 0]).good();
+    assert_eq!((rig.read(&report(1, 0x9c, 0)).good()[1], be32(&limits(&mut rig), 44)), (3, 128));
+    let mut rig = Rig::new(Config { atomic_writes: false, ..config() });
+    assert_eq!((rig.read(&report(1, 0x9c, 0)).good()[1], be32(&limits(&mut rig), 44)), (1, 0));
+    assert_eq!(
+        rig.write(&[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], &[0; 512]).sense(),
+        INVALID_OPCODE
+    );
+}

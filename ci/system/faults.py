@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""faults.py ADDRESS faults|save WCE [unsaved]|saved WCE|write|grown FILE: an initiator that looks at sense data, at the clock and at mode
+pages."""
+
+import os
+import struct
+import sys
+import time
+
+from initiator import COMMAND, RESPONSE, Connection, keys
+
+IQN = "iqn.2026-11.com.example.ptgt:test"
+GOOD, CHECK, BUSY, ACA_ACTIVE = 0, 2, 8, 0x30
+MEDIUM_ERROR, ILLEGAL_REQUEST, UNIT_ATTENTION, DATA_PROTECT = 3, 5, 6, 7
+FILE, RAM = 0, 1
+
+
+class Initiator(Connection):
+    def __init__(self, address, number=1):
+        super().__init__(address, timeout=20)
+        name = f"iqn.2026-11.com.example:faults{number}"
+        text = keys(InitiatorName=name, SessionType="Normal", TargetName=IQN)
+        self.session(IQN, text=text, isid=struct.pack(">IH", 0x80000000, number))
+        for lun in (FILE, RAM):
+            while self.run(lun, bytes(6))[0] == CHECK:
+                pass
+
+    def run(self, lun, cdb, data=b"", room=0):
+        """Sends a command; answers its status, its data, and of its sense: key, code and information."""
+        flags = 0x80 | (0x40 if room else 0) | (0x20 if data else 0)
+        itt = self.command(cdb, lun, flags, room or len(data), data)
+        got = b""
+        while True:
+            pdu = self.receive()
+            if pdu.itt != itt:
+                continue
+            if pdu.opcode == RESPONSE:
+                sense = pdu.data[2:]
+                if not sense:
+                    return pdu.scsi_status, got, None
+                information = struct.unpack(">I", sense[3:7])[0] if sense[0] & 0x80 else None
+                return pdu.scsi_status, got, (sense[2] & 15, sense[12] << 8 | sense[13], information)
+            got += pdu.data
+            if pdu.flags & 1:
+                return pdu.scsi_status, got, None
+
+    def block(self, opcode, lun, lba, blocks=1, control=0):
+        cdb = struct.pack(">BBIBHB", opcode, 0, lba, 0, blocks, control)
+        return self.run(lun, cdb, bytes(512 * blocks) if opcode == 0x2A else b"", 512 * blocks if opcode == 0x28 else 0)
+
+    def reads(self, lba, blocks=1):
+        return self.block(0x28, RAM, lba, blocks)[0::2]
+
+    def writes(self, lba, blocks=1):
+        return self.block(0x2A, RAM, lba, blocks)[0::2]
+
+    def page(self, lun, control, code):
+        status, data, _ = self.run(lun, bytes([0x1A, 8, control << 6 | code, 0, 255, 0]), room=255)
+        assert status == GOOD, f"MODE SENSE: status {status}"
+        return bytearray(data[4:])
+
+    def select(self, lun, page, save):
+        page = bytes([page[0] & 0x7F]) + bytes(page[1:])
+        status, _, sense = self.run(lun, bytes([0x15, 0x10 | save, 0, 0, 4 + len(page), 0]), bytes(4) + page)
+        assert status == GOOD, f"MODE SELECT: status {status}, sense {sense}"
+
+
+def faults(address):
+    one = Initiator(address)
+    bad = lambda code, lba: (CHECK, (MEDIUM_ERROR, code, lba))
+    assert one.reads(100) == bad(0x1100, 100) and one.reads(90, 20) == bad(0x1100, 100)
+    assert one.writes(100) == bad(0x0C00, 100) and one.writes(96, 8) == bad(0x0C00, 100)
+    verify = struct.pack(">BBIBHB", 0x2F, 0, 99, 0, 4, 0)
+    assert one.run(RAM, verify)[0::2] == bad(0x1100, 100)
+    assert [one.reads(200)[0] for _ in range(5)] == [GOOD, CHECK, CHECK, GOOD, GOOD]
+    assert one.writes(500) == (CHECK, (DATA_PROTECT, 0x2707, None))
+    assert one.writes(600)[0] == BUSY
+    times = []
+    for lba in (299, 300, 399, 400):
+        begin = time.monotonic()
+        assert one.reads(lba)[0] == GOOD
+        times.append(time.monotonic() - begin)
+    assert times[0] < 0.1 and times[3] < 0.1, times
+    assert 0.15 <= times[1] < 0.3 and 0.15 <= times[2] < 0.3, times
+    failed = [lba for lba in range(1000, 1200) if one.reads(lba)[0] != GOOD]
+    assert 10 <= len(failed) <= 45, len(failed)
+    print("the lottery:", *failed)
+    aca(one)
+
+
+def aca(one):
+    """A bad block in the middle of a queue: with NACA it holds the rest until CLEAR ACA."""
+    assert one.block(0x28, RAM, 100, control=4)[0] == CHECK
+    assert one.reads(0)[0] == ACA_ACTIVE, "the queue is held"
+    assert Initiator(one.socket.getpeername()[0], 2).reads(0)[0] == GOOD, "that of another initiator is not"
+    other = Initiator(one.socket.getpeername()[0], 1)
+    assert other.reads(0)[0] == GOOD, "a new login of the same name is a new nexus"
+
+
+def save(address, wce, unsaved=None):
+    one, other = Initiator(address), Initiator(address, 2)
+    page = one.page(FILE, 0, 0x08)
+    assert page[0] & 0x80, "the page can be saved"
+    before, page[2] = page[2], page[2] & ~4 | int(wce) << 2
+    one.select(FILE, page, save=1)
+    assert one.page(FILE, 3, 0x08)[2] == page[2]
+    if page[2] != before:
+        assert other.run(FILE, bytes(6))[2][:2] == (UNIT_ATTENTION, 0x2A01)
+    if unsaved:
+        # It is gone after the kill.
+        control = one.page(FILE, 0, 0x0A)
+        control[2] ^= 4
+        one.select(FILE, control, save=0)
+
+
+def saved(address, wce):
+    one = Initiator(address)
+    for control in (0, 3):
+        assert one.page(FILE, control, 0x08)[2] & 4 == int(wce) << 2, "the saved write cache"
+        assert one.page(FILE, control, 0x0A)[2] & 4 == 0, "the sense format that was not saved"
+    assert one.page(FILE, 2, 0x08)[2] & 4 == 4, "the default"
+
+
+def write(address):
+    one = Initiator(address)
+    for lba in range(64):
+        assert one.block(0x2A, FILE, lba)[0] == GOOD
+
+
+def grown(address, path):
+    one, other = Initiator(address), Initiator(address, 2)
+    capacity = lambda: struct.unpack(">I", one.run(FILE, bytes([0x25] + [0] * 9), room=8)[1][:4])[0] + 1
+    before = capacity()
+    os.truncate(path, (before + 2048) * 512)
+    end = time.monotonic() + 10
+    for initiator in (one, other):
+        while (sense := initiator.run(FILE, bytes(6))[2]) is None:
+            assert time.monotonic() < end, "nobody is told"
+            time.sleep(0.05)
+        assert sense[:2] == (UNIT_ATTENTION, 0x2A09), sense
+    assert capacity() == before + 2048
+    assert one.block(0x2A, FILE, before + 2047)[0] == GOOD and one.block(0x28, FILE, before + 2047)[0] == GOOD
+    assert one.block(0x28, FILE, before + 2048)[2][:2] == (ILLEGAL_REQUEST, 0x2100)
+
+
+globals()[sys.argv[2]](sys.argv[1], *sys.argv[3:])
