@@ -22,6 +22,8 @@ awk '{ print } /^name = "ram0"/ {
 start faults.toml
 grep -q 'its store makes faults' target.log || die "the log does not warn"
 
+"$PTGT" status | grep -q 'makes faults, by 6 rules' || die "status tells nothing of faults"
+
 say "QEMU sees a bad block, and what is beside it"
 io() { qemu-io -f raw -c "$1" "$ram" 2>&1 || true; }
 io 'read 51200 512' | grep -q 'read failed: Input/output error' || die "the bad block is read: $(io 'read 51200 512')"
@@ -47,6 +49,7 @@ for round in 1 2 3; do
   wait "$target_pid" 2>/dev/null || true
   start test.toml
   peer saved $((round % 2))
+  [ $((round % 2)) = 1 ] || "$PTGT" status | grep -q 'mode pages saved by an initiator; write cache off' || die "status"
   stop TERM 10 0
 done
 

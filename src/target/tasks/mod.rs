@@ -183,6 +183,8 @@ struct View {
     active: usize,
     /// An ORDERED task is among them.
     ordered: bool,
+    /// How many HEAD OF QUEUE tasks are.
+    heads: usize,
     /// Tasks that wait for their turn.
     blocked: VecDeque<u32>,
     aca: Option<Aca>,
@@ -367,6 +369,7 @@ impl TaskManager {
                 gate,
                 active: 0,
                 ordered: false,
+                heads: 0,
                 blocked: VecDeque::new(),
                 aca: None,
                 halted: VecDeque::new(),
@@ -663,7 +666,7 @@ impl TaskManager {
             }
             let waits = match attribute {
                 TaskAttribute::HeadOfQueue | TaskAttribute::Aca => false,
-                TaskAttribute::Simple => view.ordered || !view.blocked.is_empty(),
+                TaskAttribute::Simple => view.ordered || view.heads > 0 || !view.blocked.is_empty(),
                 TaskAttribute::Ordered => view.active > 0 || !view.blocked.is_empty(),
             };
             if waits {
@@ -699,6 +702,7 @@ impl TaskManager {
             let view = &mut self.nexuses[this.nexus].views[view];
             view.active += 1;
             view.ordered |= this.command.attribute == TaskAttribute::Ordered;
+            view.heads += usize::from(this.command.attribute == TaskAttribute::HeadOfQueue);
             let unit = &mut self.units[this.unit];
             if unit.frozen > 0 || !unit.held.is_empty() {
                 this.state = State::HeldStart;
@@ -759,8 +763,10 @@ impl TaskManager {
             {
                 aca.task = None;
             }
-            if this.command.attribute == TaskAttribute::Ordered {
-                view_entry.ordered = false;
+            match this.command.attribute {
+                TaskAttribute::Ordered => view_entry.ordered = false,
+                TaskAttribute::HeadOfQueue => view_entry.heads -= 1,
+                _ => {}
             }
             if let Some(transport) = transport {
                 self.unblock(now, this.nexus, view, transport);
@@ -774,7 +780,7 @@ impl TaskManager {
             let entry = &mut self.nexuses[nexus].views[view];
             let Some(&task) = entry.blocked.front() else { return };
             let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
-            if entry.ordered || (ordered && entry.active > 0) || entry.aca.is_some() {
+            if entry.ordered || entry.heads > 0 || (ordered && entry.active > 0) || entry.aca.is_some() {
                 return;
             }
             entry.blocked.pop_front();

@@ -124,14 +124,16 @@ impl Dice {
     }
 }
 
+/// An operation that is perhaps done in part, and what it has read so far.
+type Half = (Tag, Op, Vec<u8>);
+
 /// A core's operations that the store has, over bytes that both share. It does them block by block, with anything in
 /// between.
 #[derive(Clone)]
 struct Slow {
     arena: Arena,
     bytes: Rc<RefCell<Vec<u8>>>,
-    /// With what has been read of each so far.
-    held: Rc<RefCell<Vec<(Tag, Op, Vec<u8>)>>>,
+    held: Rc<RefCell<Vec<Half>>>,
     done: Rc<RefCell<Vec<(Tag, Done)>>>,
 }
 
@@ -699,7 +701,7 @@ fn anything(dice: &mut Dice, client: usize) -> Vec<Ask> {
 /// Three commands of one of four initiators, each of which has two at a time and some in order. READs of both blocks go
 /// with atomic writes only: a READ is no more atomic than an ordinary write.
 fn atomic(dice: &mut Dice, client: usize) -> Vec<Ask> {
-    let whole = client % 2 == 0;
+    let whole = client.is_multiple_of(2);
     (0..3)
         .map(|n| {
             let (block, value) = (dice.below(2) as u8, (16 * client + n + 1) as u8);

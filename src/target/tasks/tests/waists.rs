@@ -235,6 +235,22 @@ fn every_end_in_every_state_over_every_transport() {
 }
 
 #[test]
+fn simple_tasks_wait_for_the_head_of_the_queue() {
+    let mut w = World::new(Kind::Stream, 0);
+    w.stores[0].borrow_mut().hold = true;
+    w.ordered(0, 1, DISK, &read(0, 1), 512, &[], TaskAttribute::HeadOfQueue);
+    w.ordered(0, 2, DISK, &read(0, 1), 512, &[], TaskAttribute::HeadOfQueue);
+    w.command(0, 3, DISK, &read(0, 1), 512, &[]);
+    w.turn();
+    assert_eq!(w.stores[0].borrow().held.len(), 2, "the heads pass each other, and nobody else passes them");
+    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.release();
+    w.turn();
+    assert_eq!(w.wire(0).responses.iter().map(|r| r.0.0).collect::<Vec<_>>(), [2, 3]);
+    w.check_quiet();
+}
+
+#[test]
 fn ordered_tasks_keep_their_place() {
     let mut w = World::new(Kind::Stream, 0);
     w.stores[0].borrow_mut().hold = true;
