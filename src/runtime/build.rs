@@ -14,7 +14,7 @@ use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::alua::Group;
-use crate::scsi::primary::{MODE_RECORD, MissingLun};
+use crate::scsi::primary::{INFORMATION_RECORD, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
 use crate::stores::{self, Backing, FileOptions, Local, Records};
@@ -76,8 +76,9 @@ impl Plan {
                 warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
                 backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
             }
-            let device = device(disk);
+            let device = device(disk, config);
             saved_modes(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            information(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             units.push(Unit { disk: Arc::new(device), backing, shelf, state });
         }
         let mut senders = Vec::new();
@@ -188,7 +189,7 @@ fn state(
 }
 
 /// A configured disk, after its first power-on.
-pub(super) fn device(disk: &config::Disk) -> Disk {
+pub(super) fn device(disk: &config::Disk, config: &Config) -> Disk {
     Disk::new(sbc::Config {
         identity: disk.identity.clone(),
         block: disk.block,
@@ -200,6 +201,7 @@ pub(super) fn device(disk: &config::Disk) -> Disk {
         lowest_aligned: disk.lowest_aligned,
         removable: disk.removable,
         soft_threshold: disk.soft_threshold,
+        management: config.daemon.management_url.clone(),
         epoch: sys::monotonic_origin(),
     })
 }
@@ -208,6 +210,13 @@ pub(super) fn device(disk: &config::Disk) -> Disk {
 fn saved_modes(disk: &Disk, records: &Records, shelf: Shelf) -> Result<(), String> {
     let record = records.load(shelf, MODE_RECORD).map_err(|e| format!("saved mode pages: {e}"))?;
     record.map_or(Ok(()), |record| disk.load_modes(&record)).map_err(|e| format!("saved mode pages: {e}"))
+}
+
+/// The identifying information that initiators have set.
+fn information(disk: &Disk, records: &Records, shelf: Shelf) -> Result<(), String> {
+    let fail = |e: &dyn std::fmt::Display| format!("identifying information: {e}");
+    let record = records.load(shelf, INFORMATION_RECORD).map_err(|e| fail(&e))?;
+    record.map_or(Ok(()), |record| disk.load_information(&record)).map_err(|e| fail(&e))
 }
 
 /// The logical unit of a disk. Unit 0 of a task manager stands for those that are not there.

@@ -356,7 +356,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
         let config = config::parse(CONFIG, Path::new("")).unwrap();
         let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
-        let disks = vec![(Arc::new(device(&config.disks[0])), Arc::default())];
+        let disks = vec![(Arc::new(device(&config.disks[0], &config)), Arc::default())];
         (Monitor::new(&config, disks, senders, Arc::default()), mailboxes)
     }
 

@@ -12,7 +12,7 @@ use crate::wire::scsi::{DataIn, be16, be32};
 /// REPORT TARGET PORT GROUPS, with either header.
 pub const REPORT_TARGET_PORT_GROUPS: Definition =
     Definition::action("REPORT TARGET PORT GROUPS", &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
-        .with(Access::Harmless)
+        .with(Access::Always)
         .in_any_state();
 
 /// SET TARGET PORT GROUPS.

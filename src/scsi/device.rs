@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::primary::Definition;
+use super::primary::{Definition, Designation};
 use super::reservations::Refusal;
 use super::{
     Attentions, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitKey, UnitState,
@@ -23,10 +23,11 @@ pub enum Step {
     },
     /// A store operation; answered by [`Resume::Stored`].
     Store(Op),
-    /// The same on the store of another logical unit, one that [`Step::Look`] has found.
+    /// The same on the store of another logical unit, one that [`Step::Look`] has found; answered by [`Resume::Barred`] if
+    /// that does not let it pass.
     StoreOf(UnitKey, Op),
-    /// Look at another logical unit; answered by [`Resume::Seen`].
-    Look(UnitKey),
+    /// Look for another logical unit that the nexus may see; answered by [`Resume::Seen`].
+    Look(Designation),
     /// The initiator gets its status now and the task goes on: with [`Step::Store`] and at last [`Step::Finish`], whose
     /// outcome nobody learns but for its attention. Neither resets nor the loss of the nexus abort it any more, only the
     /// end of the daemon. Answered by [`Resume::Detached`].
@@ -57,10 +58,35 @@ pub enum Resume {
     Changed(Result<Arc<UnitState>, Refusal>),
     /// The fabric has taken the data.
     Sent,
-    /// The shape of the other logical unit's store; `None` if the nexus does not see that logical unit.
-    Seen(Option<Geometry>),
+    /// The other logical unit; `None` if the nexus sees none of that name that takes part in copies.
+    Seen(Option<Peer>),
+    /// The other logical unit does not let the operation pass: something is reserved against the nexus, its port is not
+    /// active, or its medium is not ready or protected.
+    Barred,
     /// The status is on its way.
     Detached,
+}
+
+/// Another logical unit, as a copy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Names it in [`Step::StoreOf`].
+    pub unit: UnitKey,
+    /// The shape of its store.
+    pub geometry: Geometry,
+    /// What copies have to know besides.
+    pub traits: CopyTraits,
+}
+
+/// What a logical unit is to copies between logical units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyTraits {
+    /// Peripheral device type.
+    pub device_type: u8,
+    /// Bytes of a logical block, not less than the store's.
+    pub block: u32,
+    /// What is written must be stable before the status.
+    pub write_through: bool,
 }
 
 /// How a task ended. Never an `Err`: whatever goes wrong inside a command is a status and sense.
@@ -118,6 +144,8 @@ pub struct Context<'a> {
     /// What the nexus has yet to be told about this logical unit (for REQUEST SENSE; everything else is answered
     /// with a pending attention before the device sees it).
     pub attentions: &'a mut Attentions,
+    /// What all cores know of the logical unit, as it is in force on this core.
+    pub state: &'a UnitState,
     /// Between whom the command goes; `None` for a task that has outlived its status.
     pub nexus: Option<&'a Nexus>,
     /// The logical units that this nexus may see, in ascending order (for REPORT LUNS).
@@ -168,12 +196,29 @@ pub trait DeviceServer {
     /// will be no further call for it.
     fn abort(&mut self, task: TaskId);
 
+    /// Whether a task that is aborted goes on without its nexus, as after [`Step::Detach`]: because what it has begun is not
+    /// to be stopped.
+    fn goes_on(&self, _task: TaskId) -> bool {
+        false
+    }
+
     /// A nexus is gone (I_T nexus loss): forget what is kept for it. Its tasks on this core may still have to end.
     fn nexus_lost(&mut self, _nexus: NexusId) {}
 
     /// How the store fares. Returns the unit attentions to be established for every nexus.
     fn inspected(&mut self, _health: &Health) -> Vec<u16> {
         Vec::new()
+    }
+
+    /// What it is to copies, if it goes by that name and takes part in any.
+    fn copies_as(&self, _name: &Designation) -> Option<CopyTraits> {
+        None
+    }
+
+    /// Whether a copy may give its store that operation now: what its own commands look at before they begin. Asked for
+    /// each operation of a copy that is another logical unit's task.
+    fn admits(&self, _op: &Op, _geometry: &Geometry) -> bool {
+        false
     }
 
     /// What the device's table says about a command; `None` if it has no such command. Asked when something is reserved,

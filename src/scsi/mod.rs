@@ -15,7 +15,7 @@ mod unit;
 
 pub use attention::Attentions;
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
-pub use device::{Context, Control, DeviceServer, Interlock, Outcome, Resume, Step};
+pub use device::{Context, Control, CopyTraits, DeviceServer, Interlock, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};
 pub use sense::{Sense, Status, asc, key};
 pub use transport::{

@@ -81,6 +81,20 @@ impl fmt::Debug for TransportId {
     }
 }
 
+/// PIV and association of a designator.
+const PORT: u8 = 0x90;
+const DEVICE: u8 = 0xa0;
+
+/// A designation descriptor with an iSCSI name.
+fn write_name(association: u8, name: &str, data: &mut DataIn) {
+    const UTF_8: u8 = ISCSI << 4 | 3;
+    const NAME: u8 = 8;
+    let len = (name.len() + 1).next_multiple_of(4);
+    data.u8(UTF_8).u8(association | NAME).u8(0).u8(u8::try_from(len).unwrap_or(u8::MAX));
+    let end = data.len() + len;
+    data.bytes(name.as_bytes()).pad_to(end);
+}
+
 /// A SCSI target port: for iSCSI, a target portal group of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TargetPort {
@@ -103,21 +117,21 @@ impl TargetPort {
     /// The designation descriptors of the port and of its device (SPC-5 7.7.6).
     pub(super) fn write_designators(&self, data: &mut DataIn) {
         const BINARY: u8 = ISCSI << 4 | 1;
-        const UTF_8: u8 = ISCSI << 4 | 3;
-        /// PIV and association.
-        const PORT: u8 = 0x90;
-        const DEVICE: u8 = 0xa0;
         const RELATIVE_PORT: u8 = 4;
         const PORT_GROUP: u8 = 5;
-        const NAME: u8 = 8;
         data.u8(BINARY).u8(PORT | RELATIVE_PORT).u8(0).u8(4).u16(0).u16(self.relative);
         data.u8(BINARY).u8(PORT | PORT_GROUP).u8(0).u8(4).u16(0).u16(self.group);
-        for (association, name) in [(PORT, &self.name), (DEVICE, &self.device)] {
-            let len = (name.len() + 1).next_multiple_of(4);
-            data.u8(UTF_8).u8(association | NAME).u8(0).u8(u8::try_from(len).unwrap_or(u8::MAX));
-            let end = data.len() + len;
-            data.bytes(name.as_bytes()).pad_to(end);
-        }
+        write_name(PORT, &self.name, data);
+        write_name(DEVICE, &self.device, data);
+    }
+
+    /// Its descriptor in the SCSI Ports page (SPC-5 7.7.15).
+    pub(super) fn write_port(&self, data: &mut DataIn) {
+        data.u16(0).u16(self.relative).u32(0).u16(0);
+        let length = data.len();
+        data.u16(0);
+        write_name(PORT, &self.name, data);
+        data.close(length, 2);
     }
 }
 

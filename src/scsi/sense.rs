@@ -47,6 +47,7 @@ pub mod key {
 pub mod asc {
     #![expect(missing_docs, reason = "the names are those of SPC-5 annex F")]
     pub const NO_ADDITIONAL_SENSE: u16 = 0x0000;
+    pub const OPERATION_IN_PROGRESS: u16 = 0x0016;
     pub const LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
     pub const LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS: u16 = 0x0404;
     pub const LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS: u16 = 0x0409;
@@ -55,7 +56,9 @@ pub mod asc {
     pub const LOGICAL_UNIT_NOT_ACCESSIBLE_TARGET_PORT_IN_UNAVAILABLE_STATE: u16 = 0x040c;
     pub const LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS: u16 = 0x041b;
     pub const WRITE_ERROR: u16 = 0x0c00;
+    pub const THIRD_PARTY_DEVICE_FAILURE: u16 = 0x0d01;
     pub const COPY_TARGET_DEVICE_NOT_REACHABLE: u16 = 0x0d02;
+    pub const INCORRECT_COPY_TARGET_DEVICE_TYPE: u16 = 0x0d03;
     pub const UNRECOVERED_READ_ERROR: u16 = 0x1100;
     pub const PARAMETER_LIST_LENGTH_ERROR: u16 = 0x1a00;
     pub const MISCOMPARE_DURING_VERIFY: u16 = 0x1d00;
@@ -65,6 +68,12 @@ pub mod asc {
     pub const LOGICAL_UNIT_NOT_SUPPORTED: u16 = 0x2500;
     pub const INVALID_FIELD_IN_PARAMETER_LIST: u16 = 0x2600;
     pub const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: u16 = 0x2604;
+    pub const TOO_MANY_CSCD_DESCRIPTORS: u16 = 0x2606;
+    pub const UNSUPPORTED_CSCD_DESCRIPTOR_TYPE_CODE: u16 = 0x2607;
+    pub const TOO_MANY_SEGMENT_DESCRIPTORS: u16 = 0x2608;
+    pub const UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE: u16 = 0x2609;
+    pub const UNEXPECTED_INEXACT_SEGMENT: u16 = 0x260a;
+    pub const INLINE_DATA_LENGTH_EXCEEDED: u16 = 0x260b;
     pub const WRITE_PROTECTED: u16 = 0x2700;
     pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: u16 = 0x2707;
     pub const NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED: u16 = 0x2800;
@@ -159,6 +168,15 @@ impl Sense {
         }
         let [high, low] = byte.to_be_bytes();
         self.specific = Some([first, high, low]);
+        self
+    }
+
+    /// Adds a pointer into a segment descriptor of EXTENDED COPY, to COPY ABORTED.
+    #[must_use]
+    pub const fn pointing_into_segment(mut self, byte: u16) -> Self {
+        const SEGMENT: u8 = 0x20;
+        let [high, low] = byte.to_be_bytes();
+        self.specific = Some([0x80 | SEGMENT, high, low]);
         self
     }
 

@@ -131,6 +131,11 @@ impl UnitState {
         Gate { open: free && group.is_active(), standing, group }
     }
 
+    /// Whether a copy that is another logical unit's command may do this here.
+    pub fn admits(&self, gate: &Gate, access: Access) -> bool {
+        gate.group.is_active() && !self.reservations.conflict(access, gate.standing)
+    }
+
     /// Whether a command, known by its definition if the device has it, passes the gate of its nexus. SAM-5 5.3.3 lets
     /// RESERVATION CONFLICT go before everything else.
     pub fn admit(&self, gate: &Gate, definition: Option<&Definition>, cdb: &[u8; 16]) -> Result<(), Barred> {

@@ -498,6 +498,7 @@ pub(super) fn boot(
                 lowest_aligned: 0,
                 removable: false,
                 soft_threshold: 0,
+                management: None,
                 epoch: 0,
             }))
         })

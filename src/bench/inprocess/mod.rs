@@ -123,6 +123,7 @@ fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey),
         lowest_aligned: 0,
         removable: false,
         soft_threshold: 0,
+        management: None,
         epoch: 0,
     }));
     let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);

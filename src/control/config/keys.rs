@@ -206,8 +206,15 @@ pub(super) const TABLES: &[Table] = &[
                 Is("\"/var/lib/ptgt/state\""),
                 "",
                 "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
-                 (APTPL) and saved mode pages, below the UUID of the disk. It is made when there is something to \
-                 remember.",
+                 (APTPL), saved mode pages and identifying information, below the UUID of the disk. It is made when \
+                 there is something to remember.",
+            ),
+            key(
+                "management_url",
+                Text("a URL of at most 255 ASCII characters such as \"https://lab.example/ptgt\""),
+                Means("none"),
+                "\"https://lab.example/ptgt\"",
+                "Where this daemon is managed: disks tell it to initiators that ask (Management Network Addresses page).",
             ),
             key(
                 "log",

@@ -24,6 +24,9 @@ use crate::stores::{Failure, Operations, Rule};
 /// Most reactors.
 const REACTORS_MAX: usize = 64;
 
+/// Longest URL that initiators are told.
+const URL_MAX: usize = 255;
+
 /// Longest path of a Unix socket, in bytes: sun_path of unix(7) less its end.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -172,6 +175,11 @@ impl<'a> Loader<'a> {
             s.error("control_socket", "is too long", help);
         }
         let state = s.text("state_dir").map(|path| self.base.join(path));
+        let url = |text: &str| {
+            let fits = text.len() <= URL_MAX && text.contains("://");
+            (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into())
+        };
+        let management_url = s.parsed("management_url", url);
         let log = s.parsed("log", |text| log_filter(text).then(|| text.to_owned()));
         s.finish();
         Some(Daemon {
@@ -181,6 +189,7 @@ impl<'a> Loader<'a> {
             idle: idle?,
             control_socket: socket?,
             state_dir: state?,
+            management_url,
             log: log?,
         })
     }

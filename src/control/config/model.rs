@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
@@ -62,6 +63,8 @@ pub struct Daemon {
     pub control_socket: PathBuf,
     /// Where the state of logical units is kept that outlives the daemon.
     pub state_dir: PathBuf,
+    /// Where the daemon is managed.
+    pub management_url: Option<Arc<str>>,
     /// Log filter, as `env_logger` reads it.
     pub log: String,
 }

@@ -259,6 +259,11 @@ impl Erase {
         });
     }
 
+    /// Nothing but the end of the daemon stops a sanitize operation that has begun (SBC-3 4.11.2).
+    pub(super) fn goes_on(&self) -> bool {
+        self.kind != Kind::Format && self.stage != Stage::Before
+    }
+
     /// The task is aborted.
     pub(super) fn aborted(&self, disk: &Disk) {
         if self.stage != Stage::Before {

@@ -7,6 +7,7 @@
 //! however long its transfer is.
 
 mod atomic;
+mod copy;
 mod erase;
 mod fault;
 mod limits;
@@ -84,6 +85,8 @@ pub struct Config {
     /// Initiators are warned when less than so many bytes can still be allocated; 0 for never. Rounded up to a MiB; saved
     /// mode parameters may say otherwise.
     pub soft_threshold: u64,
+    /// Where it is managed, as a URL of at most 255 characters.
+    pub management: Option<Arc<str>>,
     /// Milliseconds since 1970 at [`crate::time::Instant::ZERO`].
     pub epoch: u64,
 }
@@ -150,5 +153,6 @@ impl Disk {
         cold.modes.reset();
         self.adopt_modes(&cold.modes);
         cold.prevented.clear();
+        cold.copies.clear();
     }
 }

@@ -5,11 +5,13 @@ use crate::scsi::primary::{Identity, Peripheral};
 use crate::wire::scsi::DataIn;
 
 use super::Disk;
+use super::copy::third_party_copy;
 use super::limits::{Limits, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
 
 /// SAM-5, SPC-4, SBC-3.
 const VERSIONS: [u16; 3] = [0x00a0, 0x0460, 0x04c0];
 
+const THIRD_PARTY_COPY: u8 = 0x8f;
 const BLOCK_LIMITS: u8 = 0xb0;
 const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
 const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
@@ -33,6 +35,14 @@ impl Peripheral for View<'_> {
         true
     }
 
+    fn copies(&self) -> bool {
+        true
+    }
+
+    fn management(&self) -> Option<&str> {
+        self.disk.config().management.as_deref()
+    }
+
     fn removable(&self) -> bool {
         self.disk.config().removable
     }
@@ -42,15 +52,18 @@ impl Peripheral for View<'_> {
     }
 
     fn vpd_pages(&self) -> &'static [u8] {
-        &[BLOCK_LIMITS, BLOCK_DEVICE_CHARACTERISTICS, LOGICAL_BLOCK_PROVISIONING]
+        &[THIRD_PARTY_COPY, BLOCK_LIMITS, BLOCK_DEVICE_CHARACTERISTICS, LOGICAL_BLOCK_PROVISIONING]
     }
 
     fn vpd_page(&self, page: u8, data: &mut DataIn) {
         match page {
+            THIRD_PARTY_COPY => third_party_copy(&self.limits, data),
             BLOCK_LIMITS => block_limits(&self.limits, data),
             BLOCK_DEVICE_CHARACTERISTICS => {
                 const NON_ROTATING: u16 = 1;
-                data.u16(NON_ROTATING).pad_to(64);
+                /// After a BLOCK ERASE blocks can be read before they are written.
+                const WABEREQ: u8 = 0x40;
+                data.u16(NON_ROTATING).u8(0).u8(WABEREQ).pad_to(64);
             }
             _ => provisioning(&self.limits, data),
         }

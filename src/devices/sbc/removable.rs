@@ -22,14 +22,14 @@ pub(super) fn start_stop_unit(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work
         return Ok(Work::Done(Outcome::good()));
     }
     let out = job.disk.parameters().has(Parameters::EJECTED);
+    let prevented = !job.disk.cold().prevented.is_empty();
+    let locked = Sense::new(key::ILLEGAL_REQUEST, asc::MEDIUM_REMOVAL_PREVENTED).into();
     Ok(match (flags & LOEJ != 0, flags & START != 0) {
-        (true, false) => {
-            if !job.disk.cold().prevented.is_empty() {
-                let sense = Sense::new(key::ILLEGAL_REQUEST, asc::MEDIUM_REMOVAL_PREVENTED);
-                return Err(sense.into());
-            }
-            if out { Work::Done(Outcome::good()) } else { Work::Eject }
-        }
+        (true, false) if prevented => return Err(locked),
+        (true, false) if out => Work::Done(Outcome::good()),
+        (true, false) => Work::Eject,
+        // The drive is locked: nothing goes in, either.
+        (true, true) if out && prevented => return Err(locked),
         (true, true) => Work::Done(Outcome { attention: load(job.disk), ..Outcome::good() }),
         (false, _) if out => return Err(Sense::new(key::NOT_READY, asc::MEDIUM_NOT_PRESENT).into()),
         (false, false) if flags & NO_FLUSH == 0 => Work::Flush,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::io::{Done, Geometry, Health, Op};
-use crate::scsi::primary::{Definition, Needs, Only, VARIABLE_LENGTH};
+use crate::scsi::primary::{Definition, Designation, Needs, Only, VARIABLE_LENGTH};
 use crate::scsi::{
-    Cdb, Command, Context, Control, DeviceServer, Interlock, NexusId, Outcome, Resume, Sense, Step, TaskId,
-    alua, asc, key, reservations,
+    Cdb, Command, Context, Control, CopyTraits, DeviceServer, Interlock, NexusId, Outcome, Resume, Sense,
+    Step, TaskId, alua, asc, key, reservations,
 };
 
 use super::fault::{Fault, unexpected};
@@ -18,7 +18,7 @@ use super::pages::View;
 use super::simple::Take;
 use super::state::Parameters;
 use super::table::TABLE;
-use super::{Disk, atomic, erase, mode, provisioning, removable, selftest, transfer};
+use super::{Disk, atomic, copy, erase, mode, provisioning, removable, selftest, transfer};
 
 /// One call into the device: the command and what it works on.
 pub(super) struct Job<'a> {
@@ -106,6 +106,7 @@ pub(super) enum Work {
     WriteAtomic(atomic::WriteAtomic),
     Erase(Box<erase::Erase>),
     SelfTest(Box<selftest::SelfTest>),
+    Copy(Box<copy::Copy>),
 }
 
 impl Work {
@@ -143,6 +144,7 @@ impl Work {
             Self::WriteAtomic(work) => work.advance(answer, job),
             Self::Erase(work) => work.advance(answer, job, cx),
             Self::SelfTest(work) => work.advance(answer, job),
+            Self::Copy(work) => work.advance(answer, job, cx),
         }
     }
 
@@ -248,7 +250,10 @@ impl DeviceServer for Server {
             false => work.advance(Some(answer), &job, cx),
         };
         let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
-        if matches!(step, Step::Finish(_)) {
+        if let Step::Finish(outcome) = &step {
+            if let Work::Copy(work) = work {
+                work.ended(&self.disk, outcome);
+            }
             *work = Work::Idle;
         }
         step
@@ -258,16 +263,30 @@ impl DeviceServer for Server {
         match std::mem::take(slot(&mut self.tasks, task)) {
             Work::Erase(work) => work.aborted(&self.disk),
             Work::SelfTest(_) => selftest::SelfTest::aborted(&self.disk),
+            Work::Copy(work) => work.aborted(&self.disk),
             _ => {}
         }
     }
 
+    fn goes_on(&self, task: TaskId) -> bool {
+        matches!(self.tasks.get(task.0 as usize), Some(Work::Erase(work)) if work.goes_on())
+    }
+
     fn nexus_lost(&mut self, nexus: NexusId) {
         removable::allow(&self.disk, nexus);
+        self.disk.cold().copies.forget_nexus(nexus);
     }
 
     fn inspected(&mut self, health: &Health) -> Vec<u16> {
         self.disk.inspected(health)
+    }
+
+    fn copies_as(&self, name: &Designation) -> Option<CopyTraits> {
+        self.disk.copies_as(name)
+    }
+
+    fn admits(&self, op: &Op, geometry: &Geometry) -> bool {
+        self.disk.admits(op, &Limits::new(&self.disk, geometry))
     }
 
     fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {

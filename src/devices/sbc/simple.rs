@@ -3,6 +3,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::io::Record;
 use crate::scsi::primary::{self, Facts, reply};
 use crate::scsi::{Context, Outcome, Resume, Sense, Status, Step, alua, asc, reservations};
 use crate::wire::scsi::{DataIn, be16, be32};
@@ -28,8 +29,7 @@ pub(super) fn request_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn inquiry(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    let port = cx.nexus.map(|nexus| &*nexus.port);
-    answered(primary::inquiry(&job.cdb, &job.view(), port)?, cx)
+    answered(primary::inquiry(&job.cdb, &job.view(), cx)?, cx)
 }
 
 pub(super) fn reservation(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
@@ -118,19 +118,21 @@ pub(super) fn read_defect_data(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
     answered((data, be32(&job.cdb, 6)), cx)
 }
 
-/// What is done with the parameter list of a command. Returns the attention that it makes.
-type Apply = fn(&Job<'_>, &[u8], &Context<'_>) -> Result<Option<u16>, Fault>;
+/// What is done with the parameter list of a command. Returns the attention that it makes, and what is to be kept before
+/// the status.
+type Apply = fn(&Job<'_>, &[u8], &Context<'_>) -> Result<(Option<u16>, Option<Record>), Fault>;
 
 /// A command that is all about a short parameter list.
 #[derive(Debug)]
 pub(super) struct Take {
     wanted: u32,
     apply: Apply,
+    attention: Option<u16>,
 }
 
 impl Take {
     fn begin(wanted: u32, apply: Apply) -> Begun {
-        Ok(Work::Take(Self { wanted, apply }))
+        Ok(Work::Take(Self { wanted, apply, attention: None }))
     }
 
     pub(super) fn advance(
@@ -150,10 +152,17 @@ impl Take {
                 bytes = smallvec![0; list.len()];
                 list.copy_to(0, &mut bytes);
             }
+            Some(Resume::Kept(Ok(()))) => return Ok(self.end()),
+            // It is in force, and not kept: what `unexpected` says of that is true.
             other => return Err(unexpected(other, &job.limits)),
         }
-        let attention = (self.apply)(job, &bytes, cx)?;
-        Ok(Step::Finish(Outcome { attention, ..Outcome::took(self.wanted.into()) }))
+        let (attention, record) = (self.apply)(job, &bytes, cx)?;
+        self.attention = attention;
+        Ok(record.map_or_else(|| self.end(), Step::Keep))
+    }
+
+    fn end(&self) -> Step {
+        Step::Finish(Outcome { attention: self.attention, ..Outcome::took(self.wanted.into()) })
     }
 }
 
@@ -161,20 +170,22 @@ impl Take {
 pub(super) fn set_timestamp(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     const LIST_MAX: u32 = 12;
     Take::begin(be32(&job.cdb, 6).min(LIST_MAX), |job, list, cx| match list {
-        [] => Ok(None),
-        list => Ok(Some(job.disk.cold().facts.set_timestamp(list, cx.now)?)),
+        [] => Ok((None, None)),
+        list => Ok((Some(job.disk.cold().facts.set_timestamp(list, cx.now)?), None)),
     })
 }
 
 pub(super) fn set_information(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Take::begin(Facts::information_length(&job.cdb)?, |job, list, _| {
-        Ok(Some(job.disk.cold().facts.set_information(&job.cdb, list)?))
+        let facts = &mut job.disk.cold().facts;
+        let attention = facts.set_information(&job.cdb, list)?;
+        Ok((Some(attention), Some(facts.record())))
     })
 }
 
 pub(super) fn write_buffer(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Take::begin(Facts::buffer_length(&job.cdb)?, |job, bytes, _| {
         job.disk.cold().facts.write_buffer(&job.cdb, job.command.nexus, bytes);
-        Ok(None)
+        Ok((None, None))
     })
 }

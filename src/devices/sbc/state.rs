@@ -7,6 +7,7 @@ use crate::io::Health;
 use crate::scsi::primary::{Facts, ModeValues};
 use crate::scsi::{NexusId, Sense, asc, key};
 
+use super::copy::Copies;
 use super::logs::Totals;
 use super::selftest::Results;
 use super::{Config, Disk, mode};
@@ -66,6 +67,7 @@ pub(super) struct Cold {
     /// What had been counted when the counters were reset.
     pub before: Totals,
     pub self_tests: Results,
+    pub copies: Copies,
     /// The size of the store, and how much could be allocated, when that was looked at last.
     pub bytes: Option<u64>,
     pub used: Option<u64>,
@@ -84,6 +86,7 @@ impl Cold {
             prevented: SmallVec::new(),
             before: Totals::default(),
             self_tests: Results::default(),
+            copies: Copies::default(),
             bytes: None,
             used: None,
             available: None,
@@ -134,6 +137,11 @@ impl Disk {
             available: cold.available,
             threshold: mode::threshold(&cold.modes),
         }
+    }
+
+    /// Takes the identifying information that was kept in an earlier run. The error says what is wrong with the record.
+    pub fn load_information(&self, record: &[u8]) -> Result<(), &'static str> {
+        self.cold().facts.load(record)
     }
 
     /// Why the medium is not ready, if it is not.

@@ -6,6 +6,7 @@ use crate::scsi::reservations::{Access, commands as reservation};
 use crate::scsi::{Context, alua};
 
 use super::atomic::{CompareAndWrite, OrWrite, WriteAtomic};
+use super::copy::{self, Copy};
 use super::erase::Erase;
 use super::fault::Fault;
 use super::mode::Select;
@@ -31,6 +32,11 @@ const fn on_medium(name: &'static str, usage: &'static [u8]) -> Definition {
     Definition::new(name, usage).medium()
 }
 
+/// A service action of RECEIVE COPY RESULTS.
+const fn received(name: &'static str, usage: &'static [u8]) -> Definition {
+    Definition::action(name, usage).with(Access::Harmless).always()
+}
+
 /// Operations on the whole medium take as long as that is large.
 const HOURS: u32 = 12 * 3600;
 
@@ -40,11 +46,13 @@ const A: u8 = 0xff;
 const G: u8 = 0x1f;
 /// DPO and FUA.
 const DF: u8 = 0x18;
+/// SYNC_NV, which is obsolete, and IMMED.
+const SI: u8 = 0x06;
 /// DPO and BYTCHK.
 const DB: u8 = 0x16;
 
 /// Protection information is not supported: RDPROTECT and its like are bits that do not count, which refuses them.
-const ROWS: [Row<Handler>; 80] = [
+const ROWS: [Row<Handler>; 84] = [
     row(command::TEST_UNIT_READY, simple::test_unit_ready),
     row(command::REQUEST_SENSE, simple::request_sense),
     row(cdb("FORMAT UNIT", &[0x04, 0x3f, 0, 0, 0, 0]).renewing().within(HOURS), Erase::begin_format),
@@ -76,7 +84,7 @@ const ROWS: [Row<Handler>; 80] = [
         removable::prevent_allow,
     ),
     row(
-        on_medium("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Harmless),
+        on_medium("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Always),
         simple::read_capacity_10,
     ),
     row(on_medium("READ(10)", &[0x28, DF, A, A, A, A, G, A, A, 0]), Read::begin),
@@ -85,7 +93,9 @@ const ROWS: [Row<Handler>; 80] = [
     row(on_medium("VERIFY(10)", &[0x2f, DB, A, A, A, A, G, A, A, 0]), Verify::begin),
     row(on_medium("PRE-FETCH(10)", &[0x34, 2, A, A, A, A, G, A, A, 0]), simple::pre_fetch),
     row(
-        on_medium("SYNCHRONIZE CACHE(10)", &[0x35, 2, A, A, A, A, G, A, A, 0]).with(Access::Write).within(60),
+        on_medium("SYNCHRONIZE CACHE(10)", &[0x35, SI, A, A, A, A, G, A, A, 0])
+            .with(Access::Write)
+            .within(60),
         simple::synchronize_cache,
     ),
     row(on_medium("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, A, A, 0]), simple::read_defect_data),
@@ -195,6 +205,33 @@ const ROWS: [Row<Handler>; 80] = [
         .writing(),
         OrWrite::begin,
     ),
+    row(
+        Definition::action("EXTENDED COPY(LID1)", &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
+            .with(Access::Write)
+            .within(600),
+        Copy::begin,
+    ),
+    row(
+        received(
+            "RECEIVE COPY RESULTS: COPY STATUS(LID1)",
+            &[0x84, 0x00, A, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0],
+        ),
+        copy::status,
+    ),
+    row(
+        received(
+            "RECEIVE COPY RESULTS: OPERATING PARAMETERS",
+            &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0],
+        ),
+        copy::parameters,
+    ),
+    row(
+        received(
+            "RECEIVE COPY RESULTS: FAILED SEGMENT DETAILS(LID1)",
+            &[0x84, 0x04, A, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0],
+        ),
+        copy::failed_segment,
+    ),
     row(on_medium("READ(16)", &[0x88, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
     row(
         cdb("COMPARE AND WRITE", &[0x89, DF, A, A, A, A, A, A, A, A, 0, 0, 0, A, G, 0]).writing(),
@@ -209,7 +246,7 @@ const ROWS: [Row<Handler>; 80] = [
     row(on_medium("VERIFY(16)", &[0x8f, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
     row(on_medium("PRE-FETCH(16)", &[0x90, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), simple::pre_fetch),
     row(
-        on_medium("SYNCHRONIZE CACHE(16)", &[0x91, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
+        on_medium("SYNCHRONIZE CACHE(16)", &[0x91, SI, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
             .with(Access::Write)
             .within(60),
         simple::synchronize_cache,
@@ -226,7 +263,7 @@ const ROWS: [Row<Handler>; 80] = [
     ),
     row(
         Definition::action("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
-            .with(Access::Harmless)
+            .with(Access::Always)
             .medium(),
         simple::read_capacity_16,
     ),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What initiators leave with a logical unit and get back from it: the time, identifying information, buffer contents.
-//! None of it means anything to the device.
+//! None of it means anything to the device. The identifying information outlives the daemon.
 
+use crate::io::Record;
 use crate::scsi::{NexusId, Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::{DataIn, be16, be24, be32, be64};
@@ -11,6 +12,11 @@ const INFORMATION_MAX: u16 = 512;
 const TEXT_MAX: u16 = 256;
 /// Size of the data buffer and of the echo buffer.
 const BUFFER: u32 = 4096;
+
+/// Name of the record of the identifying information.
+pub const INFORMATION_RECORD: &str = "information";
+/// Version of it.
+const VERSION: u8 = 1;
 
 /// Which identifying information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct Facts {
     /// Milliseconds since 1970 at [`Instant::ZERO`], as the daemon knows it.
     epoch: u64,
     information: [Vec<u8>; 2],
+    /// Records made of it.
+    made: u64,
     buffer: Vec<u8>,
     echo: Option<(NexusId, Vec<u8>)>,
 }
@@ -117,14 +125,36 @@ impl Facts {
         Ok(asc::DEVICE_IDENTIFIER_CHANGED)
     }
 
-    /// What was set, to be kept over a restart.
-    pub fn information(&self) -> &[Vec<u8>; 2] {
-        &self.information
+    /// The identifying information, to be kept: version, and twice length and bytes.
+    pub fn record(&mut self) -> Record {
+        let mut data = DataIn::new();
+        data.u8(VERSION);
+        for information in &self.information {
+            data.u16(information.len() as u16).bytes(information);
+        }
+        self.made += 1;
+        Record { name: INFORMATION_RECORD, generation: self.made, bytes: data.as_bytes().to_vec() }
     }
 
-    /// What was kept.
-    pub fn restore_information(&mut self, information: [Vec<u8>; 2]) {
+    /// Takes the record of an earlier run. The error says what is wrong with it.
+    pub fn load(&mut self, record: &[u8]) -> Result<(), &'static str> {
+        let Some((&VERSION, mut rest)) = record.split_first() else {
+            return Err("identifying information of another version");
+        };
+        let mut information = [Vec::new(), Vec::new()];
+        for (bytes, kind) in information.iter_mut().zip([InformationType::Peripheral, InformationType::Text])
+        {
+            let len = be16(rest, 0);
+            if len > kind.max() {
+                return Err("too long");
+            }
+            let (own, others) =
+                rest.get(2..).and_then(|r| r.split_at_checked(len.into())).ok_or("too short")?;
+            *bytes = own.to_vec();
+            rest = others;
+        }
         self.information = information;
+        Ok(())
     }
 
     /// READ BUFFER(10) (SPC-5 6.18): data, echo and descriptor modes.

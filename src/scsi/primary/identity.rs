@@ -22,6 +22,27 @@ pub struct IdentityError {
     pub max: usize,
 }
 
+/// One name of a logical unit, as a designation descriptor gives it (SPC-5 7.7.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Designation {
+    code_set: u8,
+    kind: u8,
+    len: u8,
+    name: [u8; Self::LEN_MAX],
+}
+
+impl Designation {
+    /// Longest name: what the target descriptors of EXTENDED COPY have room for.
+    pub const LEN_MAX: usize = 20;
+
+    /// Code set, designator type and name; `None` if that is too long.
+    pub fn new(code_set: u8, kind: u8, name: &[u8]) -> Option<Self> {
+        let mut padded = [0; Self::LEN_MAX];
+        padded.get_mut(..name.len())?.copy_from_slice(name);
+        Some(Self { code_set, kind, len: u8::try_from(name.len()).ok()?, name: padded })
+    }
+}
+
 /// Names and designators of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -71,6 +92,21 @@ impl Identity {
     pub fn uuid(&self) -> String {
         let digits = format!("{:032x}", u128::from_be_bytes(self.uuid));
         [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    }
+
+    /// Whether it is called that.
+    pub fn goes_by(&self, designation: &Designation) -> bool {
+        let mut data = DataIn::new();
+        self.write_designators(&mut data);
+        let mut rest = data.as_bytes();
+        while let [code_set, kind, _, len, tail @ ..] = rest {
+            let (name, others) = tail.split_at(usize::from(*len).min(tail.len()));
+            if Designation::new(*code_set, *kind, name).is_some_and(|own| own == *designation) {
+                return true;
+            }
+            rest = others;
+        }
+        false
     }
 
     /// Vendor, product and revision: bytes 8 to 35 of standard INQUIRY data.

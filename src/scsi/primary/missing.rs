@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::io::{Geometry, Landing};
     use crate::memory::Arena;
-    use crate::scsi::{Attentions, Cdb, Expected, Lun, NexusId, TaskAttribute};
+    use crate::scsi::{Attentions, Cdb, Expected, Lun, NexusId, TaskAttribute, UnitState};
     use crate::time::Instant;
 
     /// The answer to a command: its data, or sense key and code.
@@ -62,6 +62,7 @@ mod tests {
         let mut cx = Context {
             arena: &arena,
             geometry: Geometry { bytes: 0, block: 0, transfer_max: 0, thin: false, read_only: false },
+            state: &UnitState::default(),
             attentions,
             nexus: None,
             luns: &[Lun::ZERO],

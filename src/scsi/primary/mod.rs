@@ -11,8 +11,8 @@ mod missing;
 mod mode;
 mod table;
 
-pub use facts::{Facts, receive_diagnostic};
-pub use identity::{Identity, IdentityError};
+pub use facts::{Facts, INFORMATION_RECORD, receive_diagnostic};
+pub use identity::{Designation, Identity, IdentityError};
 pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};
 pub use missing::MissingLun;
@@ -94,7 +94,7 @@ pub mod command {
     /// LOG SENSE.
     pub const LOG_SENSE: Definition =
         Definition::new("LOG SENSE", &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0])
-            .with(Access::Harmless);
+            .with(Access::Always);
     /// REPORT IDENTIFYING INFORMATION.
     pub const REPORT_IDENTIFYING_INFORMATION: Definition = Definition::action(
         "REPORT IDENTIFYING INFORMATION",

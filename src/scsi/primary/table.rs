@@ -144,7 +144,7 @@ impl Definition {
     /// What this form of it does to a logical unit that another nexus may have reserved.
     pub fn access_of(&self, cdb: &[u8; 16]) -> Access {
         match self.harmless {
-            Some(harmless) if harmless(cdb) => Access::Harmless,
+            Some(harmless) if harmless(cdb) => Access::Always,
             _ => self.access,
         }
     }

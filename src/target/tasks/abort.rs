@@ -53,6 +53,9 @@ impl TaskManager {
             this.waiters.push(pending);
             self.pending[pending].left += 1;
         }
+        if this.nexus != NOBODY && !this.aborted && self.units[this.unit].server.goes_on(TaskId(task)) {
+            return self.orphan(now, task, transport);
+        }
         if std::mem::replace(&mut this.aborted, true) {
             return;
         }
@@ -89,7 +92,14 @@ impl TaskManager {
         if !matches!(this.state, State::Blocked | State::HeldStart | State::Finishing | State::Halted) {
             self.units[this.unit].server.abort(TaskId(task));
         }
-        match transport.as_deref_mut() {
+        self.terminate(task, transport.as_deref_mut());
+        self.end(now, task, transport);
+    }
+
+    /// Tells the transport of a task that there will be no answer, or one without data.
+    pub(super) fn terminate(&mut self, task: u32, transport: Option<&mut (dyn Transport + '_)>) {
+        let this = &self.tasks[task as usize];
+        match transport {
             Some(transport) => transport.terminate(this.exchange, this.told),
             None if this.nexus == NOBODY || self.nexuses[this.nexus].gone => {}
             None => {
@@ -97,7 +107,6 @@ impl TaskManager {
                 self.owed.push_back((NexusKey(this.nexus), owed));
             }
         }
-        self.end(now, task, transport);
     }
 
     /// A task is about to be aborted for another nexus: TAS says whether its own hears of it.

@@ -505,27 +505,17 @@ impl TaskManager {
             unit.held.push_back(Held { task, op: Some(op) });
             return None;
         }
-        this.epoch = unit.epoch;
-        let outcome = match self.barred(task) {
-            Some(barred) => barred.into(),
-            None if self.barred_from(task, at) => {
-                Outcome::check(Sense::new(key::COPY_ABORTED, asc::COPY_TARGET_DEVICE_NOT_REACHABLE))
-            }
-            None => return Some(op),
-        };
+        if at == this.unit {
+            this.epoch = unit.epoch;
+        }
+        let Some(barred) = self.barred(task) else { return Some(op) };
+        let outcome = Outcome::from(barred);
         drop(op);
         let this = &self.tasks[task as usize];
         let (unit, data_in, data_out) = (this.unit, this.sent.into(), this.fetched.into());
         self.units[unit].server.abort(TaskId(task));
         self.finish(now, task, Outcome { data_in, data_out, ..outcome }, transport);
         None
-    }
-
-    /// Whether something is reserved against the nexus of a task at another logical unit than its own.
-    pub(super) fn barred_from(&self, task: u32, unit: usize) -> bool {
-        let this = &self.tasks[task as usize];
-        let views = &self.nexuses[this.nexus].views;
-        this.unit != unit && views.iter().any(|view| view.unit.0 == unit && !view.gate.open)
     }
 
     /// Why a task may not go on by the state that is in force.

@@ -9,6 +9,7 @@
 mod abort;
 mod aca;
 mod change;
+mod copy;
 mod keep;
 mod nobody;
 mod run;
@@ -564,7 +565,8 @@ impl TaskManager {
             };
             self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
             touched(nexus);
-            if self.tasks.get(task as usize).is_some_and(|t| t.state == State::Refused) {
+            let refused = |task: &Task| (task.state, task.storing_at) == (State::Refused, unit);
+            if self.tasks.get(task as usize).is_some_and(refused) {
                 // Refused again: it went to the end of the queue and comes back to its front.
                 self.units[unit].refused.rotate_right(1);
                 break;

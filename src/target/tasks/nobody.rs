@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Tasks that look and reach beyond their own: those that go on when their initiator has its answer, and those that
-//! copy between logical units.
+//! Tasks that go on when their initiator has its answer.
 
 use std::sync::Arc;
 
-use super::{NOBODY, TaskManager, UnitKey};
-use crate::io::Geometry;
+use super::{NOBODY, TaskManager};
 use crate::memory::Sg;
 use crate::scsi::{
     Exchange, Nexus, Outcome, Request, Response, Status, TargetPort, TaskManagementResponse, Transport,
@@ -47,6 +45,17 @@ impl TaskManager {
         transport: &mut dyn Transport,
     ) {
         self.complete(task, outcome, transport);
+        self.part(now, task, Some(transport));
+    }
+
+    /// A task that is aborted, and goes on without its nexus: for that it is over.
+    pub(super) fn orphan(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
+        self.terminate(task, transport.as_deref_mut());
+        self.part(now, task, transport);
+    }
+
+    /// Parts a task from its nexus.
+    fn part(&mut self, now: Instant, task: u32, transport: Option<&mut dyn Transport>) {
         let this = &mut self.tasks[task as usize];
         let of_nexus = super::Task {
             command: this.command.clone(),
@@ -54,16 +63,9 @@ impl TaskManager {
             ..*this
         };
         (this.nexus, this.view) = (NOBODY, None);
-        self.leave(now, task, &of_nexus, Some(transport));
+        self.leave(now, task, &of_nexus, transport);
         for pending in of_nexus.waiters {
             self.one_less(pending);
         }
-    }
-
-    /// The shape of another logical unit's store, if the task's nexus may see it and nothing is reserved against it.
-    pub(super) fn look(&self, task: u32, unit: UnitKey) -> Option<Geometry> {
-        let views = &self.nexuses[self.tasks[task as usize].nexus].views;
-        let open = |view: &super::View| view.unit == unit && view.gate.open;
-        views.iter().any(open).then(|| self.units[unit.0].geometry())
     }
 }

@@ -10,6 +10,10 @@ use crate::scsi::{
 };
 use crate::time::Instant;
 
+/// Store operations that a task gets done at once, one after the other, before it waits as if the store were full, for
+/// others to have their turn.
+const AT_ONCE: u32 = 16;
+
 impl TaskManager {
     /// A task that has its turn, by the state of the unit that is now in force.
     pub(super) fn begin(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
@@ -70,6 +74,7 @@ impl TaskManager {
         let mut cx = Context {
             arena: &self.arena,
             geometry: unit.geometry(),
+            state: &unit.state,
             attentions,
             nexus: (this.nexus != NOBODY).then_some(&*nexus.name),
             luns: &nexus.luns,
@@ -83,6 +88,7 @@ impl TaskManager {
     pub(super) fn run(&mut self, now: Instant, task: u32, mut step: Step, transport: &mut dyn Transport) {
         let mut nobody = Nobody;
         let mut transport = transport;
+        let mut at_once = 0;
         loop {
             let this = &mut self.tasks[task as usize];
             let answer = match step {
@@ -93,7 +99,15 @@ impl TaskManager {
                         _ => unreachable!("one of the two above"),
                     };
                     this.storing_at = at;
-                    if this.epoch != self.units[at].epoch {
+                    let (other, epoch) = (at != this.unit, this.epoch);
+                    if other && self.barred_from(task, at, &op) {
+                        step = self.call(now, task, transport, |server, id, command, cx| {
+                            server.resume(id, command, Resume::Barred, cx)
+                        });
+                        continue;
+                    }
+                    // The epoch is that of the task's own unit: another's is looked at each time.
+                    if other || epoch != self.units[at].epoch {
                         op = match self.may_store(now, task, at, op, transport) {
                             Some(op) => op,
                             None => return,
@@ -101,6 +115,7 @@ impl TaskManager {
                     }
                     let (this, unit) = (&mut self.tasks[task as usize], &mut self.units[at]);
                     let submitted = match &mut unit.store {
+                        _ if at_once == AT_ONCE => Submitted::Full(op),
                         Some(store) => store.submit(Tag(task), op),
                         None => {
                             let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
@@ -108,7 +123,10 @@ impl TaskManager {
                         }
                     };
                     match submitted {
-                        Submitted::Done(done) => Resume::Stored(done),
+                        Submitted::Done(done) => {
+                            at_once += 1;
+                            Resume::Stored(done)
+                        }
                         Submitted::Queued => {
                             unit.storing += 1;
                             this.state = State::Storing;
@@ -149,7 +167,7 @@ impl TaskManager {
                     }
                     Resume::Sent
                 }
-                Step::Look(unit) => Resume::Seen(self.look(task, unit)),
+                Step::Look(name) => Resume::Seen(self.look(task, &name)),
                 Step::Detach(outcome) if outcome.attention.is_some() && self.peers > 0 => {
                     return self.finish_everywhere(now, task, outcome, State::Detaching, transport);
                 }

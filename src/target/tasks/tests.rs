@@ -3,6 +3,7 @@
 //! aborted, reset and cut off in every state. Here: the devices, transports and stores that the tests share.
 
 mod aca;
+mod copy;
 mod cores;
 mod waists;
 
@@ -13,9 +14,10 @@ use std::rc::Rc;
 use super::*;
 use crate::io::{self, Landing, Record};
 use crate::memory::{SegMut, Sg};
+use crate::scsi::primary::Designation;
 use crate::scsi::{
-    Cdb, Change, Context, Control, Expected, Outcome, Sense, TargetPort, TaskId, TaskManagementFunction,
-    TransportId, key, reservations,
+    Cdb, Change, Context, Control, CopyTraits, Expected, Outcome, Sense, TargetPort, TaskId,
+    TaskManagementFunction, TransportId, key, reservations,
 };
 
 const BLOCK: usize = 512;
@@ -116,17 +118,20 @@ impl Keeper for Rc<RefCell<Kept>> {
 }
 
 /// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count; with ERASE (48h),
-/// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical unit in
-/// byte 1, KEEP (2Fh), which keeps byte 5, and RESERVE (16h).
+/// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical unit with
+/// the name in byte 1, or flushes it if byte 2 is not zero, KEEP (2Fh), which keeps byte 5, RESERVE (16h), and
+/// WIPE (49h), which flushes, and is not stopped by an abort.
 #[derive(Default)]
 struct ToyDisk {
     aborted: Vec<TaskId>,
+    /// Those that go on when they are aborted.
+    steady: Vec<TaskId>,
     live: usize,
     control: Control,
 }
 
 impl DeviceServer for Rc<RefCell<ToyDisk>> {
-    fn start(&mut self, _: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
+    fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
         self.borrow_mut().live += 1;
         let len = u32::from(command.cdb.bytes()[8]) * BLOCK as u32;
         match command.cdb.opcode() {
@@ -142,7 +147,11 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
             }
             0x16 => Step::Change(Change::Reservations(reservations::Request::Reserve)),
             0x48 => Step::Detach(Outcome::good()),
-            0x83 => Step::Look(UnitKey(command.cdb.bytes()[1].into())),
+            0x49 => {
+                self.borrow_mut().steady.push(task);
+                Step::Store(Op::Flush)
+            }
+            0x83 => Step::Look(Designation::new(1, 3, &command.cdb.bytes()[1..2]).unwrap()),
             0x2f => Step::Keep(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
             _ => {
                 self.borrow_mut().live -= 1;
@@ -161,11 +170,14 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 Outcome { attention: Some(0x2a01), ..Outcome::good() }
             }
             Resume::Seen(None) => Outcome::check(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
-            Resume::Seen(Some(_)) => {
-                let unit = UnitKey(command.cdb.bytes()[1].into());
-                let read = Op::Read { at: 0, len: BLOCK as u32, into: Landing::Own };
-                return Step::StoreOf(unit, read);
+            Resume::Seen(Some(peer)) => {
+                let op = match command.cdb.bytes()[2] {
+                    0 => Op::Read { at: 0, len: BLOCK as u32, into: Landing::Own },
+                    _ => Op::Flush,
+                };
+                return Step::StoreOf(peer.unit, op);
             }
+            Resume::Barred => Outcome::check(Sense::new(key::COPY_ABORTED, 0x0d01)),
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
             Resume::Changed(Ok(_)) => Outcome::good(),
             Resume::Changed(Err(refusal)) => refusal.into(),
@@ -175,6 +187,10 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
         };
         self.borrow_mut().live -= 1;
         Step::Finish(outcome)
+    }
+
+    fn goes_on(&self, task: TaskId) -> bool {
+        self.borrow().steady.contains(&task)
     }
 
     fn abort(&mut self, task: TaskId) {
@@ -193,6 +209,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
 #[derive(Default)]
 struct ToyTape {
     tasks: HashMap<TaskId, usize>,
+    /// Its name for copies; it lets them do nothing but read if that is odd.
+    name: u8,
 }
 
 const PART: usize = 1000;
@@ -249,6 +267,15 @@ impl DeviceServer for ToyTape {
             }
             other => unreachable!("{other:?} is not asked for"),
         }
+    }
+
+    fn copies_as(&self, name: &Designation) -> Option<CopyTraits> {
+        let traits = CopyTraits { device_type: 1, block: BLOCK as u32, write_through: false };
+        (*name == Designation::new(1, 3, &[self.name]).unwrap()).then_some(traits)
+    }
+
+    fn admits(&self, op: &Op, _: &Geometry) -> bool {
+        self.name % 2 == 0 || matches!(op, Op::Read { .. })
     }
 
     fn abort(&mut self, task: TaskId) {
@@ -388,7 +415,7 @@ impl World {
         let store = |i: usize| Box::new(HoldingStore { arena: arena.clone(), shared: stores[i].clone() });
         let units = [
             (DISK, manager.add_unit(Box::new(disk.clone()), Some(store(0)))),
-            (TAPE, manager.add_unit(Box::new(ToyTape::default()), Some(store(1)))),
+            (TAPE, manager.add_unit(Box::new(ToyTape { name: 2, ..ToyTape::default() }), Some(store(1)))),
         ];
         let kept = Rc::<RefCell<Kept>>::default();
         manager.keep_with(Box::new(kept.clone()), &[(units[0].1, Shelf(5))]);

@@ -171,12 +171,29 @@ fn a_failure_is_remembered_until_the_next_success() {
 }
 
 #[test]
-fn an_aborted_erasure_has_failed() {
+fn an_aborted_format_has_failed() {
     let mut rig = Rig::thin();
-    let command = Rig::command(&sanitize(2, 0), 0, 0);
+    let command = Rig::command(&[4, 0, 0, 0, 0, 0], 0, 0);
     assert!(matches!(rig.call(&command, None), Step::Store(Op::CompareAndWrite { .. })));
+    assert!(!rig.server.goes_on(TASK));
+    rig.server.abort(TASK);
+    assert_eq!(rig.none(&[0; 6]).sense(), (3, 0x3100));
+    rig.none(&[4, 0, 0, 0, 0, 0]).good();
+    rig.none(&[0; 6]).good();
+}
+
+/// SBC-3 4.11.2: a sanitize operation that has begun goes on whatever becomes of its command. The end of the daemon ends it.
+#[test]
+fn nothing_stops_a_sanitize_operation() {
+    let mut rig = Rig::thin();
+    let list = list(1, &[7]);
+    let command = Rig::command(&sanitize(1, list.len() as u16), list.len() as u32, 0);
+    assert!(matches!(rig.call(&command, None), Step::Fetch { .. }));
+    assert!(!rig.server.goes_on(TASK), "nothing has begun");
+    let list = Sg::copied(&rig.arena, &list).unwrap();
+    assert!(matches!(rig.call(&command, Some(Resume::Fetched(list))), Step::Store(_)));
+    assert!(rig.server.goes_on(TASK));
+    rig.server.reset();
     rig.server.abort(TASK);
     assert_eq!(rig.none(&[0; 6]).sense(), (3, 0x3103));
-    rig.none(&sanitize(2, 0)).good();
-    rig.none(&[0; 6]).good();
 }

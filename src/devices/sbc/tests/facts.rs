@@ -191,3 +191,23 @@ fn identifying_information_and_buffers_are_given_back() {
         assert_eq!(rig.write(&buffer(0x3b, mode, 0, 1), &[0]).sense(), INVALID_FIELD_IN_CDB, "microcode");
     }
 }
+
+#[test]
+fn identifying_information_outlives_a_restart() {
+    let report = [0xa3, 0x05, 0, 0, 0, 0, 0, 0, 2, 8, 0, 0];
+    let set = |kind: u8, len: u8| [0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, len, kind << 1, 0];
+    let mut rig = Rig::thin();
+    rig.write(&set(0, 5), b"rack3").good();
+    rig.write(&set(2, 4), b"lab\0").good();
+    let kept: Vec<_> = rig.kept.iter().map(|record| (record.name, record.generation)).collect();
+    assert_eq!(kept, [("information", 1), ("information", 2)]);
+    let record = rig.kept.pop().unwrap().bytes;
+    let mut rig = Rig::thin();
+    rig.server.disk().load_information(&record).unwrap();
+    assert_eq!(rig.read(&report).good(), [&[0, 0, 0, 5], &b"rack3"[..]].concat());
+    // Nothing of a record that is not whole.
+    for bad in [&[][..], &[2], &record[..record.len() - 1], &[1, 0xff, 0xff]] {
+        assert!(rig.server.disk().load_information(bad).is_err());
+    }
+    assert_eq!(rig.read(&report).good()[4..], b"rack3"[..]);
+}

@@ -17,7 +17,7 @@ fn vpd(rig: &mut Rig, page: u8) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let mut rig = Rig::thin();
-    let mut wanted = vec![0, 0, 6, 0x32, 91, 0x30, 0, 2];
+    let mut wanted = vec![0, 0, 6, 0x32, 91, 0x38, 0, 2];
     wanted.extend(b"PTGT    VIRTUAL DISK    0001");
     wanted.resize(58, 0);
     wanted.extend([0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0]);
@@ -37,7 +37,7 @@ fn standard_inquiry() {
 #[test]
 fn common_vital_product_data() {
     let mut rig = Rig::thin();
-    assert_eq!(vpd(&mut rig, 0x00), [0, 0, 0, 6, 0, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(vpd(&mut rig, 0x00), [0, 0, 0, 10, 0, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]);
     assert_eq!(vpd(&mut rig, 0x80), [0, 0x80, 0, 3, b'S', b'-', b'1']);
     let uuid = 0x42de23bf_1d3c_84bf_af3a_570e3865f43d_u128.to_be_bytes();
     let mut wanted = vec![0, 0x83, 0, 0];
@@ -56,9 +56,39 @@ fn common_vital_product_data() {
     wanted.extend(b"iqn.2026-11.test:t\0\0");
     wanted[3] = wanted.len() as u8 - 4;
     assert_eq!(vpd(&mut rig, 0x83), wanted);
-    for page in [0x01, 0x81, 0x86, 0xb3, 0xff] {
+    for page in [0x01, 0x81, 0x85, 0xb3, 0xff] {
         assert_eq!(rig.read(&[0x12, 1, page, 1, 0, 0]).sense(), INVALID_FIELD_IN_CDB);
     }
+}
+
+#[test]
+fn what_else_it_says_of_itself() {
+    let mut rig = Rig::thin();
+    // HEADSUP, ORDSUP and SIMPSUP, V_SUP, the longest sense data.
+    assert_eq!(vpd(&mut rig, 0x86), padded(&[0, 0x86, 0, 60, 0, 7, 1, 0, 0, 0, 0, 0, 0, 64], 64));
+    assert_eq!(vpd(&mut rig, 0x87), [0, 0x87, 0, 4, 0x3f, 0xff, 0, 0], "all pages are shared");
+    let url = "https://lab.example/ptgt";
+    let mut rig = Rig::new(Config { management: Some(url.into()), ..config() });
+    assert_eq!(vpd(&mut rig, 0)[7..9], [0x85, 0x86]);
+    let wanted = [&[0, 0x85, 0, 32, 1, 0, 0, 28], url.as_bytes(), &[0; 4]].concat();
+    assert_eq!(vpd(&mut rig, 0x85), wanted);
+}
+
+/// SPC-5 7.7.15: all ports through which the logical unit is reached, whichever was asked.
+#[test]
+fn scsi_ports() {
+    let mut rig = Rig::thin();
+    let elsewhere = Arc::new(TargetPort::iscsi(3, "iqn.2026-11.test:other", 1));
+    let first = Group { id: 1, ports: vec![elsewhere], ..group() };
+    rig.state = Arc::new(UnitState::new(Reservations::default(), vec![group(), first]));
+    let port = |relative: u8, name: &str, len: u8| {
+        let mut bytes = vec![0, 0, 0, relative, 0, 0, 0, 0, 0, 0, 0, len + 4, 0x53, 0x98, 0, len];
+        bytes.extend(name.as_bytes());
+        padded(&bytes, 16 + usize::from(len))
+    };
+    let ports =
+        [port(3, "iqn.2026-11.test:other,t,0x0001", 32), port(7, "iqn.2026-11.test:t,t,0x0002", 28)].concat();
+    assert_eq!(vpd(&mut rig, 0x88), [&[0, 0x88, 0, ports.len() as u8], &ports[..]].concat());
 }
 
 #[test]
@@ -83,7 +113,7 @@ fn block_limits() {
 #[test]
 fn characteristics_and_provisioning() {
     let mut rig = Rig::thin();
-    assert_eq!(vpd(&mut rig, 0xb1), padded(&[0, 0xb1, 0, 0x3c, 0, 1], 64));
+    assert_eq!(vpd(&mut rig, 0xb1), padded(&[0, 0xb1, 0, 0x3c, 0, 1, 0, 0x40], 64));
     assert_eq!(vpd(&mut rig, 0xb2), [0, 0xb2, 0, 4, 11, 0xe6, 2, 0]);
     assert_eq!(vpd(&mut Rig::thick(), 0xb2), [0, 0xb2, 0, 4, 0, 0, 0, 0]);
     // A store that cannot deallocate makes the disk thick, whatever the configuration.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The disk driven step by step over a store that is a vector.
 
+mod access;
+mod copy;
 mod data;
 mod erase;
 mod facts;
@@ -19,10 +21,11 @@ use super::*;
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::scsi::alua::{Group, GroupState};
+use crate::scsi::primary::Designation;
 use crate::scsi::reservations::Reservations;
 use crate::scsi::{
-    Attentions, Cdb, Command, Context, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Resume, Status,
-    Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitState,
+    Attentions, Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome,
+    Peer, Resume, Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitKey, UnitState,
 };
 use crate::time::Instant;
 
@@ -76,6 +79,9 @@ struct Rig {
     interfere: Option<Hook>,
     /// Each operation of the store in short.
     log: Vec<String>,
+    /// The blocks of another logical unit, and whether it lets copies do anything.
+    other: Vec<u8>,
+    barred: bool,
     /// Records kept.
     kept: Vec<Record>,
     /// ... which may be impossible.
@@ -99,6 +105,7 @@ fn config() -> Config {
         lowest_aligned: 0,
         removable: false,
         soft_threshold: 0,
+        management: None,
         epoch: 1_000_000,
     }
 }
@@ -110,6 +117,11 @@ fn nexus() -> Nexus {
 
 fn port() -> Arc<TargetPort> {
     Arc::new(TargetPort::iscsi(7, "iqn.2026-11.test:t", 2))
+}
+
+/// The name of the other logical unit.
+fn other_name() -> Designation {
+    Designation::new(1, 3, b"\x30other").unwrap()
 }
 
 fn group() -> Group {
@@ -131,6 +143,8 @@ impl Rig {
             fault: None,
             interfere: None,
             log: Vec::new(),
+            other: vec![0; bytes as usize],
+            barred: false,
             kept: Vec::new(),
             keeps: true,
             state: Arc::new(UnitState::new(Reservations::default(), vec![group()])),
@@ -212,11 +226,19 @@ impl Rig {
                     Resume::Sent
                 }
                 Step::Store(op) => Resume::Stored(self.store(op)),
+                Step::Look(name) => Resume::Seen((name == other_name()).then(|| self.other())),
+                Step::StoreOf(unit, _) if self.barred || unit != self.other().unit => Resume::Barred,
+                Step::StoreOf(_, op) => {
+                    std::mem::swap(&mut self.bytes, &mut self.other);
+                    self.log.push("other:".into());
+                    let done = self.store(op);
+                    std::mem::swap(&mut self.bytes, &mut self.other);
+                    Resume::Stored(done)
+                }
                 Step::Detach(outcome) => {
                     ended.detached = Some(outcome);
                     Resume::Detached
                 }
-                other => panic!("{other:?}"),
             };
             ended.steps += 1;
             step = self.call(&command, Some(answer));
@@ -245,6 +267,7 @@ impl Rig {
         let mut cx = Context {
             arena: &self.arena,
             geometry: self.geometry,
+            state: &self.state,
             attentions: &mut self.attentions,
             nexus: Some(&nexus),
             luns: &self.luns,
@@ -255,6 +278,12 @@ impl Rig {
             None => self.server.start(task, command, &mut cx),
             Some(answer) => self.server.resume(task, command, answer, &mut cx),
         }
+    }
+
+    /// The other logical unit, as copies see it: as many bytes in blocks of 4096.
+    fn other(&self) -> Peer {
+        let traits = CopyTraits { device_type: 0, block: 4096, write_through: true };
+        Peer { unit: UnitKey(9), geometry: self.geometry, traits }
     }
 
     fn store(&mut self, op: Op) -> Done {

@@ -67,6 +67,11 @@ fn who_prevents_the_removal_keeps_the_medium_in() {
             _ => rig.server.nexus_lost(NexusId(1)),
         }
         rig.none(&start_stop(EJECT)).good();
+        // Nothing goes in, either.
+        rig.none(&[0x1e, 0, 0, 0, 1, 0]).good();
+        assert_eq!(rig.none(&start_stop(LOAD)).sense(), PREVENTED);
+        rig.none(&[0x1e, 0, 0, 0, 0, 0]).good();
+        rig.none(&start_stop(LOAD)).good();
     }
 }
 

@@ -1,64 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What all cores know alike: what each command does to a reserved disk, reservations and target port groups as the
-//! device answers for them.
+//! What all cores know alike: reservations and target port groups as the device answers for them.
 
-use super::super::table::TABLE;
 use super::*;
-use crate::scsi::alua::Served;
-use crate::scsi::reservations::Access;
 use crate::scsi::{asc, key};
 use crate::wire::scsi::be16;
-
-/// SPC-5 table 67 and SBC-3 table 13. Every command that is not in one of these lists reads the medium.
-#[test]
-fn what_commands_do_to_a_reserved_disk() {
-    const ALWAYS: [u8; 3] = [0x03, 0x12, 0xa0];
-    const HARMLESS: [(u8, u16); 7] =
-        [(0x00, 0), (0x25, 0), (0x4d, 0), (0x9e, 0x10), (0xa3, 0x05), (0xa3, 0x0a), (0xa3, 0x0f)];
-    const WRITE: [(u8, u16); 13] = [
-        (0x15, 0),
-        (0x1b, 0),
-        (0x1d, 0),
-        (0x1e, 0),
-        (0x35, 0),
-        (0x3b, 0),
-        (0x48, 0x1f),
-        (0x4c, 0),
-        (0x55, 0),
-        (0x91, 0),
-        (0xa4, 0x06),
-        (0xa4, 0x0a),
-        (0xa4, 0x0f),
-    ];
-    const ANY_STATE: [(u8, u16); 5] = [(0x03, 0), (0x12, 0), (0xa0, 0), (0xa3, 0x0a), (0xa4, 0x0a)];
-    const STANDBY: [(u8, u16); 6] = [(0x15, 0), (0x1a, 0), (0x55, 0), (0x5a, 0), (0xa3, 0x0c), (0xa3, 0x0d)];
-    for definition in TABLE.rows().iter().map(|row| row.definition) {
-        let name = definition.name;
-        let of = (definition.opcode, definition.action.unwrap_or(0));
-        let wanted = match definition.opcode {
-            opcode if ALWAYS.contains(&opcode) => Access::Always,
-            0x5e | 0x5f => Access::Persistent,
-            0x16 | 0x17 | 0x56 | 0x57 => Access::Reserve,
-            _ if HARMLESS.contains(&of) => Access::Harmless,
-            _ if definition.writes || WRITE.contains(&of) => Access::Write,
-            _ => Access::Read,
-        };
-        assert_eq!(definition.access, wanted, "{name}");
-        let wanted = match definition.opcode {
-            _ if ANY_STATE.contains(&of) => Served::Always,
-            0x5e | 0x5f => Served::Standby,
-            _ if STANDBY.contains(&of) => Served::Standby,
-            _ => Served::Active,
-        };
-        assert_eq!(definition.served, wanted, "{name}");
-    }
-    let start = TABLE.definition(&Cdb::new(&[0x1b, 0, 0, 0, 1, 0]).unwrap()).unwrap();
-    let access = |byte: u8| start.access_of(&[0x1b, 0, 0, 0, byte, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(
-        [access(1), access(5), access(0), access(0x31)].map(|a| a == Access::Harmless),
-        [true, true, false, false]
-    );
-}
 
 /// A parameter list of PERSISTENT RESERVE OUT.
 fn list(key: u64, action_key: u64, flags: u8) -> Vec<u8> {

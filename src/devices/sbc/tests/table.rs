@@ -23,7 +23,7 @@ fn commands(rig: &mut Rig) -> Vec<Command> {
 
 #[test]
 fn dispatch_accepts_what_is_reported_and_nothing_else() {
-    for (mut rig, count) in [(Rig::thin(), 79), (Rig::thick(), 78)] {
+    for (mut rig, count) in [(Rig::thin(), 83), (Rig::thick(), 82)] {
         let commands = commands(&mut rig);
         assert_eq!(commands.len(), count);
         for opcode in 0..=255_u8 {

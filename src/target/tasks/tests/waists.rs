@@ -361,40 +361,6 @@ fn a_detached_task_outlives_resets_and_its_nexus() {
     }
 }
 
-#[test]
-fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
-    let mut w = World::new(Kind::Stream, 0);
-    let store = HoldingStore { arena: w.arena.clone(), shared: w.stores[1].clone() };
-    let hidden = w.manager.add_unit(Box::new(ToyTape::default()), Some(Box::new(store)));
-    let copy = |unit: usize| [0x83, unit as u8, 0, 0, 0, 0, 0, 0, 0, 0];
-    w.command(0, 1, DISK, &copy(hidden.0), 512, &[]);
-    w.turn();
-    assert_eq!(w.wire(0).responses.last().unwrap().1, Status::CheckCondition);
-    // Logical unit 2 is the tape. The operation waits in its store, or for its store, and is aborted there.
-    for full in [false, true] {
-        for abort in [false, true] {
-            let mut store = w.stores[1].borrow_mut();
-            (store.hold, store.full) = (true, full);
-            store.bytes[0] = 0x77;
-            drop(store);
-            let before = w.wire(0).responses.len();
-            w.command(0, 2, DISK, &copy(2), 512, &[]);
-            w.turn();
-            assert_eq!(w.manager.tasks(), 1);
-            if abort {
-                w.task_management(0, TaskManagementFunction::AbortTask(Exchange(2)), DISK);
-                w.turn();
-            }
-            w.release();
-            assert_eq!(w.wire(0).responses.len() - before, usize::from(!abort));
-            if !abort {
-                assert_eq!(w.wire(0).seen[&Exchange(2)][..2], [0x77, 0]);
-            }
-            w.check_quiet();
-        }
-    }
-}
-
 /// SAM-5 6.3.3 and 7.7: a reset ends a reservation by RESERVE, and so does the loss of its nexus, before anybody is told.
 #[test]
 fn reserve_ends_with_a_reset_and_with_its_nexus() {
@@ -435,4 +401,37 @@ fn a_cold_reset_ends_the_sessions_after_its_answer() {
     assert_eq!(w.wire(1).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
     assert_eq!(w.manager.poll_notice(), Some(Notice::ColdReset(w.transports[1].0)));
     w.check_quiet();
+}
+
+/// What is not to be stopped goes on without its nexus, which has its answer at once.
+#[test]
+fn an_aborted_task_may_go_on() {
+    for reset in [false, true] {
+        let mut w = World::new(Kind::Stream, 0);
+        w.stores[0].borrow_mut().hold = true;
+        w.command(0, 1, DISK, &[0x49, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
+        w.turn();
+        let function = match reset {
+            true => TaskManagementFunction::LogicalUnitReset,
+            false => TaskManagementFunction::AbortTask(Exchange(1)),
+        };
+        w.task_management(0, function, DISK);
+        w.turn();
+        assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+        assert_eq!((w.manager.tasks(), w.disk.borrow().live), (1, 1), "it goes on");
+        assert!(w.disk.borrow().aborted.is_empty());
+        // Neither a reset nor the end of the nexus reaches it any more; the end of the daemon does.
+        w.task_management(1, TaskManagementFunction::LogicalUnitReset, DISK);
+        w.turn();
+        assert_eq!(w.manager.tasks(), 1);
+        if reset {
+            w.disk.borrow_mut().steady.clear();
+            w.manager.abort_detached(NOW);
+        }
+        w.release();
+        assert!(w.wire(0).responses.is_empty(), "nobody is told how it ended");
+        assert_eq!(w.disk.borrow().aborted.len(), usize::from(reset));
+        w.wire(0).executed.clear();
+        w.check_quiet();
+    }
 }
