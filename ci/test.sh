@@ -36,7 +36,7 @@ tap-bad        default  300 ci/system/badinput.sh tap
 tap-access     default  120 ci/system/access.sh tap
 capture        default  120 ci/system/capture.sh
 lossy          default  180 ci/system/lossy.sh
-tap-suite      default  300 ci/system/suite.sh tap
+suite          default  600 ci/system/suite.sh tap
 packet-disk    default  180 ci/system/disk.sh packet
 dpdk           default  300 ci/system/dpdk.sh af_packet af_xdp
 kernel-disk    default  180 ci/system/disk.sh kernel
@@ -48,7 +48,6 @@ kernel-reserve default  180 ci/system/reservations.sh kernel
 kernel-faults  default  120 ci/system/faults.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-access  default  120 ci/system/access.sh kernel
-kernel-suite   default  300 ci/system/suite.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    2400 ci/guest/run --all
 guest-matrix   full    5400 ci/guest/run --matrix
