@@ -27,6 +27,9 @@ use crate::time::Instant;
 /// Ethernet header.
 const ETHERNET: usize = 14;
 
+/// TCP header without options.
+const TCP: usize = 20;
+
 /// IPv6 and TCP headers without options.
 const HEADERS_MAX: usize = 60;
 
@@ -302,7 +305,9 @@ impl Flow {
         if header[13] & (SYN | FIN | RST | ACK) == ACK {
             let repeated = payload == 0 && self.repeats(header);
             self.window = u16::from_be_bytes([header[14], header[15]]);
-            self.learn(&header[..payload_at - tcp]);
+            if payload_at - tcp > TCP {
+                self.learn(&header[..payload_at - tcp]);
+            }
             if repeated && self.recovery.keeps_duplicates() {
                 return;
             }
@@ -487,15 +492,18 @@ impl Flow {
 
     /// Sends again what the peer lacks.
     fn recover(&mut self, out: &mut Out<'_>) {
+        if let Some(range) = self.recovery.probe(&self.flight()) {
+            self.resend(range, out);
+        }
+        if !self.recovery.has_holes() {
+            return;
+        }
         let segment = usize::from(self.segment);
         let packet = self.shape.packet_max().saturating_sub(HEADERS_MAX);
         let max = match self.shape.caps.segment_max {
             0 => segment,
             _ => (packet / segment * segment).max(segment),
         };
-        if let Some(range) = self.recovery.probe(&self.flight()) {
-            self.resend(range, out);
-        }
         for _ in 0..EMIT_MAX {
             let Some(range) = self.recovery.repair(&self.flight(), max as u64) else { break };
             self.resend(range, out);

@@ -4,9 +4,7 @@
 //! as the last resort, and its congestion window rules over new bytes. What is sent again here is never more than what
 //! the peer tells to have arrived, but for probes.
 //!
-//! Places are 64-bit offsets into the stream.
-
-use std::time::Duration;
+//! Places are 64-bit offsets into the stream, spans of time nanoseconds: this is done for each segment.
 
 use crate::time::Instant;
 
@@ -22,8 +20,11 @@ const OVERTAKEN_MAX: u64 = 3;
 
 /// How long a peer may take to answer beyond two round trips: scheduling, and its timer for delayed acknowledgments, that
 /// runs if it has one segment only.
-const GRACE: Duration = Duration::from_millis(20);
-const GRACE_FOR_ONE: Duration = Duration::from_millis(60);
+const GRACE: u64 = 20_000_000;
+const GRACE_FOR_ONE: u64 = 60_000_000;
+
+/// The round trip before one was measured.
+const ROUND_TRIP_UNKNOWN: u64 = 200_000_000;
 
 /// Probes in a row, each after twice the time of the one before.
 const PROBES_MAX: u32 = 5;
@@ -54,7 +55,7 @@ pub(super) struct Recovery {
     budget: u64,
     /// Whatever is missing below this was sent long before something that has arrived.
     lost_below: u64,
-    round_trip: Option<Duration>,
+    round_trip: Option<u64>,
     /// A place whose acknowledgment tells the round trip, and when it was sent.
     timed: Option<(u64, Instant)>,
     /// When something was last sent or acknowledged.
@@ -95,14 +96,18 @@ impl Recovery {
             return;
         }
         if let Some((_, sent)) = self.timed.take_if(|timed| timed.0 <= acked) {
-            let sample = now.since(sent);
+            let sample = now.as_nanos().saturating_sub(sent.as_nanos());
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
+        }
+        (self.since, self.probes) = (now, 0);
+        if self.have.is_empty() && self.again.is_empty() && self.episode.is_none() {
+            self.budget = 0;
+            return;
         }
         // What was in `have` has been counted.
         let known: u64 =
             self.have.iter().map(|have| have.1.min(acked).saturating_sub(have.0.max(before))).sum();
         self.budget = if self.have.is_empty() { 0 } else { self.budget + (acked - before - known) };
-        (self.since, self.probes) = (now, 0);
         self.have.retain_mut(|range| {
             range.0 = range.0.max(acked);
             range.0 < range.1
@@ -158,8 +163,13 @@ impl Recovery {
     }
 
     /// How long a repair may take before it is made again.
-    fn patience(&self) -> Duration {
-        self.round_trip.unwrap_or(Duration::from_millis(200)) * 2 + GRACE / 4
+    fn patience(&self) -> u64 {
+        self.round_trip.unwrap_or(ROUND_TRIP_UNKNOWN) * 2 + GRACE / 4
+    }
+
+    /// Whether [`Recovery::repair`] may have something to say.
+    pub(super) fn has_holes(&self) -> bool {
+        !self.have.is_empty()
     }
 
     /// What is missing and to be sent again now, at most `max` bytes of it.
@@ -181,7 +191,7 @@ impl Recovery {
             from = next;
             let mut start = hole.0;
             while start < hole.1 {
-                let fresh = |(_, sent): &&(Range, Instant)| now < *sent + patience;
+                let fresh = |(_, sent): &&(Range, Instant)| now < later(*sent, patience);
                 let under_way = self.again.iter().filter(fresh);
                 let mut end = hole.1.min(start + max);
                 let mut skip = None;
@@ -197,7 +207,7 @@ impl Recovery {
                     continue;
                 }
                 if self.again.len() >= REPAIRS_MAX {
-                    self.again.retain(|(_, sent)| now < *sent + patience);
+                    self.again.retain(|(_, sent)| now < later(*sent, patience));
                     if self.again.len() >= REPAIRS_MAX {
                         return None;
                     }
@@ -216,7 +226,7 @@ impl Recovery {
             self.round_trip.filter(|_| flight.sent > flight.acked && self.probes < PROBES_MAX)?;
         let one = flight.sent - flight.acked <= flight.segment;
         let wait = round_trip * 2 + if one { GRACE_FOR_ONE } else { GRACE };
-        Some(self.since + wait * (1 << self.probes))
+        Some(later(self.since, wait << self.probes))
     }
 
     /// What to send again because the peer says nothing: first the last segment, whose acknowledgment tells of all that
@@ -246,11 +256,18 @@ impl Recovery {
 
     /// When [`Recovery::repair`] or [`Recovery::probe`] have something to say even if nothing arrives.
     pub(super) fn deadline(&self, flight: &Flight) -> Option<Instant> {
+        if self.have.is_empty() {
+            return self.probe_at(flight);
+        }
         let patience = self.patience();
-        let repair = self.again.iter().map(|(_, sent)| *sent + patience).min();
-        let repair = repair.filter(|at| *at > flight.now && !self.have.is_empty());
+        let repair = self.again.iter().map(|(_, sent)| later(*sent, patience)).min();
+        let repair = repair.filter(|at| *at > flight.now);
         [repair, self.probe_at(flight)].into_iter().flatten().min()
     }
+}
+
+fn later(at: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_add(nanos))
 }
 
 /// The runs that a TCP header's options tell of (RFC 2018 3), as sequence numbers.
