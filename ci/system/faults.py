@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 
-from initiator import COMMAND, RESPONSE, Connection, keys
+from initiator import Connection, keys
 
 IQN = "iqn.2026-11.com.example.ptgt:test"
 GOOD, CHECK, BUSY, ACA_ACTIVE = 0, 2, 8, 0x30
@@ -26,23 +26,7 @@ class Initiator(Connection):
                 pass
 
     def run(self, lun, cdb, data=b"", room=0):
-        """Sends a command; answers its status, its data, and of its sense: key, code and information."""
-        flags = 0x80 | (0x40 if room else 0) | (0x20 if data else 0)
-        itt = self.command(cdb, lun, flags, room or len(data), data)
-        got = b""
-        while True:
-            pdu = self.receive()
-            if pdu.itt != itt:
-                continue
-            if pdu.opcode == RESPONSE:
-                sense = pdu.data[2:]
-                if not sense:
-                    return pdu.scsi_status, got, None
-                information = struct.unpack(">I", sense[3:7])[0] if sense[0] & 0x80 else None
-                return pdu.scsi_status, got, (sense[2] & 15, sense[12] << 8 | sense[13], information)
-            got += pdu.data
-            if pdu.flags & 1:
-                return pdu.scsi_status, got, None
+        return super().run(cdb, lun, data, room)
 
     def block(self, opcode, lun, lba, blocks=1, control=0):
         cdb = struct.pack(">BBIBHB", opcode, 0, lba, 0, blocks, control)

@@ -121,6 +121,24 @@ class Connection:
         rest = struct.pack(">IIIIII", ttt, 0, self.stat_sn + 1, 0, sn, offset)
         self.send(bhs(DATA_OUT, flags, len(data), self.lun, itt, rest=rest), data)
 
+    def run(self, cdb, lun=0, data=b"", room=0):
+        """Sends a command; answers its status, its data, and of its sense data in fixed format key, code and INFORMATION."""
+        itt = self.command(cdb, lun, 0x80 | (0x40 if room else 0) | (0x20 if data else 0), room or len(data), data)
+        got = b""
+        while True:
+            pdu = self.receive()
+            if pdu.itt != itt:
+                continue
+            if pdu.opcode == RESPONSE:
+                sense = pdu.data[2:]
+                if not sense:
+                    return pdu.scsi_status, got, None
+                information = struct.unpack(">I", sense[3:7])[0] if sense[0] & 0x80 else None
+                return pdu.scsi_status, got, (sense[2] & 15, sense[12] << 8 | sense[13], information)
+            got += pdu.data
+            if pdu.flags & 1:
+                return pdu.scsi_status, got, None
+
     def finish(self, itt):
         """Reads until the command has ended and answers its status and data; R2Ts are served with zeros."""
         got = b""

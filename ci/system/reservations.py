@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 
-from initiator import COMMAND, RESPONSE, Closed, Connection, keys
+from initiator import Closed, Connection, keys
 
 IQN = "iqn.2026-11.com.example.ptgt:test"
 GOOD, CHECK, CONFLICT = 0, 2, 0x18
@@ -28,20 +28,9 @@ class Initiator(Connection):
             pass
 
     def run(self, cdb, data=b"", room=0):
-        """Sends a command and answers its status, its data, and sense key with code."""
-        flags = 0x80 | (0x40 if room else 0) | (0x20 if data else 0)
-        itt = self.command(cdb, 0, flags, room or len(data), data)
-        got = b""
-        while True:
-            pdu = self.receive()
-            if pdu.itt != itt:
-                continue
-            if pdu.opcode == RESPONSE:
-                sense = pdu.data[2:]
-                return pdu.scsi_status, got, (sense[2] & 15, sense[12] << 8 | sense[13]) if sense else None
-            got += pdu.data
-            if pdu.flags & 1:
-                return pdu.scsi_status, got, None
+        """Answers status, data, and sense key with code."""
+        status, got, sense = super().run(cdb, 0, data, room)
+        return status, got, sense and sense[:2]
 
     def out(self, action, kind, key, action_key, aptpl=1):
         cdb = struct.pack(">BBBHIB", 0x5F, action, kind, 0, 24, 0)

@@ -38,6 +38,14 @@ pub(super) fn unexpected(answer: Option<Resume>, limits: &Limits) -> Fault {
     }
 }
 
+/// The same after a flush, whose failure has no place on the medium.
+pub(super) fn unexpected_after_flush(answer: Option<Resume>, limits: &Limits) -> Fault {
+    match unexpected(answer, limits) {
+        Fault::Check(sense) => Fault::Check(Sense { information: None, ..sense }),
+        busy => busy,
+    }
+}
+
 /// The one place where a store's error becomes a status and sense data.
 fn store_failed(error: io::Error, limits: &Limits) -> Fault {
     let (key, code) = match error.kind {

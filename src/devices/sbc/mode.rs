@@ -9,7 +9,7 @@ use crate::scsi::primary::{self, ModePage, ModeUnit, ModeValues};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::scsi::be32;
 
-use super::fault::{Fault, unexpected};
+use super::fault::{Fault, unexpected_after_flush};
 use super::pages::View;
 use super::server::{Job, Work};
 use super::state::Parameters;
@@ -196,7 +196,7 @@ impl Select {
                 let sense = Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE);
                 end = Outcome { data_out: end.data_out, ..Outcome::check(sense) };
             }
-            (other, _) => return Err(unexpected(other, &job.limits)),
+            (other, _) => return Err(unexpected_after_flush(other, &job.limits)),
         }
         if std::mem::take(&mut self.save) {
             let record = job.disk.cold().modes.record();

@@ -5,7 +5,7 @@ use crate::io::{Done, Op};
 use crate::scsi::{Context, NexusId, Outcome, Resume, Sense, Step, asc, key};
 
 use super::Disk;
-use super::fault::{Fault, unexpected};
+use super::fault::{Fault, unexpected_after_flush};
 use super::server::{Job, Work};
 use super::state::Parameters;
 
@@ -55,7 +55,7 @@ pub(super) fn eject(answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault
             job.disk.change_parameters(|p| p.set(Parameters::EJECTED, true));
             Ok(Step::Finish(Outcome::good()))
         }
-        other => Err(unexpected(other, &job.limits)),
+        other => Err(unexpected_after_flush(other, &job.limits)),
     }
 }
 

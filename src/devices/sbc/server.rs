@@ -10,7 +10,7 @@ use crate::scsi::{
     Step, TaskId, alua, asc, key, reservations,
 };
 
-use super::fault::{Fault, unexpected};
+use super::fault::{Fault, unexpected, unexpected_after_flush};
 use super::limits::Limits;
 use super::logs::{Access, Counts};
 use super::long::{relocated, short_form};
@@ -126,7 +126,7 @@ impl Work {
             Self::Flush => match answer {
                 None => Ok(Step::Store(Op::Flush)),
                 Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::good())),
-                other => Err(unexpected(other, &job.limits)),
+                other => Err(unexpected_after_flush(other, &job.limits)),
             },
             Self::Read(work) => work.advance(answer, job, cx),
             Self::Write(work) => work.advance(answer, job),

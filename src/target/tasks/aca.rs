@@ -63,6 +63,7 @@ impl TaskManager {
             set.halted.push_back((task, outcome));
             return;
         }
+        let of_aca = set.aca.is_some();
         let check = outcome.status == Status::CheckCondition;
         let naca = this.command.cdb.naca();
         if check && !this.cleared && self.units[this.unit].server.control().abort_others {
@@ -86,7 +87,9 @@ impl TaskManager {
             self.nexuses[nexus].views[view].aca = naca.then(Aca::default);
         }
         self.end(now, task, Some(transport));
-        self.go_on(now, nexus, view, transport);
+        if of_aca {
+            self.go_on(now, nexus, view, transport);
+        }
     }
 
     /// CLEAR ACA (SAM-5 7.4).
@@ -106,7 +109,8 @@ impl TaskManager {
         self.one_less(pending);
     }
 
-    /// Those whose status was held get it, up to the next that establishes an ACA condition.
+    /// Those whose status was held get it, up to the next that establishes an ACA condition. Called when one has ended, and
+    /// not by the end of those that it ends, so that a long queue makes no deep stack.
     fn go_on(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
         while let Some(entry) = self.nexuses.get_mut(nexus)
             && entry.views[view].aca.is_none()

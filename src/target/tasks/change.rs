@@ -324,7 +324,8 @@ impl TaskManager {
         }
     }
 
-    /// A task has ended, or detaches itself, and its status follows when the unit attention of its outcome is established on all cores.
+    /// A task has ended, or detaches itself, and its status follows when the unit attention of its outcome is established on
+    /// all cores.
     pub(super) fn finish_everywhere(
         &mut self,
         now: Instant,

@@ -188,6 +188,8 @@ struct View {
     heads: usize,
     /// Tasks that wait for their turn.
     blocked: VecDeque<u32>,
+    /// They are being started.
+    unblocking: bool,
     aca: Option<Aca>,
     /// Tasks that have ended but for their status, which waits for the end of an ACA condition.
     halted: VecDeque<(u32, Outcome)>,
@@ -372,6 +374,7 @@ impl TaskManager {
                 ordered: false,
                 heads: 0,
                 blocked: VecDeque::new(),
+                unblocking: false,
                 aca: None,
                 halted: VecDeque::new(),
             }
@@ -777,17 +780,30 @@ impl TaskManager {
         self.forget_nexus(this.nexus);
     }
 
+    /// Starts those whose turn it is. A task that ends while it is started does not start the next: this does, so that a
+    /// long queue makes no deep stack.
     fn unblock(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
-        loop {
-            let entry = &mut self.nexuses[nexus].views[view];
-            let Some(&task) = entry.blocked.front() else { return };
-            let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
-            if entry.ordered || entry.heads > 0 || (ordered && entry.active > 0) || entry.aca.is_some() {
-                return;
-            }
-            entry.blocked.pop_front();
+        let set = &mut self.nexuses[nexus].views[view];
+        if set.blocked.is_empty() || std::mem::replace(&mut set.unblocking, true) {
+            return;
+        }
+        while let Some(task) = self.next_turn(nexus, view) {
             self.start(now, task, transport);
         }
+        if let Some(nexus) = self.nexuses.get_mut(nexus) {
+            nexus.views[view].unblocking = false;
+        }
+    }
+
+    /// Takes out the task whose turn it is.
+    fn next_turn(&mut self, nexus: usize, view: usize) -> Option<u32> {
+        let set = &mut self.nexuses.get_mut(nexus)?.views[view];
+        let task = *set.blocked.front()?;
+        let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
+        if set.ordered || set.heads > 0 || (ordered && set.active > 0) || set.aca.is_some() {
+            return None;
+        }
+        set.blocked.pop_front()
     }
 
     fn forget_nexus(&mut self, nexus: usize) {

@@ -51,6 +51,7 @@ fn every_command_ends_when_its_store_operation_fails() {
         rig.fault = Some((0, ErrorKind::ReadFailed));
         let ended = rig.run(cdb, out, 512);
         assert_eq!(ended.sense(), (3, 0x1100), "{cdb:02x?}");
+        assert_eq!(ended.information(), (cdb[0] != 0x35).then_some(0), "a flush has no place");
         rig.fault = Some((0, ErrorKind::NoMemory));
         let ended = rig.run(cdb, out, 512);
         assert_eq!(ended.outcome.status, Status::Busy, "{cdb:02x?}");

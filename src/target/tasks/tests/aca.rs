@@ -174,6 +174,40 @@ fn with_tas_others_hear_of_aborts() {
     w.check_quiet();
 }
 
+/// The ends of many tasks that wait for one another are one after the other, not one inside the other.
+#[test]
+fn long_queues_make_no_deep_stack() {
+    const MANY: u32 = 8000;
+    let mut w = World::new(Kind::Stream, 0);
+    w.hold();
+    w.simple(0, 0, &read(0, 1));
+    for x in 1..MANY {
+        w.ordered(0, x, DISK, &[0; 10], 0, &[], Ordered);
+    }
+    w.turn();
+    assert_eq!(w.statuses(0), []);
+    w.release();
+    let order = w.statuses(0).into_iter().map(|(x, _)| x);
+    assert!(order.eq(0..MANY));
+    // The same with tasks whose status is held, and is CHECK CONDITION.
+    w.hold();
+    for x in 0..MANY {
+        w.command(0, x, DISK, &read(0, 1), 0, &[]);
+    }
+    w.turn();
+    w.simple(0, MANY, &failing(true));
+    w.release();
+    assert_eq!(w.statuses(0), [(MANY, CheckCondition)]);
+    let key = w.transports[0].0;
+    for (_, outcome) in &mut w.manager.nexuses[key.0].views[0].halted {
+        *outcome = Outcome::check(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
+    }
+    w.task_management(0, TaskManagementFunction::ClearAca, DISK);
+    w.turn();
+    assert_eq!(w.statuses(0).len(), MANY as usize);
+    w.check_quiet();
+}
+
 #[test]
 fn interlocked_attentions_stay_until_request_sense() {
     let mut w = World::new(Kind::Stream, 0);
