@@ -13,7 +13,9 @@ job() {
   dd if=/dev/zero of="$disk" bs=1M count=32 oflag=direct 2>/dev/null
   truncate -s 32M mirror
   # In blocks: around what a page, an R2T, a burst, and one command of the kernel take.
-  for size in 1 2 3 7 8 9 127 128 129 511 513 2047 2048 2049 2559 4095; do
+  local sizes="1 2 3 7 8 9 127 128 129 511 513"
+  [ "$block" -ne 512 ] || sizes="$sizes 2047 2048 2049 2559 4095"
+  for size in $sizes; do
     for place in $((size * 5 % 4093)) $((size * 3 + 1)); do
       dd if=data of="$disk" bs=$((size * block)) count=1 skip=1 seek=$((place * block)) oflag=direct,seek_bytes 2>/dev/null
       dd if=data of=mirror bs=$((size * block)) count=1 skip=1 seek=$((place * block)) oflag=seek_bytes conv=notrunc 2>/dev/null

@@ -6,7 +6,7 @@
 # limit: 900
 # needs: fio multipath multipathd /lib/multipath dmsetup mount /lib/systemd/systemd-udevd udevadm /lib/udev/scsi_id /lib/udev/rules.d/55-dm.rules /lib/udev/rules.d/56-dm-mpath.rules /lib/udev/rules.d/60-persistent-storage.rules /lib/udev/rules.d/60-multipath.rules /lib/udev/rules.d/95-dm-notify.rules
 # modules: dm_mod dm_multipath dm_round_robin dm_service_time scsi_dh_alua
-# expected: CONFIG_IMA_DISABLE_HTABLE|ping timeout of [0-9]+ secs expired|detected conn error \(1022\)|session recovery timed out after 5 secs|I/O error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|FAILED Result: hostbyte=DID_TRANSPORT_|tag#[0-9]+ CDB: (Read|Write)|rejecting I/O to offline device|device-mapper: multipath: .*: (Failing|Reinstating) path|alua: rtpg failed|alua: Detached|alua: transition timeout set|callbacks suppressed
+# expected: CONFIG_IMA_DISABLE_HTABLE|ping timeout of [0-9]+ secs expired|detected conn error \(1022\)|session recovery timed out after 5 secs|I/O error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|FAILED Result: hostbyte=DID_TRANSPORT_(DISRUPTED|FAILFAST) driverbyte=DRIVER_OK|tag#[0-9]+ CDB: (Read|Write)|rejecting I/O to offline device|device-mapper: multipath: .*: (Failing|Reinstating) path|alua: rtpg failed|alua: transition timeout set|callbacks suppressed
 job() {
   modprobe -a dm_mod dm_multipath dm_round_robin dm_service_time scsi_dh_alua
   cat >/etc/multipath.conf <<'X'

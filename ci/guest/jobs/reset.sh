@@ -5,7 +5,6 @@
 # devices: file,file4k,ram,ram4k
 # limit: 600
 # needs: fio sg_reset
-# expected: detected conn error \(1021\)
 job() {
   attach node.session.timeo.replacement_timeout=300
   start_load "$disk" bs=4k,64k iodepth=32 size=64m
