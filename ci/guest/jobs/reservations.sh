@@ -38,9 +38,7 @@ job() {
   persist "$two" --register --param-rk=0xe --param-sark=0xb
   keys_are "$one" 0xa 0xb
   check wrong-key refused "$one" --reserve --param-rk=0xc --prout-type=1
-  # Their names, as the target knows them: each follows its key.
-  sg_persist --in --read-full-status "$one" >full
-  check full-status named one && check full-status named two
+  check full-status told one two
 
   local type
   for type in 1 3 5 6 7 8; do
@@ -71,8 +69,9 @@ job() {
   persist "$two" --preempt --param-rk=0xb --param-sark=0xa --prout-type=1
   keys_are "$two" 0xb
   may_not_write "$one"; may_write "$two"
-  sg_persist --in --read-full-status "$two" >full
-  grep -q 'Key=0xb' full && grep -q 'Reservation holder' full || { cat full; die "the full status does not name the holder"; }
+  sg_persist --in --read-reservation "$one" >reservation
+  grep -q 'Key=0xb' reservation || { cat reservation; die "the reservation is not that of the other one"; }
+  check full-status told two 'Reservation holder'
 
   say "clearing takes all keys and the reservation"
   persist "$one" --register --param-sark=0xa
@@ -97,15 +96,12 @@ job() {
 
   say "moving: the reservation goes to the other one, by name"
   persist "$two" --register --param-sark=0xb
-  sg_persist --in --read-full-status "$two" >full
-  local to
-  to=$(sed -n "s/.*\($(initiator_name two),i,0x[0-9a-f]*\).*/\1/p" full)
   persist "$one" --reserve --param-rk=0xa --prout-type=1
-  check move move_to "$to"
+  check move move
   [ "$TARGET" = ptgt ] || persist "$one" --clear --param-rk=0xa
   refused "$one" --clear --param-rk=0xa
   say "registering another one, by name"
-  check by-name register_both "$to"
+  check by-name register_both
   invalid "$one" --replace-lost --param-rk=0xa --param-sark=0xb --prout-type=1
 
   if sg_persist --in --report-capabilities "$one" | grep -q 'Persist Through Power Loss Capable(PTPL_C): 1'; then
@@ -149,8 +145,19 @@ capable() { # NAME...
   local name
   for name in "$@"; do grep -qE "^ *$name(\(.*\))?: 1$" capabilities || { cat capabilities; die "not: $name"; }; done
 }
-named() { # one|two
-  grep -q "$(initiator_name "$1"),i,0x" full || { cat full; die "the full status does not name $1"; }
+# The full status of all registrations shows the names of these initiators, or other words.
+told() { # one|two|PATTERN...
+  local word
+  sg_persist --in --read-full-status "$one" >full
+  for word in "$@"; do
+    case $word in one | two) word="$(initiator_name "$word"),i,0x" ;; esac
+    grep -q -- "$word" full || { cat full; die "the full status does not show $word"; }
+  done
+}
+# The name of the other initiator's port, as the full status tells it.
+port_of_two() {
+  sg_persist --in --read-full-status "$two" >full
+  sed -n "s/.*\($(initiator_name two),i,0x[0-9a-f]*\).*/\1/p" full
 }
 name_of() { # TYPE
   case $1 in
@@ -162,17 +169,22 @@ name_of() { # TYPE
     8) echo 'Exclusive Access, all registrants' ;;
   esac
 }
-move_to() { # TRANSPORTID
-  persist "$one" --register-move --param-rk=0xa --param-sark=0xd --param-unreg --relative-target-port=1 --transport-id="$1"
+move() {
+  local to
+  to=$(port_of_two)
+  persist "$one" --register-move --param-rk=0xa --param-sark=0xd --param-unreg --relative-target-port=1 --transport-id="$to"
   keys_are "$two" 0xd
   may_write "$two"; may_not_write "$one"
   persist "$two" --clear --param-rk=0xd
 }
-register_both() { # TRANSPORTID
-  persist "$one" --register --param-sark=0xf --param-alltgpt --transport-id="$1"
+register_both() {
+  local to
+  persist "$two" --register --param-sark=0xb
+  to=$(port_of_two)
+  persist "$two" --register --param-rk=0xb --param-sark=0
+  persist "$one" --register --param-sark=0xf --param-alltgpt --transport-id="$to"
   keys_are "$one" 0xf 0xf
-  sg_persist --in --read-full-status "$one" >full
-  named one; named two
+  told one two
   [ "$(grep -c 'All target ports bit set' full)" -eq 2 ] || { cat full; die "not for all target ports"; }
   persist "$two" --clear --param-rk=0xf
 }

@@ -46,16 +46,7 @@ job() {
   shows 'DpoFua=1' sg_modes --all "$disk"
   shows '>> Caching, page_control: current' sg_modes --all "$disk"
   shows '>> Control, page_control: current' sg_modes --all "$disk"
-  wce_is 1
-  sdparm --clear=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --clear=WCE"; }
-  wce_is 0
-  sdparm --set=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE"; }
-  wce_is 1
-  # Saved values, as they are after a reset, and back.
-  sdparm --set=WCE=0 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=0 --save"; }
-  wce_is 0 0
-  sdparm --set=WCE=1 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=1 --save"; }
-  wce_is 1 1
+  check saved-values write_cache
 
   say "commands"
   sg_opcodes --no-inquiry "$disk" >opcodes 2>&1 || { cat opcodes; die "sg_opcodes"; }
@@ -168,6 +159,18 @@ job() {
 
 offers() { # COMMAND, as sg_opcodes names it
   grep -qiF "$1" opcodes || { [ "$TARGET" = ptgt ] && say "not offered: $1"; return 1; }
+}
+write_cache() {
+  wce_is 1
+  sdparm --clear=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --clear=WCE"; }
+  wce_is 0
+  sdparm --set=WCE "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE"; }
+  wce_is 1
+  # Saved values, as they are after a reset, and back.
+  sdparm --set=WCE=0 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=0 --save"; }
+  wce_is 0 0
+  sdparm --set=WCE=1 --save "$disk" >answer 2>&1 || { cat answer; die "sdparm --set=WCE=1 --save"; }
+  wce_is 1 1
 }
 # The last answer has lines with each of these.
 answers() { # PATTERN...
