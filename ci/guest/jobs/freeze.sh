@@ -23,6 +23,10 @@ job() {
     load_progresses
     end_load
   done
-  [ "$(at_target target_log 'ABORT TASK|aborted|LOGICAL UNIT RESET|logged in')" -gt 1 ] || die "the target tells of no abort and no login"
+  check log tells
   logout
+}
+
+tells() {
+  [ "$(at_target target_log 'ABORT TASK|aborted|LOGICAL UNIT RESET|logged in')" -gt 1 ] || die "the target tells of no abort and no login"
 }
