@@ -151,6 +151,8 @@ connects() { timeout 1 bash -c "exec 3<>/dev/tcp/$1/3260"; }
 
 start_tgtd() {
   mkdir -p /run/tgtd
+  # What one that was killed has left.
+  rm -f "$work"/tgtd.sock*
   TGT_IPC_SOCKET=$work/tgtd.sock tgtd -f -C 7 --iscsi "portal=$host:3260,portal=[$host6]:3260${more_portals:-}" >>target.log 2>&1 &
   target_pid=$!
   until_true 10 test -S "$work/tgtd.sock.7" || die "tgtd does not start"
