@@ -121,6 +121,10 @@ struct Counters {
     repaired: u64,
     claimed: u64,
     claimed_dropped: u64,
+    /// Flows that went to other cores and came from them, and frames that came in here after the former.
+    handed_over: u64,
+    taken_over: u64,
+    strays: u64,
 }
 
 /// See the module.
@@ -239,7 +243,10 @@ impl<P: FramePort> TcpHost<P> {
         }
         let index = match index {
             Some(index) => index,
-            None if self.gone.takes(self.now, tuple, opens, &frame.data) => return,
+            None if self.gone.takes(self.now, tuple, opens, &frame.data) => {
+                self.counters.strays += 1;
+                return;
+            }
             None if opens && self.listen.contains(&local) => match self.open(tuple) {
                 Some(index) => index,
                 None => return,
@@ -564,6 +571,9 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             ("dropped_fragments", drops.fragments),
             ("claimed", c.claimed),
             ("dropped_claimed", c.claimed_dropped),
+            ("handed_over", c.handed_over),
+            ("taken_over", c.taken_over),
+            ("strays", c.strays),
         ];
         counters.extend(self.port.counters());
         counters

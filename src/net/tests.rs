@@ -3,6 +3,7 @@
 
 mod front;
 mod grid;
+mod handover;
 mod peer;
 mod transfer;
 

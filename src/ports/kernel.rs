@@ -75,6 +75,9 @@ pub struct KernelHost {
     lingering: usize,
     now: Instant,
     refused: u64,
+    /// Sockets that went to other cores, and came from them.
+    handed_over: u64,
+    taken_over: u64,
 }
 
 impl KernelHost {
@@ -101,6 +104,8 @@ impl KernelHost {
             lingering: 0,
             now: Instant::ZERO,
             refused: 0,
+            handed_over: 0,
+            taken_over: 0,
         })
     }
 
@@ -402,6 +407,7 @@ impl StreamHost for KernelHost {
         let socket = self.streams.remove(index).socket;
         self.epoll.remove(socket.as_raw_fd());
         let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
+        self.handed_over += 1;
         Some(Detached { local, peer, state: Box::new(socket) })
     }
 
@@ -413,12 +419,21 @@ impl StreamHost for KernelHost {
             return None;
         }
         match self.adopt(socket, stream.peer).ok()? {
-            StreamEvent::Accepted { stream, .. } => Some(stream),
+            StreamEvent::Accepted { stream, .. } => {
+                self.taken_over += 1;
+                Some(stream)
+            }
             _ => None,
         }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![("accepted", self.next), ("open", self.streams.len() as u64), ("refused", self.refused)]
+        vec![
+            ("accepted", self.next - self.taken_over),
+            ("open", self.streams.len() as u64),
+            ("refused", self.refused),
+            ("handed_over", self.handed_over),
+            ("taken_over", self.taken_over),
+        ]
     }
 }

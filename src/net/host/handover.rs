@@ -70,6 +70,7 @@ impl<P: FramePort> TcpHost<P> {
         let tuple = Tuple { local: flow.local, peer: flow.peer };
         self.by_tuple.remove(&tuple);
         self.gone.to.insert(tuple, (to, self.now));
+        self.counters.handed_over += 1;
         Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(flow.detach()) })
     }
 
@@ -98,6 +99,7 @@ impl<P: FramePort> TcpHost<P> {
             full: std::cell::Cell::new(false),
         });
         self.by_tuple.insert(tuple, index);
+        self.counters.taken_over += 1;
         self.touch(index);
         Some(id)
     }

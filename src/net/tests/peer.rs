@@ -38,13 +38,19 @@ fn check(stream: u64, at: u64, data: &[u8]) {
 pub(super) const TO_PEER: u64 = 1;
 pub(super) const TO_HOST: u64 = 2;
 
-struct Link {
+pub(super) struct Link {
     port: MemoryPort,
     frames: Vec<RxFrame>,
     mtu: usize,
 }
 
-struct Received(Vec<u8>);
+impl Link {
+    pub(super) fn new(port: MemoryPort, mtu: u16) -> Self {
+        Self { port, frames: Vec::new(), mtu: usize::from(mtu) }
+    }
+}
+
+pub(super) struct Received(Vec<u8>);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -52,7 +58,7 @@ impl RxToken for Received {
     }
 }
 
-struct Sending<'a>(&'a mut MemoryPort, smoltcp::time::Instant);
+pub(super) struct Sending<'a>(&'a mut MemoryPort, smoltcp::time::Instant);
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
@@ -66,11 +72,11 @@ impl TxToken for Sending<'_> {
     }
 }
 
-fn back(now: smoltcp::time::Instant) -> Instant {
+pub(super) fn back(now: smoltcp::time::Instant) -> Instant {
     Instant::from_nanos(u64::try_from(now.total_micros()).expect("positive") * 1000)
 }
 
-fn forth(now: Instant) -> smoltcp::time::Instant {
+pub(super) fn forth(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).expect("near"))
 }
 
@@ -225,7 +231,7 @@ impl World {
         let mut config = HostConfig::new(addresses.to_vec(), listen);
         config.secret = setup.secret;
         let host = TcpHost::new(host_port, arena.clone(), &config);
-        let mut link = Link { port: peer_port, frames: Vec::new(), mtu: usize::from(peer_mtu) };
+        let mut link = Link::new(peer_port, peer_mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
         let mut interface = Interface::new(config, &mut link, smoltcp::time::Instant::ZERO);
