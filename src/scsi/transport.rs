@@ -134,6 +134,10 @@ pub trait Transport {
     /// command again. The exchange is free afterwards.
     fn terminate(&mut self, exchange: Exchange, status: Option<Status>);
 
+    /// A unit attention was established at a logical unit where the initiator has nothing under way: it may be told at once,
+    /// if the fabric can. The condition stays, and is reported with the next command.
+    fn report_event(&mut self, _lun: Lun, _sense: &[u8]) {}
+
     /// Memory of the fabric's in which the next `len` bytes of Data-In should land, if it has some for this command.
     fn landing(&mut self, _exchange: Exchange, _len: u32) -> Landing {
         Landing::Own

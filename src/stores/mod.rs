@@ -71,3 +71,69 @@ pub fn wrapped(inner: Arc<dyn Backing>, seed: u64, rules: Vec<Rule>) -> Arc<dyn 
 pub fn file(options: &FileOptions) -> io::Result<Arc<dyn Backing>> {
     Ok(Arc::new(file::Image::open(options)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Done, Landing, Op, Submitted, Tag};
+    use crate::memory::Sg;
+
+    /// Carries out one operation, however long the store takes.
+    fn complete(store: &mut dyn Store, op: Op) -> Done {
+        match store.submit(Tag(7), op) {
+            Submitted::Done(done) => return done,
+            Submitted::Queued => store.commit(),
+            Submitted::Full(op) => panic!("no room for {op:?} in an idle store"),
+        }
+        let mut done = Vec::new();
+        while done.is_empty() {
+            store.poll(&mut done);
+            store.commit();
+        }
+        assert_eq!((done.len(), done[0].0), (1, Tag(7)));
+        done.remove(0).1
+    }
+
+    #[test]
+    fn every_store_unmaps_and_reads_zeros_then() {
+        let path = std::env::temp_dir().join(format!("ptgt-unmap-{}.img", std::process::id()));
+        let options = |mapped| FileOptions {
+            path: path.clone(),
+            size: Some(1 << 20),
+            block: 512,
+            read_only: false,
+            mapped,
+        };
+        let stores = [
+            ("ram", ram(1 << 20, 512, false)),
+            ("null", null(1 << 20, 512)),
+            ("file", file(&options(false))),
+        ];
+        for (name, backing) in stores {
+            let arena = Arena::new(4 << 20, false).unwrap();
+            let mut store = backing.unwrap().attach(&Local::new(arena.clone()).unwrap()).unwrap();
+            let store = &mut *store;
+            assert!(store.geometry().thin, "{name}");
+            let data = Sg::copied(&arena, &[7; 65_536]).unwrap();
+            let written = complete(store, Op::Write { at: 0, data, fua: false });
+            assert!(matches!(written, Done::Finished), "{name}: {written:?}");
+            // Whole pages, parts of pages, and what was never written.
+            for (at, len) in [(4096, 8192), (512, 1024), (32_768, 512), (1 << 19, 1 << 19)] {
+                for op in [Op::Unmap { at, len }, Op::Anchor { at, len }] {
+                    let done = complete(store, op);
+                    assert!(matches!(done, Done::Finished), "{name}: {at} {len}: {done:?}");
+                }
+            }
+            let Done::Data(data) = complete(store, Op::Read { at: 0, len: 65_536, into: Landing::Own })
+            else {
+                panic!("{name} cannot be read")
+            };
+            let kept = if name == "null" { 0 } else { 7 };
+            for (i, byte) in data.to_vec().into_iter().enumerate() {
+                let zero = matches!(i, 512..1536 | 4096..12_288 | 32_768..33_280);
+                assert_eq!(byte, if zero { 0 } else { kept }, "{name}: byte {i}");
+            }
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -377,14 +377,14 @@ impl TaskManager {
             this.epoch = this.epoch.wrapping_add(1);
         }
         let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
-        for (_, nexus) in &mut self.nexuses {
+        for (key, nexus) in &mut self.nexuses {
             for view in nexus.views.iter_mut().filter(|view| view.unit.0 == unit) {
                 view.gate = this.state.gate(nexus.id, &nexus.name);
                 if by == Some(nexus.id) {
                     continue;
                 }
                 for (_, code) in effects.attentions.iter().filter(|(whom, _)| whom.includes(&nexus.name)) {
-                    view.attentions.establish(*code);
+                    self.owed.extend(view.establish(*code).map(|event| (NexusKey(key), event)));
                 }
                 if effects.aborts.iter().any(|whom| whom.includes(&nexus.name)) {
                     let before = aborts.len();

@@ -26,6 +26,7 @@ use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Outcome, Request, Residual,
     Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, asc,
+    key,
 };
 use aca::{Aca, Admission};
 use change::{Changes, Held};
@@ -195,6 +196,15 @@ struct View {
     halted: VecDeque<(u32, Outcome)>,
 }
 
+impl View {
+    /// Establishes a unit attention; if no command is there to report it, the transport may tell.
+    fn establish(&mut self, code: u16) -> Option<Owed> {
+        self.attentions.establish(code);
+        let idle = self.active == 0 && self.blocked.is_empty();
+        idle.then(|| Owed::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
+    }
+}
+
 struct Entry {
     id: NexusId,
     name: Arc<Nexus>,
@@ -268,6 +278,8 @@ enum Owed {
     Cold,
     /// A task of this view was aborted by another nexus, and the initiator gets this status.
     Terminate(Exchange, Option<usize>, Option<Status>),
+    /// A unit attention where nothing is under way.
+    Event(Lun, Sense),
 }
 
 struct Pending {
@@ -483,6 +495,7 @@ impl TaskManager {
                         self.unblock(now, nexus.0, view, transport);
                     }
                 }
+                Owed::Event(lun, sense) => transport.report_event(lun, &sense.encode(false)),
             }
         }
         work
@@ -720,9 +733,9 @@ impl TaskManager {
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
     pub fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
-        for (_, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
+        for (key, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
             for view in nexus.views.iter_mut().filter(|view| view.unit == unit) {
-                view.attentions.establish(code);
+                self.owed.extend(view.establish(code).map(|event| (NexusKey(key), event)));
             }
         }
     }

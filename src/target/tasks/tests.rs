@@ -5,6 +5,7 @@
 mod aca;
 mod copy;
 mod cores;
+mod events;
 mod waists;
 
 use std::cell::RefCell;
@@ -293,6 +294,7 @@ struct Wire {
     responses: Vec<(Exchange, Status, Residual, Residual)>,
     terminated: Vec<Exchange>,
     executed: Vec<(Exchange, TaskManagementResponse)>,
+    events: Vec<(Lun, Vec<u8>)>,
     /// Data transfers wait until the test lets them through.
     hold: bool,
     held: Vec<Request>,
@@ -368,6 +370,10 @@ impl Transport for ToyTransport {
         self.wire.terminated.push(exchange);
         let told = status.map(|status| (exchange, status, Residual::None, Residual::None));
         self.wire.responses.extend(told);
+    }
+
+    fn report_event(&mut self, lun: Lun, sense: &[u8]) {
+        self.wire.events.push((lun, sense.to_vec()));
     }
 
     fn landing(&mut self, _: Exchange, len: u32) -> Landing {
