@@ -153,13 +153,18 @@ fn check(files: &[PathBuf]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for path in files {
         match load(path) {
-            Some(config) => println!(
-                "{}: good (targets: {}, disks: {}, portals: {})",
-                path.display(),
-                config.targets.len(),
-                config.disks.len(),
-                config.portals.len()
-            ),
+            Some(config) => {
+                for warning in config::warnings(path, &config) {
+                    eprintln!("{}: warning: {warning}", path.display());
+                }
+                println!(
+                    "{}: good (targets: {}, disks: {}, portals: {})",
+                    path.display(),
+                    config.targets.len(),
+                    config.disks.len(),
+                    config.portals.len()
+                );
+            }
             None => code = ExitCode::FAILURE,
         }
     }
@@ -167,10 +172,14 @@ fn check(files: &[PathBuf]) -> ExitCode {
 }
 
 fn check_json(files: &[PathBuf]) -> ExitCode {
-    let errors = |path: &PathBuf| config::load(path).err().map_or_else(Vec::new, |(_, errors)| errors);
-    let all: Vec<_> = files.iter().map(|path| (path, errors(path))).collect();
-    let good = all.iter().all(|(_, errors)| errors.is_empty());
-    let list: Vec<_> = all.iter().map(|(path, errors)| json!({ "file": path, "errors": errors })).collect();
+    let look = |path: &PathBuf| match config::load(path) {
+        Ok(config) => (Vec::new(), config::warnings(path, &config)),
+        Err((_, errors)) => (errors, Vec::new()),
+    };
+    let all: Vec<_> = files.iter().map(|path| (path, look(path))).collect();
+    let good = all.iter().all(|(_, (errors, _))| errors.is_empty());
+    let one = |(path, (errors, warnings)): &(&PathBuf, _)| json!({ "file": path, "errors": errors, "warnings": warnings });
+    let list: Vec<_> = all.iter().map(one).collect();
     print(&format!("{:#}\n", json!(list)));
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -198,6 +207,9 @@ fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    for warning in config::warnings(path, &config) {
+        log::warn!("{}: {warning}", path.display());
+    }
     let result = runtime::run(&config);
     if let Err(e) = &result {
         log::error!("{e}");

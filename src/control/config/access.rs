@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::load::{Loader, Named, iscsi_name};
-use super::model::{Account, Chap, Redirect, Rule, SecretSource};
+use super::model::{Account, Chap, Config, Redirect, Rule, SecretSource};
 use super::reader::Section;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::net::Address;
@@ -160,23 +160,58 @@ pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
     })
 }
 
+/// What is wrong with how a good configuration, which is in that file, keeps its secrets. Looks at permissions, not at the
+/// secrets. A daemon does not start with a secret in a file that is not there or that others may read.
+pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Vec::new();
+    let given = |account: &&Account| matches!(account.secret, SecretSource::Given(_));
+    let given: Vec<String> =
+        config.accounts.iter().filter(given).map(|account| format!("{:?}", account.name)).collect();
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777);
+    if let Ok(mode) = mode
+        && mode & 0o044 != 0
+        && !given.is_empty()
+    {
+        let names = given.join(", ");
+        found.push(format!(
+            "it holds the secrets of {names}, and others than its owner may read it (mode {mode:03o}): chmod 600 it, or \
+             give \"file:\" and the path of a file with the secret"
+        ));
+    }
+    for Account { name, secret } in &config.accounts {
+        let SecretSource::File(path) = secret else { continue };
+        let wrong = match std::fs::metadata(path) {
+            Ok(meta) => exposed(path, &meta).err(),
+            Err(e) => Some(format!("secret: {}: {e}", path.display())),
+        };
+        found.extend(wrong.map(|why| format!("account {name:?}: {why}")));
+    }
+    found
+}
+
+/// Whether only its owner may read a file, and it is one.
+fn exposed(path: &Path, meta: &std::fs::Metadata) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = meta.permissions().mode();
+    match meta.is_file() && mode & 0o077 == 0 {
+        true => Ok(()),
+        false => Err(format!(
+            "secret: {}: others than its owner may read or change it (mode {:03o}): chmod 600 it",
+            path.display(),
+            mode & 0o777
+        )),
+    }
+}
+
 /// Reads the secret of an account from its file, without the end of its line. Nobody but its owner and root may read the
 /// file.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     use std::io::Read;
-    use std::os::unix::fs::PermissionsExt;
     let fail = |e: std::io::Error| format!("secret: {}: {e}", path.display());
     let mut file = std::fs::File::open(path).map_err(fail)?;
     // What was opened is looked at, not what has that name by now.
-    let meta = file.metadata().map_err(fail)?;
-    let mode = meta.permissions().mode();
-    if !meta.is_file() || mode & 0o077 != 0 {
-        return Err(format!(
-            "secret: {}: others than its owner may read or change it (mode {:03o}): chmod 600 it",
-            path.display(),
-            mode & 0o777
-        ));
-    }
+    exposed(path, &file.metadata().map_err(fail)?)?;
     let mut text = Vec::new();
     file.by_ref().take(1024).read_to_end(&mut text).map_err(fail)?;
     let end = text.strip_suffix(b"\n").unwrap_or(&text);

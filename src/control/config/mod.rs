@@ -10,7 +10,7 @@ mod ports;
 mod reader;
 mod reference;
 
-pub use access::read_secret;
+pub use access::{read_secret, warnings};
 pub use load::{load, parse};
 pub use model::{
     Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup, Portal, Redirect,

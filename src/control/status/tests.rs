@@ -81,7 +81,7 @@ pub(in crate::control) fn sample() -> Status {
     let session = |target: Option<&str>, tsih, reactor| Session {
         initiator: "iqn.2026-11.test:initiator".into(),
         target: target.map(str::to_owned),
-        user: None,
+        user: target.map(|_| "alice".into()),
         isid: "00023d000001".into(),
         tsih,
         reactor,
@@ -89,7 +89,14 @@ pub(in crate::control) fn sample() -> Status {
             cid: 1,
             local: "10.77.0.2:3260".into(),
             peer: format!("10.77.0.1:{}", 40_000 + tsih),
-            negotiated: [("HeaderDigest".into(), "None".into())].into(),
+            negotiated: [
+                ("TaskReporting", "RFC3720"),
+                ("HeaderDigest", "None"),
+                ("InitialR2T", "No"),
+                ("MaxBurstLength", "512"),
+            ]
+            .map(|(key, value)| (key.into(), value.into()))
+            .into(),
             in_flight: 3,
             counters: [("pdus_in".into(), 130)].into(),
         }],
@@ -164,8 +171,10 @@ Target iqn.2026-11.test:a (lab)
   at 10.77.0.2:3260 (portal main, group 1)
   LUN 0: thin0
   LUN 12: r
-  session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 1) on reactor 0
+  session of iqn.2026-11.test:initiator (account \"alice\", ISID 00023d000001, TSIH 1) on reactor 0
     10.77.0.1:40001 -> 10.77.0.2:3260, 3 commands under way
+      HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
+      TaskReporting=RFC3720
 
 Target iqn.2026-11.test:b
   at 10.77.0.2:3260 (portal main, group 1)
@@ -174,6 +183,8 @@ Target iqn.2026-11.test:b
 Discovery sessions
   session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 2) on reactor 2
     10.77.0.1:40002 -> 10.77.0.2:3260, 3 commands under way
+      HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
+      TaskReporting=RFC3720
 ";
     assert_eq!(render(&sample()), wanted);
 }

@@ -154,14 +154,20 @@ fn one_target(out: &mut String, target: &Target, sessions: &[&Session]) {
 }
 
 fn one_session(out: &mut String, session: &Session) {
-    let Session { initiator, isid, tsih, reactor, connections, .. } = session;
-    _ = writeln!(out, "  session of {initiator} (ISID {isid}, TSIH {tsih}) on reactor {reactor}");
+    let Session { initiator, user, isid, tsih, reactor, connections, .. } = session;
+    let user = user.as_ref().map(|user| format!("account {user:?}, ")).unwrap_or_default();
+    _ = writeln!(out, "  session of {initiator} ({user}ISID {isid}, TSIH {tsih}) on reactor {reactor}");
     for connection in connections {
         _ = writeln!(
             out,
             "    {} -> {}, {} commands under way",
             connection.peer, connection.local, connection.in_flight
         );
+        let agreed: Vec<String> =
+            connection.negotiated.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        for line in agreed.chunks(3) {
+            _ = writeln!(out, "      {}", line.join(", "));
+        }
     }
 }
 
