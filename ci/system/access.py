@@ -241,6 +241,19 @@ session[3] = again
 turn(again, number).command(bytes(6), 0, itt=9003)
 check("the new one serves", again.finish(9003)[0], 0)
 number += 1
+# Wherever a connection comes in, it is served: some come in at another reactor than the session's.
+served = 0
+for round in range(16):
+    pdu, c, _ = plain(":many", isid=isid, tsih=first.tsih, cid=3)
+    try:
+        while session[3].receive():
+            pass
+    except (Closed, ConnectionError):
+        session[3] = c
+    turn(c, number).command(bytes(6), 0, itt=9100 + round)
+    served += pdu.status == 0 and c.finish(9100 + round)[0] == 0
+    number += 1
+check("16 connections, one after the other", served, 16)
 # One connection logs another out; then the session goes as a whole.
 first.send(bhs(LOGOUT | IMMEDIATE, 0x81, itt=9004, rest=struct.pack(">HHII", 3, 0, number, first.stat_sn + 1)))
 pdu = first.receive()

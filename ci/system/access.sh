@@ -44,11 +44,22 @@ lun() { printf '{ lun = %s, disk = "%s" }' "$1" "$2"; }
 } >test.toml
 
 say "a secret that others may read is not taken"
-"$PTGT" check test.toml
+chmod 600 test.toml
+"$PTGT" check test.toml 2>warned.log
+[ ! -s warned.log ] || { cat warned.log; die "check warns of files that nobody else reads"; }
 chmod 640 own.secret
+"$PTGT" check test.toml 2>warned.log
+grep 'warning: .*own.secret.*chmod 600' warned.log || die "check does not warn of the file of a secret"
 if "$PTGT" run --config test.toml 2>refused.log; then die "the daemon starts"; fi
 grep 'own.secret.*chmod 600' refused.log || die "the log does not tell"
 chmod 600 own.secret
+chmod 644 test.toml
+"$PTGT" check test.toml 2>warned.log
+grep 'holds the secrets of "alice", "bob", and others.*mode 644' warned.log || die "check does not warn of test.toml"
+"$PTGT" check --json test.toml | jq -e '.[0] | (.errors | length == 0) and (.warnings | length == 1)' >/dev/null ||
+  die "check --json does not warn"
+! grep -F -e "$secret" -e "$own" warned.log || die "a secret is told"
+chmod 600 test.toml
 
 say "our own initiator"
 start test.toml
@@ -61,16 +72,28 @@ until_true 90 eval "grep -q '^status' access.log || ! kill -0 $client" || die "a
 echo >&9
 wait "$client" || { cat access.log; die "access.py"; }
 cat access.log
+if [ "$(nproc)" -ge 2 ]; then
+  handed=$(jq '[.ports[].counters.taken_over] | add' status.json)
+  say "connections that were handed to the reactor of their session: $handed"
+  [ "$handed" -gt 0 ] || { jq .ports status.json; die "the handover was not used"; }
+fi
 jq -e --arg target "$iqn:many" '.sessions[] | select(.target == $target)
   | (.connections | length == 3) and .connections[0].negotiated.MaxConnections == "4"' status.json >/dev/null ||
   { jq .sessions status.json; die "the status does not show three connections in one session"; }
 
-say "CHAP by libiscsi"
+say "CHAP by libiscsi, which knows MD5: right, wrong, missing, and both ways"
 good() { iscsi-inq "$@" >libiscsi.log 2>&1 || { cat libiscsi.log; die "refused: $*"; }; }
 bad() { if iscsi-inq "$@" >libiscsi.log 2>&1; then die "let in: $*"; fi; }
 good "iscsi://alice%$secret@$host/$iqn:chap/0"
 bad "iscsi://alice%another-secret@$host/$iqn:chap/0"
 bad "iscsi://$host/$iqn:chap/0"
+bad "iscsi://nobody%$secret@$host/$iqn:chap/0"
+export LIBISCSI_CHAP_TARGET_USERNAME=target LIBISCSI_CHAP_TARGET_PASSWORD="$own"
+good "iscsi://alice%$secret@$host/$iqn:chap/0"
+LIBISCSI_CHAP_TARGET_PASSWORD=not-the-targets-one
+bad "iscsi://alice%$secret@$host/$iqn:chap/0"
+grep 'Invalid CHAP_R' libiscsi.log || die "libiscsi does not find out that the target has another secret"
+unset LIBISCSI_CHAP_TARGET_USERNAME LIBISCSI_CHAP_TARGET_PASSWORD
 
 say "refusals are told with their reasons, secrets never"
 for reason in 'no access rule of the target' 'wrong CHAP response' 'our own challenge was reflected' 'requires CHAP' \

@@ -2,7 +2,8 @@
 """badinput.py ADDRESS TARGET LUN PID: peers that lie, stop halfway or come in thousands.
 
 Each of them gets a clear answer or a closed connection, another session is served meanwhile, and the target's memory
-stays bounded.
+stays bounded. Each line tells how many transfers of 4 KiB the other session has made meanwhile and how long the slowest
+has taken, and the target's resident memory.
 """
 
 import random
@@ -10,6 +11,7 @@ import resource
 import socket
 import struct
 import sys
+import threading
 import time
 
 from initiator import (COMMAND, DATA_OUT, IMMEDIATE, LOGIN_DONE, LOGOUT, LOGOUT_DONE, NO_TAG, NOP_IN, NOP_OUT, R2T, REJECT,
@@ -22,10 +24,11 @@ PATTERN = bytes(range(256)) * 16
 CASES = []
 
 
-def case(*outcomes):
-    """A case answers with one of these: closed, refused, reject, check, good, answer, silence."""
+def case(*outcomes, alone=False):
+    """A case answers with one of these: closed, refused, reject, check, good, answer, silence. One that may happen to reset
+    or to erase the disk is alone with it: the other session waits."""
     def add(function):
-        CASES.append((function, outcomes))
+        CASES.append((function, outcomes, alone))
         return function
     return add
 
@@ -180,7 +183,7 @@ def sends(*outcomes, **fields):
                 c.send(*function(c))
                 return outcome(c)
         run.__name__ = function.__name__
-        CASES.append((run, outcomes))
+        CASES.append((run, outcomes, False))
         return run
     return add
 
@@ -391,7 +394,7 @@ def reads_that_are_never_taken():
     return "done"
 
 
-@case("done")
+@case("done", alone=True)
 def every_cdb_gets_an_answer():
     """All operation codes, with zeros and with noise, in both directions and none."""
     with session() as c:
@@ -409,7 +412,7 @@ def every_cdb_gets_an_answer():
     return "done"
 
 
-@case("done")
+@case("done", alone=True)
 def headers_with_flipped_bits():
     """Valid command headers with some bits changed: any answer will do, other sessions do not notice."""
     c = session()
@@ -542,18 +545,58 @@ def slow_writers():
     return "done"
 
 
-class Witness:
-    """A session that does nothing wrong."""
+class Witness(threading.Thread):
+    """A session that does nothing wrong, all the time."""
 
     def __init__(self):
+        super().__init__(daemon=True)
         self.connection = session()
+        self.goes_on = threading.Event()
+        self.lock = threading.Lock()
+        self.transfers, self.slowest, self.wrong = 0, 0.0, None
+        self.goes_on.set()
+        self.start()
 
-    def check(self):
+    def run(self):
+        try:
+            while True:
+                self.goes_on.wait()
+                with self.lock:
+                    self.transfer()
+                time.sleep(0.005)
+        except (AssertionError, Closed, OSError) as e:
+            self.wrong = f"{type(e).__name__} {e}"
+
+    def transfer(self):
         # A new nexus elsewhere may reset the unit: its unit attention is no fault, the data must be right.
         while self.connection.ready(LUN) != 0:
             pass
-        self.connection.write(LUN, 4096, PATTERN)
-        assert self.connection.read(LUN, 4096, 8) == PATTERN, "the witness reads something else"
+        for transfer in (lambda: self.connection.write(LUN, 4096, PATTERN), lambda: self.connection.read(LUN, 4096, 8)):
+            began = time.monotonic()
+            got = transfer()
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.transfers += 1
+            assert got in (None, PATTERN), "the witness reads something else"
+
+    def check(self):
+        """It is served now."""
+        self.goes_on.set()
+        end, wanted = time.monotonic() + 10, self.transfers + 2
+        while self.transfers < wanted:
+            assert self.wrong is None, self.wrong
+            assert time.monotonic() < end, "the witness makes no progress"
+            time.sleep(0.002)
+
+    def pause(self):
+        self.goes_on.clear()
+        with self.lock:
+            pass
+
+    def take(self):
+        """Transfers since the last time, and the milliseconds of the slowest."""
+        got = self.transfers, self.slowest * 1000
+        self.transfers, self.slowest = 0, 0.0
+        return got
 
 
 def resident():
@@ -569,7 +612,10 @@ WITNESS = Witness()
 WITNESS.check()
 before = peak = resident()
 failures = 0
-for function, wanted in CASES:
+WITNESS.take()
+for function, wanted, alone in CASES:
+    if alone:
+        WITNESS.pause()
     try:
         got = function()
     except (AssertionError, Closed, OSError) as e:
@@ -581,7 +627,9 @@ for function, wanted in CASES:
     peak = max(peak, resident())
     verdict = "ok" if got in wanted else f"FAILED, wanted {' or '.join(wanted)}"
     failures += got not in wanted
-    print(f"{function.__name__:<36} {got:<15} {verdict} ({resident() // 1024} MiB)", flush=True)
+    transfers, slowest = WITNESS.take()
+    other = f"the other session: {transfers} transfers, slowest {slowest:.1f} ms"
+    print(f"{function.__name__:<36} {got:<10} {verdict} ({other}; {resident() // 1024} MiB)", flush=True)
 for connection in LATER:
     connection.close()
 print(f"resident memory: {before // 1024} MiB before, {peak // 1024} MiB at most")

@@ -10,6 +10,8 @@ configuration test.toml 1500
   printf '[[target]]\nname = "%s:chap"\n[target.chap]\naccounts = ["alice"]\noutgoing = "target"\n' "$iqn"
   printf '[[target]]\nname = "%s:moved"\n[[target.redirect]]\naddress = "10.1.2.3:3260"\npermanent = true\n' "$iqn"
   printf '[[target]]\nname = "%s:away"\n[[target.redirect]]\naddress = "there.example:3261"\n' "$iqn"
+  printf '[[target]]\nname = "%s:events"\nluns = [{ lun = 0, disk = "thin0" }]\n' "$iqn"
+  printf '[target.iscsi]\nscsi_events = true\n'
 } >>test.toml
 start test.toml
 tcpdump -Z root --immediate-mode -B 65536 -i ptgt0 -U -w wire.pcap 2>tcpdump.log &
@@ -55,7 +57,7 @@ decode -Y "$ours && (tcp.analysis.lost_segment || tcp.analysis.window_full || tc
 [ ! -s bad ] || { head -n 20 bad; die "$(wc -l <bad) holes in the stream"; }
 count() { decode -Y "$1" | wc -l; }
 for filter in 'iscsi.opcode == 0x23' 'iscsi.opcode == 0x25' 'iscsi.opcode == 0x21' 'iscsi.opcode == 0x26' \
-  'iscsi.opcode == 0x31' 'iscsi.opcode == 0x22' 'iscsi.opcode == 0x24' 'iscsi.asyncevent == 1' \
+  'iscsi.opcode == 0x31' 'iscsi.opcode == 0x22' 'iscsi.opcode == 0x24' 'iscsi.asyncevent == 0' 'iscsi.asyncevent == 1' \
   'iscsi.asyncevent == 2' 'iscsi.asyncevent == 3' 'iscsi.asyncevent == 5' 'iscsi.login.status == 0x0101' \
   'iscsi.login.status == 0x0102' 'iscsi.login.status == 0x0201' 'iscsi.keyvalue contains "CHAP_C="' 'ipv6 && iscsi' 'arp' 'icmp.type == 0' 'icmpv6.type == 129' 'icmpv6.type == 136'; do
   seen=$(count "$ours && $filter")

@@ -106,14 +106,21 @@ class Connection:
         assert answer.opcode == LOGIN_DONE and answer.status_class == 0, (answer.opcode, answer.head[36:38].hex())
         return self
 
-    def command(self, cdb, lun=0, flags=0x80, edtl=0, data=b"", length=None, itt=None):
-        """Sends a SCSI command and answers its tag. Flags: 80h final, 40h read, 20h write."""
+    def command(self, cdb, lun=0, flags=0x80, edtl=0, data=b"", length=None, itt=None, back=None):
+        """Sends a SCSI command and answers its tag. Flags: 80h final, 40h read, 20h write; `back` is the read length of a
+        command that does both."""
         self.itt += 1
         self.lun = lun
         itt = self.itt if itt is None else itt
-        rest = struct.pack(">III", edtl, self.cmd_sn, self.stat_sn + 1) + cdb.ljust(16, b"\0")
+        rest = struct.pack(">III", edtl, self.cmd_sn, self.stat_sn + 1) + cdb[:16].ljust(16, b"\0")
         self.cmd_sn += 1
-        self.send(bhs(COMMAND, flags, len(data) if length is None else length, lun, itt, rest=rest), data)
+        more = b""
+        if len(cdb) > 16:
+            more += struct.pack(">HBB", len(cdb) - 15, 1, 0) + cdb[16:] + bytes(-len(cdb) % 4)
+        if back is not None:
+            more += struct.pack(">HBBI", 5, 2, 0, back)
+        length = len(data) if length is None else length
+        self.send(bhs(COMMAND, flags, length, lun, itt, ahs=len(more) // 4, rest=rest) + more, data)
         return itt
 
     def data_out(self, itt, ttt, data, sn=0, offset=0, flags=0x80):

@@ -4,13 +4,15 @@
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
 configuration test.toml
+printf '[[target]]\nname = "%s:events"\nluns = [{ lun = 0, disk = "thin0" }]\n' "$iqn" >>test.toml
+printf '[target.iscsi]\nscsi_events = true\n' >>test.toml
 start test.toml
 status() { "$PTGT" status --json >now; }
 is() { jq -e "$1" now >/dev/null || { jq . now; die "not so: $1"; }; }
 
 status
 is '.state == "running" and .sessions == []'
-is '[.targets[].luns[].lun] == [0, 1] and [.disks[].size_bytes] == [1073741824, 268435456]'
+is '[.targets[0].luns[].lun] == [0, 1] and [.disks[].size_bytes] == [1073741824, 268435456]'
 
 cat >client.py <<'EOF'
 import sys
@@ -44,6 +46,45 @@ exec 9>&-
 wait "$client"
 gone() { status && jq -e '.sessions == []' now >/dev/null; }
 until_true 10 gone || { jq . now; die "the session stays in the status after its logout"; }
+say "what was counted stays when the session has gone"
+is '.disks[] | select(.name == "ram0").counters | .write_bytes == 65536 and .read_bytes == 65536'
+
+say "a file that grows while it is served: told at once where that is wanted, with the next command everywhere"
+cat >grows.py <<'EOF'
+import struct
+import sys
+sys.path.insert(0, sys.argv[1])
+from initiator import Connection
+plain, told = (Connection(sys.argv[2], 10).session(sys.argv[3] + name) for name in ("", ":events"))
+def capacity(c):
+    return struct.unpack(">I", c.finish(c.command(b"\x25" + bytes(9), 0, 0xC0, 8))[1][:4])[0]
+for c in (plain, told):
+    while c.ready(0) != 0:
+        pass
+    assert capacity(c) == (1 << 21) - 1
+print("there", flush=True)
+sys.stdin.readline()
+pdu = told.receive()
+assert (pdu.opcode, pdu.head[36], pdu.head[8:16]) == (0x32, 0, bytes(8)), pdu.head.hex()
+length = struct.unpack(">H", pdu.data[:2])[0]
+sense = pdu.data[2:]
+assert (len(sense), sense[2] & 15, sense[12], sense[13]) == (length, 6, 0x2A, 9), sense.hex()
+for c in (plain, told):
+    assert c.ready(0) == 2 and c.ready(0) == 0
+    assert capacity(c) == (1 << 22) - 1
+print("seen", flush=True)
+EOF
+mkfifo grow
+python3 -B grows.py "$root/ci/system" "$host" "$iqn" <grow >said &
+client=$!
+exec 9>grow
+until_true 10 grep -q there said || die "the client does not get there"
+truncate -s 2G var/lib/ptgt/disk0.img
+echo >&9
+wait "$client" || die "the growth is not told as it should be"
+status
+is '.disks[0].size_bytes == 2147483648'
+exec 9>&-
 stop TERM 10 0
 "$PTGT" status >said 2>&1 && die "a status without a daemon"
 grep -q control.sock said || die "does not say where it looked"

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """talk.py ADDRESS IQN: one of everything that a target may have to say, for capture.sh to look at.
 
-Discovery, CHAP, redirection, every task management function, every asynchronous message. At the end a session waits for
-the daemon to ask for its logout.
+Discovery, CHAP, redirection, long CDBs, both residuals, every task management function, every asynchronous message. At
+the end a session waits for the daemon to ask for its logout.
 """
 
 import hashlib
 import struct
 import sys
 
-from initiator import IMMEDIATE, LOGOUT, LOGOUT_DONE, NO_TAG, R2T, TASK, TASK_DONE, TEXT, Closed, Connection, bhs
+from initiator import (DATA_IN, IMMEDIATE, LOGOUT, LOGOUT_DONE, NO_TAG, R2T, RESPONSE, TASK, TASK_DONE, TEXT, Closed,
+                       Connection, bhs)
 
 ADDRESS, IQN = sys.argv[1], sys.argv[2]
 ASYNC = 0x32
@@ -74,6 +75,29 @@ for target, status in ((":moved", 0x0102), (":away", 0x0101)):
     assert pdu.status == status and "TargetAddress" in said
     c.close()
 
+# Additional headers: CDBs of 32 and of 260 bytes, and a command that is to move data both ways.
+c = session(IQN)
+block = bytes(range(256)) * 16
+
+
+def cdb32(action, lba, blocks):
+    return struct.pack(">BB5xBHBxQIHHI", 0x7F, 0, 0x18, action, 0, lba, 0, 0, 0, blocks)
+
+
+assert c.finish(c.command(cdb32(0x000B, 64, 8), 0, 0xA0, 4096, block))[0] == 0, "WRITE(32)"
+assert c.finish(c.command(cdb32(0x0009, 64, 8), 0, 0xC0, 4096)) == (0, block), "READ(32)"
+assert c.read(0, 64, 8) == block
+c.command(struct.pack(">BB5xBH", 0x7F, 0, 252, 0xFFFF).ljust(260, b"\x5a"))
+pdu = until(c, RESPONSE)
+assert (pdu.scsi_status, pdu.data[2 + 2] & 15) == (2, 5), "no such command of 260 bytes"
+# A READ that would write, too: nothing is taken of 1000 bytes, and 512 are sent of 8192.
+c.command(struct.pack(">BBIBHB", 0x28, 0, 64, 0, 1, 0), 0, 0xE0, 1000, back=8192)
+pdu = until(c, DATA_IN)
+assert pdu.data == block[:512] and not pdu.flags & 1
+pdu = until(c, RESPONSE)
+assert (pdu.scsi_status, pdu.flags & 0x1E, struct.unpack(">II", pdu.head[40:48])) == (0, 0x0A, (7680, 1000)), pdu.head.hex()
+c.close()
+
 # Task management: a task that waits for its data, no task, all functions, one that does not exist.
 c = session(IQN, InitialR2T="Yes", ImmediateData="No")
 assert function(c, 1, write_that_waits(c)) == 0
@@ -87,7 +111,14 @@ assert function(c, 8, 0x4711) == 4
 assert function(c, 31) == 5
 function(c, 3)
 
-# Another initiator's reset puts an end to a task: event 5.
+# Another initiator's reset is told where nothing is under way, if that is wanted: event 0.
+other = session(IQN + ":events")
+assert function(c, 5) == 0
+assert until(other, ASYNC).head[36] == 0
+while c.ready(0):
+    pass
+other.close()
+# It puts an end to a task: event 5.
 other = session(IQN, InitialR2T="Yes", ImmediateData="No", TaskReporting="FastAbort,RFC3720")
 write_that_waits(other)
 assert function(c, 5) == 0

@@ -43,6 +43,7 @@ const IMPURE: &[&str] = &[
     "SystemTime",
     "unsafe ",
     "libc::",
+    "process::Command",
 ];
 
 const LINES_MAX: usize = 900;
@@ -249,4 +250,32 @@ fn no_paths_of_a_machine() {
     let text = files.iter().filter(|(name, _)| !matches!(name.as_str(), "Cargo.lock" | "LICENSE"));
     let wrong: Vec<_> = text.flat_map(|(name, text)| machine_paths(name, text)).collect();
     none(&wrong);
+}
+
+/// Names in backticks in the last column of the table behind a heading.
+fn named_tests<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let rows =
+        text.split(heading).nth(1).unwrap_or_default().lines().skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    rows.flat_map(|row| {
+        row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default().split('`').skip(1).step_by(2)
+    })
+    .collect()
+}
+
+#[test]
+fn tests_that_the_manual_names_are_there() {
+    let files = files();
+    let manual = &files.iter().find(|(name, _)| name == "docs/iscsi.md").expect("the manual").1;
+    let names = named_tests(manual, "## Holes of tgt that are closed");
+    assert!(names.len() > 30, "{names:?}");
+    let exists = |test: &str| match test.contains('.') {
+        true => files.iter().any(|(name, _)| name.strip_prefix("ci/system/") == Some(test)),
+        false => files.iter().any(|(_, text)| {
+            text.contains(&format!("#[test]\nfn {test}("))
+                || text.contains(&format!("#[test]\n    fn {test}("))
+        }),
+    };
+    let missing: Vec<String> = names.into_iter().filter(|name| !exists(name)).map(str::to_owned).collect();
+    none(&missing);
 }

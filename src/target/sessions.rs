@@ -3,8 +3,9 @@
 //! (RFC 7143 4.4.3). Touched at login and at the end of a session only, so a mutex serves.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::fabrics::iscsi::{Allowance, Pool};
 use crate::scsi::NexusId;
 
 /// Most sessions of the daemon, limited by the 16 bits of a TSIH of which 0 is reserved.
@@ -36,7 +37,7 @@ pub struct Limits {
     pub initiator_connections: u32,
     /// Commands that one initiator may have under way, in all its sessions.
     pub initiator_commands: u32,
-    /// Bytes of data that one initiator may send without being asked, in all its sessions.
+    /// Bytes that the commands of one initiator may make the target hold, in all its sessions.
     pub initiator_memory: u64,
 }
 
@@ -48,18 +49,9 @@ impl Default for Limits {
             initiator_sessions: 1024,
             initiator_connections: 2048,
             initiator_commands: 65536,
-            initiator_memory: 32 << 30,
+            initiator_memory: 128 << 20,
         }
     }
-}
-
-/// What a new session would like to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// Commands under way.
-    pub commands: u32,
-    /// Unsolicited bytes of each.
-    pub burst: u32,
 }
 
 /// What sessions use.
@@ -68,7 +60,6 @@ struct Use {
     sessions: u32,
     connections: u32,
     commands: u32,
-    memory: u64,
 }
 
 impl Use {
@@ -76,14 +67,12 @@ impl Use {
         self.sessions += more.sessions;
         self.connections += more.connections;
         self.commands += more.commands;
-        self.memory += more.memory;
     }
 
     fn sub(&mut self, less: Self) {
         self.sessions -= less.sessions;
         self.connections -= less.connections;
         self.commands -= less.commands;
-        self.memory -= less.memory;
     }
 }
 
@@ -97,7 +86,7 @@ pub struct Waiter {
 }
 
 /// The outcome of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Claim {
     /// The session is the caller's.
     Granted {
@@ -107,6 +96,8 @@ pub enum Claim {
         tsih: u16,
         /// How many commands it may have under way; at least one.
         commands: u32,
+        /// Memory for them.
+        memory: Allowance,
     },
     /// An older session of that name lives on `core`; the caller is put on its list and told when it has ended.
     Held {
@@ -128,6 +119,13 @@ struct Held {
     waiters: Vec<Waiter>,
 }
 
+/// An initiator of a target.
+#[derive(Debug)]
+struct Initiator {
+    uses: Use,
+    memory: Arc<Pool>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     named: HashMap<SessionName, Held>,
@@ -135,7 +133,7 @@ struct Inner {
     handles: HashMap<u16, Option<(usize, NexusId)>>,
     /// By target, and by target and initiator.
     targets: HashMap<String, Use>,
-    initiators: HashMap<(String, String), Use>,
+    initiators: HashMap<(String, String), Initiator>,
     last_handle: u16,
     last_nexus: u64,
 }
@@ -153,37 +151,54 @@ impl Inner {
         }
     }
 
-    /// What a session gets of what it wishes for.
-    fn grant(&self, target: &str, initiator: &str, limits: &Limits, wish: Wish) -> Result<Use, &'static str> {
-        let all = self.targets.get(target).copied().unwrap_or_default();
+    /// What an initiator uses of a target.
+    fn own(&self, target: &str, initiator: &str) -> Use {
         let own = (target.to_owned(), initiator.to_owned());
-        let own = self.initiators.get(&own).copied().unwrap_or_default();
+        self.initiators.get(&own).map(|initiator| initiator.uses).unwrap_or_default()
+    }
+
+    /// What a session gets of the commands that it wishes for, and its memory.
+    fn grant(
+        &mut self,
+        target: &str,
+        initiator: &str,
+        limits: &Limits,
+        wish: u32,
+    ) -> Result<(Use, Allowance), &'static str> {
+        let all = self.targets.get(target).copied().unwrap_or_default();
+        let own = self.own(target, initiator);
         if all.sessions >= limits.sessions || all.connections >= limits.connections {
             return Err("the target has too many sessions or connections");
         }
         if own.sessions >= limits.initiator_sessions || own.connections >= limits.initiator_connections {
             return Err("the initiator has too many sessions or connections");
         }
-        let memory = limits.initiator_memory.saturating_sub(own.memory) / u64::from(wish.burst.max(1));
-        let left = limits.initiator_commands.saturating_sub(own.commands);
-        let commands = wish.commands.min(left).min(u32::try_from(memory).unwrap_or(u32::MAX));
-        match commands {
-            0 => Err("the initiator has too many commands or too much memory"),
-            _ => Ok(Use {
-                sessions: 1,
-                connections: 1,
-                commands,
-                memory: u64::from(commands) * u64::from(wish.burst),
-            }),
+        let commands = wish.min(limits.initiator_commands.saturating_sub(own.commands));
+        if commands == 0 {
+            return Err("the initiator has too many commands");
         }
+        let memory = match self.initiators.get(&(target.to_owned(), initiator.to_owned())) {
+            Some(initiator) => Allowance::of(&initiator.memory),
+            None => Allowance::of(&self.pool(target, initiator, limits)),
+        };
+        let memory = memory.ok_or("the initiator has used up its memory")?;
+        Ok((Use { sessions: 1, connections: 1, commands }, memory))
+    }
+
+    /// The memory of an initiator that was not there.
+    fn pool(&mut self, target: &str, initiator: &str, limits: &Limits) -> Arc<Pool> {
+        let memory = Pool::new(limits.initiator_memory);
+        let new = Initiator { uses: Use::default(), memory: memory.clone() };
+        self.initiators.insert((target.to_owned(), initiator.to_owned()), new);
+        memory
     }
 
     fn account(&mut self, target: &str, initiator: &str, what: impl Fn(&mut Use)) {
         what(self.targets.entry(target.to_owned()).or_default());
         let own = (target.to_owned(), initiator.to_owned());
-        let uses = self.initiators.entry(own.clone()).or_default();
-        what(uses);
-        if *uses == Use::default() {
+        let Some(initiator) = self.initiators.get_mut(&own) else { return };
+        what(&mut initiator.uses);
+        if initiator.uses == Use::default() {
             self.initiators.remove(&own);
         }
     }
@@ -198,8 +213,8 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims the name for a connection.
-    pub fn claim(&self, name: &SessionName, waiter: Waiter, limits: &Limits, wish: Wish) -> Claim {
+    /// Claims the name for a connection that wishes to have so many commands under way.
+    pub fn claim(&self, name: &SessionName, waiter: Waiter, limits: &Limits, wish: u32) -> Claim {
         let mut inner = self.lock();
         if name.target.is_some()
             && let Some(held) = inner.named.get_mut(name)
@@ -209,15 +224,15 @@ impl Sessions {
             }
             return Claim::Held { core: held.core, nexus: held.nexus };
         }
+        let Some(tsih) = inner.handle() else { return Claim::Full("there are too many sessions") };
         let uses = match &name.target {
             Some(target) => inner.grant(target, &name.initiator, limits, wish),
-            None => Ok(Use { commands: wish.commands, ..Use::default() }),
+            None => Ok((Use { commands: wish, ..Use::default() }, Allowance::default())),
         };
-        let uses = match uses {
-            Ok(uses) => uses,
+        let (uses, memory) = match uses {
+            Ok(granted) => granted,
             Err(what) => return Claim::Full(what),
         };
-        let Some(tsih) = inner.handle() else { return Claim::Full("there are too many sessions") };
         inner.last_nexus += 1;
         let nexus = NexusId(inner.last_nexus);
         inner.handles.insert(tsih, name.target.is_some().then_some((waiter.core, nexus)));
@@ -226,7 +241,7 @@ impl Sessions {
             let held = Held { nexus, tsih, core: waiter.core, uses, waiters: Vec::new() };
             inner.named.insert(name.clone(), held);
         }
-        Claim::Granted { nexus, tsih, commands: uses.commands }
+        Claim::Granted { nexus, tsih, commands: uses.commands, memory }
     }
 
     /// Core and nexus of the normal session with that handle.
@@ -239,8 +254,7 @@ impl Sessions {
         let mut inner = self.lock();
         let Some(target) = &name.target else { return Err("a discovery session has one connection") };
         let all = inner.targets.get(target).copied().unwrap_or_default();
-        let own = (target.clone(), name.initiator.clone());
-        let own = inner.initiators.get(&own).copied().unwrap_or_default();
+        let own = inner.own(target, &name.initiator);
         if all.connections >= limits.connections {
             return Err("the target has too many connections");
         }
@@ -280,6 +294,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fabrics::iscsi::MEMORY_STEP;
 
     fn name(isid: u8) -> SessionName {
         SessionName {
@@ -290,14 +305,14 @@ mod tests {
         }
     }
 
-    const WISH: Wish = Wish { commands: 16, burst: 1000 };
+    const WISH: u32 = 16;
     const LIMITS: Limits = Limits {
         sessions: 4,
         connections: 6,
         initiator_sessions: 3,
         initiator_connections: 4,
         initiator_commands: 40,
-        initiator_memory: 35_999,
+        initiator_memory: 3 * MEMORY_STEP,
     };
 
     #[test]
@@ -305,13 +320,17 @@ mod tests {
         let sessions = Sessions::default();
         let waiter = Waiter { core: 0, connection: 1 };
         let claim = |name: &SessionName| sessions.claim(name, waiter, &LIMITS, WISH);
-        let commands = |claim| match claim {
-            Claim::Granted { commands, .. } => commands,
+        let mut all = Vec::new();
+        let mut commands = |claim| match claim {
+            Claim::Granted { commands, memory, .. } => {
+                all.push(memory);
+                commands
+            }
             other => panic!("{other:?}"),
         };
         assert_eq!(commands(claim(&name(1))), 16);
-        let Claim::Granted { nexus, tsih, commands: 16 } = claim(&name(2)) else { panic!("free") };
-        assert_eq!(commands(claim(&name(3))), 3, "what is left of the initiator's memory");
+        let Claim::Granted { nexus, tsih, commands: 16, memory } = claim(&name(2)) else { panic!("free") };
+        assert_eq!(commands(claim(&name(3))), 8, "what is left of the initiator's commands");
         let full = |claim| matches!(claim, Claim::Full(_));
         assert!(full(claim(&name(4))), "too many sessions of an initiator");
         let other = |isid| SessionName { initiator: "iqn.2026-11.test:j".into(), ..name(isid) };
@@ -330,6 +349,9 @@ mod tests {
         assert_eq!(sessions.find(tsih), Some((0, nexus)));
         sessions.release(&name(2), nexus, tsih);
         assert_eq!(sessions.find(tsih), None);
+        let Claim::Full(why) = claim(&name(2)) else { panic!("its memory is still held") };
+        assert!(why.contains("memory"), "{why}");
+        drop(memory);
         assert_eq!(commands(claim(&name(2))), 16, "all of it came back");
     }
 
@@ -345,8 +367,10 @@ mod tests {
             matches!(sessions.claim(&name(2), second, &LIMITS, WISH), Claim::Granted { .. }),
             "another ISID"
         );
-        assert_eq!(sessions.claim(&name(1), second, &LIMITS, WISH), Claim::Held { core: 0, nexus });
-        assert_eq!(sessions.claim(&name(1), second, &LIMITS, WISH), Claim::Held { core: 0, nexus });
+        for _ in 0..2 {
+            let held = sessions.claim(&name(1), second, &LIMITS, WISH);
+            assert!(matches!(held, Claim::Held { core: 0, nexus: old } if old == nexus), "{held:?}");
+        }
         assert_eq!(sessions.release(&name(1), nexus, tsih), [second]);
         assert!(
             matches!(sessions.claim(&name(1), second, &LIMITS, WISH), Claim::Granted { nexus: new, .. } if new != nexus)
@@ -372,18 +396,16 @@ mod tests {
         let sessions = Sessions::default();
         let discovery = SessionName { target: None, ..name(1) };
         let waiter = Waiter { core: 0, connection: 1 };
+        let full = || {
+            let claim = sessions.claim(&discovery, waiter, &LIMITS, WISH);
+            assert!(matches!(claim, Claim::Full("there are too many sessions")), "{claim:?}");
+        };
         for _ in 0..SESSIONS_MAX {
             assert!(matches!(sessions.claim(&discovery, waiter, &LIMITS, WISH), Claim::Granted { .. }));
         }
-        assert_eq!(
-            sessions.claim(&discovery, waiter, &LIMITS, WISH),
-            Claim::Full("there are too many sessions")
-        );
+        full();
         sessions.release(&discovery, NexusId(1), 1);
         assert!(matches!(sessions.claim(&discovery, waiter, &LIMITS, WISH), Claim::Granted { .. }));
-        assert_eq!(
-            sessions.claim(&discovery, waiter, &LIMITS, WISH),
-            Claim::Full("there are too many sessions")
-        );
+        full();
     }
 }

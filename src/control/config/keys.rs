@@ -737,7 +737,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         name: "target.limits",
         doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
-              connections\"; a session gets what is left of the commands and the memory.",
+              connections\"; a session gets what is left of the commands.",
         keys: &[
             key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
             key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
@@ -753,10 +753,10 @@ pub(super) const TABLES: &[Table] = &[
             key(
                 "initiator_memory",
                 Kind::Size(1 << 20, 1 << 40),
-                Is("\"32GiB\""),
+                Is("\"128MiB\""),
                 "",
-                "Data that an initiator may send without being asked for it, in all its sessions: FirstBurstLength for \
-                 each command.",
+                "Payload that the commands of an initiator may make the target hold, in all its sessions: the length of \
+                 each command, up to 1MiB. A command beyond it ends with TASK SET FULL or BUSY.",
             ),
         ],
     },
@@ -815,6 +815,15 @@ pub(super) const TABLES: &[Table] = &[
                 "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
             ),
             key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
+            key(
+                "scsi_events",
+                Flag,
+                Is("false"),
+                "",
+                "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
+                 only with their next command. Initiators that do not know such messages end the connection: libiscsi and \
+                 with it QEMU do.",
+            ),
         ],
     },
 ];

@@ -517,6 +517,7 @@ fn parameters(s: Section<'_>) -> Option<Parameters> {
     let (initial_r2t, immediate_data) = (s.flag("initial_r2t"), s.flag("immediate_data"));
     let login_timeout = s.time("login_timeout");
     let (nop_interval, nop_timeout) = (s.time("nop_interval"), s.time("nop_timeout"));
+    let scsi_events = s.flag("scsi_events");
     s.finish();
     Some(Parameters {
         max_recv_data_segment_length: receive?,
@@ -534,6 +535,7 @@ fn parameters(s: Section<'_>) -> Option<Parameters> {
         login_timeout: login_timeout?,
         nop_interval: nop_interval?,
         nop_timeout: nop_timeout?,
+        scsi_events: scsi_events?,
     })
 }
 

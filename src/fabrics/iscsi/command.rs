@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::exchange::Hand;
 use super::framing::Pdu;
+use super::memory::charge;
 use super::session::{At, ConnectionKey, Session};
 use super::transmit::Out;
 use crate::memory::Sg;
@@ -97,6 +98,10 @@ impl At<'_> {
         slot.unsolicited = more.then_some(0);
         slot.solicited = immediate_data;
         slot.buffered = pdu.data;
+        if !self.session.exchanges.charge(index, charge(expected.data_in, expected.data_out)) {
+            return self.no_memory(index, pdu.damaged.then_some(&pdu.bhs));
+        }
+        let slot = self.session.exchanges.slot(index);
         let command = Command {
             nexus: self.session.nexus,
             lun: Lun(slot.lun),
@@ -114,6 +119,22 @@ impl At<'_> {
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
+    }
+
+    /// The initiator has used up its memory: the command ends at once (SAM-5 5.3.1: BUSY if there is none whose end could
+    /// make room, else TASK SET FULL).
+    fn no_memory(&mut self, index: u32, damaged: Option<&Bhs>) {
+        if let Some(bhs) = damaged {
+            self.reject_damaged(bhs);
+        }
+        let status = if self.session.exchanges.live() == 1 { Status::Busy } else { Status::TaskSetFull };
+        let Expected { data_in, data_out } = self.session.exchanges.slot(index).expected;
+        let left = |expected| if expected == 0 { Residual::None } else { Residual::Underflow(expected) };
+        let (residual_in, residual_out) = (left(data_in), left(data_out));
+        self.complete(
+            index,
+            Response { status, sense: SmallVec::new(), data: Sg::new(), residual_in, residual_out },
+        );
     }
 
     // Out.
@@ -246,7 +267,7 @@ impl At<'_> {
         if status.is_none()
             && !damaged
             && self.connection.negotiated.fast_abort
-            && !self.session.ends_by_itself(itt, lun)
+            && !self.session.ends_by_itself(self.key, itt, lun)
         {
             self.announce_abort(lun);
         }
@@ -337,6 +358,15 @@ impl Transport for Session {
 
     fn task_management_executed(&mut self, request: Exchange, response: TaskManagementResponse) {
         self.task_management_done(request, response);
+    }
+
+    fn report_event(&mut self, lun: Lun, sense: &[u8]) {
+        let first = self.shared.cids.first().map(|(_, key)| *key);
+        if self.shared.parameters.scsi_events
+            && let Some(mut at) = first.and_then(|key| self.at(key))
+        {
+            at.announce_event(lun.0, &sense_segment(sense));
+        }
     }
 
     fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fence::acknowledges;
 use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
-use super::session::At;
+use super::memory::Allowance;
+use super::requests::waits_for_others;
+use super::session::{At, Kept};
 use super::text::TextExchange;
 use super::transmit::Outbox;
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
@@ -57,9 +60,13 @@ pub struct Connection {
     pub(super) cid: u16,
     login_tag: u32,
     pub(super) stat_sn: u32,
+    /// ExpStatSN as the initiator told it last.
+    acked: u32,
     pub(super) text: TextExchange,
     pub(super) outbox: Outbox,
     pub(super) answers: usize,
+    /// Something waits for a fence.
+    pub(super) held_back: bool,
     created: Instant,
     last_heard: Instant,
     pub(super) pinged: Option<Instant>,
@@ -87,9 +94,11 @@ impl Connection {
             cid: 0,
             login_tag: 0,
             stat_sn: 0,
+            acked: 0,
             text: TextExchange::default(),
             outbox: Outbox::default(),
             answers: 0,
+            held_back: false,
             created: now,
             last_heard: now,
             pinged: None,
@@ -149,7 +158,13 @@ impl Connection {
 
     /// When a peer that takes nothing of what waits for it has had its time: it may be alive, and send for ever.
     fn stall(&self, parameters: &Parameters) -> Option<Instant> {
-        (!self.outbox.is_empty()).then(|| self.progress.0 + parameters.nop_interval + parameters.nop_timeout)
+        (!self.outbox.is_empty() && !self.held_back)
+            .then(|| self.progress.0 + parameters.nop_interval + parameters.nop_timeout)
+    }
+
+    /// Whether something waits to be sent, or the initiator has not acknowledged all that was.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.outbox.is_empty() || !acknowledges(self.acked, self.stat_sn)
     }
 
     /// When the peer's patience ends, or ours.
@@ -158,7 +173,10 @@ impl Connection {
             State::Login(_) | State::Joining(..) | State::Admitting(..) => {
                 Some(self.created + parameters.login_timeout)
             }
-            State::FullFeature if parameters.nop_interval.is_zero() => None,
+            // A fence pings, too.
+            State::FullFeature if parameters.nop_interval.is_zero() => {
+                self.pinged.map(|at| at + parameters.nop_timeout)
+            }
             State::FullFeature => {
                 let ping = match self.pinged {
                     Some(at) => at + parameters.nop_timeout,
@@ -206,13 +224,26 @@ impl At<'_> {
             Ok(Some(pdu)) => {
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
-                    State::FullFeature => self.full_feature(pdu, directory),
+                    State::FullFeature => {
+                        self.acknowledged(pdu.bhs.word(28));
+                        self.full_feature(pdu, directory);
+                    }
                     _ => self.login_request(pdu, directory),
                 }
             }
             Err(what) => self.violation(what),
         }
         true
+    }
+
+    /// The initiator has told ExpStatSN, as it does in each request (RFC 7143 4.2.2.2).
+    fn acknowledged(&mut self, exp_stat_sn: u32) {
+        self.connection.acked = exp_stat_sn;
+        if let Some(fence) = &mut self.session.fence
+            && fence.acknowledged(self.key, exp_stat_sn)
+        {
+            self.session.fence = None;
+        }
     }
 
     /// The peer will send no more.
@@ -325,7 +356,7 @@ impl At<'_> {
         }
     }
 
-    pub(super) fn accept_login(&mut self, nexus: NexusId, tsih: u16, depth: u32) {
+    pub(super) fn accept_login(&mut self, nexus: NexusId, tsih: u16, depth: u32, memory: Allowance) {
         let State::Admitting(login, reply) =
             std::mem::replace(&mut self.connection.state, State::FullFeature)
         else {
@@ -337,7 +368,7 @@ impl At<'_> {
         (session.nexus, session.tsih, session.discovery) = (nexus, tsih, discovery);
         (session.negotiated, session.parameters) = (negotiated.clone(), parameters);
         self.connection.negotiated = negotiated;
-        session.exchanges.set_depth(depth);
+        session.exchanges.grant(depth, memory);
         session.cids.push((self.connection.cid, self.key));
         self.send_login_response(&reply, 0);
         self.connection.last_heard = self.session.now;
@@ -392,12 +423,21 @@ impl At<'_> {
             _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
         }
         if pdu.bhs.is_immediate() {
+            let pdu = match waits_for_others(&pdu.bhs) {
+                true => self.session.wait_for_others(self.key, pdu),
+                false => Err(pdu),
+            };
+            return if let Err(pdu) = pdu {
+                self.deliver(pdu, directory)
+            };
+        }
+        if self.session.take_turn(pdu.bhs.cmd_sn()) {
             return self.deliver(pdu, directory);
         }
-        match self.session.take_turn(self.key, pdu) {
-            Ok(Some(pdu)) => self.deliver(pdu, directory),
-            Ok(None) => {}
-            Err(()) => self.connection.counters.ignored += 1,
+        match self.session.keep(self.key, pdu) {
+            Kept::Later => {}
+            Kept::Never => self.connection.counters.ignored += 1,
+            Kept::NoMemory => self.violation("more data before its turn than the initiator has memory for"),
         }
     }
 

@@ -65,7 +65,9 @@ impl At<'_> {
             self.connection.counters.ignored += 1;
             return;
         };
-        early.data.push(pdu);
+        if !early.push(pdu, &mut self.session.exchanges.memory) {
+            return self.violation("more data before its turn than the initiator has memory for");
+        }
         let bytes: usize = early.data.iter().chain(&early.pdu).map(|pdu| pdu.data.len()).sum();
         if bytes > first_burst || early.data.len() > EARLY_DATA_MAX {
             self.violation("more unsolicited data than agreed on");

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::memory::Allowance;
 use super::requests::Scope;
 use super::session::ConnectionKey;
 use crate::memory::Sg;
@@ -54,6 +55,8 @@ pub(super) struct Slot {
     pub(super) lun: u64,
     pub(super) flags: u8,
     pub(super) expected: Expected,
+    /// What it may make us hold, of the session's allowance.
+    pub(super) charge: u64,
     /// DataSN and R2TSN, which share one sequence.
     pub(super) sn: u32,
     /// Data-Out: what has come and was not asked for yet, and what the task has taken before.
@@ -94,6 +97,8 @@ pub(super) struct Exchanges {
     tags: Vec<u32>,
     free: Vec<u32>,
     depth: u32,
+    /// For the payload of all of them.
+    pub(super) memory: Allowance,
     /// Commands that came through the window, and those that passed it.
     queued: u32,
     immediate: u32,
@@ -107,6 +112,7 @@ impl Default for Exchanges {
             tags: Vec::new(),
             free: Vec::new(),
             depth: 1,
+            memory: Allowance::default(),
             queued: 0,
             immediate: 0,
             last_transfer: 0,
@@ -115,9 +121,24 @@ impl Default for Exchanges {
 }
 
 impl Exchanges {
-    /// Sets how many commands the window admits.
-    pub(super) fn set_depth(&mut self, depth: u32) {
+    /// Sets how many commands the window admits, and what they may make us hold.
+    pub(super) fn grant(&mut self, depth: u32, memory: Allowance) {
         self.depth = depth.clamp(1, WINDOW_MAX);
+        self.memory = memory;
+    }
+
+    /// Takes what a command may make us hold off the allowance; `false` if there is not so much.
+    pub(super) fn charge(&mut self, index: u32, bytes: u64) -> bool {
+        let enough = self.memory.take(bytes);
+        if enough {
+            self.slots[index as usize].charge = bytes;
+        }
+        enough
+    }
+
+    /// Commands that have not ended.
+    pub(super) fn live(&self) -> u32 {
+        self.queued + self.immediate
     }
 
     /// How many more commands the window may admit.
@@ -172,6 +193,7 @@ impl Exchanges {
         } else {
             self.queued -= 1;
         }
+        self.memory.give(std::mem::take(&mut slot.charge));
         slot.r2ts.clear();
         slot.drop_data_out();
         slot.hand = Hand::Answered;

@@ -170,6 +170,9 @@ impl Login {
             reply.flags |= FINAL | next;
             self.stage = Some(next);
             if next == FULL_FEATURE {
+                if let Some(why) = self.negotiation.unmet(&self.parameters) {
+                    return Err((LoginStatus::InitiatorError, why));
+                }
                 reply.wanted = Some(LoginRequest {
                     initiator: self.initiator.clone().unwrap_or_default(),
                     isid: self.isid,
@@ -178,7 +181,6 @@ impl Login {
                     user: self.chap.as_ref().and_then(Chap::user).map(str::to_owned),
                     tsih: self.tsih,
                     parameters: self.parameters.clone(),
-                    first_burst_length: self.negotiation.first_burst_length(),
                 });
             }
         }

@@ -28,9 +28,9 @@
 //!         +---------------------------------------------------+
 //! ```
 //!
-//! What the initiator can make us keep is bounded: Data-Out by the command window times FirstBurstLength and by what the
-//! tasks ask for, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by a number (`*_MAX` in the
-//! files). When all connections of a session have ended ([`Session::is_over`]), no request follows, and what the task
+//! What the initiator can make us keep is bounded: the payload of its commands by an [`Allowance`], Data-Out besides by the
+//! command window times FirstBurstLength, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by a
+//! number (`*_MAX` in the files). When all connections of a session have ended ([`Session::is_over`]), no request follows, and what the task
 //! manager still says is ignored: the owner takes the nexus down.
 //!
 //! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is common
@@ -41,6 +41,7 @@ mod command;
 mod connection;
 mod data_out;
 mod exchange;
+mod fence;
 mod framing;
 #[cfg_attr(
     not(test),
@@ -48,6 +49,7 @@ mod framing;
 )]
 pub(crate) mod initiator;
 mod login;
+mod memory;
 mod negotiate;
 mod parameters;
 mod requests;
@@ -60,6 +62,7 @@ use std::sync::Arc;
 
 pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
 pub use connection::{Connection, Counters};
+pub use memory::{Allowance, Pool, STEP as MEMORY_STEP};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::{ConnectionKey, Session};
 
@@ -159,8 +162,6 @@ pub struct LoginRequest {
     pub tsih: u16,
     /// What the target negotiates.
     pub parameters: Arc<Parameters>,
-    /// FirstBurstLength as it was agreed on: unsolicited bytes that each command of a new session may bring.
-    pub first_burst_length: u32,
 }
 
 /// What the owner of a session has to know.

@@ -178,9 +178,14 @@ impl Negotiation {
         Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
     }
 
-    /// FirstBurstLength as far as it is settled.
-    pub(super) fn first_burst_length(&self) -> u32 {
-        self.result.first_burst_length.min(self.result.max_burst_length)
+    /// What the target requires and has not been agreed on, whether it was offered or not.
+    pub(super) fn unmet(&self, ours: &Parameters) -> Option<&'static str> {
+        let Negotiated { header_digest, data_digest, .. } = self.result;
+        match (ours.header_digest.none || header_digest, ours.data_digest.none || data_digest) {
+            (false, _) => Some("the target requires HeaderDigest=CRC32C"),
+            (_, false) => Some("the target requires DataDigest=CRC32C"),
+            _ => None,
+        }
     }
 
     /// What holds from now on. FirstBurstLength never exceeds MaxBurstLength, whatever order they came in.

@@ -36,6 +36,8 @@ pub struct Parameters {
     pub nop_interval: Duration,
     /// How long the answer to that may take.
     pub nop_timeout: Duration,
+    /// Whether initiators are told of unit attentions by asynchronous messages, too.
+    pub scsi_events: bool,
 }
 
 /// Which values of a digest key are acceptable.
@@ -70,6 +72,7 @@ impl Default for Parameters {
             login_timeout: Duration::from_secs(15),
             nop_interval: Duration::from_secs(30),
             nop_timeout: Duration::from_secs(30),
+            scsi_events: false,
         }
     }
 }

@@ -3,15 +3,18 @@
 //! [`super::text`].)
 
 use super::exchange::Hand;
+use super::fence::Fence;
 use super::framing::Pdu;
 use super::session::{At, ConnectionKey, Session, Shared};
+use smallvec::SmallVec;
+
 use crate::memory::Sg;
 use crate::scsi::{Exchange, Lun, Request, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
 /// Task management requests under way.
-const TASK_MANAGEMENT_MAX: usize = 16;
+pub(super) const TASK_MANAGEMENT_MAX: usize = 16;
 
 /// The tag of our own pings.
 const PING_TAG: u32 = 1;
@@ -53,6 +56,29 @@ pub(super) struct PendingFunction {
     connection: Option<ConnectionKey>,
     itt: u32,
     scope: Scope,
+    /// What is to be answered; it waits for the fence of another.
+    answer: Option<u8>,
+}
+
+fn response_header(itt: u32, response: u8) -> Bhs {
+    let mut bhs = Bhs::new(Opcode::TASK_MANAGEMENT_RESPONSE, FINAL);
+    bhs.0[2] = response;
+    bhs.set_word(16, itt);
+    bhs
+}
+
+/// A ping of ours.
+pub(super) fn ping_header() -> Bhs {
+    let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
+    bhs.set_word(16, NO_TAG);
+    bhs.set_word(20, PING_TAG);
+    bhs
+}
+
+/// Whether a request concerns commands that may still be on their way: those of its logical unit. (A target reset aborts
+/// them wherever they are; ABORT TASK tells the CmdSN of its task.)
+pub(super) fn waits_for_others(bhs: &Bhs) -> bool {
+    bhs.opcode() == Opcode::TASK_MANAGEMENT_REQUEST && matches!(bhs.flags() & 0x7f, 2..=5)
 }
 
 impl PendingFunction {
@@ -85,11 +111,8 @@ impl At<'_> {
     /// Asks whether the peer is alive.
     pub(super) fn ping(&mut self, now: Instant) {
         self.connection.pinged = Some(now);
-        let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
-        bhs.set_word(16, NO_TAG);
-        bhs.set_word(20, PING_TAG);
         // It tells the next StatSN without consuming it (RFC 7143 11.19.2).
-        self.answer(bhs, Sg::new(), false);
+        self.answer(ping_header(), Sg::new(), false);
     }
 
     // Task management.
@@ -121,9 +144,12 @@ impl At<'_> {
             F::TargetReset | F::TargetColdReset => Scope::Target,
             F::ClearAca => Scope::Nothing,
         };
+        if let Scope::Target = scope {
+            self.session.plug(self.key, bhs.cmd_sn());
+        }
         self.session.abort_early(scope, bhs.cmd_sn());
-        let request =
-            self.session.task_management.insert(PendingFunction { connection: Some(self.key), itt, scope });
+        let pending = PendingFunction { connection: Some(self.key), itt, scope, answer: None };
+        let request = self.session.task_management.insert(pending);
         let request = Exchange(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
         let nexus = self.session.nexus;
         self.session.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
@@ -131,7 +157,8 @@ impl At<'_> {
 
     /// The task of an ABORT TASK, or the response if the task manager has none of that tag.
     fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<Exchange, u8> {
-        match self.session.exchanges.find(referenced).filter(|_| referenced != NO_TAG) {
+        let named = (referenced != NO_TAG).then_some(referenced);
+        match named.and_then(|tag| self.session.exchanges.find(tag)) {
             Some(index) => self.session.abort_exchange(index),
             // RefCmdSN tells whether the task is still to come or has come and gone.
             None if self.session.abort_before_arrival(self.key, ref_cmd_sn, cmd_sn) => Err(COMPLETE),
@@ -140,12 +167,18 @@ impl At<'_> {
     }
 
     fn task_management_response(&mut self, itt: u32, response: u8) {
-        let mut bhs = Bhs::new(Opcode::TASK_MANAGEMENT_RESPONSE, FINAL);
-        bhs.0[2] = response;
-        bhs.set_word(16, itt);
         if !self.connection.is_closing() {
-            self.answer(bhs, Sg::new(), true);
+            self.answer(response_header(itt, response), Sg::new(), true);
         }
+    }
+
+    /// Puts a fence behind all that waits to be sent. Returns whether something does, or is to be acknowledged.
+    fn fence(&mut self) -> bool {
+        let busy = self.connection.is_behind();
+        if busy {
+            self.connection.outbox.push_fence();
+        }
+        busy
     }
 
     // Logout.
@@ -187,9 +220,13 @@ impl At<'_> {
 }
 
 impl Shared {
-    /// Whether the session itself has asked for the end of a task.
-    pub(super) fn ends_by_itself(&self, itt: u32, lun: u64) -> bool {
-        self.task_management.iter().any(|(_, pending)| pending.scope.covers(itt, lun))
+    /// Whether the initiator knows of the end of a task on a connection: it has asked for that by name, or on the same
+    /// connection (RFC 7143 4.2.3.4).
+    pub(super) fn ends_by_itself(&self, connection: ConnectionKey, itt: u32, lun: u64) -> bool {
+        self.task_management.iter().any(|(_, pending)| {
+            let told = matches!(pending.scope, Scope::Task(_)) || pending.connection == Some(connection);
+            told && pending.scope.covers(itt, lun)
+        })
     }
 
     fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
@@ -209,7 +246,7 @@ impl Session {
     /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
     pub(super) fn answer_late_abort(&mut self, request: Exchange, exchange: Exchange) -> bool {
         let shared = &mut self.shared;
-        let Some(&PendingFunction { connection, itt, scope }) =
+        let Some(&PendingFunction { connection, itt, scope, .. }) =
             shared.task_management.get(request.0 as usize)
         else {
             return true;
@@ -229,19 +266,54 @@ impl Session {
     }
 
     pub(super) fn task_management_done(&mut self, request: Exchange, response: TaskManagementResponse) {
-        let Some(pending) = self.shared.task_management.try_remove(request.0 as usize) else { return };
-        let PendingFunction { connection, itt, scope } = pending;
+        let Some(pending) = self.shared.task_management.get_mut(request.0 as usize) else { return };
         // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
-        self.shared.exchanges.close_draining(scope);
-        let response = match response {
+        self.shared.exchanges.close_draining(pending.scope);
+        pending.answer = Some(match response {
             TaskManagementResponse::Complete => COMPLETE,
             TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,
             TaskManagementResponse::IncorrectLun => NO_SUCH_LUN,
             TaskManagementResponse::NotSupported => NOT_SUPPORTED,
             TaskManagementResponse::Rejected => REJECTED,
-        };
-        if let Some(mut at) = connection.and_then(|key| self.at(key)) {
-            at.task_management_response(itt, response);
+        });
+        self.shared.unanswered += 1;
+        self.answer_functions();
+    }
+
+    /// Answers what no fence stands before.
+    pub(super) fn answer_functions(&mut self) {
+        while self.shared.fence.is_none()
+            && let Some((index, answer)) =
+                self.shared.task_management.iter().find_map(|(index, pending)| Some((index, pending.answer?)))
+        {
+            let PendingFunction { connection, itt, scope, .. } = self.shared.task_management.remove(index);
+            self.shared.unanswered -= 1;
+            let Some(key) = connection else { continue };
+            // What concerns one task is in order with that (RFC 7143 4.2.2.3.4).
+            let fenced = answer == COMPLETE && !matches!(scope, Scope::Task(_)) && self.raise_fence(key);
+            if let Some(mut at) = self.at(key) {
+                match fenced {
+                    true => at.answer_fenced(response_header(itt, answer)),
+                    false => at.task_management_response(itt, answer),
+                }
+            }
         }
+    }
+
+    /// If the session has more connections than that of the response.
+    fn raise_fence(&mut self, response: ConnectionKey) -> bool {
+        let others = self.shared.cids.iter().map(|(_, key)| *key).filter(|key| *key != response);
+        let others: SmallVec<[ConnectionKey; 4]> = others.collect();
+        if others.is_empty() || self.shared.cids.iter().all(|(_, key)| *key != response) {
+            return false;
+        }
+        let mut fence = Fence::new(response);
+        for key in others {
+            if let Some(mut at) = self.at(key) {
+                fence.add(key, at.fence());
+            }
+        }
+        self.shared.fence = Some(Box::new(fence));
+        true
     }
 }

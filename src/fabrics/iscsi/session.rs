@@ -10,8 +10,10 @@ use smallvec::SmallVec;
 
 use super::connection::{Connection, State};
 use super::exchange::Exchanges;
+use super::fence::Fence;
 use super::framing::Pdu;
-use super::requests::{PendingFunction, Scope};
+use super::memory::Allowance;
+use super::requests::{PendingFunction, Scope, TASK_MANAGEMENT_MAX};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{NexusId, Request};
@@ -27,10 +29,48 @@ pub(super) struct Early {
     cmd_sn: u32,
     /// Where it came.
     connection: ConnectionKey,
+    /// It takes no turn itself, and waits for those before it.
+    immediate: bool,
     /// `None`: aborted before it came.
     pub(super) pdu: Option<Pdu>,
     /// Its unsolicited Data-Out.
     pub(super) data: Vec<Pdu>,
+    /// Bytes of all these, which count against the session's allowance.
+    charge: u64,
+}
+
+impl Early {
+    /// The place of a request that was aborted before it came.
+    fn plug(connection: ConnectionKey, cmd_sn: u32) -> Self {
+        Self { cmd_sn, connection, immediate: false, pdu: None, data: Vec::new(), charge: 0 }
+    }
+
+    /// Aborts it: its place in the order is filled.
+    fn abort(&mut self, memory: &mut Allowance) {
+        (self.pdu, self.data) = (None, Vec::new());
+        memory.give(std::mem::take(&mut self.charge));
+    }
+
+    /// Adds Data-Out; `false` if there is no memory for it.
+    pub(super) fn push(&mut self, pdu: Pdu, memory: &mut Allowance) -> bool {
+        let bytes = pdu.data.len() as u64;
+        let enough = memory.take(bytes);
+        if enough {
+            self.charge += bytes;
+            self.data.push(pdu);
+        }
+        enough
+    }
+}
+
+/// What becomes of a request whose turn it is not.
+pub(super) enum Kept {
+    /// It is kept for later.
+    Later,
+    /// It is outside of the window, or has come before.
+    Never,
+    /// There is no memory to keep it.
+    NoMemory,
 }
 
 /// What the connections of a session share: names, the command window, and all that came through it.
@@ -53,6 +93,9 @@ pub(super) struct Shared {
     pub(super) early: Vec<Early>,
     pub(super) exchanges: Exchanges,
     pub(super) task_management: Slab<PendingFunction>,
+    /// How many of them wait for a fence before theirs.
+    pub(super) unanswered: usize,
+    pub(super) fence: Option<Box<Fence>>,
     pub(super) requests: VecDeque<Request>,
     pub(super) events: VecDeque<Event>,
     /// Connections that have not ended.
@@ -73,26 +116,84 @@ impl Shared {
         width < 1 << 31 && ahead <= width
     }
 
-    /// Whether the turn of a request has come, which thereby has it. Else it is kept for later, or not at all
-    /// (`Err`) if it is outside of the window or has come before.
-    pub(super) fn take_turn(&mut self, connection: ConnectionKey, pdu: Pdu) -> Result<Option<Pdu>, ()> {
+    /// Whether it is the turn of a CmdSN, which thereby has had it.
+    pub(super) fn take_turn(&mut self, cmd_sn: u32) -> bool {
+        let next = cmd_sn == self.exp_cmd_sn && self.in_window(cmd_sn);
+        if next {
+            self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+        }
+        next
+    }
+
+    /// Keeps a request for later. (What is kept has a CmdSN behind the next one: it would have had its turn.)
+    pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> Kept {
         let cmd_sn = pdu.bhs.cmd_sn();
-        if !self.in_window(cmd_sn) || self.early.iter().any(|early| early.cmd_sn == cmd_sn) {
-            return Err(());
+        if !self.in_window(cmd_sn) || self.early_of(cmd_sn).is_some() {
+            return Kept::Never;
         }
-        if cmd_sn != self.exp_cmd_sn {
-            self.early.push(Early { cmd_sn, connection, pdu: Some(pdu), data: Vec::new() });
-            return Ok(None);
+        let charge = pdu.data.len() as u64;
+        if !self.exchanges.memory.take(charge) {
+            return Kept::NoMemory;
         }
-        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-        Ok(Some(pdu))
+        let data = Vec::new();
+        self.early.push(Early { cmd_sn, connection, immediate: false, pdu: Some(pdu), data, charge });
+        Kept::Later
+    }
+
+    /// The request of a number, which waits for its turn.
+    fn early_of(&mut self, cmd_sn: u32) -> Option<&mut Early> {
+        self.early.iter_mut().find(|early| !early.immediate && early.cmd_sn == cmd_sn)
     }
 
     /// The next request that waits for its turn and has it now.
     fn next_early(&mut self) -> Option<Early> {
-        let next = self.early.iter().position(|early| early.cmd_sn == self.exp_cmd_sn)?;
-        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-        Some(self.early.swap_remove(next))
+        let exp = self.exp_cmd_sn;
+        let passed = |early: &Early| early.immediate && exp.wrapping_sub(early.cmd_sn) < 1 << 31;
+        let at = match self.early.iter().position(passed) {
+            Some(at) => at,
+            None => {
+                let next = |early: &Early| !early.immediate && early.cmd_sn == exp;
+                let at = self.early.iter().position(next)?;
+                self.exp_cmd_sn = exp.wrapping_add(1);
+                at
+            }
+        };
+        let early = self.early.swap_remove(at);
+        self.exchanges.memory.give(early.charge);
+        Some(early)
+    }
+
+    /// Keeps a task management request for immediate delivery until all commands before it are there, which may be on
+    /// their way on other connections: it concerns them, too (RFC 7143 4.2.3.3). `Err` if it need not wait, or too many do.
+    pub(super) fn wait_for_others(&mut self, connection: ConnectionKey, pdu: Pdu) -> Result<(), Pdu> {
+        let cmd_sn = pdu.bhs.cmd_sn();
+        let waiting = self.early.iter().filter(|early| early.immediate).count();
+        if !self.is_ahead(cmd_sn) || waiting >= TASK_MANAGEMENT_MAX {
+            return Err(pdu);
+        }
+        let data = Vec::new();
+        self.early.push(Early { cmd_sn, connection, immediate: true, pdu: Some(pdu), data, charge: 0 });
+        Ok(())
+    }
+
+    /// Whether requests are missing before that CmdSN, which is in the window or the next behind it.
+    fn is_ahead(&self, cmd_sn: u32) -> bool {
+        let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
+        let width = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn).wrapping_add(1);
+        width < 1 << 31 && (1..=width).contains(&ahead)
+    }
+
+    /// Aborts all commands before a CmdSN that have not come.
+    pub(super) fn plug(&mut self, connection: ConnectionKey, before: u32) {
+        if !self.is_ahead(before) {
+            return;
+        }
+        let exp = self.exp_cmd_sn;
+        for cmd_sn in (0..before.wrapping_sub(exp)).map(|n| exp.wrapping_add(n)) {
+            if self.early_of(cmd_sn).is_none() {
+                self.early.push(Early::plug(connection, cmd_sn));
+            }
+        }
     }
 
     /// Aborts a command that has not had its turn (RFC 7143 11.6.1): its place in the order is filled. `before` is the
@@ -107,9 +208,9 @@ impl Shared {
         if !self.in_window(cmd_sn) || distance == 0 || distance >= 1 << 31 {
             return false;
         }
-        match self.early.iter_mut().find(|early| early.cmd_sn == cmd_sn) {
-            Some(early) => (early.pdu, early.data) = (None, Vec::new()),
-            None => self.early.push(Early { cmd_sn, connection, pdu: None, data: Vec::new() }),
+        match self.early.iter_mut().find(|early| !early.immediate && early.cmd_sn == cmd_sn) {
+            Some(early) => early.abort(&mut self.exchanges.memory),
+            None => self.early.push(Early::plug(connection, cmd_sn)),
         }
         true
     }
@@ -122,7 +223,7 @@ impl Shared {
                 pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
             });
             if older && concerned {
-                (early.pdu, early.data) = (None, Vec::new());
+                early.abort(&mut self.exchanges.memory);
             }
         }
     }
@@ -132,7 +233,10 @@ impl Shared {
     pub(super) fn abandon(&mut self, connection: ConnectionKey) {
         self.cids.retain(|(_, key)| *key != connection);
         for early in self.early.iter_mut().filter(|early| early.connection == connection) {
-            (early.pdu, early.data) = (None, Vec::new());
+            early.abort(&mut self.exchanges.memory);
+        }
+        if self.fence.as_mut().is_some_and(|fence| fence.forget_connection(connection)) {
+            self.fence = None;
         }
         for (_, pending) in &mut self.task_management {
             pending.forget_connection(connection);
@@ -147,6 +251,7 @@ impl Shared {
         self.requests.clear();
         self.exchanges.clear();
         self.task_management.clear();
+        (self.unanswered, self.fence) = (0, None);
     }
 }
 
@@ -192,6 +297,8 @@ impl Session {
             early: Vec::new(),
             exchanges: Exchanges::default(),
             task_management: Slab::new(),
+            unanswered: 0,
+            fence: None,
             requests: VecDeque::new(),
             events: VecDeque::new(),
             live: 1,
@@ -302,10 +409,17 @@ impl Session {
     }
 
     /// The owner accepts the login of a connection that begins a session: the full feature phase begins, with a command
-    /// window for `depth` commands. [`Session::resume`] is to be called next.
-    pub fn accept_login(&mut self, key: ConnectionKey, nexus: NexusId, tsih: u16, depth: u32) {
+    /// window for `depth` commands and memory for their payload. [`Session::resume`] is to be called next.
+    pub fn accept_login(
+        &mut self,
+        key: ConnectionKey,
+        nexus: NexusId,
+        tsih: u16,
+        depth: u32,
+        memory: Allowance,
+    ) {
         if let Some(mut at) = self.at(key) {
-            at.accept_login(nexus, tsih, depth);
+            at.accept_login(nexus, tsih, depth, memory);
         }
     }
 
@@ -382,6 +496,9 @@ impl Session {
     /// The next PDU of a connection, whole: a header block before the payload's own segments. The owner asks while the
     /// stream has room. `None` when there is nothing to send, or no memory for a header at the moment.
     pub fn poll_transmit(&mut self, key: ConnectionKey) -> Option<Sg> {
+        if self.shared.unanswered > 0 {
+            self.answer_functions();
+        }
         self.at(key)?.poll_transmit()
     }
 

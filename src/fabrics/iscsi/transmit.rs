@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 
 use super::command::{Outgoing, What};
 use super::connection::State;
+use super::fence::Hold;
 use super::framing::digest;
+use super::requests::ping_header;
 use super::session::{At, Shared};
 use super::{CloseReason, Negotiated};
 use crate::memory::{Arena, Seg, Sg};
@@ -22,11 +24,15 @@ pub(super) struct Answer {
     data: Sg,
     /// It consumes a StatSN.
     numbered: bool,
+    /// The session's fence is before it.
+    fenced: bool,
 }
 
 pub(super) enum Out {
     Answer(Answer),
     Command(Outgoing),
+    /// What was queued before it is to be acknowledged: a ping, behind data and statuses.
+    Fence,
 }
 
 impl Out {
@@ -42,6 +48,7 @@ impl Out {
                 Opcode::ASYNC_MESSAGE => !matches!(bhs.0[36], 2 | 3),
                 _ => false,
             },
+            Self::Fence => false,
         }
     }
 }
@@ -68,8 +75,20 @@ impl Outbox {
         self.queue(&out).push_front(out);
     }
 
-    fn pop(&mut self) -> Option<Out> {
-        self.urgent.pop_front().or_else(|| self.orderly.pop_front())
+    fn pop(&mut self, hold: Hold) -> Option<Out> {
+        if let Some(out) = self.urgent.pop_front() {
+            return Some(out);
+        }
+        let held = match hold {
+            Hold::Nothing => false,
+            Hold::Response => matches!(self.orderly.front(), Some(Out::Answer(Answer { fenced: true, .. }))),
+            Hold::Orderly => true,
+        };
+        if held { None } else { self.orderly.pop_front() }
+    }
+
+    pub(super) fn push_fence(&mut self) {
+        self.orderly.push_back(Out::Fence);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -99,11 +118,20 @@ impl Outbox {
 impl At<'_> {
     /// Queues a PDU that answers something other than a command.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
+        self.queue(Answer { bhs, data, numbered, fenced: false });
+    }
+
+    /// Queues a response that is before all others that follow in the session.
+    pub(super) fn answer_fenced(&mut self, bhs: Bhs) {
+        self.queue(Answer { bhs, data: Sg::new(), numbered: true, fenced: true });
+    }
+
+    fn queue(&mut self, answer: Answer) {
         if self.connection.answers >= ANSWERS_MAX {
             return self.end(CloseReason::Violation("asks without reading the answers"), false);
         }
         self.connection.answers += 1;
-        self.connection.outbox.push(Out::Answer(Answer { bhs, data, numbered }));
+        self.connection.outbox.push(Out::Answer(answer));
     }
 
     pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
@@ -123,21 +151,31 @@ impl At<'_> {
         self.reject(bad, reject::DATA_DIGEST_ERROR);
     }
 
-    /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (RFC 7143 11.9: event 1).
+    /// Tells of a unit attention (RFC 7143 11.9: event 0), as in the data segment of a SCSI Response. Of an initiator that
+    /// does not read, what can be had with the next command is not kept.
+    pub(super) fn announce_event(&mut self, lun: u64, sense: &[u8]) {
+        if self.connection.answers < ANSWERS_MAX / 2
+            && let Some(data) = Sg::copied(&self.session.arena, sense)
+        {
+            self.asynchronous(0, lun, [0; 3], data);
+        }
+    }
+
+    /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (event 1).
     pub(super) fn request_logout(&mut self, seconds: u16) {
-        self.asynchronous(1, 0, [0, 0, seconds]);
+        self.asynchronous(1, 0, [0, 0, seconds], Sg::new());
     }
 
     /// Announces that this connection is about to be dropped (event 2).
     pub(super) fn announce_drop(&mut self) {
         let [wait, retain] = self.times();
-        self.asynchronous(2, 0, [self.connection.cid, wait, retain]);
+        self.asynchronous(2, 0, [self.connection.cid, wait, retain], Sg::new());
     }
 
     /// Announces that all connections of the session are about to be dropped (event 3).
     pub(super) fn announce_end(&mut self) {
         let [wait, retain] = self.times();
-        self.asynchronous(3, 0, [0, wait, retain]);
+        self.asynchronous(3, 0, [0, wait, retain], Sg::new());
     }
 
     /// Tells that somebody else has put an end to the tasks of a logical unit (event 5), once for all of them.
@@ -146,10 +184,10 @@ impl At<'_> {
             Out::Answer(Answer { bhs, .. }) => {
                 bhs.opcode() == Opcode::ASYNC_MESSAGE && bhs.0[36] == 5 && bhs.lun() == lun
             }
-            Out::Command(_) => false,
+            Out::Command(_) | Out::Fence => false,
         };
         if !self.connection.outbox.urgent.iter().any(told) {
-            self.asynchronous(5, lun, [0; 3]);
+            self.asynchronous(5, lun, [0; 3], Sg::new());
         }
     }
 
@@ -158,7 +196,7 @@ impl At<'_> {
         [time2wait, time2retain].map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX))
     }
 
-    fn asynchronous(&mut self, event: u8, lun: u64, parameters: [u16; 3]) {
+    fn asynchronous(&mut self, event: u8, lun: u64, parameters: [u16; 3], data: Sg) {
         if !matches!(self.connection.state, State::FullFeature) {
             return;
         }
@@ -169,15 +207,22 @@ impl At<'_> {
         for (i, parameter) in parameters.into_iter().enumerate() {
             bhs.set_half(38 + 2 * i, parameter);
         }
-        self.answer(bhs, Sg::new(), true);
+        self.answer(bhs, data, true);
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
         self.connection.starved = false;
-        let mut out = self.connection.outbox.pop()?;
+        let hold = match &self.session.fence {
+            Some(fence) => fence.hold(self.key),
+            None => Hold::Nothing,
+        };
+        let out = self.connection.outbox.pop(hold);
+        self.connection.held_back = hold != Hold::Nothing && out.is_none();
+        let mut out = out?;
         let (mut bhs, data, numbered) = match &mut out {
             Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
             Out::Command(outgoing) => self.command_pdu(outgoing),
+            Out::Fence => (ping_header(), Sg::new(), false),
         };
         let len = data.len();
         bhs.set_data_len(len);
@@ -194,6 +239,7 @@ impl At<'_> {
                 match &mut out {
                     Out::Answer(answer) => answer.data = data,
                     Out::Command(outgoing) => outgoing.put_back(data),
+                    Out::Fence => {}
                 }
                 self.connection.outbox.put_back(out);
                 self.connection.starved = true;
@@ -205,11 +251,32 @@ impl At<'_> {
             self.connection.stat_sn = self.connection.stat_sn.wrapping_add(1);
         }
         match out {
-            Out::Answer(_) => self.connection.answers -= 1,
+            Out::Answer(answer) => {
+                self.connection.answers -= 1;
+                if answer.fenced {
+                    self.fenced_response_sent();
+                }
+            }
             Out::Command(outgoing) => self.command_pdu_sent(outgoing, len),
+            Out::Fence => {
+                self.connection.pinged = Some(self.session.now);
+                let stat_sn = self.connection.stat_sn;
+                if let Some(fence) = &mut self.session.fence {
+                    fence.sent(self.key, stat_sn);
+                }
+            }
         }
         self.connection.counters.pdus_out += 1;
         Some(pdu)
+    }
+
+    /// The other connections wait until it is acknowledged.
+    fn fenced_response_sent(&mut self) {
+        let stat_sn = self.connection.stat_sn;
+        if let Some(fence) = &mut self.session.fence {
+            fence.responded(stat_sn);
+            self.ping(self.session.now);
+        }
     }
 
     /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, with those that this PDU frees, and

@@ -10,12 +10,12 @@ use smallvec::smallvec;
 
 use super::{Ending, Entry, Established, LOGINS_MAX, Message, Shard, Stop, Stream};
 use crate::fabrics::iscsi::{
-    self, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
+    self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
 };
 use crate::memory::Sg;
 use crate::net::{Detached, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
-use crate::target::sessions::{Claim, Limits, SessionName, Waiter, Wish};
+use crate::target::sessions::{Claim, Limits, SessionName, Waiter};
 use crate::target::tasks::Then;
 
 impl Shard {
@@ -290,7 +290,7 @@ impl Shard {
             return self.join(index, key, &wanted, &name);
         }
         let waiter = Waiter { core, connection: stream.serial };
-        let wish = Wish { commands: wanted.parameters.queue_depth, burst: wanted.first_burst_length };
+        let wish = wanted.parameters.queue_depth;
         let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
         let limits = target.map(|target| target.limits).unwrap_or_default();
         match self.parts.sessions.claim(&name, waiter, &limits, wish) {
@@ -299,8 +299,8 @@ impl Shard {
                 stream.wanted = Some(wanted);
                 self.parts.peers[core].send(Message::Reinstate(nexus));
             }
-            Claim::Granted { nexus, tsih, commands } => {
-                self.establish(index, key, name, (nexus, tsih), commands)
+            Claim::Granted { nexus, tsih, commands, memory } => {
+                self.establish(index, key, name, (nexus, tsih), (commands, memory))
             }
         }
     }
@@ -311,7 +311,7 @@ impl Shard {
         key: ConnectionKey,
         name: SessionName,
         (nexus, tsih): (NexusId, u16),
-        commands: u32,
+        (commands, memory): (u32, Allowance),
     ) {
         let Entry { iscsi, established, .. } = &mut self.sessions[index];
         let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
@@ -342,7 +342,7 @@ impl Shard {
         }
         *established = Some(Established { name, nexus, tsih, key: nexus_key });
         self.logins -= 1;
-        iscsi.accept_login(key, nexus, tsih, commands);
+        iscsi.accept_login(key, nexus, tsih, commands, memory);
         iscsi.resume(key, &*self.parts.topology);
         self.touch(index);
     }

@@ -22,8 +22,14 @@ fn another(world: &World, cid: u16) -> Initiator {
 
 impl Two {
     fn new() -> Self {
-        let parameters = Parameters { max_connections: 2, ..Parameters::default() };
-        let world = World::logged_in(parameters, &[("MaxConnections", "4"), ("MaxBurstLength", "8192")]);
+        Self::with(Parameters { max_connections: 2, ..Parameters::default() })
+    }
+
+    fn with(parameters: Parameters) -> Self {
+        Self::login_with(World::logged_in(parameters, &[("MaxConnections", "4"), ("MaxBurstLength", "8192")]))
+    }
+
+    fn login_with(world: World) -> Self {
         assert_eq!(world.connection().negotiated().max_connections, 2);
         let other = another(&world, 4);
         let mut two = Self { world, other, second: ConnectionKey(9) };
@@ -66,7 +72,7 @@ impl Two {
         assert_eq!((negotiated.max_burst_length, negotiated.header_digest), (8192, true));
     }
 
-    /// What the second connection has to say.
+    /// What the second connection has to say now.
     fn said(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();
         while let Some(pdu) = self.world.session.poll_transmit(self.second) {
@@ -240,4 +246,155 @@ fn all_that_came_before_the_handover_goes_along() {
     assert_eq!(world.session.hand_over(world.key), bytes);
     assert!(world.session.is_over() && world.session.poll_event().is_none());
     world.end();
+}
+
+/// A request that acknowledges what the initiator has heard, and nothing else.
+fn sign_of_life(initiator: &Initiator) -> Packet {
+    Packet::new(Opcode::NOP_OUT, crate::wire::iscsi::FINAL)
+        .immediate()
+        .word(16, crate::wire::iscsi::NO_TAG)
+        .word(20, crate::wire::iscsi::NO_TAG)
+        .word(24, initiator.cmd_sn)
+        .word(28, initiator.exp_stat_sn)
+}
+
+const RESPONSE: Opcode = Opcode::TASK_MANAGEMENT_RESPONSE;
+
+#[test]
+fn a_function_is_answered_after_all_before_it_and_before_all_after_it() {
+    let mut two = Two::new();
+    // A status goes out on the second connection, unacknowledged, and another waits there to be sent.
+    let done = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&done);
+    two.world.run();
+    assert_eq!(two.said().len(), 1);
+    let waits = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&waits);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let reset = two.world.initiator.task_management(5, 7 << 48);
+    assert!(two.world.exchange(&[reset]).is_empty(), "the second connection is behind");
+    let said = two.said();
+    assert_eq!(
+        opcodes(&said),
+        [Opcode::DATA_IN, Opcode::NOP_IN],
+        "what was before, and the question for its arrival"
+    );
+    // What follows waits there, too.
+    two.other.cmd_sn = two.world.initiator.cmd_sn;
+    let late = two.other.command(0, &read10(1), Transfer::read(512)).word(28, said[0].bhs.word(24));
+    two.send(&late);
+    assert!(two.world.run().is_empty(), "that acknowledges the first status alone");
+    assert!(two.said().is_empty());
+    two.send(&sign_of_life(&two.other));
+    let answers = two.world.run();
+    assert_eq!(opcodes(&answers), [RESPONSE, Opcode::NOP_IN]);
+    assert!(two.said().is_empty(), "the response may overtake it yet");
+    let heard = sign_of_life(&two.world.initiator);
+    assert!(two.world.exchange(&[heard]).is_empty());
+    assert_eq!(opcodes(&two.said()), [Opcode::DATA_IN]);
+    // One that is not behind is not waited for, and functions are answered one after the other.
+    two.send(&sign_of_life(&two.other));
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let resets = [2, 5].map(|function| two.world.initiator.task_management(function, 7 << 48));
+    assert_eq!(opcodes(&two.world.exchange(&resets)), [RESPONSE, Opcode::NOP_IN]);
+    let heard = sign_of_life(&two.world.initiator);
+    assert_eq!(opcodes(&two.world.exchange(&[heard])), [RESPONSE, Opcode::NOP_IN]);
+    // ABORT TASK concerns one task.
+    let done = two.world.initiator.task_management(1, 0);
+    assert_eq!(opcodes(&two.world.exchange(&[done])), [RESPONSE]);
+    two.world.end();
+}
+
+#[test]
+fn a_fence_falls_with_its_connections() {
+    for issuer_ends in [false, true] {
+        let mut two = Two::new();
+        let done = two.other.command(0, &read10(1), Transfer::read(512));
+        two.send(&done);
+        two.world.initiator.cmd_sn = two.other.cmd_sn;
+        let reset = two.world.initiator.task_management(5, 7 << 48);
+        assert!(two.world.exchange(&[reset]).is_empty());
+        assert_eq!(two.said().len(), 2);
+        if issuer_ends {
+            two.other.cmd_sn = two.world.initiator.cmd_sn;
+            let late = two.other.command(0, &read10(1), Transfer::read(512));
+            two.send(&late.word(28, 0x7000));
+            two.world.run();
+            assert!(two.said().is_empty());
+            two.world.session.peer_finished(two.world.key);
+            two.world.work();
+            assert_eq!(opcodes(&two.said()), [Opcode::DATA_IN]);
+        } else {
+            // It never answers, though nobody else is asked whether it lives.
+            two.world.wait(Duration::from_secs(30));
+            assert!(two.world.session.connection(two.second).unwrap().is_closing());
+            assert_eq!(two.world.session.in_flight(two.second), 0);
+        }
+        two.world.end();
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_acknowledge_holds_a_function_up_for_a_limited_time() {
+    let parameters = Parameters { max_connections: 2, nop_interval: Duration::ZERO, ..Parameters::default() };
+    let mut two = Two::with(parameters);
+    let done = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&done);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let reset = two.world.initiator.task_management(5, 7 << 48);
+    assert!(two.world.exchange(&[reset]).is_empty());
+    assert_eq!(two.said().len(), 2);
+    assert_eq!(two.world.session.next_deadline(), Some(two.world.now + Duration::from_secs(30)));
+    assert!(two.world.wait(Duration::from_secs(29)).is_empty());
+    assert_eq!(opcodes(&two.world.wait(Duration::from_secs(1))), [RESPONSE]);
+    assert!(two.world.session.connection(two.second).unwrap().is_closing());
+    two.world.end();
+}
+
+#[test]
+fn a_reset_waits_for_commands_on_their_way_elsewhere() {
+    for (function, lun, answered) in [(5, 3 << 48, 0), (2, 3 << 48, 0), (6, 0, 1)] {
+        let mut two = Two::new();
+        two.send(&sign_of_life(&two.other));
+        let slow = two.other.command(3 << 48, &vendor(HOLD, 0, 0), Transfer::NONE);
+        two.world.initiator.cmd_sn = two.other.cmd_sn;
+        let reset = two.world.initiator.task_management(function, lun);
+        let reset = two.world.initiator.immediate(reset);
+        let answers = two.world.exchange(&[reset]);
+        let responses = answers.iter().filter(|answer| answer.opcode() == RESPONSE).count();
+        assert_eq!(responses, answered, "a target reset takes what has not come for aborted");
+        two.send(&slow);
+        let more = two.world.run();
+        assert!(answered == 1 || opcodes(&more)[0] == RESPONSE, "{more:?}");
+        assert_eq!(two.world.toy.running(), 0, "the command is aborted, before or after it came");
+        assert_eq!(two.world.toy.commands.len(), 1 - answered);
+        two.world.end();
+    }
+}
+
+#[test]
+fn with_fast_abort_other_connections_hear_of_the_end_of_their_tasks() {
+    let keys = [("TaskReporting", "FastAbort"), ("MaxConnections", "4"), ("MaxBurstLength", "8192")];
+    let parameters = Parameters { max_connections: 2, ..Parameters::default() };
+    let mut two = Two::login_with(World::logged_in(parameters, &keys));
+    let held = two.other.command(4 << 48, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let own = two.world.initiator.command(4 << 48, &vendor(HOLD, 0, 0), Transfer::NONE);
+    let abort = two.world.initiator.task_management(2, 4 << 48);
+    assert!(two.world.exchange(&[own, abort]).is_empty(), "no message where the request came");
+    let said = two.said();
+    assert_eq!(opcodes(&said), [Opcode::ASYNC_MESSAGE, Opcode::NOP_IN]);
+    assert_eq!((said[0].bhs.0[36], said[0].bhs.lun()), (5, 4 << 48));
+    two.send(&sign_of_life(&two.other));
+    assert_eq!(two.world.run()[0].opcode(), RESPONSE);
+    // A task that is aborted by name is one that the initiator knows of.
+    let held =
+        two.other.command(4 << 48, &vendor(HOLD, 0, 0), Transfer::NONE).word(24, two.world.initiator.cmd_sn);
+    two.world.initiator.cmd_sn += 1;
+    two.send(&held);
+    let abort = two.world.initiator.abort_task(&held);
+    two.world.exchange(&[abort]);
+    assert!(two.said().is_empty());
+    two.world.end();
 }

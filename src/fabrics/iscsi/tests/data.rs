@@ -174,6 +174,112 @@ fn extended_cdbs_and_both_directions() {
 }
 
 #[test]
+fn cdbs_of_all_lengths() {
+    let mut world = world(Parameters::default(), &[]);
+    for len in [17, 18, 19, 20, 32, 33, 63, 64, 255, 256, 257, 258, 259, 260] {
+        let cdb: Vec<u8> =
+            (0..len).map(|i| if i == 0 { 0xff } else { u8::try_from(i % 251).unwrap() }).collect();
+        let command = world.initiator.command(0, &cdb, Transfer::NONE);
+        assert_eq!(opcodes(&world.exchange(&[command])), [Opcode::SCSI_RESPONSE], "{len}");
+        assert_eq!(world.toy.commands.pop().unwrap().cdb.bytes(), cdb, "{len}");
+    }
+    let command = world.initiator.command(0, &[0; 261], Transfer::NONE);
+    assert_eq!(opcodes(&world.exchange(&[command])), [Opcode::REJECT], "longer than a CDB can be");
+    world.end();
+}
+
+#[test]
+fn both_residuals_of_a_bidirectional_command() {
+    let bits = [flag::UNDERFLOW, 0, flag::OVERFLOW];
+    let read_bits = [flag::BIDI_UNDERFLOW, 0, flag::BIDI_OVERFLOW];
+    let lengths: [u32; 3] = [300, 1000, 5000];
+    for digests in ["None", "CRC32C"] {
+        let mut world = world(Parameters::default(), &[("HeaderDigest", digests), ("DataDigest", digests)]);
+        for (i, out) in lengths.into_iter().enumerate() {
+            for (j, back) in lengths.into_iter().enumerate() {
+                let transfer = Transfer { reads: Some(1000), writes: Some(1000) };
+                // With a long CDB before the read length, behind it, and without.
+                for (long, length_first) in [(false, false), (true, false), (true, true)] {
+                    let mut cdb = vendor(BOTH, out, back).to_vec();
+                    cdb.extend_from_slice(&[7; 244][..if long { 244 } else { 0 }]);
+                    let mut command = world.initiator.command(0, &cdb, transfer);
+                    if length_first {
+                        let at = command.ahs.len() - 8;
+                        command.ahs.rotate_left(at);
+                    }
+                    let command = command.data(&pattern_of(0, 100));
+                    let mut answers = world.exchange(&[&command]);
+                    let r2t = answers.remove(0);
+                    assert_eq!((r2t.opcode(), r2t.bhs.word(44)), (Opcode::R2T, out.min(1000) - 100));
+                    let data = world.initiator.answer_r2t(&command, &r2t, &pattern_of(0, 1000), 512);
+                    let answers = world.exchange(&data);
+                    assert_eq!(opcodes(&answers), [Opcode::DATA_IN, Opcode::SCSI_RESPONSE]);
+                    assert_eq!(answers[0].data, pattern_of(0, back.min(1000) as usize));
+                    let bhs = &answers[1].bhs;
+                    assert_eq!(bhs.flags(), FINAL | bits[i] | read_bits[j], "{out} out, {back} back");
+                    assert_eq!((bhs.word(44), bhs.word(40)), (out.abs_diff(1000), back.abs_diff(1000)));
+                    assert_eq!(world.toy.written.pop().unwrap(), pattern_of(0, out.min(1000) as usize));
+                    assert_eq!(world.toy.commands.pop().unwrap().cdb.bytes(), cdb);
+                }
+            }
+        }
+        // Without the additional header nothing is expected back.
+        let transfer = Transfer { reads: Some(1000), writes: Some(1000) };
+        let mut command = world.initiator.command(0, &vendor(BOTH, 1000, 1000), transfer);
+        command.ahs.clear();
+        let answers = world.exchange(&[command.data(&pattern_of(0, 1000))]);
+        let bhs = &answers[0].bhs;
+        assert_eq!((bhs.opcode(), bhs.flags()), (Opcode::SCSI_RESPONSE, FINAL | flag::BIDI_OVERFLOW));
+        assert_eq!((bhs.word(44), bhs.word(40)), (0, 1000));
+        world.end();
+    }
+}
+
+#[test]
+fn an_initiator_has_so_much_memory() {
+    let mut world = world(Parameters::default(), &[]);
+    // All but 1 MiB is used by other sessions.
+    let mut others = Allowance::of(&world.memory).unwrap();
+    assert!(others.take(MEMORY - (1 << 20)));
+    let free = world.memory.left();
+    let hold = |world: &mut World, len: u32| {
+        let command = world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len));
+        world.exchange(&[command])
+    };
+    for _ in 0..16 {
+        assert!(hold(&mut world, 64 << 10).is_empty());
+    }
+    assert_eq!((world.toy.running(), world.memory.left()), (16, 0));
+    // Nothing more, whatever the direction; a command without data goes on.
+    let full = hold(&mut world, 64 << 10);
+    assert_eq!((opcodes(&full), full[0].bhs.0[3]), (vec![Opcode::SCSI_RESPONSE], Status::TaskSetFull as u8));
+    assert_eq!((full[0].bhs.flags(), full[0].bhs.word(44)), (FINAL | flag::UNDERFLOW, 64 << 10));
+    let write = world.initiator.command(0, &write10(8), Transfer::write(4096)).data(&[1; 4096]);
+    assert_eq!(world.exchange(&[write])[0].bhs.0[3], Status::TaskSetFull as u8);
+    // Unsolicited data that follows is waited for, as for any command that has ended.
+    let mut write = world.initiator.command(0, &write10(8), Transfer::write(4096));
+    write.bhs.0[1] &= !FINAL;
+    assert!(world.exchange(&[&write]).is_empty());
+    let data = world.initiator.data_out(&write, None, 0, 0, &[1; 4096], true);
+    assert_eq!(world.exchange(&[data])[0].bhs.0[3], Status::TaskSetFull as u8);
+    assert_eq!((world.session.held(), world.toy.written.len(), world.toy.commands.len()), (0, 0, 16));
+    let nothing = world.initiator.command(0, &[0], Transfer::NONE);
+    assert_eq!(world.exchange(&[nothing])[0].bhs.0[3], Status::Good as u8);
+    // The end of the others makes room; what is held for long transfers is a chunk of each.
+    let reset = world.initiator.task_management(5, 0);
+    world.exchange(&[reset]);
+    assert_eq!(world.memory.left(), free);
+    assert!(hold(&mut world, 32 << 20).is_empty());
+    // Where none of its own has to end first, the initiator is told that others are in the way.
+    let reset = world.initiator.task_management(5, 0);
+    world.exchange(&[reset]);
+    assert!(others.take(64 << 10));
+    assert_eq!(hold(&mut world, 32 << 20)[0].bhs.0[3], Status::Busy as u8);
+    drop(others);
+    world.end();
+}
+
+#[test]
 fn malformed_additional_headers_are_rejected() {
     let mut world = world(Parameters::default(), &[]);
     for (ahs, len) in [

@@ -58,7 +58,6 @@ fn both_stages_one_after_the_other() {
                 user: None,
                 tsih: 0,
                 parameters: world.targets.parameters.clone(),
-                first_burst_length: 65536,
             }
         )]
     );

@@ -6,6 +6,7 @@ mod access;
 mod connections;
 mod data;
 mod hostile;
+mod keys;
 mod login;
 mod requests;
 mod window;
@@ -17,7 +18,7 @@ use super::initiator::{Digests, Initiator, Packet};
 use super::*;
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{
-    Command, Exchange, NexusId, Request, Residual, Response, Sense, Status, TaskManagementFunction,
+    Command, Exchange, Lun, NexusId, Request, Residual, Response, Sense, Status, TaskManagementFunction,
     TaskManagementResponse, Transport, key,
 };
 use crate::time::Instant;
@@ -98,6 +99,8 @@ pub(super) const WRITE_IN_PARTS: u8 = 0xc2;
 pub(super) const FAIL: u8 = 0xc3;
 pub(super) const READ_AND_FAIL: u8 = 0xc4;
 pub(super) const ECHO: u8 = 0xc5;
+/// Takes `total` bytes and sends `part`.
+pub(super) const BOTH: u8 = 0xc6;
 
 pub(super) fn vendor(opcode: u8, total: u32, part: u32) -> [u8; 16] {
     let mut cdb = [0; 16];
@@ -233,6 +236,15 @@ impl Toy {
                 response.data = Sg::copied(arena, &task.got[..len as usize]).expect("memory");
                 response.residual_in = residual(expected.data_in, expected.data_out);
             }
+            BOTH => {
+                let taken = total.min(expected.data_out);
+                if task.moved < taken {
+                    return transport.receive_data_out(exchange, taken - task.moved);
+                }
+                response.data = self.data(arena, 0, part.min(expected.data_in));
+                response.residual_in = residual(expected.data_in, part);
+                response.residual_out = residual(expected.data_out, total);
+            }
             READ_IN_PARTS | READ_AND_FAIL if task.moved < total.min(expected.data_in) => {
                 let at = task.moved;
                 let len = part.min(total.min(expected.data_in) - at);
@@ -264,9 +276,14 @@ fn residual(expected: u32, wanted: u32) -> Residual {
     }
 }
 
+/// Bytes that the initiator's commands may make the target hold.
+const MEMORY: u64 = 1 << 30;
+
 /// Both ends.
 pub(super) struct World {
     pub(super) arena: Arena,
+    /// What there is for the initiator's commands.
+    pub(super) memory: Arc<Pool>,
     pub(super) session: Session,
     pub(super) key: ConnectionKey,
     pub(super) initiator: Initiator,
@@ -288,6 +305,7 @@ impl World {
         Self {
             session,
             key,
+            memory: Pool::new(MEMORY),
             arena,
             initiator: Initiator::new(),
             toy: Toy::default(),
@@ -341,7 +359,9 @@ impl World {
             if let Event::LoginWanted(..) = event
                 && self.accepts
             {
-                self.session.accept_login(self.key, NexusId(9), 0x1234, self.targets.parameters.queue_depth);
+                let depth = self.targets.parameters.queue_depth;
+                let memory = Allowance::of(&self.memory).expect("memory");
+                self.session.accept_login(self.key, NexusId(9), 0x1234, depth, memory);
                 self.session.resume(self.key, &self.targets);
             }
             self.events.push(event);
@@ -383,8 +403,9 @@ impl World {
 
     /// Everything that was lent comes home.
     pub(super) fn end(self) {
-        let Self { arena, session, toy, .. } = self;
+        let Self { arena, session, toy, memory, .. } = self;
         drop((session, toy));
+        assert_eq!(memory.left(), MEMORY, "allowance that did not come home");
         assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
     }
 }

@@ -320,6 +320,31 @@ fn asynchronous_messages() {
 }
 
 #[test]
+fn scsi_events_are_told_where_that_is_wanted() {
+    let sense = Sense::new(key::UNIT_ATTENTION, 0x2a09).encode(false);
+    for wanted in [false, true] {
+        let mut world = World::logged_in(Parameters { scsi_events: wanted, ..Parameters::default() }, &[]);
+        world.session.report_event(Lun(3 << 48), &sense);
+        let messages = world.run();
+        assert_eq!(messages.len(), usize::from(wanted));
+        if let Some(message) = messages.first() {
+            assert_eq!(
+                (message.opcode(), message.bhs.0[36], message.bhs.lun()),
+                (Opcode::ASYNC_MESSAGE, 0, 3 << 48)
+            );
+            assert_eq!(message.data, [&[0, 18][..], &sense].concat());
+        }
+        // Nobody is cut off because of what is told without being asked.
+        for _ in 0..1000 {
+            world.session.report_event(Lun(3 << 48), &sense);
+        }
+        assert!(world.run().len() <= 32);
+        assert_eq!(world.closed(), None);
+        world.end();
+    }
+}
+
+#[test]
 fn the_end_of_the_stream_ends_the_connection() {
     let mut world = normal();
     let hold = world.initiator.command(0, &[HOLD], Transfer::write(4096)).data(&[1; 4096]);

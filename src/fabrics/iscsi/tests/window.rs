@@ -206,10 +206,21 @@ fn a_reset_takes_commands_that_wait_for_their_turn() {
     let gap = world.initiator.command(0, &[0], Transfer::NONE);
     let waits = world.initiator.command(5 << 48, &[0], Transfer::NONE);
     let other = world.initiator.command(6 << 48, &[0], Transfer::NONE);
-    world.exchange(&[waits, other.clone()]);
+    world.exchange(&[&waits, &other]);
     let reset = world.initiator.task_management(5, 5 << 48);
     let reset = world.initiator.immediate(reset);
-    world.exchange(&[reset]);
-    assert_eq!(tags(&world.exchange(&[&gap])), [gap.bhs.itt(), other.bhs.itt()]);
+    assert!(world.exchange(&[&reset]).is_empty(), "it concerns what is missing, too");
+    let all = [gap.bhs.itt(), waits.bhs.itt(), other.bhs.itt(), reset.bhs.itt()];
+    assert_eq!(tags(&world.exchange(&[&gap])), all, "in the order of CmdSN, and the reset behind them");
+    // A target reset takes those that are missing for aborted.
+    let gap = world.initiator.command(0, &[0], Transfer::NONE);
+    let waits = world.initiator.command(5 << 48, &[FAIL], Transfer::NONE);
+    world.exchange(&[&waits]);
+    let reset = world.initiator.task_management(6, 0);
+    let reset = world.initiator.immediate(reset);
+    assert_eq!(tags(&world.exchange(&[&reset])), [reset.bhs.itt()]);
+    assert!(world.exchange(&[&gap]).is_empty(), "its place is taken");
+    let next = world.initiator.command(0, &[0], Transfer::NONE);
+    assert_eq!(world.exchange(&[next]).len(), 1);
     world.end();
 }
