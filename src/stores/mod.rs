@@ -97,18 +97,15 @@ mod tests {
     #[test]
     fn every_store_unmaps_and_reads_zeros_then() {
         let path = std::env::temp_dir().join(format!("ptgt-unmap-{}.img", std::process::id()));
-        let options = |mapped| FileOptions {
+        let options = FileOptions {
             path: path.clone(),
             size: Some(1 << 20),
             block: 512,
             read_only: false,
-            mapped,
+            mapped: false,
         };
-        let stores = [
-            ("ram", ram(1 << 20, 512, false)),
-            ("null", null(1 << 20, 512)),
-            ("file", file(&options(false))),
-        ];
+        let stores =
+            [("ram", ram(1 << 20, 512, false)), ("null", null(1 << 20, 512)), ("file", file(&options))];
         for (name, backing) in stores {
             let arena = Arena::new(4 << 20, false).unwrap();
             let mut store = backing.unwrap().attach(&Local::new(arena.clone()).unwrap()).unwrap();

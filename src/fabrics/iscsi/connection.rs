@@ -9,7 +9,6 @@ use super::fence::acknowledges;
 use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
-use super::requests::waits_for_others;
 use super::session::{At, Kept};
 use super::text::TextExchange;
 use super::transmit::Outbox;
@@ -423,12 +422,9 @@ impl At<'_> {
             _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
         }
         if pdu.bhs.is_immediate() {
-            let pdu = match waits_for_others(&pdu.bhs) {
-                true => self.session.wait_for_others(self.key, pdu),
-                false => Err(pdu),
-            };
-            return if let Err(pdu) = pdu {
-                self.deliver(pdu, directory)
+            return match self.session.must_wait(&pdu.bhs) {
+                true => self.session.keep_immediate(self.key, pdu),
+                false => self.deliver(pdu, directory),
             };
         }
         if self.session.take_turn(pdu.bhs.cmd_sn()) {

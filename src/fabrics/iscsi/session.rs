@@ -13,12 +13,12 @@ use super::exchange::Exchanges;
 use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
-use super::requests::{PendingFunction, Scope, TASK_MANAGEMENT_MAX};
+use super::requests::{PendingFunction, Scope, TASK_MANAGEMENT_MAX, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg};
 use crate::scsi::{NexusId, Request};
 use crate::time::Instant;
-use crate::wire::iscsi::Opcode;
+use crate::wire::iscsi::{Bhs, Opcode};
 
 /// Names a connection within its session; free again after [`Session::remove`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,17 +163,17 @@ impl Shared {
         Some(early)
     }
 
-    /// Keeps a task management request for immediate delivery until all commands before it are there, which may be on
-    /// their way on other connections: it concerns them, too (RFC 7143 4.2.3.3). `Err` if it need not wait, or too many do.
-    pub(super) fn wait_for_others(&mut self, connection: ConnectionKey, pdu: Pdu) -> Result<(), Pdu> {
-        let cmd_sn = pdu.bhs.cmd_sn();
-        let waiting = self.early.iter().filter(|early| early.immediate).count();
-        if !self.is_ahead(cmd_sn) || waiting >= TASK_MANAGEMENT_MAX {
-            return Err(pdu);
-        }
-        let data = Vec::new();
+    /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
+    /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if too many do.
+    pub(super) fn must_wait(&self, bhs: &Bhs) -> bool {
+        let waiting = || self.early.iter().filter(|early| early.immediate).count();
+        waits_for_others(bhs) && self.is_ahead(bhs.cmd_sn()) && waiting() < TASK_MANAGEMENT_MAX
+    }
+
+    /// Keeps such a request.
+    pub(super) fn keep_immediate(&mut self, connection: ConnectionKey, pdu: Pdu) {
+        let (cmd_sn, data) = (pdu.bhs.cmd_sn(), Vec::new());
         self.early.push(Early { cmd_sn, connection, immediate: true, pdu: Some(pdu), data, charge: 0 });
-        Ok(())
     }
 
     /// Whether requests are missing before that CmdSN, which is in the window or the next behind it.

@@ -158,9 +158,10 @@ fn numbers_out_of_range_and_absurd_ones_are_rejected() {
 
 #[test]
 fn flags_are_agreed_on() {
+    type Outcome = fn(bool, bool) -> bool;
     type Set = fn(&mut Parameters, bool);
     type Got = fn(&Negotiated) -> bool;
-    let flags: [(&str, fn(bool, bool) -> bool, Set, Got); 2] = [
+    let flags: [(&str, Outcome, Set, Got); 2] = [
         ("InitialR2T", |a, b| a || b, |p, v| p.initial_r2t = v, |n| n.initial_r2t),
         ("ImmediateData", |a, b| a && b, |p, v| p.immediate_data = v, |n| n.immediate_data),
     ];
