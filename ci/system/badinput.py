@@ -394,6 +394,15 @@ def reads_that_are_never_taken():
     return "done"
 
 
+@case("busy, then good")
+def more_than_an_initiator_may_hold():
+    """The session above has used up what there is for the commands of this initiator, beside a little for each session."""
+    with session() as c:
+        large = c.finish(c.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 2048, 0), LUN, 0xC0, 1 << 20))[0]
+        small = c.finish(c.command(READ8, LUN, 0xC0, 4096))[0]
+        return {(8, 0): "busy, then good"}.get((large, small), f"status {large}, then {small}")
+
+
 @case("done", alone=True)
 def every_cdb_gets_an_answer():
     """All operation codes, with zeros and with noise, in both directions and none."""

@@ -755,8 +755,8 @@ pub(super) const TABLES: &[Table] = &[
                 Kind::Size(1 << 20, 1 << 40),
                 Is("\"128MiB\""),
                 "",
-                "Payload that the commands of an initiator may make the target hold, in all its sessions: the length of \
-                 each command, up to 1MiB. A command beyond it ends with TASK SET FULL or BUSY.",
+                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside 64KiB for \
+                 each session: the length of each command, up to 1MiB. A command beyond it ends with TASK SET FULL or BUSY.",
             ),
         ],
     },

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! How much payload an initiator may make the target hold: a pool that all its sessions with a target share, on
-//! whichever core they live. A session takes from it in large steps and keeps one, so that a command seldom touches
-//! what is shared.
+//! whichever core they live, and a little for each session, so that none is shut out by the others. A session takes from
+//! the pool in large steps, so that a command seldom touches what is shared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a session takes at a time, and keeps while it is idle.
-pub const STEP: u64 = 64 << 10;
+/// What a session has beside the pool, and what it takes from that at a time.
+const STEP: u64 = 64 << 10;
 
 /// More than a session uses goes back when it is more than this.
 const SLACK: u64 = 1 << 20;
@@ -37,7 +37,7 @@ impl Pool {
     }
 }
 
-/// A session's part of a pool. Goes back when it is dropped.
+/// What a session may hold. What is of the pool goes back when it is dropped.
 #[derive(Debug)]
 pub struct Allowance {
     pool: Arc<Pool>,
@@ -46,16 +46,16 @@ pub struct Allowance {
 }
 
 impl Default for Allowance {
-    /// Nothing, of an empty pool.
+    /// With an empty pool.
     fn default() -> Self {
-        Self { pool: Pool::new(0), granted: 0, used: 0 }
+        Self::of(&Pool::new(0))
     }
 }
 
 impl Allowance {
-    /// The part that a session keeps; `None` if the pool has not even that.
-    pub fn of(pool: &Arc<Pool>) -> Option<Self> {
-        pool.take(STEP).then(|| Self { pool: pool.clone(), granted: STEP, used: 0 })
+    /// For a session that shares a pool.
+    pub fn of(pool: &Arc<Pool>) -> Self {
+        Self { pool: pool.clone(), granted: STEP, used: 0 }
     }
 
     /// Takes what a command needs; `false` if there is not so much.
@@ -85,7 +85,7 @@ impl Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
-        self.pool.0.fetch_add(self.granted, Relaxed);
+        self.pool.0.fetch_add(self.granted - STEP, Relaxed);
     }
 }
 
@@ -100,33 +100,30 @@ mod tests {
 
     #[test]
     fn sessions_share_a_pool_and_give_all_of_it_back() {
-        let pool = Pool::new(10 * STEP);
-        let mut one = Allowance::of(&pool).unwrap();
-        let mut two = Allowance::of(&pool).unwrap();
-        assert_eq!(pool.left(), 8 * STEP);
+        let pool = Pool::new(8 * STEP);
+        let (mut one, mut two) = (Allowance::of(&pool), Allowance::of(&pool));
         // Small commands one after the other do not touch the pool.
         assert!(one.take(4096) && one.take(8192));
         assert_eq!(pool.left(), 8 * STEP);
-        assert!(one.take(8 * STEP - 12288 + 1), "rounded up");
+        assert!(one.take(8 * STEP - 12_288 + 1), "rounded up");
         assert_eq!(pool.left(), 0);
-        assert!(two.take(STEP), "its own part");
+        assert!(two.take(STEP), "its own");
         assert!(!two.take(1) && !one.take(STEP));
-        assert!(Allowance::of(&pool).is_none());
-        one.give(8 * STEP - 12288 + 1);
+        one.give(8 * STEP - 12_288 + 1);
         assert_eq!(pool.left(), 0, "used again soon, perhaps");
-        one.give(12288);
+        one.give(12_288);
         assert_eq!(pool.left(), 8 * STEP, "idle");
         assert!(two.take(8 * STEP));
         drop((one, two));
-        assert_eq!(pool.left(), 10 * STEP);
+        assert_eq!(pool.left(), 8 * STEP);
     }
 
     #[test]
     fn what_was_much_does_not_stay() {
         let pool = Pool::new(64 << 20);
-        let mut one = Allowance::of(&pool).unwrap();
+        let mut one = Allowance::of(&pool);
         assert!(one.take(charge(0, u32::MAX)) && one.take(charge(u32::MAX, 8 << 20)) && one.take(512));
-        assert_eq!(pool.left(), 61 * (1 << 20) - STEP);
+        assert_eq!(pool.left(), 61 << 20);
         one.give(2 << 20);
         one.give(1 << 20);
         assert!(pool.left() >= 62 << 20, "never idle, but with less");

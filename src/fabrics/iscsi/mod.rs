@@ -62,7 +62,7 @@ use std::sync::Arc;
 
 pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
 pub use connection::{Connection, Counters};
-pub use memory::{Allowance, Pool, STEP as MEMORY_STEP};
+pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::{ConnectionKey, Session};
 

@@ -238,9 +238,10 @@ fn both_residuals_of_a_bidirectional_command() {
 #[test]
 fn an_initiator_has_so_much_memory() {
     let mut world = world(Parameters::default(), &[]);
-    // All but 1 MiB is used by other sessions.
-    let mut others = Allowance::of(&world.memory).unwrap();
-    assert!(others.take(MEMORY - (1 << 20)));
+    // All but 1 MiB is used by other sessions, less what each session has beside that.
+    let mut others = Allowance::of(&world.memory);
+    assert!(others.take(MEMORY - (1 << 20) + (128 << 10)));
+    assert_eq!(world.memory.left(), (1 << 20) - (64 << 10));
     let free = world.memory.left();
     let hold = |world: &mut World, len: u32| {
         let command = world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len));

@@ -360,7 +360,7 @@ impl World {
                 && self.accepts
             {
                 let depth = self.targets.parameters.queue_depth;
-                let memory = Allowance::of(&self.memory).expect("memory");
+                let memory = Allowance::of(&self.memory);
                 self.session.accept_login(self.key, NexusId(9), 0x1234, depth, memory);
                 self.session.resume(self.key, &self.targets);
             }
