@@ -396,7 +396,15 @@ def reads_that_are_never_taken():
 
 @case("busy, then good")
 def more_than_an_initiator_may_hold():
-    """The session above has used up what there is for the commands of this initiator, beside a little for each session."""
+    """The session above and another one use up what there is for the commands of this initiator, beside a little for each
+    session."""
+    other = session()
+    # What has gone to a socket's buffers is the target's no longer: more follows, until those are full.
+    for _ in range(4):
+        for _ in range(16):
+            other.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 2048, 0), LUN, 0xC0, 1 << 20)
+        time.sleep(0.2)
+    LATER.append(other)
     with session() as c:
         large = c.finish(c.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 2048, 0), LUN, 0xC0, 1 << 20))[0]
         small = c.finish(c.command(READ8, LUN, 0xC0, 4096))[0]
