@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use record::{Keeper, RECORD_MAX, Record, Shelf};
 
-use crate::memory::{Seg, SegMut, Sg};
+use crate::memory::{Lease, Seg, SegMut, Sg};
 use crate::time::Instant;
 
 /// Names one operation of a caller until its completion; chosen by the caller, opaque to the store.
@@ -32,6 +32,8 @@ pub enum Landing {
     /// Wherever the store likes: it lends its own pages, or fills blocks of the core's arena.
     #[default]
     Own,
+    /// As [`Landing::Own`]; pages are lent in the name of this lease, which is one of [`Store::lease`].
+    Lent(Lease),
     /// Into memory of the caller's, whose length is that of the read; it comes back frozen in [`Done::Data`].
     Given(SegMut),
 }
@@ -237,6 +239,12 @@ pub trait Store {
 
     /// When `poll` will have something to say of which no descriptor tells.
     fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// A lease of the pages that reads lend, for one who has to know when nobody looks into them any more; each is a new
+    /// one. `None` if what a read returns stays as it is, whatever is written.
+    fn lease(&self) -> Option<Lease> {
         None
     }
 

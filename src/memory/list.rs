@@ -1,18 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A list of segments: the bytes of one transfer, wherever they lie.
 
+use std::cell::RefCell;
+
 use smallvec::SmallVec;
 
 use super::{Arena, Seg};
 
+type Segs = SmallVec<[Seg; 2]>;
+
+/// Segments for which a list that is longer than usual makes room: as many as there are in a frame. Room for more is not
+/// kept.
+const ROOM: usize = 256;
+
+/// Room of lists that are gone, kept for the next: at most so many.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Segs>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Payload as a list of segments. Splitting and joining move no byte.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Sg {
-    segs: SmallVec<[Seg; 2]>,
+    segs: Segs,
     len: usize,
 }
 
 impl Sg {
+    /// Makes room beyond the segments that every list has room for. In the steady state this allocates nothing.
+    #[cold]
+    fn grow(&mut self) {
+        if self.segs.spilled() {
+            return self.segs.reserve(self.segs.len());
+        }
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let mut longer = spare.unwrap_or_else(|| Segs::with_capacity(ROOM));
+        longer.extend(self.segs.drain(..));
+        self.segs = longer;
+    }
+
     /// No bytes.
     pub fn new() -> Self {
         Self::default()
@@ -37,14 +64,18 @@ impl Sg {
     pub fn push(&mut self, seg: Seg) {
         if !seg.is_empty() {
             self.len += seg.len();
+            if self.segs.len() == self.segs.capacity() {
+                self.grow();
+            }
             self.segs.push(seg);
         }
     }
 
     /// Appends all of `other`.
-    pub fn append(&mut self, other: Self) {
-        self.len += other.len;
-        self.segs.extend(other.segs);
+    pub fn append(&mut self, mut other: Self) {
+        for seg in other.segs.drain(..) {
+            self.push(seg);
+        }
     }
 
     /// Cuts the first `n` bytes off and returns them; `self` keeps the rest.
@@ -115,6 +146,33 @@ impl Sg {
             list.push(block.freeze());
         }
         Some(list)
+    }
+}
+
+impl Clone for Sg {
+    fn clone(&self) -> Self {
+        let mut list = Self::new();
+        for seg in &self.segs {
+            list.push(seg.clone());
+        }
+        list
+    }
+}
+
+impl Drop for Sg {
+    fn drop(&mut self) {
+        if self.segs.spilled() {
+            let mut room = std::mem::take(&mut self.segs);
+            // Segments first: they may be the last to know of something that has lists of its own.
+            room.clear();
+            // At the end of the thread there is nobody to keep it for.
+            _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < SPARE_MAX && room.capacity() <= ROOM {
+                    spare.push(room);
+                }
+            });
+        }
     }
 }
 

@@ -16,4 +16,4 @@ mod seg;
 pub use arena::{Arena, ArenaStats, Pages};
 pub use list::Sg;
 pub use loan::Lender;
-pub use seg::{Seg, SegMut, SharedMemory};
+pub use seg::{Lease, Seg, SegMut, SharedMemory};

@@ -24,6 +24,44 @@ pub unsafe trait SharedMemory: 'static {
     }
 }
 
+/// What one borrower has of a memory that is lent: it learns whether anything that was lent in its name is still out.
+#[derive(Clone)]
+pub struct Lease(Rc<dyn SharedMemory>);
+
+impl Lease {
+    /// A lease of which nothing is out.
+    pub fn new(memory: impl SharedMemory) -> Self {
+        Self(Rc::new(memory))
+    }
+
+    /// Lends bytes as [`Seg::lend`] does, in the name of this lease: the segment takes this handle with it.
+    ///
+    /// # Panics
+    /// When the range is not inside the memory.
+    pub fn lend(self, at: usize, len: u32) -> Seg {
+        let ptr = address(&*self.0, at, len);
+        Seg { ptr, len, owner: Owner::Lent(self.0) }
+    }
+
+    /// Whether a segment or another handle to this lease is alive.
+    pub fn is_out(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({} out)", Rc::strong_count(&self.0) - 1)
+    }
+}
+
+fn address(memory: &dyn SharedMemory, at: usize, len: u32) -> NonNull<u8> {
+    let end = at.checked_add(len as usize).expect("range does not wrap");
+    assert!(end <= memory.len(), "lent range is outside the memory");
+    // SAFETY: at <= len of the memory, so the address is inside or one past its single allocation.
+    unsafe { memory.base().add(at) }
+}
+
 #[derive(Clone)]
 enum Owner {
     /// A block of this core's arena; goes back to it when the last segment is dropped.
@@ -57,11 +95,7 @@ impl Seg {
     /// # Panics
     /// When the range is not inside the memory: the caller has checked the command's range before.
     pub fn lend(memory: &Rc<dyn SharedMemory>, at: usize, len: u32) -> Self {
-        let end = at.checked_add(len as usize).expect("range does not wrap");
-        assert!(end <= memory.len(), "lent range is outside the memory");
-        // SAFETY: at <= len of the memory, so the address is inside or one past its single allocation.
-        let ptr = unsafe { memory.base().add(at) };
-        Self { ptr, len, owner: Owner::Lent(memory.clone()) }
+        Self { ptr: address(&**memory, at, len), len, owner: Owner::Lent(memory.clone()) }
     }
 
     /// A segment over bytes that stay readable and private while the loan is out.

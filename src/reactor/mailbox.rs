@@ -4,10 +4,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crate::sys::EventFd;
+use crate::sys::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError};
 
 struct Shared<T> {
     queue: Mutex<VecDeque<T>>,
@@ -44,7 +43,7 @@ impl<T> Sender<T> {
     /// message of its kind, so that the queue is bounded by the number of senders.
     pub fn send(&self, message: T) {
         let shared = &*self.0;
-        let mut queue = shared.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back(message);
         shared.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
@@ -60,7 +59,7 @@ impl<T> Mailbox<T> {
         if self.0.waiting.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut queue = self.0.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let message = queue.pop_front();
         self.0.waiting.store(queue.len(), Ordering::SeqCst);
         message
@@ -85,45 +84,5 @@ impl<T> Mailbox<T> {
     /// Becomes readable when a message comes in during an announced sleep.
     pub fn wake_fd(&self) -> RawFd {
         self.0.wake.as_raw_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_sleeper_misses_no_message() {
-        let (sender, mut mailbox) = mailbox().unwrap();
-        let (back, mut echo) = super::mailbox().unwrap();
-        let receiver = std::thread::spawn(move || {
-            let mut scratch = Vec::new();
-            loop {
-                while let Some(n) = mailbox.take() {
-                    back.send(n);
-                    if n == 9999 {
-                        return;
-                    }
-                }
-                if mailbox.announce_sleep() {
-                    crate::sys::wait_readable(
-                        &[mailbox.wake_fd()],
-                        &mut scratch,
-                        Some(Duration::from_secs(10)),
-                    );
-                }
-                mailbox.awake();
-            }
-        });
-        for n in 0..10_000 {
-            sender.send(n);
-            // Waiting for the answer makes every message meet a receiver that is about to sleep.
-            while n % 7 == 0 && echo.take() != Some(n) {
-                std::hint::spin_loop();
-            }
-        }
-        receiver.join().unwrap();
     }
 }

@@ -2,6 +2,8 @@
 //! The per-core loop: run to completion, spin while there is work, sleep when there is none.
 
 mod mailbox;
+#[cfg(test)]
+mod tests;
 
 pub use mailbox::{Mailbox, Sender, mailbox};
 

@@ -9,7 +9,7 @@ use super::{
     Attentions, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitKey, UnitState,
 };
 use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
-use crate::memory::{Arena, Sg};
+use crate::memory::{Arena, Lease, Sg};
 use crate::time::Instant;
 
 /// What a task wants next. The task manager carries it out and calls [`DeviceServer::resume`] with the answer.
@@ -152,8 +152,21 @@ pub struct Context<'a> {
     pub luns: &'a [Lun],
     /// Where the next read for this task should land: fabric memory, if the fabric has some for it.
     pub landing: &'a mut dyn FnMut(u32) -> Landing,
+    /// In whose name the store lends what the nexus is sent.
+    pub lease: Option<&'a Lease>,
     /// The time.
     pub now: Instant,
+}
+
+impl Context<'_> {
+    /// Where a read of the store should land whose bytes go to the initiator: with `whole` in memory of the fabric's, if it
+    /// has some for so many bytes; else in the store's own.
+    pub fn landing(&mut self, len: u32, whole: bool) -> Landing {
+        match if whole { (self.landing)(len) } else { Landing::Own } {
+            Landing::Own => self.lease.map_or(Landing::Own, |lease| Landing::Lent(lease.clone())),
+            given => given,
+        }
+    }
 }
 
 /// What the control mode page (SPC-5 7.5.8) asks of the task manager.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canary::Canary;
 use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Arena, Sg};
+use crate::memory::{Arena, Lease, Sg};
 use crate::ports::memory::Dice;
 use crate::stores::{self, Local};
 use crate::time::Instant;
@@ -197,8 +197,9 @@ impl Medium {
         self.counters.operations += 1;
         self.number += 1;
         let now = self.clock.get();
-        if let Op::Read { at, len, into: into @ Landing::Own } = &mut op
+        if let Op::Read { at, len, into } = &mut op
             && !self.behaviour.lends
+            && !matches!(into, Landing::Given(_))
         {
             let Some(block) = arena.alloc(*len as usize) else {
                 return Submitted::Done(Done::Failed(Error { kind: ErrorKind::NoMemory, at: *at }));
@@ -481,5 +482,10 @@ impl Store for Handle {
 
     fn poll(&mut self, done: &mut Vec<(Tag, Done)>) -> usize {
         self.medium.borrow_mut().poll(self.core, done)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        let medium = self.medium.borrow();
+        medium.inner.lease().filter(|_| medium.behaviour.lends)
     }
 }

@@ -7,11 +7,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::io::{Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
-use crate::memory::Sg;
+use crate::memory::{Lease, Sg};
+use crate::sys::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError};
 
 /// Operations of one handle that wait for an exclusive one.
 const WAITING_MAX: usize = 1024;
@@ -236,6 +235,10 @@ impl<S: Store> Store for Exclusive<S> {
     fn must_poll(&self) -> bool {
         let waits = |alone: &Alone| matches!(alone.step, Step::Raise | Step::Wait);
         !self.waiting.is_empty() || self.alone.as_ref().is_some_and(waits)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        self.inner.lease()
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

@@ -22,7 +22,7 @@ use super::exclusive::{Exclusive, Gate};
 use super::ring::{Flight, Shared, Work};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Arena, Seg, Sg, SharedMemory};
+use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
 use crate::sys::{self, FileMapping, InMemory};
 
 /// Longest read or write: the largest block of the arena.
@@ -256,16 +256,20 @@ impl Handle {
     }
 
     fn read(&mut self, tag: Tag, at: u64, len: u32, into: Landing) -> Submitted {
-        if let (Some((mapping, pages)), Landing::Own) = (&self.mapping, &into) {
+        if let (Some((mapping, pages)), Landing::Own | Landing::Lent(_)) = (&self.mapping, &into) {
             let from = usize::try_from(at).expect("inside the mapping");
-            return match len == 0 || mapping.reaches(from + len as usize) {
-                true => Submitted::Done(Done::Data(Seg::lend(pages, from, len).into())),
-                false => failed(ErrorKind::ReadFailed, at),
+            if len > 0 && !mapping.reaches(from + len as usize) {
+                return failed(ErrorKind::ReadFailed, at);
+            }
+            let seg = match into {
+                Landing::Lent(lease) => lease.lend(from, len),
+                _ => Seg::lend(pages, from, len),
             };
+            return Submitted::Done(Done::Data(seg.into()));
         }
         let mut block = match into {
             Landing::Given(memory) => memory,
-            Landing::Own => match self.arena.alloc(len as usize) {
+            Landing::Own | Landing::Lent(_) => match self.arena.alloc(len as usize) {
                 Some(block) => block,
                 None => return failed(ErrorKind::NoMemory, at),
             },
@@ -570,6 +574,11 @@ impl Store for Handle {
 
     fn must_poll(&self) -> bool {
         !self.retry.is_empty()
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        let (mapping, _) = self.mapping.as_ref()?;
+        Some(Lease::new(Mapped(mapping.clone())))
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

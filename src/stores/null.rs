@@ -47,7 +47,7 @@ impl Store for Handle {
 
     fn submit(&mut self, _: Tag, op: Op) -> Submitted {
         Submitted::Done(match op {
-            Op::Read { len, into: Landing::Own, .. } if len <= TRANSFER_MAX => {
+            Op::Read { len, into: Landing::Own | Landing::Lent(_), .. } if len <= TRANSFER_MAX => {
                 Done::Data(Seg::lend(&self.zeros, 0, len).into())
             }
             Op::Read { into: Landing::Given(mut memory), .. } => {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::exclusive::{Exclusive, Gate};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Seg, Sg, SharedMemory};
+use crate::memory::{Lease, Seg, Sg, SharedMemory};
 use crate::sys::Mapping;
 
 /// Longest read or write: one block of the arena, for those who want to read into it.
@@ -184,11 +184,12 @@ struct Handle {
 impl Handle {
     fn read(&self, at: u64, len: u32, into: Landing) -> Result<Done, Done> {
         self.medium.address(at, u64::from(len))?;
-        let seg = Seg::lend(&self.pages, usize::try_from(at).expect("inside the memory"), len);
+        let from = usize::try_from(at).expect("inside the memory");
         Ok(Done::Data(match into {
-            Landing::Own => seg.into(),
+            Landing::Own => Seg::lend(&self.pages, from, len).into(),
+            Landing::Lent(lease) => lease.lend(from, len).into(),
             Landing::Given(mut memory) => {
-                seg.copy_to(0, memory.bytes_mut());
+                Seg::lend(&self.pages, from, len).copy_to(0, memory.bytes_mut());
                 memory.freeze().into()
             }
         }))
@@ -219,5 +220,9 @@ impl Store for Handle {
 
     fn poll(&mut self, _: &mut Vec<(Tag, Done)>) -> usize {
         0
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease::new(Pages(self.medium.memory.clone())))
     }
 }

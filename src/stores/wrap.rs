@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{Backing, Local};
 use crate::io::{Done, Error, ErrorKind, Geometry, Health, Op, Store, Submitted, Tag};
+use crate::memory::Lease;
 use crate::sys;
 use crate::time::Instant;
 
@@ -259,6 +260,10 @@ impl Store for Handle {
 
     fn next_deadline(&self) -> Option<Instant> {
         self.late.iter().map(|late| late.due).min()
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        self.inner.lease()
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

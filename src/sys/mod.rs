@@ -3,6 +3,10 @@
 #![expect(unsafe_code, reason = "libc")]
 
 mod clock;
+#[cfg(test)]
+pub(crate) mod counting;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod coverage;
 mod epoll;
 mod event;
 mod file;
@@ -14,6 +18,13 @@ mod process;
 mod shared;
 mod stdio;
 mod tap;
+
+/// What threads share state with. Code that takes it from here can be tried in every order of its threads:
+/// `ci/tests/interleavings.rs` puts a scheduler's own in its place.
+pub mod sync {
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub use std::sync::{Arc, Mutex, PoisonError};
+}
 
 pub use clock::{monotonic, monotonic_origin};
 pub use epoll::{Epoll, Ready, send_pieces};

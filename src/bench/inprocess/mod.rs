@@ -8,6 +8,8 @@
 mod frames;
 mod scsi;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -82,8 +82,7 @@ impl Read {
         self.reading = len;
         // A block of which the initiator wants but a part does not fit the fabric's memory.
         let fits = self.sent + u64::from(len) <= job.command.expected.data_in.into();
-        let into = if fits { (cx.landing)(len) } else { Landing::Own };
-        Ok(Step::Store(Op::Read { at, len, into }))
+        Ok(Step::Store(Op::Read { at, len, into: cx.landing(len, fits) }))
     }
 }
 

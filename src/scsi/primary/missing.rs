@@ -67,6 +67,7 @@ mod tests {
             nexus: None,
             luns: &[Lun::ZERO],
             landing: &mut |_| Landing::Own,
+            lease: None,
             now: Instant::ZERO,
         };
         let command = Command {

@@ -60,6 +60,7 @@ impl TaskManager {
             return;
         }
         self.units[this.unit].counters.aborts += 1;
+        log::trace!("task aborted while {:?}", this.state);
         match this.state {
             State::Storing | State::Keeping | State::Changing | State::Finishing | State::Detaching => {}
             State::Running => unreachable!("the device server has the word only inside run()"),

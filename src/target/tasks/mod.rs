@@ -10,6 +10,7 @@ mod abort;
 mod aca;
 mod change;
 mod copy;
+mod fence;
 mod keep;
 mod nobody;
 mod run;
@@ -21,7 +22,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::io::{Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
-use crate::memory::Arena;
+use crate::memory::{Arena, Lease};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Outcome, Request, Residual,
@@ -183,10 +184,12 @@ struct View {
     gate: Gate,
     /// Tasks that were started and have not ended.
     active: usize,
-    /// An ORDERED task is among them.
-    ordered: bool,
-    /// How many HEAD OF QUEUE tasks are.
-    heads: usize,
+    /// How many of those others wait for: ORDERED and HEAD OF QUEUE tasks. Fences that are up count as one.
+    ahead: usize,
+    /// In whose name the store lends what this nexus is sent.
+    lease: Option<Lease>,
+    /// Leases that have to be over before the next task starts: see [`fence`].
+    fences: SmallVec<[Lease; 1]>,
     /// Tasks that wait for their turn.
     blocked: VecDeque<u32>,
     /// They are being started.
@@ -306,6 +309,8 @@ pub struct TaskManager {
     changes: Changes,
     flushing: usize,
     completions: Vec<(Tag, Done)>,
+    /// Nexuses and views with fences.
+    fenced: Vec<(usize, usize)>,
     keeper: Option<Box<dyn Keeper>>,
     /// Records under way.
     keeping: usize,
@@ -335,6 +340,7 @@ impl TaskManager {
             changes: Changes::default(),
             flushing: 0,
             completions: Vec::new(),
+            fenced: Vec::new(),
             keeper: None,
             keeping: 0,
             tasks_max: TASKS_MAX,
@@ -377,14 +383,16 @@ impl TaskManager {
             let mut attentions = Attentions::default();
             attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
             let gate = self.units[unit.0].state.gate(id, &name);
+            let lease = self.units[unit.0].store.as_ref().and_then(|store| store.lease());
             View {
                 lun,
                 unit,
                 attentions,
                 gate,
                 active: 0,
-                ordered: false,
-                heads: 0,
+                ahead: 0,
+                lease,
+                fences: SmallVec::new(),
                 blocked: VecDeque::new(),
                 unblocking: false,
                 aca: None,
@@ -480,6 +488,9 @@ impl TaskManager {
             work += self.poll_keeper(now, transports, touched);
         }
         work += self.poll_changes(now, transports, touched);
+        if !self.fenced.is_empty() {
+            work += self.poll_fences(now, transports, touched);
+        }
         while let Some((nexus, owed)) = self.owed.pop_front() {
             work += 1;
             let Some(transport) = transports.transport(nexus) else { continue };
@@ -504,8 +515,11 @@ impl TaskManager {
     /// Whether a store waits for something of which no descriptor tells, so that the core must not sleep.
     pub fn must_poll(&self) -> bool {
         let waits = |unit: &Unit| unit.store.as_ref().is_some_and(|store| store.must_poll());
+        // A full store says when one of its operations has ended; if it has none, it is others of the core that fill it.
+        let full = |unit: &Unit| unit.storing == 0 && !unit.refused.is_empty();
         self.changes.stirring()
-            || self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || !unit.refused.is_empty())
+            || self.any_fence_open()
+            || self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || full(unit))
     }
 
     /// When a store has something to say of which no descriptor tells.
@@ -557,7 +571,7 @@ impl TaskManager {
         let mut completions = std::mem::take(&mut self.completions);
         let this = &mut self.units[unit];
         let Some(store) = this.store.as_mut() else { return 0 };
-        let work = store.poll(&mut completions);
+        let mut work = store.poll(&mut completions);
         this.storing -= completions.len();
         for (tag, done) in completions.drain(..) {
             if tag == FLUSH {
@@ -579,14 +593,16 @@ impl TaskManager {
                 Some(transport) => transport,
                 None => continue,
             };
+            let before = self.units[unit].refused.len();
             self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
-            touched(nexus);
-            let refused = |task: &Task| (task.state, task.storing_at) == (State::Refused, unit);
-            if self.tasks.get(task as usize).is_some_and(refused) {
-                // Refused again: it went to the end of the queue and comes back to its front.
-                self.units[unit].refused.rotate_right(1);
+            // Refused again: it went to the end of the queue and comes back to its front.
+            let refused = &mut self.units[unit].refused;
+            if refused.len() > before && refused.back().is_some_and(|(last, _)| *last == task) {
+                refused.rotate_right(1);
                 break;
             }
+            work += 1;
+            touched(nexus);
         }
         work
     }
@@ -671,8 +687,8 @@ impl TaskManager {
         }
         entry.exchanges[slot] = Some(task);
         entry.tasks += 1;
-        if let Some(view) = view {
-            let view = &mut entry.views[view];
+        if let Some(index) = view {
+            let view = &mut entry.views[index];
             match admission {
                 Admission::Aca => view.aca = Some(Aca { task: Some(task) }),
                 Admission::Misplaced => {
@@ -684,11 +700,13 @@ impl TaskManager {
             }
             let waits = match attribute {
                 TaskAttribute::HeadOfQueue | TaskAttribute::Aca => false,
-                TaskAttribute::Simple => view.ordered || view.heads > 0 || !view.blocked.is_empty(),
-                TaskAttribute::Ordered => view.active > 0 || !view.blocked.is_empty(),
+                TaskAttribute::Simple => view.ahead > 0 || !view.blocked.is_empty(),
+                TaskAttribute::Ordered => {
+                    view.active > 0 || !view.blocked.is_empty() || self.raise_fence(nexus.0, index)
+                }
             };
             if waits {
-                view.blocked.push_back(task);
+                self.nexuses[nexus.0].views[index].blocked.push_back(task);
                 self.tasks[task as usize].state = State::Blocked;
                 return;
             }
@@ -719,8 +737,7 @@ impl TaskManager {
         if let Some(view) = this.view {
             let view = &mut self.nexuses[this.nexus].views[view];
             view.active += 1;
-            view.ordered |= this.command.attribute == TaskAttribute::Ordered;
-            view.heads += usize::from(this.command.attribute == TaskAttribute::HeadOfQueue);
+            view.ahead += usize::from(goes_ahead(this.command.attribute));
             let unit = &mut self.units[this.unit];
             if unit.frozen > 0 || !unit.held.is_empty() {
                 this.state = State::HeldStart;
@@ -781,10 +798,9 @@ impl TaskManager {
             {
                 aca.task = None;
             }
-            match this.command.attribute {
-                TaskAttribute::Ordered => view_entry.ordered = false,
-                TaskAttribute::HeadOfQueue => view_entry.heads -= 1,
-                _ => {}
+            if goes_ahead(this.command.attribute) {
+                view_entry.ahead -= 1;
+                self.raise_fence(this.nexus, view);
             }
             if let Some(transport) = transport {
                 self.unblock(now, this.nexus, view, transport);
@@ -810,13 +826,16 @@ impl TaskManager {
 
     /// Takes out the task whose turn it is.
     fn next_turn(&mut self, nexus: usize, view: usize) -> Option<u32> {
-        let set = &mut self.nexuses.get_mut(nexus)?.views[view];
+        let set = &self.nexuses.get(nexus)?.views[view];
         let task = *set.blocked.front()?;
         let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
-        if set.ordered || set.heads > 0 || (ordered && set.active > 0) || set.aca.is_some() {
+        if set.ahead > 0
+            || set.aca.is_some()
+            || (ordered && (set.active > 0 || self.raise_fence(nexus, view)))
+        {
             return None;
         }
-        set.blocked.pop_front()
+        self.nexuses[nexus].views[view].blocked.pop_front()
     }
 
     fn forget_nexus(&mut self, nexus: usize) {
@@ -824,6 +843,11 @@ impl TaskManager {
             self.nexuses.remove(nexus);
         }
     }
+}
+
+/// Whether tasks that come later wait for one with this attribute (SAM-5 8.6).
+fn goes_ahead(attribute: TaskAttribute) -> bool {
+    matches!(attribute, TaskAttribute::Ordered | TaskAttribute::HeadOfQueue)
 }
 
 fn residual(expected: u32, wanted: u64, moved: u32) -> Residual {

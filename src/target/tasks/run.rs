@@ -66,9 +66,9 @@ impl TaskManager {
         let unit = &mut self.units[this.unit];
         let nexus = &mut self.nexuses[this.nexus];
         let mut none = Attentions::default();
-        let attentions = match this.view {
-            Some(view) => &mut nexus.views[view].attentions,
-            None => &mut none,
+        let (attentions, lease) = match this.view.map(|view| &mut nexus.views[view]) {
+            Some(view) => (&mut view.attentions, view.lease.as_ref()),
+            None => (&mut none, None),
         };
         let exchange = this.exchange;
         let mut cx = Context {
@@ -79,6 +79,7 @@ impl TaskManager {
             nexus: (this.nexus != NOBODY).then_some(&*nexus.name),
             luns: &nexus.luns,
             landing: &mut |len| transport.landing(exchange, len),
+            lease,
             now,
         };
         call(&mut *unit.server, TaskId(task), &this.command, &mut cx)

@@ -6,6 +6,7 @@ mod aca;
 mod copy;
 mod cores;
 mod events;
+mod fences;
 mod waists;
 
 use std::cell::RefCell;
@@ -46,7 +47,7 @@ impl HoldingStore {
             Op::Read { at, len, into } => {
                 let from = &bytes[at as usize..][..len as usize];
                 match into {
-                    Landing::Own => Done::Data(Sg::copied(&self.arena, from).unwrap()),
+                    Landing::Own | Landing::Lent(_) => Done::Data(Sg::copied(&self.arena, from).unwrap()),
                     Landing::Given(mut memory) => {
                         memory.bytes_mut().copy_from_slice(from);
                         Done::Data(memory.freeze().into())

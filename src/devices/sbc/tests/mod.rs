@@ -272,6 +272,7 @@ impl Rig {
             nexus: Some(&nexus),
             luns: &self.luns,
             landing: &mut |_| Landing::Own,
+            lease: None,
             now: self.now,
         };
         match answer {
@@ -288,8 +289,8 @@ impl Rig {
 
     fn store(&mut self, op: Op) -> Done {
         let (name, at, len) = match &op {
-            Op::Read { at, len, into: Landing::Own } => ("read", *at, u64::from(*len)),
             Op::Read { at, len, into: Landing::Given(_) } => ("read into", *at, u64::from(*len)),
+            Op::Read { at, len, .. } => ("read", *at, u64::from(*len)),
             Op::Write { at, data, fua } => (if *fua { "write!" } else { "write" }, *at, data.len() as u64),
             Op::Flush => ("flush", 0, 0),
             Op::Unmap { at, len } => ("unmap", *at, *len),
@@ -319,7 +320,7 @@ impl Rig {
         let at = range.start;
         let map = range.start / 512..range.end / 512;
         match op {
-            Op::Read { into: Landing::Own, .. } => {
+            Op::Read { into: Landing::Own | Landing::Lent(_), .. } => {
                 let data = Sg::copied(&self.arena, &self.bytes[range]).unwrap();
                 self.interfere();
                 return Done::Data(data);
