@@ -19,8 +19,11 @@ doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 scripts        default   60 scripts
 tidy           default  300 cargo test --test tidy
 unit           default  600 cargo test --lib --bins
+interleavings  default  300 cargo test --test interleavings
 world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
+sanitize       full    3600 ci/sanitize.sh
+cover          full    3600 ci/fuzz/cover.sh 60
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
 launch         default  300 ci/system/launch.sh

@@ -11,11 +11,9 @@ cargo clippy --features sim --bin ptgt-sim -- -D warnings
 cargo build --features sim --bin ptgt-sim
 sim=${CARGO_TARGET_DIR:-target}/debug/ptgt-sim
 commit=$(git rev-parse --short=8 HEAD 2>/dev/null) || commit=0
-for canary in dropped-flush mixed-tags forgotten-retransmission reused-page; do
-  "$sim" --canary "$canary" --seeds 2000
-done
-for target in text config stream session frames; do
-  "$sim" --fuzz "$target" --first "$((16#$commit))" --seconds 5
+"$sim" --canary --seeds 2000
+for target in text config control login chap cdbs stream session frames; do
+  "$sim" --fuzz "$target" --first "$((16#$commit))" --seconds 3
 done
 if [ $# -gt 0 ]; then
   "$sim" --first "$((16#$commit))" --seconds "$1"

@@ -11,5 +11,8 @@ mod rpc;
 pub mod server;
 pub mod status;
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use rpc::answer;
+
 /// Where daemon and command line meet unless they are told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ptgt/control.sock";

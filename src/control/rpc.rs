@@ -41,7 +41,7 @@ impl Failure {
 }
 
 /// The response to a request; `None` to a notification.
-pub(super) fn answer(line: &[u8], source: &dyn StatusSource) -> Option<String> {
+pub(crate) fn answer(line: &[u8], source: &dyn StatusSource) -> Option<String> {
     let request: Value = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(e) => return Some(Failure::parse(&e).response(&Value::Null)),

@@ -2,6 +2,7 @@
 //! `ptgt-sim`.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ struct Options {
     /// Run this seed alone, and print what it went through
     #[arg(long, value_name = "N", conflicts_with_all = ["seconds", "seeds", "replay"])]
     seed: Option<u64>,
+    /// Print the plan of that seed, and do not run it
+    #[arg(long, requires = "seed")]
+    plan: bool,
     /// Run seeds for so long [default: 10, or without limit with --seeds]
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
@@ -37,12 +41,16 @@ struct Options {
     /// Seeds at once [default: one per processor]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Break the target: dropped-flush, mixed-tags, forgotten-retransmission or reused-page. Succeeds if that is noticed
+    /// Break the target: dropped-flush, mixed-tags, forgotten-retransmission or reused-page, or one after the other.
+    /// Succeeds if that is noticed
     #[arg(long, value_name = "NAME", value_parser = canary)]
-    canary: Option<Canary>,
-    /// Fuzz a target instead: text, config, stream, session or frames
+    canary: Option<Option<Canary>>,
+    /// Fuzz a target instead: text, config, control, login, chap, cdbs, stream, session or frames
     #[arg(long, value_name = "TARGET", value_parser = target)]
     fuzz: Option<Target>,
+    /// Keep the inputs that fuzzing has found here (in a program that counts its edges: ci/fuzz/cover.sh)
+    #[arg(long, value_name = "DIRECTORY", requires = "fuzz")]
+    keep: Option<PathBuf>,
     /// Do not look for a shorter plan that fails
     #[arg(long)]
     no_shrink: bool,
@@ -77,14 +85,14 @@ fn report(failure: &Failure, canary: Option<Canary>, shrink: bool) {
 
 /// Runs one plan and says how it ended.
 fn one(plan: Plan, options: &Options) -> ExitCode {
-    match run(&plan, options.canary) {
+    match run(&plan, options.canary.flatten()) {
         Ok(tally) => {
             print!("{tally}");
             println!("seed {} is clean", plan.seed);
             ExitCode::SUCCESS
         }
         Err(what) => {
-            report(&Failure { plan, what }, options.canary, !options.no_shrink);
+            report(&Failure { plan, what }, options.canary.flatten(), !options.no_shrink);
             ExitCode::FAILURE
         }
     }
@@ -103,6 +111,10 @@ fn read_plan(file: &str) -> Result<Plan, String> {
 /// The command, with the arguments of the process.
 pub fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(seed) = options.seed.filter(|_| options.plan) {
+        println!("{}", serde_json::to_string(&Plan::new(seed)).expect("a plan is plain data"));
+        return ExitCode::SUCCESS;
+    }
     if let Some(seed) = options.seed {
         return one(Plan::new(seed), &options);
     }
@@ -117,38 +129,57 @@ pub fn main() -> ExitCode {
     }
     let time = options.seconds.or_else(|| options.seeds.is_none().then_some(10)).map(Duration::from_secs);
     if let Some(target) = options.fuzz {
-        let Report { runs, corpus } = fuzz(target, options.first, options.seeds.unwrap_or(u64::MAX), time);
-        println!("{}: {runs} inputs, from a corpus of {corpus}, are clean", target.0);
+        let seeds = options.seeds.unwrap_or(u64::MAX);
+        let report = fuzz(target, options.first, seeds, time, options.keep.as_deref());
+        let Report { runs, corpus, found, edges: (taken, edges) } = report;
+        print!("{}: {runs} inputs, from a corpus of {corpus}, are clean", target.0);
+        if edges > 0 {
+            print!("; {taken} of {edges} edges taken, {found} inputs found");
+        }
+        println!();
         return ExitCode::SUCCESS;
     }
     // A failure is reported; the panic's own message would only come in between.
     std::panic::set_hook(Box::new(|_| ()));
-    let processors = std::thread::available_parallelism().map_or(1, Into::into);
-    let Found { runs, tally, failure } = search(&Search {
-        first: options.first,
-        count: options.seeds.unwrap_or(u64::MAX),
-        time,
-        jobs: options.jobs.unwrap_or(processors),
-        canary: options.canary,
-    });
-    match (failure, options.canary) {
-        (None, None) => {
-            print!("{tally}");
-            println!("{runs} seeds from {} on are clean", options.first);
-            ExitCode::SUCCESS
-        }
-        (Some(failure), None) => {
-            report(&failure, None, !options.no_shrink);
-            ExitCode::FAILURE
-        }
-        (Some(failure), Some(canary)) => {
-            let what = failure.what.lines().next().unwrap_or_default();
-            println!("{canary:?} was noticed after {runs} seeds, in seed {}: {what}", failure.plan.seed);
-            ExitCode::SUCCESS
-        }
-        (None, Some(canary)) => {
-            println!("{canary:?} was not noticed in {runs} seeds");
-            ExitCode::FAILURE
+    let search_for = |canary| {
+        let processors = std::thread::available_parallelism().map_or(1, Into::into);
+        search(&Search {
+            first: options.first,
+            count: options.seeds.unwrap_or(u64::MAX),
+            time,
+            jobs: options.jobs.unwrap_or(processors),
+            canary,
+        })
+    };
+    match options.canary {
+        None => match search_for(None) {
+            Found { failure: Some(failure), .. } => {
+                report(&failure, None, !options.no_shrink);
+                ExitCode::FAILURE
+            }
+            Found { runs, tally, .. } => {
+                print!("{tally}");
+                println!("{runs} seeds from {} on are clean", options.first);
+                ExitCode::SUCCESS
+            }
+        },
+        Some(canary) => {
+            let chosen =
+                Canary::ALL.into_iter().filter(|(_, one)| canary.is_none_or(|canary| canary == *one));
+            let mut all = true;
+            for (name, canary) in chosen {
+                match search_for(Some(canary)) {
+                    Found { runs, failure: Some(failure), .. } => {
+                        let what = failure.what.lines().next().unwrap_or_default();
+                        println!("{name}: noticed after {runs} seeds, in seed {}: {what}", failure.plan.seed);
+                    }
+                    Found { runs, .. } => {
+                        println!("{name}: not noticed in {runs} seeds");
+                        all = false;
+                    }
+                }
+            }
+            if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }

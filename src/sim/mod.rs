@@ -10,9 +10,11 @@
 //! `ptgt-sim --help` tells how to run it; docs/testing.md how to extend it.
 
 mod canary;
+mod chap;
 #[cfg(feature = "sim")]
 mod command_line;
 mod fuzz;
+mod ledger;
 mod oracle;
 mod peer;
 mod plan;

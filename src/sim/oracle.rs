@@ -27,19 +27,31 @@ pub(super) type OpId = u32;
 pub(super) struct Order {
     /// The task set: never the same for two sessions.
     pub(super) set: u32,
-    /// Grows with each ORDERED command, whose rank is odd; SIMPLE commands between two of them have the same even one.
+    /// Grows with each ORDERED or HEAD OF QUEUE command, whose rank is odd; SIMPLE commands between two of them have the
+    /// same even one.
     pub(super) rank: u32,
+    /// HEAD OF QUEUE: goes before what comes later, and waits for nothing.
+    pub(super) head: bool,
 }
 
-/// The ORDERED commands that may have been aborted, and so keep nothing in order.
+/// The ranks that keep nothing but their own command in order: HEAD OF QUEUE, and ORDERED ones that may have been aborted.
 #[derive(Debug, Default)]
-struct Void(BTreeSet<(u32, u32)>);
+struct Void {
+    aborted: BTreeSet<(u32, u32)>,
+    heads: BTreeSet<(u32, u32)>,
+}
 
 impl Void {
     fn ordered(&self, first: Option<Order>, second: Option<Order>) -> bool {
         let (Some(a), Some(b)) = (first, second) else { return false };
-        let keeps = |rank: &u32| rank % 2 == 1 && !self.0.contains(&(a.set, *rank));
-        a.set == b.set && a.rank < b.rank && (a.rank..=b.rank).any(|rank| keeps(&rank))
+        if a.set != b.set || a.rank >= b.rank || b.head {
+            return false;
+        }
+        if a.head {
+            return !self.aborted.contains(&(a.set, a.rank));
+        }
+        let keeps = |at: &(u32, u32)| at.1 % 2 == 1 && !self.aborted.contains(at) && !self.heads.contains(at);
+        (a.rank..=b.rank).any(|rank| keeps(&(a.set, rank)))
     }
 }
 
@@ -47,6 +59,7 @@ impl Void {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Zeros,
+    Ones,
     /// Each block its own bytes.
     Unique(OpId),
     /// All blocks the same bytes (WRITE SAME).
@@ -58,6 +71,7 @@ impl Value {
     pub(super) fn fill(self, lba: u64, block: &mut [u8]) {
         let (op, salt) = match self {
             Self::Zeros => return block.fill(0),
+            Self::Ones => return block.fill(0xff),
             Self::Unique(op) => (op, lba),
             Self::Same(op) => (op, u64::MAX),
         };
@@ -100,6 +114,8 @@ struct Op {
     order: Option<Order>,
     /// Stable from here on.
     stable: Option<Tick>,
+    /// Nobody sees but a part of it.
+    atomic: bool,
 }
 
 /// A write at one block.
@@ -152,7 +168,14 @@ impl Oracle {
         if self.ops.is_empty() {
             // The write that made the zeros, before all time.
             let ever = Some(0);
-            self.ops.push(Op { sent: 0, over: ever, fate: Fate::Done, order: None, stable: ever });
+            self.ops.push(Op {
+                sent: 0,
+                over: ever,
+                fate: Fate::Done,
+                order: None,
+                stable: ever,
+                atomic: false,
+            });
         }
         let first = Entry { op: 0, value: Value::Zeros, seen: None, base: None };
         let block_of = || Block { entries: vec![first.clone()], swapped: Vec::new() };
@@ -180,7 +203,7 @@ impl Oracle {
     ) -> OpId {
         let sent = self.tick();
         let op = u32::try_from(self.ops.len()).expect("few operations");
-        self.ops.push(Op { sent, over: None, fate: Fate::Pending, order, stable: None });
+        self.ops.push(Op { sent, over: None, fate: Fate::Pending, order, stable: None, atomic: false });
         for &(lba, count) in ranges {
             for lba in lba..lba + count {
                 let entry = Entry { op, value: value(op), seen: None, base: None };
@@ -190,9 +213,55 @@ impl Oracle {
         op
     }
 
+    /// A write is one that nobody may see in parts.
+    pub(super) fn is_atomic(&mut self, op: OpId) {
+        self.ops[op as usize].atomic = true;
+    }
+
+    /// A read of the store, of blocks whose contents are known, has seen an atomic write either whole or not at all. (Not so
+    /// where pages are lent, where a store may fail half-way, and after a loss of power.)
+    pub(super) fn whole(&self, disk: usize, lba: u64, bytes: &[u8]) -> Result<(), String> {
+        if self.disks[disk].torn {
+            return Ok(());
+        }
+        let found: Vec<(u64, Option<&Entry>)> = (lba..)
+            .zip(bytes.chunks_exact(self.disks[disk].block))
+            .map(|(lba, bytes)| {
+                let mut entries = self.disks[disk].blocks[at(lba)].entries.iter();
+                (lba, entries.find(|entry| entry.value.is(lba, bytes)))
+            })
+            .collect();
+        let atomic = |entry: &&Entry| {
+            let op = &self.ops[entry.op as usize];
+            op.atomic && entry.base.is_none() && matches!(op.fate, Fate::Pending | Fate::Done)
+        };
+        for new in found.iter().filter_map(|(_, entry)| entry.filter(atomic)) {
+            for (lba, old) in &found {
+                let Some(old) = old.filter(|old| !matches!(old.value, Value::Zeros | Value::Ones)) else {
+                    continue;
+                };
+                let entries = &self.disks[disk].blocks[at(*lba)].entries;
+                let covered = entries.iter().any(|entry| entry.op == new.op);
+                if covered && old.op != new.op && precedes(&self.ops, &self.void, old, new) {
+                    return Err(format!(
+                        "disk {disk}: half of an atomic write: {}, but at LBA {lba} still {}",
+                        self.describe(new),
+                        self.describe(old)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A command is being aborted: if it is ORDERED it keeps nothing in order any more.
     pub(super) fn abort(&mut self, order: Option<Order>) {
-        self.void.0.extend(order.map(|order| (order.set, order.rank)));
+        self.void.aborted.extend(order.map(|order| (order.set, order.rank)));
+    }
+
+    /// A HEAD OF QUEUE command is sent.
+    pub(super) fn head(&mut self, order: Order) {
+        self.void.heads.insert((order.set, order.rank));
     }
 
     /// Whether the task set puts one command before another.
@@ -285,7 +354,7 @@ impl Oracle {
             if op.fate == Fate::Never || Some(entry.op) == look.own && entry.base.is_none() {
                 return false;
             }
-            if !self.disks[disk].torn && entry.base.is_none() && void.ordered(look.order, op.order) {
+            if entry.base.is_none() && void.ordered(look.order, op.order) {
                 return false;
             }
             !entries.iter().any(|other| {
@@ -538,7 +607,7 @@ mod tests {
     #[test]
     fn the_task_set_orders_commands() {
         let mut o = oracle();
-        let rank = |rank| Some(Order { set: 1, rank });
+        let rank = |rank| Some(Order { set: 1, rank, head: false });
         let a = write(&mut o, rank(0));
         let b = write(&mut o, rank(1));
         o.done(a, false);
@@ -549,6 +618,18 @@ mod tests {
         let early = Look { order: rank(2), ..look(&mut o) };
         let c = write(&mut o, rank(3));
         assert!(read(&mut o, Value::Unique(c), early).is_err());
+    }
+
+    #[test]
+    fn the_head_of_the_queue_goes_before_what_comes_later() {
+        let mut o = oracle();
+        let rank = |rank, head| Some(Order { set: 1, rank, head });
+        o.head(rank(1, true).unwrap());
+        assert!(o.ordered(rank(1, true), rank(2, false)), "it goes first");
+        assert!(!o.ordered(rank(0, false), rank(1, true)), "it waits for nobody");
+        assert!(!o.ordered(rank(0, false), rank(2, false)), "it keeps no others in order");
+        o.abort(rank(1, true));
+        assert!(!o.ordered(rank(1, true), rank(2, false)));
     }
 
     #[test]

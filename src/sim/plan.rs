@@ -17,6 +17,8 @@ pub(super) struct DiskShape {
     pub(super) block: u32,
     pub(super) thin: bool,
     pub(super) write_cache: bool,
+    #[serde(default)]
+    pub(super) read_only: bool,
     pub(super) store: Behaviour,
 }
 
@@ -84,6 +86,16 @@ pub(super) enum Command {
         pattern: bool,
     },
     Unmap,
+    /// WRITE ATOMIC.
+    Atomic {
+        fua: bool,
+    },
+    /// ORWRITE of ones.
+    Or {
+        fua: bool,
+    },
+    /// PERSISTENT RESERVE OUT.
+    Persistent(Persistent),
     /// COMPARE AND WRITE, guessing right.
     Swap {
         fua: bool,
@@ -92,6 +104,25 @@ pub(super) enum Command {
     Verify,
     Flush,
     Ready,
+}
+
+/// Service actions of PERSISTENT RESERVE OUT. Each initiator has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Persistent {
+    Register,
+    /// Write Exclusive, or Exclusive Access.
+    Reserve {
+        all: bool,
+    },
+    Release {
+        all: bool,
+    },
+    Clear,
+    /// Of whoever has reserved it, by the key of that initiator.
+    Preempt {
+        name: u8,
+        all: bool,
+    },
 }
 
 /// SAM-5 8.6.
@@ -216,6 +247,12 @@ pub(super) struct Plan {
     pub(super) cores: usize,
     /// Of one core, in MiB.
     pub(super) memory: usize,
+    /// Initiators authenticate themselves with CHAP, and the target, too.
+    #[serde(default)]
+    pub(super) chap: bool,
+    /// Initiators reserve disks.
+    #[serde(default)]
+    pub(super) reserves: bool,
     pub(super) queue_depth: u32,
     /// MaxRecvDataSegmentLength of the target.
     pub(super) segment_max: u32,
@@ -266,6 +303,8 @@ impl Plan {
             seed,
             cores,
             memory: one(dice, &[16, 32, 32]),
+            chap: dice.chance(0.2),
+            reserves: dice.chance(0.15),
             queue_depth: one(dice, &[1, 4, 16, 64]),
             segment_max: one(dice, &[512, 4096, 8192, 65_536]),
             sleepy: one(dice, &[0.0, 0.1, 0.6]),
@@ -292,6 +331,7 @@ fn disk(dice: &mut Dice) -> DiskShape {
         block,
         thin: dice.chance(0.7),
         write_cache: dice.chance(0.8),
+        read_only: dice.chance(0.03),
         store: Behaviour {
             lends: dice.chance(0.5),
             depth: one(dice, &[1, 4, 64]),
@@ -328,8 +368,11 @@ fn command(dice: &mut Dice, plan: &Plan, hot: u64) -> Action {
     let most = one(dice, &[1, 4, 16, 64]).min(shape.blocks - lba);
     let fua = dice.chance(0.2);
     let command = match dice.below(100) {
+        0..8 if plan.reserves => Command::Persistent(persistent(dice, plan)),
         0..36 => Command::Read { fua },
-        36..68 => Command::Write { fua },
+        36..62 => Command::Write { fua },
+        62..65 => Command::Atomic { fua },
+        65..68 => Command::Or { fua },
         68..71 => Command::WriteVerify,
         71..75 => Command::WriteSame { pattern: dice.chance(0.6) },
         75..79 if shape.thin => Command::Unmap,
@@ -346,6 +389,17 @@ fn command(dice: &mut Dice, plan: &Plan, hot: u64) -> Action {
     let blocks = 1 + dice.below(most);
     let session = index(dice, plan.sessions.len());
     Action::Command { session, disk, lba, blocks, command, attribute }
+}
+
+fn persistent(dice: &mut Dice, plan: &Plan) -> Persistent {
+    let all = dice.chance(0.4);
+    match dice.below(10) {
+        0..4 => Persistent::Register,
+        4..7 => Persistent::Reserve { all },
+        7 => Persistent::Release { all },
+        8 => Persistent::Clear,
+        _ => Persistent::Preempt { name: plan.sessions[index(dice, plan.sessions.len())].name, all },
+    }
 }
 
 /// Something other than a command.

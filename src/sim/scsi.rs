@@ -3,7 +3,7 @@
 //! [`Command`], an arm of [`make`] and an arm of [`judge`].
 
 use super::oracle::{Look, OpId, Oracle, Order, Tick, Value};
-use super::plan::{Command, DiskShape};
+use super::plan::{Command, DiskShape, Persistent};
 use crate::ports::memory::Dice;
 use crate::scsi::{Lun, key};
 use crate::wire::iscsi::scsi_flags;
@@ -29,6 +29,9 @@ pub(super) fn name(command: Command) -> &'static str {
         Command::WriteSame { pattern: true } => "WRITE SAME",
         Command::WriteSame { pattern: false } => "WRITE SAME of zeros",
         Command::Unmap => "UNMAP",
+        Command::Atomic { .. } => "WRITE ATOMIC",
+        Command::Or { .. } => "ORWRITE",
+        Command::Persistent(_) => "PERSISTENT RESERVE OUT",
         Command::Swap { .. } => "COMPARE AND WRITE",
         Command::Verify => "VERIFY",
         Command::Flush => "SYNCHRONIZE CACHE",
@@ -59,6 +62,27 @@ fn cdb(opcodes: [u8; 3], flags: u8, lba: u64, blocks: u64, dice: &mut Dice) -> V
     }
 }
 
+/// The key of an initiator.
+fn reservation_key(name: u8) -> u64 {
+    0x1000 + u64::from(name)
+}
+
+/// PERSISTENT RESERVE OUT: CDB and parameter list.
+fn persistent(what: Persistent, name: u8) -> (Vec<u8>, Vec<u8>) {
+    let kind = |all: bool| if all { 3 } else { 1 };
+    let own = reservation_key(name);
+    let (action, kind, keys) = match what {
+        // REGISTER AND IGNORE EXISTING KEY.
+        Persistent::Register => (6, 0, [0, own]),
+        Persistent::Reserve { all } => (1, kind(all), [own, 0]),
+        Persistent::Release { all } => (2, kind(all), [own, 0]),
+        Persistent::Clear => (3, 0, [own, 0]),
+        Persistent::Preempt { name, all } => (4, kind(all), [own, reservation_key(name)]),
+    };
+    let list = [&keys[0].to_be_bytes()[..], &keys[1].to_be_bytes(), &[0; 8]].concat();
+    (vec![0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0], list)
+}
+
 fn contents(lba: u64, blocks: u64, size: usize, value: impl Fn(u64) -> Value) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(blocks).expect("few") * size];
     for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(size)) {
@@ -75,6 +99,7 @@ pub(super) fn make(
     lba: u64,
     blocks: u64,
     order: Option<Order>,
+    name: u8,
     shape: &DiskShape,
     oracle: &mut Oracle,
     dice: &mut Dice,
@@ -117,6 +142,21 @@ pub(super) fn make(
             made.out.extend(u32::try_from(blocks).expect("few").to_be_bytes());
             made.out.extend([0; 4]);
         }
+        Command::Atomic { fua } => {
+            let blocks = blocks.min(u64::from(shape.store.transfer_max / shape.block));
+            made.cdb = [&[0x9c, fua_bit(fua)][..], &lba.to_be_bytes(), &[0; 6]].concat();
+            made.cdb[12..14].copy_from_slice(&u16::try_from(blocks).expect("few").to_be_bytes());
+            let value = write(&mut made, blocks, Value::Unique);
+            made.out = contents(lba, blocks, size, |_| value);
+            made.op.into_iter().for_each(|op| oracle.is_atomic(op));
+        }
+        Command::Or { fua } => {
+            made.cdb = [&[0x8b, fua_bit(fua)][..], &lba.to_be_bytes(), &[0; 6]].concat();
+            made.cdb[10..14].copy_from_slice(&u32::try_from(blocks).expect("few").to_be_bytes());
+            write(&mut made, blocks, |_| Value::Ones);
+            made.out = vec![0xff; usize::try_from(blocks).expect("few") * size];
+        }
+        Command::Persistent(what) => (made.cdb, made.out) = persistent(what, name),
         Command::Swap { fua } => {
             let blocks = blocks.min(SWAP_MAX).min(u64::from(shape.store.transfer_max / shape.block));
             let mut cdb = [&[0x89, fua_bit(fua)][..], &lba.to_be_bytes(), &[0; 6]].concat();
@@ -181,6 +221,12 @@ pub(super) struct Case<'a> {
     pub(super) cached: bool,
     /// The store may have failed.
     pub(super) faulty: bool,
+    /// The disk takes no writes.
+    pub(super) read_only: bool,
+    /// Somebody reserves disks.
+    pub(super) reserves: bool,
+    /// Most bytes that are read at once.
+    pub(super) chunk: u32,
     /// Its data may have been damaged on the way, or was spoilt on purpose.
     pub(super) damaged: bool,
     pub(super) oracle: &'a mut Oracle,
@@ -189,7 +235,26 @@ pub(super) struct Case<'a> {
 /// Holds an ending against the oracle. Returns its name, or what is wrong with it.
 pub(super) fn judge(case: Case<'_>) -> Result<&'static str, String> {
     match (case.ending.status, case.ending.sense) {
+        (0x00, _) if case.read_only && case.op.is_some() => Err("a write of a disk that is read-only".into()),
         (0x00, _) => good(case),
+        (0x02, Some((key::DATA_PROTECT, ..))) if case.read_only && case.op.is_some() => {
+            refused(case);
+            Ok("as the disk is read-only")
+        }
+        // A key that nobody is registered with, another type than that of the reservation.
+        (0x02, Some((key::ILLEGAL_REQUEST, ..))) if matches!(case.command, Command::Persistent(_)) => {
+            Ok("as an illegal request")
+        }
+        (0x18, _) if case.reserves => {
+            // A reservation that comes while a command is under way keeps what is left of it from the disk.
+            let at_once = case.out.len() <= case.chunk as usize;
+            match case.command {
+                Command::Write { .. } if at_once => refused(case),
+                Command::Atomic { .. } | Command::Swap { .. } => refused(case),
+                _ => perhaps(case),
+            }
+            Ok("with RESERVATION CONFLICT")
+        }
         (0x02, Some((key::UNIT_ATTENTION, ..))) => {
             refused(case);
             Ok("with a unit attention")
@@ -236,7 +301,15 @@ fn good(case: Case<'_>) -> Result<&'static str, String> {
         return Err(format!("GOOD with {} of {} bytes", case.got.len(), case.wanted));
     }
     match case.command {
-        Command::Read { .. } => oracle.read(disk, lba, case.got, look)?,
+        Command::Read { .. } => {
+            oracle.read(disk, lba, case.got, look)?;
+            if !case.faulty {
+                let at_once = case.chunk as usize / oracle.block(disk);
+                for (i, piece) in case.got.chunks(case.chunk as usize).enumerate() {
+                    oracle.whole(disk, lba + (i * at_once) as u64, piece)?;
+                }
+            }
+        }
         Command::Verify => oracle.read(disk, lba, out, look)?,
         Command::Swap { .. } => {
             let op = case.op.ok_or("a write without a name")?;
@@ -246,7 +319,9 @@ fn good(case: Case<'_>) -> Result<&'static str, String> {
         _ => {}
     }
     let stable = match case.command {
-        Command::Write { fua } | Command::Swap { fua } => fua || !case.cached,
+        Command::Write { fua } | Command::Swap { fua } | Command::Atomic { fua } | Command::Or { fua } => {
+            fua || !case.cached
+        }
         Command::WriteVerify => true,
         Command::WriteSame { pattern } => pattern && !case.cached,
         _ => false,

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Counts by name.
+/// Counts by name: how often, and in how many runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally(BTreeMap<String, u64>);
+pub(super) struct Tally(BTreeMap<String, (u64, u64)>);
 
 impl Tally {
     pub(super) fn count(&mut self, what: &str) {
@@ -17,23 +17,26 @@ impl Tally {
     pub(super) fn add(&mut self, what: &str, count: u64) {
         if count > 0 {
             match self.0.get_mut(what) {
-                Some(sum) => *sum += count,
-                None => _ = self.0.insert(what.to_owned(), count),
+                Some((sum, _)) => *sum += count,
+                None => _ = self.0.insert(what.to_owned(), (count, 1)),
             }
         }
     }
 
+    /// Adds what one run, or many, have counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            self.add(what, *count);
+        for (what, (count, runs)) in &other.0 {
+            let (sum, all) = self.0.entry(what.clone()).or_default();
+            (*sum, *all) = (*sum + count, *all + runs);
         }
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, count) in &self.0 {
-            writeln!(f, "{count:>12}  {what}")?;
+        writeln!(f, "{:>12}  {:>8}  what", "times", "in runs")?;
+        for (what, (count, runs)) in &self.0 {
+            writeln!(f, "{count:>12}  {runs:>8}  {what}")?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use super::canary::Canary;
 use super::plan::Plan;
 use super::run::{Search, run, search, shortest};
+use crate::sys::counting::counts;
 
 const SEEDS: u64 = 300;
 
@@ -49,6 +50,19 @@ fn a_seed_is_one_run() {
     for seed in [3, 17, 40] {
         let plan = Plan::new(seed);
         assert_eq!(run(&plan, None), run(&plan, None), "seed {seed}");
+    }
+}
+
+/// Sessions come and go, machines lose their power: what a run has asked of the allocator it has given back.
+#[test]
+fn a_run_leaves_nothing_behind() {
+    for seed in 20..40 {
+        let plan = Plan::new(seed);
+        // What is made once in a thread is made now.
+        run(&plan, None).unwrap();
+        let before = counts().bytes;
+        drop(run(&plan, None));
+        assert_eq!(counts().bytes - before, 0, "bytes that seed {seed} leaves behind");
     }
 }
 

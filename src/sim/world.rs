@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::canary::{Canary, forget_retransmissions};
+use super::chap;
+use super::ledger::Ledger;
 use super::oracle::{Look, Oracle};
 use super::peer::{Peers, target_address};
 use super::plan::{Action, Plan};
@@ -120,6 +122,7 @@ impl World {
                 dice,
                 limbo: Default::default(),
                 resets: Vec::new(),
+                ledgers: plan.disks.iter().map(|_| Ledger::default()).collect(),
                 faulty,
                 draining: false,
                 nexuses: 0,
@@ -202,7 +205,8 @@ impl World {
                 return Err("a command is never answered".into());
             }
         }
-        self.look_at_bounds()
+        self.look_at_bounds()?;
+        self.look_at_counters()
     }
 
     fn heal(&mut self) {
@@ -287,6 +291,7 @@ impl World {
 
     fn power_on(&mut self) {
         self.env.limbo.clear();
+        self.env.ledgers.fill_with(Ledger::default);
         let tick = self.env.oracle.tick();
         for reset in &mut self.env.resets {
             reset.end.get_or_insert(tick);
@@ -346,6 +351,22 @@ impl World {
             reports.extend(from.try_recv());
         }
         reports
+    }
+
+    /// What the disks have counted, held against what initiators have sent and heard.
+    fn look_at_counters(&mut self) -> Result<(), String> {
+        let reports = self.reports();
+        for (disk, ledger) in self.env.ledgers.iter().enumerate() {
+            let counters = || reports.iter().map(|report| report.units[disk].counters);
+            let done = counters().map(|unit| unit.reads + unit.writes + unit.others).sum();
+            let aborted = counters().map(|unit| unit.aborts).sum();
+            if !ledger.agrees(done, aborted) {
+                return Err(format!(
+                    "disk {disk} has counted {done} commands and {aborted} aborts: {ledger:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The bounds that hold for everything that is kept, and what the counters must agree on.
@@ -492,7 +513,7 @@ pub(super) fn boot(
                 block: if shape.block == 512 { BlockSize::B512 } else { BlockSize::B4096 },
                 physical_exponent: 0,
                 thin: shape.thin,
-                read_only: false,
+                read_only: shape.read_only,
                 write_cache: shape.write_cache,
                 atomic_writes: true,
                 lowest_aligned: 0,
@@ -510,7 +531,7 @@ pub(super) fn boot(
             name: TARGET.into(),
             alias: None,
             parameters: Arc::new(parameters),
-            authentication: None,
+            authentication: plan.chap.then(|| Arc::new(chap::authentication())),
             access: Vec::new(),
             redirects: Vec::new(),
             limits: Limits::default(),

@@ -59,7 +59,7 @@ impl Algorithm {
     }
 
     /// The response: the hash of identifier, secret and challenge (RFC 1994 4.1).
-    pub(super) fn response(self, identifier: u8, secret: &[u8], challenge: &[u8]) -> Hash {
+    pub(crate) fn response(self, identifier: u8, secret: &[u8], challenge: &[u8]) -> Hash {
         fn hash<D: Digest>(parts: [&[u8]; 3]) -> Hash {
             let mut digest = D::new();
             parts.iter().for_each(|part| digest.update(part));

@@ -2,8 +2,9 @@
 //! Fuzz targets: functions that take any bytes, and must neither panic nor keep memory. Those that speak to the target do so
 //! through a whole machine, from frames to disk.
 //!
-//! The fuzzer beside them is a plain one: it changes inputs of a corpus, blindly. What it lacks in cleverness it makes up
-//! for by running everywhere, in `cargo test` as well.
+//! The fuzzer beside them changes inputs of a corpus. In a program that counts which of its edges are taken
+//! (`ci/fuzz/cover.sh`) it goes on from those that have found new ones; elsewhere it is a blind one, which runs
+//! everywhere, in `cargo test` as well.
 
 mod mutate;
 mod rig;
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use rig::Rig;
 
+use crate::control::status::{SetPortGroup, State, Status, StatusSource};
 use crate::wire::iscsi::pairs;
 
 pub(super) use mutate::{Report, fuzz};
@@ -20,12 +22,16 @@ pub(super) use mutate::{Report, fuzz};
 pub(super) type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a corpus of its name in `ci/fuzz/corpus`.
-pub(super) const TARGETS: [Target; 5] = [
+pub(super) const TARGETS: [Target; 9] = [
     ("text", text),
     ("config", config),
-    ("stream", |bytes| Rig::run(bytes, Rig::stream)),
-    ("session", |bytes| Rig::run(bytes, Rig::session)),
-    ("frames", |bytes| Rig::run(bytes, Rig::frames)),
+    ("control", control),
+    ("login", |bytes| Rig::run(bytes, false, Rig::login)),
+    ("chap", |bytes| Rig::run(bytes, true, Rig::login)),
+    ("cdbs", |bytes| Rig::run(bytes, false, Rig::cdbs)),
+    ("stream", |bytes| Rig::run(bytes, false, Rig::stream)),
+    ("session", |bytes| Rig::run(bytes, false, Rig::session)),
+    ("frames", |bytes| Rig::run(bytes, false, Rig::frames)),
 ];
 
 /// Text keys.
@@ -44,6 +50,37 @@ fn config(bytes: &[u8]) {
     }
 }
 
+/// Lines of the control socket.
+fn control(bytes: &[u8]) {
+    struct Source;
+    impl StatusSource for Source {
+        fn status(&self) -> Status {
+            Status {
+                version: String::new(),
+                uptime_seconds: 0,
+                state: State::Running,
+                reactors: Vec::new(),
+                silent_reactors: Vec::new(),
+                ports: Vec::new(),
+                disks: Vec::new(),
+                targets: Vec::new(),
+                sessions: Vec::new(),
+            }
+        }
+
+        fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
+            if wanted.disk.is_some() { Ok(()) } else { Err("no".into()) }
+        }
+    }
+    for line in bytes.split(|&byte| byte == b'\n') {
+        if let Some(text) = crate::control::answer(line, &Source) {
+            assert!(!text.contains('\n'), "an answer of more than one line");
+            let answer: serde_json::Value = serde_json::from_str(&text).expect("an answer in JSON");
+            assert!(answer["result"].is_null() != answer["error"].is_null(), "{text}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +89,7 @@ mod tests {
     #[test]
     fn targets_take_anything() {
         for target in TARGETS {
-            let Report { runs, corpus } = fuzz(target, 1, 300, None);
+            let Report { runs, corpus, .. } = fuzz(target, 1, 300, None, None);
             assert!(corpus > 0 && runs >= 300, "{}: {runs} runs over {corpus} inputs", target.0);
         }
     }

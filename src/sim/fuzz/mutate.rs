@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Target;
 use crate::ports::memory::Dice;
+use crate::sys::coverage::Coverage;
 
 /// Longest input.
 const LEN_MAX: usize = 4096;
@@ -15,6 +16,10 @@ pub(in crate::sim) struct Report {
     pub(in crate::sim) runs: u64,
     /// Inputs of the corpus.
     pub(in crate::sim) corpus: usize,
+    /// Inputs that have taken the program where none before them had.
+    pub(in crate::sim) found: usize,
+    /// Edges of the program that were taken, and all there are; none if it does not count them.
+    pub(in crate::sim) edges: (usize, usize),
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -58,12 +63,18 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
     input.truncate(LEN_MAX);
 }
 
-/// Runs a target with its corpus, then with changes of it: so many, or for so long. An input that panics is written to the
-/// directory for temporary files, and named.
-pub(in crate::sim) fn fuzz(target: Target, seed: u64, runs: u64, time: Option<Duration>) -> Report {
+/// Runs a target with its corpus, then with changes of it and of what was found: so many, or for so long. An input that
+/// panics is written to the directory for temporary files, and named; those that were found are written to `keep`.
+pub(in crate::sim) fn fuzz(
+    target: Target,
+    seed: u64,
+    runs: u64,
+    time: Option<Duration>,
+    keep: Option<&Path>,
+) -> Report {
     let (name, run) = target;
     let begin = Instant::now();
-    let corpus = corpus(name);
+    let mut corpus = corpus(name);
     let attempt = |input: &[u8]| {
         let outcome = std::panic::catch_unwind(|| run(input));
         if let Err(panic) = outcome {
@@ -73,13 +84,17 @@ pub(in crate::sim) fn fuzz(target: Target, seed: u64, runs: u64, time: Option<Du
             std::panic::resume_unwind(panic);
         }
     };
-    let mut report = Report { runs: 0, corpus: corpus.len() };
+    let mut report = Report { runs: 0, corpus: corpus.len(), found: 0, edges: (0, 0) };
+    let mut coverage = Coverage::default();
+    coverage.take();
+    coverage = Coverage::default();
     if corpus.is_empty() {
         return report;
     }
     for input in &corpus {
         attempt(input);
         report.runs += 1;
+        coverage.take();
     }
     let mut dice = Dice::new(seed);
     while report.runs < runs && time.is_none_or(|time| begin.elapsed() < time) {
@@ -89,6 +104,14 @@ pub(in crate::sim) fn fuzz(target: Target, seed: u64, runs: u64, time: Option<Du
         }
         attempt(&input);
         report.runs += 1;
+        if coverage.take() {
+            report.found += 1;
+            if let Some(folder) = keep {
+                _ = std::fs::write(folder.join(format!("{name}-{seed}-{}", report.found)), &input);
+            }
+            corpus.push(input);
+        }
     }
+    report.edges = coverage.edges();
     report
 }

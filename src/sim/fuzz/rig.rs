@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A machine for fuzz targets: one core, one disk, perfect wires, and nobody who behaves.
+//! A machine for fuzz targets: one core, two disks, perfect wires, and nobody who behaves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::peer::{Peers, Port};
 use super::super::plan::Plan;
-use super::super::scsi::TARGET;
+use super::super::scsi::{TARGET, lun};
 use super::super::store::Medium;
 use super::super::world::{Machine, boot};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
@@ -22,10 +22,13 @@ use crate::wire::iscsi::{Bhs, Opcode};
 /// Turns after which whatever is under way should be over.
 const TURNS_MAX: usize = 20_000;
 
+/// REPORT LUNS (SAM-5 4.7.5.5).
+const WELL_KNOWN: u64 = 0xc101 << 48;
+
 /// See the module.
 pub(super) struct Rig {
     clock: Rc<Cell<Instant>>,
-    medium: Rc<RefCell<Medium>>,
+    media: Vec<Rc<RefCell<Medium>>>,
     machine: Machine,
     peers: Peers,
     port: Port,
@@ -33,14 +36,15 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Does something with the bytes, then stops the machine, which must give all memory back.
-    pub(super) fn run(bytes: &[u8], what: fn(&mut Self, &[u8])) {
-        let mut rig = Self::new();
+    pub(super) fn run(bytes: &[u8], chap: bool, what: fn(&mut Self, &[u8])) {
+        let mut rig = Self::new(chap);
         what(&mut rig, bytes);
         rig.end();
     }
 
-    fn new() -> Self {
+    fn new(chap: bool) -> Self {
         let mut plan = Plan::new(0);
+        plan.chap = chap;
         (plan.cores, plan.memory, plan.queue_depth, plan.segment_max) = (1, 16, 8, 8192);
         let wires = &mut plan.wires;
         (wires.loss, wires.duplicate, wires.reorder, wires.corrupt, wires.damage) = (0.0, 0.0, 0.0, 0.0, 0.0);
@@ -48,18 +52,27 @@ impl Rig {
         plan.disks.truncate(1);
         let disk = &mut plan.disks[0];
         (disk.blocks, disk.block, disk.thin, disk.write_cache) = (256, 512, true, true);
+        disk.read_only = false;
         let store = &mut disk.store;
         (store.lends, store.depth, store.micros_max, store.transfer_max) = (true, 64, 0, 1 << 20);
         (store.slow, store.fails, store.at_once) = (0.0, 0.0, 1.0);
+        let mut other = disk.clone();
+        (other.block, other.thin, other.write_cache) = (4096, false, false);
+        plan.disks.push(other);
         let clock = Rc::new(Cell::new(Instant::from_nanos(1_000_000)));
-        let medium = Medium::new(clock.clone(), 256 * 512, 512, disk.store.clone(), 0, None);
-        let media = [Rc::new(RefCell::new(medium))];
+        let media: Vec<_> = plan
+            .disks
+            .iter()
+            .map(|shape| {
+                let (bytes, store) = (shape.blocks * u64::from(shape.block), shape.store.clone());
+                Rc::new(RefCell::new(Medium::new(clock.clone(), bytes, shape.block, store, 0, None)))
+            })
+            .collect();
         let mut peers = Peers::new(false, 1500, 0);
         let arena = Arena::new(16 << 20, false).expect("memory");
         let machine = boot(&plan, &media, &mut peers, &arena, None, 0);
         let port = peers.connect(clock.get(), 1 << 16);
-        let [medium] = media;
-        let mut rig = Self { clock, medium, machine, peers, port };
+        let mut rig = Self { clock, media, machine, peers, port };
         rig.settle();
         rig
     }
@@ -123,7 +136,7 @@ impl Rig {
                     self.send(&packet.encode(initiator.digests));
                     self.hear(&mut initiator, None);
                 }
-                2 if !piece.is_empty() => self.command(&mut initiator, kind >> 2, piece),
+                2 if !piece.is_empty() => self.command(&mut initiator, 0, kind >> 2, piece),
                 _ => {
                     let now = self.clock.get() + Duration::from_millis(u64::from(*len) * 100);
                     self.clock.set(now);
@@ -134,12 +147,12 @@ impl Rig {
     }
 
     /// A command whose transfers the upper bits of its kind tell: `kind` blocks in either direction.
-    fn command(&mut self, initiator: &mut Initiator, kind: u8, cdb: &[u8]) {
+    fn command(&mut self, initiator: &mut Initiator, lun: u64, kind: u8, cdb: &[u8]) {
         let len = u32::from(kind & 15) * 512;
         let transfer =
             Transfer { reads: (kind & 16 != 0).then_some(len), writes: (kind & 32 != 0).then_some(len) };
         let cdb = &cdb[..cdb.len().min(260)];
-        let command = initiator.command(0, cdb, transfer);
+        let command = initiator.command(lun, cdb, transfer);
         self.send(&command.encode(initiator.digests));
         let out: Vec<u8> = cdb.iter().copied().cycle().take(len as usize).collect();
         self.hear(initiator, Some((&command, &out)));
@@ -164,6 +177,44 @@ impl Rig {
                 }
             }
             self.settle();
+        }
+    }
+
+    /// A script of a login and of text negotiation after it: pieces of flags, a length, and so many bytes of text.
+    pub(super) fn login(&mut self, mut script: &[u8]) {
+        let mut initiator = Initiator::new();
+        while let [flags, len, rest @ ..] = script {
+            let (text, next) = rest.split_at(rest.len().min(usize::from(*len)));
+            script = next;
+            let mut packet = match flags & 0x10 {
+                0 => initiator.login(0, None, &[]),
+                _ => initiator.text(text),
+            };
+            packet.bhs.0[1] = flags & 0xcf;
+            packet.data = text.to_vec();
+            self.send(&packet.encode(initiator.digests));
+            self.hear(&mut initiator, None);
+        }
+    }
+
+    /// CDBs for any logical unit, in a session: pieces of a kind, a length and so many bytes. The kind chooses one of the
+    /// disks, the well-known logical unit, or one that is not there, and directions and length of the transfer.
+    pub(super) fn cdbs(&mut self, mut script: &[u8]) {
+        let mut initiator = Initiator::new();
+        let keys = [
+            ("InitiatorName", "iqn.2026-11.test:fuzz"),
+            ("TargetName", TARGET),
+            ("SessionType", "Normal"),
+            ("InitialR2T", "No"),
+        ];
+        let login = initiator.login(1, Some(3), &keys);
+        self.send(&login.encode(initiator.digests));
+        self.hear(&mut initiator, None);
+        while let [kind, len, rest @ ..] = script {
+            let (cdb, next) = rest.split_at(rest.len().min(usize::from(*len)));
+            script = next;
+            let lun = [lun(0), lun(1), WELL_KNOWN, lun(7)][usize::from(kind >> 6)];
+            self.command(&mut initiator, lun, kind & 0x3f, cdb);
         }
     }
 
@@ -199,7 +250,7 @@ impl Rig {
         }
         assert!(self.machine.shards.iter().all(Shard::finished), "the machine does not stop");
         self.machine.shards.clear();
-        self.medium.borrow_mut().lose_machine(false);
+        self.media.iter().for_each(|medium| medium.borrow_mut().lose_machine(false));
         for arena in &self.machine.arenas {
             assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
         }

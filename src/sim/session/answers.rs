@@ -126,12 +126,18 @@ impl Session {
             wanted: running.wanted,
             ending,
             cached,
+            read_only: env.plan.disks[disk].read_only,
+            reserves: env.plan.reserves,
+            chunk: env.plan.disks[disk].store.transfer_max,
             faulty: env.faulty[disk],
             damaged,
             oracle: &mut env.oracle,
         });
         env.tally.count(&format!("ended {}", what.map_err(wrong)?));
-        Ok(())
+        let now = env.oracle.tick();
+        let (good, writes) = (ending.is_good(), op.is_some());
+        let ledger = &mut env.ledgers[disk];
+        ledger.ended(self.shape.name, command, writes, look.sent, good, now).map_err(wrong)
     }
 
     pub(super) fn managed(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {

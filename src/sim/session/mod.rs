@@ -7,6 +7,8 @@ mod requests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::chap;
+use super::ledger::Ledger;
 use super::oracle::{Look, OpId, Oracle, Tick};
 use super::peer::{Peers, Port};
 use super::plan::{Action, Command, Function, Plan, SessionShape, Violation};
@@ -41,6 +43,8 @@ pub(in crate::sim) struct Env {
     /// Writes of connections that have ended, by name: they may still happen until somebody of that name is let in.
     pub(in crate::sim) limbo: BTreeMap<u8, Vec<OpId>>,
     pub(in crate::sim) resets: Vec<Reset>,
+    /// By disk.
+    pub(in crate::sim) ledgers: Vec<Ledger>,
     /// Per disk: an operation may fail, or could before.
     pub(in crate::sim) faulty: Vec<bool>,
     /// The daemon is being stopped.
@@ -94,6 +98,8 @@ enum State {
     Down(Instant),
     Connecting,
     LoggingIn,
+    /// The same, with so many answers to come before it is known who is who.
+    Authenticating(u8),
     Up,
     /// Waits for the answer to its logout.
     LoggingOut,
@@ -185,7 +191,7 @@ impl Session {
     }
 
     pub(in crate::sim) fn is_logging_in(&self) -> bool {
-        self.state == State::LoggingIn
+        matches!(self.state, State::LoggingIn | State::Authenticating(_))
     }
 
     pub(in crate::sim) fn next_deadline(&self) -> Option<Instant> {
@@ -385,7 +391,7 @@ impl Session {
         }
         let Some(port) = self.port else { return Err("no connection in a state that has one".into()) };
         if self.state == State::Connecting && env.peers.is_open(port) {
-            self.begin_login();
+            self.begin_login(env);
             env.news.push(News::LoggingIn { session: self.index, name: self.shape.name });
             work += 1;
         }
@@ -430,17 +436,64 @@ impl Session {
         Ok(())
     }
 
-    fn begin_login(&mut self) {
+    fn begin_login(&mut self, env: &Env) {
         self.initiator = Initiator::new();
         let shape = &self.shape;
         self.initiator.cmd_sn = shape.cmd_sn;
         self.initiator.exp_stat_sn = shape.cmd_sn ^ 0x8000_0001;
         self.initiator.isid = [0x80, 0, 0, 0, 0, shape.name];
+        if !env.plan.chap {
+            return self.negotiate();
+        }
+        let name = self.name();
+        let keys = [
+            ("InitiatorName", name.as_str()),
+            ("TargetName", scsi::TARGET),
+            ("SessionType", "Normal"),
+            ("AuthMethod", "CHAP,None"),
+        ];
+        let login = self.initiator.login(0, None, &keys);
+        self.send(&login);
+        self.state = State::Authenticating(3);
+    }
+
+    fn name(&self) -> String {
+        format!("iqn.2026-11.test:initiator-{}", self.shape.name)
+    }
+
+    /// The next step of an authentication.
+    fn authenticate(&mut self, left: u8, answer: &[u8], env: &mut Env) -> Result<(), String> {
+        let login = match left {
+            3 => self.initiator.login(0, None, &[("CHAP_A", "7")]),
+            2 => {
+                let keys = chap::answer(answer)?;
+                let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                self.initiator.login(0, Some(1), &keys)
+            }
+            _ => {
+                if !chap::is_proved(answer) {
+                    return Err("the target does not prove who it is".into());
+                }
+                env.tally.count("authentications");
+                self.negotiate();
+                return Ok(());
+            }
+        };
+        self.send(&login);
+        self.state = State::Authenticating(left - 1);
+        Ok(())
+    }
+
+    /// The operational stage of the login.
+    fn negotiate(&mut self) {
+        let shape = &self.shape;
         let word = |on: bool| if on { "Yes" } else { "No" };
         let digest = |on: bool| if on { "CRC32C,None" } else { "None,CRC32C" };
-        let name = format!("iqn.2026-11.test:initiator-{}", shape.name);
+        let name = self.name();
         let numbers = [shape.first_burst, shape.max_burst, shape.segment_max, shape.outstanding_r2ts]
             .map(|n| n.to_string());
+        // Who we are is said once.
+        let introduced = if self.is_logging_in() { 3 } else { 0 };
         let keys = [
             ("InitiatorName", name.as_str()),
             ("TargetName", scsi::TARGET),
@@ -454,7 +507,7 @@ impl Session {
             ("MaxRecvDataSegmentLength", &numbers[2]),
             ("MaxOutstandingR2T", &numbers[3]),
         ];
-        let login = self.initiator.login(1, Some(3), &keys);
+        let login = self.initiator.login(1, Some(3), &keys[introduced..]);
         self.send(&login);
         self.state = State::LoggingIn;
     }
@@ -520,7 +573,7 @@ impl Session {
     }
 
     fn login_response(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        if self.state != State::LoggingIn {
+        if !self.is_logging_in() {
             return Err(format!("login response in state {:?}", self.state));
         }
         let status = packet.bhs.half(36);
@@ -531,6 +584,9 @@ impl Session {
             }
             self.excuse = Some("login refused");
             return Ok(());
+        }
+        if let State::Authenticating(left) = self.state {
+            return self.authenticate(left, &packet.data, env);
         }
         let mut agreed = Agreed {
             initial_r2t: true,

@@ -65,13 +65,13 @@ impl Session {
         let base = &mut self.ranks[disk];
         let rank = match attribute {
             Attribute::Simple => *base,
-            Attribute::Ordered => {
+            Attribute::Ordered | Attribute::HeadOfQueue => {
                 *base += 2;
                 *base - 1
             }
-            Attribute::HeadOfQueue => return None,
         };
-        Some(Order { set: self.nexus << 4 | u32::try_from(disk).expect("few"), rank })
+        let set = self.nexus << 4 | u32::try_from(disk).expect("few");
+        Some(Order { set, rank, head: attribute == Attribute::HeadOfQueue })
     }
 
     fn command(
@@ -85,8 +85,21 @@ impl Session {
     ) {
         // Commands whose data is damaged fall out of the order.
         let order = self.order(disk, attribute).filter(|_| !self.is_damaged(env));
+        if let Some(head) = order.filter(|order| order.head) {
+            env.oracle.head(head);
+        }
         let shape = env.plan.disks[disk].clone();
-        let made = scsi::make(command, disk, lba, blocks, order, &shape, &mut env.oracle, &mut env.dice);
+        let made = scsi::make(
+            command,
+            disk,
+            lba,
+            blocks,
+            order,
+            self.shape.name,
+            &shape,
+            &mut env.oracle,
+            &mut env.dice,
+        );
         let transfer = Transfer {
             reads: (made.wanted > 0).then(|| u32::try_from(made.wanted).expect("short")),
             writes: (!made.out.is_empty()).then(|| u32::try_from(made.out.len()).expect("short")),
@@ -99,6 +112,7 @@ impl Session {
                 Attribute::HeadOfQueue => 3,
             };
         env.tally.count(&format!("sent {}", scsi::name(command)));
+        env.ledgers[disk].sent(command);
         if attribute != Attribute::Simple {
             env.tally.count(&format!("sent {attribute:?}"));
         }
