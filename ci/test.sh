@@ -35,6 +35,7 @@ tap-portals    default  180 ci/system/portals.sh tap
 tap-status     default   60 ci/system/status.sh tap
 tap-reserve    default  180 ci/system/reservations.sh tap
 tap-faults     default  120 ci/system/faults.sh tap
+tap-copy       default   60 ci/system/copy.sh tap
 tap-bad        default  300 ci/system/badinput.sh tap
 tap-access     default  120 ci/system/access.sh tap
 capture        default  120 ci/system/capture.sh
@@ -49,6 +50,7 @@ kernel-portals default  180 ci/system/portals.sh kernel
 kernel-status  default   60 ci/system/status.sh kernel
 kernel-reserve default  180 ci/system/reservations.sh kernel
 kernel-faults  default  120 ci/system/faults.sh kernel
+kernel-copy    default   60 ci/system/copy.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-access  default  120 ci/system/access.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
