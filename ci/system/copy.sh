@@ -5,15 +5,20 @@
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
 peer() { python3 "$root/ci/system/copy.py" "$host" "$@"; }
-reactors='[0]'
-[ "$(nproc)" -lt 2 ] || reactors='[0, 1]'
-configuration test.toml 65521 "$reactors"
+both='[0]'
+[ "$(nproc)" -lt 2 ] || both='[0, 1]'
+configuration test.toml 65521 "$both"
 {
   printf '[[disk]]\nname = "hidden"\nstore = "ram"\nsize = "16MiB"\n'
   printf '[[target]]\nname = "%s-hidden"\nluns = [{ lun = 0, disk = "hidden" }]\n' "$iqn"
 } >>test.toml
+sed 's/^reactors = .*/reactors = [0]/' test.toml >one.toml
+say "copies between the disks of a target, and no others: one reactor"
+start one.toml
+peer copies
+stop TERM 10 0
+say "two reactors"
 start test.toml
-say "copies between the disks of a target, and no others"
 peer copies
 for round in 1 2 3; do
   say "round $round: identifying information, and the daemon is killed"

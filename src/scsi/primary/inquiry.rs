@@ -58,13 +58,13 @@ pub fn inquiry(cdb: &[u8; 16], unit: &impl Peripheral, cx: &Context<'_>) -> Resu
     let (vital, page) = (cdb[1] & 1 != 0, cdb[2]);
     let data = match (vital, page) {
         (true, _) => vital_product_data(page, unit, cx)?,
-        (false, 0) => standard(unit),
+        (false, 0) => standard(unit, cx),
         (false, _) => return Err(Sense::invalid_field_in_cdb(2, Some(7))),
     };
     Ok((data, be16(cdb, 3).into()))
 }
 
-fn standard(unit: &impl Peripheral) -> DataIn {
+fn standard(unit: &impl Peripheral, cx: &Context<'_>) -> DataIn {
     const SPC_4: u8 = 6;
     const RESPONSE_DATA_FORMAT: u8 = 2;
     /// ACA conditions, which are the task manager's, so the same for every device.
@@ -74,13 +74,17 @@ fn standard(unit: &impl Peripheral) -> DataIn {
     /// Access states change by themselves and by SET TARGET PORT GROUPS.
     const TPGS: u8 = 0x30;
     const THIRD_PARTY_COPY: u8 = 0x08;
+    /// MULTIP: there are several target ports.
+    const MULTIPLE_PORTS: u8 = 0x10;
     let mut data = DataIn::new();
     data.u8(unit.device_type())
         .u8(u8::from(unit.removable()) << 7)
         .u8(SPC_4)
         .u8(NORMACA | HISUP | RESPONSE_DATA_FORMAT);
     let flags = [(unit.asymmetric(), TPGS), (unit.copies(), THIRD_PARTY_COPY)];
-    data.u8(0).u8(flags.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum()).u8(0).u8(CMDQUE);
+    data.u8(0).u8(flags.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum());
+    let ports = cx.state.groups().iter().map(|group| group.ports.len()).sum::<usize>();
+    data.u8(if ports > 1 { MULTIPLE_PORTS } else { 0 }).u8(CMDQUE);
     unit.identity().write_names(&mut data);
     data.pad_to(58);
     for &version in unit.versions() {

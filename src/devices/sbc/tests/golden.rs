@@ -81,6 +81,7 @@ fn scsi_ports() {
     let elsewhere = Arc::new(TargetPort::iscsi(3, "iqn.2026-11.test:other", 1));
     let first = Group { id: 1, ports: vec![elsewhere], ..group() };
     rig.state = Arc::new(UnitState::new(Reservations::default(), vec![group(), first]));
+    assert_eq!(rig.read(&[0x12, 0, 0, 0, 96, 0]).good()[6], 0x10, "MULTIP");
     let port = |relative: u8, name: &str, len: u8| {
         let mut bytes = vec![0, 0, 0, relative, 0, 0, 0, 0, 0, 0, 0, len + 4, 0x53, 0x98, 0, len];
         bytes.extend(name.as_bytes());
