@@ -24,12 +24,12 @@ class Initiator(Connection):
         text = keys(InitiatorName=name, SessionType="Normal", TargetName=target)
         self.session(target, text=text, isid=struct.pack(">IH", 0x80000000, number))
         for lun in luns:
-            while self.run(lun, bytes(6))[0] == CHECK:
+            while self.run(bytes(6), lun)[0] == CHECK:
                 pass
 
     def name(self, lun):
         """The NAA designator of a disk."""
-        data = self.run(lun, bytes([0x12, 1, 0x83, 4, 0, 0]), room=1024)[1]
+        data = self.run(bytes([0x12, 1, 0x83, 4, 0, 0]), lun, room=1024)[1]
         at = 4
         while data[at + 1] & 0x3F != 3:
             at += 4 + data[at + 3]
@@ -54,17 +54,18 @@ class Initiator(Connection):
 
     def copy(self, lun, names, segments):
         """Copies, and answers key and code, or None."""
-        status, _, sense = self.run(lun, *self.list(names, segments))
+        cdb, data = self.list(names, segments)
+        status, _, sense = self.run(cdb, lun, data)
         assert status in (GOOD, CHECK), status
         return sense and sense[:2]
 
     def results(self, lun, action, identifier=1):
         cdb = bytes([0x84, action, identifier]).ljust(10, b"\0") + struct.pack(">IBB", 512, 0, 0)
-        return self.run(lun, cdb, room=512)[0:2]
+        return self.run(cdb, lun, room=512)[0:2]
 
     def reserve(self, lun, action, kind, key, action_key=0):
         cdb = struct.pack(">BBBHIB", 0x5F, action, kind, 0, 24, 0)
-        assert self.run(lun, cdb, struct.pack(">QQIBBH", key, action_key, 0, 0, 0, 0))[0] == GOOD
+        assert self.run(cdb, lun, struct.pack(">QQIBBH", key, action_key, 0, 0, 0, 0))[0] == GOOD
 
 
 def pattern(lba, blocks, seed):
@@ -123,11 +124,11 @@ def copies(address):
     assert one.copy(FILE, [file, ram], there) is None
 
     # Write protection, by a mode page of the other disk.
-    page = bytearray(two.run(RAM, bytes([0x1A, 8, 0x0A, 0, 255, 0]), room=255)[1][4:])
+    page = bytearray(two.run(bytes([0x1A, 8, 0x0A, 0, 255, 0]), RAM, room=255)[1][4:])
     page[0] &= 0x3F
     for protected in (True, False):
         page[4] = page[4] & ~8 | (8 if protected else 0)
-        assert two.run(RAM, bytes([0x15, 0x10, 0, 0, 4 + len(page), 0]), bytes(4) + page)[0] == GOOD
+        assert two.run(bytes([0x15, 0x10, 0, 0, 4 + len(page), 0]), RAM, bytes(4) + page)[0] == GOOD
         assert one.copy(FILE, [file, ram], there) == ((COPY_ABORTED, THIRD_PARTY) if protected else None)
         assert one.copy(FILE, [file, ram], back) is None
 
@@ -135,12 +136,12 @@ def copies(address):
 def label(address, text):
     one = Initiator(address, 1)
     cdb = bytes([0xA4, 6, 0, 0, 0, 0]) + struct.pack(">IBB", len(text), 0, 0)
-    assert one.run(FILE, cdb, text.encode())[0] == GOOD
+    assert one.run(cdb, FILE, text.encode())[0] == GOOD
 
 
 def labelled(address, text):
     one = Initiator(address, 2)
-    status, data, _ = one.run(FILE, bytes([0xA3, 5, 0, 0, 0, 0]) + struct.pack(">IBB", 512, 0, 0), room=512)
+    status, data, _ = one.run(bytes([0xA3, 5, 0, 0, 0, 0]) + struct.pack(">IBB", 512, 0, 0), FILE, room=512)
     assert (status, data[4:]) == (GOOD, text.encode()), data
 
 
