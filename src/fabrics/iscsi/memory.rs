@@ -75,6 +75,9 @@ impl Allowance {
     /// Gives back what [`Self::take`] has taken.
     pub(super) fn give(&mut self, bytes: u64) {
         self.used -= bytes;
+        if self.granted == STEP {
+            return;
+        }
         let keep = self.used.next_multiple_of(STEP).max(STEP);
         if self.granted > keep && (self.used == 0 || self.granted - keep > SLACK) {
             self.pool.0.fetch_add(self.granted - keep, Relaxed);

@@ -75,6 +75,7 @@ impl Outbox {
         self.queue(&out).push_front(out);
     }
 
+    #[inline]
     fn pop(&mut self, hold: Hold) -> Option<Out> {
         if let Some(out) = self.urgent.pop_front() {
             return Some(out);
@@ -212,13 +213,16 @@ impl At<'_> {
 
     pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
         self.connection.starved = false;
-        let hold = match &self.session.fence {
-            Some(fence) => fence.hold(self.key),
-            None => Hold::Nothing,
+        self.connection.held_back = false;
+        let mut out = match &self.session.fence {
+            None => self.connection.outbox.pop(Hold::Nothing)?,
+            Some(fence) => {
+                let hold = fence.hold(self.key);
+                let out = self.connection.outbox.pop(hold);
+                self.connection.held_back = hold != Hold::Nothing && out.is_none();
+                out?
+            }
         };
-        let out = self.connection.outbox.pop(hold);
-        self.connection.held_back = hold != Hold::Nothing && out.is_none();
-        let mut out = out?;
         let (mut bhs, data, numbered) = match &mut out {
             Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
             Out::Command(outgoing) => self.command_pdu(outgoing),
