@@ -21,7 +21,7 @@ job() {
   shows 'No additional sense information' sg_requests "$disk"
 
   say "vital product data"
-  local page pages
+  local page pages to
   pages=$(sg_vpd --page=sv --raw "$disk" | od -An -v -tx1 -j4)
   for page in $pages; do
     sg_vpd --page=0x"$page" "$disk" >answer 2>&1 || { cat answer; die "VPD page $page"; }
@@ -133,9 +133,16 @@ job() {
 
   if offers 'Extended copy'; then
     say "EXTENDED COPY"
+    local other
+    wait_for_disks "$thin_lun"; other=$disk
+    [ "$lun" != "$thin_lun" ] || { wait_for_disks "$ram_lun"; other=$disk; }
+    wait_for_disks "$lun"
     dd if=data of="$disk" bs=65536 seek=20 oflag=direct 2>/dev/null
-    sg_xcopy if="$disk" of="$disk" bs="$block" skip=$((20 * eight)) seek=$((24 * eight)) count=$eight >answer 2>&1 || { cat answer; die "sg_xcopy"; }
-    dd if="$disk" bs=65536 skip=24 count=1 iflag=direct 2>/dev/null | cmp - data || die "the copy differs"
+    for to in "$disk" "$other"; do
+      sg_xcopy if="$(generic "$disk")" of="$(generic "$to")" bs="$block" skip=$((20 * eight)) seek=$((24 * eight)) count=$eight >answer 2>&1 ||
+        { cat answer; die "sg_xcopy"; }
+      dd if="$to" bs=65536 skip=24 count=1 iflag=direct 2>/dev/null | cmp - data || die "the copy on $to differs"
+    done
   fi
 
   say "smartctl"
@@ -157,6 +164,7 @@ job() {
   logout
 }
 
+generic() { echo "/dev/$(ls "/sys/block/${1##*/}/device/scsi_generic")"; } # DISK
 offers() { # COMMAND, as sg_opcodes names it
   grep -qiF "$1" opcodes || { [ "$TARGET" = ptgt ] && say "not offered: $1"; return 1; }
 }
