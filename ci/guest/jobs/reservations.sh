@@ -44,7 +44,7 @@ job() {
   for type in 1 3 5 6 7 8; do
     say "type $type: whoever has a key, and whoever has none"
     persist "$one" --reserve --param-rk=0xa --prout-type=$type
-    sg_persist --in --read-reservation "$two" >reservation
+    look "$two" --read-reservation >reservation
     grep -q "type: $(name_of $type)\$" reservation || { cat reservation; die "the reservation is not told"; }
     may_write "$one"
     case $type in
@@ -69,7 +69,7 @@ job() {
   persist "$two" --preempt --param-rk=0xb --param-sark=0xa --prout-type=1
   keys_are "$two" 0xb
   may_not_write "$one"; may_write "$two"
-  sg_persist --in --read-reservation "$one" >reservation
+  look "$one" --read-reservation >reservation
   grep -q 'Key=0xb' reservation || { cat reservation; die "the reservation is not that of the other one"; }
   check full-status told two 'Reservation holder'
 
@@ -130,6 +130,10 @@ persist() { # DISK OPTION...
   sg_turs "$at" >/dev/null 2>&1 || true
   sg_persist --no-inquiry --out "$@" "$at" >persist 2>&1 || { cat persist; die "sg_persist $* fails"; }
 }
+look() { # DISK OPTION
+  sg_turs "$1" >/dev/null 2>&1 || true
+  sg_persist --in "$2" "$1"
+}
 refused() { # DISK OPTION...
   local at=$1 status=0; shift
   sg_persist --no-inquiry --out "$@" "$at" >persist 2>&1 || status=$?
@@ -148,7 +152,7 @@ capable() { # NAME...
 # The full status of all registrations shows the names of these initiators, or other words.
 told() { # one|two|PATTERN...
   local word
-  sg_persist --in --read-full-status "$one" >full
+  look "$one" --read-full-status >full
   for word in "$@"; do
     case $word in one | two) word="$(initiator_name "$word"),i,0x" ;; esac
     grep -q -- "$word" full || { cat full; die "the full status does not show $word"; }
@@ -156,7 +160,7 @@ told() { # one|two|PATTERN...
 }
 # The name of the other initiator's port, as the full status tells it.
 port_of_two() {
-  sg_persist --in --read-full-status "$two" >full
+  look "$two" --read-full-status >full
   sed -n "s/.*\($(initiator_name two),i,0x[0-9a-f]*\).*/\1/p" full
 }
 name_of() { # TYPE
