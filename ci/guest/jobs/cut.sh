@@ -27,6 +27,9 @@ job() {
     node.session.timeo.replacement_timeout=5
   login "$address"
   wait_for_disks "$lun"
+  # The other disk is not of interest, but the kernel must have looked for partitions on it.
+  attached() { [ "$(dmesg | grep -c 'Attached SCSI disk')" -eq 4 ]; }
+  until_true 60 attached || die "the disks are not attached"
   on_host link_cut 0
   ! dd if="$disk" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || die "a read without a link succeeds"
   on_host link_join 0
