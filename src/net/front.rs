@@ -20,6 +20,8 @@ const TAG: usize = 4;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMPV6: u8 = 58;
+/// Routers between us and a peer, at most.
+const HOPS: u8 = 64;
 /// Flags of a TCP header (RFC 9293 3.1).
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
@@ -295,14 +297,7 @@ impl Front {
             return Some(Verdict::Nothing);
         }
         let mut answer = self.ethernet(mac, ETHERTYPE_IPV4);
-        let len = u16::try_from(20 + icmp.len()).ok()?;
-        let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_ICMP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        header[2..4].copy_from_slice(&len.to_be_bytes());
-        header[12..16].copy_from_slice(&to.octets());
-        header[16..20].copy_from_slice(&from.octets());
-        let sum = Sum::default().add(&header).checksum();
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
-        answer.extend_from_slice(&header);
+        answer.extend_from_slice(&ipv4_header(to, from, PROTOCOL_ICMP, icmp.len()));
         let at = answer.len();
         answer.extend_from_slice(&[0; 4]);
         answer.extend_from_slice(&icmp[4..]);
@@ -365,12 +360,7 @@ impl Front {
             Sum::pseudo_header(from.into(), to.into(), PROTOCOL_ICMPV6, body.len()).add(&body).checksum();
         body[2..4].copy_from_slice(&sum.to_be_bytes());
         let mut frame = self.ethernet(mac, ETHERTYPE_IPV6);
-        let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
-        frame.extend_from_slice(&[0x60, 0, 0, 0]);
-        frame.extend_from_slice(&len.to_be_bytes());
-        frame.extend_from_slice(&[PROTOCOL_ICMPV6, hops]);
-        frame.extend_from_slice(&from.octets());
-        frame.extend_from_slice(&to.octets());
+        frame.extend_from_slice(&ipv6_header(from, to, (PROTOCOL_ICMPV6, hops), body.len()));
         frame.extend_from_slice(&body);
         complete(frame)
     }
@@ -405,22 +395,10 @@ impl Front {
         let mut frame = self.ethernet(mac, if ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
         match (local.ip(), peer.ip()) {
             (IpAddr::V6(local), IpAddr::V6(peer)) => {
-                let total = u16::try_from(total).unwrap_or(u16::MAX);
-                frame.extend_from_slice(&[0x60, 0, 0, 0]);
-                frame.extend_from_slice(&total.to_be_bytes());
-                frame.extend_from_slice(&[PROTOCOL_TCP, 64]);
-                frame.extend_from_slice(&local.octets());
-                frame.extend_from_slice(&peer.octets());
+                frame.extend_from_slice(&ipv6_header(local, peer, (PROTOCOL_TCP, HOPS), total));
             }
             (IpAddr::V4(local), IpAddr::V4(peer)) => {
-                let total = u16::try_from(20 + total).unwrap_or(u16::MAX);
-                let mut ip = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-                ip[2..4].copy_from_slice(&total.to_be_bytes());
-                ip[12..16].copy_from_slice(&local.octets());
-                ip[16..20].copy_from_slice(&peer.octets());
-                let sum = Sum::default().add(&ip).checksum();
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-                frame.extend_from_slice(&ip);
+                frame.extend_from_slice(&ipv4_header(local, peer, PROTOCOL_TCP, total));
             }
             _ => unreachable!("both ends of a connection have the same family"),
         }
@@ -452,6 +430,29 @@ impl Front {
         };
         self.addresses.iter().map(announce).collect()
     }
+}
+
+/// An IPv4 header (RFC 791 3.1) for `len` bytes of payload.
+fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, len: usize) -> [u8; 20] {
+    let total = u16::try_from(20 + len).unwrap_or(u16::MAX);
+    let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, HOPS, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    header[12..16].copy_from_slice(&from.octets());
+    header[16..20].copy_from_slice(&to.octets());
+    let sum = Sum::default().add(&header).checksum();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header
+}
+
+/// An IPv6 header (RFC 8200 3) for `len` bytes of payload.
+fn ipv6_header(from: Ipv6Addr, to: Ipv6Addr, (protocol, hops): (u8, u8), len: usize) -> [u8; 40] {
+    let mut header = [0; 40];
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+    (header[6], header[7]) = (protocol, hops);
+    header[8..24].copy_from_slice(&from.octets());
+    header[24..].copy_from_slice(&to.octets());
+    header
 }
 
 fn complete(header: SmallVec<[u8; 128]>) -> TxFrame {

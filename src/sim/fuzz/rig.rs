@@ -104,21 +104,26 @@ impl Rig {
         self.peers.receive(self.port);
     }
 
-    /// A script for a session that is logged in: pieces of a kind, a length and so many bytes. They are sent as they are,
-    /// as a PDU whose sequence numbers and lengths are right, or as a CDB in a command whose R2Ts are answered.
-    pub(super) fn session(&mut self, mut script: &[u8]) {
+    /// An initiator that is logged in, with the keys given beside those that it takes.
+    fn log_in(&mut self, more: &[(&str, &str)]) -> Initiator {
         let mut initiator = Initiator::new();
-        let keys = [
+        let mut keys = vec![
             ("InitiatorName", "iqn.2026-11.test:fuzz"),
             ("TargetName", TARGET),
             ("SessionType", "Normal"),
             ("InitialR2T", "No"),
-            ("MaxBurstLength", "8192"),
-            ("FirstBurstLength", "4096"),
         ];
+        keys.extend_from_slice(more);
         let login = initiator.login(1, Some(3), &keys);
         self.send(&login.encode(initiator.digests));
         self.hear(&mut initiator, None);
+        initiator
+    }
+
+    /// A script for a session that is logged in: pieces of a kind, a length and so many bytes. They are sent as they are,
+    /// as a PDU whose sequence numbers and lengths are right, or as a CDB in a command whose R2Ts are answered.
+    pub(super) fn session(&mut self, mut script: &[u8]) {
+        let mut initiator = self.log_in(&[("MaxBurstLength", "8192"), ("FirstBurstLength", "4096")]);
         while let [kind, len, rest @ ..] = script {
             let (piece, next) = rest.split_at(rest.len().min(usize::from(*len)));
             script = next;
@@ -200,16 +205,7 @@ impl Rig {
     /// CDBs for any logical unit, in a session: pieces of a kind, a length and so many bytes. The kind chooses one of the
     /// disks, the well-known logical unit, or one that is not there, and directions and length of the transfer.
     pub(super) fn cdbs(&mut self, mut script: &[u8]) {
-        let mut initiator = Initiator::new();
-        let keys = [
-            ("InitiatorName", "iqn.2026-11.test:fuzz"),
-            ("TargetName", TARGET),
-            ("SessionType", "Normal"),
-            ("InitialR2T", "No"),
-        ];
-        let login = initiator.login(1, Some(3), &keys);
-        self.send(&login.encode(initiator.digests));
-        self.hear(&mut initiator, None);
+        let mut initiator = self.log_in(&[]);
         while let [kind, len, rest @ ..] = script {
             let (cdb, next) = rest.split_at(rest.len().min(usize::from(*len)));
             script = next;
