@@ -57,6 +57,7 @@ impl Read {
         self.sent
     }
 
+    #[inline(always)]
     pub(super) fn advance(
         &mut self,
         answer: Option<Resume>,

@@ -290,6 +290,7 @@ impl<H: Copy> Table<H> {
     }
 
     /// Finds the row of a command among those that `offered` lets pass, and checks its reserved bits.
+    #[inline]
     pub fn find(&self, cdb: &Cdb, offered: impl Fn(&Definition) -> bool) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
         let action = action_of(cdb);
