@@ -59,11 +59,14 @@ def faults(address):
     assert [one.reads(200)[0] for _ in range(5)] == [GOOD, CHECK, CHECK, GOOD, GOOD]
     assert one.writes(500) == (CHECK, (DATA_PROTECT, 0x2707, None))
     assert one.writes(600)[0] == BUSY
+    # The shortest of five: a busy machine makes reads longer, and never shorter.
     times = []
     for lba in (299, 300, 399, 400):
-        begin = time.monotonic()
-        assert one.reads(lba)[0] == GOOD
-        times.append(time.monotonic() - begin)
+        begin = [time.monotonic()]
+        for _ in range(5):
+            assert one.reads(lba)[0] == GOOD
+            begin.append(time.monotonic())
+        times.append(min(end - start for start, end in zip(begin, begin[1:])))
     assert times[0] < 0.1 and times[3] < 0.1, times
     assert 0.15 <= times[1] < 0.3 and 0.15 <= times[2] < 0.3, times
     failed = [lba for lba in range(1000, 1200) if one.reads(lba)[0] != GOOD]
