@@ -821,8 +821,7 @@ pub(super) const TABLES: &[Table] = &[
                 Is("false"),
                 "",
                 "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
-                 only with their next command. Initiators that do not know such messages end the connection: libiscsi and \
-                 with it QEMU do.",
+                 only with their next command. Off by default: not every initiator was tried with such messages.",
             ),
         ],
     },
