@@ -61,6 +61,7 @@ impl Sg {
     }
 
     /// Appends a segment.
+    #[inline]
     pub fn push(&mut self, seg: Seg) {
         if !seg.is_empty() {
             self.len += seg.len();
@@ -150,6 +151,7 @@ impl Sg {
 }
 
 impl Clone for Sg {
+    #[inline]
     fn clone(&self) -> Self {
         let mut list = Self::new();
         for seg in &self.segs {
@@ -160,6 +162,7 @@ impl Clone for Sg {
 }
 
 impl Drop for Sg {
+    #[inline]
     fn drop(&mut self) {
         if self.segs.spilled() {
             let mut room = std::mem::take(&mut self.segs);

@@ -773,6 +773,7 @@ impl TaskManager {
     }
 
     /// Takes an ended task out, and starts those that waited for it.
+    #[inline]
     fn end(&mut self, now: Instant, task: u32, transport: Option<&mut dyn Transport>) {
         let this = self.tasks.remove(task as usize);
         if this.nexus != NOBODY {

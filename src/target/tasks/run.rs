@@ -205,6 +205,7 @@ impl TaskManager {
     }
 
     /// Tells the initiator how its command ended, and other initiators what they have to know of it.
+    #[inline(always)]
     pub(super) fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
         let this = &self.tasks[task as usize];
         let unit = &mut self.units[this.unit];
