@@ -439,6 +439,10 @@ impl Medium {
                 None => _ = self.queue.remove(0),
             }
         }
+        // What has got into the disk's cache is like any other write there: the next flush covers it.
+        for version in self.dirty.values_mut().flatten() {
+            version.completed.get_or_insert(self.completions);
+        }
         if !power {
             return;
         }

@@ -459,13 +459,14 @@ impl World {
                         if other == session || self.env.plan.sessions[other].name != name {
                             continue;
                         }
+                        // Whose login comes second throws the other one out, and that may be the one begun first.
+                        if self.sessions[other].is_logging_in() {
+                            self.sessions[session].may_be_thrown_out();
+                        }
                         let News::LoggedIn { tsih, .. } = news else {
                             self.sessions[other].may_be_thrown_out();
                             continue;
                         };
-                        if self.sessions[other].is_logging_in() {
-                            self.sessions[session].may_be_thrown_out();
-                        }
                         self.sessions[other].thrown_out(tsih, &mut self.env);
                     }
                 }
