@@ -80,19 +80,8 @@ job() {
   may_write "$one"; may_write "$two"
 
   say "preempting and aborting ends what the other one has under way"
-  persist "$one" --register --param-sark=0xa
-  persist "$two" --register --param-sark=0xb
-  persist "$two" --reserve --param-rk=0xb --prout-type=5
-  dd if=/dev/zero of="$two" bs=64k count=100000 oflag=direct 2>writes &
-  local writer=$! before
-  disk=$two before=$(sectors_written)
-  more_written() { [ "$(sectors_written)" -gt $((before + 2000)) ]; }
-  until_true 60 more_written || die "nothing is written"
-  persist "$one" --preempt-abort --param-rk=0xa --param-sark=0xb --prout-type=5
-  ! wait $writer || die "the other one has written all"
-  may_not_write "$two"; may_write "$one"
-  keys_are "$one" 0xa
-  persist "$one" --release --param-rk=0xa --prout-type=5
+  check preempt-abort preempt_abort
+  [ "$TARGET" = ptgt ] || { killall dd; persist "$one" --clear --param-rk=0xa; persist "$one" --register --param-sark=0xa; }
 
   say "moving: the reservation goes to the other one, by name"
   persist "$two" --register --param-sark=0xb
@@ -172,6 +161,21 @@ name_of() { # TYPE
     7) echo 'Write Exclusive, all registrants' ;;
     8) echo 'Exclusive Access, all registrants' ;;
   esac
+}
+preempt_abort() {
+  persist "$one" --register --param-sark=0xa
+  persist "$two" --register --param-sark=0xb
+  persist "$two" --reserve --param-rk=0xb --prout-type=5
+  dd if=/dev/zero of="$two" bs=64k count=100000 oflag=direct 2>writes &
+  local writer=$! before
+  disk=$two before=$(sectors_written)
+  more_written() { [ "$(sectors_written)" -gt $((before + 2000)) ]; }
+  until_true 60 more_written || die "nothing is written"
+  persist "$one" --preempt-abort --param-rk=0xa --param-sark=0xb --prout-type=5
+  ! wait $writer || die "the other one has written all"
+  may_not_write "$two"; may_write "$one"
+  keys_are "$one" 0xa
+  persist "$one" --release --param-rk=0xa --prout-type=5
 }
 move() {
   local to

@@ -121,11 +121,7 @@ job() {
   fi
 
   say "logs"
-  sg_logs --all "$disk" >answer 2>&1 || { cat answer; die "sg_logs --all"; }
-  answers 'Supported log pages'
-  check logs answers 'Write error counter page' 'Read error counter page' 'Total uncorrected errors = 0' 'Start-stop cycle counter page' \
-    'Self-test results page' 'Informational Exceptions page' '[Nn]umber of read commands = [1-9]'
-  [ "${device#ram}" != "$device" ] || check mapping answers 'Used LBA mapping threshold resource count'
+  check logs logs
 
   say "self tests"
   check self-test shows '.' sg_senddiag --test "$disk"
@@ -167,6 +163,13 @@ job() {
 generic() { echo "/dev/$(ls "/sys/block/${1##*/}/device/scsi_generic")"; } # DISK
 offers() { # COMMAND, as sg_opcodes names it
   grep -qiF "$1" opcodes || { [ "$TARGET" = ptgt ] && say "not offered: $1"; return 1; }
+}
+logs() {
+  sg_logs --all "$disk" >answer 2>&1 || { cat answer; die "sg_logs --all"; }
+  answers 'Supported log pages'
+  answers 'Write error counter page' 'Read error counter page' 'Total uncorrected errors = 0' 'Start-stop cycle counter page' \
+    'Self-test results page' 'Informational Exceptions page' '[Nn]umber of read commands = [1-9]'
+  [ "${device#ram}" != "$device" ] || answers 'Used LBA mapping threshold resource count'
 }
 write_cache() {
   wce_is 1
