@@ -110,7 +110,7 @@ impl Facts {
         if len > kind.max().into() { Err(Sense::invalid_field_in_cdb(6, None)) } else { Ok(len) }
     }
 
-    /// SET IDENTIFYING INFORMATION (SPC-5 6.51): its parameter list, with which [`Self::information`] changes. Returns
+    /// SET IDENTIFYING INFORMATION (SPC-5 6.51): its parameter list, with which the information changes. Returns
     /// the attention that it makes.
     pub fn set_information(&mut self, cdb: &[u8; 16], list: &[u8]) -> Result<u16, Sense> {
         let kind = InformationType::of(cdb)?;

@@ -277,7 +277,7 @@ impl DeviceServer for ToyTape {
     }
 
     fn admits(&self, op: &Op, _: &Geometry) -> bool {
-        self.name % 2 == 0 || matches!(op, Op::Read { .. })
+        self.name.is_multiple_of(2) || matches!(op, Op::Read { .. })
     }
 
     fn abort(&mut self, task: TaskId) {

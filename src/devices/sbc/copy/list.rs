@@ -129,7 +129,7 @@ fn target(bytes: &[u8], start: usize) -> Result<Target, Sense> {
     }
     // LU ID TYPE is ignored, as SPC-4 says.
     let len = usize::from(descriptor[7]);
-    let name = descriptor[8..28].get(..len).ok_or(invalid(start + 7, None))?;
+    let name = descriptor[8..28].get(..len).ok_or_else(|| invalid(start + 7, None))?;
     let of_unit = descriptor[5] >> 4 & 3 == 0 && descriptor[1] & NULL == 0;
     Ok(Target {
         name: Designation::new(descriptor[4] & 0x0f, descriptor[5] & 0x0f, name).filter(|_| of_unit),
