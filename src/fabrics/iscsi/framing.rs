@@ -88,11 +88,23 @@ impl Framer {
                 self.settle();
                 let mut bhs = Bhs([0; Bhs::LEN]);
                 self.inbox.copy_to(0, &mut bhs.0);
-                if bhs.data_len() > limits.data_max {
-                    return Err("data segment longer than MaxRecvDataSegmentLength");
-                }
                 if bhs.ahs_len() > AHS_MAX {
                     return Err("additional header segments too long");
+                }
+                // Its lengths count only when it is known to be whole: one that is damaged could make us wait for ever.
+                if limits.header_digest {
+                    let head = Bhs::LEN + bhs.ahs_len();
+                    if self.held() < head + 4 {
+                        return Ok(None);
+                    }
+                    let mut bytes: SmallVec<[u8; 128]> = SmallVec::from_elem(0, head + 4);
+                    self.inbox.copy_to(0, &mut bytes);
+                    if Crc32c::of(&bytes[..head]) != bytes[head..] {
+                        return Err("header digest error");
+                    }
+                }
+                if bhs.data_len() > limits.data_max {
+                    return Err("data segment longer than MaxRecvDataSegmentLength");
                 }
                 *self.head.insert(bhs)
             }
@@ -110,16 +122,6 @@ impl Framer {
         let mut ahs = SmallVec::new();
         ahs.resize(bhs.ahs_len(), 0);
         header.copy_to(Bhs::LEN, &mut ahs);
-        if limits.header_digest {
-            let mut crc = Crc32c::default();
-            crc.update(&bhs.0);
-            crc.update(&ahs);
-            let mut sent = [0; 4];
-            header.copy_to(head, &mut sent);
-            if crc.wire() != sent {
-                return Err("header digest error");
-            }
-        }
         let mut data = self.inbox.split_to(padded);
         let mut damaged = false;
         if data_digest > 0 {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
 use crate::memory::SharedMemory;
-use crate::wire::iscsi::{FINAL, NO_TAG, reject, scsi_flags as flag};
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, reject, scsi_flags as flag};
 
 const ALL: [(&str, &str); 4] = [
     ("InitialR2T", "No"),
@@ -598,14 +598,18 @@ const CRC: [(&str, &str); 2] = [("HeaderDigest", "CRC32C"), ("DataDigest", "CRC3
 
 #[test]
 fn a_damaged_header_ends_the_connection() {
-    let mut world = world(Parameters::default(), &CRC);
-    let command = world.initiator.command(0, &[0], Transfer::NONE);
-    let mut bytes = command.encode(world.initiator.digests);
-    bytes[33] ^= 4;
-    world.receive(&bytes);
-    assert_eq!(opcodes(&world.run()), [Opcode::ASYNC_MESSAGE], "dropped");
-    assert_eq!(world.violation(), "header digest error");
-    world.end();
+    // In the CDB, and in the lengths of the data and of additional headers, for which nobody waits.
+    for at in [33, 4, 6] {
+        let mut world = world(Parameters::default(), &CRC);
+        let command = world.initiator.command(0, &[0; 16], Transfer::NONE).ahs(1, &[0; 16]);
+        let mut bytes = command.encode(world.initiator.digests);
+        bytes[at] ^= 4;
+        bytes.truncate(Bhs::LEN + 4 * usize::from(bytes[4]) + 4);
+        world.receive(&bytes);
+        assert_eq!(opcodes(&world.run()), [Opcode::ASYNC_MESSAGE], "dropped");
+        assert_eq!(world.violation(), "header digest error");
+        world.end();
+    }
 }
 
 #[test]
