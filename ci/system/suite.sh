@@ -69,7 +69,7 @@ for fixture in "${fixtures[@]}"; do
   case $fixture in
     thin) address=$host ;;
     two-portals) address=127.0.0.1 more=(--second "iscsi://[::1]:3260/$iqn-$fixture/0") ;;
-    slow) more=(--only Sanitize.Reset --seconds 110) ;;
+    slow) more=(--only Sanitize.Reset --seconds 200) ;;
   esac
   "$root/ci/suites/libiscsi.sh" --fixture "$fixture" --results "$fixture.results" "${more[@]}" \
     "iscsi://$address:3260/$iqn-$fixture/0" >"$fixture.log" 2>&1 &
