@@ -5,7 +5,7 @@
 # devices: file,ram
 # limit: 300
 # needs: sg_persist sg_raw sg_turs dd
-# expected: reservation conflict|Parameters changed|tag#[0-9]+ FAILED Result: hostbyte=DID_(OK|TRANSPORT_DISRUPTED) driverbyte=DRIVER_OK|(critical nexus|I/O) error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|detected conn error \((1011|1019|1020)\)
+# expected: reservation conflict|Parameters changed|tag#[0-9]+ FAILED Result: hostbyte=DID_(OK|TRANSPORT_DISRUPTED) driverbyte=DRIVER_OK|(critical nexus|I/O) error, dev sd[a-z], sector [0-9]+ op 0x[01]:\((READ|WRITE)\)|detected conn error \((1011|1019|1020)\)|callbacks suppressed
 job() {
   start_initiator
   local which
