@@ -51,6 +51,16 @@ const SI: u8 = 0x06;
 /// DPO and BYTCHK.
 const DB: u8 = 0x16;
 
+/// The usage data of a command of 32 bytes: its service action, and the flags that count.
+macro_rules! form_32 {
+    ($action:expr, $flags:expr) => {
+        [
+            0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, $action, $flags, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0,
+            0, A, A, A, A,
+        ]
+    };
+}
+
 /// Protection information is not supported: RDPROTECT and its like are bits that do not count, which refuses them.
 const ROWS: [Row<Handler>; 84] = [
     row(command::TEST_UNIT_READY, simple::test_unit_ready),
@@ -138,73 +148,12 @@ const ROWS: [Row<Handler>; 84] = [
     row(reservation::PREEMPT_AND_ABORT, simple::reservation),
     row(reservation::REGISTER_AND_IGNORE, simple::reservation),
     row(reservation::REGISTER_AND_MOVE, simple::reservation),
-    row(
-        Definition::variable(
-            "READ(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x09, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
-                A, A, A, A,
-            ],
-        )
-        .medium(),
-        Read::begin,
-    ),
-    row(
-        Definition::variable(
-            "VERIFY(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0a, DB, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
-                A, A, A, A,
-            ],
-        )
-        .medium(),
-        Verify::begin,
-    ),
-    row(
-        Definition::variable(
-            "WRITE(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0b, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
-                A, A, A, A,
-            ],
-        )
-        .writing(),
-        Write::begin,
-    ),
-    row(
-        Definition::variable(
-            "WRITE AND VERIFY(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0c, DB, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
-                A, A, A, A,
-            ],
-        )
-        .writing(),
-        Write::begin_verified,
-    ),
-    row(
-        Definition::variable(
-            "WRITE SAME(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0d, 0x19, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0,
-                0, A, A, A, A,
-            ],
-        )
-        .writing()
-        .within(60),
-        WriteSame::begin,
-    ),
-    row(
-        Definition::variable(
-            "ORWRITE(32)",
-            &[
-                0x7f, 0, 0, 0, 0, 0, G, 0x18, 0, 0x0e, DF, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0, 0, 0, 0, 0,
-                A, A, A, A,
-            ],
-        )
-        .writing(),
-        OrWrite::begin,
-    ),
+    row(Definition::variable("READ(32)", &form_32!(0x09, DF)).medium(), Read::begin),
+    row(Definition::variable("VERIFY(32)", &form_32!(0x0a, DB)).medium(), Verify::begin),
+    row(Definition::variable("WRITE(32)", &form_32!(0x0b, DF)).writing(), Write::begin),
+    row(Definition::variable("WRITE AND VERIFY(32)", &form_32!(0x0c, DB)).writing(), Write::begin_verified),
+    row(Definition::variable("WRITE SAME(32)", &form_32!(0x0d, 0x19)).writing().within(60), WriteSame::begin),
+    row(Definition::variable("ORWRITE(32)", &form_32!(0x0e, DF)).writing(), OrWrite::begin),
     row(
         Definition::action("EXTENDED COPY(LID1)", &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
             .with(Access::Write)
