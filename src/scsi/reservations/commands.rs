@@ -113,6 +113,23 @@ pub struct Out {
 }
 
 impl Out {
+    /// With both keys and nothing else.
+    pub fn new(action: Action, key: u64, action_key: u64) -> Self {
+        Self {
+            action,
+            scope: 0,
+            kind_code: 0,
+            key,
+            action_key,
+            specifies_ports: false,
+            all_target_ports: false,
+            aptpl: false,
+            unregister: false,
+            move_port: 0,
+            ports: Vec::new(),
+        }
+    }
+
     /// SCOPE and TYPE, where they count.
     pub(super) fn kind(&self) -> Result<Kind, Sense> {
         if self.scope != 0 {
@@ -135,17 +152,9 @@ impl Out {
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(4))),
         };
         let mut out = Self {
-            action,
             scope: cdb[2] >> 4,
             kind_code: cdb[2] & 0x0f,
-            key: be64(list, 0),
-            action_key: be64(list, 8),
-            specifies_ports: false,
-            all_target_ports: false,
-            aptpl: false,
-            unregister: false,
-            move_port: 0,
-            ports: Vec::new(),
+            ..Self::new(action, be64(list, 0), be64(list, 8))
         };
         if action == Action::RegisterAndMove {
             out.unregister = list[17] & 2 != 0;

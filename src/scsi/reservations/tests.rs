@@ -21,24 +21,8 @@ fn ports() -> [Arc<TargetPort>; 2] {
     [1, 2].map(|n| Arc::new(TargetPort::iscsi(n, "iqn.2026-11.test:t", n)))
 }
 
-fn out(action: Action, key: u64, action_key: u64) -> Out {
-    Out {
-        action,
-        scope: 0,
-        kind_code: 0,
-        key,
-        action_key,
-        specifies_ports: false,
-        all_target_ports: false,
-        aptpl: false,
-        unregister: false,
-        move_port: 0,
-        ports: Vec::new(),
-    }
-}
-
 fn kind(action: Action, key: u64, action_key: u64, kind: Kind) -> Out {
-    Out { kind_code: kind as u8, ..out(action, key, action_key) }
+    Out { kind_code: kind as u8, ..Out::new(action, key, action_key) }
 }
 
 #[derive(Default)]
@@ -52,7 +36,7 @@ impl World {
     fn registered(numbers: &[usize]) -> Self {
         let mut world = Self::default();
         for &number in numbers {
-            world.good(number, &out(Action::Register, 0, number as u64 + 1));
+            world.good(number, &Out::new(Action::Register, 0, number as u64 + 1));
         }
         world
     }
@@ -108,18 +92,18 @@ impl World {
 fn registering() {
     use Action::{Register, RegisterAndIgnore};
     let mut w = World::default();
-    w.conflicts(0, &out(Register, 9, 1));
-    w.good(0, &out(Register, 0, 0));
+    w.conflicts(0, &Out::new(Register, 9, 1));
+    w.good(0, &Out::new(Register, 0, 0));
     assert_eq!((w.keys().len(), w.table.generation()), (0, 0), "nothing to do");
-    w.good(0, &out(Register, 0, 1));
+    w.good(0, &Out::new(Register, 0, 1));
     assert_eq!((w.keys(), w.table.generation()), (vec![1], 1));
-    w.conflicts(0, &out(Register, 0, 2));
-    w.good(0, &out(Register, 1, 2));
-    w.good(0, &out(RegisterAndIgnore, 77, 3));
-    w.good(1, &out(RegisterAndIgnore, 77, 3));
+    w.conflicts(0, &Out::new(Register, 0, 2));
+    w.good(0, &Out::new(Register, 1, 2));
+    w.good(0, &Out::new(RegisterAndIgnore, 77, 3));
+    w.good(1, &Out::new(RegisterAndIgnore, 77, 3));
     assert_eq!((w.keys(), w.table.generation()), (vec![3, 3], 4));
-    w.good(0, &out(Register, 3, 0));
-    w.good(1, &out(RegisterAndIgnore, 0, 0));
+    w.good(0, &Out::new(Register, 3, 0));
+    w.good(1, &Out::new(RegisterAndIgnore, 0, 0));
     assert_eq!((w.keys().len(), w.table.generation()), (0, 6));
 }
 
@@ -127,16 +111,16 @@ fn registering() {
 #[test]
 fn registering_for_others() {
     let mut w = World::default();
-    let all = Out { all_target_ports: true, ..out(Action::Register, 0, 5) };
+    let all = Out { all_target_ports: true, ..Out::new(Action::Register, 0, 5) };
     w.good(0, &all);
     assert_eq!(w.keys(), [5]);
     let standing = |w: &World, number: usize| w.table.standing(ID[number], &nexus(number)).registered;
     assert!(standing(&w, 0) && standing(&w, 2) && !standing(&w, 1));
-    w.good(2, &out(Action::Register, 5, 0));
+    w.good(2, &Out::new(Action::Register, 5, 0));
     assert!(!standing(&w, 0), "it was one registration");
 
     let ports = vec![nexus(1).initiator, nexus(3).initiator];
-    let others = Out { specifies_ports: true, ports, ..out(Action::Register, 0, 6) };
+    let others = Out { specifies_ports: true, ports, ..Out::new(Action::Register, 0, 6) };
     w.good(0, &others);
     assert_eq!(w.keys(), [6, 6, 6]);
     assert!(standing(&w, 0) && standing(&w, 1) && !standing(&w, 3), "at the port of the sender");
@@ -147,9 +131,9 @@ fn registering_for_others() {
     for n in 0..REGISTRATIONS_MAX - 1 {
         let initiator = TransportId::iscsi(&format!("iqn.2026-11.test:{n}"), [0; 6]);
         let nexus = Nexus { initiator, port: ports_one() };
-        w.table = w.table.apply(&nexus, &out(Action::Register, 0, 9), &[]).unwrap().0;
+        w.table = w.table.apply(&nexus, &Out::new(Action::Register, 0, 9), &[]).unwrap().0;
     }
-    w.check(0, &out(Action::Register, 0, 1), asc::INSUFFICIENT_REGISTRATION_RESOURCES);
+    w.check(0, &Out::new(Action::Register, 0, 1), asc::INSUFFICIENT_REGISTRATION_RESOURCES);
 }
 
 fn ports_one() -> Arc<TargetPort> {
@@ -164,7 +148,7 @@ fn reserving() {
         w.conflicts(0, &kind(Action::Reserve, 2, 0, k));
         w.conflicts(3, &kind(Action::Reserve, 0, 0, k));
         w.check(0, &Out { scope: 1, ..kind(Action::Reserve, 1, 0, k) }, asc::INVALID_FIELD_IN_CDB);
-        w.check(0, &Out { kind_code: 2, ..out(Action::Reserve, 1, 0) }, asc::INVALID_FIELD_IN_CDB);
+        w.check(0, &Out { kind_code: 2, ..Out::new(Action::Reserve, 1, 0) }, asc::INVALID_FIELD_IN_CDB);
         w.good(0, &kind(Action::Reserve, 1, 0, k));
         assert_eq!(w.holders(), if k.all_registrants() { vec![1, 2] } else { vec![1] });
         assert_eq!(w.table.generation(), 2, "RESERVE does not count");
@@ -199,14 +183,14 @@ fn releasing() {
         w.good(0, &kind(Action::Release, 1, 0, k));
 
         let mut w = World::held(k);
-        w.good(0, &out(Action::Register, 1, 0));
+        w.good(0, &Out::new(Action::Register, 1, 0));
         let stays = k.all_registrants();
         assert_eq!(w.table.kind().is_some(), stays, "{k:?}");
         let told = if k.for_registrants() && !stays { vec![1, 2] } else { vec![] };
         assert_eq!(w.told(asc::RESERVATIONS_RELEASED), told, "{k:?}");
-        w.good(1, &out(Action::Register, 2, 0));
+        w.good(1, &Out::new(Action::Register, 2, 0));
         assert_eq!(w.table.kind().is_some(), stays);
-        w.good(2, &out(Action::Register, 3, 0));
+        w.good(2, &Out::new(Action::Register, 3, 0));
         assert_eq!(w.table.kind(), None, "the last one");
     }
 }
@@ -216,8 +200,8 @@ fn releasing() {
 fn clearing() {
     for k in Kind::ALL {
         let mut w = World::held(k);
-        w.conflicts(1, &out(Action::Clear, 1, 0));
-        w.good(1, &out(Action::Clear, 2, 0));
+        w.conflicts(1, &Out::new(Action::Clear, 1, 0));
+        w.good(1, &Out::new(Action::Clear, 2, 0));
         assert_eq!((w.table.kind(), w.keys().len(), w.table.generation()), (None, 0, 4));
         assert_eq!(w.told(asc::RESERVATIONS_PREEMPTED), [0, 1, 2]);
     }
@@ -228,21 +212,21 @@ fn clearing() {
 fn preempting_registrations() {
     use Action::{Preempt, PreemptAndAbort};
     let mut w = World::registered(&[0, 1, 3]);
-    w.conflicts(2, &out(Preempt, 1, 2));
-    w.conflicts(0, &out(Preempt, 1, 99));
-    w.check(0, &out(Preempt, 1, 0), asc::INVALID_FIELD_IN_PARAMETER_LIST);
-    w.good(0, &out(PreemptAndAbort, 1, 2));
+    w.conflicts(2, &Out::new(Preempt, 1, 2));
+    w.conflicts(0, &Out::new(Preempt, 1, 99));
+    w.check(0, &Out::new(Preempt, 1, 0), asc::INVALID_FIELD_IN_PARAMETER_LIST);
+    w.good(0, &Out::new(PreemptAndAbort, 1, 2));
     assert_eq!((w.keys(), w.table.generation()), (vec![1, 4], 4));
     assert_eq!(w.told(asc::REGISTRATIONS_PREEMPTED), [1]);
     assert_eq!(w.effects.aborts, [Whom::Port(nexus(1).initiator, Some(1))]);
-    w.good(0, &out(Preempt, 1, 4));
+    w.good(0, &Out::new(Preempt, 1, 4));
     assert!(w.effects.aborts.is_empty(), "without ABORT");
     // Somebody else's registration, while another one holds the reservation.
     let mut w = World::held(Kind::WriteExclusive);
-    w.good(1, &out(Preempt, 2, 3));
+    w.good(1, &Out::new(Preempt, 2, 3));
     assert_eq!((w.keys(), w.holders()), (vec![1, 2], vec![1]));
     // Its own.
-    w.good(1, &out(Preempt, 2, 2));
+    w.good(1, &Out::new(Preempt, 2, 2));
     assert_eq!((w.keys(), w.effects.attentions.len()), (vec![1], 0));
 }
 
@@ -252,7 +236,7 @@ fn preempting_the_reservation() {
     for before in Kind::ALL.into_iter().filter(|kind| !kind.all_registrants()) {
         for after in Kind::ALL {
             let mut w = World::held(before);
-            w.check(1, &Out { kind_code: 0, ..out(Action::Preempt, 2, 1) }, asc::INVALID_FIELD_IN_CDB);
+            w.check(1, &Out { kind_code: 0, ..Out::new(Action::Preempt, 2, 1) }, asc::INVALID_FIELD_IN_CDB);
             w.good(1, &kind(Action::Preempt, 2, 1, after));
             assert_eq!((w.table.kind(), w.keys()), (Some(after), vec![2, 3]));
             assert_eq!(w.holders(), if after.all_registrants() { vec![2, 3] } else { vec![2] });
@@ -281,7 +265,7 @@ fn moving() {
     let to = |number: usize, key: u64| Out {
         ports: vec![nexus(number).initiator],
         move_port: nexus(number).port.relative,
-        ..out(Action::RegisterAndMove, 1, key)
+        ..Out::new(Action::RegisterAndMove, 1, key)
     };
     let w = World::registered(&[0, 1]);
     w.check(0, &to(3, 8), asc::INVALID_FIELD_IN_CDB);
@@ -355,7 +339,7 @@ fn what_is_reported() {
     let mut w = World::registered(&[0, 1]);
     assert_eq!(report::reservation(&w.table).as_bytes(), [0, 0, 0, 2, 0, 0, 0, 0]);
     assert_eq!(report::capabilities(&w.table).as_bytes(), [0, 8, 0x1d, 0x80, 0xea, 0x01, 0, 0]);
-    w.good(0, &Out { aptpl: true, ..out(Action::Register, 1, 0x0102) });
+    w.good(0, &Out { aptpl: true, ..Out::new(Action::Register, 1, 0x0102) });
     w.good(0, &kind(Action::Reserve, 0x0102, 0, Kind::ExclusiveAccess));
     assert_eq!(report::capabilities(&w.table).as_bytes()[3], 0x81);
     let keys = [0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 2];
@@ -396,7 +380,7 @@ fn any_out() -> impl Strategy<Value = (usize, Out)> {
                 unregister,
                 move_port: 1 + u16::from(all),
                 ports: if spec || moves { ports } else { Vec::new() },
-                ..out(action, key, action_key)
+                ..Out::new(action, key, action_key)
             };
             (number, out)
         },
@@ -452,8 +436,8 @@ proptest! {
 #[test]
 fn a_record_of_another_configuration() {
     let mut w = World::default();
-    w.good(0, &Out { aptpl: true, ..out(Action::Register, 0, 1) });
-    w.good(3, &Out { aptpl: true, ..out(Action::Register, 0, 4) });
+    w.good(0, &Out { aptpl: true, ..Out::new(Action::Register, 0, 1) });
+    w.good(3, &Out { aptpl: true, ..Out::new(Action::Register, 0, 4) });
     w.good(3, &kind(Action::Reserve, 4, 0, Kind::WriteExclusive));
     let record = w.table.to_record();
     let found = Reservations::from_record(&record, &ports()[..1]).unwrap();

@@ -52,19 +52,7 @@ fn a_copy_is_let_pass_where_a_command_would_be() {
     let mut w = World::new(Kind::Stream, 0);
     let tape = w.manager.nexuses[w.transports[0].0.0].views[1].unit;
     let reserve = |w: &mut World, action, kind: Type, key, action_key| {
-        let out = Out {
-            action,
-            scope: 0,
-            kind_code: kind as u8,
-            key,
-            action_key,
-            specifies_ports: false,
-            all_target_ports: false,
-            aptpl: false,
-            unregister: false,
-            move_port: 0,
-            ports: Vec::new(),
-        };
+        let out = Out { kind_code: kind as u8, ..Out::new(action, key, action_key) };
         let change = Change::Reservations(reservations::Request::Out(out));
         let nexus = Some((NexusId(1), Arc::new(name(1))));
         w.manager.ask(tape.0, change, nexus, change::By::Owner(0));
