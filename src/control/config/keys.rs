@@ -134,6 +134,19 @@ const fn key(
     Key { name, kind, absent, example, doc }
 }
 
+/// Of a target, and of discovery.
+const CHAP: &[Key] = &[
+    key("accounts", Texts(ACCOUNT), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
+    key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
+    key(
+        "algorithms",
+        Texts(ALGORITHM),
+        Is(ALGORITHMS),
+        "",
+        "Hash functions allowed, the preferred one first.",
+    ),
+];
+
 /// All tables, in the order of the reference.
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -598,23 +611,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         name: "discovery",
         doc: "How initiators authenticate themselves before they may ask for targets.",
-        keys: &[
-            key(
-                "accounts",
-                Texts(ACCOUNT),
-                Means("they need not"),
-                "[\"lab\"]",
-                "Accounts by which they may.",
-            ),
-            key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
-            key(
-                "algorithms",
-                Texts(ALGORITHM),
-                Is(ALGORITHMS),
-                "",
-                "Hash functions allowed, the preferred one first.",
-            ),
-        ],
+        keys: CHAP,
     },
     Table {
         name: "target",
@@ -672,23 +669,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         name: "target.chap",
         doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
-        keys: &[
-            key(
-                "accounts",
-                Texts(ACCOUNT),
-                Means("they need not"),
-                "[\"lab\"]",
-                "Accounts by which they may.",
-            ),
-            key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
-            key(
-                "algorithms",
-                Texts(ALGORITHM),
-                Is(ALGORITHMS),
-                "",
-                "Hash functions allowed, the preferred one first.",
-            ),
-        ],
+        keys: CHAP,
     },
     Table {
         name: "target.access",
