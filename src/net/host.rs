@@ -277,6 +277,13 @@ impl<P: FramePort> TcpHost<P> {
         let mut hasher = DefaultHasher::new();
         (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
         flow.listen(self.now, tuple.local, tuple.peer, hasher.finish());
+        let (_, index) = self.insert(flow, tuple, false);
+        self.half_open += 1;
+        Some(index)
+    }
+
+    /// Gives a flow its place and its name.
+    fn insert(&mut self, flow: Flow, tuple: Tuple, accepted: bool) -> (StreamId, usize) {
         let slot = self.flows.vacant_entry();
         self.next_id += 1;
         let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
@@ -284,7 +291,7 @@ impl<P: FramePort> TcpHost<P> {
             flow,
             id,
             born: self.now,
-            accepted: false,
+            accepted,
             gone: false,
             finished: false,
             closing: None,
@@ -293,8 +300,7 @@ impl<P: FramePort> TcpHost<P> {
             full: std::cell::Cell::new(false),
         });
         self.by_tuple.insert(tuple, index);
-        self.half_open += 1;
-        Some(index)
+        (id, index)
     }
 
     /// Tells the owner what has changed at a flow.

@@ -5,7 +5,7 @@
 //! does not know of that at first: frames that still come in here are copied and sent after it. A TAP device notices
 //! with the first frame that the flow sends from there, so these are few; their number is bounded by the receive window.
 
-use super::{Entry, FLOWS_MAX, TcpHost, Tuple};
+use super::{FLOWS_MAX, TcpHost, Tuple};
 use crate::memory::Seg;
 use crate::net::flow::Moving;
 use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId};
@@ -83,22 +83,7 @@ impl<P: FramePort> TcpHost<P> {
             return None;
         }
         let flow = moving.attach(self.shape);
-        let slot = self.flows.vacant_entry();
-        self.next_id += 1;
-        let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
-        slot.insert(Entry {
-            flow,
-            id,
-            born: self.now,
-            accepted: true,
-            gone: false,
-            finished: false,
-            closing: None,
-            touched: false,
-            timer: None,
-            full: std::cell::Cell::new(false),
-        });
-        self.by_tuple.insert(tuple, index);
+        let (id, index) = self.insert(flow, tuple, true);
         self.counters.taken_over += 1;
         self.touch(index);
         Some(id)
