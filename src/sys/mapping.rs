@@ -2,6 +2,7 @@
 //! Anonymous memory mappings.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 /// A private, zeroed mapping; unmapped on drop.
@@ -32,14 +33,8 @@ impl Mapping {
     }
 
     fn map(len: usize, flags: libc::c_int) -> io::Result<Self> {
-        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
-        if addr == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(addr.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let base = map(len, prot, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;
         Ok(Self { base, len, huge: false })
     }
 
@@ -85,6 +80,21 @@ impl Drop for Mapping {
         // SAFETY: base and len are those of the mmap call, and nobody else unmaps it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+/// A new mapping where the kernel wants it: of anonymous memory, or of a file from its beginning.
+pub(super) fn map(
+    len: usize,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    file: Option<RawFd>,
+) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+    let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file.unwrap_or(-1), 0) };
+    if addr == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(addr.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
 /// How many pages of 2 MiB the kernel has set aside and not given away.

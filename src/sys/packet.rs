@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::mapping;
 use super::tap::{check, datagram_socket, device_index, request};
 
 /// Length of a vnet header (struct virtio_net_hdr).
@@ -149,17 +150,12 @@ impl PacketSocket {
         };
         set(fd, PACKET_RX_RING, &ring)?;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, fd, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let base = mapping::map(len, prot, libc::MAP_SHARED, Some(fd))?;
+        let socket = Self { file, index, base, len, slots: len / SLOT, at: 0, memberships: Vec::new() };
         if promiscuous {
             let membership = Membership { ifindex: index, kind: MR_PROMISC, len: 0, address: [0; 8] };
             set(fd, PACKET_ADD_MEMBERSHIP, &membership)?;
         }
-        let socket = Self { file, index, base, len, slots: len / SLOT, at: 0, memberships: Vec::new() };
         // SAFETY: an all-zero sockaddr_ll is valid.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = u16::try_from(libc::AF_PACKET).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -9,6 +9,8 @@ use std::ptr::NonNull;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::mapping;
+
 /// Most files that are mapped at once.
 pub const MAPPED_MAX: usize = 256;
 
@@ -62,14 +64,8 @@ impl FileMapping {
         // Huge pages are few: what is to be written is taken now, and has its place.
         let populate = if page > PAGE && writable { libc::MAP_POPULATE } else { 0 };
         let (prot, flags) = (protection(writable), libc::MAP_SHARED | populate);
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file.as_raw_fd(), 0) };
-        let base = if addr == libc::MAP_FAILED { None } else { NonNull::new(addr.cast::<u8>()) };
-        let Some(base) = base else {
-            let error = io::Error::last_os_error();
-            RANGES[place].taken.store(false, Ordering::Release);
-            return Err(error);
-        };
+        let base = mapping::map(len, prot, flags, Some(file.as_raw_fd()))
+            .inspect_err(|_| RANGES[place].taken.store(false, Ordering::Release))?;
         // SAFETY: the range is our own mapping; the advice changes no contents. It may fail: it is only advice.
         unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         let range = &RANGES[place];
