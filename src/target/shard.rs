@@ -16,14 +16,13 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::sessions::{SessionName, Sessions, Waiter};
-use super::tasks::{NexusKey, Notice, TaskManager, Then, Transports, Turn, UnitKey};
+use super::tasks::{NexusKey, Notice, PeerMessage, TaskManager, Then, Transports, UnitKey};
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::memory::Arena;
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::reactor::{Load, Mailbox, Sender, Work};
-use crate::scsi::reservations::Effects;
-use crate::scsi::{Change, NexusId, Transport, UnitState};
+use crate::scsi::{Change, NexusId, Transport};
 use crate::time::Instant;
 
 /// Seconds that an initiator is given to log out when the daemon stops.
@@ -74,27 +73,10 @@ pub enum Message {
     },
     /// A reset that was asked for is done.
     ResetDone(usize),
-    /// Establish a unit attention (`ASC << 8 | ASCQ`) at a logical unit.
-    Attention(UnitKey, u16),
+    /// What another core's task manager says to this core's.
+    Tasks(PeerMessage),
     /// End all sessions with this target: TARGET COLD RESET (RFC 7143 11.5.1).
     ColdReset(String),
-    /// Stop for a change of a logical unit's state, then tell.
-    Freeze(UnitKey, Turn),
-    /// A core has stopped for a change.
-    Frozen(Turn),
-    /// A change is in force.
-    InForce {
-        /// The logical unit.
-        unit: UnitKey,
-        /// Its state.
-        state: Arc<UnitState>,
-        /// What it means for nexuses.
-        effects: Arc<Effects>,
-        /// The nexus that has asked for it.
-        by: Option<NexusId>,
-    },
-    /// It is the turn of a change of this core's.
-    Turn(Turn),
     /// Change the state of logical units, and tell whether that has been refused for any.
     Change(Vec<(UnitKey, Change)>, std::sync::mpsc::SyncSender<bool>),
     /// Tell what there is.
@@ -282,14 +264,8 @@ impl Shard {
                     self.parts.tasks.reset(self.now, units, then);
                 }
                 Message::ResetDone(ticket) => self.parts.tasks.peer_done(ticket),
-                Message::Attention(unit, code) => self.parts.tasks.attention(unit, code, None),
+                Message::Tasks(message) => self.parts.tasks.hear(message),
                 Message::ColdReset(target) => self.end_sessions_with(&target),
-                Message::Freeze(unit, turn) => self.parts.tasks.freeze(unit, turn),
-                Message::Frozen(turn) => self.parts.tasks.frozen(turn.ticket),
-                Message::InForce { unit, state, effects, by } => {
-                    self.parts.tasks.in_force(unit, state, &effects, by);
-                }
-                Message::Turn(turn) => self.parts.tasks.turn(turn.ticket),
                 Message::Change(changes, to) => {
                     let what = self.asked.insert(Asked { left: changes.len() + 1, refused: false, to });
                     for (unit, change) in changes {
@@ -314,7 +290,8 @@ impl Shard {
                     let from = self.parts.core;
                     self.tell_peers(|| Message::Reset { units: units.clone(), from, ticket });
                 }
-                Notice::Attention(unit, code) => self.tell_peers(|| Message::Attention(unit, code)),
+                Notice::ToPeers(message) => self.tell_peers(|| Message::Tasks(message.clone())),
+                Notice::ToPeer(core, message) => self.parts.peers[core].send(Message::Tasks(message)),
                 Notice::ColdReset(nexus) => {
                     let session = self.by_key.get(nexus.0).copied().flatten();
                     let name = session.and_then(|index| self.sessions[index].established.as_ref());
@@ -323,13 +300,6 @@ impl Shard {
                         self.end_sessions_with(&target);
                     }
                 }
-                Notice::Freeze(unit, turn) => self.tell_peers(|| Message::Freeze(unit, turn)),
-                Notice::Frozen(turn) => self.parts.peers[turn.core].send(Message::Frozen(turn)),
-                Notice::InForce { unit, state, effects, by } => self.tell_peers(|| {
-                    let (state, effects) = (state.clone(), effects.clone());
-                    Message::InForce { unit, state, effects, by }
-                }),
-                Notice::Turn(turn) => self.parts.peers[turn.core].send(Message::Turn(turn)),
                 Notice::Changed { what, refused } => {
                     self.changed(usize::try_from(what).expect("a slab index"), refused);
                 }

@@ -5,11 +5,11 @@
 //! a unit take turns ([`SharedState`]), and each goes like this:
 //!
 //! 1. The core that asks works out the next state. If it is refused, or is none, that is all.
-//! 2. Every core is frozen ([`Notice::Freeze`]): commands of this unit that arrive wait, as do tasks that want something
-//!    of its store. A core answers ([`Notice::Frozen`]) when the store holds none of its operations any more, which
+//! 2. Every core is frozen ([`PeerMessage::Freeze`]): commands of this unit that arrive wait, as do tasks that want something
+//!    of its store. A core answers ([`PeerMessage::Frozen`]) when the store holds none of its operations any more, which
 //!    depends on nobody but the store: a task that waits for its initiator is asked again later.
 //! 3. If the state is to outlive the daemon, its record is kept. A failure leaves everything as it was.
-//! 4. The state is put in force ([`Notice::InForce`]) together with its unit attentions and aborts, the command ends, and
+//! 4. The state is put in force ([`PeerMessage::InForce`]) together with its unit attentions and aborts, the command ends, and
 //!    the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new state.
 //!
 //! So there is one moment, between 2 and 4, at which the change happens for everybody: no command is judged by the old
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 
 use super::nobody::Nobody;
-use super::{NOBODY, NexusKey, Notice, State, TaskManager, Transports, UnitKey};
+use super::{NOBODY, NexusKey, Notice, PeerMessage, State, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
 use crate::scsi::reservations::{Effects, RECORD_NAME, Refusal};
@@ -166,33 +166,34 @@ impl TaskManager {
         self.ask(unit.0, change, None, By::Owner(what));
     }
 
-    /// Another core's change has ended: it is the turn of one of this core's.
-    pub fn turn(&mut self, ticket: usize) {
-        self.changes.turns.push_back(ticket);
+    /// Takes what the task manager of another core has said.
+    pub fn hear(&mut self, message: PeerMessage) {
+        match message {
+            PeerMessage::Attention(unit, code) => self.attention(unit, code, None),
+            PeerMessage::Freeze(unit, turn) => self.freeze(unit, turn),
+            PeerMessage::Frozen(turn) => self.frozen(turn.ticket),
+            PeerMessage::InForce { unit, state, effects, by } => self.adopt(unit.0, state, &effects, by),
+            PeerMessage::Turn(turn) => self.changes.turns.push_back(turn.ticket),
+        }
     }
 
     /// Another core wants to change the state of a unit.
-    pub fn freeze(&mut self, unit: UnitKey, asked_by: Turn) {
+    pub(super) fn freeze(&mut self, unit: UnitKey, asked_by: Turn) {
         self.units[unit.0].freeze();
         if self.units[unit.0].drained() {
-            self.notices.push_back(Notice::Frozen(asked_by));
+            self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)));
         } else {
             self.changes.draining.push(Draining { unit: unit.0, asked_by });
         }
     }
 
     /// A core has stopped for a change of this core's.
-    pub fn frozen(&mut self, ticket: usize) {
+    fn frozen(&mut self, ticket: usize) {
         let changing = &mut self.changes.all[ticket];
         changing.left -= 1;
         if changing.left == 0 {
             self.stopped(ticket);
         }
-    }
-
-    /// Another core's change is in force. `by` is the nexus that asked for it.
-    pub fn in_force(&mut self, unit: UnitKey, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
-        self.adopt(unit.0, state, effects, by);
     }
 
     /// Begins a change, or queues it.
@@ -235,7 +236,7 @@ impl TaskManager {
             self.changes.draining.push(Draining { unit: changing.unit, asked_by: turn });
         }
         if self.peers > 0 {
-            self.notices.push_back(Notice::Freeze(UnitKey(changing.unit), turn));
+            self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(UnitKey(changing.unit), turn)));
         }
         let changing = &mut self.changes.all[ticket];
         changing.next = Some((Arc::new(next), Arc::new(effects)));
@@ -285,7 +286,8 @@ impl TaskManager {
         self.units[unit].shared.desk().current = state.clone();
         if self.peers > 0 {
             let (state, effects) = (state.clone(), effects.clone());
-            self.notices.push_back(Notice::InForce { unit: UnitKey(unit), state, effects, by });
+            let message = PeerMessage::InForce { unit: UnitKey(unit), state, effects, by };
+            self.notices.push_back(Notice::ToPeers(message));
         }
         self.adopt(unit, state.clone(), &effects, by);
         let lost = Refusal::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE));
@@ -297,7 +299,7 @@ impl TaskManager {
         let Changing { unit, by, .. } = self.changes.all.remove(ticket);
         match self.units[unit].shared.release() {
             Some(turn) if turn.core == self.core => self.changes.turns.push_back(turn.ticket),
-            Some(turn) => self.notices.push_back(Notice::Turn(turn)),
+            Some(turn) => self.notices.push_back(Notice::ToPeer(turn.core, PeerMessage::Turn(turn))),
             None => {}
         }
         match by {
@@ -429,7 +431,9 @@ impl TaskManager {
                 work += 1;
                 match asked_by.core == self.core {
                     true => self.frozen(asked_by.ticket),
-                    false => self.notices.push_back(Notice::Frozen(asked_by)),
+                    false => {
+                        self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)))
+                    }
                 }
             }
             while let Some((task, answer)) = self.changes.ended.pop_front() {

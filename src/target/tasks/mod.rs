@@ -87,25 +87,10 @@ pub enum Notice {
     ColdReset(NexusKey),
     /// All tasks of a [`Then::Tell`] have ended.
     Ended(u64),
-    /// Call [`TaskManager::attention`] on every other core.
-    Attention(UnitKey, u16),
-    /// Call [`TaskManager::freeze`] on every other core.
-    Freeze(UnitKey, Turn),
-    /// Call [`TaskManager::frozen`] on that core.
-    Frozen(Turn),
-    /// Call [`TaskManager::in_force`] on every other core.
-    InForce {
-        /// The logical unit.
-        unit: UnitKey,
-        /// Its state.
-        state: Arc<UnitState>,
-        /// What it means for nexuses.
-        effects: Arc<Effects>,
-        /// Who has asked for it.
-        by: Option<NexusId>,
-    },
-    /// Call [`TaskManager::turn`] on that core.
-    Turn(Turn),
+    /// Call [`TaskManager::hear`] on every other core.
+    ToPeers(PeerMessage),
+    /// Call [`TaskManager::hear`] on that core.
+    ToPeer(usize, PeerMessage),
     /// A change that the owner has asked for has ended.
     Changed {
         /// The owner's name for it.
@@ -113,6 +98,30 @@ pub enum Notice {
         /// It was refused, or could not be kept.
         refused: bool,
     },
+}
+
+/// What the task managers of a daemon say to each other. Their owners carry it; two of one sender arrive in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Establish a unit attention (`ASC << 8 | ASCQ`) at a logical unit.
+    Attention(UnitKey, u16),
+    /// Stop for a change of a logical unit's state, then tell.
+    Freeze(UnitKey, Turn),
+    /// A core has stopped for a change.
+    Frozen(Turn),
+    /// A change is in force.
+    InForce {
+        /// The logical unit.
+        unit: UnitKey,
+        /// Its state.
+        state: Arc<UnitState>,
+        /// What it means for nexuses.
+        effects: Arc<Effects>,
+        /// The nexus that has asked for it.
+        by: Option<NexusId>,
+    },
+    /// Another core's change has ended: it is the turn of one of that core's.
+    Turn(Turn),
 }
 
 /// What a logical unit did on this core.
@@ -749,7 +758,7 @@ impl TaskManager {
     }
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
-    pub fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
+    fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
         for (key, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
             for view in nexus.views.iter_mut().filter(|view| view.unit == unit) {
                 self.owed.extend(view.establish(code).map(|event| (NexusKey(key), event)));
@@ -766,7 +775,7 @@ impl TaskManager {
             for code in this.server.inspected(&health) {
                 self.attention(UnitKey(unit), code, None);
                 if self.peers > 0 {
-                    self.notices.push_back(Notice::Attention(UnitKey(unit), code));
+                    self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(UnitKey(unit), code)));
                 }
             }
         }

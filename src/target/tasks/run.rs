@@ -2,7 +2,7 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{NOBODY, Notice, State, TaskManager, UnitKey, residual};
+use super::{NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
     Attentions, Barred, Command, Context, DeviceServer, Interlock, Outcome, Response, Resume, Sense, Status,
@@ -248,7 +248,7 @@ impl TaskManager {
             let (unit, from) = (UnitKey(this.unit), this.command.nexus);
             self.attention(unit, code, Some(from));
             if self.peers > 0 {
-                self.notices.push_back(Notice::Attention(unit, code));
+                self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(unit, code)));
             }
         }
     }

@@ -280,10 +280,7 @@ impl Transport for Client {
 
 /// What goes from core to core.
 enum Message {
-    Freeze(Turn),
-    Frozen(Turn),
-    InForce(Arc<UnitState>, Arc<Effects>, Option<NexusId>),
-    Turn(Turn),
+    Tasks(PeerMessage),
     Reset(usize),
     ResetDone(usize),
 }
@@ -444,12 +441,11 @@ impl Cores {
         while let Some(notice) = manager.poll_notice() {
             let wire = &mut self.wires[core];
             match notice {
-                Notice::Freeze(_, turn) => wire.push_back(Message::Freeze(turn)),
-                Notice::Frozen(turn) => wire.push_back(Message::Frozen(turn)),
-                Notice::InForce { state, effects, by, .. } => {
-                    wire.push_back(Message::InForce(state, effects, by));
+                Notice::ToPeers(message) => wire.push_back(Message::Tasks(message)),
+                Notice::ToPeer(to, message) => {
+                    assert_eq!(to, 1 - core);
+                    wire.push_back(Message::Tasks(message));
                 }
-                Notice::Turn(turn) => wire.push_back(Message::Turn(turn)),
                 Notice::ResetPeers { ticket, .. } => wire.push_back(Message::Reset(ticket)),
                 Notice::Ended(ticket) => wire.push_back(Message::ResetDone(ticket as usize)),
                 other => panic!("{other:?}"),
@@ -467,10 +463,7 @@ impl Cores {
         let Some(message) = self.wires[from].pop_front() else { return };
         let manager = &mut self.managers[1 - from];
         match message {
-            Message::Freeze(turn) => manager.freeze(self.unit, turn),
-            Message::Frozen(turn) => manager.frozen(turn.ticket),
-            Message::InForce(state, effects, by) => manager.in_force(self.unit, state, &effects, by),
-            Message::Turn(turn) => manager.turn(turn.ticket),
+            Message::Tasks(message) => manager.hear(message),
             Message::Reset(ticket) => {
                 let units = SmallVec::from_slice(&[self.unit]);
                 manager.reset(NOW, units, Then::Tell(ticket as u64));

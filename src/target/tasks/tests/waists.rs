@@ -160,7 +160,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         End::Abandoned => w.wire(0).terminated.contains(&Exchange(1)),
     };
     if end == End::ResetByOther {
-        w.manager.notices.retain(|notice| !matches!(notice, Notice::Frozen(CHANGE)));
+        w.manager.notices.retain(|notice| !matches!(notice, Notice::ToPeer(_, PeerMessage::Frozen(CHANGE))));
         let Some(Notice::ResetPeers { units, ticket }) = w.manager.poll_notice() else {
             panic!("{context}: the other core is asked")
         };
@@ -175,10 +175,10 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     }
     if matches!(state, Caught::Frozen | Caught::FrozenOp) {
         let now = w.manager.units[unit.0].state.clone();
-        w.manager.in_force(unit, now, &Effects::default(), None);
+        w.manager.hear(PeerMessage::InForce { unit, state: now, effects: Arc::default(), by: None });
     } else if state == Caught::Turn {
         let next = w.manager.units[unit.0].shared.release().expect("it waits");
-        w.manager.turn(next.ticket);
+        w.manager.hear(PeerMessage::Turn(next));
     }
     w.release();
     assert!(told(&mut w), "{context}");
