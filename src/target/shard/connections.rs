@@ -17,6 +17,7 @@ use crate::net::{Detached, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
 use crate::target::sessions::{Claim, Limits, SessionName, Waiter};
 use crate::target::tasks::Then;
+use crate::target::topology::Topology;
 
 impl Shard {
     // Streams.
@@ -242,7 +243,7 @@ impl Shard {
                 Some((LoginStatus::TooManyConnections, "more connections than MaxConnections"))
             }
             Some(_) => {
-                let limits = self.limits(name);
+                let limits = limits(&self.parts.topology, name);
                 let joined = self.parts.sessions.join(name, &limits);
                 joined.err().map(|why| (LoginStatus::TooManyConnections, why))
             }
@@ -266,11 +267,6 @@ impl Shard {
         self.touch(home);
     }
 
-    fn limits(&self, name: &SessionName) -> Limits {
-        let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
-        target.map(|target| target.limits).unwrap_or_default()
-    }
-
     /// Lets a login in, or makes it wait for the end of an older session of the same name.
     pub(super) fn admit(&mut self, index: usize, key: ConnectionKey) {
         let core = self.parts.core;
@@ -291,8 +287,7 @@ impl Shard {
         }
         let waiter = Waiter { core, connection: stream.serial };
         let wish = wanted.parameters.queue_depth;
-        let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
-        let limits = target.map(|target| target.limits).unwrap_or_default();
+        let limits = limits(&self.parts.topology, &name);
         match self.parts.sessions.claim(&name, waiter, &limits, wish) {
             Claim::Full(what) => iscsi.refuse_login(key, LoginStatus::OutOfResources, what),
             Claim::Held { core, nexus } => {
@@ -370,4 +365,10 @@ impl Shard {
             self.parts.peers[waiter.core].send(Message::SessionEnded(waiter));
         }
     }
+}
+
+/// What a session's target is limited to.
+fn limits(topology: &Topology, name: &SessionName) -> Limits {
+    let target = name.target.as_deref().and_then(|name| topology.target(name));
+    target.map(|target| target.limits).unwrap_or_default()
 }
