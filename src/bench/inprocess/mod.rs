@@ -69,8 +69,20 @@ pub(super) struct Setup {
     pub(super) huge: bool,
 }
 
-/// Payload memory of the core.
+/// Payload memory of the core, at least and at most. It is address space until it is touched.
 const ARENA: usize = 256 << 20;
+const ARENA_MAX: usize = 16 << 30;
+
+/// Room for each operation under way: the payload of the peer, of the target, and of the frames between them, in blocks of
+/// the arena that are up to twice as large. So those who play the peer cannot run out of it.
+fn payload_memory(setup: &Setup, block: u32) -> Result<usize, String> {
+    let under_way = setup.sessions.saturating_mul(setup.queue as usize);
+    let wanted = under_way.saturating_mul(block as usize).saturating_mul(6);
+    if wanted > ARENA_MAX {
+        return Err("--depth, --connections and --block: more than 16 GiB of payload memory".to_owned());
+    }
+    Ok(wanted.max(ARENA).next_multiple_of(2 << 20))
+}
 
 /// Runs a load in this thread.
 pub(super) fn run(
@@ -80,7 +92,8 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Tally, String> {
-    let arena = Arena::new(ARENA, setup.huge).map_err(|e| format!("payload memory: {e}"))?;
+    let arena = Arena::new(payload_memory(setup, spec.block)?, setup.huge)
+        .map_err(|e| format!("payload memory: {e}"))?;
     let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
     let store = open(setup)?.attach(&local).map_err(|e| format!("the store: {e}"))?;
     let (tasks, unit) = tasks(&arena, store)?;

@@ -39,7 +39,7 @@ const CHANGE: u32 = 1 << 30;
 pub struct Turn {
     /// Which core.
     pub core: usize,
-    /// To be given back to [`TaskManager::turn`].
+    /// Its number there, which [`PeerMessage::Turn`] and [`PeerMessage::Frozen`] bring back.
     pub ticket: usize,
 }
 
