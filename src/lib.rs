@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`sys`] | every libc call, wrapped safely |
 //! | [`wire`] | byte formats of SCSI and of the fabrics, nothing else |
-//! | [`time`] | an instant, as an argument |
+//! | [`time`] | an instant, as an argument; a timer wheel |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
 //! | [`io`] | the lower waist: block operations and their completions |
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Time as an argument. Only `sys` reads a clock; everything below `runtime` is told what time it is.
 
+mod wheel;
+
 use std::ops::{Add, Sub};
 use std::time::Duration;
+
+pub use self::wheel::Wheel;
 
 /// A point on the monotonic clock, in nanoseconds since an arbitrary origin (the start of the process, or of a
 /// simulated run). Wraps after 584 years.

@@ -3,9 +3,8 @@
 
 mod handover;
 
-use std::cmp::Reverse;
 use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +22,7 @@ use super::{
     TxFrame, multicast_groups,
 };
 use crate::memory::{Arena, Seg, Sg};
-use crate::time::Instant;
+use crate::time::{Instant, Wheel};
 
 /// Most flows of one core, those that are about to end included.
 pub const FLOWS_MAX: usize = 16 << 10;
@@ -91,8 +90,6 @@ struct Entry {
     closing: Option<Instant>,
     /// In the list of flows to be polled.
     touched: bool,
-    /// The earliest entry in the heap of deadlines.
-    timer: Option<Instant>,
     /// The owner found no room.
     full: std::cell::Cell<bool>,
 }
@@ -144,7 +141,7 @@ pub struct TcpHost<P> {
     secret: [u64; 2],
     next_id: u64,
     touched: Vec<usize>,
-    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    timers: Wheel,
     frames: Vec<RxFrame>,
     burst: VecDeque<TxFrame>,
     scratch: Vec<u8>,
@@ -179,7 +176,7 @@ impl<P: FramePort> TcpHost<P> {
             secret: config.secret,
             next_id: 0,
             touched: Vec::new(),
-            deadlines: BinaryHeap::new(),
+            timers: Wheel::new(),
             frames: Vec::new(),
             burst,
             scratch: Vec::new(),
@@ -296,7 +293,6 @@ impl<P: FramePort> TcpHost<P> {
             finished: false,
             closing: None,
             touched: false,
-            timer: None,
             full: std::cell::Cell::new(false),
         });
         self.by_tuple.insert(tuple, index);
@@ -347,6 +343,7 @@ impl<P: FramePort> TcpHost<P> {
     fn retire(&mut self, index: usize, events: &mut Vec<StreamEvent>) {
         self.tell_gone(index, events);
         let mut entry = self.flows.remove(index);
+        self.timers.forget(index);
         if !entry.accepted {
             self.half_open -= 1;
         }
@@ -390,25 +387,11 @@ impl<P: FramePort> TcpHost<P> {
 
     // Time.
 
-    fn wake_at(&mut self, index: usize, at: Instant) {
-        let entry = &mut self.flows[index];
-        if entry.timer.is_none_or(|timer| at < timer) {
-            entry.timer = Some(at);
-            self.deadlines.push(Reverse((at, index)));
-        }
-    }
-
-    /// Flows whose time has come are polled; entries of the heap that have been overtaken are dropped.
+    /// Flows whose time has come are polled.
     fn run_timers(&mut self, events: &mut Vec<StreamEvent>) -> usize {
         let mut work = 0;
-        while let Some(&Reverse((at, index))) =
-            self.deadlines.peek().filter(|Reverse((at, _))| *at <= self.now)
-        {
-            self.deadlines.pop();
-            let Some(entry) = self.flows.get_mut(index).filter(|entry| entry.timer == Some(at)) else {
-                continue;
-            };
-            entry.timer = None;
+        while let Some(index) = self.timers.expired(self.now) {
+            let entry = &mut self.flows[index];
             work += 1;
             if entry.limit().is_some_and(|limit| self.now >= limit) {
                 // It ends with the next commit, when its reset is on the way.
@@ -507,7 +490,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             entry.flow.egress(now, &mut out);
             // Both, because a flow remembers its earliest deadline only.
             if let Some(at) = [entry.flow.poll_at(now), entry.limit()].into_iter().flatten().min() {
-                self.wake_at(index, at);
+                self.timers.wake_at(index, at);
             }
             let mut events = std::mem::take(&mut self.pending);
             self.look(index, &mut events);
@@ -527,8 +510,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         if !quiet || !self.gone.is_idle() {
             return Some(self.now);
         }
-        let timer = self.deadlines.peek().map(|Reverse((at, _))| *at);
-        [timer, self.port.next_deadline()].into_iter().flatten().min()
+        [self.timers.next(), self.port.next_deadline()].into_iter().flatten().min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {

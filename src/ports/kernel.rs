@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use crate::memory::{Arena, Seg, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::sys::{self, Epoll, Ready};
-use crate::time::Instant;
+use crate::time::{Instant, Wheel};
 
 /// Most connections of one core.
 pub const STREAMS_MAX: usize = 16 << 10;
@@ -53,7 +53,7 @@ struct Stream {
     dirty: bool,
     /// The owner found no room.
     full: std::cell::Cell<bool>,
-    closing: Option<Instant>,
+    closing: bool,
     shut: bool,
     dead: bool,
     /// Index into [`BLOCKS`].
@@ -72,7 +72,8 @@ pub struct KernelHost {
     /// Events that did not come from the kernel.
     own: Vec<StreamEvent>,
     starved: Vec<StreamId>,
-    lingering: usize,
+    /// When streams that are closing have had their time.
+    linger: Wheel,
     now: Instant,
     refused: u64,
     /// Sockets that went to other cores, and came from them.
@@ -101,7 +102,7 @@ impl KernelHost {
             dirty: Vec::new(),
             own: Vec::new(),
             starved: Vec::new(),
-            lingering: 0,
+            linger: Wheel::new(),
             now: Instant::ZERO,
             refused: 0,
             handed_over: 0,
@@ -157,7 +158,7 @@ impl KernelHost {
             queued: 0,
             dirty: false,
             full: std::cell::Cell::new(false),
-            closing: None,
+            closing: false,
             shut: false,
             dead: false,
             block: 0,
@@ -206,23 +207,11 @@ impl KernelHost {
             stream.full.set(false);
             self.own.push(StreamEvent::Writable(stream.id));
         }
-        if stream.closing.is_some() && stream.queue.is_empty() && !stream.shut {
+        if stream.closing && stream.queue.is_empty() && !stream.shut {
             stream.shut = true;
             if stream.socket.shutdown(Shutdown::Write).is_err() || stream.finished {
                 self.kill(index);
             }
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        let late: SmallVec<[usize; 8]> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.closing.is_some_and(|at| now >= at + LINGER))
-            .map(|(index, _)| index)
-            .collect();
-        for index in late {
-            self.kill(index);
         }
     }
 }
@@ -263,8 +252,8 @@ impl StreamHost for KernelHost {
             }
         }
         self.ready = ready;
-        if self.lingering > 0 {
-            self.expire(now);
+        while let Some(index) = self.linger.expired(now) {
+            self.kill(index);
         }
         for id in self.starved.drain(..) {
             events.push(StreamEvent::Readable(id));
@@ -272,11 +261,8 @@ impl StreamHost for KernelHost {
         for event in self.own.drain(..) {
             if let StreamEvent::Closed(id) = event {
                 let index = usize::try_from(id.0 & 0xffff_ffff).unwrap_or(usize::MAX);
-                if let Some(stream) = self.streams.try_remove(index)
-                    && stream.closing.is_some()
-                {
-                    self.lingering -= 1;
-                }
+                self.streams.try_remove(index);
+                self.linger.forget(index);
             }
             events.push(event);
             work += 1;
@@ -344,7 +330,7 @@ impl StreamHost for KernelHost {
     fn send(&mut self, id: StreamId, data: Sg) {
         let Some(index) = self.get(id) else { return };
         let stream = &mut self.streams[index];
-        if stream.dead || stream.closing.is_some() {
+        if stream.dead || stream.closing {
             return;
         }
         stream.queued += data.len();
@@ -357,9 +343,8 @@ impl StreamHost for KernelHost {
     fn close(&mut self, id: StreamId) {
         let Some(index) = self.get(id) else { return };
         let stream = &mut self.streams[index];
-        if stream.closing.is_none() {
-            stream.closing = Some(self.now);
-            self.lingering += 1;
+        if !std::mem::replace(&mut stream.closing, true) {
+            self.linger.wake_at(index, self.now + LINGER);
             self.flush(index);
         }
     }
@@ -390,7 +375,7 @@ impl StreamHost for KernelHost {
         if !self.starved.is_empty() {
             return Some(self.now + RETRY);
         }
-        (self.lingering > 0).then(|| self.now + LINGER)
+        self.linger.next()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
@@ -402,7 +387,7 @@ impl StreamHost for KernelHost {
     }
 
     fn detach(&mut self, id: StreamId, _to: usize) -> Option<Detached> {
-        let whole = |stream: &Stream| !stream.dead && !stream.finished && stream.closing.is_none();
+        let whole = |stream: &Stream| !stream.dead && !stream.finished && !stream.closing;
         let index = self.get(id).filter(|&index| whole(&self.streams[index]))?;
         let socket = self.streams.remove(index).socket;
         self.epoll.remove(socket.as_raw_fd());

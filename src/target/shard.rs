@@ -23,7 +23,7 @@ use crate::memory::Arena;
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::reactor::{Load, Mailbox, Sender, Work};
 use crate::scsi::{Change, NexusId, Transport};
-use crate::time::Instant;
+use crate::time::{Instant, Wheel};
 
 /// Seconds that an initiator is given to log out when the daemon stops.
 const LOGOUT_SECONDS: u16 = 3;
@@ -187,7 +187,7 @@ pub struct Shard {
     next_serial: u64,
     touched: Vec<usize>,
     events: Vec<StreamEvent>,
-    timer: Option<Instant>,
+    timers: Wheel,
     load: Load,
     stop: Stop,
     now: Instant,
@@ -224,7 +224,7 @@ impl Shard {
             next_serial: 0,
             touched: Vec::new(),
             events: Vec::new(),
-            timer: None,
+            timers: Wheel::new(),
             load: Load::default(),
             stop: Stop::No,
             now: Instant::ZERO,
@@ -409,22 +409,16 @@ impl Shard {
     }
 
     fn run_timers(&mut self) {
-        if self.timer.is_none_or(|timer| timer > self.now) {
-            return;
-        }
-        let mut next: Option<Instant> = None;
-        let mut due: SmallVec<[usize; 16]> = SmallVec::new();
-        for (index, entry) in &self.sessions {
-            match entry.iscsi.next_deadline() {
-                Some(deadline) if deadline <= self.now => due.push(index),
-                Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
+        while let Some(index) = self.timers.expired(self.now) {
+            let iscsi = &mut self.sessions[index].iscsi;
+            match iscsi.next_deadline() {
+                Some(deadline) if deadline <= self.now => {
+                    iscsi.timeout(self.now);
+                    self.touch(index);
+                }
+                Some(deadline) => self.timers.wake_at(index, deadline),
                 None => {}
             }
-        }
-        self.timer = next;
-        for index in due {
-            self.sessions[index].iscsi.timeout(self.now);
-            self.touch(index);
         }
     }
 }
@@ -481,7 +475,7 @@ impl Work for Shard {
             _ => None,
         };
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        [self.timer, hosts, stop, self.inspection, self.parts.tasks.next_deadline()]
+        [self.timers.next(), hosts, stop, self.inspection, self.parts.tasks.next_deadline()]
             .into_iter()
             .flatten()
             .min()

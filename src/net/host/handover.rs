@@ -67,6 +67,7 @@ impl<P: FramePort> TcpHost<P> {
             }
         }
         let flow = self.flows.remove(index).flow;
+        self.timers.forget(index);
         let tuple = Tuple { local: flow.local, peer: flow.peer };
         self.by_tuple.remove(&tuple);
         self.gone.to.insert(tuple, (to, self.now));

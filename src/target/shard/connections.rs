@@ -140,7 +140,7 @@ impl Shard {
         }
         let Entry { iscsi, streams, .. } = &mut self.sessions[index];
         if let Some(deadline) = iscsi.next_deadline() {
-            self.timer = Some(self.timer.map_or(deadline, |timer| timer.min(deadline)));
+            self.timers.wake_at(index, deadline);
         }
         for (key, slot) in streams.iter_mut().enumerate() {
             let Some(stream) = slot else { continue };
@@ -201,6 +201,7 @@ impl Shard {
 
     fn forget(&mut self, index: usize) -> Entry {
         let entry = self.sessions.remove(index);
+        self.timers.forget(index);
         self.logins -= usize::from(entry.established.is_none());
         entry
     }
