@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""faults.py ADDRESS faults|save WCE [unsaved]|saved WCE|write|grown FILE: an initiator that looks at sense data, at the clock and at mode
-pages."""
+"""faults.py ADDRESS faults|save WCE [unsaved]|saved WCE|write|grown FILE [DEVICE]: an initiator that looks at sense data, at the clock
+and at mode pages. With DEVICE, FILE is what is behind that loop device, which is LUN 2."""
 
 import os
 import struct
+import subprocess
 import sys
 import time
 
@@ -12,18 +13,18 @@ from initiator import Connection, keys
 IQN = "iqn.2026-11.com.example.ptgt:test"
 GOOD, CHECK, BUSY, ACA_ACTIVE = 0, 2, 8, 0x30
 MEDIUM_ERROR, ILLEGAL_REQUEST, UNIT_ATTENTION, DATA_PROTECT = 3, 5, 6, 7
-FILE, RAM = 0, 1
+FILE, RAM, DEVICE = 0, 1, 2
 
 
 class Initiator(Connection):
-    def __init__(self, address, number=1):
+    def __init__(self, address, number=1, luns=(FILE, RAM)):
         super().__init__(address, timeout=20)
         name = f"iqn.2026-11.com.example:faults{number}"
         text = keys(InitiatorName=name, SessionType="Normal", TargetName=IQN)
         self.session(IQN, text=text, isid=struct.pack(">IH", 0x80000000, number))
-        for lun in (FILE, RAM):
-            while self.run(lun, bytes(6))[0] == CHECK:
-                pass
+        for lun in luns:
+            while (answer := self.run(lun, bytes(6)))[0] == CHECK:
+                assert answer[2][0] == UNIT_ATTENTION, answer
 
     def run(self, lun, cdb, data=b"", room=0):
         return super().run(cdb, lun, data, room)
@@ -114,20 +115,30 @@ def write(address):
         assert one.block(0x2A, FILE, lba)[0] == GOOD
 
 
-def grown(address, path):
-    one, other = Initiator(address), Initiator(address, 2)
-    capacity = lambda: struct.unpack(">I", one.run(FILE, bytes([0x25] + [0] * 9), room=8)[1][:4])[0] + 1
+def grown(address, path, device=None):
+    lun = DEVICE if device else FILE
+    one, other = Initiator(address, 1, [lun]), Initiator(address, 2, [lun])
+    capacity = lambda: struct.unpack(">I", one.run(lun, bytes([0x25] + [0] * 9), room=8)[1][:4])[0] + 1
     before = capacity()
     os.truncate(path, (before + 2048) * 512)
+    if device:
+        assert capacity() == before, "the device does not know yet"
+        subprocess.run(["losetup", "-c", device], check=True)
     end = time.monotonic() + 10
     for initiator in (one, other):
-        while (sense := initiator.run(FILE, bytes(6))[2]) is None:
+        while (sense := initiator.run(lun, bytes(6))[2]) is None:
             assert time.monotonic() < end, "nobody is told"
             time.sleep(0.05)
         assert sense[:2] == (UNIT_ATTENTION, 0x2A09), sense
     assert capacity() == before + 2048
-    assert one.block(0x2A, FILE, before + 2047)[0] == GOOD and one.block(0x28, FILE, before + 2047)[0] == GOOD
-    assert one.block(0x28, FILE, before + 2048)[2][:2] == (ILLEGAL_REQUEST, 0x2100)
+    last = struct.pack(">BBIBHB", 0x2A, 0, before + 2047, 0, 1, 0)
+    assert one.run(lun, last, b"grown..." * 64)[0] == GOOD
+    assert one.run(lun, struct.pack(">BBIBHB", 0x35, 0, 0, 0, 0, 0))[0] == GOOD, "SYNCHRONIZE CACHE"
+    assert one.block(0x28, lun, before + 2047)[:2] == (GOOD, b"grown..." * 64)
+    assert one.block(0x28, lun, before + 2048)[2][:2] == (ILLEGAL_REQUEST, 0x2100)
+    with open(path, "rb") as file:
+        file.seek((before + 2047) * 512)
+        assert file.read() == b"grown..." * 64, "the new end is not in the file"
 
 
 globals()[sys.argv[2]](sys.argv[1], *sys.argv[3:])

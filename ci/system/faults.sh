@@ -70,6 +70,25 @@ peer save 1
 say "a file that grows is told"
 peer grown var/lib/ptgt/disk0.img
 stop TERM 10 0
+
+say "a block device that grows is told"
+truncate -s 64M behind.img
+if loop=$(losetup --find --show behind.img 2>why); then
+  # shellcheck disable=SC2154 # status is set in the trap
+  trap 'status=$?; losetup -d "$loop" 2>/dev/null; [ $status -eq 0 ] || failed' EXIT
+  sed '/^luns/s/]$/, { lun = 2, disk = "device" }]/' test.toml >device.toml
+  printf '[[disk]]\nname = "device"\nstore = "file"\npath = "%s"\n' "$loop" >>device.toml
+  start device.toml
+  # From now on the device goes with the daemon, however that ends.
+  losetup -d "$loop"
+  peer grown behind.img "$loop"
+  stop TERM 10 0
+  gone() { ! losetup "$loop" >/dev/null; }
+  until_true 10 gone || die "the loop device is still there"
+  trap '[ $? -eq 0 ] || failed' EXIT
+else
+  say "there is no loop device here, so this was not seen: $(cat why)"
+fi
 say "a damaged record keeps the daemon from starting"
 file=$(find /var/lib/ptgt/state -name mode | head -n 1)
 printf 'x' | dd of="$file" bs=1 seek=9 conv=notrunc status=none

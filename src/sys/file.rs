@@ -130,8 +130,11 @@ pub enum InMemory {
     Hugetlbfs(usize),
 }
 
-/// Whether the file lives in memory.
+/// Whether the file's bytes live in memory. Those of a block device do not, though its node lies on a devtmpfs.
 pub fn in_memory(file: &File) -> io::Result<Option<InMemory>> {
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
     // SAFETY: an all-zero statfs is a valid place for an answer.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: stat is valid for writing.
