@@ -11,8 +11,8 @@ import time
 from initiator import Connection, keys
 
 IQN = "iqn.2026-11.com.example.ptgt:test"
-GOOD, CHECK, BUSY, ACA_ACTIVE = 0, 2, 8, 0x30
-MEDIUM_ERROR, ILLEGAL_REQUEST, UNIT_ATTENTION, DATA_PROTECT = 3, 5, 6, 7
+GOOD, CHECK, CONDITION_MET, BUSY, TASK_SET_FULL, ACA_ACTIVE = 0, 2, 4, 8, 0x28, 0x30
+MEDIUM_ERROR, ILLEGAL_REQUEST, UNIT_ATTENTION, DATA_PROTECT, ABORTED_COMMAND = 3, 5, 6, 7, 0xB
 FILE, RAM, DEVICE = 0, 1, 2
 
 
@@ -73,7 +73,27 @@ def faults(address):
     failed = [lba for lba in range(1000, 1200) if one.reads(lba)[0] != GOOD]
     assert 10 <= len(failed) <= 45, len(failed)
     print("the lottery:", *failed)
+    commands(one)
     aca(one)
+
+
+def commands(one):
+    """Faults by operation code and service action."""
+    ended = lambda cdb, room=0: one.run(RAM, cdb, room=room)[0::2]
+    fetch = struct.pack(">BBIBHB", 0x34, 0, 0, 0, 1, 0)
+    aborted = (CHECK, (ABORTED_COMMAND, 0x4703, None))
+    assert [ended(fetch) for _ in range(4)] == [(CONDITION_MET, None), aborted, aborted, (CONDITION_MET, None)]
+    capacity = struct.pack(">BBQIBB", 0x9E, 0x10, 0, 32, 0, 0)
+    begin = time.monotonic()
+    assert ended(capacity, 32)[0] == GOOD
+    assert time.monotonic() - begin >= 0.15
+    # The operation code alone stands for both service actions.
+    timestamp, information = (struct.pack(">BBIIBB", 0xA3, action, 0, 32, 0, 0) for action in (0x0F, 0x05))
+    assert [ended(cdb, 32)[0] for cdb in (timestamp, timestamp, information, information)] == [GOOD, BUSY, BUSY, GOOD]
+    verify = struct.pack(">BBQIBB", 0x8F, 0, 0, 1, 0, 0)
+    full = [number for number in range(64) if ended(verify)[0] == TASK_SET_FULL]
+    assert 4 <= len(full) <= 32, full
+    print("the lottery of commands:", *full)
 
 
 def aca(one):

@@ -18,11 +18,18 @@ awk '{ print } /^name = "ram0"/ {
   print "  { operation = \"write\", lba = 600, blocks = 8, error = \"busy\" },"
   print "  { operation = \"read\", lba = 1000, blocks = 1000, error = \"medium\", one_in = 8 },"
   print "]"
+  print "command_faults = ["
+  print "  { command = \"PRE-FETCH(10)\", answer = \"0b/47/03\", after = 1, times = 2 },"
+  print "  { command = \"READ CAPACITY(16)\", delay = \"150ms\" },"
+  print "  { command = \"0xa3\", answer = \"busy\", after = 1, times = 2 },"
+  print "  { command = \"VERIFY(16)\", answer = \"task-set-full\", one_in = 4 },"
+  print "]"
 }' test.toml >faults.toml
 start faults.toml
 grep -q 'its store makes faults' target.log || die "the log does not warn"
+grep -q 'commands are slow or fail, by 4 rules' target.log || die "the log does not warn of commands"
 
-"$PTGT" status | grep -q 'makes faults, by 6 rules' || die "status tells nothing of faults"
+"$PTGT" status | grep -q 'makes faults, by 10 rules' || die "status tells nothing of faults"
 
 say "QEMU sees a bad block, and what is beside it"
 io() { qemu-io -f raw -c "$1" "$ram" 2>&1 || true; }

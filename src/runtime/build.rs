@@ -21,7 +21,7 @@ use crate::stores::{self, Backing, FileOptions, Local, Records};
 use crate::sys;
 use crate::target::sessions::Sessions;
 use crate::target::shard::{Message, Parts};
-use crate::target::tasks::{SharedState, TaskManager, UnitKey};
+use crate::target::tasks::{CommandFaults, SharedState, TaskManager, UnitKey};
 use crate::target::topology::{Portal, Redirect, Rule, Target, Topology};
 
 /// A logical unit as all cores share it.
@@ -31,6 +31,7 @@ struct Unit {
     backing: Arc<dyn Backing>,
     shelf: Shelf,
     state: Arc<SharedState>,
+    faults: Option<Arc<CommandFaults>>,
 }
 
 /// What is made before the threads start.
@@ -76,10 +77,15 @@ impl Plan {
                 warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
                 backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
             }
+            let rules = &disk.command_faults;
+            if !rules.is_empty() {
+                warn!("disk {:?}: commands are slow or fail, by {} rules", disk.name, rules.len());
+            }
+            let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(disk.fault_seed, rules)));
             let device = device(disk, config);
             saved_modes(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             information(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            units.push(Unit { disk: Arc::new(device), backing, shelf, state });
+            units.push(Unit { disk: Arc::new(device), backing, shelf, state, faults });
         }
         let mut senders = Vec::new();
         let mut mailboxes = Vec::new();
@@ -320,6 +326,9 @@ impl Seed {
             let store = unit.backing.attach(&local).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let key = tasks.add_unit(Box::new(unit.disk.server()), Some(store));
             tasks.share(key, unit.state.clone());
+            if let Some(faults) = &unit.faults {
+                tasks.make_faults(key, faults.clone());
+            }
             units.push(key);
         }
         let shelves: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.shelf)).collect();

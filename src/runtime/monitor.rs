@@ -188,7 +188,8 @@ fn disk(
     reports: &[Report],
     (disk, state): &(Arc<sbc::Disk>, Arc<SharedState>),
 ) -> Disk {
-    let config::Disk { name, store, block, read_only, removable, faults, .. } = &config.disks[index];
+    let config::Disk { name, store, block, read_only, removable, faults, command_faults, .. } =
+        &config.disks[index];
     let mut sum = DiskCounters::default();
     let mut size_bytes = 0;
     // Each core has its logical units in the order of the configured disks.
@@ -215,7 +216,7 @@ fn disk(
         size_bytes,
         block_bytes: block.bytes(),
         read_only: *read_only,
-        state: disk_state(&disk.report(), *removable, faults.len()),
+        state: disk_state(&disk.report(), *removable, faults.len() + command_faults.len()),
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,

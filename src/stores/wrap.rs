@@ -2,8 +2,7 @@
 //! A store around another that is slow and makes errors by rule, to qualify initiators.
 //!
 //! An operation reaches the store within at once and only its completion is held back, so that whatever waits for the
-//! end of earlier operations still does. One that is to fail does not reach it. Chance is a function of the seed, the rule
-//! and how many operations the rule has fitted so far, on whatever core: the same operations in the same order fare alike.
+//! end of earlier operations still does. One that is to fail does not reach it. Which they are is a [`Lottery`]'s.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,11 +10,10 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Backing, Local};
-use crate::io::{Done, Error, ErrorKind, Geometry, Health, Op, Store, Submitted, Tag};
+use crate::io::{Done, Error, ErrorKind, Geometry, Health, Lottery, Odds, Op, Store, Submitted, Tag};
 use crate::memory::Lease;
 use crate::sys;
 use crate::time::Instant;
@@ -80,27 +78,12 @@ pub struct Rule {
     pub bytes: Range<u64>,
     /// How they end.
     pub failure: Failure,
-    /// How much later, at least.
-    pub delay: Duration,
-    /// How much of a delay chance adds, at most.
-    pub jitter: Duration,
-    /// One in so many of those that fit, on average; the others are left alone.
-    pub one_in: u64,
-    /// So many of those that fit are left alone first.
-    pub after: u64,
-    /// Most that it happens to; `None` for no end.
-    pub times: Option<u64>,
-}
-
-struct Counted {
-    rule: Rule,
-    fitted: AtomicU64,
-    happened: AtomicU64,
+    /// How many of those, and how late.
+    pub odds: Odds,
 }
 
 struct Faults {
-    seed: u64,
-    rules: Vec<Counted>,
+    rules: Vec<(Rule, Lottery)>,
 }
 
 /// What becomes of an operation.
@@ -110,45 +93,32 @@ struct Fate {
     delay: Duration,
 }
 
-/// A number that looks like chance (splitmix64).
-fn mix(mut n: u64) -> u64 {
-    n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ n >> 31
+/// What rules look at of an operation: its kind, and the bytes that it is about.
+type Shape = (Operations, u64, u64);
+
+fn shape(op: &Op) -> Shape {
+    match op {
+        Op::Read { at, len, .. } => (Operations::Read, *at, u64::from(*len)),
+        Op::Extent { at } => (Operations::Read, *at, 1),
+        Op::Write { at, data, .. } | Op::CompareAndWrite { at, data, .. } => {
+            (Operations::Write, *at, data.len() as u64)
+        }
+        Op::WriteSame { at, len, .. } => (Operations::Write, *at, *len),
+        Op::Unmap { at, len } | Op::Anchor { at, len } => (Operations::Unmap, *at, *len),
+        Op::Flush => (Operations::Flush, 0, 0),
+    }
 }
 
 impl Faults {
-    fn fate(&self, op: &Op) -> Fate {
-        let (kind, at, len) = match op {
-            Op::Read { at, len, .. } => (Operations::Read, *at, u64::from(*len)),
-            Op::Extent { at } => (Operations::Read, *at, 1),
-            Op::Write { at, data, .. } | Op::CompareAndWrite { at, data, .. } => {
-                (Operations::Write, *at, data.len() as u64)
-            }
-            Op::WriteSame { at, len, .. } => (Operations::Write, *at, *len),
-            Op::Unmap { at, len } | Op::Anchor { at, len } => (Operations::Unmap, *at, *len),
-            Op::Flush => (Operations::Flush, 0, 0),
-        };
+    fn fate(&self, (kind, at, len): Shape) -> Fate {
         let mut fate = Fate::default();
-        for (index, counted) in self.rules.iter().enumerate() {
-            let Rule { operations, bytes, failure, delay, jitter, one_in, after, times } = &counted.rule;
+        for (Rule { operations, bytes, failure, .. }, lottery) in &self.rules {
             let touches = at < bytes.end && bytes.start < at.saturating_add(len);
             if ![Operations::Any, kind].contains(operations) || kind != Operations::Flush && !touches {
                 continue;
             }
-            // Relaxed: each count stands for itself.
-            let number = counted.fitted.fetch_add(1, Ordering::Relaxed);
-            let chance = mix(self.seed ^ mix(index as u64) ^ mix(number).rotate_left(32));
-            if number < *after || !chance.is_multiple_of((*one_in).max(1)) {
-                continue;
-            }
-            let happened = counted.happened.fetch_add(1, Ordering::Relaxed);
-            if times.is_some_and(|times| happened >= times) {
-                continue;
-            }
-            let jitter = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX);
-            fate.delay += *delay + Duration::from_nanos(mix(chance) % jitter.saturating_add(1));
+            let Some(delay) = lottery.draw() else { continue };
+            fate.delay += delay;
             if let Some(kind) = failure.kind(kind == Operations::Read) {
                 let first = if kind == ErrorKind::NoMemory { at } else { at.max(bytes.start) };
                 fate.error = fate.error.or(Some(Error { kind, at: first }));
@@ -165,9 +135,9 @@ pub(super) struct Wrapped {
 
 impl Wrapped {
     pub(super) fn new(inner: Arc<dyn Backing>, seed: u64, rules: Vec<Rule>) -> Self {
-        let counted = |rule| Counted { rule, fitted: AtomicU64::new(0), happened: AtomicU64::new(0) };
-        let rules = rules.into_iter().map(counted).collect();
-        Self { inner, faults: Arc::new(Faults { seed, rules }) }
+        let drawn = |(number, rule): (usize, Rule)| (rule.clone(), Lottery::new(rule.odds, seed, number));
+        let rules = rules.into_iter().enumerate().map(drawn).collect();
+        Self { inner, faults: Arc::new(Faults { rules }) }
     }
 }
 
@@ -175,7 +145,8 @@ impl Backing for Wrapped {
     fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
         let inner = self.inner.attach(local)?;
         let faults = self.faults.clone();
-        Ok(Box::new(Handle { inner, faults, slow: HashMap::new(), late: Vec::new(), ended: Vec::new() }))
+        let (slow, refused) = (HashMap::new(), HashMap::new());
+        Ok(Box::new(Handle { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
     }
 
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
@@ -193,6 +164,9 @@ struct Late {
 struct Handle {
     inner: Box<dyn Store>,
     faults: Arc<Faults>,
+    /// Fates of operations that the store within had no room for: they come again, and are not drawn for twice. A caller
+    /// that gives one up leaves its fate to the next with its tag, if that is about the same bytes.
+    refused: HashMap<Tag, (Shape, Fate)>,
     /// Operations under way within, and when their completions may be told.
     slow: HashMap<Tag, Instant>,
     late: Vec<Late>,
@@ -209,18 +183,22 @@ impl Store for Handle {
     }
 
     fn submit(&mut self, tag: Tag, op: Op) -> Submitted {
-        let Fate { error, delay } = self.faults.fate(&op);
-        if error.is_none() && delay.is_zero() {
-            return self.inner.submit(tag, op);
-        }
-        let due = now() + delay;
+        let shape = shape(&op);
+        let known = self.refused.remove(&tag).filter(|(of, _)| *of == shape).map(|(_, fate)| fate);
+        let Fate { error, delay } = known.unwrap_or_else(|| self.faults.fate(shape));
         let submitted = match error {
             Some(error) => Submitted::Done(Done::Failed(error)),
             None => self.inner.submit(tag, op),
         };
         match submitted {
-            Submitted::Done(done) if !delay.is_zero() => self.late.push(Late { due, tag, done }),
-            Submitted::Queued => _ = self.slow.insert(tag, due),
+            Submitted::Done(done) if !delay.is_zero() => {
+                self.late.push(Late { due: now() + delay, tag, done })
+            }
+            Submitted::Queued if !delay.is_zero() => _ = self.slow.insert(tag, now() + delay),
+            Submitted::Full(op) => {
+                self.refused.insert(tag, (shape, Fate { error, delay }));
+                return Submitted::Full(op);
+            }
             other => return other,
         }
         Submitted::Queued
@@ -278,16 +256,7 @@ mod tests {
     use crate::memory::{Arena, Sg};
 
     fn rule() -> Rule {
-        Rule {
-            operations: Operations::Any,
-            bytes: 0..u64::MAX,
-            failure: Failure::Medium,
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            one_in: 1,
-            after: 0,
-            times: None,
-        }
+        Rule { operations: Operations::Any, bytes: 0..u64::MAX, failure: Failure::Medium, odds: Odds::ALWAYS }
     }
 
     fn store(seed: u64, rules: Vec<Rule>) -> Box<dyn Store> {
@@ -333,7 +302,9 @@ mod tests {
 
     #[test]
     fn chance_is_the_seeds() {
-        let some = || vec![Rule { operations: Operations::Read, one_in: 4, ..rule() }];
+        let some = || {
+            vec![Rule { operations: Operations::Read, odds: Odds { one_in: 4, ..Odds::ALWAYS }, ..rule() }]
+        };
         let run = |seed| {
             let mut store = store(seed, some());
             (0..400).filter(|i| error(store.submit(Tag(0), read(i * 512, 512))).is_some()).collect::<Vec<_>>()
@@ -342,7 +313,8 @@ mod tests {
         assert_eq!(one, again);
         assert_ne!(one, other);
         assert!((60..140).contains(&one.len()), "{} of 400", one.len());
-        let mut store = store(1, vec![Rule { after: 2, times: Some(3), ..rule() }]);
+        let mut store =
+            store(1, vec![Rule { odds: Odds { after: 2, times: Some(3), ..Odds::ALWAYS }, ..rule() }]);
         let failed = (0..8).map(|_| error(store.submit(Tag(0), read(0, 512))).is_some());
         assert_eq!(failed.collect::<Vec<_>>(), [false, false, true, true, true, false, false, false]);
     }
@@ -350,8 +322,9 @@ mod tests {
     #[test]
     fn delays_hold_completions_back() {
         let slow = |millis| Duration::from_millis(millis);
-        let late = Rule { failure: Failure::None, delay: slow(60), operations: Operations::Read, ..rule() };
-        let bad = Rule { bytes: 0..512, delay: slow(20), operations: Operations::Write, ..rule() };
+        let odds = |millis| Odds { delay: slow(millis), ..Odds::ALWAYS };
+        let late = Rule { failure: Failure::None, odds: odds(60), operations: Operations::Read, ..rule() };
+        let bad = Rule { bytes: 0..512, odds: odds(20), operations: Operations::Write, ..rule() };
         let mut store = store(1, vec![late, bad]);
         let begin = now();
         assert!(matches!(store.submit(Tag(1), read(0, 512)), Submitted::Queued));
@@ -368,5 +341,56 @@ mod tests {
         assert!(matches!(done[..], [(Tag(2), Done::Failed(_)), (Tag(1), Done::Data(_))]), "{done:?}");
         assert!(times[0] >= slow(20) && times[times.len() - 1] >= slow(60), "{times:?}");
         assert_eq!(store.next_deadline(), None);
+    }
+
+    /// A store with room for one operation at a time, which ends with the next poll.
+    #[derive(Default)]
+    struct Narrow(Option<Tag>);
+
+    impl Store for Narrow {
+        fn geometry(&self) -> Geometry {
+            Geometry { bytes: 1 << 20, block: 512, transfer_max: 1 << 20, thin: false, read_only: false }
+        }
+
+        fn submit(&mut self, tag: Tag, op: Op) -> Submitted {
+            if self.0.is_some() {
+                return Submitted::Full(op);
+            }
+            self.0 = Some(tag);
+            Submitted::Queued
+        }
+
+        fn poll(&mut self, done: &mut Vec<(Tag, Done)>) -> usize {
+            let ended = self.0.take();
+            done.extend(ended.map(|tag| (tag, Done::Finished)));
+            ended.map_or(0, |_| 1)
+        }
+    }
+
+    impl Backing for Narrow {
+        fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
+            Ok(Box::new(Self::default()))
+        }
+    }
+
+    #[test]
+    fn what_comes_again_for_want_of_room_is_drawn_for_once() {
+        // The third write fails, however often the second has to come.
+        let odds = Odds { after: 2, times: Some(1), ..Odds::ALWAYS };
+        let rules = vec![Rule { operations: Operations::Write, odds, ..rule() }];
+        let local = Local::new(Arena::new(2 << 20, false).unwrap()).unwrap();
+        let backing = Wrapped::new(Arc::new(Narrow::default()), 1, rules);
+        let mut store = backing.attach(&local).unwrap();
+        assert!(matches!(store.submit(Tag(0), write(0, 512)), Submitted::Queued));
+        for _ in 0..3 {
+            assert!(matches!(store.submit(Tag(1), write(512, 512)), Submitted::Full(_)));
+        }
+        assert_eq!(store.poll(&mut Vec::new()), 1);
+        assert!(matches!(store.submit(Tag(1), write(512, 512)), Submitted::Queued));
+        assert_eq!(error(store.submit(Tag(2), write(0, 512))), Some((ErrorKind::WriteFailed, 0)));
+        // The tag of an operation that was given up may be another's.
+        assert!(matches!(store.submit(Tag(3), read(0, 512)), Submitted::Full(_)));
+        assert_eq!(store.poll(&mut Vec::new()), 1);
+        assert!(matches!(store.submit(Tag(3), write(0, 512)), Submitted::Queued));
     }
 }

@@ -134,6 +134,21 @@ const fn key(
     Key { name, kind, absent, example, doc }
 }
 
+/// Of rules for faults.
+const DELAY: Key = key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "How much later they end, at least.");
+const JITTER: Key = key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most.");
+const ONE_IN: Key = key(
+    "one_in",
+    Number(1, i64::MAX as u64),
+    Is("1"),
+    "100",
+    "It happens to one in so many of those that fit, on average.",
+);
+const AFTER: Key =
+    key("after", Number(0, i64::MAX as u64), Is("0"), "", "How many of those are left alone first.");
+const TIMES: Key =
+    key("times", Number(1, i64::MAX as u64), Means("for ever"), "10", "How often it happens, at most.");
+
 /// Of a target, and of discovery.
 const CHAP: &[Key] = &[
     key("accounts", Texts(ACCOUNT), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
@@ -483,12 +498,19 @@ pub(super) const TABLES: &[Table] = &[
                 "Delays and errors that the store makes, to see what initiators make of them.",
             ),
             key(
+                "command_faults",
+                Tables("disk.command_faults"),
+                Is("[]"),
+                "",
+                "Delays and errors of commands, for the same purpose.",
+            ),
+            key(
                 "fault_seed",
                 Number(0, i64::MAX as u64),
                 Is("1"),
                 "",
-                "What the chance in `faults` comes from: with the same number, the same operations in the same order \
-                 fare alike.",
+                "What the chance in `faults` and `command_faults` comes from: with the same number, the same in the same \
+                 order fares alike.",
             ),
             key(
                 "vendor",
@@ -562,35 +584,41 @@ pub(super) const TABLES: &[Table] = &[
                 "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
                  PROTECT because the medium may not be written, or the status BUSY.",
             ),
+            DELAY,
+            JITTER,
+            ONE_IN,
+            AFTER,
+            TIMES,
+        ],
+    },
+    Table {
+        name: "disk.command_faults",
+        doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. Of several rules that fit \
+              a command the delays add up, and the first answer counts. A command that a reservation or a unit attention ends does \
+              not count.",
+        keys: &[
             key(
-                "delay",
-                Time(HOUR),
-                Is("\"0s\""),
-                "\"20ms\"",
-                "How much later their completion is told, at least.",
-            ),
-            key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most."),
-            key(
-                "one_in",
-                Number(1, i64::MAX as u64),
-                Is("1"),
-                "100",
-                "It happens to one in so many operations, on average.",
+                "command",
+                Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
+                Required,
+                "\"WRITE(10)\"",
+                "Which command it is about, by its name in the standards, of which `ptgt check` lists all when it does not know one; or \
+                 by its operation code, which stands for all its service actions.",
             ),
             key(
-                "after",
-                Number(0, i64::MAX as u64),
-                Is("0"),
-                "",
-                "How many operations are left alone first.",
+                "answer",
+                Text(
+                    "\"none\", \"busy\", \"task-set-full\", or sense key, code and qualifier in hexadecimal digits such as \"0b/47/03\"",
+                ),
+                Is("\"none\""),
+                "\"0b/47/03\"",
+                "How it ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK CONDITION and this sense.",
             ),
-            key(
-                "times",
-                Number(1, i64::MAX as u64),
-                Means("for ever"),
-                "10",
-                "How often it happens, at most.",
-            ),
+            DELAY,
+            JITTER,
+            ONE_IN,
+            AFTER,
+            TIMES,
         ],
     },
     Table {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::access::limits;
+use super::faults;
 use super::model::{
     Account, Config, Daemon, Disk, Dpdk, Hugepages, Port, PortGroup, Portal, StoreKind, Target,
 };
@@ -19,7 +19,6 @@ use crate::fabrics::iscsi::{DigestOffer, Parameters};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
-use crate::stores::{Failure, Operations, Rule};
 
 /// Most reactors.
 const REACTORS_MAX: usize = 64;
@@ -303,8 +302,10 @@ impl<'a> Loader<'a> {
         let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
         let (atomic_writes, lowest_aligned) = (s.flag("atomic_writes"), s.number("lowest_aligned"));
         let soft_threshold = s.size("soft_threshold");
-        let faults = s.sections("faults").into_iter().map(|s| fault(s, block));
+        let faults = s.sections("faults").into_iter().map(|s| faults::of_store(s, block));
         let (faults, fault_seed) = (faults.collect::<Option<_>>(), s.number("fault_seed"));
+        let command_faults = s.sections("command_faults").into_iter().map(faults::of_commands);
+        let command_faults = command_faults.collect::<Option<_>>();
         if store.is_some() {
             s.finish();
         }
@@ -321,6 +322,7 @@ impl<'a> Loader<'a> {
             removable: removable?,
             soft_threshold: soft_threshold?,
             faults: faults?,
+            command_faults: command_faults?,
             fault_seed: fault_seed?,
             identity: identity?,
         })
@@ -440,32 +442,6 @@ impl<'a> Loader<'a> {
         }
         Some(chosen)
     }
-}
-
-/// A rule by which a store makes faults. Its blocks are those of the disk.
-fn fault(s: Section<'_>, block: Option<BlockSize>) -> Option<Rule> {
-    let operations = s.word("operation", &Operations::ALL);
-    let failure = s.word("error", &Failure::ALL);
-    let (lba, blocks): (Option<u64>, Option<u64>) = (s.number("lba"), s.number("blocks"));
-    let (delay, jitter) = (s.time("delay"), s.time("jitter"));
-    let (one_in, after, times) = (s.number("one_in"), s.number("after"), s.number("times"));
-    if let (Some(Failure::None), Some(Duration::ZERO), Some(Duration::ZERO)) = (failure, delay, jitter) {
-        s.error("error", "the rule does nothing", "give an `error`, a `delay` or a `jitter`");
-    }
-    s.finish();
-    let bytes = |blocks: u64| Some(blocks.saturating_mul(u64::from(block?.bytes())));
-    let start = bytes(lba?)?;
-    let end = blocks.map_or(Some(u64::MAX), |blocks| bytes(lba?.saturating_add(blocks)))?;
-    Some(Rule {
-        operations: operations?,
-        bytes: start..end,
-        failure: failure?,
-        delay: delay?,
-        jitter: jitter?,
-        one_in: one_in?,
-        after: after?,
-        times,
-    })
 }
 
 fn identity(s: &Section<'_>, name: Option<&str>) -> Option<Identity> {

@@ -3,6 +3,7 @@
 //! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
 mod access;
+mod faults;
 mod keys;
 mod load;
 mod model;

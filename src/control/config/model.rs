@@ -13,6 +13,7 @@ use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
 use crate::stores;
 use crate::target::sessions::Limits;
+use crate::target::tasks::CommandRule;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -234,6 +235,8 @@ pub struct Disk {
     pub soft_threshold: u64,
     /// Delays and errors that the store makes.
     pub faults: Vec<stores::Rule>,
+    /// Delays and errors of commands.
+    pub command_faults: Vec<CommandRule>,
     /// What their chance comes from.
     pub fault_seed: u64,
     /// Its names on the wire.

@@ -254,6 +254,30 @@ fn one_thing_at_a_time() {
             "disk[1].faults[0].error",
             "\"medum\" is unknown",
         ),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", command_faults = [{ command = \"WRITE(11)\", answer = \"busy\" }]",
+            "disk[1].command_faults[0].command",
+            "\"WRITE(11)\" is no command of a disk",
+        ),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", command_faults = [{ command = \"0xc1\", answer = \"busy\" }]",
+            "disk[1].command_faults[0].command",
+            "\"0xc1\" is no command of a disk",
+        ),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", command_faults = [{ command = \"0x2a\", answer = \"b/47\" }]",
+            "disk[1].command_faults[0].answer",
+            "\"b/47\" is not allowed",
+        ),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", command_faults = [{ command = \"0x2a\" }]",
+            "disk[1].command_faults[0].answer",
+            "the rule does nothing",
+        ),
     ];
     for (from, to, key, message) in cases {
         assert_eq!(changed(from, to), [(key.to_owned(), message.to_owned())], "{to}");

@@ -166,7 +166,7 @@ pub struct DiskState {
     pub available_bytes: Option<u64>,
     /// Initiators are warned when less is left.
     pub threshold_bytes: Option<u64>,
-    /// Rules by which its store makes faults.
+    /// Rules by which its store, or its commands, are slow or fail.
     pub fault_rules: usize,
 }
 

@@ -36,6 +36,7 @@ use state::{Cold, Parameters};
 
 pub use server::Server;
 pub use state::Report;
+pub use table::commands;
 
 /// Size of a logical block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -244,3 +244,8 @@ const ROWS: [Row<Handler>; 84] = [
 ];
 
 pub(super) static TABLE: Table<Handler> = Table::new(&ROWS);
+
+/// The commands of disks, also those that not every disk has.
+pub fn commands() -> impl Iterator<Item = &'static Definition> {
+    TABLE.rows().iter().map(|row| &row.definition)
+}

@@ -17,7 +17,7 @@ pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};
 pub use missing::MissingLun;
 pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues, mode_select_list_length};
-pub use table::{Definition, Needs, Only, Row, Table, VARIABLE_LENGTH};
+pub use table::{Definition, Needs, Only, Row, Table, VARIABLE_LENGTH, service_action};
 
 use super::{Cdb, Context, Lun, Outcome, Sense, Status};
 use crate::memory::Sg;

@@ -236,7 +236,7 @@ pub struct Row<H> {
 const NONE: u8 = 0xff;
 
 /// The service action, if the command has one.
-fn action_of(cdb: &Cdb) -> u16 {
+pub fn service_action(cdb: &Cdb) -> u16 {
     match cdb.opcode() {
         VARIABLE_LENGTH => be16(cdb.bytes(), 8),
         _ => cdb.bytes().get(1).map_or(0, |b| (b & 0x1f).into()),
@@ -284,7 +284,7 @@ impl<H: Copy> Table<H> {
 
     /// What there is to know of a command; `None` if there is no such row.
     pub fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
-        let action = action_of(cdb);
+        let action = service_action(cdb);
         let mut rows = self.of(cdb.opcode()).iter().map(|row| &row.definition);
         rows.find(|d| d.action.is_none_or(|a| a == action))
     }
@@ -293,7 +293,7 @@ impl<H: Copy> Table<H> {
     #[inline]
     pub fn find(&self, cdb: &Cdb, offered: impl Fn(&Definition) -> bool) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
-        let action = action_of(cdb);
+        let action = service_action(cdb);
         let mut unknown = Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE);
         for row in self.of(cdb.opcode()).iter().filter(|r| offered(&r.definition)) {
             if row.definition.action.is_none_or(|a| a == action) {

@@ -72,6 +72,10 @@ impl TaskManager {
                 self.units[this.storing_at].held.retain(|held| held.task != task);
                 self.end_aborted(now, task, transport);
             }
+            State::Delayed => {
+                self.faults.forget(task);
+                self.end_aborted(now, task, transport);
+            }
             State::Halted => {
                 if let Some(view) = this.view {
                     self.nexuses[this.nexus].views[view].halted.retain(|(waiting, _)| *waiting != task);
@@ -90,7 +94,8 @@ impl TaskManager {
 
     pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
         let this = &self.tasks[task as usize];
-        if !matches!(this.state, State::Blocked | State::HeldStart | State::Finishing | State::Halted) {
+        use State::{Blocked, Delayed, Finishing, Halted, HeldStart};
+        if !matches!(this.state, Blocked | HeldStart | Delayed | Finishing | Halted) {
             self.units[this.unit].server.abort(TaskId(task));
         }
         self.terminate(task, transport.as_deref_mut());

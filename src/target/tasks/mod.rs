@@ -10,6 +10,7 @@ mod abort;
 mod aca;
 mod change;
 mod copy;
+mod faults;
 mod fence;
 mod keep;
 mod nobody;
@@ -31,9 +32,11 @@ use crate::scsi::{
 };
 use aca::{Aca, Admission};
 use change::{Changes, Held};
+use faults::Faults;
 use nobody::Nobody;
 
 pub use change::{SharedState, Turn};
+pub use faults::{Answer, CommandFaults, CommandRule};
 
 pub use crate::scsi::UnitKey;
 
@@ -235,6 +238,8 @@ enum State {
     Blocked,
     /// The device server has the word.
     Running,
+    /// A rule makes it slow.
+    Delayed,
     /// Data-Out is on its way.
     Fetching,
     /// Data-In is on its way.
@@ -320,6 +325,7 @@ pub struct TaskManager {
     completions: Vec<(Tag, Done)>,
     /// Nexuses and views with fences.
     fenced: Vec<(usize, usize)>,
+    faults: Faults,
     keeper: Option<Box<dyn Keeper>>,
     /// Records under way.
     keeping: usize,
@@ -350,6 +356,7 @@ impl TaskManager {
             flushing: 0,
             completions: Vec::new(),
             fenced: Vec::new(),
+            faults: Faults::default(),
             keeper: None,
             keeping: 0,
             tasks_max: TASKS_MAX,
@@ -497,6 +504,9 @@ impl TaskManager {
             work += self.poll_keeper(now, transports, touched);
         }
         work += self.poll_changes(now, transports, touched);
+        if self.faults.any() {
+            work += self.poll_delayed(now, transports, touched);
+        }
         if !self.fenced.is_empty() {
             work += self.poll_fences(now, transports, touched);
         }
@@ -534,7 +544,7 @@ impl TaskManager {
     /// When a store has something to say of which no descriptor tells.
     pub fn next_deadline(&self) -> Option<Instant> {
         let busy = self.units.iter().filter(|unit| unit.storing > 0);
-        busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).min()
+        busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).chain(self.faults.due()).min()
     }
 
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is

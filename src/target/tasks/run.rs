@@ -18,7 +18,7 @@ impl TaskManager {
     /// A task that has its turn, by the state of the unit that is now in force.
     pub(super) fn begin(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
         let this = &mut self.tasks[task as usize];
-        this.state = State::Running;
+        let was = std::mem::replace(&mut this.state, State::Running);
         this.epoch = self.units[this.unit].epoch;
         let barred = self.barred(task);
         // SAM-5 5.3.3: this status goes before a unit attention, which stays.
@@ -42,6 +42,9 @@ impl TaskManager {
         }
         if let Some(barred) = barred {
             return self.finish(now, task, barred.into(), transport);
+        }
+        if self.faults.any() && was != State::Delayed && self.meddle(now, task, transport) {
+            return;
         }
         let step = self.call(now, task, transport, |server, id, command, cx| server.start(id, command, cx));
         self.run(now, task, step, transport);

@@ -6,6 +6,7 @@ mod aca;
 mod copy;
 mod cores;
 mod events;
+mod faults;
 mod fences;
 mod waists;
 
@@ -485,13 +486,17 @@ impl World {
     }
 
     fn turn(&mut self) {
+        self.turn_at(NOW);
+    }
+
+    fn turn_at(&mut self, now: Instant) {
         for _ in 0..20 {
             for (key, transport) in &mut self.transports {
                 if let Some(transport) = transport {
-                    self.manager.serve(NOW, *key, transport);
+                    self.manager.serve(now, *key, transport);
                 }
             }
-            self.manager.poll_stores(NOW, &mut Lookup(&mut self.transports), &mut |_| {});
+            self.manager.poll_stores(now, &mut Lookup(&mut self.transports), &mut |_| {});
         }
     }
 

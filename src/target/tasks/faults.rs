@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Commands that are slow or fail by rule, to qualify initiators: by operation code and service action, which a store does not
+//! know. A logical unit without such rules pays nothing for them but a look at whether there are any.
+//!
+//! A rule is about commands that would be carried out now: their turn has come, no unit attention is reported with them, and
+//! nothing is reserved against them. One that is to fail does not reach the device server; one that is slow reaches it later,
+//! and is under way for its task set meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{NexusKey, State, TaskManager, Transports, UnitKey};
+use crate::io::{Lottery, Odds};
+use crate::scsi::{Cdb, Outcome, Sense, Status, Transport, primary};
+use crate::time::Instant;
+
+/// How a command ends that a rule hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As it would: it is only slow.
+    Usual,
+    /// With this status, which is neither GOOD nor CHECK CONDITION.
+    Status(Status),
+    /// With CHECK CONDITION, and a sense key and code.
+    Check(u8, u16),
+}
+
+/// What happens to which commands. Of several rules that fit, the delays add up and the first answer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandRule {
+    /// Operation code.
+    pub opcode: u8,
+    /// Service action; `None` for all.
+    pub action: Option<u16>,
+    /// How they end.
+    pub answer: Answer,
+    /// How many of those, and how late.
+    pub odds: Odds,
+}
+
+/// The rules of a logical unit, for all cores.
+#[derive(Debug)]
+pub struct CommandFaults(Vec<(CommandRule, Lottery)>);
+
+impl CommandFaults {
+    /// What chance decides is the seed's.
+    pub fn new(seed: u64, rules: &[CommandRule]) -> Self {
+        let drawn = |(number, rule): (usize, &CommandRule)| (*rule, Lottery::new(rule.odds, seed, number));
+        Self(rules.iter().enumerate().map(drawn).collect())
+    }
+
+    fn fate(&self, cdb: &Cdb) -> (Answer, Duration) {
+        let (mut answer, mut delay) = (Answer::Usual, Duration::ZERO);
+        for (rule, lottery) in &self.0 {
+            let fits = rule.opcode == cdb.opcode()
+                && rule.action.is_none_or(|action| action == primary::service_action(cdb));
+            if let Some(late) = fits.then(|| lottery.draw()).flatten() {
+                delay += late;
+                if answer == Answer::Usual {
+                    answer = rule.answer;
+                }
+            }
+        }
+        (answer, delay)
+    }
+}
+
+impl Answer {
+    fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Usual => None,
+            Self::Status(status) => Some(Outcome::status(status)),
+            Self::Check(key, code) => Some(Outcome::check(Sense::new(key, code))),
+        }
+    }
+}
+
+/// A task that is not to begin, or to end, before its time.
+struct Delayed {
+    due: Instant,
+    task: u32,
+    answer: Answer,
+}
+
+/// The faults of one core.
+#[derive(Default)]
+pub(super) struct Faults {
+    rules: Vec<(usize, Arc<CommandFaults>)>,
+    delayed: Vec<Delayed>,
+}
+
+impl Faults {
+    /// Whether any logical unit has rules.
+    #[inline]
+    pub(super) fn any(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// When the next delay is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.delayed.iter().map(|delayed| delayed.due).min()
+    }
+
+    /// A task is aborted.
+    pub(super) fn forget(&mut self, task: u32) {
+        self.delayed.retain(|delayed| delayed.task != task);
+    }
+}
+
+impl TaskManager {
+    /// Gives a logical unit rules by which its commands are slow or fail.
+    pub fn make_faults(&mut self, unit: UnitKey, faults: Arc<CommandFaults>) {
+        self.faults.rules.push((unit.0, faults));
+    }
+
+    /// A task is about to begin. Returns whether a rule takes it over.
+    #[cold]
+    pub(super) fn meddle(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) -> bool {
+        let this = &mut self.tasks[task as usize];
+        let Some((_, faults)) = self.faults.rules.iter().find(|(unit, _)| *unit == this.unit) else {
+            return false;
+        };
+        let (answer, delay) = faults.fate(&this.command.cdb);
+        if !delay.is_zero() {
+            this.state = State::Delayed;
+            self.faults.delayed.push(Delayed { due: now + delay, task, answer });
+            return true;
+        }
+        let Some(outcome) = answer.outcome() else { return false };
+        self.finish(now, task, outcome, transport);
+        true
+    }
+
+    /// Carries on tasks whose delay is over. Returns how many. While the state of their logical unit changes they stay.
+    pub(super) fn poll_delayed(
+        &mut self,
+        now: Instant,
+        transports: &mut dyn Transports,
+        touched: &mut dyn FnMut(NexusKey),
+    ) -> usize {
+        let mut work = 0;
+        while let Some(Delayed { task, answer, .. }) = self.next_due(now) {
+            work += 1;
+            let nexus = NexusKey(self.tasks[task as usize].nexus);
+            let Some(transport) = transports.transport(nexus) else { continue };
+            match answer.outcome() {
+                Some(outcome) => self.finish(now, task, outcome, transport),
+                None => self.begin(now, task, transport),
+            }
+            touched(nexus);
+        }
+        work
+    }
+
+    /// Takes out the next whose delay is over: one at a time, since its end may be that of others.
+    fn next_due(&mut self, now: Instant) -> Option<Delayed> {
+        let goes_on = |delayed: &Delayed| {
+            let unit = &self.units[self.tasks[delayed.task as usize].unit];
+            delayed.due <= now && unit.frozen == 0 && unit.held.is_empty()
+        };
+        let due = self.faults.delayed.iter().enumerate().filter(|(_, delayed)| goes_on(delayed));
+        let (index, _) = due.min_by_key(|(_, delayed)| delayed.due)?;
+        Some(self.faults.delayed.remove(index))
+    }
+}
