@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::scsi::primary::{Counter, LogData, LogPages};
 use crate::scsi::{Context, Outcome, Sense, asc, key};
+use crate::time::Instant;
 use crate::wire::scsi::be16;
 
 use super::Disk;
 use super::fault::Fault;
-use super::pages::View;
+use super::limits::Limits;
 use super::server::{Job, Work};
 
 const WRITE_ERRORS: u8 = 0x02;
@@ -21,6 +22,7 @@ const PROVISIONING: u8 = 0x0c;
 const TEMPERATURE: u8 = 0x0d;
 const START_STOP: u8 = 0x0e;
 const SELF_TESTS: u8 = 0x10;
+const BACKGROUND_SCAN: u8 = 0x15;
 const STATISTICS: u8 = 0x19;
 const EXCEPTIONS: u8 = 0x2f;
 
@@ -111,7 +113,7 @@ impl Disk {
     }
 }
 
-const PAGES: [(u8, u8); 10] = [
+const PAGES: [(u8, u8); 11] = [
     (WRITE_ERRORS, 0),
     (READ_ERRORS, 0),
     (VERIFY_ERRORS, 0),
@@ -120,13 +122,14 @@ const PAGES: [(u8, u8); 10] = [
     (TEMPERATURE, 0),
     (START_STOP, 0),
     (SELF_TESTS, 0),
+    (BACKGROUND_SCAN, 0),
     (STATISTICS, 0),
     (EXCEPTIONS, 0),
 ];
 
 /// The pages of a disk that is not thin.
-const PAGES_THICK: [(u8, u8); 9] = {
-    let mut pages = [PAGES[0]; 9];
+const PAGES_THICK: [(u8, u8); 10] = {
+    let mut pages = [PAGES[0]; 10];
     let (mut from, mut to) = (0, 0);
     while from < PAGES.len() {
         if PAGES[from].0 != PROVISIONING {
@@ -138,7 +141,20 @@ const PAGES_THICK: [(u8, u8); 9] = {
     pages
 };
 
-impl LogPages for View<'_> {
+/// What the log pages of a disk are made of.
+pub(super) struct Logs<'a> {
+    disk: &'a Disk,
+    limits: Limits,
+    now: Instant,
+}
+
+impl<'a> Logs<'a> {
+    pub(super) fn of(job: &Job<'a>, now: Instant) -> Self {
+        Self { disk: job.disk, limits: job.limits, now }
+    }
+}
+
+impl LogPages for Logs<'_> {
     fn pages(&self) -> &'static [(u8, u8)] {
         if self.limits.thin { &PAGES } else { &PAGES_THICK }
     }
@@ -163,6 +179,14 @@ impl LogPages for View<'_> {
                 data.parameter(4, Counter::List, &starts.to_be_bytes());
             }
             SELF_TESTS => self.disk.cold().self_tests.write(data),
+            BACKGROUND_SCAN => {
+                // Nothing scans the medium by itself (status 00h), and nothing has: what is counted is how long the disk
+                // has been there, in minutes.
+                let minutes = u32::try_from(self.now.since(Instant::ZERO).as_secs() / 60).unwrap_or(u32::MAX);
+                let mut status = [0; 12];
+                status[..4].copy_from_slice(&minutes.to_be_bytes());
+                data.parameter(0, Counter::List, &status);
+            }
             STATISTICS => {
                 let [reads, writes, _] = totals.commands;
                 let blocks = totals.bytes.map(|bytes| self.limits.lba(bytes));
@@ -191,7 +215,7 @@ fn errors(totals: &Totals, access: Access, data: &mut LogData) {
     data.parameter(6, Counter::Bounded, &totals.uncorrected[i].to_be_bytes());
 }
 
-impl View<'_> {
+impl Logs<'_> {
     /// Logical block provisioning (SBC-3 6.4.5), in threshold sets.
     fn provisioning(&self, data: &mut LogData) {
         let cold = self.disk.cold();
@@ -212,7 +236,7 @@ impl View<'_> {
 }
 
 /// LOG SELECT (SPC-5 6.7): counters can be set to zero (PCR), and to nothing else.
-pub(super) fn select(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
     const SP: u8 = 1;
     const PCR: u8 = 2;
     let (page, subpage) = (job.cdb[2] & 0x3f, job.cdb[3]);
@@ -222,7 +246,7 @@ pub(super) fn select(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> 
     if be16(&job.cdb, 7) != 0 {
         return Err(Sense::invalid_field_in_cdb(7, None).into());
     }
-    if (page, subpage) != (0, 0) && !job.view().pages().contains(&(page, subpage)) {
+    if (page, subpage) != (0, 0) && !Logs::of(job, cx.now).pages().contains(&(page, subpage)) {
         return Err(Sense::invalid_field_in_cdb(2, Some(5)).into());
     }
     let all = job.disk.all_counted();

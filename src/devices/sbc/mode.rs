@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The mode pages of a disk, and MODE SELECT.
 
-use smallvec::{SmallVec, smallvec};
-
 use crate::io::{Done, Op, Record};
-use crate::memory::Sg;
 use crate::scsi::primary::{self, ModePage, ModeUnit, ModeValues};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::scsi::be32;
 
-use super::fault::{Fault, unexpected_after_flush};
+use super::fault::{Fault, unexpected, unexpected_after_flush};
 use super::pages::View;
 use super::server::{Job, Work};
 use super::state::Parameters;
@@ -158,11 +155,13 @@ impl Disk {
     }
 }
 
-/// MODE SELECT(6) and (10).
+/// MODE SELECT(6) and (10). What is to be saved is kept first, and in force only then: if that fails, nothing has changed. One
+/// is saved at a time, since the pages are kept together.
 #[derive(Debug)]
 pub(super) struct Select {
     wanted: u32,
-    /// The values are still to be saved.
+    list: Vec<u8>,
+    /// The values are to be saved.
     save: bool,
     /// ... and are on their way.
     record: Option<Record>,
@@ -174,46 +173,63 @@ impl Select {
         const SP: u8 = 0x01;
         let wanted = primary::mode_select_list_length(&job.cdb)?;
         let save = job.cdb[1] & SP != 0;
-        Ok(Work::Select(Self { wanted, save, record: None, changed: false }))
+        Ok(Work::Select(Self { wanted, list: Vec::new(), save, record: None, changed: false }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         let offered = self.wanted.min(job.command.expected.data_out);
-        let mut end = Outcome::took(self.wanted.into());
         match (answer, self.record.take()) {
             (None, _) if offered != 0 => return Ok(Step::Fetch { len: offered }),
-            (None, _) | (Some(Resume::Stored(Done::Finished)), _) => {}
+            (None, _) => {}
             (Some(Resume::Fetched(list)), _) => {
-                if self.apply(&list, job)? {
-                    // What the cache holds becomes stable before the initiator hears that there is none. A write that
-                    // is still under way began under the old rule and may end under it.
-                    return Ok(Step::Store(Op::Flush));
-                }
+                self.list = vec![0; list.len()];
+                list.copy_to(0, &mut self.list);
             }
-            (Some(Resume::Kept(Ok(()))), Some(record)) => job.disk.cold().modes.kept(&record),
-            (Some(Resume::Kept(Err(_))), _) => {
-                // They are in force, and not saved.
-                let sense = Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE);
-                end = Outcome { data_out: end.data_out, ..Outcome::check(sense) };
+            (Some(Resume::Kept(Ok(()))), Some(record)) => return self.apply(job, Some(&record)),
+            (Some(Resume::Stored(Done::Finished)), _) => return Ok(self.end()),
+            (other, Some(_)) => {
+                job.disk.cold().modes.not_kept();
+                return Err(unexpected(other, &job.limits));
             }
-            (other, _) => return Err(unexpected_after_flush(other, &job.limits)),
+            (other, None) => return Err(unexpected_after_flush(other, &job.limits)),
         }
         if std::mem::take(&mut self.save) {
-            let record = job.disk.cold().modes.record();
+            let modes = &mut job.disk.cold().modes;
+            if modes.are_being_saved() {
+                return Err(Fault::Busy);
+            }
+            let record = modes.record(&job.cdb, &self.list, &job.view())?;
             self.record = Some(record.clone());
             return Ok(Step::Keep(record));
         }
-        end.attention = self.changed.then_some(asc::MODE_PARAMETERS_CHANGED);
-        Ok(Step::Finish(end))
+        self.apply(job, None)
     }
 
-    /// Changes the parameters, all or none. Returns whether that switched the write cache off.
-    fn apply(&mut self, list: &Sg, job: &Job<'_>) -> Result<bool, Fault> {
-        let mut bytes: SmallVec<[u8; 256]> = smallvec![0; list.len()];
-        list.copy_to(0, &mut bytes);
+    /// Changes the parameters, all or none. What was saved is in force before the next can be.
+    fn apply(&mut self, job: &Job<'_>, saved: Option<&Record>) -> Result<Step, Fault> {
         let mut cold = job.disk.cold();
-        self.changed = cold.modes.select(&job.cdb, &bytes, &job.view())?;
+        if let Some(record) = saved {
+            cold.modes.kept(record);
+        }
+        self.changed = cold.modes.select(&job.cdb, &self.list, &job.view())?;
         let (old, new) = job.disk.adopt_modes(&cold.modes);
-        Ok(old.has(Parameters::WRITE_CACHE) && !new.has(Parameters::WRITE_CACHE))
+        if old.has(Parameters::WRITE_CACHE) && !new.has(Parameters::WRITE_CACHE) {
+            // What the cache holds becomes stable before the initiator hears that there is none. A write that is still
+            // under way began under the old rule and may end under it.
+            return Ok(Step::Store(Op::Flush));
+        }
+        Ok(self.end())
+    }
+
+    /// The task is aborted.
+    pub(super) fn aborted(&self, disk: &Disk) {
+        if self.record.is_some() {
+            disk.cold().modes.not_kept();
+        }
+    }
+
+    fn end(&self) -> Step {
+        let attention = self.changed.then_some(asc::MODE_PARAMETERS_CHANGED);
+        Step::Finish(Outcome { attention, ..Outcome::took(self.wanted.into()) })
     }
 }

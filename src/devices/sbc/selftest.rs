@@ -16,6 +16,7 @@ use super::Disk;
 use super::fault::{Fault, unexpected};
 use super::limits::{Limits, Span};
 use super::server::{Job, Work};
+use super::simple;
 
 /// Parameters of the self-test results log page.
 const RESULTS: usize = 20;
@@ -99,9 +100,11 @@ impl SelfTest {
         const BACKGROUND: u8 = 0;
         const STOP: u8 = 4;
         let code = job.cdb[1] >> 5;
-        if be16(&job.cdb, 3) != 0 {
-            // There are no diagnostic pages to send.
-            return Err(Sense::invalid_field_in_cdb(3, None).into());
+        match be16(&job.cdb, 3) {
+            0 => {}
+            _ if job.cdb[1] & SELFTEST == 0 && code == 0 => return simple::send_diagnostic(job),
+            // A self-test has no parameters.
+            _ => return Err(Sense::invalid_field_in_cdb(3, None).into()),
         }
         if job.cdb[1] & SELFTEST != 0 && code != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(7)).into());

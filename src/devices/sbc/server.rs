@@ -243,8 +243,9 @@ impl DeviceServer for Server {
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {
         let job = Job::new(&self.disk, &self.counts, command, &cx.geometry);
         let work = slot(&mut self.tasks, task);
-        // What began before the medium is formatted or sanitized does not go on.
-        let overtaken = job.disk.parameters().has(Parameters::ERASING) && !matches!(work, Work::Erase(_));
+        // What began before the medium is formatted or sanitized does not go on, but for what is not about it.
+        let overtaken = job.disk.parameters().has(Parameters::ERASING)
+            && !matches!(work, Work::Erase(_) | Work::Select(_));
         let step = match overtaken {
             true => Err(job.disk.busy_erasing().into()),
             false => work.advance(Some(answer), &job, cx),
@@ -264,6 +265,7 @@ impl DeviceServer for Server {
             Work::Erase(work) => work.aborted(&self.disk),
             Work::SelfTest(_) => selftest::SelfTest::aborted(&self.disk),
             Work::Copy(work) => work.aborted(&self.disk),
+            Work::Select(work) => work.aborted(&self.disk),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use crate::wire::scsi::{DataIn, be16, be32};
 
 use super::fault::{Fault, unexpected};
 use super::limits::Extent;
+use super::logs::Logs;
 use super::pages;
 use super::server::{Job, Work};
 use super::table::TABLE;
@@ -85,11 +86,29 @@ pub(super) fn synchronize_cache(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn log_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    answered(primary::log_sense(&job.cdb, &job.view())?, cx)
+    answered(primary::log_sense(&job.cdb, &Logs::of(job, cx.now))?, cx)
 }
 
 pub(super) fn receive_diagnostic(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
     answered(primary::receive_diagnostic(&job.cdb)?, cx)
+}
+
+/// SEND DIAGNOSTIC with parameters: one diagnostic page, of which there is the list of all; RECEIVE DIAGNOSTIC RESULTS gives it
+/// in any case.
+pub(super) fn send_diagnostic(job: &Job<'_>) -> Begun {
+    const LIST_MAX: u32 = 512;
+    const PF: u8 = 0x10;
+    if job.cdb[1] & PF == 0 {
+        return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
+    }
+    let len = u32::from(be16(&job.cdb, 3));
+    if len > LIST_MAX {
+        return Err(Sense::invalid_field_in_cdb(3, None).into());
+    }
+    Take::begin(len, |_, list, _| {
+        primary::send_diagnostic(list)?;
+        Ok((None, None))
+    })
 }
 
 pub(super) fn report_timestamp(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {

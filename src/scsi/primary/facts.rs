@@ -232,3 +232,14 @@ pub fn receive_diagnostic(cdb: &[u8; 16]) -> Result<(DataIn, u32), Sense> {
     data.u8(0).u8(0).u16(1).u8(0);
     Ok((data, be16(cdb, 3).into()))
 }
+
+/// SEND DIAGNOSTIC (SPC-5 6.42): a parameter list, which may be that page, whose length is zero here.
+pub fn send_diagnostic(list: &[u8]) -> Result<(), Sense> {
+    let invalid = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST);
+    match list {
+        [0, _, 0, 0] => Ok(()),
+        [0, _, _, _, ..] => Err(invalid.pointing_at(false, 2, None)),
+        [_, _, _, _, ..] => Err(invalid.pointing_at(false, 0, None)),
+        _ => Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR)),
+    }
+}

@@ -11,7 +11,7 @@ mod missing;
 mod mode;
 mod table;
 
-pub use facts::{Facts, INFORMATION_RECORD, receive_diagnostic};
+pub use facts::{Facts, INFORMATION_RECORD, receive_diagnostic, send_diagnostic};
 pub use identity::{Designation, Identity, IdentityError};
 pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};

@@ -91,9 +91,10 @@ pub struct ModeValues {
     /// In ascending order.
     pages: &'static [ModePage],
     values: Vec<Kept>,
-    /// Of the newest record that was made, and of the one that `saved` holds.
+    /// Of the newest record that was made.
     made: u64,
-    saved: u64,
+    /// It is on its way.
+    saving: bool,
 }
 
 impl ModeValues {
@@ -103,7 +104,7 @@ impl ModeValues {
             let default = Values::from_slice(page.default);
             Kept { current: default.clone(), saved: default.clone(), default }
         });
-        Self { pages, values: values.collect(), made: 0, saved: 0 }
+        Self { pages, values: values.collect(), made: 0, saving: false }
     }
 
     fn index(&self, code: u8, subpage: u8) -> Option<usize> {
@@ -137,23 +138,34 @@ impl ModeValues {
         }
     }
 
-    /// The current values, to be kept as the saved ones; [`Self::kept`] follows.
-    pub fn record(&mut self) -> Record {
-        let mut data = DataIn::new();
-        data.u8(VERSION);
-        for (page, Kept { current, .. }) in self.pages.iter().zip(&self.values) {
-            data.u8(page.code).u8(page.subpage).u8(current.len() as u8).bytes(current);
-        }
-        self.made += 1;
-        Record { name: MODE_RECORD, generation: self.made, bytes: data.as_bytes().to_vec() }
+    /// Whether a record is on its way: the next would lack what that changes.
+    pub fn are_being_saved(&self) -> bool {
+        self.saving
     }
 
-    /// A record of [`Self::record`] is on stable storage.
-    pub fn kept(&mut self, record: &Record) {
-        if record.generation > self.saved {
-            self.saved = record.generation;
-            self.read(&record.bytes, |values| &mut values.saved).expect("made of these pages");
+    /// The values that [`Self::select`] would make current, to be kept as the saved ones. Nothing is in force before
+    /// [`Self::kept`] or [`Self::not_kept`], one of which follows.
+    pub fn record(&mut self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<Record, Sense> {
+        debug_assert!(!self.saving, "one at a time");
+        let mut data = DataIn::new();
+        data.u8(VERSION);
+        for (page, values) in self.pages.iter().zip(self.selected(cdb, list, unit)?) {
+            data.u8(page.code).u8(page.subpage).u8(values.len() as u8).bytes(&values);
         }
+        self.made += 1;
+        self.saving = true;
+        Ok(Record { name: MODE_RECORD, generation: self.made, bytes: data.as_bytes().to_vec() })
+    }
+
+    /// The record of [`Self::record`] is on stable storage.
+    pub fn kept(&mut self, record: &Record) {
+        self.saving = false;
+        self.read(&record.bytes, |values| &mut values.saved).expect("made of these pages");
+    }
+
+    /// It could not be kept, or nobody waits for it any more.
+    pub fn not_kept(&mut self) {
+        self.saving = false;
     }
 
     /// Takes the record of an earlier run. Pages that are gone or have another length are left out, and only what is
@@ -227,9 +239,21 @@ impl ModeValues {
 
     /// Takes a MODE SELECT parameter list, all of it or nothing. Returns whether that changed anything.
     pub fn select(&mut self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<bool, Sense> {
+        let mut changed = false;
+        let new = self.selected(cdb, list, unit)?;
+        for (Kept { current, .. }, new) in self.values.iter_mut().zip(new) {
+            changed |= *current != new;
+            *current = new;
+        }
+        Ok(changed)
+    }
+
+    /// The current values, and what a MODE SELECT parameter list makes of them.
+    fn selected(&self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<Vec<Values>, Sense> {
         let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
+        let mut new: Vec<Values> = self.values.iter().map(|values| values.current.clone()).collect();
         if list.is_empty() {
-            return Ok(false);
+            return Ok(new);
         }
         let (header, descriptor, long_descriptor) = if is_long(cdb) {
             (8, be16(list, 6).into(), list.get(4).is_some_and(|b| b & 1 != 0))
@@ -241,7 +265,6 @@ impl ModeValues {
             return Err(length_error);
         }
         check_descriptor(&list[header..at], long_descriptor, header, unit)?;
-        let mut new: Vec<Values> = self.values.iter().map(|values| values.current.clone()).collect();
         while at < list.len() {
             let (index, values) = self.page_of_list(list, at)?;
             let page = &self.pages[index];
@@ -258,12 +281,7 @@ impl ModeValues {
             new[index] = Values::from_slice(values);
             at = begin + values.len();
         }
-        let mut changed = false;
-        for (Kept { current, .. }, new) in self.values.iter_mut().zip(new) {
-            changed |= *current != new;
-            *current = new;
-        }
-        Ok(changed)
+        Ok(new)
     }
 
     /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what they

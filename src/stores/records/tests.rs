@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::scsi::primary::{MODE_RECORD, ModePage, ModeUnit, ModeValues};
+use crate::scsi::primary::{Facts, INFORMATION_RECORD, MODE_RECORD, ModePage, ModeUnit, ModeValues};
 use crate::scsi::reservations::{RECORD_NAME, Reservations, commands};
 use crate::scsi::{Nexus, TargetPort, TransportId};
 
@@ -103,10 +103,10 @@ fn the_power_goes_at_any_step() {
     }
 }
 
-/// The same for what disks keep: after each cut the mode pages and the reservations are those that were acknowledged last,
-/// or those that were on their way.
+/// The same for what disks keep: after each cut mode pages, reservations and identifying information are those that were
+/// acknowledged last, or those that were on their way.
 #[test]
-fn the_power_goes_while_mode_pages_and_reservations_are_kept() {
+fn the_power_goes_while_disks_keep_their_records() {
     const PAGES: [ModePage; 2] = [
         ModePage { code: 0x08, subpage: 0, default: &[4, 0], changeable: &[4, 0] },
         ModePage { code: 0x1c, subpage: 2, default: &[0; 20], changeable: &[0xff; 20] },
@@ -123,27 +123,30 @@ fn the_power_goes_while_mode_pages_and_reservations_are_kept() {
     let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
     let nexus = |n| Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [n; 6]), port: port.clone() };
     let (mut values, mut table) = (ModeValues::new(&PAGES), Reservations::default());
-    // Five states of each: a page that changes, and one more registrant.
-    let mut records: Vec<(Record, Record)> = Vec::new();
+    let mut facts = Facts::new(0);
+    // Five states of each: a page that changes, one more registrant, and longer information.
+    let mut records: Vec<[Record; 3]> = Vec::new();
     for n in 1..=5_u8 {
         let mut select = [0; 16];
         select[..5].copy_from_slice(&[0x15, 0x11, 0, 0, 28]);
         let list = [&[0, 0, 0, 0, 0x5c, 2, 0, 20][..], &[n; 20]].concat();
-        assert!(values.select(&select, &list, &Unit).unwrap());
+        let modes = values.record(&select, &list, &Unit).unwrap();
+        values.kept(&modes);
         let mut out = [0; 24];
         (out[15], out[20]) = (n, 1);
         let register =
             commands::Out::parse(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &out).unwrap();
         table = table.apply(&nexus(n), &register, std::slice::from_ref(&port)).unwrap().0;
         let reservations = Record { name: RECORD_NAME, generation: n.into(), bytes: table.to_record() };
-        records.push((values.record(), reservations));
+        facts.set_information(&[0; 16], &vec![n; 100 * usize::from(n)]).unwrap();
+        records.push([modes, reservations, facts.record()]);
     }
     let mut directories = 0;
-    for cut in 0..=10 * records.len() {
+    for cut in 0..=15 * records.len() {
         let mut model = Model { left: cut, ..Model::default() };
-        let mut kept = [0, 0];
-        'power: for pair in &records {
-            for (which, record) in [&pair.0, &pair.1].into_iter().enumerate() {
+        let mut kept = [0; 3];
+        'power: for states in &records {
+            for (which, record) in states.iter().enumerate() {
                 if replace(&mut model, record.name, &record.bytes).is_err() {
                     break 'power;
                 }
@@ -160,7 +163,13 @@ fn the_power_goes_while_mode_pages_and_reservations_are_kept() {
             let table = found(RECORD_NAME)
                 .map(|record| Reservations::from_record(record, std::slice::from_ref(&port)).unwrap());
             let registered = table.map_or(0, |table| table.registrations().len());
-            for (kept, found) in kept.into_iter().zip([pages, registered]) {
+            let mut facts = Facts::new(0);
+            found(INFORMATION_RECORD).map_or(Ok(()), |record| facts.load(record)).unwrap();
+            let (information, _) = facts.report_information(&[0; 16]).unwrap();
+            let information = &information.as_bytes()[4..];
+            let informed = information.len() / 100;
+            assert_eq!(information, vec![informed as u8; 100 * informed], "no half information");
+            for (kept, found) in kept.into_iter().zip([pages, registered, informed]) {
                 assert!(found == kept || found == kept + 1, "after {cut} steps {kept} kept, {found} found");
             }
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Log pages, self-tests, and what initiators leave with the disk.
 
+use std::time::Duration;
+
 use super::*;
 use crate::io::Health;
 use crate::wire::scsi::{be16, be32, be64};
@@ -26,11 +28,11 @@ fn parameter(rig: &mut Rig, page: u8, code: u16) -> Vec<u8> {
 
 #[test]
 fn log_pages_are_listed_and_are_there() {
-    let pages = [0, 2, 3, 5, 6, 0x0c, 0x0d, 0x0e, 0x10, 0x19, 0x2f];
+    let pages = [0, 2, 3, 5, 6, 0x0c, 0x0d, 0x0e, 0x10, 0x15, 0x19, 0x2f];
     let mut rig = Rig::thin();
-    assert_eq!(log(&mut rig, 0, 0).good(), [&[0, 0, 0, 11], &pages[..]].concat());
+    assert_eq!(log(&mut rig, 0, 0).good(), [&[0, 0, 0, 12], &pages[..]].concat());
     let list = log(&mut rig, 0, 0xff).good();
-    assert_eq!(list[..8], [0x40, 0xff, 0, 24, 0, 0, 0, 0xff]);
+    assert_eq!(list[..8], [0x40, 0xff, 0, 26, 0, 0, 0, 0xff]);
     assert!(!log(&mut Rig::thick(), 0, 0).good().contains(&0x0c));
     for page in 0..0x3f {
         let ended = log(&mut rig, page, 0);
@@ -100,6 +102,13 @@ fn the_store_is_looked_after() {
 }
 
 #[test]
+fn no_background_scan_is_told_of_and_for_how_long() {
+    let mut rig = Rig::thin();
+    rig.now = Instant::ZERO + Duration::from_secs(61 * 60);
+    assert_eq!(parameter(&mut rig, 0x15, 0), [0, 0, 0, 61, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn self_tests_read_the_disk_and_are_logged() {
     let mut rig = Rig::thin();
     let send = |code: u8, flag: u8| [0x1d, code << 5 | flag, 0, 0, 0, 0];
@@ -133,6 +142,19 @@ fn self_tests_read_the_disk_and_are_logged() {
     assert!(matches!(rig.call(&command, Some(Resume::Stored(done))), Step::Finish(_)));
     assert_eq!(parameter(&mut rig, 0x10, 1)[0], 2 << 5 | 1);
     assert_eq!(rig.read(&[0x1c, 1, 0, 0, 255, 0]).good(), [0, 0, 0, 1, 0]);
+    // The list of pages can be asked for by SEND DIAGNOSTIC; there is no other page, and a self-test has none.
+    let send = |flags, len| [0x1d, flags, 0, 0, len, 0];
+    rig.write(&send(0x10, 4), &[0; 4]).good();
+    assert_eq!(rig.read(&[0x1c, 0, 0, 0, 255, 0]).good(), [0, 0, 0, 1, 0]);
+    for (list, at) in [(&[0x40, 0, 0, 0][..], 0), (&[0, 0, 0, 1, 0], 2)] {
+        let ended = rig.write(&send(0x10, list.len() as u8), list);
+        assert_eq!(ended.outcome.sense.unwrap().specific, Some([0x80, 0, at]));
+        assert_eq!(ended.sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+    }
+    assert_eq!(rig.write(&send(0x10, 3), &[0; 3]).sense(), PARAMETER_LIST_LENGTH);
+    for flags in [0, 0x14, 0x30] {
+        assert_eq!(rig.write(&send(flags, 4), &[0; 4]).sense(), INVALID_FIELD_IN_CDB);
+    }
     assert_eq!(rig.read(&[0x1c, 1, 1, 0, 255, 0]).sense(), INVALID_FIELD_IN_CDB);
 }
 

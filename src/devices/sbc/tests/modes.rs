@@ -222,7 +222,7 @@ fn saved_pages_survive_a_reset_and_a_restart() {
     let ended = rig.write(&save6(list.len()), &list);
     assert_eq!(ended.outcome.attention, Some(0x2a01));
     ended.good();
-    assert_eq!(rig.log, ["flush 0+0"], "before it is saved that there is no cache");
+    assert_eq!(rig.log, ["flush 0+0"], "there is no cache any more");
     assert_eq!(page(&mut rig, 3, 0x08, 0), off);
     assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 2, 0x26));
     assert_eq!(page(&mut rig, 2, 0x08, 0), CACHING, "the default stays");
@@ -250,17 +250,53 @@ fn saved_pages_survive_a_reset_and_a_restart() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_told_and_in_force() {
+fn what_cannot_be_saved_is_told_and_changes_nothing() {
     let mut rig = Rig::thin();
     rig.keeps = false;
-    let list = [&[0; 4], &with(CONTROL, 4, 8)[..]].concat();
-    let ended = rig.write(&save6(list.len()), &list);
-    assert_eq!((ended.sense(), ended.outcome.attention), ((4, 0x4400), Some(0x2a01)));
-    assert_eq!(page(&mut rig, 0, 0x0a, 0), with(CONTROL, 4, 8));
-    assert_eq!(page(&mut rig, 3, 0x0a, 0), CONTROL);
+    for changed in [&with(CONTROL, 4, 8)[..], &with(CACHING, 2, 0)] {
+        let list = [&[0; 4], changed].concat();
+        let ended = rig.write(&save6(list.len()), &list);
+        assert_eq!((ended.sense(), ended.outcome.attention), ((4, 0x4400), None));
+        for control in [0, 3] {
+            assert_eq!(page(&mut rig, control, 0x0a, 0), CONTROL);
+            assert_eq!(page(&mut rig, control, 0x08, 0), CACHING);
+        }
+    }
+    rig.write(&cdb10(0x2a, 0, 0, 1), &[0; 512]).good();
+    assert_eq!(rig.log, ["write 0+1"]);
     rig.keeps = true;
-    rig.write(&save6(0), &[]).good();
-    assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 4, 8));
+    let list = [&[0; 4], &with(CONTROL, 4, 8)[..]].concat();
+    rig.write(&save6(list.len()), &list).good();
+    for control in [0, 3] {
+        assert_eq!(page(&mut rig, control, 0x0a, 0), with(CONTROL, 4, 8));
+    }
+}
+
+#[test]
+fn pages_are_saved_one_after_the_other() {
+    let mut rig = Rig::thin();
+    let disk = rig.server.disk().clone();
+    let list = [&[0; 4], &with(CONTROL, 4, 8)[..]].concat();
+    let cdb = primary::head(&Cdb::new(&save6(list.len())).unwrap());
+    // Another core's is on its way.
+    struct Unit;
+    impl primary::ModeUnit for Unit {
+        fn device_specific(&self) -> u8 {
+            0
+        }
+        fn blocks(&self) -> Option<(u64, u32)> {
+            None
+        }
+    }
+    let (other, others) = (disk.cold().modes.record(&cdb, &list, &Unit).unwrap(), list);
+    let list = [&[0; 4], &with(CACHING, 2, 0)[..]].concat();
+    assert_eq!(rig.write(&save6(list.len()), &list).outcome.status, Status::Busy);
+    assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
+    disk.cold().modes.kept(&other);
+    disk.cold().modes.select(&cdb, &others, &Unit).unwrap();
+    rig.write(&save6(list.len()), &list).good();
+    assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 4, 8), "what the other has saved stays");
+    assert_eq!(page(&mut rig, 3, 0x08, 0), with(CACHING, 2, 0));
 }
 
 #[test]
