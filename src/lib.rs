@@ -67,7 +67,8 @@
 //! Each connection is a smoltcp interface with one socket of its own, because smoltcp looks at all sockets of an
 //! interface on each poll. smoltcp never sees the payload: it is told lengths, and the flow puts slices of the segments
 //! it was given in the place of what smoltcp emits, by sequence number, whether it goes out for the first time or again.
-//! Payload that arrives in order is handed on where it lies in its frame.
+//! Payload that arrives in order is handed on where it lies in its frame. Which bytes are sent again, and how many may be under
+//! way, is decided by the flow, too: it knows what the peer has told (selective acknowledgments), which smoltcp does not.
 //!
 //! # A turn
 //!

@@ -233,7 +233,7 @@ impl Flow {
             inbox_len: 0,
             closing: false,
             segment: SEGMENT_DEFAULT,
-            recovery: Recovery::default(),
+            recovery: Recovery::new(SEGMENT_DEFAULT),
             window: 0,
             told_peer: (0, 0),
             now: Instant::ZERO,
@@ -264,7 +264,7 @@ impl Flow {
         socket.set_timeout(Some(USER_TIMEOUT.into()));
         socket.set_keep_alive(Some(KEEP_ALIVE.into()));
         socket.set_nagle_enabled(false);
-        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_congestion_control(CongestionControl::None);
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -280,7 +280,7 @@ impl Flow {
         self.queue.clear();
         self.inbox.clear();
         self.inbox_len = 0;
-        self.recovery = Recovery::default();
+        self.recovery = Recovery::new(self.segment);
     }
 
     // Receiving.
@@ -308,7 +308,9 @@ impl Flow {
             if payload_at - tcp > TCP {
                 self.learn(&header[..payload_at - tcp]);
             }
-            if repeated && self.recovery.keeps_duplicates() {
+            // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would stop.
+            let waits = self.window != 0 && (self.sent_to > self.acked || self.closing);
+            if repeated && waits && self.recovery.keeps_duplicates() {
                 return;
             }
         }
@@ -327,6 +329,7 @@ impl Flow {
             let value = segment_option(options).map(|at| u16::from_be_bytes([options[at], options[at + 1]]));
             let wanted = value.filter(|&value| value > 0).unwrap_or(SEGMENT_DEFAULT).max(SEGMENT_MIN);
             self.segment = self.shape.segment(self.local.is_ipv6(), wanted);
+            self.recovery = Recovery::new(self.segment);
         }
         let grown = self.socket().recv_queue() - before;
         let in_order = self.next == Some(sequence) && grown == payload;
@@ -426,21 +429,36 @@ impl Flow {
         self.socket().abort();
     }
 
-    /// Tells smoltcp of as many queued bytes as its ring has room for, without giving it any.
+    /// Tells smoltcp of as many queued bytes as may go out and its ring has room for, without giving it any.
     fn tell(&mut self) {
-        while self.told < self.queued {
-            let left = usize::try_from(self.queued - self.told).unwrap_or(usize::MAX);
-            let told = self.socket().send(|ring| (ring.len().min(left), ring.len().min(left)));
-            match told {
-                Ok(n) if n > 0 => self.told += n as u64,
-                _ => return,
-            }
+        if self.told < self.queued {
+            let flight = self.flight();
+            self.recovery.begins(&flight);
+            // What it has been told of and not sent waits for the peer's window.
+            let room = self.recovery.room(&flight).saturating_sub(self.told - self.sent_to);
+            let left = self.queued - self.told;
+            let fits = if left <= room { left } else { room - room % flight.segment };
+            self.told += self.announce(usize::try_from(fits).unwrap_or(usize::MAX));
         }
-        // In LAST-ACK smoltcp looks at no ACK that acknowledges nothing new, and so learns neither of losses nor of windows:
-        // behind the peer's FIN ours waits until there is nothing to repair.
-        if self.closing && (self.state() != State::CloseWait || self.acked == self.queued) {
+        // FIN comes behind all bytes. In LAST-ACK smoltcp looks at no ACK that acknowledges nothing new, and so learns nothing of
+        // windows: behind the peer's FIN ours waits until there is nothing to repair.
+        let done = if self.state() == State::CloseWait { self.acked } else { self.told };
+        if self.closing && done == self.queued {
             self.socket().close();
         }
+    }
+
+    /// Lets smoltcp have bytes to send; returns how many fit.
+    fn announce(&mut self, len: usize) -> u64 {
+        let mut told = 0;
+        while told < len {
+            // The ring is given in two pieces when it wraps.
+            match self.socket().send(|ring| (ring.len().min(len - told), ring.len().min(len - told))) {
+                Ok(n) if n > 0 => told += n,
+                _ => break,
+            }
+        }
+        told as u64
     }
 
     /// Lets go of what the peer has acknowledged.
@@ -490,36 +508,42 @@ impl Flow {
         self.sent_to > self.acked && self.window != 0 && !self.queue.is_empty()
     }
 
-    /// Sends again what the peer lacks.
+    /// Sends again what the peer lacks, as far as the path has room.
     fn recover(&mut self, out: &mut Out<'_>) {
-        if let Some(range) = self.recovery.probe(&self.flight()) {
-            self.resend(range, out);
+        let flight = self.flight();
+        if self.recovery.has_holes() {
+            let packet = self.shape.packet_max().saturating_sub(HEADERS_MAX) as u64;
+            let max = match self.shape.caps.segment_max {
+                0 => flight.segment,
+                _ => (packet / flight.segment * flight.segment).max(flight.segment),
+            };
+            let mut pass = self.recovery.pass(&flight);
+            for _ in 0..EMIT_MAX {
+                let Some(range) = self.recovery.repair(&flight, &mut pass, max) else { break };
+                self.resend(range, out);
+            }
         }
-        if !self.recovery.has_holes() {
-            return;
-        }
-        let segment = usize::from(self.segment);
-        let packet = self.shape.packet_max().saturating_sub(HEADERS_MAX);
-        let max = match self.shape.caps.segment_max {
-            0 => segment,
-            _ => (packet / segment * segment).max(segment),
-        };
-        for _ in 0..EMIT_MAX {
-            let Some(range) = self.recovery.repair(&self.flight(), max as u64) else { break };
+        if let Some(range) = self.recovery.probe(&flight) {
             self.resend(range, out);
         }
     }
 
     fn resend(&mut self, (from, to): Range, out: &mut Out<'_>) {
         let Some(first) = self.first else { return };
-        let sequence = first.wrapping_add(from as u32);
         let len = usize::try_from(to - from).unwrap_or(0);
-        let Some(payload) = self.lookup(sequence, len, out) else { return };
+        let Some(payload) = self.lookup(first.wrapping_add(from as u32), len, out) else { return };
         self.repaired += to - from;
+        self.push(from, payload, out);
+    }
+
+    /// Sends a segment of which smoltcp knows nothing.
+    fn push(&self, at: u64, payload: Sg, out: &mut Out<'_>) {
+        let Some(first) = self.first else { return };
         let (acknowledged, window) = self.told_peer;
-        let fields = TcpFields { sequence, acknowledged, flags: ACK, window };
-        let (header, mut offload) = out.front.tcp_header(self.mac, (self.local, self.peer), &fields, len);
-        offload.segment = Some(self.segment).filter(|&size| len > usize::from(size));
+        let fields = TcpFields { sequence: first.wrapping_add(at as u32), acknowledged, flags: ACK, window };
+        let (header, mut offload) =
+            out.front.tcp_header(self.mac, (self.local, self.peer), &fields, payload.len());
+        offload.segment = Some(self.segment).filter(|&size| payload.len() > usize::from(size));
         out.burst.push_back(TxFrame { header, payload, offload: Some(offload) });
     }
 
@@ -546,7 +570,21 @@ impl Flow {
             self.first = Some(sequence.wrapping_add(1));
         }
         let acknowledged = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+        let told_before = self.told_peer;
         self.told_peer = (acknowledged, u16::from_be_bytes([tcp[14], tcp[15]]));
+        // When smoltcp sends again, its timer has run out. What goes out because of that is decided here, and once.
+        if payload > 0
+            && self.recovers()
+            && let Some(at) = self.place(sequence).filter(|at| at + payload as u64 <= self.sent_to)
+        {
+            if at == self.acked {
+                self.recovery.timed_out(&self.flight());
+            }
+            if self.told_peer != told_before {
+                self.push(self.sent_to, Sg::new(), out);
+            }
+            return;
+        }
         let mut frame = out.front.ethernet(self.mac, if ipv6 { 0x86dd } else { 0x0800 });
         frame.extend_from_slice(&packet[..header]);
         if tcp[13] & SYN != 0

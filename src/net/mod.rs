@@ -4,6 +4,7 @@
 //! above (what iSCSI sees; a kernel-socket port implements it directly).
 
 mod checksum;
+mod congestion;
 mod flow;
 mod front;
 mod host;

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Which sent bytes the peer lacks, and when to send them again: from its selective acknowledgments (RFC 2018, RFC 6675),
-//! and by probes when it says nothing (RFC 8985 7). smoltcp knows neither; its timer of a second or more stays behind this
-//! as the last resort, and its congestion window rules over new bytes. What is sent again here is never more than what
-//! the peer tells to have arrived, but for probes.
+//! and by probes when it says nothing (RFC 8985 7); and how many new ones may go out. smoltcp knows of none of this. Its
+//! timer of a second or more stays behind it as the last resort: when that runs out everything under way counts as lost, and
+//! is sent again from here.
 //!
 //! Places are 64-bit offsets into the stream, spans of time nanoseconds: this is done for each segment.
 
+use std::ops;
+
+use super::congestion::Congestion;
 use crate::time::Instant;
 
-/// Runs of received bytes that are remembered. A peer that tells of more has the later ones forgotten, and gets bytes
-/// twice.
-const RANGES_MAX: usize = 64;
-
-/// Repairs under way.
-const REPAIRS_MAX: usize = 64;
+/// Runs of missing bytes that are remembered: one of two segments in the largest window may be lost. What a peer tells beyond
+/// that is forgotten, and gets sent twice.
+const HOLES_MAX: usize = 512;
 
 /// Segments that may overtake one before it counts as lost (DupThresh of RFC 6675).
 const OVERTAKEN_MAX: u64 = 3;
@@ -32,6 +32,28 @@ const PROBES_MAX: u32 = 5;
 /// A run of bytes: from, and up to.
 pub(super) type Range = (u64, u64);
 
+/// A run of bytes that the peer lacks, though it has later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hole {
+    from: u64,
+    to: u64,
+    /// When it was last sent again.
+    again: Option<Instant>,
+}
+
+impl Hole {
+    fn len(&self) -> u64 {
+        self.to - self.from
+    }
+}
+
+/// Goes through the holes once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    hole: usize,
+    room: u64,
+}
+
 /// What there is to know about the bytes under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
@@ -45,53 +67,86 @@ pub(super) struct Flight {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recovery {
-    /// What the peer has beyond what it acknowledges, ascending and apart.
-    have: Vec<Range>,
-    /// What was sent again, and when.
-    again: Vec<(Range, Instant)>,
-    /// Bytes that have left the network and whose place repairs may take.
-    budget: u64,
-    /// Whatever is missing below this was sent long before something that has arrived.
+    congestion: Congestion,
+    /// The peer tells of what it has.
+    selective: bool,
+    /// What the peer lacks below `top`, ascending.
+    holes: Vec<Hole>,
+    /// Behind the last byte that the peer has or that counts as lost.
+    top: u64,
+    /// Whatever is missing below this was sent long before something that has arrived, or has had its time.
     lost_below: u64,
     round_trip: Option<u64>,
     /// A place whose acknowledgment tells the round trip, and when it was sent.
     timed: Option<(u64, Instant)>,
-    /// When something was last sent or acknowledged.
+    /// When something was last sent or acknowledged, and when the latter.
     since: Instant,
+    heard: Instant,
     probes: u32,
     /// Where the last probe began.
     probe: Option<u64>,
-    /// The losses up to here are one: smoltcp is told of them once.
+    /// The losses up to here are one sign of congestion.
     episode: Option<u64>,
-    /// It has been told.
-    told: bool,
+    /// Up to where everything was under way when smoltcp's timer ran out.
+    timed_out: Option<u64>,
 }
 
 impl Recovery {
-    /// Bytes go out, for the first time or, if `again`, by smoltcp's doing.
+    /// For segments of so many bytes.
+    pub(super) fn new(segment: u16) -> Self {
+        Self {
+            congestion: Congestion::new(segment.into()),
+            selective: false,
+            holes: Vec::new(),
+            top: 0,
+            lost_below: 0,
+            round_trip: None,
+            timed: None,
+            since: Instant::ZERO,
+            heard: Instant::ZERO,
+            probes: 0,
+            probe: None,
+            episode: None,
+            timed_out: None,
+        }
+    }
+
+    /// Bytes go out, for the first time or, if `again`, not only.
     pub(super) fn sent(&mut self, now: Instant, range: Range, again: bool) {
         self.since = now;
         if again {
             // Whose acknowledgment it will be is not known (Karn).
             self.timed = None;
-            self.note(range, now);
         } else if self.timed.is_none() {
             self.timed = Some((range.1, now));
         }
     }
 
-    fn note(&mut self, range: Range, now: Instant) {
-        self.again.retain(|(old, _)| old.0 < range.0 || old.1 > range.1);
-        if self.again.len() < REPAIRS_MAX {
-            self.again.push((range, now));
+    /// Makes a hole end at `at`, if one goes across it.
+    fn split(&mut self, at: u64) {
+        let index = self.holes.partition_point(|hole| hole.to <= at);
+        if self.holes.len() < HOLES_MAX
+            && let Some(hole) = self.holes.get_mut(index).filter(|hole| hole.from < at)
+        {
+            let left = Hole { to: at, ..*hole };
+            hole.from = at;
+            self.holes.insert(index, left);
         }
+    }
+
+    /// The holes within a run of bytes, by index.
+    fn within(&mut self, (from, to): Range) -> ops::Range<usize> {
+        self.split(from);
+        self.split(to);
+        let begin = self.holes.partition_point(|hole| hole.from < from);
+        begin..self.holes.partition_point(|hole| hole.to <= to).max(begin)
     }
 
     /// Everything before `flight.acked` is acknowledged; before, that was everything before `before`.
     pub(super) fn acknowledged(&mut self, flight: &Flight, before: u64) {
-        let Flight { now, acked, .. } = *flight;
+        let Flight { now, acked, sent, .. } = *flight;
         if acked == before {
             return;
         }
@@ -99,67 +154,67 @@ impl Recovery {
             let sample = now.as_nanos().saturating_sub(sent.as_nanos());
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
-        (self.since, self.probes) = (now, 0);
-        if self.have.is_empty() && self.again.is_empty() && self.episode.is_none() {
-            self.budget = 0;
-            return;
+        (self.since, self.heard, self.probes) = (now, now, 0);
+        self.timed_out.take_if(|end| acked >= *end);
+        self.episode.take_if(|end| acked >= *end);
+        // What is sent again after a time-out begins slowly; while other losses are repaired the window stays.
+        if self.episode.is_none() || self.timed_out.is_some() {
+            let round_trip = self.round_trip.unwrap_or(ROUND_TRIP_UNKNOWN);
+            self.congestion.acknowledged(now, acked - before, sent - before, round_trip);
         }
-        // What was in `have` has been counted.
-        let known: u64 =
-            self.have.iter().map(|have| have.1.min(acked).saturating_sub(have.0.max(before))).sum();
-        self.budget = if self.have.is_empty() { 0 } else { self.budget + (acked - before - known) };
-        self.have.retain_mut(|range| {
-            range.0 = range.0.max(acked);
-            range.0 < range.1
-        });
-        self.again.retain(|(range, _)| range.1 > acked);
-        if self.episode.is_some_and(|end| acked >= end) {
-            (self.episode, self.told) = (None, false);
-        } else if self.episode.is_some() {
-            self.told = true;
+        if self.has_holes() {
+            let arrived = self.within((0, acked));
+            self.holes.drain(arrived);
         }
+        self.top = self.top.max(acked);
     }
 
     /// The peer has these bytes.
     pub(super) fn selective(&mut self, flight: &Flight, range: Range) {
+        self.selective = true;
         let range = (range.0.max(flight.acked), range.1);
         if range.0 >= range.1 || range.1 > flight.sent {
             return;
         }
-        let inside = |&(from, to): &Range| from.max(range.0) < to.min(range.1);
-        let known: u64 = self
-            .have
-            .iter()
-            .filter(|have| inside(have))
-            .map(|have| have.1.min(range.1) - have.0.max(range.0))
-            .sum();
-        if known == range.1 - range.0 {
+        let top = self.top;
+        if range.0 > top {
+            if self.holes.len() >= HOLES_MAX {
+                return;
+            }
+            self.holes.push(Hole { from: top, to: range.0, again: None });
+        }
+        self.top = top.max(range.1);
+        let filled = self.within(range);
+        if self.holes.drain(filled).len() == 0 && self.top == top {
             return;
         }
-        let touches = |have: &Range| have.0 <= range.1 && range.0 <= have.1;
-        let joined = self
-            .have
-            .iter()
-            .filter(|have| touches(have))
-            .fold(range, |all, have| (all.0.min(have.0), all.1.max(have.1)));
-        self.have.retain(|have| !touches(have));
-        let at = self.have.partition_point(|have| have.0 < joined.0);
-        self.have.insert(at, joined);
-        self.have.truncate(RANGES_MAX);
-        self.budget += range.1 - range.0 - known;
-        (self.since, self.probes) = (flight.now, 0);
-        if let Some(probe) = self.probe.take_if(|probe| (joined.0..joined.1).contains(probe)) {
-            self.lost_below = probe;
-        }
-        if self.episode.is_none() {
-            self.episode = Some(flight.sent);
+        (self.since, self.heard, self.probes) = (flight.now, flight.now, 0);
+        if let Some(probe) = self.probe.take_if(|probe| range.0 <= *probe && *probe < range.1) {
+            self.lost_below = self.lost_below.max(probe);
         }
     }
 
-    /// Whether an acknowledgment that only repeats itself shall be kept from smoltcp, which would take each hole of one
-    /// episode for another sign of congestion.
+    /// smoltcp's timer has run out: nothing that is under way counts any more.
+    pub(super) fn timed_out(&mut self, flight: &Flight) {
+        let again = self.timed_out.replace(flight.sent).is_some();
+        self.congestion.timed_out(again);
+        self.episode = Some(flight.sent);
+        self.timed = None;
+        if self.top < flight.sent {
+            match self.holes.last_mut().filter(|last| last.to == self.top) {
+                Some(last) => last.to = flight.sent,
+                None => self.holes.push(Hole { from: self.top, to: flight.sent, again: None }),
+            }
+        }
+        (self.top, self.lost_below) = (flight.sent, flight.sent);
+        for hole in &mut self.holes {
+            hole.again = None;
+        }
+    }
+
+    /// Whether an acknowledgment that only repeats itself is kept from smoltcp: what it could conclude is known better here.
     pub(super) fn keeps_duplicates(&self) -> bool {
-        self.told
+        self.selective
     }
 
     /// How long a repair may take before it is made again.
@@ -169,56 +224,79 @@ impl Recovery {
 
     /// Whether [`Recovery::repair`] may have something to say.
     pub(super) fn has_holes(&self) -> bool {
-        !self.have.is_empty()
+        !self.holes.is_empty()
+    }
+
+    /// Whatever is missing below this is lost.
+    fn lost_below(&self, segment: u64) -> u64 {
+        let (mut above, mut end) = (0, self.top);
+        let overtaken = self.holes.iter().rev().find(|hole| {
+            above += end - hole.to;
+            end = hole.from;
+            above >= OVERTAKEN_MAX * segment
+        });
+        overtaken.map_or(0, |hole| hole.to).max(self.lost_below)
+    }
+
+    /// When a hole that was sent again counts as lost again: once its time has passed, if what was sent later has been heard of.
+    /// Until then silence is the affair of probes and of smoltcp's timer, which back off.
+    fn expires(&self, sent: Instant) -> Option<Instant> {
+        (self.heard > sent).then(|| later(sent, self.patience()))
+    }
+
+    fn is_repaired(&self, hole: &Hole, now: Instant) -> bool {
+        hole.again.is_some_and(|sent| self.expires(sent).is_none_or(|at| now < at))
+    }
+
+    /// How many bytes are in the network, as far as one can tell (Pipe of RFC 6675 4).
+    fn under_way(&self, flight: &Flight) -> u64 {
+        let limit = if self.holes.is_empty() { 0 } else { self.lost_below(flight.segment) };
+        let counts = |hole: &&Hole| hole.to > limit || self.is_repaired(hole, flight.now);
+        let missing: u64 = self.holes.iter().filter(counts).map(Hole::len).sum();
+        missing + flight.sent - self.top
+    }
+
+    /// How many bytes may go out for the first time: repairs come before them.
+    pub(super) fn room(&self, flight: &Flight) -> u64 {
+        let missing: u64 = self.holes.iter().map(Hole::len).sum();
+        self.congestion.window().saturating_sub(missing + flight.sent - self.top)
+    }
+
+    /// Something is to be sent that has not been before.
+    pub(super) fn begins(&mut self, flight: &Flight) {
+        if flight.sent == flight.acked {
+            self.congestion.restarts(flight.now, self.since);
+        }
+    }
+
+    /// A pass through the holes, to send as much again as the path has room for.
+    pub(super) fn pass(&self, flight: &Flight) -> Pass {
+        Pass { hole: 0, room: self.congestion.window().saturating_sub(self.under_way(flight)) }
     }
 
     /// What is missing and to be sent again now, at most `max` bytes of it.
-    pub(super) fn repair(&mut self, flight: &Flight, max: u64) -> Option<Range> {
-        let Flight { now, acked, segment, .. } = *flight;
-        if self.have.is_empty() || self.budget < segment {
-            return None;
-        }
-        let mut above = 0;
-        let overtaken = self.have.iter().rev().find(|have| {
-            above += have.1 - have.0;
-            above >= OVERTAKEN_MAX * segment
-        });
-        let limit = overtaken.map_or(0, |have| have.0).max(self.lost_below);
-        let patience = self.patience();
-        let mut from = acked;
-        for at in 0..self.have.len() {
-            let (hole, next) = ((from, self.have[at].0.min(limit)), self.have[at].1);
-            from = next;
-            let mut start = hole.0;
-            while start < hole.1 {
-                let fresh = |(_, sent): &&(Range, Instant)| now < later(*sent, patience);
-                let under_way = self.again.iter().filter(fresh);
-                let mut end = hole.1.min(start + max);
-                let mut skip = None;
-                for &((left, right), _) in under_way {
-                    if left <= start && start < right {
-                        skip = Some(right);
-                    } else if left > start {
-                        end = end.min(left);
-                    }
+    pub(super) fn repair(&mut self, flight: &Flight, pass: &mut Pass, max: u64) -> Option<Range> {
+        let limit = self.lost_below(flight.segment);
+        loop {
+            let hole = *self.holes.get(pass.hole).filter(|hole| hole.from < limit)?;
+            if !self.is_repaired(&hole, flight.now) {
+                if pass.room < flight.segment {
+                    return None;
                 }
-                if let Some(right) = skip {
-                    start = right;
-                    continue;
+                let end = hole.to.min(limit).min(hole.from + max.min(pass.room));
+                pass.room -= end - hole.from;
+                self.split(end);
+                self.holes[pass.hole].again = Some(flight.now);
+                pass.hole += 1;
+                if self.episode.is_none() {
+                    self.episode = Some(flight.sent);
+                    self.congestion.lost();
                 }
-                if self.again.len() >= REPAIRS_MAX {
-                    self.again.retain(|(_, sent)| now < later(*sent, patience));
-                    if self.again.len() >= REPAIRS_MAX {
-                        return None;
-                    }
-                }
-                self.budget = self.budget.saturating_sub(end - start);
-                self.note((start, end), now);
                 self.timed = None;
-                return Some((start, end));
+                return Some((hole.from, end));
             }
+            pass.hole += 1;
         }
-        None
     }
 
     fn probe_at(&self, flight: &Flight) -> Option<Instant> {
@@ -238,29 +316,26 @@ impl Recovery {
         }
         self.probes += 1;
         (self.since, self.timed) = (now, None);
-        let first = self.have.first().map_or(sent, |have| have.0);
-        let last = match self.have[..] {
-            [.., before, (from, to)] if to == sent => (before.1, from),
-            [(from, to)] if to == sent => (acked, from),
-            [.., (_, to)] => (to, sent),
-            [] => (acked, sent),
+        let missing = |hole: &Hole| (hole.from, hole.to);
+        let last = match self.holes.last() {
+            Some(hole) if self.top == sent => missing(hole),
+            _ => (self.top, sent),
         };
+        let first = self.holes.first().map_or((acked, sent), missing);
         let range = match self.probes {
             1 => (last.0.max(last.1.saturating_sub(segment)), last.1),
-            _ => (acked, first.min(acked + segment)),
+            _ => (first.0, first.1.min(first.0 + segment)),
         };
         self.probe = Some(range.0);
-        self.note(range, now);
+        for hole in self.within(range) {
+            self.holes[hole].again = Some(now);
+        }
         (range.0 < range.1).then_some(range)
     }
 
     /// When [`Recovery::repair`] or [`Recovery::probe`] have something to say even if nothing arrives.
     pub(super) fn deadline(&self, flight: &Flight) -> Option<Instant> {
-        if self.have.is_empty() {
-            return self.probe_at(flight);
-        }
-        let patience = self.patience();
-        let repair = self.again.iter().map(|(_, sent)| later(*sent, patience)).min();
+        let repair = self.holes.iter().filter_map(|hole| self.expires(hole.again?)).min();
         let repair = repair.filter(|at| *at > flight.now);
         [repair, self.probe_at(flight)].into_iter().flatten().min()
     }
@@ -301,15 +376,20 @@ mod tests {
 
     /// Twenty segments are out; the round trip is 10 ms.
     fn twenty() -> Recovery {
-        let mut recovery = Recovery::default();
+        let mut recovery = Recovery::new(1000);
         recovery.sent(Instant::ZERO, (0, 1000), false);
         recovery.acknowledged(&at(10, 1000, 1000), 0);
         recovery.sent(at(10, 0, 0).now, (1000, 21_000), false);
         recovery
     }
 
+    fn repair(recovery: &mut Recovery, flight: &Flight, max: u64) -> Option<Range> {
+        recovery.repair(flight, &mut Pass { hole: 0, room: u64::MAX }, max)
+    }
+
     fn repairs(recovery: &mut Recovery, flight: Flight) -> Vec<Range> {
-        std::iter::from_fn(|| recovery.repair(&flight, 64_000)).collect()
+        let mut pass = Pass { hole: 0, room: u64::MAX };
+        std::iter::from_fn(|| recovery.repair(&flight, &mut pass, 64_000)).collect()
     }
 
     #[test]
@@ -333,18 +413,41 @@ mod tests {
     }
 
     #[test]
-    fn repairs_take_the_place_of_what_has_arrived() {
+    fn what_is_lost_makes_room_and_what_is_sent_again_takes_it() {
         let mut recovery = twenty();
-        recovery.selective(&at(20, 1000, 21_000), (11_000, 15_000));
-        let sum: u64 =
-            repairs(&mut recovery, at(20, 1000, 21_000)).iter().map(|range| range.1 - range.0).sum();
-        assert!(sum <= 10_000);
+        let flight = at(20, 1000, 21_000);
+        assert_eq!((recovery.under_way(&flight), recovery.room(&flight)), (20_000, 0));
+        // Four have arrived, and the ten before them are lost.
+        recovery.selective(&flight, (11_000, 15_000));
+        assert_eq!(recovery.under_way(&flight), 6000);
+        assert_eq!(repair(&mut recovery, &flight, 3000), Some((1000, 4000)));
+        assert_eq!(recovery.under_way(&flight), 9000);
+        // A repair that has had its time is lost, too, but silence tells nothing.
+        assert_eq!(recovery.under_way(&at(45, 1000, 21_000)), 9000);
+        recovery.selective(&at(44, 1000, 21_000), (15_000, 16_000));
+        assert_eq!(recovery.under_way(&at(45, 1000, 21_000)), 5000);
+        // The beginning arrives, then all but the end.
+        recovery.acknowledged(&at(50, 4000, 21_000), 1000);
+        assert_eq!(recovery.under_way(&at(50, 4000, 21_000)), 5000);
+        recovery.acknowledged(&at(60, 16_000, 21_000), 4000);
+        assert_eq!(recovery.under_way(&at(60, 16_000, 21_000)), 5000);
+    }
+
+    #[test]
+    fn when_the_timer_runs_out_everything_is_lost() {
         let mut recovery = twenty();
-        recovery.selective(&at(20, 1000, 21_000), (11_000, 14_000));
-        assert_eq!(recovery.repair(&at(20, 1000, 21_000), 1000), Some((1000, 2000)));
-        assert_eq!(recovery.repair(&at(20, 1000, 21_000), 1000), Some((2000, 3000)));
-        assert_eq!(recovery.repair(&at(20, 1000, 21_000), 1000), Some((3000, 4000)));
-        assert_eq!(recovery.repair(&at(20, 1000, 21_000), 1000), None, "three have arrived, three went out");
+        recovery.selective(&at(20, 1000, 21_000), (2000, 3000));
+        let flight = at(1000, 1000, 21_000);
+        recovery.timed_out(&flight);
+        assert_eq!((recovery.under_way(&flight), recovery.pass(&flight).room), (0, 1000));
+        assert_eq!(repair(&mut recovery, &flight, 1000), Some((1000, 2000)));
+        assert_eq!(recovery.pass(&flight).room, 0);
+        recovery.acknowledged(&at(1010, 3000, 21_000), 1000);
+        let flight = at(1010, 3000, 21_000);
+        assert_eq!(recovery.pass(&flight).room, 3000, "slow start, by all that was acknowledged");
+        assert_eq!(repair(&mut recovery, &flight, 3000), Some((3000, 6000)));
+        recovery.acknowledged(&at(1020, 21_000, 21_000), 3000);
+        assert!(!recovery.has_holes());
     }
 
     #[test]
@@ -356,7 +459,7 @@ mod tests {
         assert_eq!(recovery.probe(&at(50, 1000, 21_000)), Some((20_000, 21_000)));
         // The peer has the probe, so it lacks what went out before it.
         recovery.selective(&at(60, 1000, 21_000), (20_000, 21_000));
-        assert_eq!(recovery.repair(&at(60, 1000, 21_000), 64_000), Some((1000, 20_000)));
+        assert_eq!(repair(&mut recovery, &at(60, 1000, 21_000), 64_000), Some((1000, 20_000)));
 
         let mut recovery = twenty();
         assert!(recovery.probe(&at(50, 1000, 21_000)).is_some());
@@ -375,14 +478,24 @@ mod tests {
     }
 
     #[test]
-    fn one_episode_is_told_once() {
+    fn the_losses_of_one_flight_are_one_sign_of_congestion() {
         let mut recovery = twenty();
-        recovery.selective(&at(20, 1000, 21_000), (2000, 6000));
-        assert!(!recovery.keeps_duplicates(), "smoltcp shall see that there is a loss");
-        recovery.acknowledged(&at(30, 6000, 23_000), 1000);
-        assert!(recovery.keeps_duplicates());
-        recovery.acknowledged(&at(40, 21_000, 24_000), 6000);
-        assert!(!recovery.keeps_duplicates());
+        let windows = |recovery: &Recovery| recovery.congestion.window();
+        assert_eq!(windows(&recovery), 10_000);
+        recovery.selective(&at(20, 1000, 21_000), (2000, 3000));
+        assert_eq!(repairs(&mut recovery, at(20, 1000, 21_000)), []);
+        assert_eq!(windows(&recovery), 10_000, "it may just be late");
+        recovery.selective(&at(20, 1000, 21_000), (4000, 8000));
+        assert_eq!(repairs(&mut recovery, at(20, 1000, 21_000)).len(), 2);
+        assert_eq!(windows(&recovery), 7000);
+        recovery.selective(&at(21, 1000, 23_000), (10_000, 14_000));
+        assert_eq!(repairs(&mut recovery, at(21, 1000, 23_000)).len(), 1);
+        recovery.acknowledged(&at(30, 20_000, 23_000), 1000);
+        assert_eq!(windows(&recovery), 7000);
+        recovery.acknowledged(&at(40, 21_000, 24_000), 20_000);
+        recovery.selective(&at(50, 21_000, 34_000), (30_000, 34_000));
+        assert_eq!(repairs(&mut recovery, at(50, 21_000, 34_000)).len(), 1);
+        assert!(windows(&recovery) < 7000);
     }
 
     #[test]
@@ -394,14 +507,13 @@ mod tests {
         {
             recovery.selective(&flight, range);
         }
-        assert_eq!(recovery.have, [(2500, 8000)]);
-        assert_eq!(recovery.budget, 5500);
+        assert_eq!(recovery.holes, [Hole { from: 1000, to: 2500, again: None }]);
         for number in 0..10_000 {
             recovery.selective(&flight, (2000 + number * 2 % 19_000, 2001 + number * 2 % 19_000));
         }
-        assert!(recovery.have.len() <= RANGES_MAX);
+        assert!(recovery.holes.len() <= HOLES_MAX);
         recovery.acknowledged(&at(30, 21_000, 21_000), 1000);
-        assert_eq!((recovery.have.len(), repairs(&mut recovery, at(30, 21_000, 21_000)).len()), (0, 0));
+        assert_eq!((recovery.holes.len(), repairs(&mut recovery, at(30, 21_000, 21_000)).len()), (0, 0));
     }
 
     #[test]
