@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::seg::SegMut;
+use super::seg::{ComesHome, SegMut};
 use crate::sys;
 
 /// Bytes of a chunk: one huge page.
@@ -54,15 +54,15 @@ impl Block {
     pub(super) fn capacity(&self) -> usize {
         CLASSES[self.class as usize]
     }
+}
 
-    /// Gives one reference back; the last one returns the block to its arena.
-    pub(super) fn release(block: Rc<Self>) {
-        if Rc::strong_count(&block) == 1 {
-            let home = block.home.clone();
-            home.count_out(&block);
-            if !home.closed.get() {
-                home.free[block.class as usize].borrow_mut().push(block);
-            }
+impl ComesHome for Block {
+    /// Returns it to its arena.
+    fn come_home(last: Rc<Self>) {
+        let home = last.home.clone();
+        home.count_out(&last);
+        if !home.closed.get() {
+            home.free[last.class as usize].borrow_mut().push(last);
         }
     }
 }

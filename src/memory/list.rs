@@ -74,9 +74,19 @@ impl Sg {
 
     /// Appends all of `other`.
     pub fn append(&mut self, mut other: Self) {
-        for seg in other.segs.drain(..) {
-            self.push(seg);
+        if self.segs.is_empty() {
+            *self = other;
+        } else {
+            for seg in other.take() {
+                self.push(seg);
+            }
         }
+    }
+
+    /// Takes all segments out.
+    pub fn take(&mut self) -> impl Iterator<Item = Seg> + '_ {
+        self.len = 0;
+        self.segs.drain(..)
     }
 
     /// Cuts the first `n` bytes off and returns them; `self` keeps the rest.
@@ -89,20 +99,44 @@ impl Sg {
             return std::mem::take(self);
         }
         let mut head = Self::new();
-        let mut whole = 0;
-        while head.len < n {
-            let seg = &mut self.segs[whole];
-            let want = n - head.len;
-            if seg.len() <= want {
-                head.push(seg.clone());
-                whole += 1;
-            } else {
-                head.push(seg.split_to(want));
+        let (whole, part) = self.place(n);
+        if whole > 0 {
+            for seg in self.segs.drain(..whole) {
+                head.push(seg);
             }
         }
-        self.segs.drain(..whole);
+        if part > 0 {
+            head.push(self.segs[0].split_to(part));
+        }
         self.len -= n;
         head
+    }
+
+    /// Cuts the first `n` bytes off.
+    ///
+    /// # Panics
+    /// When `n` is more than the length.
+    pub fn skip(&mut self, n: usize) {
+        assert!(n <= self.len, "cut beyond the list");
+        let (whole, part) = self.place(n);
+        if whole > 0 {
+            self.segs.drain(..whole);
+        }
+        if part > 0 {
+            self.segs[0].skip(part);
+        }
+        self.len -= n;
+    }
+
+    /// How many whole segments the first `n` bytes are, and how many bytes of the next one.
+    #[inline]
+    fn place(&self, mut n: usize) -> (usize, usize) {
+        let mut whole = 0;
+        while let Some(seg) = self.segs.get(whole).filter(|seg| seg.len() <= n) {
+            n -= seg.len();
+            whole += 1;
+        }
+        (whole, n)
     }
 
     /// Drops all bytes after the first `n`.
@@ -207,7 +241,12 @@ mod tests {
             let head = list.split_to(cut);
             prop_assert_eq!(head.to_vec(), &bytes[..cut]);
             prop_assert_eq!(list.to_vec(), &bytes[cut..]);
-            drop((head, list));
+            let mut rest = Sg::new();
+            rest.append(head);
+            rest.append(list);
+            rest.skip(cut);
+            prop_assert_eq!(rest.to_vec(), &bytes[cut..]);
+            drop(rest);
             prop_assert_eq!(arena.stats().in_use, 0);
         }
     }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::Seg;
+use super::seg::ComesHome;
 
 type GiveBack = Box<dyn Fn(NonNull<u8>)>;
 
@@ -15,16 +16,14 @@ pub(super) struct Loan {
     buffer: Cell<NonNull<u8>>,
 }
 
-impl Loan {
-    /// Gives one reference back; the last one gives the buffer back to its device.
-    pub(super) fn release(loan: Rc<Self>) {
-        if Rc::strong_count(&loan) == 1 {
-            let home = loan.home.clone();
-            home.out.set(home.out.get() - 1);
-            (home.give_back)(loan.buffer.get());
-            if !home.closed.get() {
-                home.free.borrow_mut().push(loan);
-            }
+impl ComesHome for Loan {
+    /// Gives the buffer back to its device.
+    fn come_home(last: Rc<Self>) {
+        let home = last.home.clone();
+        home.out.set(home.out.get() - 1);
+        (home.give_back)(last.buffer.get());
+        if !home.closed.get() {
+            home.free.borrow_mut().push(last);
         }
     }
 }

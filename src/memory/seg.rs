@@ -2,11 +2,46 @@
 //! Segments: who may touch a run of payload bytes, and until when.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::arena::Block;
 use super::loan::Loan;
+
+/// What goes home when nobody refers to it any more.
+pub(super) trait ComesHome {
+    /// Takes the last reference.
+    fn come_home(last: Rc<Self>);
+}
+
+/// A reference to something that comes home. Small, because there is one in each segment and segments are in everything
+/// that moves payload.
+pub(super) struct Held<T: ComesHome>(ManuallyDrop<Rc<T>>);
+
+impl<T: ComesHome> Held<T> {
+    pub(super) fn new(it: Rc<T>) -> Self {
+        Self(ManuallyDrop::new(it))
+    }
+}
+
+impl<T: ComesHome> Clone for Held<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: ComesHome> Drop for Held<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it is taken here only, and not looked at afterwards.
+        let it = unsafe { ManuallyDrop::take(&mut self.0) };
+        if Rc::strong_count(&it) == 1 {
+            T::come_home(it);
+        }
+    }
+}
 
 /// Memory that several cores can see at once and that outlives every [`Seg`] lent from it: a RAM disk, a mapped file.
 ///
@@ -26,21 +61,24 @@ pub unsafe trait SharedMemory: 'static {
 
 /// What one borrower has of a memory that is lent: it learns whether anything that was lent in its name is still out.
 #[derive(Clone)]
-pub struct Lease(Rc<dyn SharedMemory>);
+pub struct Lease(Rc<Box<dyn SharedMemory>>);
 
 impl Lease {
     /// A lease of which nothing is out.
     pub fn new(memory: impl SharedMemory) -> Self {
-        Self(Rc::new(memory))
+        Self(Rc::new(Box::new(memory)))
     }
 
-    /// Lends bytes as [`Seg::lend`] does, in the name of this lease: the segment takes this handle with it.
+    /// Lends `len` bytes from byte `at` in the name of this lease: the segment takes this handle with it.
     ///
     /// # Panics
-    /// When the range is not inside the memory.
+    /// When the range is not inside the memory: the caller has checked the command's range before.
     pub fn lend(self, at: usize, len: u32) -> Seg {
-        let ptr = address(&*self.0, at, len);
-        Seg { ptr, len, owner: Owner::Lent(self.0) }
+        let end = at.checked_add(len as usize).expect("range does not wrap");
+        assert!(end <= self.0.len(), "lent range is outside the memory");
+        // SAFETY: at <= len of the memory, so the address is inside or one past its single allocation.
+        let ptr = unsafe { self.0.base().add(at) };
+        Seg { ptr, len, owner: Owner::Lent(self) }
     }
 
     /// Whether a segment or another handle to this lease is alive.
@@ -55,28 +93,20 @@ impl fmt::Debug for Lease {
     }
 }
 
-fn address(memory: &dyn SharedMemory, at: usize, len: u32) -> NonNull<u8> {
-    let end = at.checked_add(len as usize).expect("range does not wrap");
-    assert!(end <= memory.len(), "lent range is outside the memory");
-    // SAFETY: at <= len of the memory, so the address is inside or one past its single allocation.
-    unsafe { memory.base().add(at) }
-}
-
 #[derive(Clone)]
 enum Owner {
     /// A block of this core's arena; goes back to it when the last segment is dropped.
-    Block(Rc<Block>),
+    Block(#[expect(dead_code, reason = "held so that the block stays out")] Held<Block>),
     /// Pages of a store that other cores can see.
-    Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Rc<dyn SharedMemory>),
+    Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Lease),
     /// A device's buffer that this core has received; goes back to it when the last segment is dropped.
-    Loan(Rc<Loan>),
+    Loan(#[expect(dead_code, reason = "held so that the buffer stays out")] Held<Loan>),
     /// Constant bytes of the program.
     Static,
-    /// Being dropped.
-    Gone,
 }
 
 /// A shared, read-only run of bytes. Cloning and slicing move no byte.
+#[derive(Clone)]
 pub struct Seg {
     ptr: NonNull<u8>,
     len: u32,
@@ -90,17 +120,9 @@ impl Seg {
         Self { ptr: NonNull::from(bytes).cast(), len, owner: Owner::Static }
     }
 
-    /// Lends `len` bytes of `memory`, from byte `at`.
-    ///
-    /// # Panics
-    /// When the range is not inside the memory: the caller has checked the command's range before.
-    pub fn lend(memory: &Rc<dyn SharedMemory>, at: usize, len: u32) -> Self {
-        Self { ptr: address(&**memory, at, len), len, owner: Owner::Lent(memory.clone()) }
-    }
-
     /// A segment over bytes that stay readable and private while the loan is out.
     pub(super) fn loaned(ptr: NonNull<u8>, len: u32, loan: Rc<Loan>) -> Self {
-        Self { ptr, len, owner: Owner::Loan(loan) }
+        Self { ptr, len, owner: Owner::Loan(Held::new(loan)) }
     }
 
     /// Length in bytes.
@@ -126,7 +148,7 @@ impl Seg {
                 // loan its lender has promised the same.
                 Some(unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len()) })
             }
-            Owner::Lent(_) | Owner::Gone => None,
+            Owner::Lent(_) => None,
         }
     }
 
@@ -161,26 +183,30 @@ impl Seg {
     /// When `n` is more than the length.
     pub fn split_to(&mut self, n: usize) -> Self {
         let head = self.slice(0, n);
-        // SAFETY: n <= self.len was checked by slice().
-        self.ptr = unsafe { self.ptr.add(n) };
-        self.len -= head.len;
+        self.skip(n);
         head
     }
-}
 
-impl Clone for Seg {
-    fn clone(&self) -> Self {
-        Self { ptr: self.ptr, len: self.len, owner: self.owner.clone() }
+    /// Keeps the first `n` bytes, and returns the rest.
+    ///
+    /// # Panics
+    /// When `n` is more than the length.
+    pub fn split_off(&mut self, n: usize) -> Self {
+        let tail = self.slice(n, self.len() - n);
+        self.len -= tail.len;
+        tail
     }
-}
 
-impl Drop for Seg {
-    fn drop(&mut self) {
-        match std::mem::replace(&mut self.owner, Owner::Gone) {
-            Owner::Block(block) => Block::release(block),
-            Owner::Loan(loan) => Loan::release(loan),
-            Owner::Lent(_) | Owner::Static | Owner::Gone => {}
-        }
+    /// Cuts the first `n` bytes off.
+    ///
+    /// # Panics
+    /// When `n` is more than the length.
+    #[inline]
+    pub fn skip(&mut self, n: usize) {
+        assert!(n <= self.len(), "cut outside the segment");
+        // SAFETY: n <= self.len.
+        self.ptr = unsafe { self.ptr.add(n) };
+        self.len -= n as u32;
     }
 }
 
@@ -192,19 +218,14 @@ impl fmt::Debug for Seg {
 
 /// The unique right to write a run of bytes of an arena block, by the CPU or by a device.
 pub struct SegMut {
-    block: Option<Rc<Block>>,
-    at: u32,
+    block: Held<Block>,
     len: u32,
 }
 
 impl SegMut {
     pub(super) fn new(block: Rc<Block>, len: u32) -> Self {
         debug_assert_eq!(Rc::strong_count(&block), 1, "a block is written by one owner only");
-        Self { block: Some(block), at: 0, len }
-    }
-
-    fn block(&self) -> &Rc<Block> {
-        self.block.as_ref().expect("present until freeze() or drop")
+        Self { block: Held::new(block), len }
     }
 
     /// Length in bytes.
@@ -219,7 +240,7 @@ impl SegMut {
 
     /// Bytes of the whole block, which `len` may be grown to.
     pub fn capacity(&self) -> usize {
-        self.block().capacity() - self.at as usize
+        self.block.0.capacity()
     }
 
     /// Sets the length; bytes beyond what was written before are what the block held last.
@@ -233,8 +254,7 @@ impl SegMut {
 
     /// Address of the first byte, for iovecs. Valid while `self` lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        // SAFETY: at + len <= capacity of the block.
-        unsafe { self.block().base().add(self.at as usize).as_ptr() }
+        self.block.0.base().as_ptr()
     }
 
     /// The bytes, to be written.
@@ -245,18 +265,8 @@ impl SegMut {
     }
 
     /// Gives the right to write up; the bytes become shared and read-only.
-    pub fn freeze(mut self) -> Seg {
-        let ptr = NonNull::new(self.as_mut_ptr()).expect("arena addresses are not null");
-        let block = self.block.take().expect("present until freeze() or drop");
-        Seg { ptr, len: self.len, owner: Owner::Block(block) }
-    }
-}
-
-impl Drop for SegMut {
-    fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            Block::release(block);
-        }
+    pub fn freeze(self) -> Seg {
+        Seg { ptr: self.block.0.base(), len: self.len, owner: Owner::Block(self.block) }
     }
 }
 

@@ -414,9 +414,9 @@ impl Flow {
         (2 * self.shape.send).saturating_sub(waiting)
     }
 
-    pub(super) fn send(&mut self, data: &Sg) {
+    pub(super) fn send(&mut self, mut data: Sg) {
         self.queued += data.len() as u64;
-        self.queue.extend(data.segs().iter().cloned());
+        self.queue.extend(data.take());
     }
 
     /// FIN after what is queued.
@@ -469,7 +469,7 @@ impl Flow {
             let Some(front) = self.queue.front_mut() else { return };
             let (have, want) = (front.len() as u64, acked - self.acked);
             if have > want {
-                front.split_to(usize::try_from(want).unwrap_or(usize::MAX));
+                front.skip(usize::try_from(want).unwrap_or(usize::MAX));
                 self.acked = acked;
                 if self.cursor.0 == 0 {
                     self.cursor.1 = acked;

@@ -459,7 +459,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
 
     fn send(&mut self, id: StreamId, data: Sg) {
         let Some(index) = self.get(id).filter(|&index| self.flows[index].closing.is_none()) else { return };
-        self.flows[index].flow.send(&data);
+        self.flows[index].flow.send(data);
         self.touch(index);
     }
 

@@ -327,14 +327,14 @@ impl StreamHost for KernelHost {
         room
     }
 
-    fn send(&mut self, id: StreamId, data: Sg) {
+    fn send(&mut self, id: StreamId, mut data: Sg) {
         let Some(index) = self.get(id) else { return };
         let stream = &mut self.streams[index];
         if stream.dead || stream.closing {
             return;
         }
         stream.queued += data.len();
-        stream.queue.extend(data.segs().iter().cloned());
+        stream.queue.extend(data.take());
         if !std::mem::replace(&mut stream.dirty, true) {
             self.dirty.push(id);
         }

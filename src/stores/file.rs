@@ -11,7 +11,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -209,7 +208,7 @@ impl Backing for Image {
             zero_range: self.zero_range,
             in_memory: self.in_memory,
             mapping: self.mapping.clone().map(|mapping| {
-                let pages: Rc<dyn SharedMemory> = Rc::new(Mapped(mapping.clone()));
+                let pages = Lease::new(Mapped(mapping.clone()));
                 (mapping, pages)
             }),
             arena: local.arena.clone(),
@@ -236,7 +235,7 @@ struct Handle {
     zero_range: bool,
     in_memory: bool,
     /// The mapping, and its pages to be lent.
-    mapping: Option<(Arc<FileMapping>, Rc<dyn SharedMemory>)>,
+    mapping: Option<(Arc<FileMapping>, Lease)>,
     arena: Arena,
     ring: Shared,
     number: usize,
@@ -263,7 +262,7 @@ impl Handle {
             }
             let seg = match into {
                 Landing::Lent(lease) => lease.lend(from, len),
-                _ => Seg::lend(pages, from, len),
+                _ => pages.clone().lend(from, len),
             };
             return Submitted::Done(Done::Data(seg.into()));
         }

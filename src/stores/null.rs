@@ -2,13 +2,12 @@
 //! A store that reads as zeros and forgets what is written: the yardstick for everything above it.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::ram::Pages;
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Seg, SharedMemory};
+use crate::memory::Lease;
 use crate::sys::Mapping;
 
 /// Longest read or write.
@@ -30,13 +29,13 @@ impl Null {
 
 impl Backing for Null {
     fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
-        let zeros: Rc<dyn SharedMemory> = Rc::new(Pages(self.zeros.clone()));
+        let zeros = Lease::new(Pages(self.zeros.clone()));
         Ok(Box::new(Handle { zeros, geometry: self.geometry }))
     }
 }
 
 struct Handle {
-    zeros: Rc<dyn SharedMemory>,
+    zeros: Lease,
     geometry: Geometry,
 }
 
@@ -48,7 +47,7 @@ impl Store for Handle {
     fn submit(&mut self, _: Tag, op: Op) -> Submitted {
         Submitted::Done(match op {
             Op::Read { len, into: Landing::Own | Landing::Lent(_), .. } if len <= TRANSFER_MAX => {
-                Done::Data(Seg::lend(&self.zeros, 0, len).into())
+                Done::Data(self.zeros.clone().lend(0, len).into())
             }
             Op::Read { into: Landing::Given(mut memory), .. } => {
                 memory.bytes_mut().fill(0);

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,7 +60,7 @@ impl Ram {
 impl Backing for Ram {
     fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
         let medium = self.medium.clone();
-        let pages: Rc<dyn SharedMemory> = Rc::new(Pages(medium.memory.clone()));
+        let pages = Lease::new(Pages(medium.memory.clone()));
         Ok(Box::new(Exclusive::new(Handle { medium, pages }, self.gate.clone())))
     }
 
@@ -178,7 +177,7 @@ impl Medium {
 
 struct Handle {
     medium: Arc<Medium>,
-    pages: Rc<dyn SharedMemory>,
+    pages: Lease,
 }
 
 impl Handle {
@@ -186,10 +185,10 @@ impl Handle {
         self.medium.address(at, u64::from(len))?;
         let from = usize::try_from(at).expect("inside the memory");
         Ok(Done::Data(match into {
-            Landing::Own => Seg::lend(&self.pages, from, len).into(),
+            Landing::Own => self.pages.clone().lend(from, len).into(),
             Landing::Lent(lease) => lease.lend(from, len).into(),
             Landing::Given(mut memory) => {
-                Seg::lend(&self.pages, from, len).copy_to(0, memory.bytes_mut());
+                self.pages.clone().lend(from, len).copy_to(0, memory.bytes_mut());
                 memory.freeze().into()
             }
         }))

@@ -226,18 +226,16 @@ fn finish(fault: Fault, work: &Work, job: &Job<'_>) -> Step {
 impl DeviceServer for Server {
     fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
         let job = Job::new(&self.disk, &self.counts, command, &cx.geometry);
-        let mut work = match begin(&job, cx) {
+        let work = slot(&mut self.tasks, task);
+        *work = match begin(&job, cx) {
             Ok(work) => work,
             Err(fault) => return finish(fault, &Work::Idle, &job),
         };
-        match work.advance(None, &job, cx) {
-            Ok(Step::Finish(outcome)) => Step::Finish(outcome),
-            Ok(step) => {
-                *slot(&mut self.tasks, task) = work;
-                step
-            }
-            Err(fault) => finish(fault, &work, &job),
+        let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
+        if let Step::Finish(_) = step {
+            *work = Work::Idle;
         }
+        step
     }
 
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {

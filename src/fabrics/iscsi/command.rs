@@ -403,7 +403,11 @@ fn residual_bits(residual: Residual, over: u8, under: u8) -> (u8, u32) {
 /// The CDB with its extension, and the expected length of the read direction of a bidirectional command, from the
 /// additional header segments (RFC 7143 11.2.2). `None` if they are malformed.
 fn cdb(pdu: &Pdu) -> Option<(Cdb, u32)> {
-    let mut bytes: SmallVec<[u8; 32]> = SmallVec::from_slice(&pdu.bhs.0[32..48]);
+    let head = &pdu.bhs.0[32..48];
+    if pdu.ahs.is_empty() {
+        return Some((Cdb::new(head)?, 0));
+    }
+    let mut bytes: SmallVec<[u8; 32]> = SmallVec::from_slice(head);
     let mut bidi = 0;
     let mut rest = &pdu.ahs[..];
     while !rest.is_empty() {

@@ -84,9 +84,13 @@ impl Slot {
 
     /// Nobody wants the Data-Out any more: forgets what came and what was not asked for yet.
     pub(super) fn drop_data_out(&mut self) {
-        self.buffered = Sg::new();
+        if !self.buffered.is_empty() {
+            self.buffered = Sg::new();
+        }
         self.fetch = None;
-        self.r2ts.retain(|r2t| r2t.sent);
+        if !self.r2ts.is_empty() {
+            self.r2ts.retain(|r2t| r2t.sent);
+        }
     }
 }
 

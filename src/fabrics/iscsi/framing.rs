@@ -106,7 +106,7 @@ impl Framer {
                 if bhs.data_len() > limits.data_max {
                     return Err("data segment longer than MaxRecvDataSegmentLength");
                 }
-                *self.head.insert(bhs)
+                bhs
             }
         };
         let head = Bhs::LEN + bhs.ahs_len();
@@ -114,22 +114,29 @@ impl Framer {
         let padded = bhs.data_len().next_multiple_of(4);
         let data_digest = if limits.data_digest && padded > 0 { 4 } else { 0 };
         if self.held() < head + head_digest + padded + data_digest {
+            self.head = Some(bhs);
             return Ok(None);
         }
         self.settle();
         self.head = None;
-        let header = self.inbox.split_to(head + head_digest);
         let mut ahs = SmallVec::new();
-        ahs.resize(bhs.ahs_len(), 0);
-        header.copy_to(Bhs::LEN, &mut ahs);
-        let mut data = self.inbox.split_to(padded);
-        let mut damaged = false;
-        if data_digest > 0 {
-            let mut sent = [0; 4];
-            self.inbox.split_to(4).copy_to(0, &mut sent);
-            damaged = digest(&data) != sent;
+        if head > Bhs::LEN {
+            ahs.resize(bhs.ahs_len(), 0);
+            self.inbox.copy_to(Bhs::LEN, &mut ahs);
         }
-        data.truncate(bhs.data_len());
+        self.inbox.skip(head + head_digest);
+        let mut data = Sg::new();
+        let mut damaged = false;
+        if padded > 0 {
+            data = self.inbox.split_to(padded);
+            if data_digest > 0 {
+                let mut sent = [0; 4];
+                self.inbox.copy_to(0, &mut sent);
+                self.inbox.skip(4);
+                damaged = digest(&data) != sent;
+            }
+            data.truncate(bhs.data_len());
+        }
         Ok(Some(Pdu { bhs, ahs, data, damaged }))
     }
 

@@ -317,14 +317,21 @@ impl At<'_> {
             Some(Some(private)) => private,
             Some(None) => return Err(data),
         };
-        body.push(Seg::from_static(&[0; 3][..pad]));
+        if pad > 0 {
+            body.push(Seg::from_static(&[0; 3][..pad]));
+        }
         if data_digest {
             block.bytes_mut()[head..].copy_from_slice(&digest(&body));
         }
-        let block = block.freeze();
-        let mut pdu = Sg::from(block.slice(0, head));
-        pdu.append(body);
-        pdu.push(block.slice(head, block.len() - head));
+        let mut front = block.freeze();
+        let tail = data_digest.then(|| front.split_off(head));
+        let mut pdu = Sg::from(front);
+        if !body.is_empty() {
+            pdu.append(body);
+        }
+        if let Some(tail) = tail {
+            pdu.push(tail);
+        }
         Ok(pdu)
     }
 

@@ -270,16 +270,16 @@ fn begin(rig: &mut Rig, task: TaskId, id: u8) -> Step {
 fn copies_under_way_are_few_and_known_by_their_identifiers() {
     let mut rig = Rig::thin();
     for id in 0..16 {
-        assert!(matches!(begin(&mut rig, TaskId(id), id as u8), Step::Store(Op::Read { .. })));
+        assert!(matches!(begin(&mut rig, TaskId(100 + id), id as u8), Step::Store(Op::Read { .. })));
     }
     assert_eq!(rig.read(&results(0, 3, 255)).good()[4], 0, "under way");
     let Step::Finish(outcome) = begin(&mut rig, TaskId(20), 16) else { panic!("one too many") };
     assert_eq!(outcome.status, Status::Busy);
     let Step::Finish(outcome) = begin(&mut rig, TaskId(20), 3) else { panic!("the same identifier") };
     assert_eq!(outcome.sense.unwrap().code, asc::OPERATION_IN_PROGRESS);
-    rig.server.abort(TaskId(3));
+    rig.server.abort(TaskId(103));
     assert_eq!(rig.read(&results(0, 3, 255)).sense(), INVALID_FIELD_IN_CDB, "aborted");
-    assert!(matches!(begin(&mut rig, TaskId(3), 3), Step::Store(_)));
+    assert!(matches!(begin(&mut rig, TaskId(103), 3), Step::Store(_)));
 }
 
 #[test]

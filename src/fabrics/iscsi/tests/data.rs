@@ -2,11 +2,10 @@
 //! Data in both directions: framing, sequences, digests, residuals, and what is wrong with Data-Out.
 
 use std::ptr::NonNull;
-use std::rc::Rc;
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
-use crate::memory::SharedMemory;
+use crate::memory::{Lease, SharedMemory};
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, reject, scsi_flags as flag};
 
 const ALL: [(&str, &str); 4] = [
@@ -666,9 +665,9 @@ fn lent_memory_is_sent_from_where_it_lies_or_bounced_for_its_digest() {
             Parameters::default(),
             &[("DataDigest", digest), ("MaxBurstLength", "1048576"), ("MaxRecvDataSegmentLength", "1048576")],
         );
-        let pages: Rc<dyn SharedMemory> = Rc::new(Pages(pattern_of(0, 1 << 20).into()));
+        let pages = Pages(pattern_of(0, 1 << 20).into());
         let base = pages.base().as_ptr().cast_const();
-        world.toy.lent = Some(pages);
+        world.toy.lent = Some(Lease::new(pages));
         let command = world.initiator.command(0, &read10(1, 1024), Transfer::read(524_288));
         world.receive(&command.encode(world.initiator.digests));
         world.work();

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::initiator::{Digests, Initiator, Packet};
 use super::*;
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, Lease, Sg};
 use crate::scsi::{
     Command, Exchange, Lun, NexusId, Request, Residual, Response, Sense, Status, TaskManagementFunction,
     TaskManagementResponse, Transport, key,
@@ -128,7 +128,7 @@ pub(super) struct Toy {
     pub(super) functions: Vec<TaskManagementFunction>,
     pub(super) abandoned: usize,
     /// What `Sg`s are made of.
-    pub(super) lent: Option<std::rc::Rc<dyn crate::memory::SharedMemory>>,
+    pub(super) lent: Option<Lease>,
 }
 
 impl Toy {
@@ -194,7 +194,7 @@ impl Toy {
 
     fn data(&self, arena: &Arena, at: u32, len: u32) -> Sg {
         match &self.lent {
-            Some(memory) => Sg::from(Seg::lend(memory, at as usize, len)),
+            Some(memory) => Sg::from(memory.clone().lend(at as usize, len)),
             None => Sg::copied(arena, &pattern_of(at as usize, len as usize)).expect("memory"),
         }
     }
