@@ -213,7 +213,12 @@ mod gate {
                             let (compare, data) = (bytes(&arena, known), bytes(&arena, known + 1));
                             match carry_out(
                                 &mut store,
-                                Op::CompareAndWrite { at: 0, compare, data, fua: false },
+                                Op::CompareAndWrite {
+                                    at: 0,
+                                    compare: Some(Box::new(compare)),
+                                    data,
+                                    fua: false,
+                                },
                             ) {
                                 Done::Finished => (known, steps) = (known + 1, steps + 1),
                                 // It only goes up.

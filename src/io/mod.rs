@@ -88,13 +88,14 @@ pub enum Op {
         /// Force unit access.
         fua: bool,
     },
-    /// If the range holds `compare`, or without a condition if that is empty, write `data`, and let nobody in between: atomic against every other operation on
-    /// the range, on every core. Answered by [`Done::Finished`] or [`Done::Differs`].
+    /// If the range holds `compare`, or without a condition, write `data`, and let nobody in between: atomic against every
+    /// other operation on the range, on every core. Answered by [`Done::Finished`] or [`Done::Differs`].
     CompareAndWrite {
         /// First byte.
         at: u64,
-        /// The bytes expected, or nothing.
-        compare: Sg,
+        /// The bytes expected, if there is a condition. In a box, because this is rare, and with two lists it would be twice
+        /// as large as any other operation.
+        compare: Option<Box<Sg>>,
         /// As many bytes to be written (any number up to [`Geometry::transfer_max`] without a condition).
         data: Sg,
         /// Force unit access.

@@ -76,6 +76,10 @@ impl Sg {
     pub fn append(&mut self, mut other: Self) {
         if self.segs.is_empty() {
             *self = other;
+        } else if let [_] = other.segs[..]
+            && let Some(seg) = other.segs.pop()
+        {
+            self.push(seg);
         } else {
             for seg in other.take() {
                 self.push(seg);

@@ -416,7 +416,9 @@ impl Flow {
 
     pub(super) fn send(&mut self, mut data: Sg) {
         self.queued += data.len() as u64;
-        self.queue.extend(data.take());
+        for seg in data.take() {
+            self.queue.push_back(seg);
+        }
     }
 
     /// FIN after what is queued.

@@ -7,7 +7,7 @@ use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -71,10 +71,23 @@ impl HostConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tuple {
     local: SocketAddr,
     peer: SocketAddr,
+}
+
+impl Hash for Tuple {
+    /// Once per frame, so in as few pieces as there can be.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match (self.local.ip(), self.peer.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(peer)) => {
+                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(peer.to_bits()));
+            }
+            (local, peer) => (local, peer).hash(state),
+        }
+        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.peer.port()));
+    }
 }
 
 struct Entry {

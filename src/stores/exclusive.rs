@@ -22,7 +22,8 @@ const INNER: Tag = Tag(u32::MAX - 1);
 #[derive(Default)]
 struct Count(AtomicUsize);
 
-/// What all handles of a store share.
+/// What all handles of a store share. The line that every operation looks at has no neighbour that is written.
+#[repr(align(128))]
 #[derive(Default)]
 pub(crate) struct Gate {
     raised: AtomicBool,
@@ -56,7 +57,7 @@ enum Step {
 struct Alone {
     tag: Tag,
     at: u64,
-    compare: Sg,
+    compare: Option<Box<Sg>>,
     data: Sg,
     fua: bool,
     step: Step,
@@ -116,22 +117,24 @@ impl<S: Store> Exclusive<S> {
                         return None;
                     }
                     alone.step = Step::Read;
-                    if alone.compare.is_empty() {
+                    let Some(compare) = &alone.compare else {
                         // No condition, so nothing to read.
                         end = Some(Done::Data(Sg::new()));
                         continue;
-                    }
-                    let len = u32::try_from(alone.compare.len()).unwrap_or(u32::MAX);
+                    };
+                    let len = u32::try_from(compare.len()).unwrap_or(u32::MAX);
                     Op::Read { at: alone.at, len, into: Landing::Own }
                 }
                 (_, None) => return None,
-                (Step::Read, Some(Done::Data(found))) => match difference(&found, &alone.compare) {
-                    Some(offset) => return self.over(Done::Differs { offset }),
-                    None => {
-                        alone.step = Step::Write;
-                        Op::Write { at: alone.at, data: std::mem::take(&mut alone.data), fua: alone.fua }
+                (Step::Read, Some(Done::Data(found))) => {
+                    match alone.compare.as_ref().and_then(|compare| difference(&found, compare)) {
+                        Some(offset) => return self.over(Done::Differs { offset }),
+                        None => {
+                            alone.step = Step::Write;
+                            Op::Write { at: alone.at, data: std::mem::take(&mut alone.data), fua: alone.fua }
+                        }
                     }
-                },
+                }
                 (_, Some(end)) => return self.over(end),
             };
             let at = alone.at;

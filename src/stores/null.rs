@@ -55,7 +55,8 @@ impl Store for Handle {
             }
             Op::Read { at, .. } => Done::Failed(Error { kind: ErrorKind::Unsupported, at }),
             Op::CompareAndWrite { compare, .. } => {
-                match compare.to_vec().iter().position(|&byte| byte != 0) {
+                let compare = compare.map_or_else(Vec::new, |compare| compare.to_vec());
+                match compare.iter().position(|&byte| byte != 0) {
                     Some(at) => Done::Differs { offset: u32::try_from(at).unwrap_or(u32::MAX) },
                     None => Done::Finished,
                 }

@@ -44,7 +44,7 @@ impl CompareAndWrite {
         match answer {
             None if self.len != 0 => Ok(Step::Fetch { len: both }),
             Some(Resume::Fetched(mut data)) if data.len() == both as usize => {
-                let compare = data.split_to(self.len as usize);
+                let compare = Some(Box::new(data.split_to(self.len as usize)));
                 Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare, data, fua: self.fua }))
             }
             Some(Resume::Stored(Done::Differs { offset })) => Err(miscompare(offset.into())),
@@ -84,7 +84,7 @@ impl WriteAtomic {
         match answer {
             None if self.len != 0 => Ok(Step::Fetch { len: self.len }),
             Some(Resume::Fetched(data)) => {
-                Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare: Sg::new(), data, fua: self.fua }))
+                Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare: None, data, fua: self.fua }))
             }
             None | Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::took(self.len.into()))),
             other => Err(unexpected(other, &job.limits)),
@@ -138,7 +138,8 @@ impl OrWrite {
             Some(Resume::Stored(Done::Differs { .. })) => self.read(cx),
             Some(Resume::Stored(Done::Data(old))) => {
                 let data = self.combine(&old, cx)?;
-                Ok(Step::Store(Op::CompareAndWrite { at: self.chunk.0, compare: old, data, fua: self.fua }))
+                let compare = Some(Box::new(old));
+                Ok(Step::Store(Op::CompareAndWrite { at: self.chunk.0, compare, data, fua: self.fua }))
             }
             other => Err(unexpected(other, &job.limits)),
         }

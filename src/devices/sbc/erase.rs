@@ -278,5 +278,5 @@ const UNSUPPORTED: io::Error = io::Error { kind: io::ErrorKind::Unsupported, at:
 
 /// A compare and write of nothing, which nobody gets in between of: all that was submitted before has ended then.
 fn settle() -> Step {
-    Step::Store(Op::CompareAndWrite { at: 0, compare: Sg::new(), data: Sg::new(), fua: false })
+    Step::Store(Op::CompareAndWrite { at: 0, compare: None, data: Sg::new(), fua: false })
 }

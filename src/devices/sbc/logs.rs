@@ -48,7 +48,8 @@ impl Count {
     }
 }
 
-/// What one core has counted.
+/// What one core has counted, in cache lines of its own: others write theirs at the same time.
+#[repr(align(128))]
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     commands: [Count; 3],

@@ -352,7 +352,8 @@ impl Rig {
                 self.mapped[map].fill(true);
             }
             Op::CompareAndWrite { compare, data, .. } => {
-                let (compare, now) = (compare.to_vec(), &mut self.bytes[range]);
+                let compare = compare.map_or_else(Vec::new, |compare| compare.to_vec());
+                let now = &mut self.bytes[range];
                 if let Some(offset) = (0..compare.len()).find(|&i| compare[i] != now[i]) {
                     return Done::Differs { offset: offset as u32 };
                 }

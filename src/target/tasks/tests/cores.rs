@@ -87,11 +87,11 @@ impl DeviceServer for Guarded {
         let at = u64::from(command.cdb.bytes()[5]) * BLOCK as u64;
         match answer {
             Resume::Fetched(mut data) if command.cdb.opcode() == 0x89 => {
-                let compare = data.split_to(BLOCK);
+                let compare = Some(Box::new(data.split_to(BLOCK)));
                 Step::Store(Op::CompareAndWrite { at, compare, data, fua: false })
             }
             Resume::Fetched(data) if command.cdb.opcode() == 0x9c => {
-                Step::Store(Op::CompareAndWrite { at: 0, compare: Sg::new(), data, fua: false })
+                Step::Store(Op::CompareAndWrite { at: 0, compare: None, data, fua: false })
             }
             Resume::Fetched(data) => Step::Store(Op::Write { at, data, fua: false }),
             Resume::Stored(Done::Data(data)) => Step::Finish(Outcome::data(data)),
