@@ -48,6 +48,10 @@ gone() { status && jq -e '.sessions == []' now >/dev/null; }
 until_true 10 gone || { jq . now; die "the session stays in the status after its logout"; }
 say "what was counted stays when the session has gone"
 is '.disks[] | select(.name == "ram0").counters | .write_bytes == 65536 and .read_bytes == 65536'
+say "... and how long it took"
+is '[.disks[] | select(.name == "ram0").latencies[] | select(.stage == "total").kind] | sort == ["other", "read", "write"]'
+is '.disks[] | select(.name == "ram0") | .counters as $done | [.latencies[] | select(.kind == "read" and .stage == "total").count] == [$done.reads]'
+is '.disks[].latencies[] | .count == ([.buckets[][1]] | add) and .max_ns > 0 and .sum_ns >= .max_ns and .quantiles_ns.p99 >= .quantiles_ns.p50'
 
 say "a file that grows while it is served: told at once where that is wanted, with the next command everywhere"
 cat >grows.py <<'EOF'

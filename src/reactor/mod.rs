@@ -18,6 +18,9 @@ pub trait Work {
     /// One turn. Returns how much was done; 0 means idle.
     fn turn(&mut self, now: Instant) -> usize;
 
+    /// A turn that did something is over.
+    fn turned(&mut self, _now: Instant) {}
+
     /// When a turn is needed even if no descriptor becomes readable.
     fn next_deadline(&self) -> Option<Instant>;
 
@@ -84,6 +87,7 @@ pub fn run(work: &mut dyn Work, idle: Idle) {
             busy += after - now;
             load.busy_time += after - now;
             last_work = after;
+            work.turned(after);
         }
         now = after;
         if let Idle::Adaptive(spin) = idle

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::build::unit_key;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
-    Connection, Disk, DiskCounters, DiskState, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
-    Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
+    Connection, Disk, DiskCounters, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal,
+    Reactor, Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
 use crate::devices::sbc;
 use crate::fabrics::iscsi::Negotiated;
@@ -21,13 +21,16 @@ use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
 use crate::target::shard::{ConnectionReport, Message, Report, SessionReport};
 
-use crate::target::tasks::{SharedState, UnitKey};
+use crate::target::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
 
 /// How long a change may take: as long as what the stores have under way, and less than a client waits.
 const CHANGE_TIME: Duration = Duration::from_secs(8);
+
+/// Quantiles of latencies that the status names.
+const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)];
 
 /// Asks the cores.
 pub(super) struct Monitor {
@@ -191,6 +194,7 @@ fn disk(
     let config::Disk { name, store, block, read_only, removable, faults, command_faults, .. } =
         &config.disks[index];
     let mut sum = DiskCounters::default();
+    let mut latencies = Latencies::default();
     let mut size_bytes = 0;
     // Each core has its logical units in the order of the configured disks.
     for unit in reports.iter().map(|report| &report.units[index]) {
@@ -202,6 +206,7 @@ fn disk(
         sum.others += counters.others;
         sum.errors += counters.errors;
         sum.aborts += counters.aborts;
+        latencies.add(&unit.latencies);
         size_bytes = unit.bytes;
     }
     let store = match store {
@@ -220,6 +225,19 @@ fn disk(
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,
+        latencies: latencies.all().map(|(kind, stage, times)| latency(kind, stage, times)).collect(),
+    }
+}
+
+fn latency(kind: Kind, stage: Stage, times: &Histogram) -> Latency {
+    Latency {
+        kind: kind.name().to_owned(),
+        stage: stage.name().to_owned(),
+        count: times.count(),
+        sum_ns: times.sum(),
+        max_ns: times.max(),
+        quantiles_ns: QUANTILES.map(|(name, share)| (name.to_owned(), times.quantile(share))).into(),
+        buckets: times.buckets().collect(),
     }
 }
 
@@ -384,7 +402,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             load: Load::default(),
             memory: ArenaStats::default(),
             pages: memory::Pages::Ordinary,
-            units: vec![UnitReport { bytes: 1 << 30, counters }],
+            units: vec![UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() }],
             sessions: vec![session; core],
             hosts: vec![("p".into(), vec![("accepted", 10), ("open", 1)])],
         }

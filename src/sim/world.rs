@@ -348,6 +348,7 @@ impl World {
             let (to, from) = std::sync::mpsc::sync_channel(1);
             sender.send(Message::Report(to));
             shard.turn(self.env.now);
+            shard.turned(self.env.now);
             reports.extend(from.try_recv());
         }
         reports
@@ -416,6 +417,7 @@ impl World {
             if actor < cores {
                 if !self.env.dice.chance(self.env.plan.sleepy) {
                     work += self.machine.shards[actor].turn(now);
+                    self.machine.shards[actor].turned(now);
                 } else {
                     work += 1;
                 }

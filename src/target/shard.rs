@@ -466,6 +466,10 @@ impl Work for Shard {
         work
     }
 
+    fn turned(&mut self, now: Instant) {
+        self.parts.tasks.turned(now);
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         if !self.touched.is_empty() || self.parts.tasks.must_poll() {
             return Some(self.now);

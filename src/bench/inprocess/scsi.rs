@@ -114,6 +114,7 @@ fn turn(tasks: &mut TaskManager, key: NexusKey, direct: &mut Direct) {
     tasks.poll_stores(now, &mut Only(direct), &mut |_| {});
     tasks.serve(now, key, direct);
     tasks.commit();
+    tasks.turned(now);
 }
 
 pub(super) fn run(

@@ -238,6 +238,7 @@ impl login::Stream for Pumped<'_> {
 #[inline(never)]
 fn turn(shard: &mut Shard, now: Instant) {
     shard.turn(now);
+    shard.turned(now);
 }
 
 pub(super) fn run(

@@ -145,6 +145,30 @@ pub struct Disk {
     pub port_groups: Vec<PortGroup>,
     /// What it has done.
     pub counters: DiskCounters,
+    /// How long that took, whether or not the sessions are still there.
+    #[serde(default)]
+    pub latencies: Vec<Latency>,
+}
+
+/// How long commands of one kind took, or waited for one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// `read`, `write` or `other`: whether commands moved data, and in which direction.
+    pub kind: String,
+    /// `total`, from the turn of the loop in which a command came to the end of the one that gave its status to the port; or
+    /// the part of that in which it waited for its `turn`, its Data-Out (`fetch`) or the `store`. Those who did not wait are
+    /// counted in the total only.
+    pub stage: String,
+    /// How many commands.
+    pub count: u64,
+    /// Nanoseconds of all of them.
+    pub sum_ns: u64,
+    /// The longest, in nanoseconds.
+    pub max_ns: u64,
+    /// What a share of them did not exceed, in nanoseconds; at most an eighth too high.
+    pub quantiles_ns: BTreeMap<String, u64>,
+    /// The histogram: where a bucket ends, in nanoseconds, and how many are in it. Empty ones are left out.
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// What initiators, and the file system below it, have made of a disk.

@@ -39,6 +39,7 @@ pub(in crate::control) fn sample() -> Status {
         reservations: Reservations::default(),
         port_groups: Vec::new(),
         counters,
+        latencies: Vec::new(),
     };
     let mut thin = disk("thin0", "file", 1 << 30, false, counters);
     thin.state = DiskState {
@@ -52,6 +53,17 @@ pub(in crate::control) fn sample() -> Status {
         threshold_bytes: Some(10 << 20),
         fault_rules: 2,
     };
+    thin.latencies = vec![Latency {
+        kind: "read".into(),
+        stage: "total".into(),
+        count: 120,
+        sum_ns: 3_000_000,
+        max_ns: 150_000,
+        quantiles_ns: [("p50", 18_432), ("p90", 36_864), ("p99", 147_456), ("p99.9", 150_000)]
+            .map(|(name, ns)| (name.into(), ns))
+            .into(),
+        buckets: vec![(18_432, 100), (36_864, 15), (147_456, 5)],
+    }];
     thin.reservations = Reservations {
         kind: Some("write exclusive, registrants only".into()),
         generation: 3,
@@ -155,6 +167,9 @@ Port lab0 (tap)
 DISK   STORE              SIZE  BLOCK  READS   READ  WRITES  WRITTEN  OTHERS  ERRORS  ABORTS
 thin0  file              1 GiB    512    120  1 MiB       7  3.5 KiB      12       1       0
 r      ram, read-only  256 MiB    512      0    0 B       0      0 B       0       0       0
+
+DISK   COMMANDS  WAITED FOR  COUNT  MEAN US   P50   P90    P99  P99.9    MAX
+thin0  read      all           120     25.0  18.4  36.9  147.5  150.0  150.0
 
 Disk thin0
   medium: ejected

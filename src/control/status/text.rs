@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
-use super::{Disk, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target};
+use super::{
+    Disk, Latency, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target,
+};
 
 /// The status as text: aligned tables, units that people use. Ends with a line feed.
 pub fn render(status: &Status) -> String {
@@ -19,6 +21,7 @@ pub fn render(status: &Status) -> String {
     reactors(&mut out, &status.reactors);
     ports(&mut out, &status.ports);
     disks(&mut out, &status.disks);
+    latencies(&mut out, &status.disks);
     status.disks.iter().for_each(|disk| shared_state(&mut out, disk));
     for target in &status.targets {
         let sessions = status.sessions.iter().filter(|s| s.target.as_ref() == Some(&target.name));
@@ -81,6 +84,28 @@ fn disks(out: &mut String, disks: &[Disk]) {
             counters.others.to_string(),
             counters.errors.to_string(),
             counters.aborts.to_string(),
+        ]);
+    }
+    table.write(out);
+}
+
+fn latencies(out: &mut String, disks: &[Disk]) {
+    let mut table = Table::new("DISK,COMMANDS,WAITED FOR,COUNT,MEAN US,P50,P90,P99,P99.9,MAX").left(3);
+    let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
+    for (disk, latency) in disks.iter().flat_map(|disk| disk.latencies.iter().map(move |each| (disk, each))) {
+        let Latency { kind, stage, count, sum_ns, max_ns, quantiles_ns, .. } = latency;
+        let quantile = |name| quantiles_ns.get(name).map_or_else(String::new, |&ns| micros(ns));
+        table.row([
+            disk.name.clone(),
+            kind.clone(),
+            if stage == "total" { "all" } else { stage }.to_owned(),
+            count.to_string(),
+            micros(sum_ns / count.max(&1)),
+            quantile("p50"),
+            quantile("p90"),
+            quantile("p99"),
+            quantile("p99.9"),
+            micros(*max_ns),
         ]);
     }
     table.write(out);

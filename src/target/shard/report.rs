@@ -7,7 +7,7 @@ use super::{Established, Shard};
 use crate::fabrics::iscsi::{self, Negotiated};
 use crate::memory::{ArenaStats, Pages};
 use crate::reactor::Load;
-use crate::target::tasks::UnitCounters;
+use crate::target::tasks::{Latencies, UnitCounters};
 
 /// What one core tells the control plane.
 #[derive(Clone, Debug)]
@@ -29,12 +29,14 @@ pub struct Report {
 }
 
 /// A logical unit as one core sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UnitReport {
     /// Size of its store, in bytes.
     pub bytes: u64,
     /// What this core has done with it.
     pub counters: UnitCounters,
+    /// How long that took.
+    pub latencies: Latencies,
 }
 
 /// A session as the control plane sees it.
@@ -97,6 +99,7 @@ impl Shard {
         let units = parts.units.iter().map(|&unit| UnitReport {
             bytes: parts.tasks.geometry(unit).bytes,
             counters: parts.tasks.counters(unit),
+            latencies: parts.tasks.latencies(unit).clone(),
         });
         Report {
             core: parts.core,

@@ -487,7 +487,10 @@ impl TaskManager {
             };
             match op {
                 None => self.begin(now, task, transport),
-                Some(op) => self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport),
+                Some(op) => {
+                    self.tasks[task as usize].goes_on(now);
+                    self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
+                }
             }
             touched(key);
         }

@@ -13,8 +13,10 @@ mod copy;
 mod faults;
 mod fence;
 mod keep;
+mod latency;
 mod nobody;
 mod run;
+mod task;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,10 +35,13 @@ use crate::scsi::{
 use aca::{Aca, Admission};
 use change::{Changes, Held};
 use faults::Faults;
+use latency::{Ended, Times};
 use nobody::Nobody;
+use task::{State, Task};
 
 pub use change::{SharedState, Turn};
 pub use faults::{Answer, CommandFaults, CommandRule};
+pub use latency::{Histogram, Kind, Latencies, Stage};
 
 pub use crate::scsi::UnitKey;
 
@@ -165,6 +170,7 @@ struct Unit {
     /// What waits for the end of those.
     held: VecDeque<Held>,
     counters: UnitCounters,
+    latencies: Latencies,
 }
 
 impl Unit {
@@ -232,61 +238,6 @@ struct Entry {
     gone: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Waits for its turn in the task set.
-    Blocked,
-    /// The device server has the word.
-    Running,
-    /// A rule makes it slow.
-    Delayed,
-    /// Data-Out is on its way.
-    Fetching,
-    /// Data-In is on its way.
-    Sending,
-    /// The store has an operation.
-    Storing,
-    /// The store had no room for the operation.
-    Refused,
-    /// A record is being kept.
-    Keeping,
-    /// The state of the unit is being changed, or it will soon be this task's turn.
-    Changing,
-    /// The device has ended it, and all cores are being told of a unit attention before its status.
-    Finishing,
-    /// As the former; its status does not end it.
-    Detaching,
-    /// It has ended but for its status, and there is an ACA condition.
-    Halted,
-    /// Waits for a change to end, and has not begun.
-    HeldStart,
-    /// Waits for a change to end with an operation for the store.
-    HeldOp,
-}
-
-struct Task {
-    nexus: usize,
-    exchange: Exchange,
-    /// Index into the nexus's views; `None` for a logical unit that is not there.
-    view: Option<usize>,
-    unit: usize,
-    /// The logical unit whose store has the operation: its own, but for copies.
-    storing_at: usize,
-    command: Command,
-    state: State,
-    /// Of the unit, when the task was admitted last.
-    epoch: u32,
-    sent: u32,
-    fetched: u32,
-    /// The others of its set have been aborted for its CHECK CONDITION.
-    cleared: bool,
-    /// Aborted, and by these; ends when the store gives its buffers back.
-    aborted: bool,
-    /// What the initiator gets to hear of that.
-    told: Option<Status>,
-    waiters: SmallVec<[usize; 1]>,
-}
-
 /// What a nexus's transport has yet to be told.
 enum Owed {
     /// A task management request is done.
@@ -323,6 +274,7 @@ pub struct TaskManager {
     changes: Changes,
     flushing: usize,
     completions: Vec<(Tag, Done)>,
+    ended: Ended,
     /// Nexuses and views with fences.
     fenced: Vec<(usize, usize)>,
     faults: Faults,
@@ -355,6 +307,7 @@ impl TaskManager {
             changes: Changes::default(),
             flushing: 0,
             completions: Vec::new(),
+            ended: Ended::default(),
             fenced: Vec::new(),
             faults: Faults::default(),
             keeper: None,
@@ -380,6 +333,7 @@ impl TaskManager {
             frozen: 0,
             held: VecDeque::new(),
             counters: UnitCounters::default(),
+            latencies: Latencies::default(),
         });
         UnitKey(self.units.len() - 1)
     }
@@ -430,6 +384,17 @@ impl TaskManager {
     /// What the logical unit did on this core.
     pub fn counters(&self, unit: UnitKey) -> UnitCounters {
         self.units[unit.0].counters
+    }
+
+    /// How long commands of the logical unit took on this core.
+    pub fn latencies(&self, unit: UnitKey) -> &Latencies {
+        &self.units[unit.0].latencies
+    }
+
+    /// The turn is over at `now`, and what has ended in it is with the ports.
+    pub fn turned(&mut self, now: Instant) {
+        let units = &mut self.units;
+        self.ended.count(now, units);
     }
 
     /// The shape of the logical unit's store now.
@@ -613,6 +578,7 @@ impl TaskManager {
                 None => continue,
             };
             let before = self.units[unit].refused.len();
+            self.tasks[task as usize].goes_on(now);
             self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
             // Refused again: it went to the end of the queue and comes back to its front.
             let refused = &mut self.units[unit].refused;
@@ -691,6 +657,7 @@ impl TaskManager {
             storing_at: unit,
             command,
             state: State::Running,
+            times: Times::new(now),
             epoch: 0,
             sent: 0,
             fetched: 0,

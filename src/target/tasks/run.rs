@@ -2,7 +2,7 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
+use super::{Kind, NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
     Attentions, Barred, Command, Context, DeviceServer, Interlock, Outcome, Response, Resume, Sense, Status,
@@ -18,7 +18,8 @@ impl TaskManager {
     /// A task that has its turn, by the state of the unit that is now in force.
     pub(super) fn begin(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
         let this = &mut self.tasks[task as usize];
-        let was = std::mem::replace(&mut this.state, State::Running);
+        let was = this.state;
+        this.goes_on(now);
         this.epoch = self.units[this.unit].epoch;
         let barred = self.barred(task);
         // SAM-5 5.3.3: this status goes before a unit attention, which stays.
@@ -51,7 +52,7 @@ impl TaskManager {
     }
 
     pub(super) fn resume(&mut self, now: Instant, task: u32, answer: Resume, transport: &mut dyn Transport) {
-        self.tasks[task as usize].state = State::Running;
+        self.tasks[task as usize].goes_on(now);
         let step =
             self.call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
         self.run(now, task, step, transport);
@@ -217,15 +218,19 @@ impl TaskManager {
         data.truncate((expected.data_in - this.sent) as usize);
         let sent = this.sent + u32::try_from(data.len()).expect("cut to a 32-bit length");
         let count = &mut unit.counters;
-        if sent > 0 {
+        let kind = if sent > 0 {
             count.reads += 1;
             count.read_bytes += u64::from(sent);
+            Kind::Read
         } else if this.fetched > 0 {
             count.writes += 1;
             count.write_bytes += u64::from(this.fetched);
+            Kind::Write
         } else {
             count.others += 1;
-        }
+            Kind::Other
+        };
+        self.ended.push(this.unit, kind, this.times);
         let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
         if outcome.status == Status::CheckCondition && !attention {
             count.errors += 1;
