@@ -60,7 +60,7 @@ struct Run {
     /// Load layers of ptgt in this process instead, without a wire.
     #[arg(long, value_name = "LAYERS", conflicts_with = "url")]
     in_process: Option<Depth>,
-    /// In process: where the disk lies (ram, null, file:PATH).
+    /// In process: where the disk lies (ram, null, file:PATH, mapped:PATH).
     #[arg(long, default_value = "ram", requires = "in_process")]
     store: StoreKind,
     /// In process: bytes of the disk.

@@ -42,6 +42,8 @@ pub(super) enum StoreKind {
     Null,
     /// An image file.
     File(std::path::PathBuf),
+    /// The same, mapped.
+    Mapped(std::path::PathBuf),
 }
 
 impl std::str::FromStr for StoreKind {
@@ -52,7 +54,8 @@ impl std::str::FromStr for StoreKind {
             ("ram", "") => Ok(Self::Ram),
             ("null", "") => Ok(Self::Null),
             ("file", path) if !path.is_empty() => Ok(Self::File(path.into())),
-            _ => Err("ram, null or file:PATH".to_owned()),
+            ("mapped", path) if !path.is_empty() => Ok(Self::Mapped(path.into())),
+            _ => Err("ram, null, file:PATH or mapped:PATH".to_owned()),
         }
     }
 }
@@ -115,9 +118,10 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
     match &setup.store {
         StoreKind::Ram => stores::ram(setup.size, block, setup.huge),
         StoreKind::Null => stores::null(setup.size, block),
-        StoreKind::File(path) => {
+        StoreKind::File(path) | StoreKind::Mapped(path) => {
             let (path, size) = (path.clone(), Some(setup.size));
-            stores::file(&FileOptions { path, size, block, read_only: false, mapped: false })
+            let mapped = matches!(setup.store, StoreKind::Mapped(_));
+            stores::file(&FileOptions { path, size, block, read_only: false, mapped })
         }
     }
     .map_err(|e| format!("the store: {e}"))

@@ -54,7 +54,8 @@ fn an_operation_asks_the_allocator_for_nothing() {
     let image = std::path::PathBuf::from(format!("/dev/shm/ptgt-allocations-{}.img", std::process::id()));
     let mut wrong = Vec::new();
     for depth in [Depth::Scsi, Depth::Iscsi, Depth::Tcp] {
-        for store in [StoreKind::Null, StoreKind::Ram, StoreKind::File(image.clone())] {
+        let file = [StoreKind::File(image.clone()), StoreKind::Mapped(image.clone())];
+        for store in [StoreKind::Null, StoreKind::Ram].into_iter().chain(file) {
             for block in [4096, 65_536] {
                 for reads in [100, 0, 50] {
                     let requests = requests(depth, store.clone(), block, reads);

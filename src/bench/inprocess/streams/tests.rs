@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where the bytes lie that the port is given to send.
+
+use super::super::{StoreKind, open, tasks};
+use super::*;
+use crate::bench::pattern::Pattern;
+use crate::io::{Done, Landing, Op, Submitted, Tag};
+use crate::stores::Local;
+
+const OPERATIONS: u64 = 500;
+
+/// Bytes that the port was given in the store's own memory, and others, for READs of `block` bytes through TCP. Where the
+/// store is, a read of its first block by another handle tells; one that lends nothing is nowhere.
+fn sent(store: StoreKind, block: u32) -> (usize, usize) {
+    let setup = Setup { depth: Depth::Tcp, store, size: 16 << 20, sessions: 1, queue: 16, huge: false };
+    let arena = Arena::new(64 << 20, false).unwrap();
+    let local = Local::new(arena.clone()).unwrap();
+    let backing = open(&setup).unwrap();
+    let mut probe = backing.attach(&local).unwrap();
+    let read = Op::Read { at: 0, len: 512, into: Landing::Own };
+    let Submitted::Done(Done::Data(data)) = probe.submit(Tag(0), read) else { panic!("is at hand") };
+    let first = &data.segs()[0];
+    let base = first.private().is_none().then(|| first.as_ptr().addr());
+    let (tasks, unit) = tasks(&arena, backing.attach(&local).unwrap()).unwrap();
+    let (mut shard, mut ends) = shard(World { arena, tasks, unit }, Depth::Tcp).unwrap();
+    let clock = || Instant::from_nanos(1_000_000);
+    ends.open(0);
+    let who = Credentials {
+        initiator: format!("{TARGET}-initiator"),
+        target: TARGET.into(),
+        lun: 0,
+        isid: [0x80, 0, 0, 0, 0, 0],
+    };
+    let mut stream = Pumped { shard: &mut shard, ends: &mut *ends, number: 0, clock: &clock };
+    let terms = login::login(&mut stream, &who).unwrap();
+    let spec = Spec {
+        block,
+        reads: 100,
+        pattern: Pattern::Random,
+        verify: false,
+        first: 0,
+        blocks: setup.size / u64::from(block),
+        streams: 1,
+        count: Some(OPERATIONS),
+        seed: 1,
+    };
+    let mut load = Load::new(spec, Window { from: clock(), end: None });
+    let mut session = Session::new(0, terms, setup.queue, &load);
+    let (mut inside, mut elsewhere) = (0, 0);
+    while load.goes_on(clock()) || session.in_flight() > 0 {
+        session.fill(&mut load, clock());
+        let mut bytes = Vec::new();
+        session.output(|piece| {
+            bytes.extend_from_slice(piece);
+            true
+        });
+        session.sent(bytes.len());
+        ends.send(0, &bytes);
+        turn(&mut shard, clock());
+        while let Some(seg) = ends.receive(0) {
+            let place = base.and_then(|base| seg.as_ptr().addr().checked_sub(base));
+            match place.is_some_and(|at| at + seg.len() <= setup.size as usize) {
+                true => inside += seg.len(),
+                false => elsewhere += seg.len(),
+            }
+            take(&mut session, &seg, &mut load, clock()).unwrap();
+        }
+        ends.settle();
+    }
+    assert_eq!(load.tally.failed, 0);
+    (inside, elsewhere)
+}
+
+#[test]
+fn what_is_sent_lies_in_the_store() {
+    let image = std::path::PathBuf::from(format!("/dev/shm/ptgt-lent-{}.img", std::process::id()));
+    for block in [4096, 65_536] {
+        for store in [StoreKind::Ram, StoreKind::Mapped(image.clone())] {
+            let (inside, elsewhere) = sent(store.clone(), block);
+            assert_eq!(inside as u64, OPERATIONS * u64::from(block), "{store:?}");
+            assert_eq!(elsewhere as u64, OPERATIONS * 48, "headers: {store:?}");
+        }
+        // A file that is not mapped is read into payload memory, and that is sent.
+        let (inside, elsewhere) = sent(StoreKind::File(image.clone()), block);
+        assert_eq!((inside, elsewhere as u64), (0, OPERATIONS * (48 + u64::from(block))));
+    }
+    _ = std::fs::remove_file(&image);
+}
