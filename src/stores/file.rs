@@ -3,7 +3,7 @@
 //!
 //! What the page cache has is read at once and without waiting; what it lacks, and all that waits for the disk, goes
 //! through the core's io_uring. An image on a disk is never mapped, where a full disk is a signal and an I/O error is lost:
-//! only files in memory are, of which those on hugetlbfs know no other way to be written.
+//! only files in memory are. All of their space is taken then, and so they can be written through the mapping, too.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -43,7 +43,7 @@ pub struct FileOptions {
     pub block: u32,
     /// Open for reading only.
     pub read_only: bool,
-    /// Read from a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages instead of copying them.
+    /// Through a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages, and writes go into them.
     /// All of its space is taken at once, and none is given back.
     pub mapped: bool,
 }
@@ -157,9 +157,9 @@ impl Image {
 
 /// Maps the bytes of a file in memory, and takes the space for them.
 fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) -> io::Result<FileMapping> {
-    let (page, writable) = match in_memory {
-        Some(InMemory::Tmpfs) => (sys::PAGE, false),
-        Some(InMemory::Hugetlbfs(page)) => (page, !read_only),
+    let page = match in_memory {
+        Some(InMemory::Tmpfs) => sys::PAGE,
+        Some(InMemory::Hugetlbfs(page)) => page,
         None => {
             let what = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -178,7 +178,7 @@ fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) ->
         })?;
     }
     let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    FileMapping::new(file, len, page, writable)
+    FileMapping::new(file, len, page, !read_only)
 }
 
 /// The pages of a mapped file.

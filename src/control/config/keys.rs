@@ -431,8 +431,8 @@ pub(super) const TABLES: &[Table] = &[
                 Flag,
                 Is("false"),
                 "",
-                "Store file: reads lend the pages of the file instead of copying them, which takes a file on tmpfs or \
-                 hugetlbfs. All of its space is taken at the start, and none is given back (no UNMAP). A file on \
+                "Store file: reads lend the pages of the file instead of copying them, and writes go into them without a \
+                 system call, which takes a file on tmpfs or hugetlbfs. All of its space is taken at the start, and none is given back (no UNMAP). A file on \
                  hugetlbfs must be mapped, and its size be a multiple of the huge page.",
             ),
             key(
