@@ -58,6 +58,8 @@ guest          full    2400 ci/guest/run --all
 guest-matrix   full    5400 ci/guest/run --matrix
 tap-syscalls   default   60 ci/system/syscalls.sh tap
 kernel-syscalls default  60 ci/system/syscalls.sh kernel
+slow           default  120 ci/system/slow.sh tap
+soak           full    2400 ci/system/soak.sh
 perf-count     default  180 perftests/instructions.sh
 perf-smoke     default  120 perftests/peers.sh --smoke
 perf           full    1800 perftests/peers.sh
