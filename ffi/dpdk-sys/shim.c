@@ -72,8 +72,11 @@ static void offload(struct rte_mbuf *m, const struct ptgt_tx *tx)
 	if (tx->ipv6) {
 		tcp->cksum = rte_ipv6_phdr_cksum((struct rte_ipv6_hdr *)ip, m->ol_flags);
 	} else {
-		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
-		((struct rte_ipv4_hdr *)ip)->hdr_checksum = 0;
+		/* Without it, what the header has stays, for a host that does not cut the frame. */
+		if (tx->ip_sum) {
+			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+			((struct rte_ipv4_hdr *)ip)->hdr_checksum = 0;
+		}
 		tcp->cksum = rte_ipv4_phdr_cksum((struct rte_ipv4_hdr *)ip, m->ol_flags);
 	}
 }

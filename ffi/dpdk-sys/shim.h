@@ -57,6 +57,7 @@ struct ptgt_tx {
 	uint16_t l2, l3, l4;	/* header lengths; l2 = 0: the frame is complete */
 	uint16_t segment;	/* payload bytes per segment, 0 if it is not to be cut */
 	bool ipv6;
+	bool ip_sum;		/* the device computes the sum of the IPv4 header, too */
 };
 
 uint16_t ptgt_rx_burst(uint16_t port, uint16_t queue, struct ptgt_rx *out, uint16_t n);

@@ -67,7 +67,8 @@ pub(super) fn memory(mtu: u16, queues: usize) -> usize {
     // An mbuf has 128 bytes and its pool a header of 64; pools and rings have some of their own.
     let frames = FRAMES as usize * (usize::from(room(mtu)) + 192);
     let rest = HEADERS as usize * (HEADER_MAX + usize::from(HEADROOM) + 192) + EXTERNALS as usize * 192;
-    (frames + rest + (1 << 20)) * queues
+    // What DPDK itself takes, and what the ends of its areas leave empty.
+    (frames + rest + (1 << 20)) * queues + (8 << 20)
 }
 
 /// Bytes of a frame's buffer.
@@ -80,10 +81,14 @@ fn room(mtu: u16) -> u16 {
 pub(super) struct Abilities {
     /// It computes TCP checksums.
     pub(super) checksum: bool,
+    /// It computes checksums of IPv4 headers.
+    pub(super) ip_checksum: bool,
     /// Largest frame that it cuts; 0: none.
     pub(super) segment_max: u32,
     /// Most buffers of a frame; 1: it takes whole frames only.
     pub(super) buffers_max: usize,
+    /// It computes wrong checksums of frames with an odd number of bytes in a buffer that is not the last.
+    pub(super) even: bool,
     /// Its hardware reads memory by itself.
     pub(super) dma: bool,
     pub(super) mtu: u16,
@@ -233,12 +238,15 @@ impl Found {
         let pairs = if own { config.queues } else { 1 };
         let pairs16 = u16::try_from(pairs).map_err(io::Error::other)?;
 
+        // DPDK 22.11's TAP driver sums up each buffer by itself, which is wrong after an odd one; and it cuts frames in
+        // software, into buffers of any length.
+        let even = self.driver == "net_tap";
         let mut tx = info.tx_offload_capa & dpdk::PTGT_TX_MULTI_SEGS;
         let mut rx = 0;
         if config.offload {
-            let sums = dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM;
-            tx |= info.tx_offload_capa & sums;
-            if tx & (sums | dpdk::PTGT_TX_MULTI_SEGS) == sums | dpdk::PTGT_TX_MULTI_SEGS {
+            tx |= info.tx_offload_capa & (dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM);
+            let needed = dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_MULTI_SEGS;
+            if !even && tx & needed == needed {
                 tx |= info.tx_offload_capa & dpdk::PTGT_TX_TCP_TSO;
             }
             let wanted = dpdk::PTGT_RX_TCP_CKSUM | dpdk::PTGT_RX_IPV4_CKSUM | dpdk::PTGT_RX_TCP_LRO;
@@ -347,18 +355,14 @@ impl Found {
             most => usize::from(most).min(64),
         };
         let checksum = tx & dpdk::PTGT_TX_TCP_CKSUM != 0;
-        // DPDK's TAP driver compares segment and headers, Ethernet's included, with the MTU, and stalls for ever.
-        let mtu = if self.driver == "net_tap" && tx & dpdk::PTGT_TX_TCP_TSO != 0 {
-            config.mtu - 14
-        } else {
-            config.mtu
-        };
         let abilities = Abilities {
             checksum,
+            ip_checksum: tx & dpdk::PTGT_TX_IPV4_CKSUM != 0,
             segment_max: if tx & dpdk::PTGT_TX_TCP_TSO != 0 { SEGMENT_MAX } else { 0 },
             buffers_max: if several && checksum { most } else { 1 },
+            even,
             dma,
-            mtu,
+            mtu: config.mtu,
             mac,
         };
         let spread = match pairs == config.queues {
@@ -372,9 +376,10 @@ impl Found {
         };
         let yes = |on, word| if on { word } else { "" };
         info!(
-            "device {} ({}): MTU {mtu}, {pairs} queue{}{}{}{}{}{}",
+            "device {} ({}): MTU {}, {pairs} queue{}{}{}{}{}{}",
             self.name,
             self.driver,
+            config.mtu,
             yes(pairs > 1, "s"),
             yes(spread.is_some(), " spread over the reactors in software"),
             yes(checksum, ", checksums"),
@@ -489,7 +494,8 @@ impl Running {
         let mut state = lock(&self.state);
         let known = state.spans.iter().any(|span| span.covers(base, len));
         if !known {
-            match Span::register(self.device, self.eal.virtual_addresses(), base, len, huge) {
+            let virtual_addresses = self.eal.virtual_addresses();
+            match Span::register(self.device, virtual_addresses, base, len, huge, &state.spans) {
                 Ok(span) => state.spans.push(span),
                 Err(e) => warn!("device {}: payload will be copied when it is sent: {e}", self.name),
             }

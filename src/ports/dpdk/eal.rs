@@ -57,6 +57,9 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// The last complaint of DPDK, for the error that follows it.
 static COMPLAINT: Mutex<String> = Mutex::new(String::new());
 
+/// What DPDK has to say while its output is caught, which the log's own lines are not to get into.
+static HELD: Mutex<Option<Vec<(Level, String)>>> = Mutex::new(None);
+
 extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
     // SAFETY: DPDK passes a message of that length, which lives until the function returns.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
@@ -72,6 +75,18 @@ extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
             6 | 7 => Level::Info,
             _ => Level::Debug,
         };
+        match &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(held) => held.push((level, line.to_owned())),
+            None => log::log!(target: "dpdk", level, "{line}"),
+        }
+    }
+}
+
+/// Holds the log back, or lets go of what was held.
+fn hold_log(hold: bool) {
+    let held =
+        std::mem::replace(&mut *HELD.lock().unwrap_or_else(PoisonError::into_inner), hold.then(Vec::new));
+    for (level, line) in held.into_iter().flatten() {
         log::log!(target: "dpdk", level, "{line}");
     }
 }
@@ -114,8 +129,11 @@ impl Eal {
         let count = i32::try_from(pointers.len()).map_err(io::Error::other)?;
         // It binds the calling thread to its main processor, which new threads would inherit.
         let affinity = sys::affinity()?;
+        hold_log(true);
         // SAFETY: `count` strings that nobody else uses.
-        let (rc, said) = sys::caught_output(|| unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) })?;
+        let caught = sys::caught_output(|| unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) });
+        hold_log(false);
+        let (rc, said) = caught?;
         sys::set_affinity(&affinity)?;
         if rc < 0 {
             let unknown = said.lines().find(|line| line.contains("option"));

@@ -12,6 +12,9 @@ use super::eal;
 const SMALL_PAGE: usize = 4096;
 const HUGE_PAGE: usize = 2 << 20;
 
+/// Addresses that each IOMMU has: 39 bits are the fewest in use.
+const BUS_END: u64 = 1 << 39;
+
 /// What DPDK says when there is no address (RTE_BAD_IOVA).
 const BAD_ADDRESS: u64 = u64::MAX;
 
@@ -20,7 +23,9 @@ const BAD_ADDRESS: u64 = u64::MAX;
 pub(super) struct Span {
     base: usize,
     len: usize,
-    /// Addresses of its huge pages on the bus; empty: those of the process.
+    /// Where it begins on the bus, if it is one piece there.
+    bus: u64,
+    /// Addresses of its huge pages on the bus; empty: it is one piece.
     pages: Arc<[u64]>,
     /// The device's IOMMU knows it.
     mapped: bool,
@@ -28,13 +33,14 @@ pub(super) struct Span {
 
 impl Span {
     /// Registers a range with DPDK (rte_extmem_register) and, where the device is behind an IOMMU, with that
-    /// (rte_dev_dma_map).
+    /// (rte_dev_dma_map). `others` have been registered before.
     pub(super) fn register(
         device: NonNull<dpdk::rte_device>,
         virtual_addresses: bool,
         base: NonNull<u8>,
         len: usize,
         huge: bool,
+        others: &[Self],
     ) -> io::Result<Self> {
         if !virtual_addresses && !huge {
             // Nobody promises that an ordinary page stays where it is.
@@ -58,29 +64,37 @@ impl Span {
         if rc != 0 {
             return Err(eal::last("memory is not registered"));
         }
-        let mut span = Self { base: base.addr().get(), len, pages: pages.into(), mapped: false };
-        for at in (0..len).step_by(span.step()) {
-            // SAFETY: see above.
-            let rc = unsafe {
-                dpdk::rte_dev_dma_map(
-                    device.as_ptr(),
-                    base.as_ptr().add(at).cast(),
-                    span.address(at),
-                    span.step(),
-                )
-            };
-            match rc {
-                0 => span.mapped = true,
-                // A device that no IOMMU stands before has nothing to be told.
-                _ if at == 0 && !virtual_addresses => break,
-                rc => {
-                    // SAFETY: it has just been registered.
-                    unsafe { dpdk::rte_extmem_unregister(start, len) };
-                    return Err(eal::error("the IOMMU does not take it (memory lock limit?)", rc));
-                }
-            }
+        let bus = base.addr().get() as u64;
+        let mut span =
+            Self { base: base.as_ptr().expose_provenance(), len, bus, pages: pages.into(), mapped: false };
+        let mut rc = span.map(device);
+        if rc != 0 && virtual_addresses {
+            // The process has more address bits than many an IOMMU: then the range gets a place below what others have.
+            let below = others.iter().filter(|other| other.bus != other.base as u64).map(|other| other.bus);
+            span.bus = (below.min().unwrap_or(BUS_END) - len as u64) & !(HUGE_PAGE as u64 - 1);
+            rc = span.map(device);
+        }
+        // A device that no IOMMU stands before has nothing to be told.
+        if rc != 0 && (virtual_addresses || span.mapped) {
+            // SAFETY: it has just been registered, and no device uses it.
+            unsafe { span.unregister(device) };
+            return Err(eal::error("the IOMMU does not take it (memory lock limit?)", rc));
         }
         Ok(span)
+    }
+
+    /// Tells the IOMMU. Returns what DPDK says.
+    fn map(&mut self, device: NonNull<dpdk::rte_device>) -> i32 {
+        let start: *mut u8 = std::ptr::with_exposed_provenance_mut(self.base);
+        for at in (0..self.len).step_by(self.step()) {
+            let va = start.wrapping_add(at).cast();
+            // SAFETY: the range is mapped, and written once before the device reads it.
+            match unsafe { dpdk::rte_dev_dma_map(device.as_ptr(), va, self.address(at), self.step()) } {
+                0 => self.mapped = true,
+                rc => return rc,
+            }
+        }
+        0
     }
 
     /// Bytes that are contiguous on the bus.
@@ -91,7 +105,7 @@ impl Span {
     fn address(&self, at: usize) -> u64 {
         match self.pages.get(at / HUGE_PAGE) {
             Some(page) => page + (at % HUGE_PAGE) as u64,
-            None => (self.base + at) as u64,
+            None => self.bus + at as u64,
         }
     }
 
@@ -160,7 +174,8 @@ impl Regions {
                 None => (addr.addr() as u64, PIECE_MAX),
                 Some(span) => {
                     let offset = addr.addr() - span.base;
-                    (span.address(offset), span.step() - offset % span.step())
+                    // Emulated adapters behind an emulated IOMMU read no further than to the end of its page.
+                    (span.address(offset), HUGE_PAGE - offset % HUGE_PAGE)
                 }
             };
             let n = (len - at).min(contiguous).min(PIECE_MAX);
@@ -178,7 +193,13 @@ mod tests {
     #[test]
     fn pieces_end_with_the_pages_of_the_bus() {
         let base = 1 << 40;
-        let span = |pages: &[u64]| Span { base, len: 2 * HUGE_PAGE, pages: pages.into(), mapped: false };
+        let span = |pages: &[u64]| Span {
+            base,
+            len: 2 * HUGE_PAGE,
+            bus: base as u64,
+            pages: pages.into(),
+            mapped: false,
+        };
         let find = |span: Span, at: usize, len, max| {
             let mut pieces = smallvec::SmallVec::new();
             let data = std::ptr::without_provenance(base + at);
@@ -190,9 +211,11 @@ mod tests {
         let across = Some(vec![((8 << 21) - 50, 50), (3 << 21, 50)]);
         assert_eq!(find(span(&scattered), HUGE_PAGE - 50, 100, 2), across);
         assert_eq!(find(span(&scattered), HUGE_PAGE - 50, 100, 1), None, "too many");
+        let one_piece = (base + HUGE_PAGE) as u64;
         assert_eq!(
-            find(span(&[]), HUGE_PAGE - 50, 100, 1),
-            Some(vec![((base + HUGE_PAGE - 50) as u64, 100)])
+            find(span(&[]), HUGE_PAGE - 50, 100, 2),
+            Some(vec![(one_piece - 50, 50), (one_piece, 50)]),
+            "so does one piece"
         );
         assert_eq!(find(span(&[]), 2 * HUGE_PAGE - 50, 100, 2), None, "outside");
     }

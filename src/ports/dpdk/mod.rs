@@ -198,6 +198,7 @@ impl Dpdk {
             tx.l4 = u16::from(header[usize::from(offload.csum_start) + 12] >> 4) * 4;
             tx.segment = offload.segment.unwrap_or(0);
             tx.ipv6 = offload.ipv6;
+            tx.ip_sum = abilities.ip_checksum;
         }
         let pools = &self.queue.pools;
         let mut pieces: SmallVec<[dpdk::ptgt_piece; 32]> = SmallVec::new();
@@ -206,7 +207,8 @@ impl Dpdk {
             && frame.payload.segs().len() < abilities.buffers_max
             && frame.payload.segs().iter().all(|seg| {
                 self.regions.resolve(seg.as_ptr(), seg.len(), abilities.buffers_max - 1, &mut pieces)
-            });
+            })
+            && !(abilities.even && pieces.iter().rev().skip(1).any(|piece| piece.len % 2 != 0));
         let made = if in_place {
             let number = self.guards.vacant()?;
             (tx.pieces, tx.count) = (pieces.as_ptr(), u16::try_from(pieces.len()).ok()?);
