@@ -86,10 +86,12 @@ veth() {
 }
 
 # Chooses a port: where the portals of the test are. Ports of DPDK are its virtual devices on devices of the kernel.
-use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
+use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap|pci
   port=$1
   case $port in
     packet) veth; host=10.77.0.2 host6=fd77::2 ;;
+    # An adapter at the address $pci_address.
+    pci) host=10.77.0.2 host6=fd77::2 ;;
     af_packet | af_xdp | net_tap)
       host=10.77.0.2 host6=fd77::2
       if [ "$port" = net_tap ]; then
@@ -109,7 +111,7 @@ use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
       [ -c /dev/net/tun ] || { echo "needs /dev/net/tun (module tun)"; exit 77; }
       host=10.77.0.2 host6=fd77::2
       ;;
-    *) die "no port $port: tap or kernel" ;;
+    *) die "no port $port: tap, packet, kernel, af_packet, af_xdp or net_tap" ;;
   esac
   [ "$TARGET" = ptgt ] || [ "$port" = kernel ] || die "tgtd has the kernel port only"
   url=iscsi://$host:3260/$iqn
@@ -118,25 +120,31 @@ use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap
   [ "$TARGET" = ptgt ] || { disk=$url/1 ram=$url/2; }
 }
 
+# The chosen port in a configuration. In a $bridge a TAP device has no addresses of the host's.
+port_table() { # MTU
+  printf '[[port]]\nname = "net"\n'
+  [ "$port" = kernel ] || printf 'address = ["10.77.0.2/24", "fd77::2/64"]\n'
+  case $port in
+    kernel) printf 'driver = "kernel"\n' ;;
+    tap)
+      printf 'driver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "$1"
+      [ -n "${bridge:-}" ] || printf 'host_address = ["10.77.0.1/24", "fd77::1/64"]\n'
+      ;;
+    packet) printf 'driver = "packet"\ndevice = "vb"\n' ;;
+    pci) printf 'driver = "dpdk"\ndevice = "%s"\n' "${pci_address:?}" ;;
+    net_tap) printf 'driver = "dpdk"\ndevice = "net_tap0,iface=ptgt0"\n' ;;
+    *) printf 'driver = "dpdk"\ndevice = "net_%s0,iface=vb%s"\n' "$port" "${arguments:-}" ;;
+  esac
+}
+
 # The test configuration: LUN 0 a thin file of 1 GiB, LUN 1 $ram_mib or 256 MiB of RAM, portals over IPv4 and IPv6. The
 # daemon logs at level $log, or info; blocks have $block bytes, or 512. In a $bridge the portals
-# are those of the TAP port whatever the port, and a TAP device has no addresses of the host's.
+# are those of the TAP port whatever the port.
 configuration() { # FILE [MTU] [REACTORS]
   {
     printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "%s"\n' "${3:-[0]}" "${log:-info}"
     [ -z "${hugepages:-}" ] || printf 'hugepages = "%s"\n' "$hugepages"
-    printf '[[port]]\nname = "net"\n'
-    [ "$port" = kernel ] || printf 'address = ["10.77.0.2/24", "fd77::2/64"]\n'
-    case $port in
-      kernel) printf 'driver = "kernel"\n' ;;
-      tap)
-        printf 'driver = "tap"\ndevice = "ptgt0"\nmtu = %s\n' "${2:-65521}"
-        [ -n "${bridge:-}" ] || printf 'host_address = ["10.77.0.1/24", "fd77::1/64"]\n'
-        ;;
-      packet) printf 'driver = "packet"\ndevice = "vb"\n' ;;
-      net_tap) printf 'driver = "dpdk"\ndevice = "net_tap0,iface=ptgt0"\n' ;;
-      *) printf 'driver = "dpdk"\ndevice = "net_%s0,iface=vb%s"\n' "$port" "${arguments:-}" ;;
-    esac
+    port_table "${2:-65521}"
     printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
     printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
     printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
@@ -185,8 +193,8 @@ start() { # FILE [ADDRESS...]
     if [ "$port" = net_tap ]; then
       # DPDK makes the device when it starts, and gives its host side no address.
       until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"
-      ip address add 10.77.0.1/24 dev ptgt0
-      ip address add fd77::1/64 dev ptgt0 nodad
+      ip address replace 10.77.0.1/24 dev ptgt0
+      ip address replace fd77::1/64 dev ptgt0 nodad
     fi
   fi
   for address in "$@"; do

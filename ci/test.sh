@@ -42,7 +42,10 @@ capture        default  120 ci/system/capture.sh
 lossy          default  180 ci/system/lossy.sh
 suite          default  600 ci/system/suite.sh tap
 packet-disk    default  180 ci/system/disk.sh packet
-dpdk           default  300 ci/system/dpdk.sh af_packet af_xdp
+packet-suite   full     600 ci/system/suite.sh packet thin
+dpdk           default  300 ci/system/dpdk.sh
+dpdk-suite     default  600 ci/system/suite.sh af_packet thin
+dpdk-tap-suite full     600 ci/system/suite.sh net_tap thin
 kernel-disk    default  180 ci/system/disk.sh kernel
 kernel-crash   default  120 ci/system/crash.sh kernel
 kernel-stop    default  120 ci/system/stop.sh kernel
@@ -60,6 +63,7 @@ tap-syscalls   default   60 ci/system/syscalls.sh tap
 kernel-syscalls default  60 ci/system/syscalls.sh kernel
 slow           default  120 ci/system/slow.sh tap
 soak           full    2400 ci/system/soak.sh
+bare           default  900 cargo build --no-default-features --bin ptgt && ci/system/bare.sh
 perf-count     default  180 perftests/instructions.sh
 perf-smoke     default  120 perftests/peers.sh --smoke
 perf           full    1800 perftests/peers.sh

@@ -6,26 +6,29 @@
 # what else would make it faster, and runs CONFIG in the foreground (default: configs/quickstart.toml). With --bind,
 # network adapters that CONFIG drives through DPDK are taken from the kernel's drivers (not if they have addresses) and
 # bound to vfio-pci. Ctrl-C or SIGTERM stops it, a second one stops it at once; the exit status is the daemon's, and huge
-# pages and adapters are given back. Needs root or sudo.
+# pages and adapters are given back. Needs root or sudo. PTGT=FILE runs that binary; then nothing is installed or built.
 set -eu -o pipefail
 bind=
 [ "${1:-}" != --bind ] || { bind=--bind; shift; }
 case ${1:-} in -h | --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;; -*) echo "launch.sh: see --help" >&2; exit 2 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 config=$(realpath "${1:-$root/configs/quickstart.toml}")
-PATH=$PATH:$HOME/.cargo/bin
-command -v cargo >/dev/null || { echo "launch.sh: no cargo in PATH: install Rust from https://rustup.rs" >&2; exit 1; }
-
-"$root/ci/setup.sh" build
-echo "launch: building"
-(cd "$root" && cargo build --quiet --release)
-ptgt=${CARGO_TARGET_DIR:-$root/target}/release/ptgt
+if [ -n "${PTGT:-}" ]; then
+  ptgt=$PTGT
+else
+  PATH=$PATH:$HOME/.cargo/bin
+  command -v cargo >/dev/null || { echo "launch.sh: no cargo in PATH: install Rust from https://rustup.rs" >&2; exit 1; }
+  "$root/ci/setup.sh" build
+  echo "launch: building"
+  (cd "$root" && cargo build --quiet --release)
+  ptgt=${CARGO_TARGET_DIR:-$root/target}/release/ptgt
+fi
 "$ptgt" check "$config"
 
 # From here on as root: huge pages and network devices are not for everybody.
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || { echo "launch.sh: run this as root" >&2; exit 1; }
-  exec sudo --preserve-env=PATH,HOME,CARGO_TARGET_DIR "$root/configs/launch.sh" $bind "$config"
+  exec sudo --preserve-env=PATH,HOME,CARGO_TARGET_DIR,PTGT "$root/configs/launch.sh" $bind "$config"
 fi
 
 # What the machine lacks, as the daemon's own eyes see it: "pages NODE MISSING" and "device ADDRESS DRIVER".
@@ -56,7 +59,13 @@ add_pages() { # NODE MISSING
     return
   fi
   before[$pages]=$had
-  echo $((had + $2)) >"$pages" || true
+  # Free memory may be in small pieces: the kernel is asked to put it together.
+  for _ in 1 2 3 4 5; do
+    echo $((had + $2)) >"$pages" || true
+    [ "$(cat "$pages")" -lt $((had + $2)) ] || break
+    echo 1 >/proc/sys/vm/compact_memory || true
+    sleep 0.2
+  done
   echo "launch: huge pages of 2 MiB on node $1: $2 wanted, $(($(cat "$pages") - had)) added"
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# launch.sh: the first command of the README does what it says, and leaves the machine's huge pages as they were.
+# launch.sh: the first command of the README does what it says, and leaves the machine's huge pages as they were; the unit
+# for systemd is one that systemd takes, and the daemon tells it what it wants to hear.
 . "$(dirname "$0")/../lib.sh"
 pages=/proc/sys/vm/nr_hugepages
 before=$(cat $pages)
@@ -24,3 +25,21 @@ say "a broken configuration does not get that far"
 sed 's/driver = "tap"/driver = "cap"/' "$root/configs/quickstart.toml" >broken.toml
 "$root/configs/launch.sh" broken.toml >said 2>&1 && die "runs a broken configuration"
 grep -q driver said
+
+say "as a service: READY, signs of life, STOPPING"
+use_port kernel
+configuration service.toml
+python3 -B "$root/ci/system/service.py" 1 "$PTGT" run --config service.toml
+
+if command -v systemd-analyze >/dev/null; then
+  say "the unit"
+  # With the binary of this run, since it is to be there.
+  mkdir -p units
+  sed "s,/usr/local/bin/ptgt,$PTGT," "$root/configs/ptgt.service" >units/ptgt.service
+  systemd-analyze verify --man=no "$PWD/units/ptgt.service" >said 2>&1 || { cat said; die "systemd does not take the unit"; }
+  ! grep ptgt.service said || die "systemd has something to say of the unit"
+  # What the unit leaves open to the daemon, from 0 to 10.
+  systemd-analyze security --offline=true --no-pager --threshold=45 "$PWD/units/ptgt.service" | tail -n 1
+else
+  echo "no systemd-analyze: the unit is not verified"
+fi

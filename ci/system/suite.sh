@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# suite.sh [tap|kernel] [FIXTURE...]: the libiscsi gate. Every test of iscsi-test-cu, on fresh disks of each kind: thin
+# suite.sh [PORT] [FIXTURE...]: the libiscsi gate. Every test of iscsi-test-cu, on fresh disks of each kind: thin
 # (behind the named port), and over the kernel's TCP two-portals, thick, removable and read-only; and the one test that
 # wants a sanitize operation to last, on a disk whose store is slow. Each test has to pass on one of them, but for those
 # that libiscsi.expected beside the script of the suite says otherwise of. The fixtures run at the same time, each on a
@@ -35,17 +35,16 @@ portals() { # PORT ADDRESS...
 # The configuration of one of the two daemons.
 daemon() { # NAME REACTORS FIXTURE...
   local name=$1 reactors=$2 fixture; shift 2
-  printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "warn"\n' "$reactors"
+  printf '[daemon]\nreactors = %s\nmemory = "64MiB"\nlog = "warn"\nhugepages = "never"\n' "$reactors"
   printf 'control_socket = "/run/ptgt/%s.sock"\n' "$name"
   printf '[[port]]\nname = "kernel"\ndriver = "kernel"\n'
   case $name in
     first) portals kernel 127.0.0.1 '[::1]' ;;
     second) portals kernel 127.0.0.2 ;;
   esac
-  if [ "$name-$port" = first-tap ]; then
-    printf '[[port]]\nname = "tap"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = 65521\n'
-    printf 'address = ["10.77.0.2/24"]\nhost_address = ["10.77.0.1/24"]\n'
-    portals tap 10.77.0.2
+  if [ "$name" = first ] && [ "$port" != kernel ]; then
+    port_table 65521
+    portals net "$host"
   fi
   for fixture in "$@"; do
     truncate -s 128M "var/lib/ptgt/$fixture.img"
