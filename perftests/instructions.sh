@@ -90,7 +90,7 @@ PAYLOAD = 1024
 # The rooms of src/, and what is behind them. Code that the compiler put into its caller counts as the caller's.
 GROUPS = [("smoltcp", "smoltcp"), ("ptgt::net", "net"), ("ptgt::fabrics", "iscsi"), ("ptgt::target", "target"),
           ("ptgt::scsi", "devices"), ("ptgt::devices", "devices"), ("ptgt::stores", "stores"),
-          ("ptgt::memory", "memory"), ("ptgt::bench", "bench"), ("mem", "copy"), ("__mem", "copy")]
+          ("ptgt::memory", "memory"), ("ptgt::time", "library"), ("ptgt::bench", "bench"), ("mem", "copy"), ("__mem", "copy")]
 
 
 def group(name):
