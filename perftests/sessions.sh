@@ -14,7 +14,8 @@ shift || true
 ulimit -n "$(ulimit -H -n)"
 [ "$(ulimit -n)" -ge 11000 ] || { echo "needs 11000 descriptors (ulimit -n)"; exit 77; }
 log=warn configuration test.toml
-printf '[target.limits]\nsessions = 20000\nconnections = 20000\ninitiator_sessions = 20000\ninitiator_connections = 20000\ninitiator_commands = 1000000\n' >>test.toml
+# A session gets queue_depth of the initiator's commands.
+printf '[target.iscsi]\nqueue_depth = 32\n[target.limits]\nsessions = 20000\nconnections = 20000\ninitiator_sessions = 20000\ninitiator_connections = 20000\ninitiator_commands = 1000000\n' >>test.toml
 
 cat >idle.py <<'EOF'
 import sys

@@ -17,7 +17,7 @@ ip link set bridge0 up
 mkfifo control
 python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
 relay=$!
-until_true 10 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
+until_true 30 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
 ip link set wire0 mtu 1500 master bridge0 up
 ip link set wire1 mtu 1500 up
 ip address add 10.77.0.1/24 dev wire1

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use crate::sys::EventFd;
 use crate::sys::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError};
 
+/// In cache lines of its own: its core looks at it in each turn.
+#[repr(align(128))]
 struct Shared<T> {
     queue: Mutex<VecDeque<T>>,
     waiting: AtomicUsize,

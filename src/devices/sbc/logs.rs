@@ -277,3 +277,24 @@ pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault>
     let attention = (cold.before != before).then_some(asc::LOG_PARAMETERS_CHANGED);
     Ok(Work::Done(Outcome { attention, ..Outcome::good() }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn counters_of_cores_share_no_cache_line() {
+        let cores: Vec<_> = (0..16).map(|_| Arc::new(Counts::default())).collect();
+        let lines = |counts: &Arc<Counts>| {
+            let first = Arc::as_ptr(counts).addr();
+            first / 64..(first + size_of::<Counts>()).div_ceil(64)
+        };
+        let mut all: Vec<usize> = cores.iter().flat_map(lines).collect();
+        let before = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), before);
+    }
+}

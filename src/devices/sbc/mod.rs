@@ -92,7 +92,8 @@ pub struct Config {
     pub epoch: u64,
 }
 
-/// A disk, as all cores share it.
+/// A disk, as all cores share it. Each command looks at it, so that it has no neighbours that are written.
+#[repr(align(128))]
 #[derive(Debug)]
 pub struct Disk {
     config: Config,
