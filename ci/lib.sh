@@ -203,6 +203,30 @@ start() { # FILE [ADDRESS...]
   done
 }
 
+# Starts the target of a TAP port on a wire that fails as it is told: the kernel's end is wire1, and from wire0, its other end, a
+# bridge leads to the target's device. The configuration must not give that the host's addresses.
+start_on_wire() { # FILE
+  mkfifo control
+  python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
+  relay=$!
+  until_true 30 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
+  ip link set bridge0 up
+  ip link set wire0 mtu 1500 master bridge0 up
+  ip link set wire1 mtu 1500 up
+  ip address add 10.77.0.1/24 dev wire1
+  ip address add fd77::1/64 dev wire1 nodad
+  "$PTGT" run --config "$1" >>target.log 2>&1 &
+  target_pid=$!
+  until_true 10 ip link set ptgt0 master bridge0 || die "the daemon makes no device"
+  until_true 20 connects "$host" || die "no connection over the wire"
+}
+
+# What the wire does from now on: see relay.py.
+wire() { # FAULT=VALUE...
+  echo "$*" >control
+  sleep 0.1
+}
+
 # Ends the target with a signal: it has SECONDS, and must leave with STATUS.
 stop() { # SIGNAL SECONDS STATUS
   local status=0 watchdog begin=$SECONDS

@@ -7,26 +7,12 @@
 use_port tap
 ip link add bridge0 type bridge 2>/dev/null || { echo "needs the kernel's bridge"; exit 77; }
 
-# The kernel's end of the wire is wire1; at wire0, its other end, a bridge leads to the daemon's device.
 configuration all.toml 1500
 sed -e '/^host_address/d' -e 's/^size = .*/size = "16MiB"/' all.toml >test.toml
 # Of the two that ask whether an initiator is there, TCP's keep-alive is to be seen.
 printf 'iscsi = { nop_interval = "0s" }\n' >>test.toml
-ip link set bridge0 up
-mkfifo control
-python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
-relay=$!
-until_true 10 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
-ip link set wire0 mtu 1500 master bridge0 up
-ip link set wire1 mtu 1500 up
-ip address add 10.77.0.1/24 dev wire1
-ip address add fd77::1/64 dev wire1 nodad
-"$PTGT" run --config test.toml >>target.log 2>&1 &
-target_pid=$!
-until_true 10 ip link set ptgt0 master bridge0 || die "the daemon makes no device"
-until_true 20 connects "$host" || die "no connection over the wire"
+start_on_wire test.toml
 
-faults() { echo "$*" >control; sleep 0.1; }
 counter() { "$PTGT" status --json | jq ".ports[0].counters.$1"; }
 kernel_counter() { nstat -asz "$1" | awk -v name="$1" '$1 == name { print $2 }'; }
 # What the relay has seen so far: direction 0 comes from the daemon, direction 1 from the kernel.
@@ -49,7 +35,7 @@ until_true 10 grep -q idle idle.out || die "no session"
 for seed in 1 2 3; do
   say "seed $seed: both ways over IPv4 and IPv6"
   ours=$(counter retransmitted_bytes) theirs=$(kernel_counter TcpRetransSegs)
-  faults "seed=$seed loss=0.01 duplicate=0.01 reorder=0.02 reorder_ms=2 delay=0.3"
+  wire "seed=$seed loss=0.01 duplicate=0.01 reorder=0.02 reorder_ms=2 delay=0.3"
   upload one.img "$disk"
   same one.img "$disk"
   upload two.img "$url6/1"
@@ -64,7 +50,7 @@ until_true $((60 + begin - SECONDS)) eval '[ $(seen probes 0) -gt 0 ]' || die "n
 exec 8>&-
 wait "$idle" || die "the idle session"
 
-faults "loss=0.01"
+wire "loss=0.01"
 say "a reader that stalls until its window is shut gets the rest"
 shut=$(seen shut 1) probes=$(seen probes 0)
 ends stall

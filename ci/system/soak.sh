@@ -13,21 +13,9 @@ ram_mib=64 configuration all.toml 1500 '[0, 1]'
 # LUN 2 is for those who vanish: what they have sent may still be written when the next has begun.
 sed -e '/^host_address/d' -e 's/^size = "1GiB"/size = "64MiB"/' -e 's/disk = "ram0" }/&, { lun = 2, disk = "ram1" }/' all.toml >test.toml
 printf '[[disk]]\nname = "ram1"\nstore = "ram"\nsize = "64MiB"\n' >>test.toml
-ip link set bridge0 up
-mkfifo control
-python3 -B "$root/ci/system/relay.py" 0 wire0 wire1 control >relay.out 2>relay.err &
-relay=$!
-until_true 30 grep -q ready relay.out || die "the relay does not start: $(cat relay.err)"
-ip link set wire0 mtu 1500 master bridge0 up
-ip link set wire1 mtu 1500 up
-ip address add 10.77.0.1/24 dev wire1
-"$PTGT" run --config test.toml >>target.log 2>&1 &
-target_pid=$!
-until_true 10 ip link set ptgt0 master bridge0 || die "the daemon makes no device"
-until_true 20 connects "$host" || die "no connection over the wire"
-faults() { echo "$*" >control; }
-wire="loss=0.002 duplicate=0.001 reorder=0.005 reorder_ms=3 delay=2"
-faults "$wire"
+start_on_wire test.toml
+usual="loss=0.002 duplicate=0.001 reorder=0.005 reorder_ms=3 delay=2"
+wire "$usual"
 
 load() { # LUN SECONDS DEPTH [OPTION]...: in the background, so that it is a process of its own
   local lun=$1 time=$2 under_way=$3; shift 3
@@ -54,9 +42,9 @@ while kill -0 "$steady" 2>/dev/null && [ $((SECONDS - begin)) -lt "$seconds" ]; 
     case $gone in 137) vanished=$((vanished + 1)) ;; 0) ;; *) die "an initiator before it vanished: $(cat short.log)" ;; esac
   else
     if [ $((RANDOM % 3)) -eq 0 ]; then
-      faults loss=1
+      wire loss=1
       sleep $((RANDOM % 2 + 1))
-      faults "$wire"
+      wire "$usual"
       cuts=$((cuts + 1))
     fi
     wait "$short" || die "an initiator that stayed: $(cat short.log)"

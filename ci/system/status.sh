@@ -53,6 +53,11 @@ is '[.disks[] | select(.name == "ram0").latencies[] | select(.stage == "total").
 is '.disks[] | select(.name == "ram0") | .counters as $done | [.latencies[] | select(.kind == "read" and .stage == "total").count] == [$done.reads]'
 is '.disks[].latencies[] | .count == ([.buckets[][1]] | add) and .max_ns > 0 and .sum_ns >= .max_ns and .quantiles_ns.p99 >= .quantiles_ns.p50'
 
+say "... and what for: writes of 1 MiB wait for the data that they ask for"
+"$PTGT" bench "$ram" --reads 0 --block 1MiB --depth 2 --count 50 --quiet >bench.log || die "$(cat bench.log)"
+status
+is '.disks[] | select(.name == "ram0") | [.latencies[] | select(.kind == "write")] | (.[] | select(.stage == "fetch").sum_ns) as $fetch | (.[] | select(.stage == "total").sum_ns) as $total | $fetch > 0 and $fetch <= $total'
+
 say "a file that grows while it is served: told at once where that is wanted, with the next command everywhere"
 cat >grows.py <<'EOF'
 import struct
