@@ -51,7 +51,6 @@ while kill -0 "$steady" 2>/dev/null && [ $((SECONDS - begin)) -lt "$seconds" ]; 
     stayed=$((stayed + 1))
   fi
   last=$(resident)
-  # After a sixth of the time everything has been touched.
   [ $((SECONDS - begin)) -le $(((${#samples[@]} + 1) * seconds / 6)) ] || samples+=("$last")
 done
 wait "$steady" || die "the load that goes on: $(cat steady.log)"
@@ -59,7 +58,8 @@ say "$(jq -r '"\(.operations) operations"' steady.json) on four sessions: $(tail
 say "$vanished loads vanished, $stayed stayed, the wire was cut $cuts times; both reactors at work in $both rounds"
 say "resident memory after each sixth of the time: ${samples[*]} KiB; at the end: $last KiB"
 [ "$both" -gt 0 ] || die "all sessions were on one reactor"
-[ "$last" -le $((${samples[0]:-$last} + 4096)) ] || die "the daemon's memory grows"
+# After a third of the time all has been touched that there is; in a shorter run not so early.
+[ "$seconds" -lt 480 ] || [ "$last" -le $((${samples[1]} + 2048)) ] || die "the daemon's memory grows"
 until_true 20 eval '[ "$("$PTGT" status --json | jq ".sessions | length")" -eq 0 ]' || die "sessions are left"
 grep -qi panic target.log && die "the log tells of a panic"
 "$PTGT" status
