@@ -44,7 +44,7 @@ suite          default  600 ci/system/suite.sh tap
 packet-disk    default  180 ci/system/disk.sh packet
 packet-suite   full     600 ci/system/suite.sh packet thin
 dpdk           default  300 ci/system/dpdk.sh
-dpdk-suite     default  600 ci/system/suite.sh af_packet thin
+dpdk-suite     full     600 ci/system/suite.sh af_packet thin
 dpdk-tap-suite full     600 ci/system/suite.sh net_tap thin
 kernel-disk    default  180 ci/system/disk.sh kernel
 kernel-crash   default  120 ci/system/crash.sh kernel

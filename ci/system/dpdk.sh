@@ -100,6 +100,38 @@ for which in "$@"; do
   done
 done
 
+# Two reactors: a queue for each (net_tap), or one queue that is spread over in software (af_packet).
+if [ "$(nproc)" -gt 1 ]; then
+  for which in "$@"; do
+    case $which in
+      net_tap) as='2 queues' ;;
+      af_packet) as='1 queue spread over the reactors in software' ;;
+      *) continue ;;
+    esac
+    say "$which with two reactors"
+    use_port "$which"
+    hugepages=never log=info,dpdk=debug
+    configuration test.toml 1500 '[0, 1]'
+    sed -i -e "0,/^driver = .*/s//&\npromiscuous = true/" -e 's/^size = "256MiB"/size = "64MiB"/' test.toml
+    rm -f var/lib/ptgt/disk0.img
+    : >target.log
+    start test.toml
+    grep -q "device .*: MTU 1500, $as" target.log || die "not as wanted: $as"
+    upload one.img "$disk"
+    same one.img "$disk"
+    "$PTGT" bench --connections 8 --depth 4 --reads 50 --verify --block 16KiB --seconds 1 --warm-up 0.2 "$ram"
+    # Sessions are where their flows are: on both reactors.
+    "$PTGT" bench --connections 8 --seconds 2 "$ram" >/dev/null &
+    client=$!
+    both() { [ "$("$PTGT" status --config test.toml --json | jq '[.sessions[].reactor] | unique | length')" -eq 2 ]; }
+    until_true 2 both || die "one reactor serves all sessions"
+    wait $client || die "the load has failed"
+    [ "$(count dropped_overrun)" -eq 0 ] || say "  dropped between the reactors: $(count dropped_overrun) frames"
+    stop TERM 15 0
+    [ "$(grep -c 'all buffers are home' target.log)" -eq 6 ] || die "a pool was closed with buffers out"
+  done
+fi
+
 say "bad arguments give one clear error"
 use_port af_packet
 hugepages=never

@@ -8,6 +8,10 @@
 # modules: e1000e vfio-pci vfio_iommu_type1 uio_pci_generic
 hugepages=require log=info,dpdk=debug ram_mib=96
 
+# Frames of 9000 bytes through one of the adapters.
+mtu=1500
+[ "${net#*-}" != e1000e ] || mtu=9000
+
 # Drivers of DPDK by name: the guest has not all of them in their directory.
 more_config() {
   printf '[dpdk]\narguments = ['
@@ -22,6 +26,7 @@ huge_pages() { cat /proc/sys/vm/nr_hugepages; }
 before_target() {
   modprobe -a virtio_net e1000e
   had=$(device_driver)
+  sed -i "s/^driver = \"dpdk\"/&\nmtu = $mtu/" target.toml
   [ "$(huge_pages)" -eq 0 ] || die "there are huge pages already"
 }
 target_start() {
@@ -58,7 +63,7 @@ job() {
   [ "${net%%-*}" = vfio ] || driver=uio_pci_generic
   say "$(sed -n 's/^launch: //p' target.log)"
   [ "$(device_driver)" = $driver ] || die "the adapter is bound to $(device_driver)"
-  grep -a 'device 0000' target.log
+  grep "device $pci_address .*: MTU $mtu" target.log
   ("$PTGT" doctor --config target.toml || true) | grep -F -e "$pci_address" -e 'port "net"'
   on_host initiator_reads_and_writes "$(seconds 8)"
   on_host initiator_vanishes
