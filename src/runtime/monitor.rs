@@ -21,7 +21,7 @@ use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
 use crate::target::shard::{ConnectionReport, Message, Report, SessionReport};
 
-use crate::target::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitKey};
+use crate::target::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitCounters, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
@@ -193,22 +193,16 @@ fn disk(
 ) -> Disk {
     let config::Disk { name, store, block, read_only, removable, faults, command_faults, .. } =
         &config.disks[index];
-    let mut sum = DiskCounters::default();
+    let mut sum = UnitCounters::default();
     let mut latencies = Latencies::default();
     let mut size_bytes = 0;
     // Each core has its logical units in the order of the configured disks.
     for unit in reports.iter().map(|report| &report.units[index]) {
-        let counters = &unit.counters;
-        sum.reads += counters.reads;
-        sum.read_bytes += counters.read_bytes;
-        sum.writes += counters.writes;
-        sum.write_bytes += counters.write_bytes;
-        sum.others += counters.others;
-        sum.errors += counters.errors;
-        sum.aborts += counters.aborts;
+        sum.add(&unit.counters);
         latencies.add(&unit.latencies);
         size_bytes = unit.bytes;
     }
+    let UnitCounters { reads, read_bytes, writes, write_bytes, others, errors, aborts } = sum;
     let store = match store {
         StoreKind::File { .. } => "file",
         StoreKind::Ram { .. } => "ram",
@@ -224,7 +218,7 @@ fn disk(
         state: disk_state(&disk.report(), *removable, faults.len() + command_faults.len()),
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
-        counters: sum,
+        counters: DiskCounters { reads, read_bytes, writes, write_bytes, others, errors, aborts },
         latencies: latencies.all().map(|(kind, stage, times)| latency(kind, stage, times)).collect(),
     }
 }
@@ -362,7 +356,6 @@ mod tests {
     use crate::reactor::{Load, Mailbox, mailbox};
     use crate::runtime::build::device;
     use crate::target::shard::UnitReport;
-    use crate::target::tasks::UnitCounters;
 
     const CONFIG: &str = r#"
 daemon = { reactors = [3, 5] }

@@ -312,6 +312,13 @@ impl At<'_> {
 }
 
 impl Session {
+    /// The task manager has done with a command whose connection has ended.
+    fn close_orphan(&mut self, exchange: Exchange) {
+        if self.shared.exchanges.close_orphan(exchange.0) {
+            self.orphans_ended();
+        }
+    }
+
     /// The connection to which a command is allegiant, while the task manager has the command.
     fn of(&mut self, exchange: Exchange) -> Option<At<'_>> {
         let exchanges = &self.shared.exchanges;
@@ -352,7 +359,7 @@ impl Transport for Session {
     fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
         match self.of(exchange) {
             Some(mut at) => at.complete(exchange.0, response),
-            None => _ = self.shared.exchanges.close_orphan(exchange.0),
+            None => self.close_orphan(exchange),
         }
     }
 
@@ -372,7 +379,7 @@ impl Transport for Session {
     fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {
         match self.of(exchange) {
             Some(mut at) => at.terminate(exchange.0, status),
-            None => _ = self.shared.exchanges.close_orphan(exchange.0),
+            None => self.close_orphan(exchange),
         }
     }
 }

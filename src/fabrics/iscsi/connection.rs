@@ -9,7 +9,7 @@ use super::fence::acknowledges;
 use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
-use super::session::{At, Kept};
+use super::session::{At, CommandWindow, Kept};
 use super::text::TextExchange;
 use super::transmit::Outbox;
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
@@ -46,6 +46,8 @@ pub(super) enum State {
     /// Waits for the owner's word, with the reply that will go out then.
     Admitting(Box<Login>, Reply),
     FullFeature,
+    /// Logs out, and waits for the end of what it had under way. Nothing more is taken.
+    Leaving,
     Closing,
 }
 
@@ -183,14 +185,14 @@ impl Connection {
                 };
                 Some(self.stall(parameters).map_or(ping, |stall| stall.min(ping)))
             }
-            State::Closing => None,
+            State::Leaving | State::Closing => None,
         }
     }
 }
 
 impl At<'_> {
     pub(super) fn receive(&mut self, now: Instant, data: Seg) {
-        if self.connection.is_closing() {
+        if matches!(self.connection.state, State::Leaving | State::Closing) {
             return;
         }
         self.session.now = now;
@@ -268,7 +270,7 @@ impl At<'_> {
         connection.state = State::Closing;
         connection.framer.clear();
         connection.text = TextExchange::default();
-        connection.outbox.forget_commands();
+        connection.answers -= connection.outbox.forget_commands();
         self.session.live -= 1;
         match self.session.live {
             0 => self.session.clear(),
@@ -301,8 +303,12 @@ impl At<'_> {
         self.login(&pdu, directory);
     }
 
-    /// Goes on with a login that wants to join a session.
-    pub(super) fn proceed(&mut self, directory: &dyn Directory) {
+    /// Goes on with a login that wants to join a session. The answers tell the window of that, which the initiator uses on
+    /// its other connections meanwhile.
+    pub(super) fn proceed(&mut self, window: CommandWindow, directory: &dyn Directory) {
+        let CommandWindow { exp_cmd_sn, max_cmd_sn } = window;
+        (self.session.exp_cmd_sn, self.session.max_cmd_sn) = (exp_cmd_sn, max_cmd_sn);
+        self.session.exchanges.admit_none();
         if let State::Joining(login, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) {
             self.connection.state = State::Login(login);
             self.login(&pdu, directory);
@@ -385,6 +391,7 @@ impl At<'_> {
         self.session.cids.push((self.connection.cid, self.key));
         self.send_login_response(&reply, 0);
         self.connection.last_heard = self.session.now;
+        self.session.events.push_back(Event::Joined(self.key));
     }
 
     pub(super) fn refuse(&mut self, status: LoginStatus, why: &'static str) {
@@ -452,6 +459,15 @@ impl At<'_> {
             Opcode::TEXT_REQUEST => self.text_request(&pdu, directory),
             _ => self.logout_request(&pdu),
         }
+    }
+
+    /// Ends all that is under way on the connection, which then is to be logged out.
+    pub(super) fn leave(&mut self) {
+        self.connection.state = State::Leaving;
+        self.connection.framer.clear();
+        self.connection.text = TextExchange::default();
+        self.connection.answers -= self.connection.outbox.forget_commands();
+        self.session.abandon(self.key);
     }
 
     pub(super) fn logged_out(&mut self) {

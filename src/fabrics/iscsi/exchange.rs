@@ -106,6 +106,8 @@ pub(super) struct Exchanges {
     /// Commands that came through the window, and those that passed it.
     queued: u32,
     immediate: u32,
+    /// Those whose connection has ended.
+    orphans: u32,
     last_transfer: u16,
 }
 
@@ -119,6 +121,7 @@ impl Default for Exchanges {
             memory: Allowance::default(),
             queued: 0,
             immediate: 0,
+            orphans: 0,
             last_transfer: 0,
         }
     }
@@ -129,6 +132,11 @@ impl Exchanges {
     pub(super) fn grant(&mut self, depth: u32, memory: Allowance) {
         self.depth = depth.clamp(1, WINDOW_MAX);
         self.memory = memory;
+    }
+
+    /// The window is another session's, and does not grow here.
+    pub(super) fn admit_none(&mut self) {
+        self.depth = 0;
     }
 
     /// Takes what a command may make us hold off the allowance; `false` if there is not so much.
@@ -143,6 +151,11 @@ impl Exchanges {
     /// Commands that have not ended.
     pub(super) fn live(&self) -> u32 {
         self.queued + self.immediate
+    }
+
+    /// Whether the task manager has commands of connections that have ended.
+    pub(super) fn has_orphans(&self) -> bool {
+        self.orphans > 0
     }
 
     /// How many more commands the window may admit.
@@ -200,6 +213,9 @@ impl Exchanges {
         self.memory.give(std::mem::take(&mut slot.charge));
         slot.r2ts.clear();
         slot.drop_data_out();
+        if let Hand::Orphaned = slot.hand {
+            self.orphans -= 1;
+        }
         slot.hand = Hand::Answered;
         self.tags[index as usize] = NO_TAG;
         self.free.push(index);
@@ -227,6 +243,7 @@ impl Exchanges {
             match slot.hand {
                 Hand::Task => {
                     slot.hand = Hand::Orphaned;
+                    self.orphans += 1;
                     slot.r2ts.clear();
                     slot.drop_data_out();
                     abandon(Exchange(index));

@@ -125,6 +125,8 @@ pub(crate) struct Initiator {
     pub(crate) max_cmd_sn: u32,
     /// Task tag of the next request.
     pub(crate) itt: u32,
+    /// The login is done.
+    full_feature: bool,
     inbox: Vec<u8>,
 }
 
@@ -140,6 +142,7 @@ impl Initiator {
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
             itt: 0x10,
+            full_feature: false,
             inbox: Vec::new(),
         }
     }
@@ -284,9 +287,9 @@ impl Initiator {
     fn cut(&mut self) -> Result<Option<Packet>, DigestError> {
         let Some(bhs) = self.inbox.get(..Bhs::LEN) else { return Ok(None) };
         let bhs = Bhs(bhs.try_into().unwrap());
-        // A login response never has digests.
+        // A login response never has digests. (What only looks like one, because it was damaged, has.)
         let digests = match bhs.opcode() {
-            Opcode::LOGIN_RESPONSE => Digests::default(),
+            Opcode::LOGIN_RESPONSE if !self.full_feature => Digests::default(),
             _ => self.digests,
         };
         let head = Bhs::LEN + bhs.ahs_len();
@@ -324,6 +327,9 @@ impl Initiator {
         if !unnumbered {
             self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
         }
+        let accepted = bhs.opcode() == Opcode::LOGIN_RESPONSE && bhs.half(36) == 0;
+        // T, and the full feature phase as the next stage.
+        self.full_feature |= accepted && bhs.flags() & 0x83 == 0x83;
         let (exp, max) = (bhs.word(28), bhs.word(32));
         if self.exp_cmd_sn != 0 {
             assert!(exp.wrapping_sub(self.exp_cmd_sn) < 1 << 31, "ExpCmdSN never goes back");

@@ -64,7 +64,7 @@ pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_
 pub use connection::{Connection, Counters};
 pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
-pub use session::{ConnectionKey, Session};
+pub use session::{CommandWindow, ConnectionKey, Session};
 
 /// What a connection asks about the world.
 pub trait Directory {
@@ -172,6 +172,8 @@ pub enum Event {
     JoinWanted(ConnectionKey, u16),
     /// A login waits for the owner's word.
     LoginWanted(ConnectionKey, LoginRequest),
+    /// A connection has become one of the session's: [`Session::resume`] is to be called.
+    Joined(ConnectionKey),
     /// A connection is over. Once [`Session::poll_transmit`] has given out the rest, the stream is to be closed; at
     /// once and with a reset if `reset`.
     Closed {

@@ -5,7 +5,7 @@
 use super::exchange::Hand;
 use super::fence::Fence;
 use super::framing::Pdu;
-use super::session::{At, ConnectionKey, Session, Shared};
+use super::session::{At, ConnectionKey, Session, Shared, Waiting};
 use smallvec::SmallVec;
 
 use crate::memory::Sg;
@@ -15,6 +15,9 @@ use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
 /// Task management requests under way.
 pub(super) const TASK_MANAGEMENT_MAX: usize = 16;
+
+/// Logouts of a session that wait for the end of tasks.
+const LOGOUTS_MAX: usize = 16;
 
 /// The tag of our own pings.
 const PING_TAG: u32 = 1;
@@ -212,10 +215,18 @@ impl At<'_> {
         bhs.set_word(16, pdu.bhs.itt());
         bhs.set_half(40, u16::try_from(self.connection.negotiated.time2wait).unwrap_or(u16::MAX));
         bhs.set_half(42, u16::try_from(self.connection.negotiated.time2retain).unwrap_or(u16::MAX));
-        self.answer(bhs, Sg::new(), true);
-        if response == CLOSED && own {
-            self.logged_out();
+        if self.session.waiting.len() >= LOGOUTS_MAX {
+            return self.violation("too many logouts at once");
         }
+        // The answer says that all is cleaned up (RFC 7143 11.15): it comes when the tasks have ended.
+        let waits = match response == CLOSED && own {
+            true => {
+                self.leave();
+                Waiting::Leave(bhs)
+            }
+            false => Waiting::Answer(bhs),
+        };
+        self.session.waiting.push((self.key, waits));
     }
 }
 

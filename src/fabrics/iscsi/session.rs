@@ -24,6 +24,13 @@ use crate::wire::iscsi::{Bhs, Opcode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub usize);
 
+/// The CmdSNs that may be used: from ExpCmdSN to MaxCmdSN, none if that is one behind (RFC 7143 4.2.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandWindow {
+    pub(super) exp_cmd_sn: u32,
+    pub(super) max_cmd_sn: u32,
+}
+
 /// A request that came before its turn.
 pub(super) struct Early {
     cmd_sn: u32,
@@ -61,6 +68,17 @@ impl Early {
         }
         enough
     }
+}
+
+/// What waits for the end of all commands of connections that have ended: who is told that they are gone must not see any
+/// effect of them later (RFC 7143 11.15).
+pub(super) enum Waiting {
+    /// The answer to a logout of another connection.
+    Answer(Bhs),
+    /// The answer to a logout of this one, which then ends.
+    Leave(Bhs),
+    /// The last answer to a login that takes the place of a connection.
+    Join,
 }
 
 /// What becomes of a request whose turn it is not.
@@ -104,6 +122,8 @@ pub(super) struct Shared {
     pub(super) cids: SmallVec<[(u16, ConnectionKey); 1]>,
     /// Connections that another one has logged out.
     pub(super) ending: SmallVec<[ConnectionKey; 1]>,
+    /// By connection.
+    pub(super) waiting: Vec<(ConnectionKey, Waiting)>,
     pub(super) now: Instant,
 }
 
@@ -231,6 +251,7 @@ impl Shared {
     /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of those
     /// that waited for their turn are filled. Commands are allegiant to their connection, so nobody waits for them.
     pub(super) fn abandon(&mut self, connection: ConnectionKey) {
+        self.waiting.retain(|(key, _)| *key != connection);
         self.cids.retain(|(_, key)| *key != connection);
         for early in self.early.iter_mut().filter(|early| early.connection == connection) {
             early.abort(&mut self.exchanges.memory);
@@ -247,6 +268,7 @@ impl Shared {
 
     /// All connections have ended.
     pub(super) fn clear(&mut self) {
+        self.waiting.clear();
         self.early.clear();
         self.requests.clear();
         self.exchanges.clear();
@@ -304,6 +326,7 @@ impl Session {
             live: 1,
             cids: SmallVec::new(),
             ending: SmallVec::new(),
+            waiting: Vec::new(),
             now,
         };
         (Self { shared, connections }, key)
@@ -387,6 +410,7 @@ impl Session {
                     at.logged_out();
                 }
             }
+            self.orphans_ended();
         }
     }
 
@@ -423,10 +447,15 @@ impl Session {
         }
     }
 
-    /// The session that a login wants to join lives here: it goes on.
-    pub fn proceed(&mut self, key: ConnectionKey, directory: &dyn Directory) {
+    /// The command window, as it was told last.
+    pub fn window(&self) -> CommandWindow {
+        CommandWindow { exp_cmd_sn: self.shared.exp_cmd_sn, max_cmd_sn: self.shared.max_cmd_sn }
+    }
+
+    /// The session that a login wants to join lives here, and has that window: it goes on.
+    pub fn proceed(&mut self, key: ConnectionKey, window: CommandWindow, directory: &dyn Directory) {
         if let Some(mut at) = self.at(key) {
-            at.proceed(directory);
+            at.proceed(window, directory);
             self.resume(key, directory);
         }
     }
@@ -439,27 +468,51 @@ impl Session {
 
     /// Whether another connection with that CID may join: one of the same CID is replaced.
     pub fn has_room(&self, cid: u16) -> bool {
-        let others = self.shared.cids.iter().filter(|(other, _)| *other != cid).count();
+        let others = self.members().filter(|(other, _)| *other != cid).count();
         others < self.shared.negotiated.max_connections as usize
     }
 
+    /// CIDs of the connections in the full feature phase, and of those that are about to enter it.
+    fn members(&self) -> impl Iterator<Item = (u16, ConnectionKey)> {
+        let joining = self.shared.waiting.iter().filter(|(_, what)| matches!(what, Waiting::Join));
+        let joining = joining.filter_map(|(key, _)| Some((self.connection(*key)?.cid(), *key)));
+        self.shared.cids.iter().copied().chain(joining)
+    }
+
     /// Takes a connection whose login is done over from the session that it began as (RFC 7143 6.3.4). One with the same
-    /// CID ends, and so do its commands: connection reinstatement at error recovery level 0. [`Session::resume`] is to be
-    /// called next, with the key that the connection has here.
+    /// CID ends, and so do its commands: connection reinstatement at error recovery level 0, an implicit logout. The login
+    /// is answered when those have ended, which [`Event::Joined`] tells. Returns the key that the connection has here.
     pub fn join(&mut self, other: &mut Self, key: ConnectionKey) -> ConnectionKey {
         let connection = other.connections.remove(key.0);
         other.shared.live -= 1;
-        let old = self.shared.cids.iter().find(|(cid, _)| *cid == connection.cid()).map(|(_, key)| *key);
+        let old = self.members().find(|(cid, _)| *cid == connection.cid()).map(|(_, key)| key);
         // The new one is there before the old one ends, lest the session ends with it.
         let key = ConnectionKey(self.connections.insert(connection));
         self.shared.live += 1;
         if let Some(mut at) = old.and_then(|old| self.at(old)) {
             at.close("the initiator has reinstated the connection");
         }
-        if let Some(mut at) = self.at(key) {
-            at.joined();
-        }
+        self.shared.waiting.push((key, Waiting::Join));
+        self.orphans_ended();
         key
+    }
+
+    /// Tells those who wait for the end of commands of ended connections, if there are none any more.
+    pub(super) fn orphans_ended(&mut self) {
+        if self.shared.waiting.is_empty() || self.shared.exchanges.has_orphans() {
+            return;
+        }
+        for (key, what) in std::mem::take(&mut self.shared.waiting) {
+            let Some(mut at) = self.at(key) else { continue };
+            match what {
+                Waiting::Answer(bhs) => at.answer(bhs, Sg::new(), true),
+                Waiting::Leave(bhs) => {
+                    at.answer(bhs, Sg::new(), true);
+                    at.logged_out();
+                }
+                Waiting::Join => at.joined(),
+            }
+        }
     }
 
     /// The owner refuses the login of a connection.

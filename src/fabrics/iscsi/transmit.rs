@@ -108,11 +108,18 @@ impl Outbox {
         self.urgent.retain(|out| !matches!(out, Out::Command(outgoing) if outgoing.slot == slot));
     }
 
-    /// Takes out what all commands have to send.
-    pub(super) fn forget_commands(&mut self) {
-        let answers = |out: &Out| matches!(out, Out::Answer(_));
+    /// Takes out what all commands have to send, and an answer with a fence before it: nobody waits for that on a connection
+    /// that is over, and without the fence it would overtake others. Returns how many answers that were.
+    pub(super) fn forget_commands(&mut self) -> usize {
+        let before = self.answers();
+        let answers = |out: &Out| matches!(out, Out::Answer(Answer { fenced: false, .. }));
         self.urgent.retain(answers);
         self.orderly.retain(answers);
+        before - self.answers()
+    }
+
+    fn answers(&self) -> usize {
+        self.urgent.iter().chain(&self.orderly).filter(|out| matches!(out, Out::Answer(_))).count()
     }
 }
 
@@ -296,7 +303,7 @@ impl At<'_> {
 
     /// Header, payload, padding and digests. Gives the payload back if the arena is exhausted.
     fn assemble(&self, bhs: &Bhs, data: Sg) -> Result<Sg, Sg> {
-        let full = matches!(self.connection.state, State::FullFeature | State::Closing);
+        let full = matches!(self.connection.state, State::FullFeature | State::Leaving | State::Closing);
         // A login response goes out before the digests are on.
         let digests = full && bhs.opcode() != Opcode::LOGIN_RESPONSE;
         let header_digest = digests && self.connection.negotiated.header_digest;

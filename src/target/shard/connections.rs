@@ -19,6 +19,9 @@ use crate::target::sessions::{Claim, Limits, SessionName, Waiter};
 use crate::target::tasks::Then;
 use crate::target::topology::Topology;
 
+/// Why a connection cannot join a session that is not there.
+const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
+
 impl Shard {
     // Streams.
 
@@ -164,6 +167,7 @@ impl Shard {
     fn session_event(&mut self, index: usize, event: Event) {
         match event {
             Event::JoinWanted(key, tsih) => self.find_home(index, key, tsih),
+            Event::Joined(key) => self.sessions[index].iscsi.resume(key, &*self.parts.topology),
             Event::LoginWanted(key, wanted) => {
                 if let Some(stream) = &mut self.sessions[index].streams[key.0] {
                     stream.wanted = Some(wanted);
@@ -211,10 +215,15 @@ impl Shard {
     /// A connection wants to join a session: it goes to the core where that lives.
     fn find_home(&mut self, index: usize, key: ConnectionKey, tsih: u16) {
         let home = self.parts.sessions.find(tsih);
+        let here = home.and_then(|(_, nexus)| self.by_nexus.get(&nexus));
+        let window = here.map(|&home| self.sessions[home].iscsi.window());
         let Entry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
         match home {
-            Some((core, _)) if core == self.parts.core => iscsi.proceed(key, &*self.parts.topology),
+            Some((core, _)) if core == self.parts.core => {
+                let Some(window) = window else { return iscsi.refuse_login(key, GONE.0, GONE.1) };
+                iscsi.proceed(key, window, &*self.parts.topology);
+            }
             Some((core, _)) => {
                 let Some(stream) = self.parts.hosts[host].1.detach(id, core) else {
                     let why = "the connection cannot go to the core of its session";
@@ -225,7 +234,7 @@ impl Shard {
                 self.by_stream.remove(&(host, id));
                 self.forget(index);
             }
-            None => iscsi.refuse_login(key, LoginStatus::SessionDoesNotExist, "no such session to join"),
+            None => iscsi.refuse_login(key, GONE.0, GONE.1),
         }
     }
 
@@ -264,7 +273,6 @@ impl Shard {
             streams.resize_with(key.0 + 1, || None);
         }
         streams[key.0] = Some(stream);
-        iscsi.resume(key, &*self.parts.topology);
         self.touch(home);
     }
 

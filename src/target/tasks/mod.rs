@@ -151,6 +151,20 @@ pub struct UnitCounters {
     pub aborts: u64,
 }
 
+impl UnitCounters {
+    /// Adds what another core has done with the same logical unit.
+    pub fn add(&mut self, other: &Self) {
+        let Self { reads, read_bytes, writes, write_bytes, others, errors, aborts } = self;
+        *reads += other.reads;
+        *read_bytes += other.read_bytes;
+        *writes += other.writes;
+        *write_bytes += other.write_bytes;
+        *others += other.others;
+        *errors += other.errors;
+        *aborts += other.aborts;
+    }
+}
+
 struct Unit {
     server: Box<dyn DeviceServer>,
     store: Option<Box<dyn Store>>,

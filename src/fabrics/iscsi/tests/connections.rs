@@ -55,11 +55,21 @@ impl Two {
         }
         assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
         assert!(guest.poll_transmit(key).is_none(), "nothing is said before the session is found");
-        guest.proceed(key, &world.targets);
+        guest.proceed(key, world.session.window(), &world.targets);
         let Some(Event::LoginWanted(_, wanted)) = guest.poll_event() else { panic!("a login") };
         assert_eq!(wanted.tsih, 0x1234);
         self.second = world.session.join(&mut guest, key);
         assert!(guest.is_over());
+        if world.toy.keeps {
+            let at = world.session.connection(self.second).unwrap();
+            assert!(!at.is_closing() && !world.session.is_full_feature(self.second));
+            assert!(!world.session.has_room(5), "its place is taken");
+            self.world.run();
+            assert!(self.said().is_empty(), "waits for the tasks of the one before");
+            self.world.toy.let_go(&mut self.world.session);
+        }
+        self.world.run();
+        assert!(self.world.events.contains(&Event::Joined(self.second)));
         let answer = self.said();
         assert_eq!(answer[0].bhs.half(36), 0);
         assert_eq!(answer[0].bhs.half(14), 0x1234);
@@ -168,6 +178,31 @@ fn tasks_are_aborted_from_any_connection() {
     two.world.end();
 }
 
+/// The initiator uses the session's window while a login goes on: the answers to that must not open it, nor acknowledge
+/// what has not come.
+#[test]
+fn a_login_that_joins_tells_the_window_of_its_session() {
+    let two = Two::new();
+    let (targets, arena, now) = (&two.world.targets, &two.world.arena, two.world.now);
+    let peer = "192.0.2.9:40001".parse().unwrap();
+    let (mut guest, key) = Session::new(targets.parameters.clone(), arena.clone(), local(), peer, now);
+    let mut third = another(&two.world, 5);
+    // Four requests are on their way.
+    let window = two.world.session.window();
+    third.cmd_sn = window.exp_cmd_sn.wrapping_add(4);
+    let login = third.login(1, None, &NAMES);
+    for seg in Sg::copied(arena, &login.encode(Digests::default())).unwrap().segs() {
+        guest.receive(key, now, seg.clone(), targets);
+    }
+    assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
+    guest.proceed(key, window, targets);
+    let answer = third.take(&guest.poll_transmit(key).unwrap().to_vec());
+    let told = (answer[0].bhs.half(36), answer[0].bhs.word(28), answer[0].bhs.word(32));
+    assert_eq!(told, (0, window.exp_cmd_sn, window.max_cmd_sn));
+    drop(guest);
+    two.world.end();
+}
+
 #[test]
 fn a_connection_that_ends_takes_its_commands_along() {
     let mut two = Two::new();
@@ -209,6 +244,51 @@ fn a_connection_is_reinstated() {
     two.world.run();
     assert_eq!(two.said()[0].data.len(), 512);
     two.world.end();
+}
+
+#[test]
+fn a_connection_is_reinstated_when_the_tasks_of_the_old_one_have_ended() {
+    let mut two = Two::new();
+    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.run();
+    two.world.toy.keeps = true;
+    two.other = another(&two.world, 4);
+    two.other.cmd_sn = held.bhs.cmd_sn() + 1;
+    two.login();
+    assert_eq!((two.world.toy.abandoned, two.world.toy.running()), (1, 0));
+    let read = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&read);
+    two.world.run();
+    assert_eq!(two.said()[0].data.len(), 512);
+    two.world.end();
+}
+
+/// The answer to a logout says that all is cleaned up (RFC 7143 11.15).
+#[test]
+fn a_logout_is_answered_when_the_tasks_have_ended() {
+    // Of this connection, of the session, and of the other connection.
+    for (reason, cid) in [(1, 3), (0, 3), (1, 4)] {
+        let mut two = Two::new();
+        let other = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+        two.send(&other);
+        two.world.initiator.cmd_sn = two.other.cmd_sn;
+        let own = two.world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+        two.world.toy.keeps = true;
+        let mut logout = two.world.initiator.logout(reason);
+        logout.bhs.set_half(20, cid);
+        assert!(two.world.exchange(&[own, logout]).is_empty(), "a task has not ended");
+        let kept = two.world.toy.abandoned;
+        assert_eq!(kept, if reason == 0 { 2 } else { 1 });
+        assert!(!two.world.session.is_over());
+        two.world.toy.let_go(&mut two.world.session);
+        let answer = two.world.run();
+        assert_eq!((answer[0].opcode(), answer[0].bhs.0[2]), (Opcode::LOGOUT_RESPONSE, 0));
+        assert_eq!(two.world.session.is_over(), reason == 0);
+        let closing = |key| two.world.session.connection(key).unwrap().is_closing();
+        assert_eq!((closing(two.world.key), closing(two.second)), (cid == 3, cid == 4 || reason == 0));
+        two.world.end();
+    }
 }
 
 #[test]
@@ -332,6 +412,22 @@ fn a_fence_falls_with_its_connections() {
         }
         two.world.end();
     }
+}
+
+/// Its answer would overtake the status that it is to follow.
+#[test]
+fn a_function_is_not_answered_where_a_logout_comes_before_its_turn() {
+    let mut two = Two::new();
+    let done = two.other.command(0, &read10(1), Transfer::read(512));
+    two.send(&done);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let reset = two.world.initiator.task_management(5, 7 << 48);
+    assert!(two.world.exchange(&[reset]).is_empty());
+    assert_eq!(two.said().len(), 2, "a status, not acknowledged");
+    let mut logout = two.world.initiator.logout(1);
+    logout.bhs.set_half(20, 3);
+    assert_eq!(opcodes(&two.world.exchange(&[logout])), [Opcode::LOGOUT_RESPONSE]);
+    two.world.end();
 }
 
 #[test]

@@ -127,6 +127,9 @@ pub(super) struct Toy {
     pub(super) commands: Vec<Command>,
     pub(super) functions: Vec<TaskManagementFunction>,
     pub(super) abandoned: usize,
+    /// Keeps abandoned tasks for now, as if a store had them.
+    pub(super) keeps: bool,
+    kept: Vec<Exchange>,
     /// What `Sg`s are made of.
     pub(super) lent: Option<Lease>,
 }
@@ -157,7 +160,10 @@ impl Toy {
                 Request::Abandoned { exchange } => {
                     self.abandoned += 1;
                     self.forget(exchange);
-                    transport.terminate(exchange, None);
+                    match self.keeps {
+                        true => self.kept.push(exchange),
+                        false => transport.terminate(exchange, None),
+                    }
                 }
                 Request::TaskManagement { request, function, lun, .. } => {
                     self.functions.push(function);
@@ -186,6 +192,13 @@ impl Toy {
         let exchange = self.tasks[0].exchange;
         self.forget(exchange);
         transport.terminate(exchange, None);
+    }
+
+    /// Lets go of the abandoned tasks that it has kept.
+    pub(super) fn let_go(&mut self, transport: &mut dyn Transport) {
+        for exchange in self.kept.drain(..) {
+            transport.terminate(exchange, None);
+        }
     }
 
     pub(super) fn forget(&mut self, exchange: Exchange) {
@@ -390,7 +403,7 @@ impl World {
     pub(super) fn closed(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Closed { reason, .. } => Some(reason),
-            Event::LoginWanted(..) | Event::JoinWanted(..) => None,
+            Event::LoginWanted(..) | Event::JoinWanted(..) | Event::Joined(_) => None,
         })
     }
 
