@@ -15,5 +15,7 @@ mod seg;
 
 pub use arena::{Arena, ArenaStats, Pages};
 pub use list::Sg;
+#[cfg(test)]
+pub(crate) use list::drop_spare;
 pub use loan::Lender;
 pub use seg::{Lease, Seg, SegMut, SharedMemory};

@@ -4,7 +4,8 @@
 use crate::fabrics::iscsi::{Account, Algorithm, Authentication, Secret};
 use crate::wire::iscsi::{binary, pairs};
 
-const NAME: &str = "world";
+/// The account of all initiators.
+pub(super) const NAME: &str = "world";
 const SECRET: &[u8] = b"as many bytes as it takes";
 const TARGET_SECRET: &[u8] = b"those of the other side";
 

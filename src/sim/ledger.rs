@@ -3,6 +3,7 @@
 
 use super::oracle::Tick;
 use super::plan::{Command, Persistent};
+use crate::target::tasks::UnitCounters;
 
 /// A reservation that is in force since a moment.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +23,39 @@ pub(super) struct Ledger {
     /// Commands sent, and answered by the disk.
     pub(super) sent: u64,
     pub(super) answered: u64,
+    /// Of reads and writes: at least what was answered well, at most what was sent.
+    reads: Moved,
+    writes: Moved,
+    /// Errors of the disk that were heard.
+    errors: u64,
+}
+
+/// Commands that move data in one direction, and their bytes.
+#[derive(Debug, Default)]
+struct Moved {
+    least: (u64, u64),
+    most: (u64, u64),
+}
+
+impl Moved {
+    fn may_be(&self, commands: u64, bytes: u64) -> bool {
+        let within = |least: u64, most: u64, shown: u64| (least..=most).contains(&shown);
+        within(self.least.0, self.most.0, commands) && within(self.least.1, self.most.1, bytes)
+    }
+}
+
+/// Counts a command that moves bytes.
+fn count(what: &mut (u64, u64), bytes: usize) {
+    if bytes > 0 {
+        (what.0, what.1) = (what.0 + 1, what.1 + bytes as u64);
+    }
 }
 
 impl Ledger {
-    pub(super) fn sent(&mut self, command: Command) {
+    /// A command of so many bytes of Data-In and Data-Out.
+    pub(super) fn sent(&mut self, command: Command, data_in: usize, data_out: usize) {
+        count(&mut self.reads.most, data_in);
+        count(&mut self.writes.most, data_out);
         self.sent += 1;
         if matches!(command, Command::Persistent(_)) {
             self.holder = None;
@@ -66,9 +96,23 @@ impl Ledger {
         }
     }
 
+    /// A command has ended, having moved so much.
+    pub(super) fn moved(&mut self, good: bool, data_in: usize, data_out: usize, error: bool) {
+        if good {
+            count(&mut self.reads.least, data_in);
+            count(&mut self.writes.least, data_out);
+        }
+        self.errors += u64::from(error);
+    }
+
     /// What the disk itself has counted must fit: commands that it has carried out, and those that were aborted, such as
-    /// writes whose data was damaged, which are answered nevertheless.
-    pub(super) fn agrees(&self, done: u64, aborted: u64) -> bool {
-        self.answered <= done + aborted && done <= self.sent
+    /// writes whose data was damaged, which are answered nevertheless. Where nothing was lost or aborted that is exact.
+    pub(super) fn agrees(&self, shown: &UnitCounters) -> bool {
+        let done = shown.reads + shown.writes + shown.others;
+        self.answered <= done + shown.aborts
+            && done <= self.sent
+            && self.reads.may_be(shown.reads, shown.read_bytes)
+            && self.writes.may_be(shown.writes, shown.write_bytes)
+            && (self.errors..=done).contains(&shown.errors)
     }
 }

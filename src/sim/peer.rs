@@ -145,8 +145,8 @@ impl Peers {
     }
 
     /// For a failure's report.
-    pub(super) fn describe(&self, port: Option<Port>) -> String {
-        let connection = port.and_then(|port| self.connections.get(&port));
+    pub(super) fn describe(&self, port: Port) -> String {
+        let connection = self.connections.get(&port);
         let socket = connection.map(|c| c.sockets.get::<Socket<'_>>(c.handle));
         socket.map_or_else(
             || "no socket".to_owned(),

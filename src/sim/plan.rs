@@ -39,6 +39,13 @@ pub(super) struct SessionShape {
     pub(super) cmd_sn: u32,
     /// Bytes that it takes before it must read.
     pub(super) window: usize,
+    /// MaxConnections that it wishes for, and makes.
+    #[serde(default = "one_connection")]
+    pub(super) connections: u8,
+}
+
+fn one_connection<T: From<u8>>() -> T {
+    1.into()
 }
 
 /// What the wire does.
@@ -188,20 +195,40 @@ pub(super) enum Action {
     Text {
         session: usize,
     },
+    /// Of the session, over one of its connections.
     Logout {
         session: usize,
+        #[serde(default)]
+        connection: usize,
+    },
+    /// Logs one connection out, over itself or another.
+    Close {
+        session: usize,
+        connection: usize,
+        over: usize,
     },
     /// Closes the connection in order, in the middle of everything.
     Finish {
         session: usize,
+        #[serde(default)]
+        connection: usize,
     },
     /// Resets it.
     Cut {
         session: usize,
+        #[serde(default)]
+        connection: usize,
     },
     /// Is gone without a word, and comes back as if it had been restarted.
     Vanish {
         session: usize,
+        #[serde(default)]
+        connection: usize,
+    },
+    /// Makes a connection again while its old stream is still there.
+    Reinstate {
+        session: usize,
+        connection: usize,
     },
     Violate {
         session: usize,
@@ -210,6 +237,8 @@ pub(super) enum Action {
     /// Stops reading for so long.
     Deaf {
         session: usize,
+        #[serde(default)]
+        connection: usize,
         micros: u64,
     },
     /// Nothing passes the wires of a core.
@@ -254,6 +283,9 @@ pub(super) struct Plan {
     #[serde(default)]
     pub(super) reserves: bool,
     pub(super) queue_depth: u32,
+    /// MaxConnections of the target.
+    #[serde(default = "one_connection")]
+    pub(super) max_connections: u32,
     /// MaxRecvDataSegmentLength of the target.
     pub(super) segment_max: u32,
     /// Share of turns in which a core sleeps.
@@ -306,6 +338,7 @@ impl Plan {
             chap: dice.chance(0.2),
             reserves: dice.chance(0.15),
             queue_depth: one(dice, &[1, 4, 16, 64]),
+            max_connections: one(dice, &[1, 2, 4, 4]),
             segment_max: one(dice, &[512, 4096, 8192, 65_536]),
             sleepy: one(dice, &[0.0, 0.1, 0.6]),
             wires,
@@ -316,8 +349,14 @@ impl Plan {
         let hot = 1 + dice.below(40);
         let rough = one(dice, &[0.0, 0.02, 0.1]);
         let pace = one(dice, &[0, 20, 200, 2000]);
+        let several = plan.max_connections > 1 && plan.sessions.iter().any(|session| session.connections > 1);
+        let restless = if several { one(dice, &[0.0, 0.02, 0.1]) } else { 0.0 };
         for _ in 0..20 + dice.below(180) {
-            let action = if dice.chance(rough) { event(dice, &plan) } else { command(dice, &plan, hot) };
+            let action = match dice.chance(restless) {
+                true => come_and_go(dice, &plan),
+                false if dice.chance(rough) => event(dice, &plan),
+                false => command(dice, &plan, hot),
+            };
             plan.steps.push(Step { after: dice.below(2 * pace + 1), action });
         }
         plan
@@ -358,6 +397,7 @@ fn session(dice: &mut Dice, name: u64) -> SessionShape {
         outstanding_r2ts: one(dice, &[1, 2, 16]),
         cmd_sn: one(dice, &[1, 100, u32::MAX - 5, 0x7fff_fff0]),
         window: one(dice, &[4096, 65_536, 1 << 20]),
+        connections: one(dice, &[1, 1, 2, 4]),
     }
 }
 
@@ -408,6 +448,7 @@ fn event(dice: &mut Dice, plan: &Plan) -> Action {
     use Violation as V;
     let session = index(dice, plan.sessions.len());
     let disk = index(dice, plan.disks.len());
+    let connection = index(dice, plan.sessions[session].connections.into());
     match dice.below(100) {
         0..30 => {
             let all = [
@@ -423,10 +464,10 @@ fn event(dice: &mut Dice, plan: &Plan) -> Action {
         }
         30..36 => Action::Ping { session },
         36..38 => Action::Text { session },
-        38..43 => Action::Logout { session },
-        43..48 => Action::Finish { session },
-        48..55 => Action::Cut { session },
-        55..60 => Action::Vanish { session },
+        38..43 => Action::Logout { session, connection },
+        43..48 => Action::Finish { session, connection },
+        48..55 => Action::Cut { session, connection },
+        55..60 => Action::Vanish { session, connection },
         60..70 => {
             let all = [
                 V::UnknownOpcode,
@@ -441,7 +482,7 @@ fn event(dice: &mut Dice, plan: &Plan) -> Action {
             ];
             Action::Violate { session, violation: one(dice, &all) }
         }
-        70..75 => Action::Deaf { session, micros: dice.below(50_000) },
+        70..75 => Action::Deaf { session, connection, micros: dice.below(50_000) },
         75..82 => {
             let micros = one(dice, &[1000, 100_000, 3_000_000]);
             Action::Partition { core: index(dice, plan.cores), micros }
@@ -454,6 +495,19 @@ fn event(dice: &mut Dice, plan: &Plan) -> Action {
         88..94 => Action::PowerLoss,
         94..97 => Action::Crash,
         _ => Action::Restart,
+    }
+}
+
+/// One of several connections ends, so that others go on.
+fn come_and_go(dice: &mut Dice, plan: &Plan) -> Action {
+    let session = index(dice, plan.sessions.len());
+    let [connection, over] = [(); 2].map(|()| index(dice, plan.sessions[session].connections.into()));
+    match dice.below(6) {
+        0 => Action::Finish { session, connection },
+        1 => Action::Vanish { session, connection },
+        2 => Action::Reinstate { session, connection },
+        3 => Action::Cut { session, connection },
+        _ => Action::Close { session, connection, over },
     }
 }
 

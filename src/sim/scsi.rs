@@ -202,6 +202,13 @@ impl Ending {
     pub(super) fn is_good(&self) -> bool {
         self.status == 0
     }
+
+    /// Whether it is an error of the disk: neither a unit attention nor the end of a command whose data was damaged, which the
+    /// disk knows nothing of.
+    pub(super) fn is_error(&self) -> bool {
+        let not = |key: u8| key == key::UNIT_ATTENTION || key == key::ABORTED_COMMAND;
+        self.status == 0x02 && self.sense.is_some_and(|(key, ..)| !not(key))
+    }
 }
 
 /// A command that has ended, and what is known about it.

@@ -29,7 +29,7 @@ use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, Gate};
 use crate::target::sessions::{Limits, Sessions};
 use crate::target::shard::{Message, Parts, Report, Shard};
-use crate::target::tasks::{SharedState, TaskManager, UnitKey};
+use crate::target::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
 use crate::target::topology::{Portal, Target, Topology};
 use crate::time::Instant;
 
@@ -38,6 +38,9 @@ const ROUNDS_MAX: u64 = 400_000;
 
 /// How long the last answer may take when all faults have ended.
 const ANSWER_TIME: Duration = Duration::from_secs(100);
+
+/// How long it may then take until the target knows of nothing that its initiators have forgotten: its pings find that out.
+const AUDIT_TIME: Duration = Duration::from_secs(120);
 
 /// How long everything may take to come to rest when all faults have ended.
 const REST_TIME: Duration = Duration::from_secs(300);
@@ -62,6 +65,8 @@ pub(super) struct World {
     partitions: Vec<Option<Instant>>,
     canary: Option<Canary>,
     machines: u64,
+    /// Connections that initiators had begun before this machine.
+    begun: u64,
     rounds: u64,
     /// Rounds without work on end.
     idle: u32,
@@ -77,7 +82,10 @@ impl World {
         done.map_err(|what| {
             let mut text = format!("{what}\n  at {:?}", world.env.now);
             for session in &world.sessions {
-                _ = write!(text, "\n  {}; {}", session.describe(), world.env.peers.describe(session.port()));
+                _ = write!(text, "\n  {}", session.describe());
+                for port in session.ports() {
+                    _ = write!(text, "\n    port {port}: {}", world.env.peers.describe(port));
+                }
             }
             for medium in &world.media {
                 _ = write!(text, "\n  {} store operations under way", medium.borrow().len());
@@ -136,6 +144,7 @@ impl World {
             client_arena,
             canary,
             machines: 1,
+            begun: 0,
             rounds: 0,
             idle: 0,
         }
@@ -179,10 +188,12 @@ impl World {
             | Action::Manage { session, .. }
             | Action::Ping { session }
             | Action::Text { session }
-            | Action::Logout { session }
-            | Action::Finish { session }
-            | Action::Cut { session }
-            | Action::Vanish { session }
+            | Action::Logout { session, .. }
+            | Action::Close { session, .. }
+            | Action::Finish { session, .. }
+            | Action::Cut { session, .. }
+            | Action::Vanish { session, .. }
+            | Action::Reinstate { session, .. }
             | Action::Violate { session, .. }
             | Action::Deaf { session, .. } => self.sessions[session].act(action, &mut self.env),
         }
@@ -302,6 +313,7 @@ impl World {
         self.machine = boot(&env.plan, media, &mut env.peers, client_arena, *canary, *machines);
         self.partitions.fill(None);
         self.machines += 1;
+        self.begun = self.env.peers.begun();
     }
 
     /// No block of a machine that has stopped is with anybody.
@@ -334,7 +346,10 @@ impl World {
             self.env.tally.add("arena requests refused", report.memory.refused);
             let flows = report.hosts.iter().flat_map(|(_, counters)| counters);
             for (what, count) in flows {
-                if matches!(*what, "retransmitted_bytes" | "resets_sent") {
+                if matches!(
+                    *what,
+                    "retransmitted_bytes" | "resets_sent" | "handed_over" | "taken_over" | "strays"
+                ) {
                     self.env.tally.add(what, *count);
                 }
             }
@@ -354,18 +369,75 @@ impl World {
         reports
     }
 
-    /// What the disks have counted, held against what initiators have sent and heard.
+    /// What the target shows, held against what initiators have sent and heard. That is given time: pings are under way, and
+    /// what initiators have forgotten has yet to end.
     fn look_at_counters(&mut self) -> Result<(), String> {
+        let limit = self.env.now + AUDIT_TIME;
+        loop {
+            match self.audit() {
+                Err(_) if self.env.now < limit => {}
+                ended => return ended,
+            }
+            let next = self.env.now + Duration::from_millis(300);
+            while self.env.now < next {
+                self.round(Some(next))?;
+            }
+        }
+    }
+
+    fn audit(&mut self) -> Result<(), String> {
         let reports = self.reports();
         for (disk, ledger) in self.env.ledgers.iter().enumerate() {
-            let counters = || reports.iter().map(|report| report.units[disk].counters);
-            let done = counters().map(|unit| unit.reads + unit.writes + unit.others).sum();
-            let aborted = counters().map(|unit| unit.aborts).sum();
-            if !ledger.agrees(done, aborted) {
-                return Err(format!(
-                    "disk {disk} has counted {done} commands and {aborted} aborts: {ledger:?}"
-                ));
+            let mut sum = UnitCounters::default();
+            for unit in reports.iter().map(|report| report.units[disk].counters) {
+                sum.add(&unit);
             }
+            if !ledger.agrees(&sum) {
+                return Err(format!("disk {disk} has counted {sum:?}: {ledger:?}"));
+            }
+        }
+        for session in &self.sessions {
+            session.audit(&reports, &self.env)?;
+        }
+        let shown: usize = reports.iter().map(|report| report.sessions.len()).sum();
+        let there = self.sessions.iter().filter(|session| session.is_there()).count();
+        if shown != there {
+            return Err(format!("{shown} sessions are shown where there are {there}"));
+        }
+        let sum = |name| {
+            let counters = reports.iter().flat_map(|report| &report.hosts).flat_map(|(_, counters)| counters);
+            counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
+        };
+        let streams: usize = self.sessions.iter().map(Session::streams).sum();
+        if (sum("flows"), sum("half_open")) != (streams as u64, 0) {
+            return Err(format!(
+                "{} flows and {} half open are shown where there are {streams} streams",
+                sum("flows"),
+                sum("half_open")
+            ));
+        }
+        let begun = self.env.peers.begun() - self.begun;
+        if sum("accepted") > begun || sum("accepted") < streams as u64 {
+            return Err(format!("{} streams are said to have been accepted of {begun}", sum("accepted")));
+        }
+        if sum("taken_over") > sum("handed_over") {
+            return Err("more streams were taken over than handed over".into());
+        }
+        // What has left the target is on the wire, and what the wire has delivered has come in, once or, if that was the wrong
+        // core, twice.
+        let [from, to] = [0, 1].map(|end| {
+            let of = |wire: &Wire| wire.counters(end);
+            self.machine.wires.iter().map(of).collect::<Vec<_>>()
+        });
+        let sent = (from.iter().map(|c| c.sent).sum::<u64>(), from.iter().map(|c| c.bytes).sum::<u64>());
+        if (sum("frames_out"), sum("bytes_out")) != sent {
+            let shown = (sum("frames_out"), sum("bytes_out"));
+            return Err(format!("frames and bytes sent are shown as {shown:?}, and are {sent:?}"));
+        }
+        let arrived: u64 = to.iter().map(|c| c.sent + c.duplicated - c.lost - c.overrun).sum();
+        let shown = sum("frames_in") - sum("strays");
+        if shown != arrived {
+            return Err(format!("{shown} frames are said to have come in, and {arrived} have"));
         }
         Ok(())
     }
@@ -502,6 +574,7 @@ pub(super) fn boot(
     let parameters = Parameters {
         max_recv_data_segment_length: plan.segment_max,
         queue_depth: plan.queue_depth,
+        max_connections: plan.max_connections,
         nop_interval: Duration::from_secs(5),
         ..Parameters::default()
     };

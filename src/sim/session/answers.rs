@@ -3,23 +3,31 @@
 
 use super::super::plan::{Function, Violation};
 use super::super::scsi::{self, Ending};
-use super::{Env, Managing, PATIENCE, Running, Session, State};
+use super::link::State;
+use super::{Env, Managing, Running, Session};
 use crate::fabrics::iscsi::initiator::Packet;
 use crate::wire::iscsi::{FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
 
 impl Session {
-    /// The command of a response or a Data-In PDU. None may come for a task tag that is free.
-    fn running(&mut self, tag: u32) -> Result<&mut Running, String> {
-        self.running.get_mut(&tag).ok_or_else(|| format!("a response or data for {tag:#x}, which is over"))
+    /// The command of a response or a Data-In PDU. None may come for a task tag that is free, nor on another connection
+    /// than the command's (RFC 7143 4.2.5).
+    fn running(&mut self, at: usize, tag: u32) -> Result<&mut Running, String> {
+        let running = self.running.get_mut(&tag);
+        let running = running.ok_or_else(|| format!("a response or data for {tag:#x}, which is over"))?;
+        match running.at == at {
+            true => Ok(running),
+            false => Err(format!("a response or data for {tag:#x} on {at} instead of {}", running.at)),
+        }
     }
 
-    pub(super) fn r2t(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        if self.state == State::LoggingOut {
+    pub(super) fn r2t(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
+        let link = at;
+        if self.links[link].state == State::LoggingOut || self.came_late(link, packet, env) {
             return Ok(());
         }
         let (max_burst, segment) = (self.agreed.max_burst, self.agreed.segment);
-        let sabotage = self.sabotage;
-        let running = self.running(packet.bhs.itt())?;
+        let sabotage = self.links[link].sabotage;
+        let running = self.running(link, packet.bhs.itt())?;
         let (at, len) = (packet.bhs.word(40) as usize, packet.bhs.word(44) as usize);
         if packet.bhs.word(36) != running.data_sn {
             return Err(format!("R2TSN {} instead of {}", packet.bhs.word(36), running.data_sn));
@@ -29,8 +37,8 @@ impl Session {
             return Err(format!("R2T for {len} bytes at {at} of {}", running.out.len()));
         }
         let (command, out) = (running.packet.clone(), std::mem::take(&mut running.out));
-        let mut pdus = self.initiator.answer_r2t(&command, packet, &out, segment);
-        let running = self.running(packet.bhs.itt())?;
+        let mut pdus = self.links[link].initiator.answer_r2t(&command, packet, &out, segment);
+        let running = self.running(link, packet.bhs.itt())?;
         running.out = out;
         match sabotage {
             Some(Violation::WrongOffset) => pdus[0].bhs.set_word(40, u32::try_from(at + 1).expect("short")),
@@ -40,24 +48,27 @@ impl Session {
             }
             _ => {}
         }
-        if let Some(violation) = self.sabotage.take() {
+        if let Some(violation) = self.links[link].sabotage.take() {
             env.tally.count(&format!("done {violation:?}"));
             if violation == Violation::WrongOffset {
-                self.excuse = Some("violation");
-                self.state = State::Doomed(env.now + PATIENCE);
+                self.doom(link, env);
             }
         }
         env.tally.count("R2Ts");
         for pdu in pdus {
-            self.send(&pdu);
+            self.links[link].send(&pdu);
         }
         Ok(())
     }
 
-    pub(super) fn data_in(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
+    pub(super) fn data_in(&mut self, link: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
         let tag = packet.bhs.itt();
+        let ends = packet.bhs.flags() & scsi_flags::STATUS != 0;
+        if self.came_late(link, packet, env) {
+            return Ok(());
+        }
         let segment = self.segment_max();
-        let running = self.running(tag)?;
+        let running = self.running(link, tag)?;
         let (sn, at) = (packet.bhs.word(36), packet.bhs.word(40) as usize);
         if sn != running.data_sn || at != running.got.len() || packet.data.len() > segment {
             return Err(format!(
@@ -72,23 +83,26 @@ impl Session {
         if running.got.len() > running.wanted {
             return Err(format!("{} bytes of Data-In, {} expected", running.got.len(), running.wanted));
         }
-        if packet.bhs.flags() & scsi_flags::STATUS != 0 {
+        if ends {
             let ending = Ending::new(packet.bhs.0[3], packet.bhs.flags(), packet.bhs.word(44), &[]);
-            return self.finish(tag, &ending, env);
+            return self.finish(link, tag, &ending, env);
         }
         Ok(())
     }
 
-    pub(super) fn response(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
+    pub(super) fn response(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
+        if self.came_late(at, packet, env) {
+            return Ok(());
+        }
         if packet.bhs.0[2] != 0 {
             return Err(format!("iSCSI service response {}", packet.bhs.0[2]));
         }
         let ending = Ending::new(packet.bhs.0[3], packet.bhs.flags(), packet.bhs.word(44), &packet.data);
-        self.finish(packet.bhs.itt(), &ending, env)
+        self.finish(at, packet.bhs.itt(), &ending, env)
     }
 
-    fn finish(&mut self, tag: u32, ending: &Ending, env: &mut Env) -> Result<(), String> {
-        self.running(tag)?;
+    fn finish(&mut self, at: usize, tag: u32, ending: &Ending, env: &mut Env) -> Result<(), String> {
+        self.running(at, tag)?;
         let running = self.running.remove(&tag).ok_or("it was there")?;
         let Running { disk, lba, command, op, look, .. } = running;
         if ending.is_good()
@@ -98,7 +112,8 @@ impl Session {
             let aborting = |tag: &u32| self.managing.values().any(|managing| managing.tasks.contains(tag));
             let before = self.running.iter().filter(|(tag, _)| !aborting(tag)).map(|(_, other)| other);
             let before = before.into_iter().find(|other| {
-                other.disk == disk
+                // Statuses on two connections may overtake each other.
+                (other.disk, other.at) == (disk, at)
                     && env.oracle.ordered(other.look.order, Some(order))
                     && !self.may_be_gone(other, env)
                     && !other.spoilt
@@ -110,7 +125,7 @@ impl Session {
                 ));
             }
         }
-        let damaged = running.spoilt || self.is_damaged(env);
+        let damaged = running.spoilt || self.is_damaged(at, env);
         let wrong = |what: String| format!("{what}; {command:?} at {lba} of disk {disk}, tag {tag:#x}");
         let cached = env.plan.disks[disk].write_cache;
         let blocks = (running.out.len() as u64 / u64::from(env.plan.disks[disk].block)).max(1);
@@ -137,19 +152,26 @@ impl Session {
         let now = env.oracle.tick();
         let (good, writes) = (ending.is_good(), op.is_some());
         let ledger = &mut env.ledgers[disk];
+        ledger.moved(good, running.got.len(), running.out.len(), ending.is_error());
         ledger.ended(self.shape.name, command, writes, look.sent, good, now).map_err(wrong)
     }
 
-    pub(super) fn managed(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
+    pub(super) fn managed(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
         let tag = packet.bhs.itt();
-        let Managing { function, disk, tasks, sent, reset } =
+        let Managing { function, at: asked, disk, tasks, sent, reset, .. } =
             self.managing.remove(&tag).ok_or("a task management response that nobody asked for")?;
+        if asked != at {
+            return Err(format!("the response to {function:?} came on {at} instead of {asked}"));
+        }
         let response = packet.bhs.0[2];
         env.tally.count(&format!("{function:?}: response {response}"));
         match (function, response) {
             (_, 0) => {
                 for task in tasks {
-                    if self.running.contains_key(&task) {
+                    if let Some(running) = self.running.get(&task) {
+                        if running.at != at {
+                            self.overtaken.insert(task);
+                        }
                         env.tally.count(&format!("aborted by {function:?}"));
                         self.give_up_command(task, env);
                     }
@@ -178,7 +200,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn nop_in(&mut self, packet: Packet, env: &mut Env) -> Result<(), String> {
+    pub(super) fn nop_in(&mut self, at: usize, packet: Packet, env: &mut Env) -> Result<(), String> {
         if packet.bhs.itt() == NO_TAG {
             if packet.bhs.word(20) == NO_TAG {
                 return Ok(());
@@ -187,11 +209,15 @@ impl Session {
             let mut answer = Packet::new(Opcode::NOP_OUT, FINAL).word(16, NO_TAG);
             answer.bhs.0[0] |= IMMEDIATE;
             let answer = answer.word(20, packet.bhs.word(20)).lun(packet.bhs.lun());
-            let answer = answer.word(24, self.initiator.cmd_sn).word(28, self.initiator.exp_stat_sn);
-            self.send(&answer);
+            let link = &mut self.links[at];
+            link.send(&answer.word(24, self.cmd_sn).word(28, link.initiator.exp_stat_sn));
             return Ok(());
         }
-        let wanted = self.pings.remove(&packet.bhs.itt()).ok_or("an echo that nobody asked for")?;
+        if self.plugs.remove(&packet.bhs.itt()) {
+            return Ok(());
+        }
+        let asked = self.pings.remove(&packet.bhs.itt()).filter(|(on, _)| *on == at);
+        let (_, wanted) = asked.ok_or("an echo that nobody asked for here")?;
         env.tally.count("pings of the initiator");
         match wanted == packet.data {
             true => Ok(()),
@@ -199,21 +225,20 @@ impl Session {
         }
     }
 
-    pub(super) fn rejected(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
+    pub(super) fn rejected(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
         let reason = packet.bhs.0[2];
+        self.links[at].rejects += 1;
         env.tally.count(&format!("rejected with reason {reason}"));
-        if reason == reject::DATA_DIGEST_ERROR && self.is_damaged(env) {
+        if reason == reject::DATA_DIGEST_ERROR && self.is_damaged(at, env) {
             // A request that is no command has to be sent again, which nobody here does.
             if let Ok(bytes) = <[u8; 20]>::try_from(&packet.data[..20.min(packet.data.len())]) {
                 let tag = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
                 self.pings.remove(&tag);
-                if Opcode(bytes[0] & 0x3f) == Opcode::TEXT_REQUEST {
-                    self.texts = self.texts.saturating_sub(1);
-                }
+                self.texts.remove(&tag);
             }
             return Ok(());
         }
-        match self.excuse {
+        match self.links[at].excuse {
             Some(_) => Ok(()),
             None => Err(format!("rejected with reason {reason}: {packet:?}")),
         }

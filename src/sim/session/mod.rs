@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! An initiator: it keeps to the protocol unless it is told not to, and takes nothing that the target says for granted.
+//!
+//! Its session has one connection or several ([`link`]). Each request travels on any of them, in the order of CmdSN for all.
+//! When one ends while others go on, the initiator makes it again, or logs it out over another; from then on the target has
+//! done with what it had taken on it, and what it had not taken is sent again elsewhere (RFC 7143 7.2.1).
 
 mod answers;
+mod audit;
+mod link;
 mod requests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::chap;
 use super::ledger::Ledger;
 use super::oracle::{Look, OpId, Oracle, Tick};
 use super::peer::{Peers, Port};
-use super::plan::{Action, Command, Function, Plan, SessionShape, Violation};
-use super::scsi;
+use super::plan::{Action, Command, Function, Plan, SessionShape};
 use super::tally::Tally;
-use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet};
+use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::ports::memory::Dice;
 use crate::time::Instant;
-use crate::wire::iscsi::{Opcode, pairs};
+use crate::wire::iscsi::{FINAL, NO_TAG, Opcode};
+use link::{Link, State};
 
 /// Commands of one session at once.
 const RUNNING_MAX: usize = 64;
@@ -71,6 +76,8 @@ pub(in crate::sim) enum News {
 
 struct Running {
     packet: Packet,
+    /// Its connection.
+    at: usize,
     disk: usize,
     lba: u64,
     command: Command,
@@ -82,31 +89,39 @@ struct Running {
     data_sn: u32,
     /// It was spoilt on purpose.
     spoilt: bool,
+    /// Its connection has ended, and it is not known whether the target has it.
+    lost: bool,
+    /// It may have ended without a word: it was sent twice, or a function whose answer is lost, or which was for commands
+    /// before it on another connection, may have ended it.
+    doubtful: bool,
 }
 
 struct Managing {
     function: Function,
+    at: usize,
     disk: usize,
     /// Task tags that it concerns.
     tasks: Vec<u32>,
+    immediate: bool,
     sent: Tick,
     reset: Vec<usize>,
 }
 
+/// A request that the target has not acknowledged by ExpCmdSN, with the Data-Out that followed it unasked.
+struct Sent {
+    at: usize,
+    cmd_sn: u32,
+    tag: u32,
+    packets: Vec<Packet>,
+    /// The resets that it asked for, if nobody waits for its answer any more.
+    reset: Vec<usize>,
+}
+
+/// What a logout closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Down(Instant),
-    Connecting,
-    LoggingIn,
-    /// The same, with so many answers to come before it is known who is who.
-    Authenticating(u8),
-    Up,
-    /// Waits for the answer to its logout.
-    LoggingOut,
-    /// Has broken the protocol, and hangs up then.
-    Doomed(Instant),
-    /// Waits for the target to close, too.
-    Closing,
+enum Closing {
+    Session,
+    Link(usize),
 }
 
 /// What was agreed on.
@@ -117,90 +132,124 @@ struct Agreed {
     first_burst: usize,
     max_burst: usize,
     segment: usize,
+    connections: usize,
+}
+
+impl Default for Agreed {
+    fn default() -> Self {
+        Self {
+            initial_r2t: true,
+            immediate_data: true,
+            first_burst: 65_536,
+            max_burst: 262_144,
+            segment: 8192,
+            connections: 1,
+        }
+    }
 }
 
 /// See the module.
 pub(in crate::sim) struct Session {
     index: usize,
     shape: SessionShape,
-    state: State,
-    port: Option<Port>,
-    initiator: Initiator,
+    /// Its connections, as many as it wishes for.
+    links: Vec<Link>,
     agreed: Agreed,
-    out: VecDeque<u8>,
     todo: VecDeque<Action>,
     running: BTreeMap<u32, Running>,
     managing: BTreeMap<u32, Managing>,
-    pings: BTreeMap<u32, Vec<u8>>,
-    texts: usize,
+    /// By task tag: the connection, and what must come back.
+    pings: BTreeMap<u32, (usize, Vec<u8>)>,
+    texts: BTreeMap<u32, usize>,
+    /// Where each was sent, and what for.
+    logouts: BTreeMap<u32, (usize, Closing)>,
+    /// Pings that fill a place in the order, which may not be answered.
+    plugs: BTreeSet<u32>,
+    sent: Vec<Sent>,
+    /// Tasks aborted by a function that was answered on another connection.
+    overtaken: BTreeSet<u32>,
+    /// Streams that the target has to close, because their connections were made again.
+    left: Vec<Port>,
     /// Per disk: how many ORDERED commands there were, twice.
     ranks: Vec<u32>,
+    /// 0: there is no session.
     nexus: u32,
     /// The target hands these out in ascending order.
     tsih: u16,
-    /// Why the connection may end.
+    cmd_sn: u32,
+    itt: u32,
+    exp_cmd_sn: u32,
+    max_cmd_sn: u32,
+    /// Why the session may end.
     excuse: Option<&'static str>,
-    deaf_until: Instant,
-    sabotage: Option<Violation>,
-    refusals: u32,
+    /// Most connections so far.
+    most: usize,
+}
+
+/// Whether a serial number is another one or behind it (RFC 1982).
+fn reaches(number: u32, other: u32) -> bool {
+    number.wrapping_sub(other) < 1 << 31
 }
 
 impl Session {
     pub(in crate::sim) fn new(index: usize, plan: &Plan) -> Self {
+        let shape = plan.sessions[index].clone();
         Self {
             index,
-            shape: plan.sessions[index].clone(),
-            state: State::Down(Instant::ZERO),
-            port: None,
-            initiator: Initiator::new(),
-            agreed: Agreed {
-                initial_r2t: true,
-                immediate_data: true,
-                first_burst: 0,
-                max_burst: 0,
-                segment: 0,
-            },
-            out: VecDeque::new(),
+            links: (0..shape.connections.max(1)).map(|_| Link::new()).collect(),
+            shape,
+            agreed: Agreed::default(),
             todo: VecDeque::new(),
             running: BTreeMap::new(),
             managing: BTreeMap::new(),
             pings: BTreeMap::new(),
-            texts: 0,
+            texts: BTreeMap::new(),
+            logouts: BTreeMap::new(),
+            plugs: BTreeSet::new(),
+            sent: Vec::new(),
+            overtaken: BTreeSet::new(),
+            left: Vec::new(),
             ranks: vec![0; plan.disks.len()],
             nexus: 0,
             tsih: 0,
+            cmd_sn: 0,
+            itt: 0,
+            exp_cmd_sn: 0,
+            max_cmd_sn: 0,
             excuse: None,
-            deaf_until: Instant::ZERO,
-            sabotage: None,
-            refusals: 0,
+            most: 0,
         }
-    }
-
-    pub(in crate::sim) fn port(&self) -> Option<Port> {
-        self.port
     }
 
     /// Nothing is under way and nothing is to be done.
     pub(in crate::sim) fn is_idle(&self) -> bool {
-        self.todo.is_empty()
+        let complete = match self.nexus {
+            0 => self.links.iter().all(Link::is_down),
+            _ => self.links.iter().take(self.agreed.connections).all(Link::is_up),
+        };
+        complete
+            && self.todo.is_empty()
             && self.running.is_empty()
             && self.managing.is_empty()
             && self.pings.is_empty()
-            && self.texts == 0
-            && matches!(self.state, State::Down(_) | State::Up)
+            && self.texts.is_empty()
+            && self.logouts.is_empty()
+            && self.left.is_empty()
     }
 
+    /// Whether it logs in as a new session.
     pub(in crate::sim) fn is_logging_in(&self) -> bool {
-        matches!(self.state, State::LoggingIn | State::Authenticating(_))
+        self.nexus == 0 && self.links.iter().any(Link::is_logging_in)
     }
 
     pub(in crate::sim) fn next_deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Down(at) if !self.todo.is_empty() => Some(at),
-            State::Doomed(at) => Some(at),
-            _ if self.deaf_until > Instant::ZERO && self.port.is_some() => Some(self.deaf_until),
+        let of = |(at, link): (usize, &Link)| match link.state {
+            State::Down(then) if self.wants(at) => Some(then),
+            State::Doomed(then) => Some(then),
+            _ if link.deaf_until > Instant::ZERO && link.port.is_some() => Some(link.deaf_until),
             _ => None,
-        }
+        };
+        self.links.iter().enumerate().filter_map(of).min()
     }
 
     /// For a failure's report.
@@ -208,99 +257,221 @@ impl Session {
         let waits: Vec<String> = self
             .running
             .iter()
-            .map(|(tag, r)| format!("{tag:#x} {:?} at {} of disk {}", r.command, r.lba, r.disk))
+            .map(|(tag, r)| {
+                let lost = if r.lost { " (lost)" } else { "" };
+                format!("{tag:#x} {:?} at {} of disk {} on {}{lost}", r.command, r.lba, r.disk, r.at)
+            })
+            .collect();
+        let links: Vec<String> = self
+            .links
+            .iter()
+            .map(|link| format!("{:?} on port {:?} with {} to send", link.state, link.port, link.out.len()))
             .collect();
         format!(
-            "session {}: {:?} on port {:?}, CmdSN {} of {}, {} bytes to send, {} to do, {} functions, {} pings, \
-             {} texts, waits for {}",
+            "session {}: TSIH {}, {}; CmdSN {} of {}, {} acknowledged, {} to do, {} functions, {} pings, {} texts, \
+             logouts {:?}, streams left {:?}, waits for {}",
             self.index,
-            self.state,
-            self.port,
-            self.initiator.cmd_sn,
-            self.initiator.max_cmd_sn,
-            self.out.len(),
+            self.tsih,
+            links.join(", "),
+            self.cmd_sn,
+            self.max_cmd_sn,
+            self.exp_cmd_sn,
             self.todo.len(),
             self.managing.len(),
             self.pings.len(),
-            self.texts,
+            self.texts.len(),
+            self.logouts,
+            self.left,
             waits.join(", ")
         )
     }
 
+    /// Its streams.
+    pub(in crate::sim) fn ports(&self) -> impl Iterator<Item = Port> {
+        self.links.iter().filter_map(|link| link.port)
+    }
+
     /// Something to be done, now or as soon as there is a session.
     pub(in crate::sim) fn act(&mut self, action: Action, env: &mut Env) {
-        let Some(port) = self.port.filter(|_| self.state == State::Up) else {
+        let at = match action {
+            Action::Logout { connection, .. }
+            | Action::Finish { connection, .. }
+            | Action::Cut { connection, .. }
+            | Action::Vanish { connection, .. }
+            | Action::Reinstate { connection, .. }
+            | Action::Deaf { connection, .. } => Some(connection % self.links.len()),
+            _ => None,
+        };
+        let up = match at {
+            Some(at) => self.links[at].is_up(),
+            None => self.links.iter().any(Link::is_up),
+        };
+        if !up {
             match action {
                 Action::Command { .. } => self.todo.push_back(action),
                 _ => env.tally.count("events that met no session"),
             }
             return;
-        };
+        }
+        let at = at.unwrap_or_default();
+        let Some(port) = self.links[at].port.or_else(|| self.ports().next()) else { return };
         match action {
-            Action::Logout { .. } => self.log_out(env),
+            Action::Logout { .. } => self.log_out(at, env),
+            Action::Close { connection, over, .. } => {
+                let len = self.links.len();
+                self.log_out_link(connection % len, over % len, env);
+            }
             Action::Finish { .. } => {
                 env.tally.count("connections finished by the initiator");
-                self.excuse = Some("finished");
-                env.peers.close(port);
-                self.give_up(env);
-                self.state = State::Closing;
+                self.links[at].excuse = Some("finished");
+                self.close(at, env);
+                self.look_for_life(env);
             }
             Action::Cut { .. } => {
                 env.tally.count("connections reset by the initiator");
                 env.peers.abort(port);
-                self.hang_up(env);
+                self.hang_up(at, env);
+                self.clean_up(at, env);
             }
             Action::Vanish { .. } => {
                 env.tally.count("initiators that vanished");
                 env.peers.forget(port);
-                self.port = None;
-                self.hang_up(env);
+                self.hang_up(at, env);
+                self.clean_up(at, env);
             }
-            Action::Deaf { micros, .. } => self.deaf_until = env.now + Duration::from_micros(micros),
+            Action::Reinstate { .. } => {
+                if self.links.iter().filter(|link| link.is_up()).count() < 2 {
+                    return env.tally.count("events that met no session");
+                }
+                env.tally.count("connections made again beside their old streams");
+                self.left.push(port);
+                self.hang_up(at, env);
+                self.links[at].state = State::Down(env.now);
+            }
+            Action::Deaf { micros, .. } => {
+                self.links[at].deaf_until = env.now + Duration::from_micros(micros);
+            }
             _ => self.todo.push_back(action),
         }
     }
 
-    pub(in crate::sim) fn log_out(&mut self, env: &mut Env) {
-        if self.state == State::Up {
+    /// Whether the command window is open.
+    fn has_room(&self) -> bool {
+        reaches(self.max_cmd_sn, self.cmd_sn)
+    }
+
+    /// One of the connections that can take a request.
+    fn pick(&self, env: &mut Env) -> Option<usize> {
+        let takes = |link: &Link| link.is_up() && link.out.len() <= 1 << 18;
+        let up: Vec<usize> = (0..self.links.len()).filter(|&at| takes(&self.links[at])).collect();
+        match up.len() {
+            0 => None,
+            1 => Some(up[0]),
+            len => Some(up[usize::try_from(env.dice.below(len as u64)).expect("few")]),
+        }
+    }
+
+    /// Logs the session out.
+    fn log_out(&mut self, at: usize, env: &mut Env) {
+        if self.nexus > 0 && self.links[at].is_up() {
             env.tally.count("logouts");
-            let mut logout = self.initiator.logout(0);
-            if self.initiator.max_cmd_sn.wrapping_sub(logout.bhs.cmd_sn()) >= 1 << 31 {
-                // The command window is closed.
-                logout = self.initiator.immediate(logout);
-            }
-            self.send(&logout);
+            let logout = self.logout(at, 0, at);
+            self.logouts.insert(logout.bhs.itt(), (at, Closing::Session));
+            self.request(at, vec![logout]);
             self.excuse = Some("logged out");
-            self.state = State::LoggingOut;
+            for at in 0..self.links.len() {
+                self.unorder(at, env);
+                if self.links[at].is_up() {
+                    self.links[at].state = State::LoggingOut;
+                }
+            }
+        }
+    }
+
+    /// A logout request for connection `of`, to be sent on `at`.
+    fn logout(&mut self, at: usize, reason: u8, of: usize) -> Packet {
+        let cid = self.links[of].initiator.cid;
+        // It may not wait for what was lost with another connection.
+        let closed = !self.has_room() || self.has_hole();
+        self.make(at, |initiator| {
+            let mut logout = initiator.logout(reason);
+            logout.bhs.set_half(20, cid);
+            if closed { initiator.immediate(logout) } else { logout }
+        })
+    }
+
+    /// Logs one connection out, over itself or another one.
+    fn log_out_link(&mut self, of: usize, over: usize, env: &mut Env) {
+        let asked = self.logouts.values().any(|(_, what)| *what == Closing::Link(of));
+        let fit = self.links[over].is_up() && (self.links[of].is_up() || self.links[of].is_down());
+        if !fit || asked || self.nexus == 0 || of >= self.agreed.connections {
+            return env.tally.count("events that met no session");
+        }
+        let logout = self.logout(over, 1, of);
+        self.logouts.insert(logout.bhs.itt(), (over, Closing::Link(of)));
+        self.request(over, vec![logout]);
+        self.unorder(of, env);
+        if self.links[of].is_up() {
+            self.links[of].excuse = Some("logged out");
+            self.links[of].state = State::LoggingOut;
+        }
+    }
+
+    /// After the loss of a connection: some initiators make sure over another one that the target has noticed.
+    fn clean_up(&mut self, lost: usize, env: &mut Env) {
+        if self.nexus > 0
+            && let Some(over) = self.pick(env)
+            && env.dice.chance(0.3)
+        {
+            self.log_out_link(lost, over, env);
         }
     }
 
     /// The machine at the other end is gone.
     pub(in crate::sim) fn machine_lost(&mut self, env: &mut Env) {
-        if let Some(port) = self.port {
-            // Some peers notice at once, and their reset meets a machine that knows of nothing.
-            match env.dice.chance(0.5) {
-                true => env.peers.abort(port),
-                false => env.peers.forget(port),
+        for at in 0..self.links.len() {
+            if let Some(port) = self.links[at].port {
+                // Some peers notice at once, and their reset meets a machine that knows of nothing.
+                match env.dice.chance(0.5) {
+                    true => env.peers.abort(port),
+                    false => env.peers.forget(port),
+                }
+                self.hang_up(at, env);
             }
-            self.hang_up(env);
         }
     }
 
     /// Somebody of the same name wants to be let in.
     pub(in crate::sim) fn may_be_thrown_out(&mut self) {
-        if self.port.is_some() {
+        if self.ports().next().is_some() {
             self.excuse.get_or_insert("reinstated");
         }
     }
 
     /// Somebody of the same name was let in: this session is over, unless it is the later one, whose news came first.
     pub(in crate::sim) fn thrown_out(&mut self, tsih: u16, env: &mut Env) {
-        if self.port.is_some() && self.nexus > 0 && self.tsih < tsih {
+        if self.nexus > 0 && self.tsih < tsih {
             for op in self.running.values().filter_map(|running| running.op) {
                 env.oracle.bound(op);
             }
         }
+    }
+
+    /// A session begins.
+    fn logged_in(&mut self, tsih: u16, env: &mut Env) {
+        env.nexuses += 1;
+        (self.nexus, self.tsih) = (env.nexuses, tsih);
+        self.ranks.fill(0);
+        env.tally.count("logins");
+        let name = self.shape.name;
+        let tick = env.oracle.tick();
+        for op in env.limbo.remove(&name).unwrap_or_default() {
+            env.oracle.maybe(op);
+        }
+        for reset in env.resets.iter_mut().filter(|reset| reset.name == name && reset.end.is_none()) {
+            reset.end = Some(tick);
+        }
+        env.news.push(News::LoggedIn { session: self.index, name, tsih });
     }
 
     /// A reset that this session sent then is over: what it sent before is over, too. (What other sessions sent may not have
@@ -313,23 +484,26 @@ impl Session {
         }
     }
 
-    /// Whether a reset may have ended a command without a word.
+    /// Whether a command may have ended without a word, by a reset or with a connection.
     fn may_be_gone(&self, running: &Running, env: &Env) -> bool {
-        env.resets
-            .iter()
-            .any(|reset| reset.disk == running.disk && reset.end.is_none_or(|end| end > running.look.sent))
+        let reset =
+            |reset: &Reset| reset.disk == running.disk && reset.end.is_none_or(|end| end > running.look.sent);
+        running.lost || running.doubtful || env.resets.iter().any(reset)
     }
 
-    /// At the end of a run: forgets commands that a reset has ended.
+    /// At the end of a run: forgets commands that have ended without a word.
     pub(in crate::sim) fn drop_reset_commands(&mut self, env: &mut Env) {
-        let gone: Vec<u32> = self
+        let gone: Vec<(u32, bool)> = self
             .running
             .iter()
-            .filter(|(_, running)| self.may_be_gone(running, env))
-            .map(|(&tag, _)| tag)
+            .filter(|(_, running)| !running.lost && self.may_be_gone(running, env))
+            .map(|(&tag, running)| (tag, running.doubtful))
             .collect();
-        for tag in gone {
-            env.tally.count("commands that another's reset ended");
+        for (tag, doubtful) in gone {
+            env.tally.count(match doubtful {
+                true => "commands sent twice or aborted without an answer",
+                false => "commands that another's reset ended",
+            });
             self.give_up_command(tag, env);
         }
     }
@@ -340,300 +514,233 @@ impl Session {
         }
     }
 
-    /// Nothing more is heard of what is under way.
-    fn give_up(&mut self, env: &mut Env) {
+    /// The commands of a connection may be aborted with it: those that are ORDERED keep nothing in order any more.
+    fn unorder(&self, at: usize, env: &mut Env) {
+        for running in self.running.values().filter(|running| running.at == at) {
+            env.oracle.abort(running.look.order);
+        }
+    }
+
+    // The end of connections.
+
+    /// A connection is over for us: nothing more is heard of what is under way on it.
+    fn disown(&mut self, at: usize, env: &mut Env) {
+        let others = self.links.iter().enumerate().any(|(other, link)| other != at && link.is_alive());
+        let others = others && !env.draining && self.links[at].state != State::LoggingOut;
+        if self.links[at].is_alive() && others {
+            env.tally.count("connections lost while others went on");
+        }
+        for running in self.running.values_mut().filter(|running| running.at == at && !running.lost) {
+            if others {
+                env.tally.count("commands lost with their connection");
+            }
+            running.lost = true;
+        }
+        self.unorder(at, env);
+        self.pings.retain(|_, (on, _)| *on != at);
+        self.texts.retain(|_, on| *on != at);
+        let functions: Vec<u32> =
+            self.managing.iter().filter(|(_, managing)| managing.at == at).map(|(&tag, _)| tag).collect();
+        for tag in functions {
+            let Some(Managing { tasks, reset, .. }) = self.managing.remove(&tag) else { continue };
+            for task in tasks {
+                self.running.get_mut(&task).into_iter().for_each(|running| running.doubtful = true);
+            }
+            self.sent
+                .iter_mut()
+                .filter(|sent| sent.tag == tag)
+                .for_each(|sent| sent.reset.clone_from(&reset));
+        }
+        let mut closing = Vec::new();
+        self.logouts.retain(|_, (on, what)| {
+            if *on == at {
+                closing.push(*what);
+            }
+            *on != at
+        });
+        for what in closing {
+            let gone = |other: usize| match what {
+                Closing::Session => true,
+                Closing::Link(of) => of == other,
+            };
+            // Whether the target has done so is unknown: those connections are made again.
+            for other in (0..self.links.len()).filter(|&other| other != at && gone(other)) {
+                if self.links[other].state == State::LoggingOut {
+                    self.links[other].port.into_iter().for_each(|port| env.peers.abort(port));
+                    self.hang_up(other, env);
+                }
+            }
+        }
+    }
+
+    /// The stream of a connection is no more.
+    fn hang_up(&mut self, at: usize, env: &mut Env) {
+        self.disown(at, env);
+        let then = self.pause(env);
+        let link = &mut self.links[at];
+        link.silence();
+        (link.port, link.excuse, link.state) = (None, None, State::Down(then));
+        self.look_for_life(env);
+        if self.links.iter().all(Link::is_down) {
+            self.excuse = None;
+        }
+    }
+
+    /// Whether the target may wait for a request that was lost with its connection.
+    fn has_hole(&self) -> bool {
+        self.sent.iter().any(|sent| !self.links[sent.at].is_alive())
+    }
+
+    /// A session without connections is none. One that is being closed while requests are missing is given up.
+    fn look_for_life(&mut self, env: &mut Env) {
+        if self.has_hole() && !self.links.iter().any(Link::is_up) {
+            let stuck = (0..self.links.len()).find(|&at| self.links[at].state == State::LoggingOut);
+            if let Some(at) = stuck {
+                self.links[at].port.into_iter().for_each(|port| env.peers.abort(port));
+                return self.hang_up(at, env);
+            }
+        }
+        if !self.links.iter().any(Link::is_alive) {
+            self.over(env);
+        }
+    }
+
+    /// The session is over: nothing more is heard of what is under way.
+    fn over(&mut self, env: &mut Env) {
+        (self.nexus, self.most) = (0, 0);
         let ops = std::mem::take(&mut self.running).into_values().filter_map(|running| running.op);
         env.limbo.entry(self.shape.name).or_default().extend(ops);
         self.managing.clear();
         self.pings.clear();
-        self.texts = 0;
-        self.out.clear();
-        self.sabotage = None;
+        self.texts.clear();
+        self.logouts.clear();
+        self.plugs.clear();
+        self.sent.clear();
+        self.overtaken.clear();
+        for port in self.left.drain(..) {
+            env.peers.abort(port);
+        }
+        for at in 0..self.links.len() {
+            match self.links[at].state {
+                State::Connecting | State::LoggingIn | State::Authenticating(_) => {
+                    self.links[at].port.into_iter().for_each(|port| env.peers.abort(port));
+                    self.hang_up(at, env);
+                }
+                State::LoggingOut => self.close(at, env),
+                _ => {}
+            }
+        }
     }
 
-    fn hang_up(&mut self, env: &mut Env) {
-        self.give_up(env);
-        self.port = None;
-        self.nexus = 0;
-        self.excuse = None;
-        let pause = 1 + env.dice.below(if self.shares_name(&env.plan) { 300 } else { 20 });
-        self.state = State::Down(env.now + Duration::from_millis(pause));
+    /// The target has ended a connection, and has said so: what it had taken by then has no effect any more. What it had not
+    /// is sent again, lest the others wait for it.
+    fn settle(&mut self, at: usize, env: &mut Env) {
+        let (again, rest) = std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.at == at);
+        self.sent = rest;
+        let again: Vec<Sent> = again;
+        let tags: Vec<u32> =
+            self.running.iter().filter(|(_, r)| r.at == at && r.lost).map(|(&tag, _)| tag).collect();
+        for tag in tags {
+            if !again.iter().any(|sent| sent.tag == tag) {
+                env.tally.count("lost commands that the target had");
+                self.give_up_command(tag, env);
+            }
+        }
+        for sent in again {
+            let Some(to) = self.pick(env) else { return };
+            let end = env.oracle.tick();
+            sent.reset.iter().for_each(|&reset| env.resets[reset].end = Some(end));
+            let packets = match self.running.get_mut(&sent.tag) {
+                Some(running) => {
+                    env.tally.count("lost commands sent again on another connection");
+                    (running.at, running.lost, running.doubtful) = (to, false, true);
+                    (running.data_sn, running.got) = (0, Vec::new());
+                    sent.packets
+                }
+                None => {
+                    env.tally.count("lost requests replaced by a ping");
+                    self.itt += 1;
+                    self.plugs.insert(self.itt);
+                    let plug = Packet::new(Opcode::NOP_OUT, FINAL).word(16, self.itt).word(20, NO_TAG);
+                    vec![plug.word(24, sent.cmd_sn)]
+                }
+            };
+            let stat_sn = self.links[to].initiator.exp_stat_sn;
+            self.request(to, packets.into_iter().map(|packet| packet.word(28, stat_sn)).collect());
+        }
     }
 
     fn shares_name(&self, plan: &Plan) -> bool {
         plan.sessions.iter().filter(|shape| shape.name == self.shape.name).count() > 1
     }
 
-    fn send(&mut self, packet: &Packet) {
-        self.out.extend(packet.encode(self.initiator.digests));
+    // What connections share.
+
+    /// Makes requests for a connection, with the CmdSN and the task tags of the session.
+    fn make<T>(&mut self, at: usize, what: impl FnOnce(&mut Initiator) -> T) -> T {
+        let initiator = &mut self.links[at].initiator;
+        (initiator.cmd_sn, initiator.itt) = (self.cmd_sn, self.itt);
+        let made = what(initiator);
+        (self.cmd_sn, self.itt) = (initiator.cmd_sn, initiator.itt);
+        made
+    }
+
+    /// Sends a request, with what follows it unasked.
+    fn request(&mut self, at: usize, packets: Vec<Packet>) {
+        for packet in &packets {
+            self.links[at].send(packet);
+        }
+        let first = &packets[0].bhs;
+        if !first.is_immediate() {
+            let (cmd_sn, tag) = (first.cmd_sn(), first.itt());
+            self.sent.push(Sent { at, cmd_sn, tag, packets, reset: Vec::new() });
+        }
+    }
+
+    /// Takes over what a PDU says of the command window.
+    fn take_window(&mut self, packet: &Packet, env: &Env) -> Result<(), String> {
+        let (exp, max) = (packet.bhs.word(28), packet.bhs.word(32));
+        if !reaches(self.cmd_sn, exp) {
+            return Err(format!("ExpCmdSN {exp}, but {} is the next one", self.cmd_sn));
+        }
+        if max.wrapping_sub(exp).wrapping_add(1) > env.plan.queue_depth {
+            return Err(format!("a window from {exp} to {max}"));
+        }
+        if reaches(exp, self.exp_cmd_sn) {
+            self.exp_cmd_sn = exp;
+            self.sent.retain(|sent| reaches(sent.cmd_sn, exp));
+        }
+        if reaches(max, self.max_cmd_sn) {
+            self.max_cmd_sn = max;
+        }
+        Ok(())
+    }
+
+    /// Whether a connection is to be made.
+    fn wants(&self, at: usize) -> bool {
+        if self.nexus == 0 {
+            return at == 0 && !self.todo.is_empty() && self.links.iter().all(Link::is_down);
+        }
+        let asked = |what: &Closing| matches!(what, Closing::Session) || *what == Closing::Link(at);
+        at < self.agreed.connections
+            && self.links.iter().any(Link::is_up)
+            && !self.logouts.values().any(|(_, what)| asked(what))
     }
 
     /// One turn. Returns how much was done.
     pub(in crate::sim) fn turn(&mut self, env: &mut Env) -> Result<usize, String> {
         let mut work = 0;
-        match self.state {
-            State::Down(at) => {
-                if at > env.now || self.todo.is_empty() {
-                    return Ok(0);
-                }
-                self.port = Some(env.peers.connect(env.now, self.shape.window));
-                self.state = State::Connecting;
-                return Ok(1);
+        for at in 0..self.links.len() {
+            work += self.turn_of(at, env)?;
+        }
+        let left = std::mem::take(&mut self.left);
+        for port in left {
+            work += env.peers.receive(port).len();
+            match env.peers.has_ended(port) {
+                true => env.peers.abort(port),
+                false => self.left.push(port),
             }
-            State::Doomed(at) if at <= env.now => {
-                if let Some(port) = self.port {
-                    env.peers.abort(port);
-                }
-                self.hang_up(env);
-                return Ok(1);
-            }
-            _ => {}
-        }
-        let Some(port) = self.port else { return Err("no connection in a state that has one".into()) };
-        if self.state == State::Connecting && env.peers.is_open(port) {
-            self.begin_login(env);
-            env.news.push(News::LoggingIn { session: self.index, name: self.shape.name });
-            work += 1;
-        }
-        if self.deaf_until <= env.now {
-            self.deaf_until = Instant::ZERO;
-            work += self.hear(port, env)?;
-            if self.port.is_none() {
-                return Ok(work + 1);
-            }
-        }
-        if self.state == State::Up {
-            work += self.work(env);
-        }
-        if !self.out.is_empty() && env.peers.send(port, &mut self.out) {
-            work += 1;
-        }
-        if self.deaf_until == Instant::ZERO && env.peers.has_ended(port) && self.state != State::Connecting {
-            work += self.hear(port, env)?;
-            self.ended(port, env)?;
-            work += 1;
-        } else if self.state == State::Connecting && env.peers.has_ended(port) {
-            if !env.draining {
-                return Err("a connection is refused though the daemon runs".into());
-            }
-            env.peers.forget(port);
-            self.hang_up(env);
         }
         Ok(work)
-    }
-
-    fn ended(&mut self, port: Port, env: &mut Env) -> Result<(), String> {
-        if self.port != Some(port) {
-            return Ok(());
-        }
-        let excused = self.excuse.is_some() || env.draining || self.is_damaged(env);
-        if !excused {
-            return Err(format!("the connection ended without a reason; {}", self.describe()));
-        }
-        env.tally.count(&format!("connections ended: {}", self.excuse.unwrap_or("drained or damaged")));
-        env.peers.close(port);
-        self.hang_up(env);
-        Ok(())
-    }
-
-    fn begin_login(&mut self, env: &Env) {
-        self.initiator = Initiator::new();
-        let shape = &self.shape;
-        self.initiator.cmd_sn = shape.cmd_sn;
-        self.initiator.exp_stat_sn = shape.cmd_sn ^ 0x8000_0001;
-        self.initiator.isid = [0x80, 0, 0, 0, 0, shape.name];
-        if !env.plan.chap {
-            return self.negotiate();
-        }
-        let name = self.name();
-        let keys = [
-            ("InitiatorName", name.as_str()),
-            ("TargetName", scsi::TARGET),
-            ("SessionType", "Normal"),
-            ("AuthMethod", "CHAP,None"),
-        ];
-        let login = self.initiator.login(0, None, &keys);
-        self.send(&login);
-        self.state = State::Authenticating(3);
-    }
-
-    fn name(&self) -> String {
-        format!("iqn.2026-11.test:initiator-{}", self.shape.name)
-    }
-
-    /// The next step of an authentication.
-    fn authenticate(&mut self, left: u8, answer: &[u8], env: &mut Env) -> Result<(), String> {
-        let login = match left {
-            3 => self.initiator.login(0, None, &[("CHAP_A", "7")]),
-            2 => {
-                let keys = chap::answer(answer)?;
-                let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                self.initiator.login(0, Some(1), &keys)
-            }
-            _ => {
-                if !chap::is_proved(answer) {
-                    return Err("the target does not prove who it is".into());
-                }
-                env.tally.count("authentications");
-                self.negotiate();
-                return Ok(());
-            }
-        };
-        self.send(&login);
-        self.state = State::Authenticating(left - 1);
-        Ok(())
-    }
-
-    /// The operational stage of the login.
-    fn negotiate(&mut self) {
-        let shape = &self.shape;
-        let word = |on: bool| if on { "Yes" } else { "No" };
-        let digest = |on: bool| if on { "CRC32C,None" } else { "None,CRC32C" };
-        let name = self.name();
-        let numbers = [shape.first_burst, shape.max_burst, shape.segment_max, shape.outstanding_r2ts]
-            .map(|n| n.to_string());
-        // Who we are is said once.
-        let introduced = if self.is_logging_in() { 3 } else { 0 };
-        let keys = [
-            ("InitiatorName", name.as_str()),
-            ("TargetName", scsi::TARGET),
-            ("SessionType", "Normal"),
-            ("HeaderDigest", digest(shape.header_digest)),
-            ("DataDigest", digest(shape.data_digest)),
-            ("InitialR2T", word(shape.initial_r2t)),
-            ("ImmediateData", word(shape.immediate_data)),
-            ("FirstBurstLength", &numbers[0]),
-            ("MaxBurstLength", &numbers[1]),
-            ("MaxRecvDataSegmentLength", &numbers[2]),
-            ("MaxOutstandingR2T", &numbers[3]),
-        ];
-        let login = self.initiator.login(1, Some(3), &keys[introduced..]);
-        self.send(&login);
-        self.state = State::LoggingIn;
-    }
-
-    fn hear(&mut self, port: Port, env: &mut Env) -> Result<usize, String> {
-        let bytes = env.peers.receive(port);
-        if bytes.is_empty() || self.state == State::Closing {
-            return Ok(bytes.len());
-        }
-        self.initiator.push(&bytes);
-        let mut count = bytes.len();
-        loop {
-            match self.initiator.next() {
-                Ok(Some(packet)) => self.packet(packet, env)?,
-                Ok(None) => return Ok(count),
-                Err(_) if env.plan.wires.damage > 0.0 => {
-                    env.tally.count("digest errors found by the initiator");
-                    env.peers.abort(port);
-                    self.hang_up(env);
-                    return Ok(count);
-                }
-                Err(_) => return Err("a digest is wrong though the wire damages nothing".into()),
-            }
-            count += 1;
-            if self.port != Some(port) {
-                return Ok(count);
-            }
-        }
-    }
-
-    fn packet(&mut self, packet: Packet, env: &mut Env) -> Result<(), String> {
-        match packet.opcode() {
-            Opcode::LOGIN_RESPONSE => self.login_response(&packet, env),
-            Opcode::R2T => self.r2t(&packet, env),
-            Opcode::DATA_IN => self.data_in(&packet, env),
-            Opcode::SCSI_RESPONSE => self.response(&packet, env),
-            Opcode::TASK_MANAGEMENT_RESPONSE => self.managed(&packet, env),
-            Opcode::NOP_IN => self.nop_in(packet, env),
-            Opcode::TEXT_RESPONSE => {
-                self.texts = self.texts.checked_sub(1).ok_or("a text response that nobody asked for")?;
-                env.tally.count("texts");
-                Ok(())
-            }
-            Opcode::LOGOUT_RESPONSE => {
-                if self.state != State::LoggingOut || packet.bhs.0[2] != 0 {
-                    return Err(format!("logout response {} in state {:?}", packet.bhs.0[2], self.state));
-                }
-                let port = self.port.ok_or("no connection")?;
-                env.peers.close(port);
-                self.give_up(env);
-                self.state = State::Closing;
-                Ok(())
-            }
-            Opcode::ASYNC_MESSAGE => {
-                env.tally.count("asynchronous messages");
-                self.excuse.get_or_insert("asked to log out");
-                self.log_out(env);
-                Ok(())
-            }
-            Opcode::REJECT => self.rejected(&packet, env),
-            other => Err(format!("a target does not send {other:?}")),
-        }
-    }
-
-    fn login_response(&mut self, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        if !self.is_logging_in() {
-            return Err(format!("login response in state {:?}", self.state));
-        }
-        let status = packet.bhs.half(36);
-        if status != 0 {
-            self.refusals += 1;
-            if !env.draining {
-                return Err(format!("login refused with {status:#06x}"));
-            }
-            self.excuse = Some("login refused");
-            return Ok(());
-        }
-        if let State::Authenticating(left) = self.state {
-            return self.authenticate(left, &packet.data, env);
-        }
-        let mut agreed = Agreed {
-            initial_r2t: true,
-            immediate_data: true,
-            first_burst: 65_536,
-            max_burst: 262_144,
-            segment: 8192,
-        };
-        for pair in pairs(&packet.data) {
-            let pair = pair.map_err(|e| format!("login response: {e}"))?;
-            let number = || pair.value.parse::<usize>().map_err(|_| format!("login response: {pair:?}"));
-            match pair.key {
-                "HeaderDigest" => self.initiator.digests.header = pair.value == "CRC32C",
-                "DataDigest" => self.initiator.digests.data = pair.value == "CRC32C",
-                "InitialR2T" => agreed.initial_r2t = pair.value == "Yes",
-                "ImmediateData" => agreed.immediate_data = pair.value == "Yes",
-                "FirstBurstLength" => agreed.first_burst = number()?,
-                "MaxBurstLength" => agreed.max_burst = number()?,
-                "MaxRecvDataSegmentLength" => agreed.segment = number()?,
-                _ => {}
-            }
-        }
-        self.agreed = agreed;
-        let wanted = Digests { header: self.shape.header_digest, data: self.shape.data_digest };
-        if self.initiator.digests != wanted {
-            return Err(format!("digests {:?} instead of {wanted:?}", self.initiator.digests));
-        }
-        if wanted.header
-            && wanted.data
-            && let Some(port) = self.port
-        {
-            env.peers.set_digested(port);
-        }
-        env.nexuses += 1;
-        (self.nexus, self.tsih) = (env.nexuses, packet.bhs.half(14));
-        self.ranks.fill(0);
-        self.state = State::Up;
-        env.tally.count("logins");
-        let name = self.shape.name;
-        let tick = env.oracle.tick();
-        for op in env.limbo.remove(&name).unwrap_or_default() {
-            env.oracle.maybe(op);
-        }
-        for reset in env.resets.iter_mut().filter(|reset| reset.name == name && reset.end.is_none()) {
-            reset.end = Some(tick);
-        }
-        env.news.push(News::LoggedIn { session: self.index, name, tsih: self.tsih });
-        Ok(())
     }
 }

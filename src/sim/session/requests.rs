@@ -4,7 +4,8 @@
 use super::super::oracle::{Look, Order};
 use super::super::plan::{Action, Attribute, Command, Function, Violation};
 use super::super::scsi;
-use super::{Env, Managing, PATIENCE, RUNNING_MAX, Reset, Running, Session, State};
+use super::link::State;
+use super::{Env, Managing, PATIENCE, RUNNING_MAX, Reset, Running, Session};
 use crate::fabrics::iscsi::initiator::{Digests, Packet, Transfer};
 use crate::wire::iscsi::{FINAL, Opcode};
 
@@ -13,48 +14,49 @@ impl Session {
     pub(super) fn work(&mut self, env: &mut Env) -> usize {
         let mut count = 0;
         while let Some(&action) = self.todo.front() {
-            let room = self.initiator.max_cmd_sn.wrapping_sub(self.initiator.cmd_sn) < 1 << 31;
             let immediate = matches!(action, Action::Manage { immediate: true, .. } | Action::Violate { .. });
-            if !immediate && (!room || self.running.len() >= RUNNING_MAX || self.out.len() > 1 << 18) {
+            if !immediate && (!self.has_room() || self.running.len() >= RUNNING_MAX) {
                 break;
             }
+            let Some(at) = self.pick(env) else { break };
             self.todo.pop_front();
             count += 1;
             match action {
                 Action::Command { disk, lba, blocks, command, attribute, .. } => {
-                    self.command(disk, lba, blocks, command, attribute, env);
+                    self.command(at, disk, lba, blocks, command, attribute, env);
                 }
                 Action::Manage { disk, function, immediate, .. } => {
-                    self.manage(disk, function, immediate, env)
+                    self.manage(at, disk, function, immediate, env)
                 }
                 Action::Ping { .. } => {
                     let data: Vec<u8> = (0..env.dice.below(600)).map(|i| i.to_le_bytes()[0]).collect();
-                    let ping = self.initiator.nop_out(&data[..data.len().min(self.agreed.segment)]);
-                    let echo = data[..data.len().min(self.agreed.segment).min(self.segment_max())].to_vec();
-                    self.pings.insert(ping.bhs.itt(), echo);
-                    self.send(&ping);
+                    let data = &data[..data.len().min(self.agreed.segment)];
+                    let ping = self.make(at, |initiator| initiator.nop_out(data));
+                    let echo = data[..data.len().min(self.segment_max())].to_vec();
+                    self.pings.insert(ping.bhs.itt(), (at, echo));
+                    self.request(at, vec![ping]);
                 }
                 Action::Text { .. } => {
-                    let text = self.initiator.text(b"SendTargets=\0");
-                    self.texts += 1;
-                    self.send(&text);
+                    let text = self.make(at, |initiator| initiator.text(b"SendTargets=\0"));
+                    self.texts.insert(text.bhs.itt(), at);
+                    self.request(at, vec![text]);
                 }
-                Action::Violate { violation, .. } => {
-                    self.violate(violation, env);
-                    if self.state != State::Up {
-                        break;
-                    }
-                }
+                Action::Violate { violation, .. } => self.violate(at, violation, env),
                 _ => {}
             }
         }
         count
     }
 
-    /// Whether the wire damages what this session sends and receives.
-    pub(super) fn is_damaged(&self, env: &Env) -> bool {
-        let Digests { header, data } = self.initiator.digests;
+    /// Whether the wire damages what is sent and received on a connection.
+    pub(super) fn is_damaged(&self, at: usize, env: &Env) -> bool {
+        let Digests { header, data } = self.links[at].initiator.digests;
         header && data && env.plan.wires.damage > 0.0
+    }
+
+    /// The same for any of its connections.
+    pub(super) fn is_damaged_session(&self, env: &Env) -> bool {
+        (0..self.links.len()).any(|at| self.is_damaged(at, env))
     }
 
     pub(super) fn segment_max(&self) -> usize {
@@ -74,8 +76,10 @@ impl Session {
         Some(Order { set, rank, head: attribute == Attribute::HeadOfQueue })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of it is of one command")]
     fn command(
         &mut self,
+        at: usize,
         disk: usize,
         lba: u64,
         blocks: u64,
@@ -84,7 +88,7 @@ impl Session {
         env: &mut Env,
     ) {
         // Commands whose data is damaged fall out of the order.
-        let order = self.order(disk, attribute).filter(|_| !self.is_damaged(env));
+        let order = self.order(disk, attribute).filter(|_| !self.is_damaged(at, env));
         if let Some(head) = order.filter(|order| order.head) {
             env.oracle.head(head);
         }
@@ -104,7 +108,7 @@ impl Session {
             reads: (made.wanted > 0).then(|| u32::try_from(made.wanted).expect("short")),
             writes: (!made.out.is_empty()).then(|| u32::try_from(made.out.len()).expect("short")),
         };
-        let mut packet = self.initiator.command(scsi::lun(disk), &made.cdb, transfer);
+        let mut packet = self.make(at, |initiator| initiator.command(scsi::lun(disk), &made.cdb, transfer));
         packet.bhs.0[1] = packet.bhs.0[1] & !7
             | match attribute {
                 Attribute::Simple => 1,
@@ -112,32 +116,40 @@ impl Session {
                 Attribute::HeadOfQueue => 3,
             };
         env.tally.count(&format!("sent {}", scsi::name(command)));
-        env.ledgers[disk].sent(command);
+        env.ledgers[disk].sent(command, made.wanted, made.out.len());
         if attribute != Attribute::Simple {
             env.tally.count(&format!("sent {attribute:?}"));
         }
         let len = made.out.len();
         let first_burst = self.agreed.first_burst.min(len);
-        let mut at = 0;
+        let mut sent = 0;
         if self.agreed.immediate_data && env.dice.chance(0.8) {
-            at = first_burst.min(self.agreed.segment);
-            packet.data = made.out[..at].to_vec();
+            sent = first_burst.min(self.agreed.segment);
+            packet.data = made.out[..sent].to_vec();
         }
-        let unsolicited = !self.agreed.initial_r2t && at < first_burst && env.dice.chance(0.7);
+        let unsolicited = !self.agreed.initial_r2t && sent < first_burst && env.dice.chance(0.7);
         if unsolicited {
             packet.bhs.0[1] &= !FINAL;
         }
-        self.send(&packet);
-        if unsolicited {
-            let mut data_sn = 0;
-            while at < first_burst {
-                let end = (at + self.agreed.segment).min(first_burst);
-                let offset = u32::try_from(at).expect("short");
-                let data = &made.out[at..end];
-                let pdu = self.initiator.data_out(&packet, None, data_sn, offset, data, end == first_burst);
-                self.send(&pdu);
-                (at, data_sn) = (end, data_sn + 1);
-            }
+        let mut packets = vec![packet.clone()];
+        while unsolicited && sent < first_burst {
+            let end = (sent + self.agreed.segment).min(first_burst);
+            let (data_sn, offset) = (packets.len() - 1, u32::try_from(sent).expect("short"));
+            let (data_sn, data) = (u32::try_from(data_sn).expect("few"), &made.out[sent..end]);
+            let initiator = &self.links[at].initiator;
+            packets.push(initiator.data_out(&packet, None, data_sn, offset, data, end == first_burst));
+            sent = end;
+        }
+        self.request(at, packets);
+        // A function for immediate delivery on another connection, sent before it, may come after it and end it, too: which
+        // tasks it finds is not for the order of CmdSN to say (RFC 7143 4.2.3.2).
+        let overtaking = |managing: &Managing| {
+            let set = managing.disk == disk || managing.function == Function::TargetReset;
+            managing.immediate && managing.at != at && set && managing.function != Function::AbortTask
+        };
+        let doubtful = self.managing.values().any(overtaking);
+        if doubtful {
+            env.oracle.abort(order);
         }
         let tag = packet.bhs.itt();
         let look = Look { sent: made.sent, order, own: made.op };
@@ -146,38 +158,64 @@ impl Session {
         let lba = made.lba;
         self.running.insert(
             tag,
-            Running { packet, disk, lba, command, op, look, out, wanted, got, data_sn: 0, spoilt: false },
+            Running {
+                packet,
+                at,
+                disk,
+                lba,
+                command,
+                op,
+                look,
+                out,
+                wanted,
+                got,
+                data_sn: 0,
+                spoilt: false,
+                lost: false,
+                doubtful,
+            },
         );
     }
 
-    fn manage(&mut self, disk: usize, function: Function, immediate: bool, env: &mut Env) {
+    fn manage(&mut self, at: usize, disk: usize, function: Function, immediate: bool, env: &mut Env) {
         let lun = scsi::lun(disk);
+        let mut at = at;
         let on_disk = |r: &Running| r.disk == disk;
         let mut tasks: Vec<u32> =
             self.running.iter().filter(|(_, r)| on_disk(r)).map(|(&tag, _)| tag).collect();
-        let mut request = match function {
+        let number = match function {
             Function::AbortTask => {
-                let Some(&tag) = self.running.keys().next_back() else {
+                // It goes where its task went (RFC 7143 11.5.1).
+                let latest = self.running.iter().next_back();
+                let Some((&tag, running)) = latest.filter(|(_, r)| self.links[r.at].is_up() && !r.lost)
+                else {
                     return env.tally.count("events that met no session");
                 };
-                tasks = vec![tag];
-                let packet = self.running[&tag].packet.clone();
-                self.initiator.abort_task(&packet)
+                (tasks, at) = (vec![tag], running.at);
+                1
             }
-            Function::AbortTaskSet => self.initiator.task_management(2, lun),
-            Function::ClearTaskSet => self.initiator.task_management(4, lun),
-            Function::LunReset => self.initiator.task_management(5, lun),
+            Function::AbortTaskSet => 2,
+            Function::ClearTaskSet => 4,
+            Function::LunReset => 5,
             Function::TargetReset => {
                 tasks = self.running.keys().copied().collect();
-                self.initiator.task_management(6, lun)
+                6
             }
         };
-        if immediate {
+        let task = tasks.first().map(|tag| self.running[tag].packet.clone());
+        let request = self.make(at, |initiator| {
+            let request = match (function, task) {
+                (Function::AbortTask, Some(task)) => initiator.abort_task(&task),
+                _ => initiator.task_management(number, lun),
+            };
             // The next request has its CmdSN, too.
-            request = self.initiator.immediate(request);
-        }
+            if immediate { initiator.immediate(request) } else { request }
+        });
         for task in &tasks {
             env.oracle.abort(self.running[task].look.order);
+        }
+        if tasks.iter().any(|task| self.running[task].at != at) {
+            env.tally.count("functions for tasks of other connections");
         }
         let sent = env.oracle.tick();
         let disks = match function {
@@ -191,46 +229,51 @@ impl Session {
         });
         let reset = reset.collect();
         env.tally.count(&format!("sent {function:?}"));
-        self.managing.insert(request.bhs.itt(), Managing { function, disk, tasks, sent, reset });
-        self.send(&request);
+        let managing = Managing { function, at, disk, tasks, immediate, sent, reset };
+        self.managing.insert(request.bhs.itt(), managing);
+        self.request(at, vec![request]);
     }
 
-    fn violate(&mut self, violation: Violation, env: &mut Env) {
+    fn violate(&mut self, at: usize, violation: Violation, env: &mut Env) {
         use Violation as V;
         env.tally.count(&format!("violation {violation:?}"));
+        let (segment, max_cmd_sn) = (self.agreed.segment, self.max_cmd_sn);
         let request = match violation {
             V::WrongOffset | V::WrongDataSn => {
-                for running in self.running.values() {
-                    env.oracle.abort(running.look.order);
-                }
-                self.sabotage = Some(violation);
+                self.unorder(at, env);
+                self.links[at].sabotage = Some(violation);
                 return;
             }
             V::UnknownOpcode => Packet::new(Opcode(0x07), FINAL).immediate().word(16, 5),
             V::StrayData => {
                 let nobody = Packet::new(Opcode::SCSI_COMMAND, FINAL).word(16, 0x7777_7777);
-                self.initiator.data_out(&nobody, None, 0, 0, &[1; 100], true)
+                self.links[at].initiator.data_out(&nobody, None, 0, 0, &[1; 100], true)
             }
-            V::LongSegment => {
-                let data = vec![0; self.agreed.segment + 4];
-                let ping = self.initiator.nop_out(&data);
-                self.initiator.immediate(ping)
-            }
+            V::LongSegment => self.make(at, |initiator| {
+                let ping = initiator.nop_out(&vec![0; segment + 4]);
+                initiator.immediate(ping)
+            }),
             V::BeyondWindow => {
-                let far = self.initiator.max_cmd_sn.wrapping_add(10);
+                // Beyond what the target may have said meanwhile on other connections, too.
+                let far = max_cmd_sn.wrapping_add(0x1000_0000);
                 Packet::new(Opcode::SCSI_COMMAND, FINAL | 1).word(16, 0x7777_7776).word(24, far)
             }
-            V::SecondLogin => self.initiator.login(1, Some(3), &[]),
+            V::SecondLogin => self.make(at, |initiator| initiator.login(1, Some(3), &[])),
             V::Snack => Packet::new(Opcode::SNACK_REQUEST, FINAL).immediate().word(16, 5),
             V::Noise => {
-                self.out.extend((0..48 + env.dice.below(2000)).map(|_| 0xff));
-                self.excuse = Some("violation");
-                self.state = State::Doomed(env.now + PATIENCE);
-                return;
+                let noise = (0..48 + env.dice.below(2000)).map(|_| 0xff);
+                self.links[at].out.extend(noise);
+                return self.doom(at, env);
             }
         };
-        self.send(&request);
-        self.excuse = Some("violation");
-        self.state = State::Doomed(env.now + PATIENCE);
+        self.links[at].send(&request);
+        self.doom(at, env);
+    }
+
+    /// A connection has broken the protocol.
+    pub(super) fn doom(&mut self, at: usize, env: &mut Env) {
+        self.unorder(at, env);
+        self.links[at].excuse = Some("violation");
+        self.links[at].state = State::Doomed(env.now + PATIENCE);
     }
 }
