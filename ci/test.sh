@@ -24,6 +24,7 @@ world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
 cover          full    3600 ci/fuzz/cover.sh 60
+memcheck       full     900 memcheck
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
 launch         default  300 ci/system/launch.sh
@@ -74,6 +75,11 @@ scripts() {
   git ls-files -z '*.sh' .ci/run ci/guest/run | xargs -0 shellcheck -x -S warning
 }
 
+# The daemon under valgrind, over each way to the network.
+memcheck() {
+  ci/system/memcheck.sh kernel && ci/system/memcheck.sh tap && ci/system/memcheck.sh packet
+}
+
 list() { awk 'NF { print $1, ($2 == "full" ? "(only with --full)" : "") }' <<<"$parts"; }
 
 only=() full=
@@ -97,7 +103,7 @@ chosen() { # PART KIND
 
 command -v cargo >/dev/null || { echo "test.sh: no cargo in PATH: install Rust from https://rustup.rs" >&2; exit 1; }
 mkdir -p "$logs"
-export -f scripts
+export -f scripts memcheck
 passed=0 failed=0 skipped=0
 while read -r part kind limit command; do
   [ -n "$part" ] && chosen "$part" "$kind" || continue
