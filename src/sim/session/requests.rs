@@ -180,6 +180,12 @@ impl Session {
     fn manage(&mut self, at: usize, disk: usize, function: Function, immediate: bool, env: &mut Env) {
         let lun = scsi::lun(disk);
         let mut at = at;
+        // Whatever has not come over other connections when a target reset for immediate delivery comes is taken for aborted
+        // by the target, which cannot know what it is: nobody does so who waits for the answer to something else.
+        let others = self.managing.len() + self.pings.len() + self.texts.len() + self.logouts.len();
+        if function == Function::TargetReset && immediate && others > 0 && self.links.len() > 1 {
+            return env.tally.count("events that met no session");
+        }
         let on_disk = |r: &Running| r.disk == disk;
         let mut tasks: Vec<u32> =
             self.running.iter().filter(|(_, r)| on_disk(r)).map(|(&tag, _)| tag).collect();
