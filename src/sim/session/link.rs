@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub(super) excuse: Option<&'static str>,
     pub(super) deaf_until: Instant,
     pub(super) sabotage: Option<Violation>,
+    /// A logout of it was sent on a connection that is lost, and may arrive yet, when it was made again.
+    pub(super) threatened: bool,
     /// PDUs sent and heard, and how many of these rejected one.
     pub(super) sent: u64,
     pub(super) heard: u64,
@@ -59,6 +61,7 @@ impl Link {
             excuse: None,
             deaf_until: Instant::ZERO,
             sabotage: None,
+            threatened: false,
             sent: 0,
             heard: 0,
             rejects: 0,
@@ -158,7 +161,8 @@ impl Session {
         if self.links[at].port != Some(port) {
             return Ok(());
         }
-        let excuse = self.links[at].excuse.or(self.excuse);
+        let late = self.links[at].threatened.then_some("logged out late");
+        let excuse = self.links[at].excuse.or(self.excuse).or(late);
         if excuse.is_none() && !env.draining && !self.is_damaged(at, env) {
             return Err(format!("connection {at} ended without a reason; {}", self.describe()));
         }
@@ -331,7 +335,7 @@ impl Session {
         let joins = self.nexus > 0;
         if status != 0 {
             // All others may have ended before the target, not yet before us.
-            let ending = self.links.iter().all(|link| !link.is_alive() || link.excuse.is_some());
+            let ending = self.links.iter().all(|l| !l.is_alive() || l.excuse.is_some() || l.threatened);
             let gone = status == NO_SUCH_SESSION
                 && joins
                 && (ending || self.excuse.is_some() || self.is_damaged_session(env));

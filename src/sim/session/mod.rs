@@ -559,6 +559,9 @@ impl Session {
             *on != at
         });
         for what in closing {
+            if let Closing::Link(of) = what {
+                self.links[of].threatened = true;
+            }
             let gone = |other: usize| match what {
                 Closing::Session => true,
                 Closing::Link(of) => of == other,
@@ -621,6 +624,7 @@ impl Session {
             env.peers.abort(port);
         }
         for at in 0..self.links.len() {
+            self.links[at].threatened = false;
             match self.links[at].state {
                 State::Connecting | State::LoggingIn | State::Authenticating(_) => {
                     self.links[at].port.into_iter().for_each(|port| env.peers.abort(port));

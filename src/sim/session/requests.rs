@@ -148,7 +148,7 @@ impl Session {
             managing.immediate && managing.at != at && set && managing.function != Function::AbortTask
         };
         let doubtful = self.managing.values().any(overtaking);
-        if doubtful {
+        if doubtful || self.links[at].threatened {
             env.oracle.abort(order);
         }
         let tag = packet.bhs.itt();
