@@ -443,6 +443,10 @@ impl Session {
             env.peers.close(port);
         }
         self.disown(at, env);
+        if self.links[at].port.is_none() {
+            // It was hung up with the others.
+            return;
+        }
         self.links[at].silence();
         self.links[at].state = State::Closing;
     }
