@@ -53,7 +53,8 @@ decode -o ip.check_checksum:TRUE -Y "$ours && ip.checksum.status == 0" >bad
 [ ! -s bad ] || { head -n 20 bad; die "$(wc -l <bad) wrong IP checksums"; }
 decode -V -Y "$ours && iscsi.headerdigest32" | grep 'HeaderDigest:' >digests
 grep -v 'Good CRC32' digests && die "wrong header digests"
-decode -Y "$ours && (tcp.analysis.lost_segment || tcp.analysis.window_full || tcp.analysis.zero_window)" >bad
+# A window of the peer that is full is none of our faults: what it offers may be used to the last byte.
+decode -Y "$ours && (tcp.analysis.lost_segment || tcp.analysis.zero_window)" >bad
 [ ! -s bad ] || { head -n 20 bad; die "$(wc -l <bad) holes in the stream"; }
 count() { decode -Y "$1" | wc -l; }
 for filter in 'iscsi.opcode == 0x23' 'iscsi.opcode == 0x25' 'iscsi.opcode == 0x21' 'iscsi.opcode == 0x26' \
