@@ -51,6 +51,11 @@ pub(super) struct Link {
     pub(super) rejects: u64,
 }
 
+/// The CID of a connection, whether it was made or not.
+pub(super) fn cid(at: usize) -> u16 {
+    3 + u16::try_from(at).expect("few")
+}
+
 impl Link {
     pub(super) fn new() -> Self {
         Self {
@@ -183,9 +188,8 @@ impl Session {
         } else {
             link.initiator.tsih = self.tsih;
         }
-        let number = u16::try_from(at).expect("few");
-        link.initiator.cid += number;
-        link.initiator.exp_stat_sn = shape.cmd_sn ^ 0x8000_0001 ^ u32::from(number) << 8;
+        link.initiator.cid = cid(at);
+        link.initiator.exp_stat_sn = shape.cmd_sn ^ 0x8000_0001 ^ u32::from(cid(at) - cid(0)) << 8;
         link.initiator.isid = isid;
         (link.initiator.cmd_sn, link.initiator.itt) = (self.cmd_sn, self.itt);
         if !env.plan.chap {

@@ -390,7 +390,7 @@ impl Session {
 
     /// A logout request for connection `of`, to be sent on `at`.
     fn logout(&mut self, at: usize, reason: u8, of: usize) -> Packet {
-        let cid = self.links[of].initiator.cid;
+        let cid = link::cid(of);
         // It may not wait for what was lost with another connection.
         let closed = !self.has_room() || self.has_hole();
         self.make(at, |initiator| {
