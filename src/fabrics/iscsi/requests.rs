@@ -194,8 +194,11 @@ impl At<'_> {
         let mut own = true;
         let response = match pdu.bhs.flags() & 0x7f {
             0 => {
-                let others = self.session.cids.iter().filter(|(_, key)| *key != self.key);
-                self.session.ending.extend(others.map(|(_, key)| *key));
+                let (session, own) = (&mut *self.session, self.key);
+                // Those that are about to join it, too.
+                let joining = session.waiting.iter().filter(|(_, what)| matches!(what, Waiting::Join));
+                let all = session.cids.iter().map(|(_, key)| *key).chain(joining.map(|(key, _)| *key));
+                session.ending.extend(all.filter(|key| *key != own));
                 CLOSED
             }
             1 => match self.session.cids.iter().find(|(cid, _)| *cid == pdu.bhs.half(20)) {

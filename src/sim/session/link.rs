@@ -387,7 +387,9 @@ impl Session {
         {
             env.peers.set_digested(port);
         }
-        link.state = State::Up;
+        // Its session may be about to be logged out.
+        let leaves = self.logouts.values().any(|(_, what)| *what == Closing::Session);
+        link.state = if leaves { State::LoggingOut } else { State::Up };
         let tsih = packet.bhs.half(14);
         match joins {
             true if tsih != self.tsih => return Err(format!("joined {tsih} instead of {}", self.tsih)),

@@ -414,6 +414,35 @@ fn a_fence_falls_with_its_connections() {
     }
 }
 
+#[test]
+fn a_session_that_is_logged_out_takes_along_who_waits_to_join_it() {
+    let mut two = Two::new();
+    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+    two.send(&held);
+    two.world.run();
+    two.world.toy.keeps = true;
+    let (world, cmd_sn) = (&two.world, two.other.cmd_sn);
+    let peer = "192.0.2.9:40001".parse().unwrap();
+    let parameters = world.targets.parameters.clone();
+    let (mut guest, key) = Session::new(parameters, world.arena.clone(), local(), peer, world.now);
+    let login = another(world, 4).login(1, Some(3), &NAMES);
+    for seg in Sg::copied(&world.arena, &login.encode(Digests::default())).unwrap().segs() {
+        guest.receive(key, world.now, seg.clone(), &world.targets);
+    }
+    guest.proceed(key, world.session.window(), &world.targets);
+    let waits = two.world.session.join(&mut guest, key);
+    two.world.run();
+    two.world.initiator.cmd_sn = cmd_sn;
+    let logout = two.world.initiator.logout(0);
+    assert!(two.world.exchange(&[logout]).is_empty(), "a task has not ended");
+    assert!(two.world.session.connection(waits).unwrap().is_closing());
+    two.world.toy.let_go(&mut two.world.session);
+    assert_eq!(opcodes(&two.world.run()), [Opcode::LOGOUT_RESPONSE]);
+    assert!(two.world.session.is_over());
+    drop(guest);
+    two.world.end();
+}
+
 /// Its answer would overtake the status that it is to follow.
 #[test]
 fn a_function_is_not_answered_where_a_logout_comes_before_its_turn() {
