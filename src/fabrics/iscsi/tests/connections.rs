@@ -2,7 +2,7 @@
 //! Sessions with several connections: who may join, what is common and what is not, and what remains when one ends.
 
 use super::*;
-use crate::fabrics::iscsi::initiator::Transfer;
+use crate::fabrics::iscsi::initiator::{Packet, Transfer};
 use crate::wire::iscsi::pairs;
 
 /// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by hand.
@@ -35,6 +35,27 @@ impl Two {
         let mut two = Self { world, other, second: ConnectionKey(9) };
         two.login();
         two
+    }
+
+    /// The other initiator sends a command that does not end by itself.
+    fn hold(&mut self) -> Packet {
+        let held = self.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
+        self.send(&held);
+        self.world.run();
+        held
+    }
+
+    /// The other initiator begins anew under its CID, behind a command that it sent.
+    fn return_after(&mut self, held: &Packet) {
+        self.other = another(&self.world, 4);
+        self.other.cmd_sn = held.bhs.cmd_sn() + 1;
+    }
+
+    fn assert_reads(&mut self) {
+        let read = self.other.command(0, &read10(1), Transfer::read(512));
+        self.send(&read);
+        self.world.run();
+        assert_eq!(self.said()[0].data.len(), 512);
     }
 
     /// Lets the other initiator add its connection.
@@ -164,9 +185,7 @@ fn data_belongs_to_the_connection_of_its_command() {
 #[test]
 fn tasks_are_aborted_from_any_connection() {
     let mut two = Two::new();
-    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
-    two.send(&held);
-    two.world.run();
+    let held = two.hold();
     assert_eq!(two.world.toy.running(), 1);
     two.world.initiator.cmd_sn = two.other.cmd_sn;
     let abort = two.world.initiator.abort_task(&held);
@@ -226,12 +245,9 @@ fn a_connection_that_ends_takes_its_commands_along() {
 #[test]
 fn a_connection_is_reinstated() {
     let mut two = Two::new();
-    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
-    two.send(&held);
-    two.world.run();
+    let held = two.hold();
     let old = two.second;
-    two.other = another(&two.world, 4);
-    two.other.cmd_sn = held.bhs.cmd_sn() + 1;
+    two.return_after(&held);
     assert!(two.world.session.has_room(4) && !two.world.session.has_room(5));
     two.login();
     two.world.run();
@@ -239,28 +255,19 @@ fn a_connection_is_reinstated() {
     assert_eq!(two.world.toy.running(), 0, "its commands ended with it");
     let ended = |event: &Event| matches!(event, Event::Closed { connection, .. } if *connection == old);
     assert!(two.world.events.iter().any(ended));
-    let read = two.other.command(0, &read10(1), Transfer::read(512));
-    two.send(&read);
-    two.world.run();
-    assert_eq!(two.said()[0].data.len(), 512);
+    two.assert_reads();
     two.world.end();
 }
 
 #[test]
 fn a_connection_is_reinstated_when_the_tasks_of_the_old_one_have_ended() {
     let mut two = Two::new();
-    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
-    two.send(&held);
-    two.world.run();
+    let held = two.hold();
     two.world.toy.keeps = true;
-    two.other = another(&two.world, 4);
-    two.other.cmd_sn = held.bhs.cmd_sn() + 1;
+    two.return_after(&held);
     two.login();
     assert_eq!((two.world.toy.abandoned, two.world.toy.running()), (1, 0));
-    let read = two.other.command(0, &read10(1), Transfer::read(512));
-    two.send(&read);
-    two.world.run();
-    assert_eq!(two.said()[0].data.len(), 512);
+    two.assert_reads();
     two.world.end();
 }
 
@@ -417,9 +424,7 @@ fn a_fence_falls_with_its_connections() {
 #[test]
 fn a_session_that_is_logged_out_takes_along_who_waits_to_join_it() {
     let mut two = Two::new();
-    let held = two.other.command(0, &vendor(HOLD, 0, 0), Transfer::NONE);
-    two.send(&held);
-    two.world.run();
+    two.hold();
     two.world.toy.keeps = true;
     let (world, cmd_sn) = (&two.world, two.other.cmd_sn);
     let peer = "192.0.2.9:40001".parse().unwrap();
