@@ -150,8 +150,8 @@ impl Recovery {
         if acked == before {
             return;
         }
-        if let Some((_, sent)) = self.timed.take_if(|timed| timed.0 <= acked) {
-            let sample = now.as_nanos().saturating_sub(sent.as_nanos());
+        if let Some((_, begun)) = self.timed.take_if(|timed| timed.0 <= acked) {
+            let sample = now.as_nanos().saturating_sub(begun.as_nanos());
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
         (self.since, self.heard, self.probes) = (now, now, 0);
@@ -201,7 +201,9 @@ impl Recovery {
         self.episode = Some(flight.sent);
         self.timed = None;
         if self.top < flight.sent {
-            match self.holes.last_mut().filter(|last| last.to == self.top) {
+            // Where no other fits, the last hole takes in what lies between.
+            let full = self.holes.len() >= HOLES_MAX;
+            match self.holes.last_mut().filter(|last| full || last.to == self.top) {
                 Some(last) => last.to = flight.sent,
                 None => self.holes.push(Hole { from: self.top, to: flight.sent, again: None }),
             }
