@@ -304,13 +304,16 @@ impl Flow {
         let acked = self.acked;
         if header[13] & (SYN | FIN | RST | ACK) == ACK {
             let repeated = payload == 0 && self.repeats(header);
-            self.window = u16::from_be_bytes([header[14], header[15]]);
+            let window = u16::from_be_bytes([header[14], header[15]]);
+            if std::mem::replace(&mut self.window, window) == 0 && window != 0 {
+                self.recovery.opened();
+            }
             if payload_at - tcp > TCP {
                 self.learn(&header[..payload_at - tcp]);
             }
             // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would stop.
-            let waits = self.window != 0 && (self.sent_to > self.acked || self.closing);
-            if repeated && waits && self.recovery.keeps_duplicates() {
+            let unanswered = self.window != 0 && (self.sent_to > self.acked || self.closing);
+            if repeated && unanswered && self.recovery.keeps_duplicates() {
                 return;
             }
         }
@@ -348,7 +351,8 @@ impl Flow {
     }
 
     fn flight(&self) -> Flight {
-        Flight { now: self.now, acked: self.acked, sent: self.sent_to, segment: self.segment.into() }
+        let shut = self.window == 0;
+        Flight { now: self.now, acked: self.acked, sent: self.sent_to, segment: self.segment.into(), shut }
     }
 
     /// Whether a header says what was known.
@@ -500,20 +504,20 @@ impl Flow {
                 None => {}
             }
         }
-        if self.recovers() {
+        if self.waits() {
             self.recover(out);
         }
     }
 
     /// Whether there is something that could be lost.
-    fn recovers(&self) -> bool {
-        self.sent_to > self.acked && self.window != 0 && !self.queue.is_empty()
+    fn waits(&self) -> bool {
+        self.sent_to > self.acked && !self.queue.is_empty()
     }
 
     /// Sends again what the peer lacks, as far as the path has room.
     fn recover(&mut self, out: &mut Out<'_>) {
         let flight = self.flight();
-        if self.recovery.has_holes() {
+        if self.recovery.has_holes() && !flight.shut {
             let packet = self.shape.packet_max().saturating_sub(HEADERS_MAX) as u64;
             let max = match self.shape.caps.segment_max {
                 0 => flight.segment,
@@ -555,7 +559,7 @@ impl Flow {
             let micros = u64::try_from(at.total_micros()).unwrap_or(0);
             Instant::from_nanos(micros.saturating_mul(1000))
         });
-        let own = if self.recovers() { self.recovery.deadline(&self.flight()) } else { None };
+        let own = if self.waits() { self.recovery.deadline(&self.flight()) } else { None };
         smoltcp.into_iter().chain(own).min().map(|at| at.max(now))
     }
 
@@ -576,7 +580,8 @@ impl Flow {
         self.told_peer = (acknowledged, u16::from_be_bytes([tcp[14], tcp[15]]));
         // When smoltcp sends again, its timer has run out. What goes out because of that is decided here, and once.
         if payload > 0
-            && self.recovers()
+            && self.window != 0
+            && self.waits()
             && let Some(at) = self.place(sequence).filter(|at| at + payload as u64 <= self.sent_to)
         {
             if at == self.acked {

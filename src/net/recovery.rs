@@ -26,8 +26,10 @@ const GRACE_FOR_ONE: u64 = 60_000_000;
 /// The round trip before one was measured.
 const ROUND_TRIP_UNKNOWN: u64 = 200_000_000;
 
-/// Probes in a row, each after twice the time of the one before.
+/// Probes in a row, each after twice the time of the one before. A window that is shut is probed for as long as it is, each time
+/// that many doublings later at most.
 const PROBES_MAX: u32 = 5;
+const DOUBLINGS_MAX: u32 = 7;
 
 /// A run of bytes: from, and up to.
 pub(super) type Range = (u64, u64);
@@ -64,6 +66,8 @@ pub(super) struct Flight {
     pub(super) sent: u64,
     /// Bytes of a segment.
     pub(super) segment: u64,
+    /// The peer's window is shut.
+    pub(super) shut: bool,
 }
 
 /// See the module.
@@ -302,22 +306,36 @@ impl Recovery {
     }
 
     fn probe_at(&self, flight: &Flight) -> Option<Instant> {
-        let round_trip =
-            self.round_trip.filter(|_| flight.sent > flight.acked && self.probes < PROBES_MAX)?;
+        let round_trip = match self.round_trip {
+            None if flight.shut => ROUND_TRIP_UNKNOWN,
+            round_trip => round_trip?,
+        };
+        if flight.sent <= flight.acked || (self.probes >= PROBES_MAX && !flight.shut) {
+            return None;
+        }
         let one = flight.sent - flight.acked <= flight.segment;
         let wait = round_trip * 2 + if one { GRACE_FOR_ONE } else { GRACE };
-        Some(later(self.since, wait << self.probes))
+        Some(later(self.since, wait << self.probes.min(DOUBLINGS_MAX)))
+    }
+
+    /// The peer's window is no longer shut: what was under way may be lost, and is asked for anew.
+    pub(super) fn opened(&mut self) {
+        self.probes = 0;
     }
 
     /// What to send again because the peer says nothing: first the last segment, whose acknowledgment tells of all that
-    /// is missing before it, then the first.
+    /// is missing before it, then the first. Of a peer that was out of memory, and has shut its window in front of what was on its
+    /// way to it, the first byte asks for the window (RFC 9293 3.8.6.1): smoltcp probes with bytes that were never sent, if any.
     pub(super) fn probe(&mut self, flight: &Flight) -> Option<Range> {
-        let Flight { now, acked, sent, segment } = *flight;
+        let Flight { now, acked, sent, segment, shut } = *flight;
         if self.probe_at(flight).is_none_or(|at| at > now) {
             return None;
         }
-        self.probes += 1;
+        self.probes = self.probes.saturating_add(1);
         (self.since, self.timed) = (now, None);
+        if shut {
+            return Some((acked, acked + 1));
+        }
         let missing = |hole: &Hole| (hole.from, hole.to);
         let last = match self.holes.last() {
             Some(hole) if self.top == sent => missing(hole),
@@ -373,7 +391,7 @@ mod tests {
     const SEGMENT: u64 = 1000;
 
     fn at(millis: u64, acked: u64, sent: u64) -> Flight {
-        Flight { now: Instant::from_nanos(millis * 1_000_000), acked, sent, segment: SEGMENT }
+        Flight { now: Instant::from_nanos(millis * 1_000_000), acked, sent, segment: SEGMENT, shut: false }
     }
 
     /// Twenty segments are out; the round trip is 10 ms.
@@ -477,6 +495,25 @@ mod tests {
         recovery.acknowledged(&at(now, 2000, 21_000), 1000);
         assert!(recovery.deadline(&at(now, 2000, 21_000)).is_some());
         assert_eq!(recovery.deadline(&at(now, 21_000, 21_000)), None);
+    }
+
+    #[test]
+    fn a_window_that_is_shut_is_probed_by_the_first_byte_until_it_opens() {
+        let mut recovery = twenty();
+        let shut = |millis| Flight { shut: true, ..at(millis, 1000, 21_000) };
+        let (mut times, mut now) = (Vec::new(), 10);
+        for _ in 0..12 {
+            let due = recovery.deadline(&shut(now)).unwrap();
+            now = due.as_nanos() / 1_000_000;
+            assert_eq!(recovery.probe(&shut(now - 1)), None);
+            assert_eq!(recovery.probe(&shut(now)), Some((1000, 1001)));
+            times.push(now);
+        }
+        let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(waits, [80, 160, 320, 640, 1280, 2560, 5120, 5120, 5120, 5120, 5120]);
+        // Then what was under way is asked for.
+        recovery.opened();
+        assert_eq!(recovery.probe(&at(now + 40, 1000, 21_000)), Some((20_000, 21_000)));
     }
 
     #[test]
