@@ -171,6 +171,10 @@ impl Recovery {
             self.holes.drain(arrived);
         }
         self.top = self.top.max(acked);
+        // If it still had what comes next, it would acknowledge that.
+        if self.top > acked && self.holes.first().is_none_or(|hole| hole.from > acked) {
+            self.forget(acked, self.top);
+        }
     }
 
     /// The peer has these bytes.
@@ -204,18 +208,14 @@ impl Recovery {
         self.congestion.timed_out(again);
         self.episode = Some(flight.sent);
         self.timed = None;
-        if self.top < flight.sent {
-            // Where no other fits, the last hole takes in what lies between.
-            let full = self.holes.len() >= HOLES_MAX;
-            match self.holes.last_mut().filter(|last| full || last.to == self.top) {
-                Some(last) => last.to = flight.sent,
-                None => self.holes.push(Hole { from: self.top, to: flight.sent, again: None }),
-            }
-        }
-        (self.top, self.lost_below) = (flight.sent, flight.sent);
-        for hole in &mut self.holes {
-            hole.again = None;
-        }
+        self.forget(flight.acked, flight.sent);
+    }
+
+    /// Forgets what the peer has told selectively: it may drop that again (RFC 2018 8). All between is lost.
+    fn forget(&mut self, acked: u64, top: u64) {
+        self.holes.clear();
+        self.holes.push(Hole { from: acked, to: top, again: None });
+        (self.top, self.lost_below) = (top, top);
     }
 
     /// Whether an acknowledgment that only repeats itself is kept from smoltcp: what it could conclude is known better here.
@@ -495,6 +495,23 @@ mod tests {
         recovery.acknowledged(&at(now, 2000, 21_000), 1000);
         assert!(recovery.deadline(&at(now, 2000, 21_000)).is_some());
         assert_eq!(recovery.deadline(&at(now, 21_000, 21_000)), None);
+    }
+
+    #[test]
+    fn what_the_peer_has_dropped_again_is_sent_again() {
+        let mut recovery = twenty();
+        recovery.selective(&at(20, 1000, 21_000), (2000, 9000));
+        recovery.selective(&at(20, 1000, 21_000), (15_000, 21_000));
+        assert_eq!(repairs(&mut recovery, at(20, 1000, 21_000)), [(1000, 2000), (9000, 15_000)]);
+        // It acknowledges the first repair, but not what it said to have behind it.
+        recovery.acknowledged(&at(30, 2000, 21_000), 1000);
+        assert_eq!(recovery.under_way(&at(30, 2000, 21_000)), 0);
+        assert_eq!(repairs(&mut recovery, at(30, 2000, 21_000)), [(2000, 21_000)]);
+
+        let mut recovery = twenty();
+        recovery.selective(&at(20, 1000, 21_000), (2000, 21_000));
+        recovery.timed_out(&at(1000, 1000, 21_000));
+        assert_eq!(repairs(&mut recovery, at(1000, 1000, 21_000)), [(1000, 21_000)]);
     }
 
     #[test]
