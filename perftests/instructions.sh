@@ -6,7 +6,9 @@
 # layer: instructions of the target's turns by callgrind, and bytes that were copied by dhat, which intercepts memcpy and
 # its like. The instructions of memcpy itself are a column of their own and in no total: callgrind counts a "rep movsb" as
 # one per byte. For stores other than memory only the bytes that are copied are counted: in the iscsi layer, which is what
-# kernel sockets carry (the kernel's own copies are in no count), and over TCP, as a TAP device carries it. Compares with
+# kernel sockets carry (the kernel's own copies are in no count), and over TCP, as a TAP device carries it. The layer dpdk adds
+# the driver for DPDK's devices and the model of an adapter that offloads, dpdk-plain one that does not; what DPDK's own
+# functions and the model take is a column. Compares with
 # perftests/instructions.baseline and fails if anything costs more than 3 % more instructions, or copies more payload.
 # --update writes the baseline anew, --print compares with nothing.
 #
@@ -19,7 +21,7 @@ mode=compare
 case ${1:-} in
   '') ;;
   --update | --print) mode=${1#--} ;;
-  -h | --help) sed -n '3,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '3,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "instructions.sh: see --help" >&2; exit 2 ;;
 esac
 command -v valgrind >/dev/null || { echo "needs valgrind: ci/setup.sh perf"; exit 77; }
@@ -57,6 +59,11 @@ tcp   read  4096   ram
 tcp   write 4096   ram
 tcp   read  262144 ram
 tcp   write 262144 ram
+dpdk  read  4096   ram
+dpdk  write 4096   ram
+dpdk  read  262144 ram
+dpdk  write 262144 ram
+dpdk-plain read 4096 ram
 iscsi read  4096   null   copies
 iscsi write 4096   null   copies
 tcp   read  4096   null   copies
@@ -90,7 +97,9 @@ PAYLOAD = 1024
 # The rooms of src/, and what is behind them. Code that the compiler put into its caller counts as the caller's.
 GROUPS = [("smoltcp", "smoltcp"), ("ptgt::net", "net"), ("ptgt::fabrics", "iscsi"), ("ptgt::target", "target"),
           ("ptgt::scsi", "devices"), ("ptgt::devices", "devices"), ("ptgt::stores", "stores"),
-          ("ptgt::memory", "memory"), ("ptgt::time", "library"), ("ptgt::bench", "bench"), ("mem", "copy"), ("__mem", "copy")]
+          ("ptgt::memory", "memory"), ("ptgt::time", "library"), ("ptgt::ports", "ports"), ("ptgt::bench", "bench"),
+          ("ptgt_", "dpdk"), ("rte_", "dpdk"), ("eth_ring", "dpdk"), ("common_ring", "dpdk"), ("bucket_", "dpdk"),
+          ("mem", "copy"), ("__mem", "copy")]
 
 
 def group(name):
@@ -101,7 +110,7 @@ def group(name):
             return room
     inner = re.search(r"ptgt::(\w+)", name)
     if inner and not name.startswith(("core::", "alloc::", "std::", "hashbrown", "smallvec", "slab")):
-        rooms = dict((p.split("::")[1], r) for p, r in GROUPS if p.startswith("ptgt"))
+        rooms = dict((p.split("::")[1], r) for p, r in GROUPS if p.startswith("ptgt::"))
         return rooms.get(inner[1], "library")  # time, sys, wire: what all rooms use
     return "library"
 
@@ -165,7 +174,7 @@ for case in cases.split("\n"):
             print(f"{layers} {direction} {block} {store}: {n / count:.0f} bytes of payload copied by {place}")
     rows[f"{layers} {direction} {block} {store}"] = rooms
 
-COLUMNS = ["total", "stores", "devices", "target", "iscsi", "net", "smoltcp", "memory", "copy", "library",
+COLUMNS = ["total", "stores", "devices", "target", "iscsi", "net", "smoltcp", "ports", "dpdk", "memory", "copy", "library",
            "payload_copied", "others_copied"]
 for rooms in rows.values():
     if len(rooms) == 2:  # bytes only

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # dpdk.sh [DEVICE]...: DPDK's virtual devices on devices of the kernel (af_packet, af_xdp, net_tap), each with huge pages and
 # with ordinary ones: log in, write and read back, verify, verify again while frames are lost, connections that are cut under
-# load, figures of a short load, and an end after which every buffer is home.
+# load, figures of a short load, and an end after which every buffer is home. Then the model of an adapter, in one process.
 . "$(dirname "$0")/../lib.sh"
 [ $# -gt 0 ] || set -- af_packet af_xdp net_tap
 "$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1 || { echo "this ptgt was built without the feature dpdk"; exit 77; }
@@ -131,6 +131,17 @@ if [ "$(nproc)" -gt 1 ]; then
     [ "$(grep -c 'all buffers are home' target.log)" -eq 6 ] || die "a pool was closed with buffers out"
   done
 fi
+
+for which in dpdk dpdk-plain; do
+  say "the model of an adapter: $which"
+  "$PTGT" bench --in-process $which --connections 4 --depth 4 --reads 50 --verify --block 16KiB --size 64MiB --count 20000 \
+    --json model.json
+  jq -e '.verify.compared > 1000 and .frames.wrong_sums == 0' model.json >/dev/null || die "not verified, or wrong checksums"
+  case $which in
+    dpdk) jq -e '.frames.in_place > 1000' model.json >/dev/null || die "an adapter that offloads got copies" ;;
+    *) jq -e '.frames.in_place == 0' model.json >/dev/null || die "payload without a checksum" ;;
+  esac
+done
 
 say "bad arguments give one clear error"
 use_port af_packet

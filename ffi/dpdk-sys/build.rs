@@ -33,8 +33,8 @@ fn main() {
         _ => give_up("pkg-config --cflags libdpdk fails"),
     };
     let flags: Vec<&str> = flags.split_whitespace().collect();
-    // Drivers are loaded by the environment layer itself when it starts.
-    for library in ["eal", "ethdev", "mbuf", "mempool", "net", "ring", "kvargs"] {
+    // Drivers are loaded by the environment layer itself when it starts; that of rings is called by name besides.
+    for library in ["eal", "ethdev", "mbuf", "mempool", "net", "net_ring", "ring", "kvargs"] {
         println!("cargo:rustc-link-lib=rte_{library}");
     }
     let mut shim = cc::Build::new();
@@ -71,7 +71,7 @@ fn main() {
         .allowlist_function(
             "rte_eth_(promiscuous|allmulticast)_enable|rte_eth_xstats_get(_names)?|rte_eth_stats_get",
         )
-        .allowlist_function("rte_eth_dev_rx_intr_ctl_q_get_fd")
+        .allowlist_function("rte_eth_dev_rx_intr_ctl_q_get_fd|rte_eth_from_rings")
         .allowlist_type(
             "rte_(mbuf_ext_shared_info|eth_conf|eth_dev_info|ether_addr|eth_link|eth_xstat|eth_xstat_name)",
         )

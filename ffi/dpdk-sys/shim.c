@@ -10,6 +10,10 @@
 
 #include "shim.h"
 
+/* Lengths of an Ethernet header, and of all headers of a TCP frame over IPv4 without options. */
+#define ETHERNET sizeof(struct rte_ether_hdr)
+#define HEADERS (ETHERNET + sizeof(struct rte_ipv4_hdr) + sizeof(struct rte_tcp_hdr))
+
 void ptgt_describe(struct rte_mbuf *mbuf, struct ptgt_rx *out)
 {
 	uint64_t sum = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
@@ -196,6 +200,63 @@ uint32_t ptgt_ring_put(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t
 uint32_t ptgt_ring_take(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t n)
 {
 	return rte_ring_dequeue_burst(ring, (void **)frames, n, NULL);
+}
+
+uint32_t ptgt_ring_count(const struct rte_ring *ring)
+{
+	return rte_ring_count(ring);
+}
+
+int ptgt_alloc(struct rte_mempool *pool, struct rte_mbuf **out, uint16_t n)
+{
+	return rte_pktmbuf_alloc_bulk(pool, out, n);
+}
+
+bool ptgt_fill(struct rte_mbuf *m, const uint8_t *header, uint16_t header_len, const uint8_t *payload, uint16_t len,
+	       bool good)
+{
+	uint8_t *data;
+
+	if (header_len < HEADERS || (uint32_t)header_len + len > rte_pktmbuf_tailroom(m))
+		return false;
+	data = rte_pktmbuf_mtod(m, uint8_t *);
+	memcpy(data, header, header_len);
+	memcpy(data + header_len, payload, len);
+	m->data_len = header_len + len;
+	m->pkt_len = m->data_len;
+	if (good) {
+		m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+	} else {
+		struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(data + ETHERNET);
+		struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
+
+		tcp->cksum = 0;
+		tcp->cksum = rte_ipv4_udptcp_cksum(ip, tcp);
+	}
+	return true;
+}
+
+bool ptgt_sum_is_right(const struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *ethernet = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(ethernet + 1);
+	uint32_t sum;
+
+	if (ethernet->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4))
+		return true;
+	if (m->nb_segs != 1 || m->data_len < HEADERS)
+		return false;
+	sum = rte_raw_cksum(ip + 1, m->data_len - ETHERNET - sizeof(*ip)) + rte_ipv4_phdr_cksum(ip, 0);
+	return (sum & 0xffff) + (sum >> 16) == 0xffff;
+}
+
+struct rte_mbuf *ptgt_look(const struct rte_mbuf *mbuf, struct ptgt_piece *piece, bool *external)
+{
+	piece->addr = rte_pktmbuf_mtod(mbuf, const void *);
+	piece->iova = 0;
+	piece->len = mbuf->data_len;
+	*external = RTE_MBUF_HAS_EXTBUF(mbuf);
+	return mbuf->next;
 }
 
 int ptgt_errno(void)

@@ -11,6 +11,7 @@
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
@@ -78,6 +79,18 @@ uint16_t ptgt_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, 
 
 uint32_t ptgt_ring_put(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t n);
 uint32_t ptgt_ring_take(struct rte_ring *ring, struct rte_mbuf **frames, uint32_t n);
+uint32_t ptgt_ring_count(const struct rte_ring *ring);
+
+/* For the far end of a device of two rings, which plays adapter and initiator. Takes `n` buffers, or none: not 0. */
+int ptgt_alloc(struct rte_mempool *pool, struct rte_mbuf **out, uint16_t n);
+/* Makes a TCP frame over IPv4 in an empty buffer. `good`: as if an adapter had looked at its checksum, which is not
+ * computed; else it is. False if there is no room. */
+bool ptgt_fill(struct rte_mbuf *mbuf, const uint8_t *header, uint16_t header_len, const uint8_t *payload, uint16_t len,
+	       bool good);
+/* Whether the TCP checksum of a frame over IPv4 in one buffer is right; of other frames nothing is said. */
+bool ptgt_sum_is_right(const struct rte_mbuf *mbuf);
+/* What a buffer of a chain holds; `external`: bytes that are not its own. Returns the next one. */
+struct rte_mbuf *ptgt_look(const struct rte_mbuf *mbuf, struct ptgt_piece *piece, bool *external);
 
 int ptgt_errno(void);
 /* Sends what DPDK logs, from now on, to `write`, a message at a time; `level` as in rte_log.h, 1 (emergency) to 8. */

@@ -19,7 +19,7 @@ use load::{Load, Spec, Tally, Window};
 use login::Credentials;
 use machine::Usage;
 use pattern::Pattern;
-use report::{FORMAT, Latencies, Report, Verify, Workload};
+use report::{FORMAT, Frames, Latencies, Report, Verify, Workload};
 
 /// Connections of one run.
 const CONNECTIONS_MAX: usize = 60_000;
@@ -66,6 +66,9 @@ struct Run {
     /// In process: bytes of the disk.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size, requires = "in_process")]
     size: u64,
+    /// In process, with an adapter: its MTU, or 1500.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=9978), requires = "in_process")]
+    mtu: Option<u16>,
     /// Sessions, of one connection each.
     #[arg(short, long, default_value_t = 1)]
     connections: usize,
@@ -223,15 +226,30 @@ impl Progress {
     }
 }
 
+/// What came of a run.
+struct Ran {
+    tally: Tally,
+    usage: Usage,
+    /// What was put under load.
+    target: String,
+    /// Of the processor, in the target's turns, where that can be told.
+    cycles: Option<u64>,
+    frames: Option<Frames>,
+}
+
 impl Run {
     fn run(&self) -> Result<(), String> {
         let block = self.check()?;
-        let (tally, usage, target) = match (&self.in_process, &self.url) {
+        let Ran { tally, usage, target, cycles, frames } = match (&self.in_process, &self.url) {
             (Some(depth), _) => self.in_process(*depth, block)?,
             (None, Some(url)) => self.over_sockets(url, block)?,
             (None, None) => return Err("no disk".to_owned()),
         };
-        let report = self.report(&tally, usage, target);
+        let report = Report {
+            target_cycles: cycles.map(|cycles| cycles as f64 / tally.total.max(1) as f64),
+            frames,
+            ..self.report(&tally, usage, target)
+        };
         if let Some(path) = &self.json {
             let json = serde_json::to_string(&report).map_err(|e| e.to_string())? + "\n";
             match path.to_str() {
@@ -270,6 +288,9 @@ impl Run {
         }
         if self.threads == 0 || self.threads > self.connections {
             return Err("--threads: at least one, and no more than connections".to_owned());
+        }
+        if self.mtu.is_some() && !self.in_process.is_some_and(Depth::has_mtu) {
+            return Err("--mtu: the layers have no adapter (dpdk, dpdk-plain)".to_owned());
         }
         if self.in_process.is_some() && self.threads > 1 {
             return Err("--threads: the layers in process run in one thread".to_owned());
@@ -319,7 +340,7 @@ impl Run {
         })
     }
 
-    fn in_process(&self, depth: Depth, block: u32) -> Result<(Tally, Usage, String), String> {
+    fn in_process(&self, depth: Depth, block: u32) -> Result<Ran, String> {
         if depth == Depth::Scsi && self.connections > 1 {
             return Err("--connections: there are none at the SCSI layer".to_owned());
         }
@@ -331,6 +352,7 @@ impl Run {
             sessions: self.connections,
             queue: self.depth,
             huge: false,
+            mtu: self.mtu.unwrap_or(1500),
         };
         let mut progress = Progress::new(self.quiet);
         let mut usage = None;
@@ -341,7 +363,7 @@ impl Run {
         };
         let clock: &dyn Fn() -> crate::time::Instant =
             if self.virtual_clock { &virtual_clock } else { &sockets::now };
-        let tally = inprocess::run(
+        let outcome = inprocess::run(
             &setup,
             &spec,
             |now| {
@@ -352,11 +374,19 @@ impl Run {
             &mut |tally| progress.show(tally, 1),
         )?;
         progress.end();
-        let usage = usage.ok_or("the run has not begun")?.end();
-        Ok((tally, usage, format!("in process: {depth:?} on {:?}", self.store).to_lowercase()))
+        let mut usage = usage.ok_or("the run has not begun")?.end();
+        let (ticks, seconds) = outcome.turns.taken();
+        usage.busy = Some(seconds);
+        Ok(Ran {
+            tally: outcome.tally,
+            usage,
+            target: format!("in process: {} on {:?}", depth.name(), self.store).to_lowercase(),
+            cycles: crate::sys::TICKS_ARE_CYCLES.then_some(ticks),
+            frames: outcome.frames,
+        })
     }
 
-    fn over_sockets(&self, url: &str, block: u32) -> Result<(Tally, Usage, String), String> {
+    fn over_sockets(&self, url: &str, block: u32) -> Result<Ran, String> {
         let Url { host, target, lun } = parse_url(url)?;
         let fail = |e: std::io::Error| format!("{host}: {e}");
         let address: SocketAddr =
@@ -409,7 +439,7 @@ impl Run {
         for result in results {
             all.merge(&result?);
         }
-        Ok((all, usage, url.to_owned()))
+        Ok(Ran { tally: all, usage, target: url.to_owned(), cycles: None, frames: None })
     }
 
     fn report(&self, tally: &Tally, usage: Usage, target: String) -> Report {
@@ -443,6 +473,8 @@ impl Run {
             target_cpu: usage.target.map(each),
             target_busy: usage.busy.map(each),
             target_idle: usage.idle,
+            target_cycles: None,
+            frames: None,
             verify: self.verify.then_some(Verify { compared: tally.compared, wrong: tally.wrong }),
         }
     }

@@ -36,12 +36,29 @@ pub(super) struct Report {
     pub client_cpu: Option<f64>,
     /// Processor time of the target per operation, as the kernel counts it.
     pub target_cpu: Option<f64>,
-    /// Time that the target's reactors were doing something, per operation.
+    /// Time that the target's reactors were doing something, or that its turns in process took, per operation.
     pub target_busy: Option<f64>,
+    /// Cycles of the target's turns in process, per operation.
+    pub target_cycles: Option<f64>,
     /// Share of the time that the target's threads did not run, 0 to 1.
     pub target_idle: Option<f64>,
     /// What was compared; `null` without verification.
     pub verify: Option<Verify>,
+    /// Frames that went over a wire in memory; `null` without one.
+    pub frames: Option<Frames>,
+}
+
+/// Frames that went over a wire in memory.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Frames {
+    /// To the target.
+    pub to_target: u64,
+    /// Of the target's.
+    pub from_target: u64,
+    /// Of those, how many had their payload where it was.
+    pub in_place: u64,
+    /// Those of the target's with a wrong checksum, where somebody has looked.
+    pub wrong_sums: u64,
 }
 
 /// What was run.
@@ -177,6 +194,17 @@ pub(super) fn text(report: &Report) -> String {
     if !cpu.is_empty() {
         let _ = writeln!(text, "  CPU us per operation: {}", cpu.join(", "));
     }
+    if let Some(cycles) = report.target_cycles {
+        let _ = writeln!(text, "  cycles of the target per operation: {cycles:.0}");
+    }
+    if let Some(frames) = report.frames {
+        let Frames { to_target, from_target, in_place, wrong_sums } = frames;
+        let _ = writeln!(
+            text,
+            "  frames: {to_target} to the target, {from_target} from it, {in_place} of them with payload sent from where \
+             it lay, {wrong_sums} with a wrong checksum"
+        );
+    }
     if let Some(Verify { compared, wrong }) = report.verify {
         let _ = writeln!(text, "  verified: {compared} blocks, {wrong} wrong");
     }
@@ -191,7 +219,7 @@ pub(super) fn compare(a: &Report, b: &Report) -> String {
     }
     let latency =
         |of: fn(&Latencies) -> f64, report: &Report| report.reads.as_ref().or(report.writes.as_ref()).map(of);
-    let rows: [(&str, Option<f64>, Option<f64>); 8] = [
+    let rows: [(&str, Option<f64>, Option<f64>); 9] = [
         ("operations/s", Some(a.per_second), Some(b.per_second)),
         ("MiB/s", Some(a.mib_per_second), Some(b.mib_per_second)),
         ("p50, us", latency(|l| l.p50, a), latency(|l| l.p50, b)),
@@ -200,6 +228,7 @@ pub(super) fn compare(a: &Report, b: &Report) -> String {
         ("client CPU, us/op", a.client_cpu, b.client_cpu),
         ("target CPU, us/op", a.target_cpu, b.target_cpu),
         ("target busy, us/op", a.target_busy, b.target_busy),
+        ("target, cycles/op", a.target_cycles, b.target_cycles),
     ];
     for (name, a, b) in rows {
         if let (Some(a), Some(b)) = (a, b) {

@@ -87,15 +87,14 @@ mod with_dpdk {
 
     use super::{Arena, Config, Driver, Link, explain, io};
     use crate::control::config::Hugepages;
-    use crate::ports::dpdk::{DeviceConfig, Dpdk, Eal, EalConfig, Found, Queue, buffer_memory};
+    use crate::ports::dpdk::{
+        DeviceConfig, Dpdk, ENVIRONMENT_MEMORY, Eal, EalConfig, Found, Queue, buffer_memory,
+    };
     use crate::stores::Backing;
     use crate::sys;
 
     /// MTU of a device that is not told another.
     const MTU: u16 = 1500;
-
-    /// What DPDK needs besides the buffers.
-    const OVERHEAD: usize = 64 << 20;
 
     /// Devices that DPDK drives, each with a queue per reactor.
     #[derive(Default)]
@@ -192,9 +191,8 @@ mod with_dpdk {
         };
         let pages = if huge { "huge" } else { "ordinary" };
         info!("DPDK: {} MiB of frame buffers wanted, in {pages} pages", wanted.div_ceil(1 << 20));
-        let memory = config.dpdk.memory.unwrap_or(wanted + OVERHEAD);
-        let allowed = sys::affinity().ok();
-        let first = (0..1024).find(|&cpu| allowed.as_ref().is_some_and(|set| set.has(cpu)));
+        let memory = config.dpdk.memory.unwrap_or(wanted + ENVIRONMENT_MEMORY);
+        let first = sys::affinity().ok().and_then(|allowed| allowed.first());
         EalConfig {
             huge,
             memory_mib: memory.div_ceil(1 << 20),

@@ -15,3 +15,16 @@ pub fn monotonic() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
     ts.tv_sec.cast_unsigned() * 1_000_000_000 + ts.tv_nsec.cast_unsigned()
 }
+
+/// The processor's own counter: cycles of constant rate on x86-64 (TSC), nanoseconds elsewhere ([`TICKS_ARE_CYCLES`]).
+#[inline]
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: each x86-64 processor has the counter.
+    return unsafe { core::arch::x86_64::_rdtsc() };
+    #[cfg(not(target_arch = "x86_64"))]
+    monotonic()
+}
+
+/// Whether [`ticks`] counts cycles.
+pub const TICKS_ARE_CYCLES: bool = cfg!(target_arch = "x86_64");

@@ -93,6 +93,11 @@ impl Affinity {
         processor < libc::CPU_SETSIZE.unsigned_abs() as usize
             && unsafe { libc::CPU_ISSET(processor, &self.0) }
     }
+
+    /// The first of them.
+    pub fn first(&self) -> Option<usize> {
+        (0..libc::CPU_SETSIZE.unsigned_abs() as usize).find(|&processor| self.has(processor))
+    }
 }
 
 /// Those of the calling thread.

@@ -26,7 +26,7 @@ pub mod sync {
     pub use std::sync::{Arc, Mutex, PoisonError};
 }
 
-pub use clock::{monotonic, monotonic_origin};
+pub use clock::{TICKS_ARE_CYCLES, monotonic, monotonic_origin, ticks};
 pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{Affinity, EventFd, affinity, pin_to_core, random, set_affinity, wait_readable};
 pub use file::{

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The target without a wire, in the thread of the load: how much a layer costs, and how often it does what.
 //!
-//! Three depths, each of which adds a layer: [`Depth::Scsi`] is the task manager, the disk and its store;
-//! [`Depth::Iscsi`] a whole shard, whose byte streams are queues in memory; [`Depth::Tcp`] the same shard over its own
-//! TCP/IP, with a peer that makes and takes frames and never loses one.
+//! Depths, each of which adds a layer: [`Depth::Scsi`] is the task manager, the disk and its store; [`Depth::Iscsi`] a
+//! whole shard, whose byte streams are queues in memory; [`Depth::Tcp`] the same shard over its own TCP/IP, with a peer
+//! that makes and takes frames and never loses one. `Depth::Dpdk` and `Depth::DpdkPlain` put the driver for DPDK's devices
+//! and the model of an adapter between the two.
 
+#[cfg(feature = "dpdk")]
+mod adapter;
 mod frames;
 mod scsi;
 mod streams;
@@ -14,11 +17,13 @@ mod tests;
 use std::sync::Arc;
 
 use super::load::{Load, Spec, Tally, Window};
+use super::report::Frames;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::io::Store;
 use crate::memory::Arena;
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::stores::{self, Backing, FileOptions, Local};
+use crate::sys;
 use crate::target::tasks::{TaskManager, UnitKey};
 use crate::time::Instant;
 
@@ -31,6 +36,25 @@ pub(super) enum Depth {
     Iscsi,
     /// With TCP/IP over frames in memory.
     Tcp,
+    /// With DPDK's driver, and the model of an adapter that computes checksums and cuts frames.
+    #[cfg(feature = "dpdk")]
+    Dpdk,
+    /// The same with an adapter that does neither.
+    #[cfg(feature = "dpdk")]
+    DpdkPlain,
+}
+
+impl Depth {
+    /// As in the arguments.
+    pub(super) fn name(self) -> String {
+        let value = clap::ValueEnum::to_possible_value(&self);
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether frames have an MTU.
+    pub(super) fn has_mtu(self) -> bool {
+        !matches!(self, Self::Scsi | Self::Iscsi | Self::Tcp)
+    }
 }
 
 /// What the disk lies on.
@@ -70,6 +94,44 @@ pub(super) struct Setup {
     /// Operations under way in each.
     pub(super) queue: u32,
     pub(super) huge: bool,
+    /// Of the adapter.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "no layer has one"))]
+    pub(super) mtu: u16,
+}
+
+/// The time that the target's turns take, by the processor's own counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    ticks: u64,
+    /// What the counter and the clock said at the beginning.
+    begun: (u64, u64),
+}
+
+impl Turns {
+    fn begin() -> Self {
+        Self { ticks: 0, begun: (sys::ticks(), sys::monotonic()) }
+    }
+
+    #[inline]
+    fn time(&mut self, turn: impl FnOnce()) {
+        let before = sys::ticks();
+        turn();
+        self.ticks += sys::ticks().wrapping_sub(before);
+    }
+
+    /// Cycles of the counter, and seconds; of the latter as many as passed in each since the beginning.
+    pub(super) fn taken(&self) -> (u64, f64) {
+        let ticks = sys::ticks().wrapping_sub(self.begun.0).max(1);
+        let seconds = (sys::monotonic() - self.begun.1) as f64 / 1e9;
+        (self.ticks, self.ticks as f64 / ticks as f64 * seconds)
+    }
+}
+
+/// What came of a run.
+pub(super) struct Outcome {
+    pub(super) tally: Tally,
+    pub(super) turns: Turns,
+    pub(super) frames: Option<Frames>,
 }
 
 /// Payload memory of the core, at least and at most. It is address space until it is touched.
@@ -94,7 +156,7 @@ pub(super) fn run(
     window: impl FnOnce(Instant) -> Window,
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
-) -> Result<Tally, String> {
+) -> Result<Outcome, String> {
     let arena = Arena::new(payload_memory(setup, spec.block)?, setup.huge)
         .map_err(|e| format!("payload memory: {e}"))?;
     let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
@@ -103,7 +165,7 @@ pub(super) fn run(
     let world = World { arena, tasks, unit };
     match setup.depth {
         Depth::Scsi => scsi::run(world, setup, Load::new(spec.clone(), window(clock())), clock, progress),
-        Depth::Iscsi | Depth::Tcp => streams::run(world, setup, spec, window, clock, progress),
+        _ => streams::run(world, setup, spec, window, clock, progress),
     }
 }
 

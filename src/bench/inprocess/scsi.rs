@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Setup, World};
+use super::{Outcome, Setup, Turns, World};
 use crate::bench::load::{Load, Operation, Tally};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
@@ -123,7 +123,7 @@ pub(super) fn run(
     load: Load,
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
-) -> Result<Tally, String> {
+) -> Result<Outcome, String> {
     let World { arena, mut tasks, unit } = world;
     let name =
         Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(1, "", 1)) };
@@ -152,11 +152,12 @@ pub(super) fn run(
         .push_back(Request::Command { exchange: Exchange(direct.free.pop().unwrap_or(0)), command });
     turn(&mut tasks, key, &mut direct);
     (direct.load.tally.failed, direct.load.tally.total, direct.load.tally.sense) = (0, 0, None);
+    let mut turns = Turns::begin();
     while direct.load.goes_on(direct.now) || direct.free.len() < direct.slots.len() {
         direct.fill(block_size);
-        turn(&mut tasks, key, &mut direct);
+        turns.time(|| turn(&mut tasks, key, &mut direct));
         direct.now = clock();
         progress(&direct.load.tally);
     }
-    Ok(direct.load.tally)
+    Ok(Outcome { tally: direct.load.tally, turns, frames: None })
 }

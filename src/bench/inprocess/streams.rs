@@ -13,8 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::frames::{self, Peer};
-use super::{Depth, Setup, World};
+use super::{Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
@@ -46,6 +45,12 @@ pub(super) trait Ends {
     fn receive(&mut self, number: usize) -> Option<Seg>;
     /// What is owed after a look at all streams.
     fn settle(&mut self) {}
+    /// What a device has to do in a turn of the target's.
+    fn exchange(&mut self) {}
+    /// The frames that it took, if it took any.
+    fn frames(&self) -> Option<Frames> {
+        None
+    }
 }
 
 /// Copies bytes into payload memory, in blocks as a port would receive them.
@@ -161,11 +166,17 @@ fn place(stream: StreamId) -> usize {
 }
 
 /// A shard with one disk, and the ends of its streams.
-fn shard(world: World, depth: Depth) -> Result<(Shard, Box<dyn Ends>), String> {
+fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> {
     let World { arena, tasks, unit } = world;
-    let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match depth {
+    let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match setup.depth {
         Depth::Tcp => {
-            let (host, peer): (_, Peer) = frames::host(&arena);
+            let (host, peer) = frames::in_memory(&arena);
+            (host, Box::new(peer))
+        }
+        #[cfg(feature = "dpdk")]
+        Depth::Dpdk | Depth::DpdkPlain => {
+            let offload = setup.depth == Depth::Dpdk;
+            let (host, peer) = super::adapter::host(&arena, setup.mtu, offload)?;
             (host, Box::new(peer))
         }
         Depth::Iscsi | Depth::Scsi => {
@@ -223,6 +234,7 @@ impl login::Stream for Pumped<'_> {
     fn receive(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         for _ in 0..PATIENCE {
             self.shard.turn((self.clock)());
+            self.ends.exchange();
             while let Some(seg) = self.ends.receive(self.number) {
                 let at = bytes.len();
                 bytes.resize(at + seg.len(), 0);
@@ -239,9 +251,10 @@ impl login::Stream for Pumped<'_> {
 
 /// One turn of the target under load: what instructions are counted in.
 #[inline(never)]
-fn turn(shard: &mut Shard, now: Instant) {
+fn turn(shard: &mut Shard, ends: &mut dyn Ends, now: Instant) {
     shard.turn(now);
     shard.turned(now);
+    ends.exchange();
 }
 
 pub(super) fn run(
@@ -251,8 +264,8 @@ pub(super) fn run(
     window: impl FnOnce(Instant) -> Window,
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
-) -> Result<Tally, String> {
-    let (mut shard, mut ends) = shard(world, setup.depth)?;
+) -> Result<Outcome, String> {
+    let (mut shard, mut ends) = shard(world, setup)?;
     let mut terms = Vec::new();
     for number in 0..setup.sessions {
         ends.open(number);
@@ -275,6 +288,7 @@ pub(super) fn run(
         .collect();
     let mut bytes = Vec::new();
     let mut idle = 0;
+    let mut turns = Turns::begin();
     while load.goes_on(now) || sessions.iter().any(|session| session.in_flight() > 0) {
         let before = load.tally.total;
         for (number, session) in sessions.iter_mut().enumerate() {
@@ -289,7 +303,7 @@ pub(super) fn run(
                 ends.send(number, &bytes);
             }
         }
-        turn(&mut shard, now);
+        turns.time(|| turn(&mut shard, &mut *ends, now));
         now = clock();
         for (number, session) in sessions.iter_mut().enumerate() {
             while let Some(seg) = ends.receive(number) {
@@ -303,7 +317,10 @@ pub(super) fn run(
         }
         progress(&load.tally);
     }
-    Ok(load.tally)
+    let frames = ends.frames();
+    // What a device has of the target's goes home before the target does.
+    drop(ends);
+    Ok(Outcome { tally: load.tally, turns, frames })
 }
 
 /// Gives received bytes to a session. Only what it wants to look at is copied out of the store's pages.

@@ -16,7 +16,7 @@ const GROWTH_MAX: u64 = COUNTED / 50;
 
 /// Requests to the allocator, of target and load together, in the steady state.
 fn requests(depth: Depth, store: StoreKind, block: u32, reads: u32) -> u64 {
-    let setup = Setup { depth, store, size: 64 << 20, sessions: 2, queue: 16, huge: false };
+    let setup = Setup { depth, store, size: 64 << 20, sessions: 2, queue: 16, huge: false, mtu: 1500 };
     let spec = Spec {
         block,
         reads,
@@ -42,7 +42,7 @@ fn requests(depth: Depth, store: StoreKind, block: u32, reads: u32) -> u64 {
         }
     };
     let window = |now| Window { from: now, end: None };
-    let tally = run(&setup, &spec, window, &clock, &mut progress).unwrap();
+    let tally = run(&setup, &spec, window, &clock, &mut progress).unwrap().tally;
     assert_eq!((tally.failed, tally.wrong), (0, 0));
     let [Some(first), Some(last)] = seen else { panic!("{} operations", tally.total) };
     last.requests - first.requests

@@ -14,6 +14,7 @@ use log::{debug, info, warn};
 use super::eal::{self, Eal};
 use super::memory::{Regions, Span};
 use super::pool::{Mbuf, Pool};
+use super::rings::Rings;
 
 /// Descriptors of a queue, if the device has as many.
 const DESCRIPTORS: u16 = 1024;
@@ -102,11 +103,12 @@ pub struct Found {
     name: String,
     info: dpdk::rte_eth_dev_info,
     driver: String,
+    /// What it is made of, if its far end is in this process.
+    rings: Option<Arc<Rings>>,
 }
 
 /// A device that runs; its queues share it.
 pub(super) struct Running {
-    pub(super) eal: Arc<Eal>,
     pub(super) port: u16,
     pub(super) name: String,
     pub(super) abilities: Abilities,
@@ -115,6 +117,9 @@ pub(super) struct Running {
     pub(super) spread: Option<Spread>,
     state: Mutex<State>,
     closed: Condvar,
+    _rings: Option<Arc<Rings>>,
+    // After all that is DPDK's.
+    pub(super) eal: Arc<Eal>,
 }
 
 // SAFETY: the functions of an Ethernet device may be called on any thread, if not on several at once: queues are used by
@@ -136,7 +141,7 @@ struct State {
 pub(super) struct Ring(NonNull<dpdk::rte_ring>);
 
 impl Ring {
-    fn new(name: &str, node: i32, one_producer: bool) -> io::Result<Self> {
+    pub(super) fn new(name: &str, node: i32, one_producer: bool) -> io::Result<Self> {
         const SINGLE_PRODUCER: u32 = 1;
         const SINGLE_CONSUMER: u32 = 2;
         let c_name = CString::new(name).map_err(io::Error::other)?;
@@ -144,6 +149,16 @@ impl Ring {
         // SAFETY: the environment runs; the name is copied.
         let raw = unsafe { dpdk::rte_ring_create(c_name.as_ptr(), RING, node, flags) };
         NonNull::new(raw).map(Self).ok_or_else(|| eal::last("no memory for a ring"))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut dpdk::rte_ring {
+        self.0.as_ptr()
+    }
+
+    /// Frames in it.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the ring is there.
+        unsafe { dpdk::ptgt_ring_count(self.0.as_ptr()) as usize }
     }
 
     /// Puts frames in from the front; what finds no room stays.
@@ -221,7 +236,14 @@ impl Found {
             // SAFETY: the name of a driver is a string that stays.
             false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
         };
-        Ok(Self { eal: eal.clone(), port, name: name.to_owned(), info, driver })
+        Ok(Self { eal: eal.clone(), port, name: name.to_owned(), info, driver, rings: None })
+    }
+
+    /// Makes a device of two rings.
+    pub(super) fn rings(eal: &Arc<Eal>, rings: Arc<Rings>) -> io::Result<Self> {
+        // The driver names its devices so.
+        rings.device("ptgt")?;
+        Ok(Self { rings: Some(rings), ..Self::probe(eal, "net_ring_ptgt")? })
     }
 
     /// Sets the device up and starts it. Returns a queue for each core.
@@ -349,6 +371,10 @@ impl Found {
         }
         // SAFETY: the device runs.
         let dma = unsafe { CStr::from_ptr(dpdk::ptgt_bus(info.device)) } == c"pci";
+        if self.rings.is_some() && config.offload {
+            // The ring's driver does not offer it, but its far end is an adapter that does all this for nothing.
+            tx |= dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM | dpdk::PTGT_TX_TCP_TSO;
+        }
         let several = tx & dpdk::PTGT_TX_MULTI_SEGS != 0;
         let most = match info.tx_desc_lim.nb_seg_max {
             0 => 32,
@@ -397,6 +423,7 @@ impl Found {
             spread,
             state: Mutex::new(State { queues: config.queues, ..State::default() }),
             closed: Condvar::new(),
+            _rings: self.rings,
         });
         if config.promiscuous {
             running.promiscuous()?;

@@ -11,6 +11,7 @@ mod eal;
 mod guard;
 mod memory;
 mod pool;
+mod rings;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use smallvec::SmallVec;
 
 pub use device::{DeviceConfig, Found, Queue};
 pub use eal::{Eal, EalConfig};
+pub use rings::{FarEnd, RingCounts};
 
 use crate::memory::{Arena, Lender};
 use crate::net::{FrameCaps, FramePort, RxChecksum, RxFrame, TxFrame};
@@ -57,6 +59,9 @@ const SERVE_TIME: Duration = Duration::from_secs(15);
 
 /// Longest Ethernet frame that is made of several buffers: a whole IP packet.
 const FRAME_MAX: usize = 68 << 10;
+
+/// Bytes that DPDK needs besides the buffers.
+pub const ENVIRONMENT_MEMORY: usize = 64 << 20;
 
 /// Bytes of buffers that a port with so many queues needs.
 pub fn buffer_memory(mtu: u16, queues: usize) -> usize {

@@ -12,7 +12,8 @@ const OPERATIONS: u64 = 500;
 /// Bytes that the port was given in the store's own memory, and others, for READs of `block` bytes through TCP. Where the
 /// store is, a read of its first block by another handle tells; one that lends nothing is nowhere.
 fn sent(store: StoreKind, block: u32) -> (usize, usize) {
-    let setup = Setup { depth: Depth::Tcp, store, size: 16 << 20, sessions: 1, queue: 16, huge: false };
+    let setup =
+        Setup { depth: Depth::Tcp, store, size: 16 << 20, sessions: 1, queue: 16, huge: false, mtu: 1500 };
     let arena = Arena::new(64 << 20, false).unwrap();
     let local = Local::new(arena.clone()).unwrap();
     let backing = open(&setup).unwrap();
@@ -22,7 +23,7 @@ fn sent(store: StoreKind, block: u32) -> (usize, usize) {
     let first = &data.segs()[0];
     let base = first.private().is_none().then(|| first.as_ptr().addr());
     let (tasks, unit) = tasks(&arena, backing.attach(&local).unwrap()).unwrap();
-    let (mut shard, mut ends) = shard(World { arena, tasks, unit }, Depth::Tcp).unwrap();
+    let (mut shard, mut ends) = shard(World { arena, tasks, unit }, &setup).unwrap();
     let clock = || Instant::from_nanos(1_000_000);
     ends.open(0);
     let who = Credentials {
@@ -56,7 +57,7 @@ fn sent(store: StoreKind, block: u32) -> (usize, usize) {
         });
         session.sent(bytes.len());
         ends.send(0, &bytes);
-        turn(&mut shard, clock());
+        turn(&mut shard, &mut *ends, clock());
         while let Some(seg) = ends.receive(0) {
             let place = base.and_then(|base| seg.as_ptr().addr().checked_sub(base));
             match place.is_some_and(|at| at + seg.len() <= setup.size as usize) {
