@@ -155,6 +155,13 @@ configuration() { # FILE [MTU] [REACTORS]
   } >"$1"
 }
 
+# DPDK makes the device of net_tap when it starts, and gives its host side no address.
+address_net_tap() {
+  until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"
+  ip address replace 10.77.0.1/24 dev ptgt0
+  ip address replace fd77::1/64 dev ptgt0 nodad
+}
+
 connects() { timeout 1 bash -c "exec 3<>/dev/tcp/$1/3260"; }
 
 start_tgtd() {
@@ -190,12 +197,7 @@ start() { # FILE [ADDRESS...]
   else
     "$PTGT" run --config "$config" >>target.log 2>&1 &
     target_pid=$!
-    if [ "$port" = net_tap ]; then
-      # DPDK makes the device when it starts, and gives its host side no address.
-      until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"
-      ip address replace 10.77.0.1/24 dev ptgt0
-      ip address replace fd77::1/64 dev ptgt0 nodad
-    fi
+    [ "$port" != net_tap ] || address_net_tap
   fi
   for address in "$@"; do
     until_true 20 eval "connects $address || ! kill -0 $target_pid" || die "no connection to $address within 20 s"

@@ -3,10 +3,13 @@
 # peers.sh [--rounds N] [--seconds N] [--candidates LIST] [--scenarios LIST] [--spdk FILE] [--sweep] [--out DIRECTORY] [--smoke]
 #
 # ptgt beside Debian's tgtd and istgt on one machine, in alternating rounds, with ptgt's own load generator (one thread,
-# epoll). tgtd, istgt and four of the ptgt rows serve one and the same file on tmpfs (two of them mapped); the other ptgt
-# rows, and SPDK's iscsi_tgt if --spdk names one, serve memory of their own. The wire is a veth pair, or a TAP device, with an MTU of 1500.
+# epoll). tgtd, istgt and most of the ptgt rows serve one and the same file on tmpfs (plain, or mapped: those called so, and
+# dpdk); kernel-ram and tap-ram, and SPDK's iscsi_tgt if --spdk names one, serve memory of their own. The wire is a veth pair, or a
+# TAP device, with an MTU of 1500. The dpdk rows are DPDK's virtual devices, each frame of which goes through the kernel: they show
+# what the port costs there, and say nothing about an adapter. iscsi_tgt takes huge pages that have been set aside before.
 #
-#   --candidates LIST  tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram (the default is all)
+#   --candidates LIST  tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram dpdk-af-packet dpdk-af-xdp dpdk-net-tap
+#                      (the default is all)
 #   --scenarios LIST   of those in perftests/scenarios (the default is all)
 #   --sweep            after the rounds, once over queue depths and once over numbers of connections, for the plots
 #   --smoke            one short round of two scenarios, to see that it works
@@ -15,7 +18,8 @@
 # priority. Every scenario is checked once for right data before the rounds. Prints the table with ratios to tgtd (median,
 # lowest and highest round), and writes to DIRECTORY (target/perf/peers): rounds.jsonl, summary.json, table.md, report.html.
 all_arguments=("$@")
-rounds=5 seconds=2 candidates='tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram' scenarios='' spdk='' sweep='' out='' smoke=''
+candidates='tgtd istgt kernel tap kernel-mapped tap-mapped kernel-ram tap-ram dpdk-af-packet dpdk-af-xdp dpdk-net-tap'
+rounds=5 seconds=2 scenarios='' spdk='' sweep='' out='' smoke=''
 while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift ;;
@@ -26,7 +30,7 @@ while [ $# -gt 0 ]; do
     --out) out=$2; shift ;;
     --sweep) sweep=1 ;;
     --smoke) smoke=1 rounds=1 seconds=0.3 scenarios='rr32 sr4' candidates='tgtd kernel tap-mapped' ;;
-    -h | --help) sed -n '3,19s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "peers.sh: see --help" >&2; exit 2 ;;
   esac
   shift
@@ -72,14 +76,16 @@ dd if=/dev/urandom of=/dev/shm/seed bs=1M count=16 status=none
 for _ in $(seq 64); do cat /dev/shm/seed; done >$image
 rm /dev/shm/seed
 
-ptgt_configuration() { # tap|kernel file|mapped|ram
+ptgt_configuration() { # tap|kernel|dpdk file|mapped|ram
   printf '[daemon]\nreactors = [%s]\nmemory = "256MiB"\nlog = "warn"\nhugepages = "auto"\n' "$last"
-  if [ "$1" = tap ]; then
-    printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = 1500\n'
-    printf 'address = ["10.77.0.2/24"]\nhost_address = ["10.77.0.1/24"]\n'
-  else
-    printf '[[port]]\nname = "net"\ndriver = "kernel"\n'
-  fi
+  case $1 in
+    tap)
+      printf '[[port]]\nname = "net"\ndriver = "tap"\ndevice = "ptgt0"\nmtu = 1500\n'
+      printf 'address = ["10.77.0.2/24"]\nhost_address = ["10.77.0.1/24"]\n'
+      ;;
+    dpdk) port_table 1500 ;;
+    kernel) printf '[[port]]\nname = "net"\ndriver = "kernel"\n' ;;
+  esac
   printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
   if [ "$2" = ram ]; then
     printf '[[disk]]\nname = "disk"\nstore = "ram"\nsize = "1GiB"\n'
@@ -135,6 +141,19 @@ istgt_configuration() {
 END
 }
 
+# What SPDK's applications load at their start: the requests of their JSON-RPC, by subsystem. There has to be a LUN 0.
+spdk_configuration() {
+  jq -n --arg iqn "$iqn" '{subsystems: [
+    {subsystem: "bdev", config: [
+      {method: "bdev_malloc_create", params: {name: "Malloc0", num_blocks: 2097152, block_size: 512}}]},
+    {subsystem: "iscsi", config: [
+      {method: "iscsi_set_options", params: {max_sessions: 1024, max_queue_depth: 128, immediate_data: true}},
+      {method: "iscsi_create_portal_group", params: {tag: 1, portals: [{host: "10.78.0.2", port: "3260"}]}},
+      {method: "iscsi_create_initiator_group", params: {tag: 1, initiators: ["ANY"], netmasks: ["ANY"]}},
+      {method: "iscsi_create_target_node", params: {name: $iqn, alias_name: "disk", queue_depth: 128, disable_chap: true,
+        pg_ig_maps: [{pg_tag: 1, ig_tag: 1}], luns: [{bdev_name: "Malloc0", lun_id: 0}]}}]}]}'
+}
+
 # Starts a candidate; sets host, target_pid and cost, the arguments that tell the load generator whom to measure.
 launch() { # CANDIDATE
   local key adm
@@ -152,6 +171,15 @@ launch() { # CANDIDATE
         "${far[@]}" setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
       fi
       target_pid=$!
+      cost="--target-socket /run/ptgt/control.sock --target-config ptgt.toml"
+      ;;
+    dpdk-*)
+      key=${1#dpdk-}
+      use_port "${key//-/_}"
+      ptgt_configuration dpdk mapped >ptgt.toml
+      setsid ./ahead "$last" "$PTGT" run --config ptgt.toml >>target.log 2>&1 &
+      target_pid=$!
+      [ "$port" != net_tap ] || address_net_tap
       cost="--target-socket /run/ptgt/control.sock --target-config ptgt.toml"
       ;;
     tgtd)
@@ -176,7 +204,8 @@ launch() { # CANDIDATE
       target_pid=$!
       ;;
     spdk)
-      "${far[@]}" setsid ./ahead "$last" "$spdk" -m "[$last]" -r "$work/spdk.sock" -c "$here/spdk.json" >>target.log 2>&1 &
+      spdk_configuration >spdk.json
+      "${far[@]}" setsid ./ahead "$last" "$spdk" -m "[$last]" -r "$work/spdk.sock" -c "$work/spdk.json" >>target.log 2>&1 &
       target_pid=$!
       ;;
     *) die "no candidate $1" ;;
@@ -184,7 +213,10 @@ launch() { # CANDIDATE
   until_true 20 connects "$host" || die "$1 does not come up"
   # The process itself, behind nsenter and setsid, which replace themselves.
   cost="$cost --target-pid $target_pid"
-  url=iscsi://$host/$iqn/$([ "$1" = istgt ] && echo 0 || echo 1)
+  case $1 in
+    istgt | spdk) url=iscsi://$host/$iqn/0 ;;
+    *) url=iscsi://$host/$iqn/1 ;;
+  esac
 }
 
 end() {
@@ -192,10 +224,13 @@ end() {
   wait "$target_pid" 2>/dev/null || true
   # A TAP device, and a listener's port, are gone a little after their process.
   until_true 5 eval '! connects "$host"' || true
+  # Its addresses are those of the TAP device, too.
+  ip link delete va 2>/dev/null || true
 }
 
 # A target that does not get on is not waited for.
-bench() { setsid -w timeout 60 ./ahead 0 "$PTGT" bench "$url" --quiet "$@"; }
+patience=60
+bench() { setsid -w timeout "$patience" ./ahead 0 "$PTGT" bench "$url" --quiet "$@"; }
 
 # The arguments of a scenario.
 scenario() { awk -v name="$1" '$1 == name { $1 = ""; print }' "$here/scenarios"; }
@@ -203,6 +238,19 @@ scenario() { awk -v name="$1" '$1 == name { $1 = ""; print }' "$here/scenarios";
 record() { # FILE CANDIDATE SCENARIO ROUND: takes a result from standard input
   jq -c --arg candidate "$2" --arg scenario "$3" --argjson round "$4" \
     '{candidate: $candidate, scenario: $scenario, round: $round} + .' >>"$1"
+}
+
+# One point of a sweep; a target that cannot do it is told, and is not asked for more.
+point() { # depth|connections NUMBER ARGUMENTS...
+  # istgt takes about one login per second: 32 connections are up in time, 64 are not.
+  local patience=45
+  # shellcheck disable=SC2086
+  if bench "${@:3}" --seconds 0.7 --warm-up 0.2 $cost --json point.json >point.log 2>&1; then
+    record "$out/sweep.jsonl" "$candidate" "$1" "$2" <point.json
+  else
+    echo "$candidate is left out of the sweep from $2 ($1) on: $(tail -n 1 point.log | grep . || echo "no answer for $patience s")"
+    return 1
+  fi
 }
 
 : >"$out/rounds.jsonl"
@@ -217,33 +265,26 @@ for round in $(seq 0 "$rounds"); do
     esac
     for name in $scenarios; do
       failing "$candidate" "$name" && continue
-      arguments=$(scenario "$name")
-      [ -n "$arguments" ] || die "no scenario $name"
+      load=$(scenario "$name")
+      [ -n "$load" ] || die "no scenario $name"
       if [ "$round" -eq 0 ]; then
         # What a scenario reads is what one like it has written, and a target that cannot do it is known from now on.
         # shellcheck disable=SC2086
-        bench ${arguments/--reads 0/} --reads 50 --verify --range 512MiB --warm-up 0 --seconds 0.3 >verify.log 2>&1 && continue
+        bench ${load/--reads 0/} --reads 50 --verify --range 512MiB --warm-up 0 --seconds 0.3 >verify.log 2>&1 && continue
         if grep -q 'other data' verify.log; then cat verify.log; die "$candidate, $name: wrong data"; fi
-        echo "$candidate cannot do $name: $(tail -n 1 verify.log)"
+        echo "$candidate cannot do $name: $(tail -n 1 verify.log | grep . || echo "no answer for $patience s")"
         echo "$candidate $name" >>refused
         kill -0 "$target_pid" 2>/dev/null || launch "$candidate"
         continue
       fi
       # shellcheck disable=SC2086
-      bench $arguments --seconds "$seconds" --warm-up 0.3 $cost --label "$candidate" --json - |
+      bench $load --seconds "$seconds" --warm-up 0.3 $cost --label "$candidate" --json - |
         record "$out/rounds.jsonl" "$candidate" "$name" "$round" || die "$candidate, $name"
     done
     if [ -n "$sweep" ] && [ "$round" -eq "$rounds" ]; then
-      for depth in 1 2 4 8 16 32 64 128; do
-        # shellcheck disable=SC2086
-        bench --depth $depth --seconds 0.7 --warm-up 0.2 $cost --json - | record "$out/sweep.jsonl" "$candidate" depth $depth
-      done
+      for depth in 1 2 4 8 16 32 64 128; do point depth $depth --depth $depth || break; done
       for connections in 1 2 4 8 16 32 64 128 256 1000; do
-        # istgt ends in an error with 64 connections.
-        [ "$candidate" = istgt ] && [ $connections -gt 32 ] && continue
-        # shellcheck disable=SC2086
-        bench --connections $connections --depth 1 --seconds 0.7 --warm-up 0.2 $cost --json - |
-          record "$out/sweep.jsonl" "$candidate" connections $connections
+        point connections $connections --connections $connections --depth 1 || break
       done
     fi
     end
