@@ -66,6 +66,7 @@ slow           default  120 ci/system/slow.sh tap
 soak           full    2400 ci/system/soak.sh
 bare           default  900 cargo build --no-default-features --bin ptgt && ci/system/bare.sh
 perf-count     default  180 perftests/instructions.sh
+perf-sharing   default  180 perftests/sharing.sh
 perf-smoke     default  120 perftests/peers.sh --smoke
 perf           full    1800 perftests/peers.sh
 '

@@ -105,9 +105,12 @@ struct Run {
     /// Never sleep: poll the connections.
     #[arg(long)]
     spin: bool,
-    /// Spread the sessions over so many threads.
+    /// Spread the sessions over so many threads. In process each is a core of the target, too, and all serve one disk.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// In process: threads take turns of so many operations each, to count what they share.
+    #[arg(long, value_name = "OPERATIONS", requires = "in_process", value_parser = clap::value_parser!(u64).range(1..))]
+    take_turns: Option<u64>,
     /// Where the random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -292,8 +295,11 @@ impl Run {
         if self.mtu.is_some() && !self.in_process.is_some_and(Depth::has_mtu) {
             return Err("--mtu: the layers have no adapter (dpdk, dpdk-plain)".to_owned());
         }
-        if self.in_process.is_some() && self.threads > 1 {
-            return Err("--threads: the layers in process run in one thread".to_owned());
+        if self.in_process.is_some_and(Depth::has_mtu) && self.threads > 1 {
+            return Err("--threads: there is one adapter, with one queue".to_owned());
+        }
+        if self.in_process.is_some() && self.threads > inprocess::CORES_MAX {
+            return Err(format!("--threads: in process there are {} at most", inprocess::CORES_MAX));
         }
         if !(0.01..=1e6).contains(&self.seconds) || !(0.0..=1e6).contains(&self.warm_up) {
             return Err("--seconds, --warm-up: a sane number of seconds".to_owned());
@@ -344,7 +350,9 @@ impl Run {
         if depth == Depth::Scsi && self.connections > 1 {
             return Err("--connections: there are none at the SCSI layer".to_owned());
         }
-        let spec = self.spec(block, self.size, 0, self.connections)?;
+        let streams = |thread: usize| (self.connections - thread).div_ceil(self.threads);
+        let specs = (0..self.threads).map(|thread| self.spec(block, self.size, thread, streams(thread)));
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
         let setup = inprocess::Setup {
             depth,
             store: self.store.clone(),
@@ -355,26 +363,28 @@ impl Run {
             mtu: self.mtu.unwrap_or(1500),
         };
         let mut progress = Progress::new(self.quiet);
-        let mut usage = None;
-        let ticks = std::cell::Cell::new(0);
-        let virtual_clock = || {
-            ticks.set(ticks.get() + 10_000);
-            crate::time::Instant::from_nanos(ticks.get())
+        let usage = std::sync::OnceLock::new();
+        let window = |now| {
+            usage.get_or_init(|| Usage::begin(None, None));
+            self.window(now)
         };
-        let clock: &dyn Fn() -> crate::time::Instant =
-            if self.virtual_clock { &virtual_clock } else { &sockets::now };
-        let outcome = inprocess::run(
-            &setup,
-            &spec,
-            |now| {
-                usage = Some(Usage::begin(None, None));
-                self.window(now)
-            },
-            clock,
-            &mut |tally| progress.show(tally, 1),
-        )?;
+        let clock = || -> Box<dyn Fn() -> crate::time::Instant> {
+            match self.virtual_clock {
+                true => Box::new(inprocess::virtual_clock()),
+                false => Box::new(sockets::now),
+            }
+        };
+        let threads = self.threads as u64;
+        let mut show = |tally: &Tally| progress.show(tally, threads);
+        let outcome = match (&specs[..], self.take_turns) {
+            ([spec], None) => inprocess::run(&setup, spec, window, &*clock(), &mut show)?,
+            (specs, turns) => {
+                let pace = inprocess::Pace { window: &window, clock: &clock, turns };
+                inprocess::run_cores(&setup, specs, &pace, &mut show)?
+            }
+        };
         progress.end();
-        let mut usage = usage.ok_or("the run has not begun")?.end();
+        let mut usage = usage.into_inner().ok_or("the run has not begun")?.end();
         let (ticks, seconds) = outcome.turns.taken();
         usage.busy = Some(seconds);
         Ok(Ran {

@@ -61,6 +61,16 @@ pub(super) struct Frames {
     pub wrong_sums: u64,
 }
 
+impl Frames {
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { to_target, from_target, in_place, wrong_sums } = other;
+        self.to_target += to_target;
+        self.from_target += from_target;
+        self.in_place += in_place;
+        self.wrong_sums += wrong_sums;
+    }
+}
+
 /// What was run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Workload {

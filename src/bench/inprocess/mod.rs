@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The target without a wire, in the thread of the load: how much a layer costs, and how often it does what.
+//! The target without a wire, in the threads of the load: how much a layer costs, and how often it does what.
 //!
 //! Depths, each of which adds a layer: [`Depth::Scsi`] is the task manager, the disk and its store; [`Depth::Iscsi`] a
 //! whole shard, whose byte streams are queues in memory; [`Depth::Tcp`] the same shard over its own TCP/IP, with a peer
@@ -8,6 +8,7 @@
 
 #[cfg(feature = "dpdk")]
 mod adapter;
+mod cores;
 mod frames;
 mod scsi;
 mod streams;
@@ -15,16 +16,22 @@ mod streams;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+pub(super) use cores::{CORES_MAX, Pace, run as run_cores, virtual_clock};
 
 use super::load::{Load, Spec, Tally, Window};
 use super::report::Frames;
 use crate::devices::sbc::{self, BlockSize, Disk};
-use crate::io::Store;
+use crate::io::{Done, Landing, Op, Submitted, Tag};
 use crate::memory::Arena;
+use crate::reactor::{Mailbox, Sender, mailbox};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::stores::{self, Backing, FileOptions, Local};
 use crate::sys;
-use crate::target::tasks::{TaskManager, UnitKey};
+use crate::target::sessions::Sessions;
+use crate::target::shard::Message;
+use crate::target::tasks::{SharedState, TaskManager, UnitKey};
 use crate::time::Instant;
 
 /// Which layers take part.
@@ -85,6 +92,7 @@ impl std::str::FromStr for StoreKind {
 }
 
 /// How the target is set up.
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) depth: Depth,
     pub(super) store: StoreKind,
@@ -117,6 +125,11 @@ impl Turns {
         let before = sys::ticks();
         turn();
         self.ticks += sys::ticks().wrapping_sub(before);
+    }
+
+    /// Adds those of another core.
+    fn add(&mut self, other: &Self) {
+        self.ticks += other.ticks;
     }
 
     /// Cycles of the counter, and seconds; of the latter as many as passed in each since the beginning.
@@ -157,22 +170,97 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
-    let arena = Arena::new(payload_memory(setup, spec.block)?, setup.huge)
-        .map_err(|e| format!("payload memory: {e}"))?;
-    let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
-    let store = open(setup)?.attach(&local).map_err(|e| format!("the store: {e}"))?;
-    let (tasks, unit) = tasks(&arena, store)?;
-    let world = World { arena, tasks, unit };
+    let mut common = Common::new(setup, 1)?;
+    let place = common.place(0);
+    load(common.world(setup, spec.block, place)?, setup, spec, window, clock, progress)
+}
+
+/// Runs the load of one core.
+fn load(
+    world: World,
+    setup: &Setup,
+    spec: &Spec,
+    window: impl FnOnce(Instant) -> Window,
+    clock: &dyn Fn() -> Instant,
+    progress: &mut dyn FnMut(&Tally),
+) -> Result<Outcome, String> {
     match setup.depth {
         Depth::Scsi => scsi::run(world, setup, Load::new(spec.clone(), window(clock())), clock, progress),
         _ => streams::run(world, setup, spec, window, clock, progress),
     }
 }
 
+/// What the cores of a target share: a disk, its state, the sessions, mailboxes.
+struct Common {
+    backing: Arc<dyn Backing>,
+    disk: Arc<Disk>,
+    state: Arc<SharedState>,
+    sessions: Arc<Sessions>,
+    left: Arc<AtomicUsize>,
+    peers: Vec<Sender<Message>>,
+    mailboxes: Vec<Option<Mailbox<Message>>>,
+}
+
+/// A core's share, made in its thread.
 struct World {
+    core: usize,
     arena: Arena,
     tasks: TaskManager,
     unit: UnitKey,
+    sessions: Arc<Sessions>,
+    left: Arc<AtomicUsize>,
+    peers: Vec<Sender<Message>>,
+    mailbox: Mailbox<Message>,
+}
+
+/// What a core has to itself from the beginning: its number, and what the others tell it.
+type Place = (usize, Mailbox<Message>);
+
+impl Common {
+    fn new(setup: &Setup, cores: usize) -> Result<Self, String> {
+        let pairs = (0..cores).map(|_| mailbox()).collect::<Result<Vec<_>, _>>();
+        let pairs = pairs.map_err(|e| format!("mailbox: {e}"))?;
+        let (peers, mailboxes) = pairs.into_iter().map(|(sender, mailbox)| (sender, Some(mailbox))).unzip();
+        Ok(Self {
+            backing: open(setup)?,
+            disk: Arc::new(disk()?),
+            state: Arc::default(),
+            sessions: Arc::default(),
+            left: Arc::new(AtomicUsize::new(cores)),
+            peers,
+            mailboxes,
+        })
+    }
+
+    fn place(&mut self, core: usize) -> Place {
+        (core, self.mailboxes[core].take().expect("each core has one place"))
+    }
+
+    /// Where the store is, if it lends its memory: a read of its first block by another handle tells.
+    fn base(&self) -> Result<Option<usize>, String> {
+        let arena = Arena::new(2 << 20, false).map_err(|e| format!("payload memory: {e}"))?;
+        let local = Local::new(arena).map_err(|e| format!("io_uring: {e}"))?;
+        let mut probe = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
+        match probe.submit(Tag(0), Op::Read { at: 0, len: BLOCK.bytes(), into: Landing::Own }) {
+            Submitted::Done(Done::Data(data)) => {
+                let first = data.segs().first().filter(|first| first.private().is_none());
+                Ok(first.map(|first| first.as_ptr().addr()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn world(&self, setup: &Setup, block: u32, (core, mailbox): Place) -> Result<World, String> {
+        let arena = Arena::new(payload_memory(setup, block)?, setup.huge)
+            .map_err(|e| format!("payload memory: {e}"))?;
+        let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
+        let store = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
+        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, self.peers.len() - 1);
+        let unit = tasks.add_unit(Box::new(self.disk.server()), Some(store));
+        tasks.share(unit, self.state.clone());
+        let (sessions, left) = (self.sessions.clone(), self.left.clone());
+        Ok(World { core, arena, tasks, unit, sessions, left, peers: self.peers.clone(), mailbox })
+    }
 }
 
 fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
@@ -191,9 +279,9 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
 
 const BLOCK: BlockSize = BlockSize::B512;
 
-fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey), String> {
+fn disk() -> Result<Disk, String> {
     let identity = Identity::new("PTGT", "BENCH", "1", None, "bench").map_err(|e| e.to_string())?;
-    let disk = Arc::new(Disk::new(sbc::Config {
+    Ok(Disk::new(sbc::Config {
         identity,
         block: BLOCK,
         physical_exponent: 3,
@@ -206,8 +294,5 @@ fn tasks(arena: &Arena, store: Box<dyn Store>) -> Result<(TaskManager, UnitKey),
         soft_threshold: 0,
         management: None,
         epoch: 0,
-    }));
-    let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
-    let unit = tasks.add_unit(Box::new(disk.server()), Some(store));
-    Ok((tasks, unit))
+    }))
 }

@@ -124,7 +124,7 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
-    let World { arena, mut tasks, unit } = world;
+    let World { arena, mut tasks, unit, .. } = world;
     let name =
         Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(1, "", 1)) };
     let key = tasks.add_nexus(NEXUS, name, &[(Lun::ZERO, unit)]);

@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use super::{Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::bench::load::{Load, Spec, Tally, Window};
@@ -20,9 +19,9 @@ use crate::bench::session::Session;
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
-use crate::reactor::{Work, mailbox};
+use crate::reactor::Work;
 use crate::scsi::Lun;
-use crate::target::sessions::{Limits, Sessions};
+use crate::target::sessions::Limits;
 use crate::target::shard::{Parts, Shard};
 use crate::target::topology::{Portal, Target, Topology};
 use crate::time::Instant;
@@ -167,7 +166,7 @@ fn place(stream: StreamId) -> usize {
 
 /// A shard with one disk, and the ends of its streams.
 fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> {
-    let World { arena, tasks, unit } = world;
+    let World { core, arena, tasks, unit, sessions, left, peers, mailbox } = world;
     let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match setup.depth {
         Depth::Tcp => {
             let (host, peer) = frames::in_memory(&arena);
@@ -200,18 +199,17 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         }],
         discovery: None,
     };
-    let (sender, mailbox) = mailbox().map_err(|e| format!("mailbox: {e}"))?;
     let shard = Shard::new(Parts {
-        core: 0,
+        core,
         arena,
         hosts: vec![("bench".into(), host)],
         tasks,
         units: vec![unit],
         topology: Arc::new(topology),
-        sessions: Arc::new(Sessions::default()),
-        left: Arc::new(AtomicUsize::new(1)),
+        sessions,
+        left,
         mailbox,
-        peers: vec![sender],
+        peers,
         wake_fds: Vec::new(),
     });
     Ok((shard, ends))
@@ -265,6 +263,7 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
+    let core = u8::try_from(world.core).expect("few cores");
     let (mut shard, mut ends) = shard(world, setup)?;
     let mut terms = Vec::new();
     for number in 0..setup.sessions {
@@ -275,7 +274,7 @@ pub(super) fn run(
             initiator: format!("{TARGET}-initiator"),
             target: TARGET.into(),
             lun: 0,
-            isid: [0x80, 0, 0, 0, high, low],
+            isid: [0x80, 0, 0, core, high, low],
         };
         terms.push(login::login(&mut stream, &who)?);
     }

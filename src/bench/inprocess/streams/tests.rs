@@ -1,29 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Where the bytes lie that the port is given to send.
 
-use super::super::{StoreKind, open, tasks};
+use super::super::{Common, StoreKind};
 use super::*;
 use crate::bench::pattern::Pattern;
-use crate::io::{Done, Landing, Op, Submitted, Tag};
-use crate::stores::Local;
 
 const OPERATIONS: u64 = 500;
 
-/// Bytes that the port was given in the store's own memory, and others, for READs of `block` bytes through TCP. Where the
-/// store is, a read of its first block by another handle tells; one that lends nothing is nowhere.
+/// Bytes that the port was given in the store's own memory, and others, for READs of `block` bytes through TCP.
 fn sent(store: StoreKind, block: u32) -> (usize, usize) {
     let setup =
         Setup { depth: Depth::Tcp, store, size: 16 << 20, sessions: 1, queue: 16, huge: false, mtu: 1500 };
-    let arena = Arena::new(64 << 20, false).unwrap();
-    let local = Local::new(arena.clone()).unwrap();
-    let backing = open(&setup).unwrap();
-    let mut probe = backing.attach(&local).unwrap();
-    let read = Op::Read { at: 0, len: 512, into: Landing::Own };
-    let Submitted::Done(Done::Data(data)) = probe.submit(Tag(0), read) else { panic!("is at hand") };
-    let first = &data.segs()[0];
-    let base = first.private().is_none().then(|| first.as_ptr().addr());
-    let (tasks, unit) = tasks(&arena, backing.attach(&local).unwrap()).unwrap();
-    let (mut shard, mut ends) = shard(World { arena, tasks, unit }, &setup).unwrap();
+    let mut common = Common::new(&setup, 1).unwrap();
+    let base = common.base().unwrap();
+    let place = common.place(0);
+    let (mut shard, mut ends) = shard(common.world(&setup, block, place).unwrap(), &setup).unwrap();
     let clock = || Instant::from_nanos(1_000_000);
     ends.open(0);
     let who = Credentials {
