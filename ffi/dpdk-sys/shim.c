@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <rte_bus.h>
+#include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_log.h>
 #include <rte_tcp.h>
@@ -18,6 +19,11 @@ void ptgt_describe(struct rte_mbuf *mbuf, struct ptgt_rx *out)
 {
 	uint64_t sum = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
 
+	/* Some devices take VLAN tags off although nobody asks them to. */
+	if (unlikely(mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(&mbuf)) {
+		*out = (struct ptgt_rx){ .mbuf = mbuf };
+		return;
+	}
 	out->mbuf = mbuf;
 	out->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	out->len = mbuf->pkt_len;
@@ -51,6 +57,11 @@ uint32_t ptgt_copy_out(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t room)
 		done += n;
 	}
 	return done;
+}
+
+int ptgt_untag(struct rte_mbuf *mbuf)
+{
+	return rte_vlan_strip(mbuf);
 }
 
 void ptgt_free(struct rte_mbuf *mbuf)

@@ -32,7 +32,7 @@ static const uint64_t PTGT_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t PTGT_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint32_t PTGT_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 
-/* A received frame. */
+/* A received frame, with its VLAN tag in its place. One whose tag finds no room there has no bytes. */
 struct ptgt_rx {
 	struct rte_mbuf *mbuf;
 	uint8_t *data;		/* first byte of the first piece */
@@ -65,6 +65,8 @@ uint16_t ptgt_rx_burst(uint16_t port, uint16_t queue, struct ptgt_rx *out, uint1
 void ptgt_describe(struct rte_mbuf *mbuf, struct ptgt_rx *out);
 uint32_t ptgt_copy_out(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t room);
 void ptgt_free(struct rte_mbuf *mbuf);
+/* For tests: takes the VLAN tag off, as a device does. 0, or -1 if there is none. */
+int ptgt_untag(struct rte_mbuf *mbuf);
 
 /* A header buffer, and external buffers that point at the pieces; `shared` gets a reference for each piece, and its
  * callback runs when the last one is released. NULL if a pool is empty: then nothing has been taken. */

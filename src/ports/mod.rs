@@ -8,4 +8,6 @@ pub mod kernel;
 pub mod memory;
 pub mod packet;
 pub mod tap;
+#[cfg(test)]
+mod tests;
 mod vnet;

@@ -135,6 +135,10 @@ impl Dpdk {
         let Some(mbuf) = (unsafe { Mbuf::own(frame.mbuf) }) else { return };
         let checksum = if frame.good != 0 { RxChecksum::Good } else { RxChecksum::Unknown };
         let len = frame.len as usize;
+        if len == 0 {
+            self.counters.no_memory += 1;
+            return;
+        }
         let lendable = frame.pieces == 1 && len > SMALL && self.lender.out() < LENT_MAX;
         if let Some(data) = NonNull::new(frame.data).filter(|_| lendable) {
             self.counters.lent += 1;
@@ -446,6 +450,7 @@ impl FramePort for Dpdk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::tests::{inside, with_dpdk::device};
 
     fn frame(ethertype: [u8; 2], ip: &[u8], ports: [u8; 4]) -> Vec<u8> {
         [&[0; 12][..], &ethertype, ip, &ports].concat()
@@ -474,5 +479,32 @@ mod tests {
         v4[9] = 6;
         assert_eq!(core_of(&frame([0x08, 0x00], &v4, [1; 4])[..36], 3), 0);
         assert_eq!(core_of(&[0; 5], 3), 0);
+    }
+    #[test]
+    fn tags_that_a_device_has_taken_off_are_put_back() {
+        if !inside("ports::dpdk::tests::tags_that_a_device_has_taken_off_are_put_back", false) {
+            return;
+        }
+        // Its transmit ring is its receive ring.
+        let (mut port, _arena) = device("net_ring0");
+        let frame = [&[1; 12][..], &[0x81, 0, 0x60, 100, 0x89, 0x06], &[7; 1000]].concat();
+        for len in [60, frame.len()] {
+            let frame = &frame[..len];
+            let tx = dpdk::ptgt_tx {
+                header: frame.as_ptr(),
+                header_len: u16::try_from(len).unwrap(),
+                ..Default::default()
+            };
+            let pool = port.queue.pools.frames.as_ptr();
+            // SAFETY: the pool is there, and the frame is readable.
+            unsafe {
+                let mut mbuf = dpdk::ptgt_tx_copy(pool, &raw const tx, false);
+                assert_eq!(dpdk::ptgt_untag(mbuf), 0);
+                assert_eq!(dpdk::ptgt_tx_burst(port.queue.device.port, 0, &raw mut mbuf, 1), 1);
+            }
+            let mut burst = Vec::new();
+            assert_eq!(port.receive(Instant::ZERO, &mut burst), 1);
+            assert_eq!(burst[0].data.private().unwrap(), frame);
+        }
     }
 }

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Frames of other protocols over the real ports: what one end sends is what the other end's claimant gets, tags included.
+//!
+//! The kernel's devices are in a network namespace of the test's own, and DPDK starts once per process: so each test runs
+//! again in a process of its own.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::packet::{Packet, PacketConfig};
+use super::tap::{Tap, TapConfig};
+use crate::memory::{Arena, Sg};
+use crate::net::{FramePort, HostConfig, RawLink, StreamHost, TcpHost, TxFrame};
+use crate::time::Instant;
+
+const FCOE: u16 = 0x8906;
+const FIP: u16 = 0x8914;
+
+/// Where all FCoE forwarders listen (FC-BB-5).
+const ALL_FORWARDERS: [u8; 6] = [0x01, 0x10, 0x18, 0x01, 0x00, 0x02];
+
+/// An address that a fabric has given (FC-BB-5: the fabric's prefix, and a port's identifier).
+const FROM_FABRIC: [u8; 6] = [0x0e, 0xfc, 0x00, 0x01, 0x02, 0x03];
+
+/// Set in the process in which a test really runs.
+const INSIDE: &str = "PTGT_TEST_INSIDE";
+
+/// Whether this is the process for the test; else starts it, in a network namespace of its own if it is to have one, and fails
+/// if it fails.
+pub(super) fn inside(test: &str, namespace: bool) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(&program);
+    if namespace {
+        command = Command::new("unshare");
+        command.arg("--net");
+        if !command.arg("true").output().is_ok_and(|run| run.status.success()) {
+            eprintln!("skipped: needs the right to make a network namespace");
+            return false;
+        }
+        command = Command::new("unshare");
+        command.arg("--net").arg(program);
+    }
+    let run = command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// va and vb, which are each other's peers.
+fn veth() {
+    ip("link add va type veth peer name vb");
+    for end in ["va", "vb"] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").unwrap();
+        ip(&format!("link set {end} up"));
+    }
+}
+
+fn arena() -> Arena {
+    Arena::new(16 << 20, false).unwrap()
+}
+
+/// A host on a port, which has claimed FCoE without a tag and on VLAN 100, and FIP.
+fn claimant(port: io::Result<impl FramePort + 'static>, arena: Arena) -> Box<dyn StreamHost> {
+    let config = HostConfig::new(Vec::new(), Vec::new());
+    let mut host: Box<dyn StreamHost> = Box::new(TcpHost::new(port.unwrap(), arena, &config));
+    let link = host.link().unwrap();
+    for (ethertype, vlan) in [(FCOE, None), (FCOE, Some(100)), (FIP, None)] {
+        link.claim(ethertype, vlan);
+    }
+    link.accept(&[ALL_FORWARDERS, FROM_FABRIC]).unwrap();
+    host
+}
+
+fn packet(device: &str) -> Box<dyn StreamHost> {
+    let (device, arena) = (device.to_owned(), arena());
+    let config = PacketConfig { device, mac: None, mtu: None, queues: 1, offload: true, promiscuous: false };
+    claimant(Packet::open(&config, arena.clone()), arena)
+}
+
+/// A frame of a number: what follows the addresses, and bytes of `arena` behind.
+fn send(link: &mut dyn RawLink, to: [u8; 6], kind: &[u8], body: &[u8], arena: &Arena) {
+    let mut header = SmallVec::from_slice(&to);
+    header.extend_from_slice(&link.mac());
+    header.extend_from_slice(kind);
+    let payload = Sg::copied(arena, body).unwrap();
+    link.send_frame(TxFrame { header, payload, offload: None });
+}
+
+/// Host `from` sends, and the claimant at host `to` gets what is its own, and nothing else.
+fn exchange(hosts: &mut [Box<dyn StreamHost>], from: usize, to: usize) {
+    let arena = arena();
+    let mac = hosts[to].link().unwrap().mac();
+    let link = hosts[from].link().unwrap();
+    let long: Vec<u8> = (0..=250).cycle().take(1400).collect();
+    let mut send = |to, kind: &[u8], body: &[u8]| send(link, to, kind, body, &arena);
+    send(mac, &[0x89, 0x06], &[1; 50]);
+    send(mac, &[0x89, 0x06], &long);
+    send(FROM_FABRIC, &[0x89, 0x06], &[2; 50]);
+    send(ALL_FORWARDERS, &[0x89, 0x14], &[3; 50]);
+    // VLAN 100 with priority 3; a tag with a priority alone.
+    send(mac, &[0x81, 0x00, 0x60, 100, 0x89, 0x06], &[4; 50]);
+    send(mac, &[0x81, 0x00, 0x60, 100, 0x89, 0x06], &long);
+    send(mac, &[0x81, 0x00, 0x60, 0, 0x89, 0x06], &[5; 50]);
+    // Another VLAN, another protocol, another host.
+    send(mac, &[0x81, 0x00, 0x00, 101, 0x89, 0x06], &[6; 50]);
+    send(mac, &[0x88, 0xa2], &[7; 50]);
+    send([0x0e, 0xfc, 0, 1, 2, 4], &[0x89, 0x06], &[8; 50]);
+    send(mac, &[0x89, 0x14], &[9; 50]);
+    let expected = [
+        (FCOE, None, vec![1; 50]),
+        (FCOE, None, long.clone()),
+        (FCOE, None, vec![2; 50]),
+        (FIP, None, vec![3; 50]),
+        (FCOE, Some(100), vec![4; 50]),
+        (FCOE, Some(100), long.clone()),
+        (FCOE, None, vec![5; 50]),
+        (FIP, None, vec![9; 50]),
+    ];
+    let (mut got, end) = (Vec::new(), std::time::Instant::now() + Duration::from_secs(5));
+    while got.len() < expected.len() && std::time::Instant::now() < end {
+        for host in hosts.iter_mut() {
+            host.poll(Instant::ZERO, &mut Vec::new());
+            host.commit(Instant::ZERO);
+        }
+        let link = hosts[to].link().unwrap();
+        got.extend(std::iter::from_fn(|| link.take_frame()).map(|frame| {
+            let bytes = frame.data.private().unwrap();
+            (frame.ethertype, frame.vlan, bytes[frame.body..].to_vec())
+        }));
+    }
+    assert_eq!(got, expected);
+}
+
+fn both_ways(mut hosts: [Box<dyn StreamHost>; 2]) {
+    exchange(&mut hosts, 0, 1);
+    exchange(&mut hosts, 1, 0);
+}
+
+#[test]
+fn raw_frames_over_packet_sockets() {
+    if inside("ports::tests::raw_frames_over_packet_sockets", true) {
+        veth();
+        both_ways([packet("va"), packet("vb")]);
+    }
+}
+
+#[test]
+fn raw_frames_over_tap() {
+    if inside("ports::tests::raw_frames_over_tap", true) {
+        let config = TapConfig {
+            device: "ptgt0".into(),
+            mac: None,
+            mtu: 1500,
+            host_addresses: Vec::new(),
+            queues: 1,
+            offload: true,
+        };
+        let arena = arena();
+        let tap = claimant(Tap::open(&config, arena.clone()), arena);
+        std::fs::write("/proc/sys/net/ipv6/conf/ptgt0/disable_ipv6", "1").unwrap();
+        both_ways([tap, packet("ptgt0")]);
+    }
+}
+
+#[cfg(feature = "dpdk")]
+pub(super) mod with_dpdk {
+    use super::*;
+    use crate::ports::dpdk::{DeviceConfig, Dpdk, Eal, EalConfig, Found, buffer_memory};
+
+    /// The only queue of a virtual device, in a DPDK that is started for it; and the port's memory.
+    pub(in crate::ports) fn device(device: &str) -> (Dpdk, Arena) {
+        let memory_mib = (buffer_memory(1500, 1) >> 20) + 64;
+        let eal = Eal::start(&EalConfig { memory_mib, ..EalConfig::default() }).unwrap();
+        let config = DeviceConfig {
+            device: device.into(),
+            mtu: 1500,
+            mac: None,
+            queues: 1,
+            offload: true,
+            promiscuous: false,
+        };
+        let mut queues = Found::probe(&eal, device).unwrap().start(&config).unwrap();
+        let arena = arena();
+        (Dpdk::new(queues.remove(0), arena.clone(), &[]).unwrap(), arena)
+    }
+
+    fn host(name: &str) -> Box<dyn StreamHost> {
+        let (port, arena) = device(name);
+        claimant(Ok(port), arena)
+    }
+
+    /// A device whose transmit ring is its receive ring.
+    #[test]
+    fn raw_frames_over_dpdk_in_memory() {
+        if inside("ports::tests::with_dpdk::raw_frames_over_dpdk_in_memory", false) {
+            exchange(&mut [host("net_ring0")], 0, 0);
+        }
+    }
+
+    #[test]
+    fn raw_frames_over_dpdk_on_a_packet_socket() {
+        if inside("ports::tests::with_dpdk::raw_frames_over_dpdk_on_a_packet_socket", true) {
+            veth();
+            both_ways([host("net_af_packet0,iface=va"), packet("vb")]);
+        }
+    }
+
+    #[test]
+    fn raw_frames_over_dpdk_on_tap() {
+        if inside("ports::tests::with_dpdk::raw_frames_over_dpdk_on_tap", true) {
+            let tap = host("net_tap0,iface=ptgt0");
+            std::fs::write("/proc/sys/net/ipv6/conf/ptgt0/disable_ipv6", "1").unwrap();
+            both_ways([tap, packet("ptgt0")]);
+        }
+    }
+}
