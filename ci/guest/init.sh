@@ -1,7 +1,8 @@
 #!/usr/lib/busybox/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # init.sh: the first process of a guest. It leads to /usr/lib/rig/ci/guest/guest.sh, in the initramfs or, with "hostroot" on the
-# kernel's command line, in the root file system of the host, of which nothing is changed.
+# kernel's command line, in the root file system of the host, of which nothing is changed. With "first=systemd" systemd comes
+# in between: it is the first process from then on, and the guest's side of the rig is a service of it.
 export PATH=/usr/sbin:/usr/bin:/usr/lib/busybox HOME=/root TERM=dumb LC_ALL=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -27,5 +28,11 @@ mkdir -p $root/dev/pts $root/dev/shm $root/run/lock
 ln -sf /proc/self/fd $root/dev/fd
 mount -t devpts devpts $root/dev/pts
 mount -t tmpfs tmpfs $root/dev/shm
-[ -z "$root" ] || exec switch_root /run/new /bin/bash /usr/lib/rig/ci/guest/guest.sh
-exec bash /usr/lib/rig/ci/guest/guest.sh
+first="/bin/bash /usr/lib/rig/ci/guest/guest.sh"
+if grep -q first=systemd /proc/cmdline; then
+  mkdir -p $root/etc/systemd/system
+  cp /usr/lib/rig/ci/guest/rig.service $root/etc/systemd/system
+  first="/lib/systemd/systemd --unit=rig.service"
+fi
+[ -z "$root" ] || exec switch_root /run/new $first
+exec $first

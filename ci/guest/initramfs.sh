@@ -9,6 +9,8 @@ set -eu -o pipefail
 output=$1 kernel=$2 init=$3 modules=$4 needs=$5
 shift 5
 stage=$(mktemp -d)
+# The root directory is everybody's.
+chmod 755 "$stage"
 trap 'rm -rf "$stage"' EXIT
 
 # Files are put where they are on this machine, under the names they are asked for; libraries come with them.

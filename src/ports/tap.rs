@@ -91,6 +91,7 @@ impl Tap {
 fn explain(e: &io::Error, device: &str) -> io::Error {
     let why = match e.raw_os_error() {
         Some(libc::ENOENT) => "there is no /dev/net/tun: load the module tun".to_owned(),
+        Some(libc::EACCES) => "may not open /dev/net/tun: chmod 666, as udev does".to_owned(),
         Some(libc::EPERM) => {
             "making a TAP device needs CAP_NET_ADMIN: run as root, or let root make it with \
                               'ip tuntap add mode tap vnet_hdr user NAME'"

@@ -71,8 +71,10 @@ impl Plan {
             let shelf = shelf.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
             let state = state(config, &topology, &records, shelf, index)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            let mut backing = open(disk, config.daemon.hugepages != Hugepages::Never)
-                .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            let huge = config.daemon.hugepages != Hugepages::Never;
+            let home = config.daemon.reactors[0];
+            let mut backing =
+                at_home(home, || open(disk, huge)).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             if !disk.faults.is_empty() {
                 warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
                 backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
@@ -147,6 +149,22 @@ impl Plan {
             }
         }
     }
+}
+
+/// Does what takes memory for all reactors where the first one runs: huge pages are taken at once, and come from the NUMA
+/// node of the thread that asks for them. `ptgt doctor` counts with that.
+fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
+    let before = sys::affinity();
+    // One that it cannot run on is an error of the reactor's.
+    let bound = processor.is_some_and(|processor| sys::pin_to_core(processor).is_ok());
+    let done = work();
+    if bound
+        && let Ok(before) = before
+        && let Err(e) = sys::set_affinity(&before)
+    {
+        warn!("the processors of the main thread: {e}");
+    }
+    done
 }
 
 fn open(disk: &config::Disk, huge: bool) -> std::io::Result<Arc<dyn Backing>> {
@@ -364,8 +382,8 @@ impl Seed {
             (Pages::Huge, _) => info!("reactor {}: {mib} MiB of payload memory in huge pages", self.core),
             (Pages::Ordinary, Hugepages::Require) => {
                 return Err(format!(
-                    "reactor {} needs {} free huge pages of 2 MiB: write that number to \
-                     /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+                    "reactor {} needs {} more free huge pages of 2 MiB: ptgt doctor counts those of the whole \
+                     configuration, and sysctl vm.nr_hugepages sets them aside",
                     self.core,
                     mib.div_ceil(2)
                 ));
