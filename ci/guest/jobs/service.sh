@@ -69,8 +69,8 @@ walls() {
     there sh -c "echo 1 >$each" 2>said && die "it may write to $each"
     grep -q -i 'read-only' said || die "$each: $(cat said)"
   done
-  : >/root/x
-  there test -e /root/x && die "it sees /root"
+  : >~root/x
+  there test -e ~root/x && die "it sees the home of root"
   there sh -c 'echo 1 >/var/lib/ptgt/x && rm /var/lib/ptgt/x' || die "it may not write to its own directory"
 }
 
