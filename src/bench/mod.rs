@@ -243,16 +243,13 @@ struct Ran {
 impl Run {
     fn run(&self) -> Result<(), String> {
         let block = self.check()?;
-        let Ran { tally, usage, target, cycles, frames } = match (&self.in_process, &self.url) {
+        let ran = match (&self.in_process, &self.url) {
             (Some(depth), _) => self.in_process(*depth, block)?,
             (None, Some(url)) => self.over_sockets(url, block)?,
             (None, None) => return Err("no disk".to_owned()),
         };
-        let report = Report {
-            target_cycles: cycles.map(|cycles| cycles as f64 / tally.total.max(1) as f64),
-            frames,
-            ..self.report(&tally, usage, target)
-        };
+        let report = self.report(&ran);
+        let tally = ran.tally;
         if let Some(path) = &self.json {
             let json = serde_json::to_string(&report).map_err(|e| e.to_string())? + "\n";
             match path.to_str() {
@@ -452,18 +449,20 @@ impl Run {
         Ok(Ran { tally: all, usage, target: url.to_owned(), cycles: None, frames: None })
     }
 
-    fn report(&self, tally: &Tally, usage: Usage, target: String) -> Report {
+    fn report(&self, ran: &Ran) -> Report {
+        let Ran { tally, usage, target, cycles, frames } = ran;
         let seconds = if self.count.is_some() { usage.seconds } else { self.seconds };
         let operations = tally.measured();
         // Processor time is that of the whole run, and so is what it is divided by.
-        let each = |seconds: f64| seconds * 1e6 / tally.total.max(1) as f64;
+        let total = tally.total.max(1) as f64;
+        let each = |seconds: f64| seconds * 1e6 / total;
         // Commands that begin and end in one turn of the SCSI layer take no time that a clock shows.
         let told = |histogram| Latencies::of(histogram).filter(|latencies| latencies.max > 0.0);
         Report {
             format: FORMAT,
             label: self.label.clone(),
             workload: Workload {
-                target,
+                target: target.clone(),
                 connections: self.connections,
                 depth: self.depth,
                 block: u32::try_from(self.block).unwrap_or(u32::MAX),
@@ -483,8 +482,8 @@ impl Run {
             target_cpu: usage.target.map(each),
             target_busy: usage.busy.map(each),
             target_idle: usage.idle,
-            target_cycles: None,
-            frames: None,
+            target_cycles: cycles.map(|cycles| cycles as f64 / total),
+            frames: *frames,
             verify: self.verify.then_some(Verify { compared: tally.compared, wrong: tally.wrong }),
         }
     }

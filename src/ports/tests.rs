@@ -57,11 +57,16 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// The kernel has nothing of its own to say on a device.
+fn quiet(device: &str) {
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1").unwrap();
+}
+
 /// va and vb, which are each other's peers.
 fn veth() {
     ip("link add va type veth peer name vb");
     for end in ["va", "vb"] {
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").unwrap();
+        quiet(end);
         ip(&format!("link set {end} up"));
     }
 }
@@ -168,7 +173,7 @@ fn raw_frames_over_tap() {
         };
         let arena = arena();
         let tap = claimant(Tap::open(&config, arena.clone()), arena);
-        std::fs::write("/proc/sys/net/ipv6/conf/ptgt0/disable_ipv6", "1").unwrap();
+        quiet("ptgt0");
         both_ways([tap, packet("ptgt0")]);
     }
 }
@@ -220,7 +225,7 @@ pub(super) mod with_dpdk {
     fn raw_frames_over_dpdk_on_tap() {
         if inside("ports::tests::with_dpdk::raw_frames_over_dpdk_on_tap", true) {
             let tap = host("net_tap0,iface=ptgt0");
-            std::fs::write("/proc/sys/net/ipv6/conf/ptgt0/disable_ipv6", "1").unwrap();
+            quiet("ptgt0");
             both_ways([tap, packet("ptgt0")]);
         }
     }

@@ -120,8 +120,7 @@ pub(in crate::bench) fn run(
     pace: &Pace<'_>,
     progress: &mut (dyn FnMut(&Tally) + Send),
 ) -> Result<Outcome, String> {
-    let mut common = Common::new(setup, specs.len())?;
-    let places: Vec<_> = (0..specs.len()).map(|core| common.place(core)).collect();
+    let (common, places) = Common::new(setup, specs.len())?;
     if pace.turns.is_some() {
         let disk = common.base()?.unwrap_or_default();
         let (marks, step) = ((&raw const MARKS).addr(), size_of::<Marks>());

@@ -170,8 +170,8 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
-    let mut common = Common::new(setup, 1)?;
-    let place = common.place(0);
+    let (common, mut places) = Common::new(setup, 1)?;
+    let place = places.pop().ok_or("no core")?;
     load(common.world(setup, spec.block, place)?, setup, spec, window, clock, progress)
 }
 
@@ -190,15 +190,20 @@ fn load(
     }
 }
 
-/// What the cores of a target share: a disk, its state, the sessions, mailboxes.
+/// What the cores of a target share: a disk, and its state.
 struct Common {
     backing: Arc<dyn Backing>,
     disk: Arc<Disk>,
     state: Arc<SharedState>,
+    cores: Cores,
+}
+
+/// What a shard has to know of all cores.
+#[derive(Clone)]
+struct Cores {
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
     peers: Vec<Sender<Message>>,
-    mailboxes: Vec<Option<Mailbox<Message>>>,
 }
 
 /// A core's share, made in its thread.
@@ -207,9 +212,7 @@ struct World {
     arena: Arena,
     tasks: TaskManager,
     unit: UnitKey,
-    sessions: Arc<Sessions>,
-    left: Arc<AtomicUsize>,
-    peers: Vec<Sender<Message>>,
+    cores: Cores,
     mailbox: Mailbox<Message>,
 }
 
@@ -217,23 +220,14 @@ struct World {
 type Place = (usize, Mailbox<Message>);
 
 impl Common {
-    fn new(setup: &Setup, cores: usize) -> Result<Self, String> {
+    /// With a place for each core.
+    fn new(setup: &Setup, cores: usize) -> Result<(Self, Vec<Place>), String> {
         let pairs = (0..cores).map(|_| mailbox()).collect::<Result<Vec<_>, _>>();
         let pairs = pairs.map_err(|e| format!("mailbox: {e}"))?;
-        let (peers, mailboxes) = pairs.into_iter().map(|(sender, mailbox)| (sender, Some(mailbox))).unzip();
-        Ok(Self {
-            backing: open(setup)?,
-            disk: Arc::new(disk()?),
-            state: Arc::default(),
-            sessions: Arc::default(),
-            left: Arc::new(AtomicUsize::new(cores)),
-            peers,
-            mailboxes,
-        })
-    }
-
-    fn place(&mut self, core: usize) -> Place {
-        (core, self.mailboxes[core].take().expect("each core has one place"))
+        let (peers, mailboxes): (_, Vec<_>) = pairs.into_iter().unzip();
+        let cores = Cores { sessions: Arc::default(), left: Arc::new(AtomicUsize::new(cores)), peers };
+        let common = Self { backing: open(setup)?, disk: Arc::new(disk()?), state: Arc::default(), cores };
+        Ok((common, mailboxes.into_iter().enumerate().collect()))
     }
 
     /// Where the store is, if it lends its memory: a read of its first block by another handle tells.
@@ -255,11 +249,11 @@ impl Common {
             .map_err(|e| format!("payload memory: {e}"))?;
         let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
         let store = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
-        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, self.peers.len() - 1);
+        let cores = self.cores.clone();
+        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, cores.peers.len() - 1);
         let unit = tasks.add_unit(Box::new(self.disk.server()), Some(store));
         tasks.share(unit, self.state.clone());
-        let (sessions, left) = (self.sessions.clone(), self.left.clone());
-        Ok(World { core, arena, tasks, unit, sessions, left, peers: self.peers.clone(), mailbox })
+        Ok(World { core, arena, tasks, unit, cores, mailbox })
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Depth, Frames, Outcome, Setup, Turns, World, frames};
+use super::{Cores, Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
@@ -166,7 +166,7 @@ fn place(stream: StreamId) -> usize {
 
 /// A shard with one disk, and the ends of its streams.
 fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> {
-    let World { core, arena, tasks, unit, sessions, left, peers, mailbox } = world;
+    let World { core, arena, tasks, unit, cores: Cores { sessions, left, peers }, mailbox } = world;
     let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match setup.depth {
         Depth::Tcp => {
             let (host, peer) = frames::in_memory(&arena);
@@ -263,7 +263,8 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
-    let core = u8::try_from(world.core).expect("few cores");
+    // There are fewer cores than a byte has values.
+    let [.., core] = world.core.to_be_bytes();
     let (mut shard, mut ends) = shard(world, setup)?;
     let mut terms = Vec::new();
     for number in 0..setup.sessions {

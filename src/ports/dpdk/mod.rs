@@ -480,6 +480,7 @@ mod tests {
         assert_eq!(core_of(&frame([0x08, 0x00], &v4, [1; 4])[..36], 3), 0);
         assert_eq!(core_of(&[0; 5], 3), 0);
     }
+
     #[test]
     fn tags_that_a_device_has_taken_off_are_put_back() {
         if !inside("ports::dpdk::tests::tags_that_a_device_has_taken_off_are_put_back", false) {

@@ -11,9 +11,9 @@ const OPERATIONS: u64 = 500;
 fn sent(store: StoreKind, block: u32) -> (usize, usize) {
     let setup =
         Setup { depth: Depth::Tcp, store, size: 16 << 20, sessions: 1, queue: 16, huge: false, mtu: 1500 };
-    let mut common = Common::new(&setup, 1).unwrap();
+    let (common, mut places) = Common::new(&setup, 1).unwrap();
     let base = common.base().unwrap();
-    let place = common.place(0);
+    let place = places.remove(0);
     let (mut shard, mut ends) = shard(common.world(&setup, block, place).unwrap(), &setup).unwrap();
     let clock = || Instant::from_nanos(1_000_000);
     ends.open(0);
