@@ -155,6 +155,9 @@ configuration() { # FILE [MTU] [REACTORS]
   } >"$1"
 }
 
+# Whether ptgt has the driver dpdk, which one built without that feature has not.
+has_dpdk() { "$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1; }
+
 # DPDK makes the device of net_tap when it starts, and gives its host side no address.
 address_net_tap() {
   until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"

@@ -45,6 +45,10 @@ mkdir -p "$out" "$root/target/perf"
 last=$(($(nproc) - 1))
 [ -n "$scenarios" ] || scenarios=$(awk '!/^#/ && NF { printf "%s ", $1 }' "$here/scenarios")
 [ -z "$spdk" ] || candidates="$candidates spdk"
+if ! has_dpdk && [[ $candidates == *dpdk-* ]]; then
+  echo "this ptgt was built without the feature dpdk: no rows of it"
+  candidates=$(tr ' ' '\n' <<<"$candidates" | grep -v '^dpdk-' | paste -sd' ')
+fi
 exec 8>"$root/target/perf/lock"
 flock 8
 

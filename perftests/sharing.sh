@@ -4,8 +4,8 @@
 #
 # Counts which cache lines two cores that serve one disk share for a command: a shard in each of two threads (ptgt bench
 # --in-process tcp --threads 2 --take-turns), with TCP/IP over frames in memory, under valgrind's lackey, which tells every
-# access to memory. The threads take turns, so the run is always the same. Of each, the first two turns are its start, and
-# the others its steady state. A line of 64 bytes is shared if one core writes it in the steady state and the other touches
+# access to memory. The threads take turns, so the run is always the same. Of each, two turns are its start, and those
+# counted its steady state. A line of 64 bytes is shared if one core writes it in the steady state and the other touches
 # it there. Not counted are the blocks of the disk itself, which initiators write. Prints how often shared lines are
 # accessed per 1000 commands of 4 KiB on a disk in memory, half of them READs and half WRITEs, from where in the code, and
 # fails if that is ever; --print does it for READs and for WRITEs, and tells how many lines each uses.

@@ -5,7 +5,7 @@
 # load, figures of a short load, and an end after which every buffer is home. Then the model of an adapter, in one process.
 . "$(dirname "$0")/../lib.sh"
 [ $# -gt 0 ] || set -- af_packet af_xdp net_tap
-"$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1 || { echo "this ptgt was built without the feature dpdk"; exit 77; }
+has_dpdk || { echo "this ptgt was built without the feature dpdk"; exit 77; }
 
 # Huge pages for one daemon: 64 MiB of payload, a disk of 64 MiB, frame buffers. What is added is taken back.
 pool=/proc/sys/vm/nr_hugepages

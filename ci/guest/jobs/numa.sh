@@ -33,7 +33,8 @@ round() { # REACTORS NODE0 NODE1
   sed -i 's/^memory = .*/memory = "32MiB"/' target.toml
   doctor >said
   cat said
-  [ "$(grep -c '^FAILS *huge pages of 2 MiB on node [01]: 0 free' said) $(grep -c "wanted: $2\$" said) $(grep -c "wanted: $3\$" said)" = '2 1 1' ]
+  [ "$(grep -c '^FAILS *huge pages of 2 MiB on node [01]: 0 free' said) $(grep -c "wanted: $2\$" said) $(grep -c "wanted: $3\$" said)" = '2 1 1' ] ||
+    die "doctor does not want $2 pages on one node and $3 on the other"
   launch
   grep '^launch: huge pages' target.log
   [ "$(pages nr)" = "$2 $3" ] || die "set aside: $(pages nr), not $2 $3"

@@ -14,7 +14,7 @@ files=/usr/lib/rig
 unit_property() { systemctl show --value -p "$1" ptgt.service; } # NAME
 main_pid() { unit_property MainPID; }
 of_process() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$(main_pid)/status"; } # KEY
-journal_has() { journal >journal.txt; grep -E -m 1 "$1" journal.txt; } # PATTERN
+journal_has() { journal >journal.txt; grep -E -m 1 "$1" journal.txt || die "not in the journal: $1"; } # PATTERN
 journal() { journalctl --no-pager -o cat -u ptgt.service; }
 
 # As the unit's own comments say.
@@ -115,13 +115,13 @@ job() {
   start_load "$disk" bs=4k,16k iodepth=8 size=64m
   pid=$(main_pid)
   systemctl restart ptgt
-  [ "$(main_pid)" != "$pid" ]
+  [ "$(main_pid)" != "$pid" ] || die "it was not restarted"
   load_progresses
 
   say "killed"
   kill -KILL "$(main_pid)"
   load_progresses
-  [ "$(unit_property NRestarts)" -eq 1 ]
+  [ "$(unit_property NRestarts)" -eq 1 ] || die "started again $(unit_property NRestarts) times, not once"
 
   say "a daemon that stands still is killed, and started again"
   mkdir -p $unit.d
