@@ -340,11 +340,12 @@ fn core_of(frame: &[u8], cores: usize) -> usize {
         _ => None,
     };
     let Some((addresses, ports)) = key else { return 0 };
-    // FNV-1a, and its upper half, which all bytes have reached.
+    // FNV-1a, whose last bytes reach its lower bits well and its upper ones hardly; the product has all of them at the top.
     let hash = addresses.iter().chain(ports).fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    usize::try_from((hash >> 32) % cores as u64).unwrap_or(0)
+    let spread = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    usize::try_from((spread * cores as u64) >> 32).unwrap_or(0)
 }
 
 impl FramePort for Dpdk {
@@ -471,6 +472,13 @@ mod tests {
                 seen[core] += 1;
             }
             assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
+            // The sessions of one initiator have ports close to each other, and even.
+            let cores: Vec<_> = (0..=255)
+                .step_by(2)
+                .map(|port| core_of(&frame(ethertype, ip, [0x80, port, 0x0c, 0xbc]), 2))
+                .collect();
+            let alone = cores.windows(8).filter(|eight| eight.iter().all(|core| *core == eight[0])).count();
+            assert!(alone <= 3, "{alone} runs of eight on one core");
         }
         // What is not TCP, and what is cut short, is the first core's.
         v4[9] = 1;
