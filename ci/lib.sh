@@ -100,7 +100,10 @@ use_port() { # tap|packet|kernel|af_packet|af_xdp|net_tap|pci
       else
         veth
         # These devices know neither partial checksums nor frames above the MTU.
-        for end in va vb; do ethtool -K $end tx off tso off gso off gro off >/dev/null; done
+        for end in va vb; do
+          ethtool -K $end tx off tso off gso off gro off >/dev/null
+          ip link set $end mtu 1500
+        done
       fi
       ;;
     kernel)

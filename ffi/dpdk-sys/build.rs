@@ -59,7 +59,7 @@ fn main() {
         .allowlist_function(
             "rte_dev_(probe|remove|dma_map|dma_unmap)|rte_extmem_(un)?register|rte_mem_virt2iova",
         )
-        .allowlist_function("rte_pktmbuf_pool_create|rte_mempool_(free|avail_count|in_use_count)")
+        .allowlist_function("rte_mempool_(free|avail_count|in_use_count)")
         .allowlist_function("rte_ring_(create|free)")
         .allowlist_function("rte_eth_dev_(info_get|configure|start|stop|close|set_mtu|get_mtu|socket_id)")
         .allowlist_function(

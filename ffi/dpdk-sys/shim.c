@@ -7,6 +7,7 @@
 #include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_log.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_tcp.h>
 
 #include "shim.h"
@@ -67,6 +68,36 @@ int ptgt_untag(struct rte_mbuf *mbuf)
 void ptgt_free(struct rte_mbuf *mbuf)
 {
 	rte_pktmbuf_free(mbuf);
+}
+
+/* rte_pktmbuf_pool_create(), with flags. */
+struct rte_mempool *ptgt_pool(const char *name, uint32_t n, uint32_t cache, uint16_t room, int node, bool packed)
+{
+	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = room };
+	struct rte_mempool *pool;
+	int rc;
+
+	pool = rte_mempool_create_empty(name, n, sizeof(struct rte_mbuf) + room, cache, sizeof(private), node,
+					packed ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0);
+	if (!pool)
+		return NULL;
+	rc = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (rc == 0) {
+		rte_pktmbuf_pool_init(pool, &private);
+		rc = rte_mempool_populate_default(pool);
+	}
+	if (rc < 0) {
+		rte_mempool_free(pool);
+		rte_errno = -rc;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
+uint32_t ptgt_pool_pieces(const struct rte_mempool *pool)
+{
+	return pool->nb_mem_chunks;
 }
 
 /* Tells the device what to do with the TCP header of a frame, whose first piece `m` holds all headers. DPDK wants the

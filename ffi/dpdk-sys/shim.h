@@ -65,6 +65,13 @@ uint16_t ptgt_rx_burst(uint16_t port, uint16_t queue, struct ptgt_rx *out, uint1
 void ptgt_describe(struct rte_mbuf *mbuf, struct ptgt_rx *out);
 uint32_t ptgt_copy_out(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t room);
 void ptgt_free(struct rte_mbuf *mbuf);
+
+/* A pool of `n` buffers with `room` bytes each. `packed`: they lie one after the other, across the ends of pages, for
+ * devices that do not read memory by themselves. NULL if there is no memory: see ptgt_errno(). */
+struct rte_mempool *ptgt_pool(const char *name, uint32_t n, uint32_t cache, uint16_t room, int node, bool packed);
+/* In how many pieces of memory its buffers are. */
+uint32_t ptgt_pool_pieces(const struct rte_mempool *pool);
+
 /* For tests: takes the VLAN tag off, as a device does. 0, or -1 if there is none. */
 int ptgt_untag(struct rte_mbuf *mbuf);
 

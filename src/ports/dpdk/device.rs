@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 
 use super::eal::{self, Eal};
 use super::memory::{Regions, Span};
-use super::pool::{Mbuf, Pool};
+use super::pool::{Mbuf, Pool, PoolConfig};
 use super::rings::Rings;
 
 /// Descriptors of a queue, if the device has as many.
@@ -34,8 +34,13 @@ pub(super) const HEADER_MAX: usize = 256;
 /// Before a frame in its buffer (RTE_PKTMBUF_HEADROOM).
 const HEADROOM: u16 = 128;
 
-/// What comes on top of the MTU: Ethernet header, two VLAN tags, check sequence.
-const OVERHEAD: u16 = 14 + 8 + 4;
+/// What comes on top of the MTU: Ethernet header, two VLAN tags, check sequence; and what the kernel keeps free for XDP
+/// programs in the buffers of AF_XDP devices (XDP_PACKET_HEADROOM).
+const OVERHEAD: u16 = 14 + 8 + 4 + 256;
+
+/// Largest MTU of AF_XDP devices. Their buffers are no larger than a page, of which pool and mbuf take 192 bytes, and DPDK
+/// one line in 64, so that buffers begin in different channels of the memory.
+const XDP_MTU_MAX: u16 = 4096 - 64 - 192 - HEADROOM - OVERHEAD;
 
 /// Frames that wait between two cores where one device queue serves several.
 const RING: u32 = 1024;
@@ -259,6 +264,11 @@ impl Found {
         let own = spreads && possible >= config.queues;
         let pairs = if own { config.queues } else { 1 };
         let pairs16 = u16::try_from(pairs).map_err(io::Error::other)?;
+        let xdp = self.driver == "net_af_xdp";
+        if xdp && config.mtu > XDP_MTU_MAX {
+            let what = format!("cannot have an MTU of {}: AF_XDP has {XDP_MTU_MAX} at most", config.mtu);
+            return Err(io::Error::other(format!("device {:?}: {what}", self.name)));
+        }
 
         // DPDK 22.11's TAP driver sums up each buffer by itself, which is wrong after an odd one; and it cuts frames in
         // software, into buffers of any length.
@@ -314,17 +324,19 @@ impl Found {
         if rc != 0 {
             return Err(fail("has no ring sizes", rc));
         }
-        // AF_XDP's user memory is a pool, which it does not empty when it is closed.
-        let keeps = self.driver == "net_af_xdp";
+        // SAFETY: the device is there.
+        let dma = unsafe { CStr::from_ptr(dpdk::ptgt_bus(info.device)) } == c"pci";
         let mut pools = Vec::new();
         for core in 0..config.queues {
-            let pool = |kind: &str, count, room, keeps| {
-                Pool::new(&self.eal, format!("ptgt{port}.{core}.{kind}"), count, room, node, keeps)
+            let pool = |kind: &str, count, room| {
+                let umem = xdp && kind == "frames" && core < pairs;
+                let name = format!("ptgt{port}.{core}.{kind}");
+                Pool::new(&self.eal, PoolConfig { name, count, room, node, dma, umem })
             };
             pools.push(Pools {
-                frames: pool("frames", FRAMES, room(config.mtu), keeps)?,
-                headers: pool("headers", HEADERS, HEADROOM + HEADER_MAX as u16, false)?,
-                externals: pool("externals", EXTERNALS, 0, false)?,
+                frames: pool("frames", FRAMES, room(config.mtu))?,
+                headers: pool("headers", HEADERS, HEADROOM + HEADER_MAX as u16)?,
+                externals: pool("externals", EXTERNALS, 0)?,
             });
         }
         for queue in 0..pairs16 {
@@ -369,8 +381,6 @@ impl Found {
         if rc != 0 {
             return Err(fail("does not start", rc));
         }
-        // SAFETY: the device runs.
-        let dma = unsafe { CStr::from_ptr(dpdk::ptgt_bus(info.device)) } == c"pci";
         if self.rings.is_some() && config.offload {
             // The ring's driver does not offer it, but its far end is an adapter that does all this for nothing.
             tx |= dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM | dpdk::PTGT_TX_TCP_TSO;

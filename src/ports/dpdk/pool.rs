@@ -14,12 +14,25 @@ use super::eal::{self, Eal};
 /// Buffers that a thread keeps for itself before they go back to all.
 const CACHE: u32 = 256;
 
+/// What a pool is for.
+pub(super) struct PoolConfig {
+    pub(super) name: String,
+    pub(super) count: u32,
+    /// Bytes of each buffer, headroom included.
+    pub(super) room: u16,
+    /// NUMA node; -1: any.
+    pub(super) node: i32,
+    /// Devices read the buffers by themselves: none lies across the end of a page.
+    pub(super) dma: bool,
+    /// It is the user memory of an AF_XDP device, which counts on one piece of memory with buffer after buffer, and keeps
+    /// some of them to its end and beyond.
+    pub(super) umem: bool,
+}
+
 /// A pool of mbufs. Buffers may be taken and freed on any thread.
 pub(super) struct Pool {
     raw: NonNull<dpdk::rte_mempool>,
-    name: String,
-    /// A device keeps some of them to its end and beyond.
-    keeps: bool,
+    config: PoolConfig,
     _eal: Arc<Eal>,
 }
 
@@ -29,25 +42,28 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// `count` buffers with `room` bytes each, headroom included, near a NUMA node (-1: any).
-    pub(super) fn new(
-        eal: &Arc<Eal>,
-        name: String,
-        count: u32,
-        room: u16,
-        node: i32,
-        keeps: bool,
-    ) -> io::Result<Arc<Self>> {
-        let c_name = CString::new(name.as_str()).map_err(io::Error::other)?;
+    pub(super) fn new(eal: &Arc<Eal>, config: PoolConfig) -> io::Result<Arc<Self>> {
+        let PoolConfig { count, room, node, .. } = config;
+        let c_name = CString::new(config.name.as_str()).map_err(io::Error::other)?;
         // SAFETY: the environment runs; the name is copied.
-        let raw = unsafe { dpdk::rte_pktmbuf_pool_create(c_name.as_ptr(), count, CACHE, 0, room, node) };
+        let raw = unsafe { dpdk::ptgt_pool(c_name.as_ptr(), count, CACHE, room, node, !config.dma) };
+        let kib = (u64::from(count) * u64::from(room)) >> 10;
         let raw = NonNull::new(raw).ok_or_else(|| {
-            let kib = (u64::from(count) * u64::from(room)) >> 10;
             eal::last(&format!(
                 "no memory for {count} buffers ({kib} KiB): more huge pages, or a larger [dpdk] memory"
             ))
         })?;
-        Ok(Arc::new(Self { raw, name, keeps, _eal: eal.clone() }))
+        let pool = Self { raw, config, _eal: eal.clone() };
+        // SAFETY: the pool is there.
+        let pieces = unsafe { dpdk::ptgt_pool_pieces(raw.as_ptr()) };
+        if pool.config.umem && pieces != 1 {
+            // What is in the others would be refused by the kernel, and lost, one buffer at a time.
+            return Err(io::Error::other(format!(
+                "{count} buffers for AF_XDP ({kib} KiB) have to be in one piece of memory and are in {pieces}: more huge \
+                 pages, or a larger [dpdk] memory"
+            )));
+        }
+        Ok(Arc::new(pool))
     }
 
     pub(super) fn as_ptr(&self) -> *mut dpdk::rte_mempool {
@@ -60,12 +76,12 @@ impl Drop for Pool {
         // SAFETY: the pool is there until the next line but one.
         let out = unsafe { dpdk::rte_mempool_in_use_count(self.raw.as_ptr()) };
         match out {
-            0 => debug!(target: "dpdk", "{}: all buffers are home", self.name),
-            out if self.keeps => {
-                debug!(target: "dpdk", "{}: the device has kept {out} buffers", self.name);
+            0 => debug!(target: "dpdk", "{}: all buffers are home", self.config.name),
+            out if self.config.umem => {
+                debug!(target: "dpdk", "{}: the device has kept {out} buffers", self.config.name);
             }
             // Freeing memory that somebody points into would be worse than to keep it.
-            out => return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.name),
+            out => return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.config.name),
         }
         // SAFETY: nobody has a buffer of it; the device of those that were kept is closed.
         unsafe { dpdk::rte_mempool_free(self.raw.as_ptr()) };
