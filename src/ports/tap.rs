@@ -15,6 +15,10 @@ use crate::time::Instant;
 /// Frames taken per turn.
 const BURST_MAX: usize = 32;
 
+/// Frames that may wait for us in each queue; beyond it the kernel drops them. Of the usual 1000 too many fall when so many
+/// sessions speak at once, and their peers wait 200 ms before they say it again.
+const WAITING_MAX: i32 = 16 << 10;
+
 /// Frames up to this size are copied out of their 68 KiB block, so that a slice of one does not pin all of that.
 const SMALL: usize = 2048;
 
@@ -55,7 +59,7 @@ impl Tap {
         let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
         let fail =
             |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
-        sys::bring_up(device, *mtu).map_err(|e| fail("cannot be brought up", &e))?;
+        sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail("cannot be brought up", &e))?;
         for address in host_addresses {
             sys::add_address(device, address.ip, address.prefix)
                 .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;

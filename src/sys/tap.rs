@@ -48,13 +48,22 @@ pub fn open_tap(name: &str, multi_queue: bool, offload: bool) -> io::Result<File
     Ok(file)
 }
 
-/// Sets the MTU of a network device and brings it up.
-pub fn bring_up(name: &str, mtu: u16) -> io::Result<()> {
+/// Sets the MTU of a network device, lets at least so many frames wait in each of its queues, and brings it up.
+pub fn bring_up(name: &str, mtu: u16, waiting: libc::c_int) -> io::Result<()> {
     let socket = datagram_socket()?;
     let mut request = request(name)?;
     request.ifr_ifru.ifru_mtu = mtu.into();
     // SAFETY: the request is valid for the call, here and below.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU, &raw mut request) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFTXQLEN, &raw mut request) })?;
+    // The length is in the place of the index (`ifr_qlen`, netdevice(7)).
+    // SAFETY: SIOCGIFTXQLEN has written it.
+    if unsafe { request.ifr_ifru.ifru_ifindex } < waiting {
+        request.ifr_ifru.ifru_ifindex = waiting;
+        // SAFETY: as above.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &raw mut request) })?;
+    }
     // SAFETY: as above.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
     // SAFETY: SIOCGIFFLAGS has written the flags.
