@@ -46,8 +46,10 @@ one() { # DEVICE HUGEPAGES
   rm -f var/lib/ptgt/disk0.img
   : >target.log
   start test.toml
-  grep -q "DPDK: .* MiB of frame buffers wanted, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
+  grep -q "^[^ ]* INFO *. DPDK: .* MiB of frame buffers wanted, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
     die "other pages than asked for"
+  grep -vE '^\[[0-9TZ:.-]+ [A-Z]+ *\] [^[<]' target.log && die "this is not in the log's form"
+  sed -n 's/^\[[^]]*\] //p' target.log | grep -v 'libbpf: elf: skipping' | sort | uniq -d | grep . && die "this is there twice"
   iscsi-ls -s "iscsi://$host" >list
   iscsi-ls -s "iscsi://[$host6]" >list6
   cmp -s list list6 || die "IPv4 and IPv6 show different targets"
@@ -136,7 +138,7 @@ if [ "$(nproc)" -gt 1 ]; then
     wait $client || die "the load has failed"
     [ "$(count dropped_overrun)" -eq 0 ] || say "  dropped between the reactors: $(count dropped_overrun) frames"
     stop TERM 15 0
-    [ "$(grep -c 'all buffers are home' target.log)" -eq $home ] || die "a pool was closed with buffers out"
+    [ "$(grep -c 'all buffers are home' target.log)" -eq "$home" ] || die "a pool was closed with buffers out"
     grep -q "did not come home\|still with the device\|panic" target.log && die "something did not come home"
   done
 fi
@@ -160,6 +162,10 @@ printf '[dpdk]\narguments = ["--no-such-thing"]\n' >>test.toml
 "$PTGT" run --config test.toml >said 2>&1 && die "runs with an argument that DPDK does not know"
 grep 'ERROR' said | grep -- '--no-such-thing' | grep -q "DPDK does not start" || { cat said; die "no clear error"; }
 [ "$(wc -l <said)" -le 6 ] || { cat said; die "DPDK's usage is in the log"; }
+configuration test.toml
+printf '[dpdk]\narguments = ["--help"]\n' >>test.toml
+"$PTGT" run --config test.toml >said 2>&1 || die "DPDK does not end the process any more when it is asked for help"
+grep -q -- '--no-huge' said || { cat said; die "what DPDK says before it ends the process is lost"; }
 configuration test.toml
 sed -i 's/net_af_packet0,iface=vb/net_af_packet0,iface=nowhere/' test.toml
 "$PTGT" run --config test.toml >said 2>&1 && die "runs on a device that is not there"

@@ -2,7 +2,9 @@
 //! The log: formatted by `env_logger` into a bounded queue that a thread of its own writes to stderr, so that a stderr
 //! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -54,7 +56,9 @@ pub struct Log {
 /// Starts the log. `filter` is as in the environment variable RUST_LOG, which overrides it. Errors when there is a log
 /// already.
 pub fn start(filter: &str) -> Result<Log, String> {
-    let (queue, log) = start_to(io::stderr());
+    // A descriptor of its own: what is printed by others may be caught for a while (sys::caught_output).
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(|e| format!("stderr: {e}"))?;
+    let (queue, log) = start_to(File::from(stderr));
     let mut builder = Builder::new();
     builder.parse_filters(std::env::var("RUST_LOG").as_deref().unwrap_or(filter));
     builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(queue)));

@@ -220,7 +220,7 @@ impl Found {
         let mut known = known;
         if !known() {
             // SAFETY: as above.
-            let rc = unsafe { dpdk::rte_dev_probe(c_device.as_ptr()) };
+            let rc = eal::logged(|| unsafe { dpdk::rte_dev_probe(c_device.as_ptr()) })?;
             if rc != 0 || !known() {
                 let hint = if name.contains(':') {
                     "is it bound to vfio-pci? ptgt doctor tells"
@@ -344,7 +344,7 @@ impl Found {
             conf.offloads = tx;
             // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the pool
             // lives as long as the device (Queue).
-            let rc = unsafe {
+            let rc = eal::logged(|| unsafe {
                 let rc = dpdk::rte_eth_tx_queue_setup(
                     port,
                     queue,
@@ -367,7 +367,7 @@ impl Found {
                         frames,
                     )
                 }
-            };
+            })?;
             if rc != 0 {
                 return Err(fail(&format!("queue {queue} cannot be set up"), rc));
             }

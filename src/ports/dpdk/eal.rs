@@ -2,7 +2,7 @@
 //! DPDK's environment: started once per process, with its output caught.
 
 use std::ffi::{CStr, CString, c_char};
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,37 +57,58 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// The last complaint of DPDK, for the error that follows it.
 static COMPLAINT: Mutex<String> = Mutex::new(String::new());
 
-/// What DPDK has to say while its output is caught, which the log's own lines are not to get into.
-static HELD: Mutex<Option<Vec<(Level, String)>>> = Mutex::new(None);
+/// The environment or a device is being started, with the output caught: what it logs goes to stderr, too, a line at a time with its
+/// level in front, so that all of it gets out in order if DPDK ends the process.
+static STARTING: AtomicBool = AtomicBool::new(false);
+
+/// As in rte_log.h: emergency, alert, critical and error come first; 5 is a warning, 6 a notice, 7 information.
+fn level_of(level: u32) -> Level {
+    match level {
+        ..=5 => Level::Warn,
+        6 | 7 => Level::Info,
+        _ => Level::Debug,
+    }
+}
 
 extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
     // SAFETY: DPDK passes a message of that length, which lives until the function returns.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
     let text = String::from_utf8_lossy(bytes);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        // Of rte_log.h: emergency, alert, critical and error come first; 5 is a warning, 6 a notice, 7 information.
-        let level = match level {
-            ..=4 => {
-                line.clone_into(&mut COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner));
-                Level::Warn
-            }
-            5 => Level::Warn,
-            6 | 7 => Level::Info,
-            _ => Level::Debug,
-        };
-        match &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(held) => held.push((level, line.to_owned())),
-            None => log::log!(target: "dpdk", level, "{line}"),
+        if level <= 4 {
+            line.clone_into(&mut COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match STARTING.load(Ordering::Relaxed) {
+            true => _ = writeln!(io::stderr(), "<{level}>{line}"),
+            false => log::log!(target: "dpdk", level_of(level), "{line}"),
         }
     }
 }
 
-/// Holds the log back, or lets go of what was held.
-fn hold_log(hold: bool) {
-    let held =
-        std::mem::replace(&mut *HELD.lock().unwrap_or_else(PoisonError::into_inner), hold.then(Vec::new));
-    for (level, line) in held.into_iter().flatten() {
-        log::log!(target: "dpdk", level, "{line}");
+/// Makes a call with what is printed and logged meanwhile caught.
+fn caught<T>(call: impl FnOnce() -> T) -> io::Result<(T, String)> {
+    STARTING.store(true, Ordering::Relaxed);
+    let caught = sys::caught_output(call);
+    STARTING.store(false, Ordering::Relaxed);
+    caught
+}
+
+/// Makes a call of which libraries print on their own (libbpf, libxdp), and logs what they do. Before the reactors start.
+pub(super) fn logged<T>(call: impl FnOnce() -> T) -> io::Result<T> {
+    let (result, said) = caught(call)?;
+    log_caught(&said, true);
+    Ok(result)
+}
+
+/// Logs what was said during a start: what DPDK has logged, and what it has `printed`, which has no level in front.
+fn log_caught(said: &str, printed: bool) {
+    for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let logged = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+        match logged.and_then(|(level, line)| Some((level_of(level.parse().ok()?), line))) {
+            Some((level, line)) => log::log!(target: "dpdk", level, "{line}"),
+            None if printed => log::info!(target: "dpdk", "{line}"),
+            None => {}
+        }
     }
 }
 
@@ -129,11 +150,10 @@ impl Eal {
         let count = i32::try_from(pointers.len()).map_err(io::Error::other)?;
         // It binds the calling thread to its main processor, which new threads would inherit.
         let affinity = sys::affinity()?;
-        hold_log(true);
         // SAFETY: `count` strings that nobody else uses.
-        let caught = sys::caught_output(|| unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) });
-        hold_log(false);
-        let (rc, said) = caught?;
+        let (rc, said) = caught(|| unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) })?;
+        // DPDK prints its usage if it does not like its arguments.
+        log_caught(&said, rc >= 0);
         sys::set_affinity(&affinity)?;
         if rc < 0 {
             let unknown = said.lines().find(|line| line.contains("option"));
@@ -144,9 +164,6 @@ impl Eal {
                 }
                 None => last(&what),
             });
-        }
-        for line in said.lines().filter(|line| !line.trim().is_empty()) {
-            log::info!(target: "dpdk", "{}", line.trim());
         }
         Ok(Arc::new(Self(())))
     }
