@@ -97,8 +97,9 @@
 //! * Time is a room of its own rather than a part of `reactor`, because `scsi` and `fabrics` need it and know no loop.
 //! * Each core has its own arena rather than a share of one pool: its counts need no atomics, and a block goes home
 //!   without a mailbox because a segment never leaves its core. What cores share is lent by the store.
-//! * A session stays on the core where its first connection arrived: the TAP device and `SO_REUSEPORT` keep a connection
-//!   on one queue. Only a further connection of the same session that arrives elsewhere is handed over.
+//! * A session stays on the core where its first connection was placed. A flow of a frame port stays where it arrived,
+//!   because its frames go on to come in there; a socket of the kernel's goes to the core with the fewest streams as soon as
+//!   it is accepted. After that only a further connection of the same session that is elsewhere is handed over.
 
 pub mod bench;
 pub mod control;

@@ -6,6 +6,67 @@ use_port "${1:?tap or kernel}"
 make_image one.img 64 /usr/share/perl
 make_image two.img 64 "$root/ci"
 
+# Eight sessions are spread over two reactors evenly, wherever the kernel lets them come in; those that come when some have
+# ended, without a word, take the places of these. Who only looks, asks what there is or is refused takes nobody's place.
+even() {
+  PYTHONPATH=$root/ci/system python3 -B - "$host" "$iqn" <<'python' || die "sessions are not spread evenly"
+import json, os, subprocess, sys, time
+from initiator import Connection, keys
+
+host, target = sys.argv[1:]
+
+
+def reactors(sessions, sockets):
+    """The reactor of each session, by the initiator's port, when there are so many, and so many sockets."""
+    end = time.monotonic() + 10
+    while True:
+        status = json.loads(subprocess.check_output([os.environ["PTGT"], "status", "--json"]))
+        by_port = {}
+        for session in status["sessions"]:
+            if session.get("target"):
+                by_port[int(session["connections"][0]["peer"].rsplit(":", 1)[1])] = session["reactor"]
+        if len(by_port) == sessions and sum(port["counters"]["open"] for port in status["ports"]) == sockets:
+            return by_port
+        assert time.monotonic() < end, status
+        time.sleep(0.05)
+
+
+def spread(sessions, sockets):
+    found = list(reactors(sessions, sockets).values())
+    return [found.count(reactor) for reactor in (0, 1)]
+
+
+def others():
+    """A scanner and one that is refused, who go; and one that asks what there is, who stays."""
+    scanner, asks, refused = (Connection(host, 30) for _ in range(3))
+    asks.login(None, text=keys(InitiatorName="iqn.2026-11.com.example:asks", SessionType="Discovery"))
+    assert asks.receive().status == 0
+    refused.login("iqn.2026-11.com.example:nobody")
+    assert refused.receive().status != 0
+    scanner.close()
+    refused.close()
+    return asks
+
+
+for _ in range(5):
+    asks = others()
+    assert spread(0, 1) == [0, 0]
+    sessions = [Connection(host, 30).session(target) for _ in range(8)]
+    assert spread(8, 9) == [4, 4], reactors(8, 9)
+    places = reactors(8, 9)
+    first = places[sessions[0].socket.getsockname()[1]]
+    for session in [it for it in sessions if places[it.socket.getsockname()[1]] == first]:
+        sessions.remove(session)
+        session.close()
+    assert spread(4, 5) == ([0, 4] if first == 0 else [4, 0]), reactors(4, 5)
+    sessions += [Connection(host, 30).session(target) for _ in range(4)]
+    assert spread(8, 9) == [4, 4], reactors(8, 9)
+    for session in [*sessions, asks]:
+        session.close()
+    assert spread(0, 0) == [0, 0]
+python
+}
+
 # Sixteen sessions read the same blocks of one disk; with several reactors none of those is without a session.
 spread() { # REACTORS
   mkfifo hold
@@ -58,6 +119,7 @@ round() { # MTU REACTORS
   same half "$ram"
   say "sessions of one disk on all reactors"
   spread "$(jq length <<<"$2")"
+  [ "$port $2" != 'kernel [0, 1]' ] || even
   stop TERM 10 0
 }
 

@@ -103,6 +103,12 @@ pub trait StreamHost {
     /// on the way.
     fn attach(&mut self, stream: Detached) -> Option<StreamId>;
 
+    /// Whether a stream that has just been accepted may as well be served by another core: nothing of it is bound to the
+    /// core where it came in, as the queue of a device is.
+    fn is_steerable(&self) -> bool {
+        false
+    }
+
     /// What has come in for streams that were given up, each with the core to which they went: to be given to the same host
     /// there.
     fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {

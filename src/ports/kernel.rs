@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Byte streams over the kernel's TCP: the fallback where there is no frame port, and the yardstick for those.
 //!
-//! Each core has a host with listeners of its own (SO_REUSEPORT: the kernel spreads connections over them). Bytes are
-//! received into arena blocks and sent from the segments where they lie.
+//! Each core has a host with listeners of its own (SO_REUSEPORT), so that all of them accept; a socket that was accepted
+//! may be served by any. Bytes are received into arena blocks and sent from the segments where they lie.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -386,12 +386,18 @@ impl StreamHost for KernelHost {
         self.listeners.clear();
     }
 
+    fn is_steerable(&self) -> bool {
+        true
+    }
+
     fn detach(&mut self, id: StreamId, _to: usize) -> Option<Detached> {
         let whole = |stream: &Stream| !stream.dead && !stream.finished && !stream.closing;
         let index = self.get(id).filter(|&index| whole(&self.streams[index]))?;
+        // One that its peer has reset has no addresses any more; the kernel will tell of its end.
+        let socket = &self.streams[index].socket;
+        let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
         let socket = self.streams.remove(index).socket;
         self.epoll.remove(socket.as_raw_fd());
-        let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
         self.handed_over += 1;
         Some(Detached { local, peer, state: Box::new(socket) })
     }

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Frames of other protocols over the real ports: what one end sends is what the other end's claimant gets, tags included.
+//! Sockets of the kernel that go from core to core.
 //!
 //! The kernel's devices are in a network namespace of the test's own, and DPDK starts once per process: so each test runs
 //! again in a process of its own.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::Command;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use socket2::SockRef;
 
+use super::kernel::KernelHost;
 use super::packet::{Packet, PacketConfig};
 use super::tap::{Tap, TapConfig};
 use crate::memory::{Arena, Sg};
-use crate::net::{FramePort, HostConfig, RawLink, StreamHost, TcpHost, TxFrame};
+use crate::net::{FramePort, HostConfig, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
 use crate::time::Instant;
 
 const FCOE: u16 = 0x8906;
@@ -150,6 +153,41 @@ fn exchange(hosts: &mut [Box<dyn StreamHost>], from: usize, to: usize) {
 fn both_ways(mut hosts: [Box<dyn StreamHost>; 2]) {
     exchange(&mut hosts, 0, 1);
     exchange(&mut hosts, 1, 0);
+}
+
+/// Only what is whole goes to another core; what its peer has reset is told to have ended where it is.
+#[test]
+fn sockets_go_from_core_to_core() {
+    let mut hosts = [(); 2].map(|()| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        KernelHost::new(arena(), &[address]).unwrap()
+    });
+    let mut accept = |reset: bool| {
+        let client = std::net::TcpStream::connect(hosts[0].addresses()[0]).unwrap();
+        let mut events = Vec::new();
+        hosts[0].poll(Instant::ZERO, &mut events);
+        let [StreamEvent::Accepted { stream, .. }] = events[..] else { panic!("{events:?}") };
+        if !reset {
+            (&client).write_all(b"first").unwrap();
+            let there = hosts[0].detach(stream, 1).unwrap();
+            assert_eq!(there.peer, client.local_addr().unwrap());
+            let stream = hosts[1].attach(there).unwrap();
+            hosts[1].poll(Instant::ZERO, &mut events);
+            assert_eq!(events[1..], [StreamEvent::Readable(stream)], "what was there before is told");
+            assert_eq!(hosts[1].receive(stream).unwrap().private(), Some(&b"first"[..]));
+            return;
+        }
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        assert!(hosts[0].detach(stream, 1).is_none());
+        for _ in 0..2 {
+            hosts[0].poll(Instant::ZERO, &mut events);
+            assert!(hosts[0].receive(stream).is_none());
+        }
+        assert_eq!(events.last(), Some(&StreamEvent::Closed(stream)));
+    };
+    accept(false);
+    accept(true);
 }
 
 #[test]

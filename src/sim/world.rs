@@ -50,6 +50,7 @@ pub(super) struct Machine {
     pub(super) shards: Vec<Shard>,
     pub(super) arenas: Vec<Arena>,
     pub(super) senders: Vec<Sender<Message>>,
+    sessions: Arc<Sessions>,
     wires: Vec<Wire>,
 }
 
@@ -404,6 +405,16 @@ impl World {
         if shown != there {
             return Err(format!("{shown} sessions are shown where there are {there}"));
         }
+        for report in &reports {
+            let shown: usize = report.sessions.iter().map(|session| session.connections.len()).sum();
+            let counted = self.machine.sessions.streams(report.core);
+            if counted != shown {
+                return Err(format!(
+                    "core {}: {counted} streams are counted where {shown} are shown",
+                    report.core
+                ));
+            }
+        }
         let sum = |name| {
             let counters = reports.iter().flat_map(|report| &report.hosts).flat_map(|(_, counters)| counters);
             counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
@@ -623,7 +634,13 @@ pub(super) fn boot(
     let sessions = Arc::new(Sessions::default());
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         (0..plan.cores).map(|_| mailbox().expect("a mailbox")).unzip();
-    let mut machine = Machine { shards: Vec::new(), arenas: Vec::new(), senders, wires: Vec::new() };
+    let mut machine = Machine {
+        shards: Vec::new(),
+        arenas: Vec::new(),
+        senders,
+        sessions: sessions.clone(),
+        wires: Vec::new(),
+    };
     let mut plugs = Vec::new();
     for (core, mailbox) in mailboxes.into_iter().enumerate() {
         let arena = Arena::new(plan.memory << 20, false).expect("memory");

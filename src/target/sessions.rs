@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! All sessions of the daemon, whichever core they live on: one per initiator name, ISID and target portal group
-//! (RFC 7143 4.4.3). Touched at login and at the end of a session only, so a mutex serves.
+//! (RFC 7143 4.4.3); and how many streams each core has. Touched when a stream begins, at login and at the end only, so a
+//! mutex serves.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,9 +137,22 @@ struct Inner {
     initiators: HashMap<(String, String), Initiator>,
     last_handle: u16,
     last_nexus: u64,
+    /// How many streams each core has; a core that is not here has none.
+    streams: Vec<usize>,
 }
 
 impl Inner {
+    fn streams(&self, core: usize) -> usize {
+        self.streams.get(core).copied().unwrap_or(0)
+    }
+
+    fn seat(&mut self, core: usize) {
+        if self.streams.len() <= core {
+            self.streams.resize(core + 1, 0);
+        }
+        self.streams[core] += 1;
+    }
+
     fn handle(&mut self) -> Option<u16> {
         if self.handles.len() >= SESSIONS_MAX {
             return None;
@@ -200,6 +214,28 @@ pub struct Sessions(Mutex<Inner>);
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a new stream at `core`.
+    pub fn seat(self: &Arc<Self>, core: usize) -> Seat {
+        self.lock().seat(core);
+        Seat { sessions: self.clone(), core }
+    }
+
+    /// Counts a new stream at whichever of so many cores has the fewest: at `here`, where it came in, if no other has fewer.
+    /// A core that does not take what it is given is given no more than the others have.
+    pub fn place(self: &Arc<Self>, here: usize, cores: usize) -> Seat {
+        let mut inner = self.lock();
+        let fewest = (0..cores).min_by_key(|&core| (inner.streams(core), core != here));
+        let core = fewest.unwrap_or(here);
+        inner.seat(core);
+        drop(inner);
+        Seat { sessions: self.clone(), core }
+    }
+
+    /// How many streams a core has, those included that are on their way to it.
+    pub fn streams(&self, core: usize) -> usize {
+        self.lock().streams(core)
     }
 
     /// Claims the name for a connection that wishes to have so many commands under way.
@@ -280,9 +316,50 @@ impl Sessions {
     }
 }
 
+/// A stream in the count of a core, until it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    sessions: Arc<Sessions>,
+    core: usize,
+}
+
+impl Seat {
+    /// Where it is counted.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sessions.lock().streams[self.core] -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_are_placed_where_the_fewest_are() {
+        let sessions = Arc::new(Sessions::default());
+        let counts = || [0, 1, 2].map(|core| sessions.streams(core));
+        let mut seats: Vec<Seat> = (0..6).map(|_| sessions.place(1, 3)).collect();
+        let cores: Vec<usize> = seats.iter().map(Seat::core).collect();
+        assert_eq!(cores, [1, 0, 2, 1, 0, 2], "where it came in, if that has as few as any");
+        // Those that cannot be placed count, too.
+        let own = sessions.seat(2);
+        assert_eq!(counts(), [2, 2, 3]);
+        assert_eq!(sessions.place(2, 3).core(), 0);
+        assert_eq!(counts(), [2, 2, 3], "that was dropped at once");
+        drop(own);
+        seats.retain(|seat| seat.core() != 0);
+        assert_eq!(counts(), [0, 2, 2]);
+        seats.extend([2, 2, 2].map(|here| sessions.place(here, 3)));
+        assert_eq!(counts(), [2, 2, 3]);
+        drop(seats);
+        assert_eq!(counts(), [0, 0, 0]);
+    }
 
     fn name(isid: u8) -> SessionName {
         SessionName {

@@ -4,6 +4,8 @@
 
 mod connections;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
@@ -15,7 +17,7 @@ use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::sessions::{SessionName, Sessions, Waiter};
+use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{NexusKey, Notice, PeerMessage, TaskManager, Then, Transports, UnitKey};
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
@@ -44,7 +46,7 @@ const LOGINS_MAX: usize = 4096;
 pub enum Message {
     /// End the session of this nexus: its initiator has logged in again.
     Reinstate(NexusId),
-    /// A stream for this core's host of that number, which wants to join a session that lives here.
+    /// A stream for this core's host of that number: one that wants to join a session that lives here, or a new one.
     Adopt {
         /// Index of the host.
         host: usize,
@@ -52,6 +54,8 @@ pub enum Message {
         stream: Detached,
         /// All that it has received.
         bytes: Vec<u8>,
+        /// It is counted here already.
+        seat: Seat,
     },
     /// What has come in at another core for a stream of this one.
     Stray {
@@ -103,6 +107,8 @@ struct Stream {
     serial: u64,
     host: usize,
     id: StreamId,
+    /// Counted among the streams of this core while there is a connection on it that is a load.
+    seat: Option<Seat>,
     wanted: Option<LoginRequest>,
     /// Everything is over but the sending of what is queued.
     closing: bool,
@@ -250,7 +256,7 @@ impl Shard {
                         self.touch(index);
                     }
                 }
-                Message::Adopt { host, stream, bytes } => self.adopt(host, stream, &bytes),
+                Message::Adopt { host, stream, bytes, seat } => self.adopt(host, stream, &bytes, seat),
                 Message::Stray { host, frame } => self.parts.hosts[host].1.give(frame),
                 Message::SessionEnded(waiter) => {
                     if let Some((index, key)) = self.find(waiter.connection) {

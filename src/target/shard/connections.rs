@@ -15,7 +15,7 @@ use crate::fabrics::iscsi::{
 use crate::memory::Sg;
 use crate::net::{Detached, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
-use crate::target::sessions::{Claim, Limits, SessionName, Waiter};
+use crate::target::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::target::tasks::Then;
 use crate::target::topology::Topology;
 
@@ -41,7 +41,7 @@ impl Shard {
     fn stream_event(&mut self, host: usize, event: StreamEvent) {
         let id = match event {
             StreamEvent::Accepted { stream: id, local, peer } => {
-                self.accepted(host, id, local, peer);
+                self.place(host, id, local, peer);
                 return;
             }
             StreamEvent::Readable(id)
@@ -69,8 +69,33 @@ impl Shard {
         }
     }
 
-    /// A new stream: a session of its own, until it turns out to belong to another.
-    fn accepted(&mut self, host: usize, id: StreamId, local: SocketAddr, peer: SocketAddr) -> usize {
+    /// A new stream that has come in here: it goes to the core with the fewest if that makes no difference to the host.
+    fn place(&mut self, host: usize, id: StreamId, local: SocketAddr, peer: SocketAddr) {
+        let (here, sessions) = (self.parts.core, &self.parts.sessions);
+        let streams = &mut self.parts.hosts[host].1;
+        let mut seat = match streams.is_steerable() {
+            true => sessions.place(here, self.parts.peers.len()),
+            false => sessions.seat(here),
+        };
+        let core = seat.core();
+        if core != here {
+            if let Some(stream) = streams.detach(id, core) {
+                return self.parts.peers[core].send(Message::Adopt { host, stream, bytes: Vec::new(), seat });
+            }
+            // It has ended already, which the host will tell.
+            seat = sessions.seat(here);
+        }
+        self.accepted(host, id, (local, peer), seat);
+    }
+
+    /// A stream of this core: a session of its own, until it turns out to belong to another.
+    fn accepted(
+        &mut self,
+        host: usize,
+        id: StreamId,
+        (local, peer): (SocketAddr, SocketAddr),
+        seat: Seat,
+    ) -> usize {
         if self.logins >= LOGINS_MAX {
             self.cut_oldest_login();
         }
@@ -79,7 +104,9 @@ impl Shard {
         debug_assert_eq!(key, ConnectionKey(0), "streams are listed by the keys of their connections");
         self.next_serial += 1;
         let serial = self.next_serial;
-        let stream = Stream { serial, host, id, wanted: None, closing: false, reset: false, closed: false };
+        let seat = Some(seat);
+        let stream =
+            Stream { serial, host, id, seat, wanted: None, closing: false, reset: false, closed: false };
         let streams = smallvec![Some(stream)];
         let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
         self.logins += 1;
@@ -99,11 +126,14 @@ impl Shard {
     }
 
     /// Takes a stream that came in at another core.
-    pub(super) fn adopt(&mut self, host: usize, stream: Detached, bytes: &[u8]) {
-        let (local, peer) = (stream.local, stream.peer);
+    pub(super) fn adopt(&mut self, host: usize, stream: Detached, bytes: &[u8], seat: Seat) {
+        let addresses = (stream.local, stream.peer);
         let Some(id) = self.parts.hosts[host].1.attach(stream) else { return };
-        let index = self.accepted(host, id, local, peer);
+        let index = self.accepted(host, id, addresses, seat);
         let iscsi = &mut self.sessions[index].iscsi;
+        if self.stop != Stop::No {
+            return iscsi.close("the daemon is stopping");
+        }
         match Sg::copied(&self.parts.arena, bytes) {
             Some(data) => {
                 for seg in data.segs() {
@@ -178,6 +208,7 @@ impl Shard {
                 let Entry { iscsi, streams, established, .. } = &mut self.sessions[index];
                 if let Some(stream) = &mut streams[key.0] {
                     (stream.closing, stream.reset) = (true, reset);
+                    stream.seat = None;
                 }
                 let quiet = iscsi.target().is_none() && established.is_some();
                 let level = if quiet { log::Level::Debug } else { log::Level::Info };
@@ -229,8 +260,8 @@ impl Shard {
                     let why = "the connection cannot go to the core of its session";
                     return iscsi.refuse_login(key, LoginStatus::OutOfResources, why);
                 };
-                let bytes = iscsi.hand_over(key);
-                self.parts.peers[core].send(Message::Adopt { host, stream, bytes });
+                let (bytes, seat) = (iscsi.hand_over(key), self.parts.sessions.seat(core));
+                self.parts.peers[core].send(Message::Adopt { host, stream, bytes, seat });
                 self.by_stream.remove(&(host, id));
                 self.forget(index);
             }
@@ -317,7 +348,11 @@ impl Shard {
         (nexus, tsih): (NexusId, u16),
         (commands, memory): (u32, Allowance),
     ) {
-        let Entry { iscsi, established, .. } = &mut self.sessions[index];
+        let Entry { iscsi, streams, established, .. } = &mut self.sessions[index];
+        if let (None, Some(stream)) = (&name.target, &mut streams[key.0]) {
+            // Whoever asks what there is may stay, and is no load.
+            stream.seat = None;
+        }
         let target = name.target.as_deref().and_then(|name| self.parts.topology.target(name));
         let nexus_key = target.zip(iscsi.connection(key)).map(|(target, connection)| {
             let units = target.units(&Visitor {

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Streams that a host lets any core serve: where they go, and that the count of each core's comes home.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::fabrics::iscsi::Parameters;
+use crate::fabrics::iscsi::initiator::{Initiator, Packet};
+use crate::memory::{Seg, Sg};
+use crate::reactor::mailbox;
+use crate::scsi::primary::MissingLun;
+use crate::target::sessions::Limits;
+use crate::target::topology::{Portal, Target};
+use crate::wire::iscsi::Opcode;
+
+const TARGET: &str = "iqn.2026-11.test:t";
+const CORES: usize = 2;
+
+/// What is under way on a connection, which the peer's port names.
+#[derive(Default)]
+struct Wire {
+    to_target: Vec<u8>,
+    to_peer: Vec<u8>,
+}
+
+/// What the hosts of all cores share.
+#[derive(Default)]
+struct Net {
+    wires: RefCell<HashMap<u16, Wire>>,
+    events: RefCell<[Vec<StreamEvent>; CORES]>,
+    /// Core and name of each stream, by its peer's port.
+    places: RefCell<BTreeMap<u16, (usize, StreamId)>>,
+    names: Cell<u64>,
+    /// Streams have ended when they are to be taken out, or there is no room where they go.
+    ended: Cell<bool>,
+    full: Cell<bool>,
+}
+
+impl Net {
+    fn open(&self, core: usize, port: u16) -> StreamId {
+        self.names.set(self.names.get() + 1);
+        let id = StreamId(self.names.get());
+        self.places.borrow_mut().insert(port, (core, id));
+        id
+    }
+
+    fn tell(&self, core: usize, event: StreamEvent) {
+        self.events.borrow_mut()[core].push(event);
+    }
+
+    fn port(&self, core: usize, id: StreamId) -> Option<u16> {
+        self.places.borrow().iter().find(|(_, place)| **place == (core, id)).map(|(&port, _)| port)
+    }
+}
+
+fn peer(port: u16) -> std::net::SocketAddr {
+    ([10, 0, 0, 1], port).into()
+}
+
+fn local() -> std::net::SocketAddr {
+    ([10, 0, 0, 2], 3260).into()
+}
+
+struct Host {
+    core: usize,
+    arena: Arena,
+    net: Rc<Net>,
+    steerable: bool,
+}
+
+impl StreamHost for Host {
+    fn poll(&mut self, _: Instant, events: &mut Vec<StreamEvent>) -> usize {
+        let before = events.len();
+        events.append(&mut self.net.events.borrow_mut()[self.core]);
+        events.len() - before
+    }
+
+    fn receive(&mut self, id: StreamId) -> Option<Seg> {
+        let port = self.net.port(self.core, id)?;
+        let mut wires = self.net.wires.borrow_mut();
+        let bytes = std::mem::take(&mut wires.get_mut(&port)?.to_target);
+        Sg::copied(&self.arena, &bytes).and_then(|mut sg| sg.take().next())
+    }
+
+    fn room(&self, _: StreamId) -> usize {
+        usize::MAX
+    }
+
+    fn send(&mut self, id: StreamId, data: Sg) {
+        if let Some(port) = self.net.port(self.core, id) {
+            self.net.wires.borrow_mut().entry(port).or_default().to_peer.extend(data.to_vec());
+        }
+    }
+
+    /// The peer closes, too.
+    fn close(&mut self, id: StreamId) {
+        if let Some(port) = self.net.port(self.core, id) {
+            self.net.places.borrow_mut().remove(&port);
+            self.net.tell(self.core, StreamEvent::Closed(id));
+        }
+    }
+
+    fn abort(&mut self, id: StreamId) {
+        self.close(id);
+    }
+
+    fn commit(&mut self, _: Instant) {}
+
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn wake_fds(&self, _: &mut Vec<RawFd>) {}
+
+    fn stop_listening(&mut self) {}
+
+    fn is_steerable(&self) -> bool {
+        self.steerable
+    }
+
+    fn detach(&mut self, id: StreamId, _: usize) -> Option<Detached> {
+        let port = self.net.port(self.core, id)?;
+        if self.net.ended.get() {
+            self.close(id);
+            return None;
+        }
+        self.net.places.borrow_mut().remove(&port);
+        Some(Detached { local: local(), peer: peer(port), state: Box::new(port) })
+    }
+
+    fn attach(&mut self, stream: Detached) -> Option<StreamId> {
+        let port = *stream.state.downcast().ok()?;
+        if self.net.full.get() {
+            return None;
+        }
+        let id = self.net.open(self.core, port);
+        self.net.tell(self.core, StreamEvent::Readable(id));
+        Some(id)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+struct World {
+    net: Rc<Net>,
+    shards: Vec<Shard>,
+    senders: Vec<Sender<Message>>,
+    sessions: Arc<Sessions>,
+    now: Instant,
+    ports: u16,
+}
+
+impl World {
+    fn new(steerable: bool) -> Self {
+        let (net, sessions, left) = (Rc::<Net>::default(), Arc::default(), Arc::new(CORES.into()));
+        let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..CORES).map(|_| mailbox().unwrap()).unzip();
+        let topology = Arc::new(Topology {
+            portals: vec![Portal { name: "test".into(), address: local(), group: 1 }],
+            targets: vec![Target {
+                name: TARGET.into(),
+                alias: None,
+                parameters: Arc::new(Parameters { max_connections: 2, ..Parameters::default() }),
+                authentication: None,
+                access: Vec::new(),
+                redirects: Vec::new(),
+                limits: Limits::default(),
+                portals: vec![0],
+                ports: Vec::new(),
+                luns: Vec::new(),
+            }],
+            discovery: None,
+        });
+        let shards = mailboxes.into_iter().enumerate().map(|(core, mailbox)| {
+            let arena = Arena::new(4 << 20, false).unwrap();
+            let host = Host { core, arena: arena.clone(), net: net.clone(), steerable };
+            Shard::new(Parts {
+                core,
+                arena: arena.clone(),
+                hosts: vec![("test".into(), Box::new(host))],
+                tasks: TaskManager::new(arena, Box::new(MissingLun), core, CORES - 1),
+                units: Vec::new(),
+                topology: topology.clone(),
+                sessions: Arc::clone(&sessions),
+                mailbox,
+                peers: senders.clone(),
+                left: Arc::clone(&left),
+                wake_fds: Vec::new(),
+            })
+        });
+        let shards = shards.collect();
+        Self { net, shards, senders, sessions, now: Instant::ZERO, ports: 0 }
+    }
+
+    /// A few turns of all cores.
+    fn turns(&mut self) {
+        for _ in 0..8 {
+            self.now = self.now + Duration::from_micros(10);
+            for shard in &mut self.shards {
+                shard.turn(self.now);
+            }
+        }
+    }
+
+    /// A connection that comes in at `core`.
+    fn accept(&mut self, core: usize) -> u16 {
+        self.ports += 1;
+        let stream = self.net.open(core, self.ports);
+        self.net.tell(core, StreamEvent::Accepted { stream, local: local(), peer: peer(self.ports) });
+        self.ports
+    }
+
+    fn connect(&mut self, core: usize) -> u16 {
+        let port = self.accept(core);
+        self.turns();
+        port
+    }
+
+    /// The core that serves a connection, if it has not ended.
+    fn core(&self, port: u16) -> Option<usize> {
+        self.net.places.borrow().get(&port).map(|&(core, _)| core)
+    }
+
+    fn counts(&self) -> [usize; CORES] {
+        std::array::from_fn(|core| self.sessions.streams(core))
+    }
+
+    fn say(&mut self, port: u16, packet: &Packet) {
+        let bytes = packet.encode(Default::default());
+        self.net.wires.borrow_mut().entry(port).or_default().to_target.extend(bytes);
+        let (core, id) = self.net.places.borrow()[&port];
+        self.net.tell(core, StreamEvent::Readable(id));
+        self.turns();
+    }
+
+    /// Logs in on a connection, and returns status and TSIH.
+    fn login(&mut self, port: u16, isid: u8, tsih: u16, target: Option<&str>) -> (u16, u16) {
+        let mut initiator = Initiator::new();
+        (initiator.isid[5], initiator.tsih, initiator.cid) = (isid, tsih, port);
+        let mut pairs = vec![("InitiatorName", "iqn.2026-11.test:i"), ("MaxConnections", "2")];
+        match target {
+            Some(target) => pairs.extend([("SessionType", "Normal"), ("TargetName", target)]),
+            None => pairs.push(("SessionType", "Discovery")),
+        }
+        self.say(port, &initiator.login(1, Some(3), &pairs));
+        let bytes = std::mem::take(&mut self.net.wires.borrow_mut().get_mut(&port).unwrap().to_peer);
+        initiator.exp_stat_sn = u32::from_be_bytes(bytes[24..28].try_into().unwrap());
+        let answer = initiator.take(&bytes).remove(0);
+        assert_eq!(answer.opcode(), Opcode::LOGIN_RESPONSE);
+        (answer.bhs.half(36), answer.bhs.half(14))
+    }
+
+    fn session(&mut self, core: usize, isid: u8) -> u16 {
+        let port = self.connect(core);
+        assert_eq!(self.login(port, isid, 0, Some(TARGET)).0, 0);
+        port
+    }
+
+    /// The peer closes a connection.
+    fn close(&mut self, port: u16) {
+        let (core, id) = self.net.places.borrow_mut().remove(&port).unwrap();
+        self.net.tell(core, StreamEvent::Closed(id));
+        self.turns();
+    }
+}
+
+#[test]
+fn sessions_are_spread_evenly_wherever_they_come_in() {
+    let mut world = World::new(true);
+    let ports: Vec<u16> = (0..8).map(|isid| world.session(1, isid)).collect();
+    let on = |world: &World, core| ports.iter().filter(|&&port| world.core(port) == Some(core)).count();
+    assert_eq!((on(&world, 0), on(&world, 1), world.counts()), (4, 4, [4, 4]));
+    // Those of one core end: the next ones take their places.
+    for &port in ports.iter().filter(|port| *port % 2 == 0) {
+        world.close(port);
+    }
+    assert_eq!(world.counts(), [0, 4]);
+    for isid in 8..12 {
+        let port = world.session(1, isid);
+        assert_eq!(world.core(port), Some(0));
+    }
+    assert_eq!(world.counts(), [4, 4]);
+    // All at once, at both.
+    let ports: Vec<u16> = (0..10).map(|number| world.accept(usize::from(number > 6))).collect();
+    world.turns();
+    assert_eq!(world.counts(), [9, 9]);
+    assert_eq!(ports.iter().filter(|&&port| world.core(port) == Some(0)).count(), 5);
+}
+
+#[test]
+fn streams_of_a_queue_stay_there_and_count() {
+    let mut world = World::new(false);
+    for isid in 0..3 {
+        let port = world.session(1, isid);
+        assert_eq!(world.core(port), Some(1));
+    }
+    assert_eq!(world.counts(), [0, 3]);
+}
+
+#[test]
+fn what_ends_on_its_way_is_counted_no_more() {
+    let mut world = World::new(true);
+    world.connect(0);
+    assert_eq!(world.counts(), [1, 0]);
+    // It is gone when it is to be moved.
+    world.net.ended.set(true);
+    let port = world.connect(0);
+    assert_eq!((world.core(port), world.counts()), (None, [1, 0]));
+    world.net.ended.set(false);
+    // There is no room where it goes, or it ends before it is there.
+    world.net.full.set(true);
+    let port = world.connect(0);
+    assert_eq!((world.core(port), world.counts()), (None, [1, 0]));
+    world.net.full.set(false);
+    // The next one goes there again.
+    let port = world.connect(0);
+    assert_eq!((world.core(port), world.counts()), (Some(1), [1, 1]));
+    // A peer that looks whether somebody listens.
+    world.close(port);
+    assert_eq!(world.counts(), [1, 0]);
+    // Nobody takes it: it is counted where it was to go until the message is gone.
+    world.accept(0);
+    world.shards[0].turn(world.now);
+    assert_eq!(world.counts(), [1, 1]);
+    drop((world.shards, world.senders));
+    assert_eq!([0, 1].map(|core| world.sessions.streams(core)), [0, 0]);
+}
+
+#[test]
+fn connections_of_a_session_count_where_it_lives() {
+    let mut world = World::new(true);
+    let first = world.connect(0);
+    let (0, tsih) = world.login(first, 1, 0, Some(TARGET)) else { panic!("a session") };
+    let second = world.connect(0);
+    assert_eq!((world.core(second), world.counts()), (Some(1), [1, 1]));
+    assert_eq!(world.login(second, 1, tsih, Some(TARGET)).0, 0);
+    assert_eq!((world.core(second), world.counts()), (Some(0), [2, 0]), "it went to its session");
+    // The same initiator again, in the place of that session.
+    let again = world.connect(0);
+    assert_eq!(world.login(again, 1, 0, Some(TARGET)).0, 0);
+    assert_eq!((world.core(first), world.core(second), world.core(again)), (None, None, Some(1)));
+    assert_eq!(world.counts(), [0, 1]);
+    // One that is not there to be joined.
+    let lost = world.connect(0);
+    assert_ne!(world.login(lost, 1, tsih, Some(TARGET)).0, 0);
+    assert_eq!((world.core(lost), world.counts()), (None, [0, 1]));
+}
+
+#[test]
+fn who_only_asks_or_is_refused_is_no_load() {
+    let mut world = World::new(true);
+    let asks = world.connect(0);
+    assert_eq!(world.counts(), [1, 0]);
+    assert_eq!(world.login(asks, 1, 0, None).0, 0);
+    assert_eq!((world.core(asks), world.counts()), (Some(0), [0, 0]), "it may stay");
+    let refused = world.connect(0);
+    assert_ne!(world.login(refused, 1, 0, Some("iqn.2026-11.test:nobody")).0, 0);
+    assert_eq!(world.counts(), [0, 0]);
+    // Whoever does not log in is counted until its time is over.
+    world.connect(0);
+    assert_eq!(world.counts(), [1, 0]);
+    world.now = world.now + Duration::from_secs(100);
+    world.turns();
+    assert_eq!(world.counts(), [0, 0]);
+}
+
+#[test]
+fn a_core_that_stops_takes_no_streams() {
+    let mut world = World::new(true);
+    world.connect(0);
+    world.senders[1].send(Message::Drain);
+    let port = world.connect(0);
+    assert_eq!((world.core(port), world.counts()), (None, [1, 0]));
+    world.senders[0].send(Message::Drain);
+    world.turns();
+    assert_eq!(world.counts(), [0, 0]);
+    assert!(world.shards.iter().all(Shard::finished), "nobody is waited for");
+}
