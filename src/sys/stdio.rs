@@ -68,7 +68,7 @@ fn spill() {
     let from = CAUGHT.swap(-1, Ordering::AcqRel);
     let to = STDERR.load(Ordering::Acquire);
     let (mut bytes, mut at) = ([0_u8; 4096], 0);
-    while from >= 0 {
+    loop {
         // SAFETY: room for as many bytes. The reading has a place of its own in the file; here and below, a descriptor
         // that is no longer open is an error.
         let count = unsafe { libc::pread(from, bytes.as_mut_ptr().cast(), bytes.len(), at) };
