@@ -126,3 +126,25 @@ round() { # MTU REACTORS
 [ "$port" = tap ] && round 1500 '[0]'
 round 65521 '[0]'
 [ "$(nproc)" -lt 2 ] || round 65521 '[0, 1]'
+
+if [ "$port" = tap ]; then
+  say "a user without privileges, on a device that root has made"
+  configuration all.toml 1500 '[0]'
+  sed -e '/^host_address/d' -e '/^\[daemon\]/a control_socket = "user.sock"' all.toml >test.toml
+  ip tuntap add ptgt0 mode tap vnet_hdr user nobody
+  ip address add 10.77.0.1/24 dev ptgt0
+  ip address add fd77::1/64 dev ptgt0 nodad
+  ip link set ptgt0 mtu 1500 up
+  # Wherever the binary is: a user may not look into root's directories.
+  cp "$PTGT" ptgt
+  chown -R nobody "$work" var/lib/ptgt
+  printf '#!/bin/sh\nexec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs ./ptgt "$@"\n' >as_user
+  chmod +x as_user
+  PTGT=./as_user start test.toml
+  upload half "$ram"
+  same half "$ram"
+  stop TERM 10 0
+  ip link set ptgt0 mtu 1400
+  ./as_user run --config test.toml >said 2>&1 && die "runs with another MTU than the device's"
+  grep 'ERROR.*ptgt0' said | grep -q 'ip link set ptgt0 mtu 1500' || { cat said; die "no clear error"; }
+fi

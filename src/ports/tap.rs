@@ -59,7 +59,10 @@ impl Tap {
         let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
         let fail =
             |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
-        sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail("cannot be brought up", &e))?;
+        let up = format!(
+            "cannot be brought up with MTU {mtu} (ip link set {device} mtu {mtu} txqueuelen {WAITING_MAX} up)"
+        );
+        sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
         for address in host_addresses {
             sys::add_address(device, address.ip, address.prefix)
                 .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
@@ -98,7 +101,7 @@ fn explain(e: &io::Error, device: &str) -> io::Error {
         Some(libc::EACCES) => "may not open /dev/net/tun: chmod 666, as udev does".to_owned(),
         Some(libc::EPERM) => {
             "making a TAP device needs CAP_NET_ADMIN: run as root, or let root make it with \
-                              'ip tuntap add mode tap vnet_hdr user NAME'"
+                              'ip tuntap add DEVICE mode tap vnet_hdr user NAME', bring it up and give it its addresses"
                 .to_owned()
         }
         Some(libc::EBUSY) => "the device is in use by another process".to_owned(),

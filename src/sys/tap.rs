@@ -48,30 +48,37 @@ pub fn open_tap(name: &str, multi_queue: bool, offload: bool) -> io::Result<File
     Ok(file)
 }
 
-/// Sets the MTU of a network device, lets at least so many frames wait in each of its queues, and brings it up.
+/// Sets the MTU of a network device, lets at least so many frames wait in each of its queues, and brings it up. What is as it
+/// should be needs no privilege; fewer waiting frames are no error.
 pub fn bring_up(name: &str, mtu: u16, waiting: libc::c_int) -> io::Result<()> {
     let socket = datagram_socket()?;
     let mut request = request(name)?;
-    request.ifr_ifru.ifru_mtu = mtu.into();
-    // SAFETY: the request is valid for the call, here and below.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU, &raw mut request) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFTXQLEN, &raw mut request) })?;
-    // The length is in the place of the index (`ifr_qlen`, netdevice(7)).
+    let ask = |what, request: &mut libc::ifreq| {
+        // SAFETY: the request is valid for the call.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(request)) })
+    };
+    ask(libc::SIOCGIFMTU, &mut request)?;
+    // SAFETY: SIOCGIFMTU has written it.
+    if unsafe { request.ifr_ifru.ifru_mtu } != i32::from(mtu) {
+        request.ifr_ifru.ifru_mtu = mtu.into();
+        ask(libc::SIOCSIFMTU, &mut request)?;
+    }
+    // The length of a queue is in the place of the index (`ifr_qlen` of netdevice(7)).
+    ask(libc::SIOCGIFTXQLEN, &mut request)?;
     // SAFETY: SIOCGIFTXQLEN has written it.
     if unsafe { request.ifr_ifru.ifru_ifindex } < waiting {
         request.ifr_ifru.ifru_ifindex = waiting;
-        // SAFETY: as above.
-        check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &raw mut request) })?;
+        _ = ask(libc::SIOCSIFTXQLEN, &mut request);
     }
-    // SAFETY: as above.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
+    ask(libc::SIOCGIFFLAGS, &mut request)?;
     // SAFETY: SIOCGIFFLAGS has written the flags.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
-    request.ifr_ifru.ifru_flags =
-        flags | i16::try_from(libc::IFF_UP).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: as above.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) })
+    let up = i16::try_from(libc::IFF_UP).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if flags & up == 0 {
+        request.ifr_ifru.ifru_flags = flags | up;
+        ask(libc::SIOCSIFFLAGS, &mut request)?;
+    }
+    Ok(())
 }
 
 pub(super) fn datagram_socket() -> io::Result<OwnedFd> {
