@@ -143,6 +143,62 @@ if [ "$(nproc)" -gt 1 ]; then
   done
 fi
 
+# Ports of two drivers in one daemon: both serve one disk at once, each with buffers, link and counters of its own.
+say "af_packet and net_tap in one daemon"
+use_port af_packet
+reactors='[0]'
+[ "$(nproc)" -eq 1 ] || reactors='[0, 1]'
+hugepages=never log=info,dpdk=debug
+configuration test.toml 1500 "$reactors"
+sed -i -e 's/^size = "256MiB"/size = "64MiB"/' test.toml
+cat >>test.toml <<'END'
+[[port]]
+name = "second"
+driver = "dpdk"
+device = "net_tap0,iface=ptgt0"
+address = ["10.78.0.2/24"]
+[[portal]]
+name = "other"
+port = "second"
+address = "10.78.0.2:3260"
+END
+rm -f var/lib/ptgt/disk0.img
+: >target.log
+"$PTGT" run --config test.toml >>target.log 2>&1 &
+target_pid=$!
+until_true 20 ip link show ptgt0 >/dev/null || die "DPDK makes no device"
+ip address replace 10.78.0.1/24 dev ptgt0
+other=iscsi://10.78.0.2:3260/$iqn
+for address in "$host" 10.78.0.2; do
+  until_true 20 eval "connects $address || ! kill -0 $target_pid" || die "no connection to $address within 20 s"
+done
+# What one port writes the other one reads.
+upload one.img "$disk"
+same one.img "$other/0"
+upload two.img "$other/1"
+same two.img "$ram"
+# On each disk one port writes and verifies, while the other one reads.
+load="--connections 2 --depth 4 --block 16KiB --range 64MiB --seconds 2 --warm-up 0.2"
+clients=()
+# shellcheck disable=SC2086  # words
+for over in "--reads 50 --verify $ram" "$other/1" "--reads 50 --verify $other/0" "$disk"; do
+  "$PTGT" bench $load $over >"said.${#clients[@]}" 2>&1 &
+  clients+=($!)
+done
+for client in "${clients[@]}"; do wait "$client" || { cat said.*; die "a load has failed"; }; done
+[ "$(grep -h verified said.* | tee /dev/stderr | grep -c ', 0 wrong')" -eq 2 ] || die "not verified"
+"$PTGT" status --config test.toml --json >status.json
+jq -r '.ports[] | "  \(.name): \(.counters.frames_in) frames in, \(.counters.frames_out) out"' status.json
+jq -e '[.ports[] | .counters | .link_up == 1 and .frames_in > 1000 and .frames_out > 1000
+  and .device_rx_good_packets >= .frames_in and .device_tx_good_packets > 1000] | length == 2 and all' status.json >/dev/null ||
+  { jq .ports status.json; die "not both ports have a link and have carried frames"; }
+jq -e '.ports[1].counters.sent_in_place > 1000 and .ports[0].counters.sent_in_place == 0' status.json >/dev/null ||
+  die "the counters of the ports are not their own"
+stop TERM 15 0
+grep -q "did not come home\|still with the device\|panic" target.log && die "something did not come home"
+[ "$(grep -c 'all buffers are home' target.log)" -eq $(($(nproc) > 1 ? 12 : 6)) ] || die "not all pools of both ports were closed"
+[ "$(grep -c 'device net_[a-z_]*0: closed' target.log)" -eq 2 ] || die "not both devices were closed"
+
 for which in dpdk dpdk-plain; do
   say "the model of an adapter: $which"
   "$PTGT" bench --in-process $which --connections 4 --depth 4 --reads 50 --verify --block 16KiB --size 64MiB --count 20000 \
@@ -169,4 +225,13 @@ grep -q -- '--no-huge' said || { cat said; die "what DPDK says before it ends th
 configuration test.toml
 sed -i 's/net_af_packet0,iface=vb/net_af_packet0,iface=nowhere/' test.toml
 "$PTGT" run --config test.toml >said 2>&1 && die "runs on a device that is not there"
-grep -q 'ERROR.*port "net".*nowhere' said || { cat said; die "no clear error"; }
+grep -q 'ERROR.*port "net".*nowhere.*No such device' said || { cat said; die "no clear error"; }
+
+say "a port that does not start takes the others down at once"
+configuration test.toml 1500 "$reactors"
+printf '[[port]]\nname = "second"\ndriver = "dpdk"\ndevice = "net_tap0,iface=a-name-that-is-too-long"\naddress = ["10.78.0.2/24"]\n' >>test.toml
+SECONDS=0
+"$PTGT" run --config test.toml >said 2>&1 && die "runs without one of its ports"
+[ $SECONDS -lt 4 ] || { cat said; die "took $SECONDS s"; }
+grep -q 'ERROR.*port "second"' said || { cat said; die "no clear error"; }
+! grep 'still uses it\|did not come home' said || die "the port that had started did not end well"

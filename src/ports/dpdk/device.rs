@@ -122,6 +122,8 @@ pub(super) struct Running {
     pub(super) spread: Option<Spread>,
     state: Mutex<State>,
     closed: Condvar,
+    /// Of all queues: the device receives into them until it is closed.
+    _pools: Vec<Pools>,
     _rings: Option<Arc<Rings>>,
     // After all that is DPDK's.
     pub(super) eal: Arc<Eal>,
@@ -433,6 +435,7 @@ impl Found {
             spread,
             state: Mutex::new(State { queues: config.queues, ..State::default() }),
             closed: Condvar::new(),
+            _pools: pools.clone(),
             _rings: self.rings,
         });
         if config.promiscuous {
@@ -442,11 +445,14 @@ impl Found {
             running.add_address(mac)?;
         }
         let queues = pools.into_iter().enumerate();
-        Ok(queues.map(|(core, pools)| Queue { core, pools, device: running.clone() }).collect())
+        Ok(queues
+            .map(|(core, pools)| Queue { core, pools, opened: false, device: running.clone() })
+            .collect())
     }
 }
 
 /// The pools of one queue.
+#[derive(Clone)]
 pub(super) struct Pools {
     pub(super) frames: Arc<Pool>,
     pub(super) headers: Arc<Pool>,
@@ -457,6 +463,8 @@ pub(super) struct Pools {
 pub struct Queue {
     pub(super) core: usize,
     pub(super) pools: Pools,
+    /// It has a core, whose payload the device may hold.
+    pub(super) opened: bool,
     pub(super) device: Arc<Running>,
 }
 
@@ -473,7 +481,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.device.give_up();
+        self.device.give_up(self.opened);
     }
 }
 
@@ -573,12 +581,15 @@ impl Running {
         list
     }
 
-    /// A core needs its queue no longer. The last one closes the device; the others wait for that, since the device may
-    /// hold their payload until then.
-    fn give_up(&self) {
+    /// A queue is needed no longer. The last one closes the device; cores `wait` for that, since the device may hold their
+    /// payload until then.
+    fn give_up(&self, wait: bool) {
         let mut state = lock(&self.state);
         state.queues -= 1;
         if state.queues > 0 {
+            if !wait {
+                return;
+            }
             let (state, late) = self
                 .closed
                 .wait_timeout_while(state, CLOSE_TIME, |state| !state.closed)

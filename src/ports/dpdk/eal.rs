@@ -54,8 +54,11 @@ impl EalConfig {
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// The last complaint of DPDK, for the error that follows it.
-static COMPLAINT: Mutex<String> = Mutex::new(String::new());
+/// Complaints of DPDK that are kept for the error that follows them.
+const COMPLAINTS_MAX: usize = 4;
+
+/// The last complaints of DPDK: the first of a row tells what is the matter, the others who has given up because of that.
+static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The environment or a device is being started, with the output caught: what it logs goes to stderr, too, a line at a time with its
 /// level in front, so that all of it gets out in order if DPDK ends the process.
@@ -76,7 +79,11 @@ extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
     let text = String::from_utf8_lossy(bytes);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if level <= 4 {
-            line.clone_into(&mut COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut complaints = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+            if complaints.len() == COMPLAINTS_MAX {
+                complaints.remove(0);
+            }
+            complaints.push(line.to_owned());
         }
         match STARTING.load(Ordering::Relaxed) {
             true => _ = writeln!(io::stderr(), "<{level}>{line}"),
@@ -87,6 +94,7 @@ extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
 
 /// Makes a call with what is printed and logged meanwhile caught.
 fn caught<T>(call: impl FnOnce() -> T) -> io::Result<(T, String)> {
+    COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner).clear();
     STARTING.store(true, Ordering::Relaxed);
     let caught = sys::caught_output(call);
     STARTING.store(false, Ordering::Relaxed);
@@ -112,12 +120,18 @@ fn log_caught(said: &str, printed: bool) {
     }
 }
 
-/// An error that names what DPDK complained about last.
+/// An error that names what DPDK has complained about.
 pub(super) fn error(what: &str, code: i32) -> io::Error {
     // SAFETY: rte_strerror answers any number with a string that stays until the thread asks again.
     let reason = unsafe { CStr::from_ptr(dpdk::rte_strerror(code.abs())) }.to_string_lossy().into_owned();
-    let complaint = std::mem::take(&mut *COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner));
-    let detail = if complaint.is_empty() { reason } else { format!("{reason} ({complaint})") };
+    let complaints =
+        std::mem::take(&mut *COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner)).join("; ");
+    let detail = match code {
+        _ if complaints.is_empty() => reason,
+        // Not EPERM, but no reason at all.
+        -1 => complaints,
+        _ => format!("{reason} ({complaints})"),
+    };
     io::Error::other(format!("{what}: {detail}"))
 }
 

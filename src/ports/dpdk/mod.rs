@@ -99,8 +99,9 @@ struct Counters {
 
 impl Dpdk {
     /// Makes a queue this core's port. `shared`: memory of stores that is lent to it (address, length), in huge pages.
-    pub fn new(queue: Queue, arena: Arena, shared: &[(NonNull<u8>, usize)]) -> io::Result<Self> {
+    pub fn new(mut queue: Queue, arena: Arena, shared: &[(NonNull<u8>, usize)]) -> io::Result<Self> {
         let thread = Registered::new(&queue.device.eal)?;
+        queue.opened = true;
         let (base, len, huge) = arena.region();
         let mut regions = queue.device.register(base, len, huge);
         for &(base, len) in shared {
