@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The driver for DPDK's devices, over the model of an adapter: a device of rings whose other end is the peer's wire.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::Frames;
 use super::frames::{self, Peer, TARGET_MAC, Wire};
+use super::streams::After;
 use crate::memory::{Arena, Seg};
 use crate::net::StreamHost;
 use crate::ports::dpdk::{DeviceConfig, Dpdk, ENVIRONMENT_MEMORY, Eal, EalConfig, FarEnd, buffer_memory};
@@ -17,6 +20,7 @@ const IP_TCP: u16 = 40;
 struct Adapter {
     far: FarEnd,
     mtu: u16,
+    eal: Arc<Eal>,
 }
 
 /// A host of the target's on such a device, and its peer. Once per process. `offload`: the adapter computes checksums and
@@ -38,7 +42,7 @@ pub(super) fn host(arena: &Arena, mtu: u16, offload: bool) -> Result<(Box<dyn St
     };
     let (queue, far) = FarEnd::new(&eal, &device).map_err(|e| e.to_string())?;
     let port = Dpdk::new(queue, arena.clone(), &[]).map_err(|e| e.to_string())?;
-    Ok(frames::host(port, Adapter { far, mtu }, arena))
+    Ok(frames::host(port, Adapter { far, mtu, eal }, arena))
 }
 
 impl Wire for Adapter {
@@ -77,6 +81,11 @@ impl Wire for Adapter {
 
     fn exchange(&mut self) {
         self.far.exchange();
+    }
+
+    fn after(&self) -> After {
+        let eal = self.eal.clone();
+        Box::new(move || eal.all_home())
     }
 
     fn counts(&self) -> Frames {

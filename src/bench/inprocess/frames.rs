@@ -9,7 +9,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::Frames;
-use super::streams::{Ends, LOCAL, PEER, PORT};
+use super::streams::{After, Ends, LOCAL, PEER, PORT};
 use crate::memory::{Arena, Seg};
 use crate::net::{
     Address, FrameCaps, FramePort, HostConfig, RxChecksum, RxFrame, StreamHost, TcpHost, TxFrame,
@@ -43,6 +43,10 @@ pub(super) trait Wire {
     fn receive(&mut self, payload: &mut Vec<Seg>) -> Option<SmallVec<[u8; 128]>>;
     /// What a device has to do in a turn, and the target's port does not do itself.
     fn exchange(&mut self) {}
+    /// See [`Ends::after`].
+    fn after(&self) -> After {
+        Box::new(|| Ok(()))
+    }
     /// What has gone over it.
     fn counts(&self) -> Frames;
 }
@@ -305,6 +309,10 @@ impl Ends for Peer {
 
     fn exchange(&mut self) {
         self.wire.exchange();
+    }
+
+    fn after(&self) -> After {
+        self.wire.after()
     }
 
     fn frames(&self) -> Option<Frames> {

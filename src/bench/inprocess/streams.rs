@@ -34,6 +34,9 @@ pub(super) const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Turns without an answer after which something is wrong.
 const PATIENCE: usize = 1_000_000;
 
+/// A last look.
+pub(super) type After = Box<dyn FnOnce() -> Result<(), String>>;
+
 /// The initiators' ends of all streams.
 pub(super) trait Ends {
     /// Opens stream `number`.
@@ -46,6 +49,10 @@ pub(super) trait Ends {
     fn settle(&mut self) {}
     /// What a device has to do in a turn of the target's.
     fn exchange(&mut self) {}
+    /// What has to be true when both ends and the target are gone.
+    fn after(&self) -> After {
+        Box::new(|| Ok(()))
+    }
     /// The frames that it took, if it took any.
     fn frames(&self) -> Option<Frames> {
         None
@@ -317,9 +324,11 @@ pub(super) fn run(
         }
         progress(&load.tally);
     }
-    let frames = ends.frames();
+    let (frames, after) = (ends.frames(), ends.after());
     // What a device has of the target's goes home before the target does.
     drop(ends);
+    drop(shard);
+    after()?;
     Ok(Outcome { tally: load.tally, turns, frames })
 }
 

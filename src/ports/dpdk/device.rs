@@ -122,9 +122,9 @@ pub(super) struct Running {
     pub(super) spread: Option<Spread>,
     state: Mutex<State>,
     closed: Condvar,
-    /// Of all queues: the device receives into them until it is closed.
-    _pools: Vec<Pools>,
     _rings: Option<Arc<Rings>>,
+    /// Of all queues: the device receives into them until it is closed, and there may be buffers in the rings.
+    _pools: Vec<Pools>,
     // After all that is DPDK's.
     pub(super) eal: Arc<Eal>,
 }
@@ -435,8 +435,8 @@ impl Found {
             spread,
             state: Mutex::new(State { queues: config.queues, ..State::default() }),
             closed: Condvar::new(),
-            _pools: pools.clone(),
             _rings: self.rings,
+            _pools: pools.clone(),
         });
         if config.promiscuous {
             running.promiscuous()?;

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dpdk_sys as dpdk;
@@ -142,7 +142,18 @@ pub(super) fn last(what: &str) -> io::Error {
 }
 
 /// The running environment; it ends when the last holder lets go of it.
-pub struct Eal(());
+pub struct Eal {
+    pub(super) pools: PoolCounts,
+}
+
+/// What became of the pools of buffers.
+#[derive(Default)]
+pub(super) struct PoolCounts {
+    /// Those that are there.
+    pub(super) open: AtomicUsize,
+    /// Buffers that did not come home to those that are not.
+    pub(super) lost: AtomicUsize,
+}
 
 impl Eal {
     /// Starts the environment. It can be started once in the life of a process (rte_eal_init).
@@ -179,7 +190,16 @@ impl Eal {
                 None => last(&what),
             });
         }
-        Ok(Arc::new(Self(())))
+        Ok(Arc::new(Self { pools: PoolCounts::default() }))
+    }
+
+    /// Whether all buffers have come home and all pools are closed, when all that had to do with devices has ended.
+    pub fn all_home(&self) -> Result<(), String> {
+        let [open, lost] = [&self.pools.open, &self.pools.lost].map(|count| count.load(Ordering::Acquire));
+        match (open, lost) {
+            (0, 0) => Ok(()),
+            _ => Err(format!("DPDK: {open} pools are still open, and {lost} buffers did not come home")),
+        }
     }
 
     /// Whether devices use virtual addresses of the process rather than physical ones.

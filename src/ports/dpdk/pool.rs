@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dpdk_sys as dpdk;
 use log::{debug, warn};
@@ -33,7 +34,7 @@ pub(super) struct PoolConfig {
 pub(super) struct Pool {
     raw: NonNull<dpdk::rte_mempool>,
     config: PoolConfig,
-    _eal: Arc<Eal>,
+    eal: Arc<Eal>,
 }
 
 // SAFETY: mempools are safe to use from several threads (rte_mempool.h).
@@ -53,7 +54,8 @@ impl Pool {
                 "no memory for {count} buffers ({kib} KiB): more huge pages, or a larger [dpdk] memory"
             ))
         })?;
-        let pool = Self { raw, config, _eal: eal.clone() };
+        eal.pools.open.fetch_add(1, Ordering::Relaxed);
+        let pool = Self { raw, config, eal: eal.clone() };
         // SAFETY: the pool is there.
         let pieces = unsafe { dpdk::ptgt_pool_pieces(raw.as_ptr()) };
         if pool.config.umem && pieces != 1 {
@@ -73,6 +75,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        self.eal.pools.open.fetch_sub(1, Ordering::Release);
         // SAFETY: the pool is there until the next line but one.
         let out = unsafe { dpdk::rte_mempool_in_use_count(self.raw.as_ptr()) };
         match out {
@@ -81,7 +84,10 @@ impl Drop for Pool {
                 debug!(target: "dpdk", "{}: the device has kept {out} buffers", self.config.name);
             }
             // Freeing memory that somebody points into would be worse than to keep it.
-            out => return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.config.name),
+            out => {
+                self.eal.pools.lost.fetch_add(out as usize, Ordering::Relaxed);
+                return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.config.name);
+            }
         }
         // SAFETY: nobody has a buffer of it; the device of those that were kept is closed.
         unsafe { dpdk::rte_mempool_free(self.raw.as_ptr()) };
