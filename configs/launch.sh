@@ -44,29 +44,20 @@ for device in report["devices"]:
 ' || true
 }
 
-# Huge pages, NUMA node by NUMA node, and how many there were before.
-declare -A before=()
+# Huge pages, NUMA node by NUMA node.
+. "$root/configs/hugepages.sh"
+alone_with_pages return_left_pages
 pool() { # NODE
   local node=/sys/devices/system/node/node$1/hugepages/hugepages-2048kB/nr_hugepages
   [ -e "$node" ] && echo "$node" || echo /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 }
 add_pages() { # NODE MISSING
-  local pages had
-  pages=$(pool "$1")
-  had=$(cat "$pages")
   if [ "$2" -eq 0 ]; then
     echo "launch: huge pages of 2 MiB on node $1: enough are free"
     return
   fi
-  before[$pages]=$had
-  # Free memory may be in small pieces: the kernel is asked to put it together.
-  for _ in 1 2 3 4 5; do
-    echo $((had + $2)) >"$pages" || true
-    [ "$(cat "$pages")" -lt $((had + $2)) ] || break
-    echo 1 >/proc/sys/vm/compact_memory || true
-    sleep 0.2
-  done
-  echo "launch: huge pages of 2 MiB on node $1: $2 wanted, $(($(cat "$pages") - had)) added"
+  take_pages "$(pool "$1")" "$2"
+  echo "launch: huge pages of 2 MiB on node $1: $2 wanted, $pages_taken added"
 }
 
 # Network adapters, and the drivers that they had before.
@@ -101,7 +92,7 @@ bind_device() { # ADDRESS DRIVER
 # What was taken from the system.
 give_back() {
   local each
-  for each in "${!before[@]}"; do echo "${before[$each]}" >"$each"; done
+  give_pages_back
   for each in "${!drivers[@]}"; do
     rebind "$each" -
     echo "launch: $each given back to ${drivers[$each]}"

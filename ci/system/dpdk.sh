@@ -7,18 +7,11 @@
 [ $# -gt 0 ] || set -- af_packet af_xdp net_tap
 has_dpdk || { echo "this ptgt was built without the feature dpdk"; exit 77; }
 
-# Huge pages for one daemon: 64 MiB of payload, a disk of 64 MiB, frame buffers. What is added is taken back.
-pool=/proc/sys/vm/nr_hugepages
-added=0
-give_back() {
-  [ $added -eq 0 ] || echo $(($(cat $pool) - added)) >$pool
-  added=0
-}
-trap 'status=$?; give_back; [ $status -eq 0 ] || failed' EXIT
+# Huge pages for one daemon: 64 MiB of payload, a disk of 64 MiB, frame buffers.
+. "$root/configs/hugepages.sh"
+trap 'status=$?; give_pages_back; [ $status -eq 0 ] || failed' EXIT
 wanted=96
-before=$(cat $pool)
-echo $((before + wanted)) >$pool
-added=$(($(cat $pool) - before))
+take_pages /proc/sys/vm/nr_hugepages $wanted
 
 count() { "$PTGT" status --config test.toml --json | jq ".ports[0].counters.$1 // 0"; }
 is_zero() { [ "$(count "$1")" -eq 0 ]; }
@@ -99,7 +92,7 @@ make_image one.img 48 "$root/src"
 head -c 3M /dev/urandom >two.img
 for which in "$@"; do
   for pages in never require; do
-    if [ $pages = require ] && [ $added -lt $wanted ]; then
+    if [ $pages = require ] && [ "$pages_taken" -lt $wanted ]; then
       echo "no $wanted huge pages of 2 MiB to be had: only ordinary pages" >&2
       continue
     fi

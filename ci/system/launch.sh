@@ -21,6 +21,20 @@ stop TERM 10 0
 as_before() { [ "$(cat $pages)" -eq "$before" ]; }
 until_true 5 as_before || die "huge pages: $(cat $pages), before $before"
 
+say "killed with all that belongs to it, it leaves huge pages, which the next one gives back"
+: >target.log
+setsid "$root/configs/launch.sh" >target.log 2>&1 &
+until_true 120 up || die "it does not come up"
+group=$(ps -o pgid= -p "$(pgrep -n -f "run --config $root/configs/quickstart.toml")" | tr -d ' ')
+kill -KILL -- "-$group"
+left=$(($(cat $pages) - before))
+say "  left: $left"
+if grep -q 'huge pages.* wanted, [1-9][0-9]* added' target.log; then
+  [ $left -gt 0 ] || die "nothing was left: this shows nothing"
+fi
+bash -c '. "$1/configs/hugepages.sh"; alone_with_pages return_left_pages' - "$root"
+as_before || die "huge pages: $(cat $pages), before $before"
+
 say "a broken configuration does not get that far"
 sed 's/driver = "tap"/driver = "cap"/' "$root/configs/quickstart.toml" >broken.toml
 "$root/configs/launch.sh" broken.toml >said 2>&1 && die "runs a broken configuration"

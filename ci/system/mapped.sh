@@ -8,11 +8,11 @@ use_port "${1:?a port of ci/lib.sh}"
 size=192 # MiB
 
 huge_pages() { # the pages that the image takes: given back at the end
-  local pool=/proc/sys/vm/nr_hugepages before
-  before=$(cat $pool 2>/dev/null) || return 1
-  echo $((before + size / 2)) >$pool
-  # shellcheck disable=SC2064
-  trap "status=\$?; echo $before >$pool; [ \$status -eq 0 ] || failed" EXIT
+  local pool=/proc/sys/vm/nr_hugepages
+  [ -e $pool ] || return 1
+  . "$root/configs/hugepages.sh"
+  trap 'status=$?; give_pages_back; [ $status -eq 0 ] || failed' EXIT
+  take_pages $pool $((size / 2))
   [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" -ge $((size / 2)) ]
 }
 
