@@ -72,6 +72,7 @@ iscsi read  4096   file   copies
 iscsi write 4096   file   copies
 tcp   read  4096   file   copies
 tcp   write 4096   file   copies
+dpdk  write 262144 file   copies
 iscsi read  4096   mapped copies
 iscsi write 4096   mapped copies
 tcp   read  4096   mapped copies

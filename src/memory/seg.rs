@@ -96,7 +96,7 @@ impl fmt::Debug for Lease {
 #[derive(Clone)]
 enum Owner {
     /// A block of this core's arena; goes back to it when the last segment is dropped.
-    Block(#[expect(dead_code, reason = "held so that the block stays out")] Held<Block>),
+    Block(Held<Block>),
     /// Pages of a store that other cores can see.
     Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Lease),
     /// A device's buffer that this core has received; goes back to it when the last segment is dropped.
@@ -138,6 +138,15 @@ impl Seg {
     /// Address of the first byte, for iovecs and for tests that check where bytes lie. Valid while `self` lives.
     pub fn as_ptr(&self) -> *const u8 {
         self.ptr.as_ptr()
+    }
+
+    /// Bytes of the arena that are not free while the segment lives: all of its block's. None if it lies elsewhere; a
+    /// device bounds by itself what it lends.
+    pub fn pinned(&self) -> usize {
+        match &self.owner {
+            Owner::Block(block) => block.0.capacity(),
+            Owner::Lent(_) | Owner::Loan(_) | Owner::Static => 0,
+        }
     }
 
     /// The bytes, if nobody else can write them; `None` for lent memory, which must be copied to be looked at.

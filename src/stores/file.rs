@@ -27,8 +27,9 @@ use crate::sys::{self, FileMapping, InMemory};
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;
 
-/// Pieces of a write that is tried at once; a longer list goes through the ring.
-const INLINE_PIECES: usize = 32;
+/// Pieces of a write that is tried at once: more than 256 KiB have in frames of 1500 bytes. What is beyond goes through the
+/// ring.
+const INLINE_PIECES: usize = 256;
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -685,11 +686,13 @@ mod tests {
         fn run(&mut self, op: Op) -> Done {
             match self.store.submit(Tag(1), op) {
                 Submitted::Done(done) => return done,
-                Submitted::Queued => self.store.commit(),
+                Submitted::Queued => {}
                 Submitted::Full(op) => panic!("{op:?} finds no room"),
             }
             let (mut done, mut scratch) = (Vec::new(), Vec::new());
             while self.store.poll(&mut done) == 0 {
+                // What has been carried out in part goes on with the rest.
+                self.store.commit();
                 sys::wait_readable(&[self.store.wake_fd().unwrap()], &mut scratch, Some(LOCK_WAIT));
             }
             done.pop().unwrap().1
@@ -733,6 +736,23 @@ mod tests {
 
     /// Where files lie on a disk, and in memory.
     const FOLDERS: [&str; 2] = [concat!(env!("CARGO_MANIFEST_DIR"), "/target"), "/dev/shm"];
+
+    /// More than are tried at once, and more than the ring takes at once.
+    #[test]
+    fn data_in_many_pieces_is_written_whole() {
+        let mut file = Opened::new("/dev/shm", "pieces");
+        for (count, fua) in [(180, false), (300, false), (1500, false), (1500, true)] {
+            let bytes: Vec<u8> =
+                (0..count * 512).map(|at| (at / 512 + count + usize::from(fua)) as u8).collect();
+            let block = Sg::copied(&file.arena, &bytes).unwrap();
+            let mut data = Sg::new();
+            for piece in 0..count {
+                data.push(block.segs()[0].slice(piece * 512, 512));
+            }
+            file.finish(Op::Write { at: 512, data, fua });
+            assert!(file.bytes(512, bytes.len() as u32) == bytes, "{count} pieces, FUA {fua}");
+        }
+    }
 
     #[test]
     fn extents_tell_what_is_allocated() {

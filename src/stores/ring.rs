@@ -68,6 +68,8 @@ impl Flight {
             }
             Work::Write { data, done, dsync, .. } => {
                 self.pieces.clear();
+                // At once, where the list is longer than usual.
+                self.pieces.reserve(data.segs().len().min(PIECES_MAX));
                 let mut skip = *done;
                 for seg in data.segs() {
                     if skip >= seg.len() {

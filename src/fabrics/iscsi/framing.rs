@@ -12,8 +12,15 @@ const AHS_MAX: usize = 264 + 8;
 /// Segments of an unfinished PDU that are kept as they came, whatever their length.
 const SEGMENTS_FREE: usize = 16;
 
-/// Beyond those, shorter ones are gathered in blocks of this size.
+/// Beyond those, shorter ones may be gathered in blocks of this size.
 const GATHER: usize = 2048;
+
+/// Whether a piece is to be copied into such a block because that takes less memory: several of its kind fit into one, or it
+/// lies in a larger block of its own. The payload of a frame of 1500 bytes does neither. So a PDU never consists of more
+/// pieces than [`SEGMENTS_FREE`] and one for each half of such a block.
+fn gathers(data: &Seg) -> bool {
+    data.len() <= GATHER / 2 || data.len() < GATHER && data.pinned() > GATHER
+}
 
 /// A whole PDU.
 pub(super) struct Pdu {
@@ -52,9 +59,9 @@ pub(super) struct Framer {
 
 impl Framer {
     /// Takes received bytes. A peer that sends a PDU in many small pieces would make us keep a segment, and a whole frame
-    /// behind it, for each: such pieces are copied into a block, which costs less than to carry them along.
+    /// behind it, for each: such pieces are copied into a block.
     pub(super) fn push(&mut self, data: Seg, arena: &Arena) {
-        if data.len() < GATHER && self.inbox.segs().len() >= SEGMENTS_FREE {
+        if self.inbox.segs().len() >= SEGMENTS_FREE && gathers(&data) {
             let room = self.gather.as_ref().map_or(0, |(_, filled)| GATHER - filled);
             if room < data.len() {
                 self.settle();
@@ -164,4 +171,87 @@ pub(super) fn digest(data: &Sg) -> [u8; 4] {
         crc.update(seg.private().expect("digested bytes lie in memory that nobody else writes"));
     }
     crc.wire()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEN: usize = 256 << 10;
+    const LIMITS: Limits = Limits { header_digest: false, data_digest: false, data_max: LEN };
+
+    /// A Data-Out PDU of that length.
+    fn pdu() -> Vec<u8> {
+        let mut bhs = Bhs::new(crate::wire::iscsi::Opcode::DATA_OUT, 0);
+        bhs.set_data_len(LEN);
+        let data = (0..LEN).map(|at| ((at * 31) >> 3) as u8);
+        bhs.0.into_iter().chain(data).collect()
+    }
+
+    /// Pushes a PDU in pieces of these lengths, over and over, each in a block of its own of at least so many bytes. Returns
+    /// its data, and where the pieces lie.
+    fn collect(arena: &Arena, pieces: &[(usize, usize)]) -> (Sg, Vec<*const u8>) {
+        let bytes = pdu();
+        let (mut framer, mut rest, mut places) = (Framer::default(), &bytes[..], Vec::new());
+        for &(len, block) in pieces.iter().cycle() {
+            assert!(framer.next(LIMITS).unwrap().is_none());
+            let (piece, more) = rest.split_at(len.min(rest.len()));
+            rest = more;
+            let mut block = arena.alloc(block.max(len)).expect("enough memory");
+            block.set_len(piece.len());
+            block.bytes_mut().copy_from_slice(piece);
+            let seg = block.freeze();
+            places.push(seg.as_ptr());
+            framer.push(seg, arena);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let pdu = framer.next(LIMITS).unwrap().expect("a whole PDU");
+        assert_eq!((pdu.data.to_vec() == bytes[Bhs::LEN..], framer.held()), (true, 0));
+        (pdu.data, places)
+    }
+
+    /// As frames of 1500 bytes bring it. Only the end, which is short, is copied.
+    #[test]
+    fn payload_of_frames_stays_where_it_was_received() {
+        let arena = Arena::new(4 << 20, false).unwrap();
+        let (data, mut places) = collect(&arena, &[(1460, 1460)]);
+        let mut found: Vec<_> = data.segs().iter().map(Seg::as_ptr).collect();
+        // The first piece begins with the header.
+        assert_eq!((found.remove(0), found.len()), (places.remove(0).wrapping_add(Bhs::LEN), 179));
+        assert!(found[..178] == places[..178], "the same bytes, not copies");
+    }
+
+    #[test]
+    fn pieces_that_hold_much_memory_are_gathered() {
+        let arena = Arena::new(32 << 20, false).unwrap();
+        for (piece, block, most) in [
+            // Small ones, of which many fit into a block.
+            (100, 2048, LEN * 21 / 20 + SEGMENTS_FREE * 2048),
+            (1000, 2048, LEN * 21 / 20 + SEGMENTS_FREE * 2048),
+            // Short reads of a socket, in blocks that have room for long ones.
+            (1460, 16 << 10, LEN * 2048 / 1460 + SEGMENTS_FREE * (16 << 10)),
+        ] {
+            let (data, _) = collect(&arena, &[(piece, block)]);
+            let (held, pieces) = (arena.stats().in_use, data.segs().len());
+            assert!(held <= most, "{held} bytes for {LEN} in pieces of {piece}, in {pieces}");
+            drop(data);
+            assert_eq!(arena.stats().in_use, 0);
+        }
+    }
+
+    proptest! {
+        /// Those that are kept and those that are gathered stay in order, and are not too many.
+        #[test]
+        fn pieces_of_all_kinds_are_one_pdu(
+            pieces in prop::collection::vec((1usize..3000, prop::sample::select(vec![1usize, 4096])), 1..40),
+        ) {
+            let arena = Arena::new(64 << 20, false).unwrap();
+            let (data, _) = collect(&arena, &pieces);
+            prop_assert!(data.segs().len() <= SEGMENTS_FREE + 2 * LEN.div_ceil(GATHER / 2));
+        }
+    }
 }
