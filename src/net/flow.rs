@@ -4,8 +4,11 @@
 //! smoltcp is told how many bytes there are to send, but not which: its transmit ring is never written, and so is the
 //! kernel's one zero page. What it emits is a header and so many bytes of nothing, in place of which the flow puts slices
 //! of the segments that it was given, found by sequence number. Retransmissions, probes and what crosses a FIN find
-//! their bytes the same way. Received bytes are handed on as slices of the frame when they are next in order; only what
-//! came out of order is taken from smoltcp's ring.
+//! their bytes the same way.
+//!
+//! Of received segments it is given the headers and so many bytes of anything, and tells by the length of its queue how many
+//! bytes have come to be in order. They are handed on as slices of the frames when they are next in order; what came out
+//! of order, or is not taken, is [kept](Reassembly) by the flow.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +22,9 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::checksum::Sum;
 use super::front::{ACK, FIN, Front, RST, SYN, TcpFields};
+use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
+use super::run::Run;
 use super::{FrameCaps, TcpOffload, TxFrame};
 use crate::memory::{Arena, Seg, Sg};
 use crate::time::Instant;
@@ -41,6 +46,12 @@ const EMIT_MAX: usize = 64;
 
 /// Bytes that the owner has not taken, before the receive window closes.
 const INBOX_MAX: usize = 1 << 20;
+
+/// Bytes that were kept, taken at once.
+const TAKE_MAX: usize = 64 << 10;
+
+/// How long an acknowledgment may wait for something to go with.
+const ACK_DELAY: Duration = Duration::from_millis(10);
 
 /// How long a peer may be silent, or leave what was sent unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -182,10 +193,11 @@ pub(super) struct Flow {
     cursor: (usize, u64),
     /// Sequence number of stream offset 0.
     first: Option<u32>,
-    /// Sequence number of the next byte in order.
-    next: Option<u32>,
+    /// Bytes in order that have been forgotten by smoltcp.
     inbox: VecDeque<Seg>,
     inbox_len: usize,
+    /// Bytes that are in smoltcp's account.
+    reassembly: Reassembly,
     closing: bool,
     /// Payload bytes per segment on the wire.
     segment: u16,
@@ -194,6 +206,8 @@ pub(super) struct Flow {
     window: u16,
     /// Acknowledgment and window that we told last.
     told_peer: (u32, u16),
+    /// That window was in the unit of the connection.
+    scaled: bool,
     now: Instant,
     /// Bytes that were sent more than once.
     pub(super) retransmitted: u64,
@@ -228,14 +242,15 @@ impl Flow {
             told: 0,
             cursor: (0, 0),
             first: None,
-            next: None,
             inbox: VecDeque::new(),
             inbox_len: 0,
+            reassembly: Reassembly::new(shape.receive),
             closing: false,
             segment: SEGMENT_DEFAULT,
             recovery: Recovery::new(SEGMENT_DEFAULT),
             window: 0,
             told_peer: (0, 0),
+            scaled: false,
             now: Instant::ZERO,
             retransmitted: 0,
             repaired: 0,
@@ -255,7 +270,7 @@ impl Flow {
         (self.local, self.peer) = (local, peer);
         self.drop_payload();
         (self.acked, self.queued, self.told, self.cursor, self.sent_to) = (0, 0, 0, (0, 0), 0);
-        (self.first, self.next, self.closing) = (None, None, false);
+        (self.first, self.closing) = (None, false);
         (self.window, self.retransmitted, self.repaired, self.now) = (0, 0, 0, now);
         let socket = self.socket();
         socket.abort();
@@ -280,26 +295,17 @@ impl Flow {
         self.queue.clear();
         self.inbox.clear();
         self.inbox_len = 0;
+        self.reassembly = Reassembly::new(self.shape.receive);
         self.recovery = Recovery::new(self.segment);
     }
 
     // Receiving.
 
-    /// Takes a packet that lies in `frame` from byte `at` on, whose TCP header is `tcp` bytes into it.
-    pub(super) fn ingress(
-        &mut self,
-        now: Instant,
-        frame: &Seg,
-        packet: (usize, &[u8]),
-        tcp: usize,
-        out: &mut Out<'_>,
-    ) {
-        let (at, packet) = packet;
-        let header = &packet[tcp..];
+    /// Takes a segment, or several in one, and leaves nothing of it.
+    pub(super) fn ingress(&mut self, now: Instant, run: &mut Run, out: &mut Out<'_>) {
+        let header = run.header();
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let payload_at = tcp + usize::from(header[12] >> 4) * 4;
-        let payload = packet.len() - payload_at;
-        let syn = header[13] & SYN != 0;
+        let payload = run.len();
         self.now = now;
         let acked = self.acked;
         if header[13] & (SYN | FIN | RST | ACK) == ACK {
@@ -308,8 +314,8 @@ impl Flow {
             if std::mem::replace(&mut self.window, window) == 0 && window != 0 {
                 self.recovery.opened();
             }
-            if payload_at - tcp > TCP {
-                self.learn(&header[..payload_at - tcp]);
+            if header.len() > TCP {
+                self.learn(header);
             }
             // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would stop.
             let unanswered = self.window != 0 && (self.sent_to > self.acked || self.closing);
@@ -317,8 +323,33 @@ impl Flow {
                 return;
             }
         }
-        let before = self.socket().recv_queue();
-        let mut shim = Shim { shape: self.shape, rx: Some(packet), scratch: out.scratch, emitted: None };
+        let state = self.state();
+        let ended = has_ended(state);
+        // Bytes that are next are handed on where they lie. While the owner does not take what it has, they stay in
+        // smoltcp's account and close the window.
+        let old = match self.reassembly.continues(sequence, payload) {
+            Some(old) if self.reassembly.ready() == 0 && self.inbox_len < INBOX_MAX => Some(old),
+            _ => None,
+        };
+        if old.is_none() && payload > 0 && !ended && self.reassembly.is_begun() {
+            // Before its SYN is answered a peer has nothing to acknowledge. The answer tells the window in bytes, which smoltcp
+            // takes for the unit of later ones, and has no memory for what it would let in.
+            if self.first.is_none() || !self.scaled && !self.reassembly.has_room(sequence, payload) {
+                return;
+            }
+            let pieces = run.pieces().iter().filter_map(Seg::private);
+            if self.acknowledges(header) && !self.reassembly.keep(sequence, pieces, payload) {
+                return;
+            }
+        }
+        // One acknowledgment for two segments that follow each other, at the end of the turn.
+        let several = run.segments() > 1 && payload > usize::from(self.segment);
+        let delay = if several { Duration::ZERO } else { ACK_DELAY };
+        let socket = self.socket();
+        socket.set_ack_delay(Some(delay.into()));
+        let before = socket.recv_queue();
+        let mut shim =
+            Shim { shape: self.shape, rx: Some(run.packet()), scratch: out.scratch, emitted: None };
         let result = self.interface.poll_ingress_single(time(now), &mut shim, &mut self.sockets);
         if let Some(emitted) = shim.emitted.take() {
             self.emit(emitted, out);
@@ -326,28 +357,68 @@ impl Flow {
         if result == PollIngressSingleResult::None {
             return;
         }
-        if syn && self.next.is_none() {
-            self.next = Some(sequence.wrapping_add(1));
-            let options = &header[..payload_at - tcp];
+        if state == State::Listen && self.state() == State::SynReceived {
+            self.reassembly.begin(sequence.wrapping_add(1));
+            let options = run.header();
             let value = segment_option(options).map(|at| u16::from_be_bytes([options[at], options[at + 1]]));
             let wanted = value.filter(|&value| value > 0).unwrap_or(SEGMENT_DEFAULT).max(SEGMENT_MIN);
             self.segment = self.shape.segment(self.local.is_ipv6(), wanted);
             self.recovery = Recovery::new(self.segment);
         }
         let grown = self.socket().recv_queue() - before;
-        let in_order = self.next == Some(sequence) && grown == payload;
-        if let Some(next) = &mut self.next {
-            *next = next.wrapping_add(u32::try_from(grown).unwrap_or(0));
+        if grown > 0 && ended {
+            // Behind its FIN the peer has nothing to say.
+            self.forget(grown);
+        } else if grown > 0 {
+            self.arrived(grown, old, run);
         }
-        // The frame holds exactly the bytes that are next: they are handed on where they lie, and the copy in the ring
-        // is forgotten. While the owner does not take what it has, bytes stay in the ring and close the window.
-        if before == 0 && in_order && payload > 0 && self.inbox_len < INBOX_MAX {
-            self.forget(payload);
-            self.inbox.push_back(frame.slice(at + payload_at, payload));
-            self.inbox_len += payload;
+        // A FIN that is taken, and bytes before it that had no room in the window.
+        let end = sequence.wrapping_add(payload as u32);
+        if !ended && run.header()[13] & FIN != 0 && has_ended(self.state()) && !self.reassembly.ends_at(end) {
+            self.abort();
         }
         self.release();
         self.recovery.acknowledged(&self.flight(), acked);
+    }
+
+    /// So many more bytes are in order: those of the segment at hand, of which the first `old` were known, and what was kept;
+    /// or all of them were kept.
+    fn arrived(&mut self, grown: usize, old: Option<usize>, run: &mut Run) {
+        let mut left = grown;
+        if let Some(mut old) = old {
+            for piece in run.take() {
+                let take = piece.len().saturating_sub(old).min(left);
+                if take > 0 {
+                    self.inbox.push_back(if take == piece.len() { piece } else { piece.slice(old, take) });
+                    left -= take;
+                    old = 0;
+                } else {
+                    old -= old.min(piece.len());
+                }
+            }
+            self.inbox_len += grown - left;
+            self.forget(grown - left);
+        }
+        if !self.reassembly.advance(grown, left) {
+            debug_assert!(false, "{left} of {grown} bytes are not here");
+            // Rather none than wrong ones.
+            self.forget(left);
+            self.abort();
+        }
+    }
+
+    /// Whether a header acknowledges what can be acknowledged (RFC 9293 3.10.7.4): if not, smoltcp takes nothing of its segment,
+    /// and what it brings is not worth keeping.
+    fn acknowledges(&self, header: &[u8]) -> bool {
+        let acknowledged = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        // A FIN counts, too.
+        let plain = header[13] & (SYN | RST | ACK) == ACK;
+        plain && self.place(acknowledged).is_some_and(|at| at <= self.told + 1)
+    }
+
+    /// Whether a segment that begins there is the next one, and nothing is kept.
+    pub(super) fn expects(&self, sequence: u32) -> bool {
+        self.reassembly.is_next(sequence)
     }
 
     fn flight(&self) -> Flight {
@@ -390,8 +461,8 @@ impl Flow {
     }
 
     /// Whether there is something to be taken.
-    pub(super) fn is_readable(&mut self) -> bool {
-        self.inbox_len > 0 || self.socket().recv_queue() > 0
+    pub(super) fn is_readable(&self) -> bool {
+        self.inbox_len > 0 || self.reassembly.ready() > 0
     }
 
     /// The next bytes in order.
@@ -400,13 +471,13 @@ impl Flow {
             self.inbox_len -= seg.len();
             return Some(seg);
         }
-        let waiting = self.socket().recv_queue();
-        if waiting == 0 {
+        let len = self.reassembly.ready().min(TAKE_MAX);
+        if len == 0 {
             return None;
         }
-        let mut block = arena.alloc(waiting.min(64 << 10))?;
-        let len = self.socket().recv_slice(block.bytes_mut()).ok()?;
-        block.set_len(len);
+        let mut block = arena.alloc(len)?;
+        self.reassembly.read(block.bytes_mut());
+        self.forget(len);
         Some(block.freeze())
     }
 
@@ -578,6 +649,7 @@ impl Flow {
         let acknowledged = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
         let told_before = self.told_peer;
         self.told_peer = (acknowledged, u16::from_be_bytes([tcp[14], tcp[15]]));
+        self.scaled = tcp[13] & SYN == 0;
         // When smoltcp sends again, its timer has run out. What goes out because of that is decided here, and once.
         if payload > 0
             && self.window != 0
@@ -654,6 +726,12 @@ impl Flow {
     }
 }
 
+/// Whether the peer has nothing more to say.
+fn has_ended(state: State) -> bool {
+    use State::{Established, FinWait1, FinWait2, Listen, SynReceived};
+    !matches!(state, Listen | SynReceived | Established | FinWait1 | FinWait2)
+}
+
 /// A flow without payload, on its way to another core.
 pub(super) struct Moving {
     interface: Interface,
@@ -665,11 +743,12 @@ pub(super) struct Moving {
     /// What was sent and is acknowledged.
     acked: u64,
     first: Option<u32>,
-    next: Option<u32>,
+    reassembly: Reassembly,
     segment: u16,
     recovery: Recovery,
     window: u16,
     told_peer: (u32, u16),
+    scaled: bool,
     retransmitted: u64,
     repaired: u64,
     sent_to: u64,
@@ -683,7 +762,8 @@ impl Flow {
 
     /// Takes the flow apart for another core.
     pub(super) fn detach(self) -> Moving {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, segment, .. } = self;
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, reassembly, segment, .. } =
+            self;
         Moving {
             interface,
             sockets,
@@ -693,11 +773,12 @@ impl Flow {
             mac,
             acked,
             first,
-            next,
+            reassembly,
             segment,
             recovery: self.recovery,
             window: self.window,
             told_peer: self.told_peer,
+            scaled: self.scaled,
             retransmitted: self.retransmitted,
             repaired: self.repaired,
             sent_to: self.sent_to,
@@ -708,7 +789,8 @@ impl Flow {
 impl Moving {
     /// Puts the flow together again.
     pub(super) fn attach(self, shape: Shape) -> Flow {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, next, segment, .. } = self;
+        let Self { interface, sockets, handle, local, peer, mac, acked, first, reassembly, segment, .. } =
+            self;
         Flow {
             shape,
             interface,
@@ -723,14 +805,15 @@ impl Moving {
             told: acked,
             cursor: (0, acked),
             first,
-            next,
             inbox: VecDeque::new(),
             inbox_len: 0,
+            reassembly,
             closing: false,
             segment,
             recovery: self.recovery,
             window: self.window,
             told_peer: self.told_peer,
+            scaled: self.scaled,
             now: Instant::ZERO,
             retransmitted: self.retransmitted,
             repaired: self.repaired,

@@ -17,6 +17,7 @@ use smoltcp::socket::tcp::State;
 use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
+use super::run::Run;
 use super::{
     Address, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
     TxFrame, multicast_groups,
@@ -154,6 +155,8 @@ pub struct TcpHost<P> {
     secret: [u64; 2],
     next_id: u64,
     touched: Vec<usize>,
+    /// What has come in last and has not gone to its flow yet.
+    run: Run,
     timers: Wheel,
     frames: Vec<RxFrame>,
     burst: VecDeque<TxFrame>,
@@ -189,6 +192,7 @@ impl<P: FramePort> TcpHost<P> {
             secret: config.secret,
             next_id: 0,
             touched: Vec::new(),
+            run: Run::new(),
             timers: Wheel::new(),
             frames: Vec::new(),
             burst,
@@ -239,6 +243,11 @@ impl<P: FramePort> TcpHost<P> {
 
     fn segment(&mut self, frame: &RxFrame, segment: &Segment<'_>, events: &mut Vec<StreamEvent>) {
         let Segment { mac, from, to, packet, tcp } = *segment;
+        let at = packet.as_ptr().addr() - frame.data.as_ptr().addr();
+        if self.run.join(&frame.data, (at, packet), tcp) {
+            return;
+        }
+        self.settle(events);
         let header = &packet[tcp..];
         let peer = SocketAddr::new(from, u16::from_be_bytes([header[0], header[1]]));
         let local = SocketAddr::new(to, u16::from_be_bytes([header[2], header[3]]));
@@ -263,16 +272,25 @@ impl<P: FramePort> TcpHost<P> {
             },
             None => return self.refuse(segment, tuple),
         };
-        let at = packet.as_ptr().addr() - frame.data.as_ptr().addr();
         let entry = &mut self.flows[index];
         entry.flow.mac = mac;
+        let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        self.run.begin(index, &frame.data, (at, packet), tcp, entry.flow.expects(sequence));
+    }
+
+    /// Gives its flow what has come in last.
+    fn settle(&mut self, events: &mut Vec<StreamEvent>) {
+        let Some(index) = self.run.close() else { return };
+        let entry = &mut self.flows[index];
         let (front, arena) = (&self.front, &self.arena);
         let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
         let before = entry.flow.acked;
-        entry.flow.ingress(self.now, &frame.data, (at, packet), tcp, &mut out);
+        entry.flow.ingress(self.now, &mut self.run, &mut out);
         if let Some(since) = entry.closing.as_mut().filter(|_| entry.flow.acked != before) {
             *since = self.now;
         }
+        // What was not handed on is not held.
+        self.run.clear();
         self.touch(index);
         self.look(index, events);
     }
@@ -430,6 +448,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         }
         self.frames = frames;
         work += self.receive_strays(events);
+        self.settle(events);
         work += self.run_timers(events);
         work
     }

@@ -8,7 +8,9 @@ mod congestion;
 mod flow;
 mod front;
 mod host;
+mod reassembly;
 mod recovery;
+mod run;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -5,6 +5,7 @@ mod front;
 mod grid;
 mod handover;
 mod peer;
+mod segments;
 mod transfer;
 
 use std::collections::VecDeque;
