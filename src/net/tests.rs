@@ -85,8 +85,11 @@ fn claimed_frames_go_to_their_claimant() {
     arrive(&mut host, group, &[0x89, 0x06, 3]);
     arrive(&mut host, MAC, &[0x81, 0, 0x60, 0, 0x89, 0x06, 4]);
     arrive(&mut host, MAC, &[0x81, 0, 0x60, 100, 0x89, 0x06, 5]);
-    // Not claimed: another VLAN, another ethertype, another host; a tag that is cut short.
+    // Not claimed: another VLAN, a provider's tag, two tags, another ethertype, another host; a tag that is cut short.
     arrive(&mut host, MAC, &[0x81, 0, 0, 101, 0x89, 0x06, 6]);
+    arrive(&mut host, MAC, &[0x88, 0xa8, 0, 100, 0x89, 0x06, 6]);
+    arrive(&mut host, MAC, &[0x88, 0xa8, 0, 0, 0x81, 0, 0, 100, 0x89, 0x06, 6]);
+    arrive(&mut host, MAC, &[0x81, 0, 0, 100, 0x81, 0, 0, 100, 0x89, 0x06, 6]);
     arrive(&mut host, MAC, &[0x89, 0x14, 7]);
     arrive(&mut host, [0x0e, 0xfc, 0, 0, 0, 8], &[0x89, 0x06, 8]);
     arrive(&mut host, MAC, &[0x81, 0, 0]);
@@ -102,7 +105,7 @@ fn claimed_frames_go_to_their_claimant() {
     let expected = [(None, 1), (None, 2), (None, 3), (None, 4), (Some(100), 5)];
     assert_eq!(taken, expected.map(|(vlan, byte)| (vlan, vec![byte])));
     let counters: std::collections::BTreeMap<_, _> = host.counters().into_iter().collect();
-    assert_eq!((counters["claimed"], counters["dropped_unserved"]), (5, 2));
+    assert_eq!((counters["claimed"], counters["dropped_unserved"]), (5, 5));
     assert_eq!((counters["dropped_not_ours"], counters["dropped_malformed"]), (1, 1));
 }
 

@@ -123,12 +123,11 @@ impl Packet {
 
 /// Puts a VLAN tag behind the addresses of the frame that begins at `at`, which moves them towards the front of the block.
 /// Returns where the frame begins now.
-fn tag(block: &mut [u8], at: usize, vlan: Option<u16>) -> usize {
+fn tag(block: &mut [u8], at: usize, vlan: Option<[u8; TAG]>) -> usize {
     let Some(vlan) = vlan else { return at };
     let from = at - TAG;
     block.copy_within(at..at + 12, from);
-    block[from + 12..from + 14].copy_from_slice(&[0x81, 0x00]);
-    block[from + 14..from + 16].copy_from_slice(&vlan.to_be_bytes());
+    block[from + 12..from + 16].copy_from_slice(&vlan);
     from
 }
 

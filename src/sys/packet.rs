@@ -39,6 +39,7 @@ const TP_STATUS_KERNEL: u32 = 0;
 const TP_STATUS_USER: u32 = 1;
 const TP_STATUS_COPY: u32 = 2;
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
+const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
 const MR_MULTICAST: u16 = 0;
 const MR_PROMISC: u16 = 1;
 const MR_UNICAST: u16 = 3;
@@ -80,8 +81,8 @@ pub struct Waiting<'a> {
     pub vnet: [u8; VNET],
     /// The bytes from the Ethernet header on; of a long frame, its first part.
     pub bytes: &'a [u8],
-    /// A VLAN tag that the kernel took off (its identifier and priority).
-    pub vlan: Option<u16>,
+    /// A VLAN tag that the kernel took off, as it was behind the addresses: its type, and priority and identifier.
+    pub vlan: Option<[u8; 4]>,
     /// Length of the whole frame if it is a long one, which [`PacketSocket::read_long`] reads.
     pub long: Option<usize>,
     /// The frame is longer than the slot, and there was no memory for it elsewhere.
@@ -187,19 +188,21 @@ impl PacketSocket {
         }
         // SAFETY: the slot is ours until its status is given back. The kernel has put the frame at `mac` in it, behind
         // the vnet header; the lengths are checked against the slot, though it is the kernel that wrote them.
-        let (len, snaplen, mac, tci, slot) = unsafe {
+        let (len, snaplen, mac, tag, slot) = unsafe {
             let h = &*header;
             let slot = std::slice::from_raw_parts(header.cast::<u8>(), SLOT);
-            (h.len as usize, h.snaplen as usize, usize::from(h.mac), h.vlan_tci, slot)
+            (h.len as usize, h.snaplen as usize, usize::from(h.mac), (h.vlan_tpid, h.vlan_tci), slot)
         };
         let bytes = slot.get(mac..mac + snaplen).unwrap_or_default();
         let vnet =
             mac.checked_sub(VNET).and_then(|at| slot.get(at..mac)?.try_into().ok()).unwrap_or_default();
+        let tpid = if status & TP_STATUS_VLAN_TPID_VALID != 0 { tag.0 } else { 0x8100 };
+        let tag = (u32::from(tpid) << 16 | u32::from(tag.1)).to_be_bytes();
         let (copied, cut) = (status & TP_STATUS_COPY != 0, snaplen < len);
         Some(Waiting {
             vnet,
             bytes,
-            vlan: (status & TP_STATUS_VLAN_VALID != 0).then_some(tci),
+            vlan: (status & TP_STATUS_VLAN_VALID != 0).then_some(tag),
             long: copied.then_some(len),
             lost: cut && !copied,
         })
