@@ -74,7 +74,7 @@ pub(super) fn memory(mtu: u16, queues: usize) -> usize {
     let frames = FRAMES as usize * (usize::from(room(mtu)) + 192);
     let rest = HEADERS as usize * (HEADER_MAX + usize::from(HEADROOM) + 192) + EXTERNALS as usize * 192;
     // What DPDK itself takes, and what the ends of its areas leave empty.
-    (frames + rest + (1 << 20)) * queues + (8 << 20)
+    (frames + rest + (3 << 20)) * queues + (8 << 20)
 }
 
 /// Bytes of a frame's buffer.
@@ -255,13 +255,15 @@ impl Found {
 
     /// Sets the device up and starts it. Returns a queue for each core.
     pub fn start(self, config: &DeviceConfig) -> io::Result<Vec<Queue>> {
+        eal::forget_complaints();
         let fail = |what: &str, rc: i32| eal::error(&format!("device {:?}: {what}", self.name), rc);
         let (port, info) = (self.port, &self.info);
         // SAFETY: a plain question.
         let node = unsafe { dpdk::rte_eth_dev_socket_id(port) };
-        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT.
+        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT, the adapter's own
+        // queues.
         let hash = info.flow_type_rss_offloads & (dpdk::PTGT_RSS_IP | dpdk::PTGT_RSS_TCP);
-        let spreads = hash != 0 || ["net_tap", "net_af_packet"].contains(&self.driver.as_str());
+        let spreads = hash != 0 || ["net_tap", "net_af_packet", "net_af_xdp"].contains(&self.driver.as_str());
         let possible = usize::from(info.max_rx_queues.min(info.max_tx_queues));
         let own = spreads && possible >= config.queues;
         let pairs = if own { config.queues } else { 1 };
@@ -269,6 +271,10 @@ impl Found {
         let xdp = self.driver == "net_af_xdp";
         if xdp && config.mtu > XDP_MTU_MAX {
             let what = format!("cannot have an MTU of {}: AF_XDP has {XDP_MTU_MAX} at most", config.mtu);
+            return Err(io::Error::other(format!("device {:?}: {what}", self.name)));
+        }
+        if xdp && possible > pairs {
+            let what = format!("what comes to {possible} queues is for as many reactors, or queue_count=1");
             return Err(io::Error::other(format!("device {:?}: {what}", self.name)));
         }
 

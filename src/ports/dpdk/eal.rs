@@ -94,7 +94,7 @@ extern "C" fn on_log(level: u32, text: *const c_char, len: usize) {
 
 /// Makes a call with what is printed and logged meanwhile caught.
 fn caught<T>(call: impl FnOnce() -> T) -> io::Result<(T, String)> {
-    COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    forget_complaints();
     STARTING.store(true, Ordering::Relaxed);
     let caught = sys::caught_output(call);
     STARTING.store(false, Ordering::Relaxed);
@@ -118,6 +118,11 @@ fn log_caught(said: &str, printed: bool) {
             None => {}
         }
     }
+}
+
+/// What DPDK has complained about is no reason for what follows.
+pub(super) fn forget_complaints() {
+    COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// An error that names what DPDK has complained about.
