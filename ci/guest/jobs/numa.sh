@@ -5,7 +5,7 @@
 # devices: ram
 # nodes: 2
 # limit: 300
-# needs: /usr/bin/python3 tail /usr/lib/python3.*/*.py /usr/lib/python3.*/encodings /usr/lib/python3.*/json /usr/lib/python3.*/re /usr/lib/python3.*/tomllib /usr/lib/python3.*/collections /usr/lib/python3.*/importlib
+# needs: /usr/bin/python3 tail flock /usr/lib/python3.*/*.py /usr/lib/python3.*/encodings /usr/lib/python3.*/json /usr/lib/python3.*/re /usr/lib/python3.*/tomllib /usr/lib/python3.*/collections /usr/lib/python3.*/importlib
 # Pages of 2 MiB: 16 for the memory of each reactor, 24 for the disk, which is where the first reactor is.
 hugepages=require ram_mib=48
 

@@ -4,7 +4,7 @@
 # nets: vfio-virtio,vfio-e1000e,uio-virtio,uio-e1000e
 # devices: ram
 # limit: 600
-# needs: /usr/bin/python3 tail /usr/lib/python3.*/*.py /usr/lib/python3.*/encodings /usr/lib/python3.*/json /usr/lib/python3.*/re /usr/lib/python3.*/tomllib /usr/lib/python3.*/collections /usr/lib/python3.*/importlib /usr/lib/x86_64-linux-gnu/librte_bus_pci.so.?? /usr/lib/x86_64-linux-gnu/librte_bus_vdev.so.?? /usr/lib/x86_64-linux-gnu/librte_mempool_ring.so.?? /usr/lib/x86_64-linux-gnu/librte_net_virtio.so.?? /usr/lib/x86_64-linux-gnu/librte_net_e1000.so.??
+# needs: /usr/bin/python3 tail flock /usr/lib/python3.*/*.py /usr/lib/python3.*/encodings /usr/lib/python3.*/json /usr/lib/python3.*/re /usr/lib/python3.*/tomllib /usr/lib/python3.*/collections /usr/lib/python3.*/importlib /usr/lib/x86_64-linux-gnu/librte_bus_pci.so.?? /usr/lib/x86_64-linux-gnu/librte_bus_vdev.so.?? /usr/lib/x86_64-linux-gnu/librte_mempool_ring.so.?? /usr/lib/x86_64-linux-gnu/librte_net_virtio.so.?? /usr/lib/x86_64-linux-gnu/librte_net_e1000.so.??
 # modules: e1000e vfio-pci vfio_iommu_type1 uio_pci_generic
 hugepages=require log=info,dpdk=debug ram_mib=96
 
