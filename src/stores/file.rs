@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use smallvec::SmallVec;
 
 use super::exclusive::{Exclusive, Gate};
 use super::ring::{Flight, Shared, Work};
@@ -216,6 +215,7 @@ impl Backing for Image {
             ring: local.ring.clone(),
             number: local.ring.join(),
             retry: Vec::new(),
+            pieces: Vec::with_capacity(INLINE_PIECES),
         };
         Ok(Box::new(Exclusive::new(handle, self.gate.clone())))
     }
@@ -242,6 +242,8 @@ struct Handle {
     number: usize,
     /// Flights to be carried on for which the ring had no room.
     retry: Vec<Flight>,
+    /// Room for the pieces of a write that is tried at once. (A list of its own would be moved where it is made.)
+    pieces: Vec<libc::iovec>,
 }
 
 impl Handle {
@@ -310,13 +312,14 @@ impl Handle {
         }
     }
 
-    fn write_cached(&self, data: &Sg, at: u64) -> usize {
+    fn write_cached(&mut self, data: &Sg, at: u64) -> usize {
         let pieces = data.segs().iter().take(INLINE_PIECES);
-        let pieces: SmallVec<[libc::iovec; INLINE_PIECES]> = pieces
-            .map(|seg| libc::iovec { iov_base: seg.as_ptr().cast_mut().cast(), iov_len: seg.len() })
-            .collect();
+        self.pieces.clear();
+        self.pieces.extend(
+            pieces.map(|seg| libc::iovec { iov_base: seg.as_ptr().cast_mut().cast(), iov_len: seg.len() }),
+        );
         // SAFETY: the segments are readable for their lengths while `data` is borrowed.
-        unsafe { sys::write_cached(self.fd, &pieces, at, !self.in_memory) }.unwrap_or(0)
+        unsafe { sys::write_cached(self.fd, &self.pieces, at, !self.in_memory) }.unwrap_or(0)
     }
 
     /// The mapping, where it is what writes go through.
