@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-
 use super::exclusive::{Exclusive, Gate};
 use super::ring::{Flight, Shared, Work};
 use super::{Backing, Local};
