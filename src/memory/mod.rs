@@ -11,6 +11,7 @@
 mod arena;
 mod list;
 mod loan;
+mod nothing;
 mod seg;
 
 pub use arena::{Arena, ArenaStats, Pages};
@@ -18,4 +19,5 @@ pub use list::Sg;
 #[cfg(test)]
 pub(crate) use list::drop_spare;
 pub use loan::Lender;
+pub(crate) use nothing::nothing;
 pub use seg::{Lease, Seg, SegMut, SharedMemory};

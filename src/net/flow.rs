@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One TCP connection: a smoltcp socket with an interface of its own, whose payload never passes through it.
 //!
-//! smoltcp is told how many bytes there are to send, but not which: its transmit ring is never written, and so is the
-//! kernel's one zero page. What it emits is a header and so many bytes of nothing, in place of which the flow puts slices
-//! of the segments that it was given, found by sequence number. Retransmissions, probes and what crosses a FIN find
-//! their bytes the same way.
+//! smoltcp is told how many bytes there are to send, but not which: its rings are [nothing()]. What it emits is a header and
+//! so many bytes of that, in place of which the flow puts slices of the segments that it was given, found by sequence
+//! number. Retransmissions, probes and what crosses a FIN find their bytes the same way.
 //!
 //! Of received segments it is given the headers and so many bytes of anything, and tells by the length of its queue how many
 //! bytes have come to be in order. They are handed on as slices of the frames when they are next in order; what came out
@@ -26,7 +25,7 @@ use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;
 use super::{FrameCaps, TcpOffload, TxFrame};
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, Seg, Sg, nothing};
 use crate::time::Instant;
 
 /// Ethernet header.
@@ -218,9 +217,9 @@ pub(super) struct Flow {
 
 impl Flow {
     pub(super) fn new(shape: Shape) -> Self {
-        // Never written, and so nothing but the zero page: see the module.
-        let send = SocketBuffer::new(vec![0; shape.send]);
-        let receive = SocketBuffer::new(vec![0; shape.receive]);
+        // A ring of its own would be touched page by page, for bytes that nobody wants: see the module.
+        let send = SocketBuffer::new(nothing(shape.send));
+        let receive = SocketBuffer::new(nothing(shape.receive));
         let socket = Socket::new(receive, send);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);

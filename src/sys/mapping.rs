@@ -2,7 +2,7 @@
 //! Anonymous memory mappings.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 /// A private, zeroed mapping; unmapped on drop.
@@ -95,6 +95,35 @@ pub(super) fn map(
         return Err(io::Error::last_os_error());
     }
     NonNull::new(addr.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// The same `period` bytes of memory over and over, for `len` bytes, both whole pages; never unmapped.
+pub fn map_repeatedly(period: usize, len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: the name ends with a zero byte.
+    let file = unsafe { libc::memfd_create(c"nothing".as_ptr(), libc::MFD_CLOEXEC) };
+    if file < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(file) });
+    file.set_len(period as u64)?;
+    let base =
+        map(len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None)?;
+    for at in (0..len).step_by(period) {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        // SAFETY: replaces a part of the mapping above, which nobody knows of yet.
+        let part = unsafe {
+            let place = base.add(at).as_ptr().cast();
+            libc::mmap(place, period.min(len - at), prot, flags, file.as_raw_fd(), 0)
+        };
+        if part == libc::MAP_FAILED {
+            let error = io::Error::last_os_error();
+            // SAFETY: as above.
+            unsafe { libc::munmap(base.as_ptr().cast(), len) };
+            return Err(error);
+        }
+    }
+    Ok(base)
 }
 
 /// How many pages of 2 MiB the kernel has set aside and not given away.

@@ -33,7 +33,7 @@ pub use file::{
     InMemory, Space, block_device_size, can_allocate, data_extent, file_space, first_extent, in_memory,
     read_cached, write_cached,
 };
-pub use mapping::{Mapping, free_huge_pages, map_large_vectors};
+pub use mapping::{Mapping, free_huge_pages, map_large_vectors, map_repeatedly};
 pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, peer_uid};

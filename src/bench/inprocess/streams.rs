@@ -199,7 +199,12 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
             authentication: None,
             access: Vec::new(),
             redirects: Vec::new(),
-            limits: Limits::default(),
+            limits: Limits {
+                initiator_sessions: 1 << 14,
+                initiator_connections: 1 << 14,
+                initiator_commands: 1 << 20,
+                ..Limits::default()
+            },
             portals: vec![0],
             ports: Vec::new(),
             luns: vec![(Lun::ZERO, unit)],
