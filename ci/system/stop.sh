@@ -39,3 +39,9 @@ unload
 start test.toml
 iscsi-inq "$disk" >/dev/null || die "the disk is not served after that"
 stop TERM 10 0
+
+say "a reactor that cannot start is the end of the others"
+configuration test.toml '' "[0, $(nproc --all)]"
+status=0
+timeout -s KILL 20 "$PTGT" run --config test.toml >said 2>&1 || status=$?
+[ $status -eq 1 ] && grep -q "reactor 1: cannot run on processor" said || { cat said; die "exit status $status, wanted 1 and the reason"; }

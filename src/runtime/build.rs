@@ -325,6 +325,11 @@ impl Seed {
         self.config.daemon.idle
     }
 
+    /// How many cores have not ended.
+    pub(super) fn left(&self) -> Arc<AtomicUsize> {
+        self.left.clone()
+    }
+
     /// Makes what belongs to this core: memory, handles to the stores, ports.
     pub(super) fn grow(self) -> Result<Parts, String> {
         let daemon = &self.config.daemon;

@@ -97,12 +97,16 @@ fn drain(senders: &[Sender<Message>]) {
 
 /// The life of a reactor thread.
 fn serve(seed: build::Seed, ready: &mpsc::Sender<Result<(), String>>) {
-    let idle = seed.idle();
+    let (idle, left) = (seed.idle(), seed.left());
     match seed.grow() {
         Ok(parts) => {
             _ = ready.send(Ok(()));
             reactor::run(&mut Shard::new(parts), idle);
         }
-        Err(e) => _ = ready.send(Err(e)),
+        Err(e) => {
+            // The others stay until all have ended, and this one never begins.
+            left.fetch_sub(1, Ordering::SeqCst);
+            _ = ready.send(Err(e));
+        }
     }
 }
