@@ -511,6 +511,7 @@ impl Running {
         if unsafe { dpdk::rte_eth_dev_mac_addr_add(self.port, &raw mut address, 0) } == 0 {
             return Ok(());
         }
+        debug!(target: "dpdk", "{}: no filter for another address: everything is received", self.name);
         self.promiscuous()
     }
 
