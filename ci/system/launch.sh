@@ -32,8 +32,9 @@ say "  left: $left"
 if grep -q 'huge pages.* wanted, [1-9][0-9]* added' target.log; then
   [ $left -gt 0 ] || die "nothing was left: this shows nothing"
 fi
-bash -c '. "$1/configs/hugepages.sh"; alone_with_pages return_left_pages' - "$root"
-as_before || die "huge pages: $(cat $pages), before $before"
+# What has been killed holds its locks until the kernel is done with it.
+given_back() { bash -c '. "$1/configs/hugepages.sh"; alone_with_pages return_left_pages' - "$root" && as_before; }
+until_true 10 given_back || die "huge pages: $(cat $pages), before $before"
 
 say "a broken configuration does not get that far"
 sed 's/driver = "tap"/driver = "cap"/' "$root/configs/quickstart.toml" >broken.toml
