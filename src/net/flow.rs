@@ -10,7 +10,7 @@
 //! of order, or is not taken, is [kept](Reassembly) by the flow.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ fn time(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
 }
 
-/// One connection; recycled when it ends, because its rings are its most expensive part.
+/// One connection.
 pub(super) struct Flow {
     shape: Shape,
     interface: Interface,
@@ -216,24 +216,33 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(shape: Shape) -> Self {
-        // A ring of its own would be touched page by page, for bytes that nobody wants: see the module.
-        let send = SocketBuffer::new(nothing(shape.send));
-        let receive = SocketBuffer::new(nothing(shape.receive));
-        let socket = Socket::new(receive, send);
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(socket);
-        let unset = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+    /// A flow that waits for the SYN of `peer`. `seed` is unpredictable: the initial sequence number comes from it.
+    pub(super) fn listen(shape: Shape, now: Instant, local: SocketAddr, peer: SocketAddr, seed: u64) -> Self {
         let mut scratch = Vec::new();
         let mut shim = Shim { shape, rx: None, scratch: &mut scratch, emitted: None };
-        let config = Config::new(HardwareAddress::Ip);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut shim, time(now));
+        let prefix = if local.is_ipv4() { 32 } else { 128 };
+        interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(local.ip().into(), prefix)));
+        // Rings of its own would be touched page by page, for bytes that nobody wants: see the module.
+        let [receive, send] = [shape.receive, shape.send].map(|len| SocketBuffer::new(nothing(len)));
+        let mut socket = Socket::new(receive, send);
+        // A new socket that is given a port: listening cannot fail.
+        _ = socket.listen((local.ip(), local.port()));
+        socket.set_timeout(Some(USER_TIMEOUT.into()));
+        socket.set_keep_alive(Some(KEEP_ALIVE.into()));
+        socket.set_nagle_enabled(false);
+        socket.set_congestion_control(CongestionControl::None);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
         Self {
-            interface: Interface::new(config, &mut shim, time(Instant::ZERO)),
             shape,
+            interface,
             sockets,
             handle,
-            local: unset,
-            peer: unset,
+            local,
+            peer,
             mac: [0; 6],
             queue: VecDeque::new(),
             acked: 0,
@@ -250,35 +259,11 @@ impl Flow {
             window: 0,
             told_peer: (0, 0),
             scaled: false,
-            now: Instant::ZERO,
+            now,
             retransmitted: 0,
             repaired: 0,
             sent_to: 0,
         }
-    }
-
-    /// Makes it wait for the SYN of `peer`. `seed` is unpredictable: the initial sequence number comes from it.
-    pub(super) fn listen(&mut self, now: Instant, local: SocketAddr, peer: SocketAddr, seed: u64) {
-        let mut scratch = Vec::new();
-        let mut shim = Shim { shape: self.shape, rx: None, scratch: &mut scratch, emitted: None };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        self.interface = Interface::new(config, &mut shim, time(now));
-        let prefix = if local.is_ipv4() { 32 } else { 128 };
-        self.interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(local.ip().into(), prefix)));
-        (self.local, self.peer) = (local, peer);
-        self.drop_payload();
-        (self.acked, self.queued, self.told, self.cursor, self.sent_to) = (0, 0, 0, (0, 0), 0);
-        (self.first, self.closing) = (None, false);
-        (self.window, self.retransmitted, self.repaired, self.now) = (0, 0, 0, now);
-        let socket = self.socket();
-        socket.abort();
-        // A flow without connection that is given a port: listening cannot fail.
-        _ = socket.listen((local.ip(), local.port()));
-        socket.set_timeout(Some(USER_TIMEOUT.into()));
-        socket.set_keep_alive(Some(KEEP_ALIVE.into()));
-        socket.set_nagle_enabled(false);
-        socket.set_congestion_control(CongestionControl::None);
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {

@@ -31,9 +31,6 @@ pub const FLOWS_MAX: usize = 16 << 10;
 /// Most connections that have not finished their handshake; beyond it SYNs are ignored, and sent again.
 pub const HALF_OPEN_MAX: usize = 256;
 
-/// Flows that are kept for the next connection when they end.
-const POOL_MAX: usize = 64;
-
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
@@ -150,7 +147,6 @@ pub struct TcpHost<P> {
     listen: HashSet<SocketAddr>,
     flows: Slab<Entry>,
     by_tuple: HashMap<Tuple, usize>,
-    pool: Vec<Flow>,
     half_open: usize,
     secret: [u64; 2],
     next_id: u64,
@@ -187,7 +183,6 @@ impl<P: FramePort> TcpHost<P> {
             listen: config.listen.iter().copied().collect(),
             flows: Slab::new(),
             by_tuple: HashMap::new(),
-            pool: Vec::new(),
             half_open: 0,
             secret: config.secret,
             next_id: 0,
@@ -301,10 +296,9 @@ impl<P: FramePort> TcpHost<P> {
             self.counters.refused += 1;
             return None;
         }
-        let mut flow = self.pool.pop().unwrap_or_else(|| Flow::new(self.shape));
         let mut hasher = DefaultHasher::new();
         (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
-        flow.listen(self.now, tuple.local, tuple.peer, hasher.finish());
+        let flow = Flow::listen(self.shape, self.now, tuple.local, tuple.peer, hasher.finish());
         let (_, index) = self.insert(flow, tuple, false);
         self.half_open += 1;
         Some(index)
@@ -373,7 +367,7 @@ impl<P: FramePort> TcpHost<P> {
     /// A flow has ended.
     fn retire(&mut self, index: usize, events: &mut Vec<StreamEvent>) {
         self.tell_gone(index, events);
-        let mut entry = self.flows.remove(index);
+        let entry = self.flows.remove(index);
         self.timers.forget(index);
         if !entry.accepted {
             self.half_open -= 1;
@@ -382,10 +376,6 @@ impl<P: FramePort> TcpHost<P> {
         self.by_tuple.remove(&tuple);
         self.counters.retransmitted += entry.flow.retransmitted;
         self.counters.repaired += entry.flow.repaired;
-        entry.flow.drop_payload();
-        if self.pool.len() < POOL_MAX {
-            self.pool.push(entry.flow);
-        }
     }
 
     /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate.

@@ -27,7 +27,7 @@ use service::Service;
 pub fn run(config: &Config) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
     let socket = Socket::bind(&config.daemon.control_socket)?;
-    // The rings of TCP flows are large, and hardly touched.
+    // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();
     let plan = Plan::new(config)?;
     let senders = plan.senders();
