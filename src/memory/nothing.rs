@@ -14,11 +14,12 @@ thread_local! {
     static NOTHING: Cell<(NonNull<u8>, usize)> = const { Cell::new((NonNull::dangling(), 0)) };
 }
 
-/// For the rings that smoltcp copies payload to and from, none of which is ever looked at. It must own exclusive slices, so this
-/// gives what a safe function must not: use it for nothing whose bytes matter.
-///
 /// `len` bytes to be written and read at will, which mean nothing: everybody on this thread gets the same ones, a few pages that
 /// are mapped over and over. They stay if the thread ends or their holder moves to another.
+///
+/// They are for smoltcp's rings, between which and frames it copies bytes that are never looked at. It insists on exclusive
+/// slices, which these are not: a safe function must not give that, and none but [`Socket`](smoltcp::socket::tcp::Socket)
+/// should be given these.
 pub(crate) fn nothing(len: usize) -> &'static mut [u8] {
     let (mut base, mut had) = NOTHING.get();
     if had < len {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Anonymous memory mappings.
+//! Anonymous memory: mappings, and files.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr::NonNull;
 
 /// A private, zeroed mapping; unmapped on drop.
@@ -97,32 +98,36 @@ pub(super) fn map(
     NonNull::new(addr.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// The same `period` bytes of memory over and over, for `len` bytes, both whole pages; never unmapped.
-pub fn map_repeatedly(period: usize, len: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: the name ends with a zero byte.
-    let file = unsafe { libc::memfd_create(c"nothing".as_ptr(), libc::MFD_CLOEXEC) };
-    if file < 0 {
+/// A file in memory, without a name in any directory.
+pub(super) fn memory_file() -> io::Result<File> {
+    // SAFETY: the name ends with a zero byte; no other memory is involved.
+    let fd = unsafe { libc::memfd_create(c"ptgt".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a fresh descriptor that nobody else owns.
-    let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(file) });
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// The same `period` bytes of memory over and over, until there are `len`, a multiple of that; never unmapped. Both are
+/// whole pages.
+pub fn map_repeatedly(period: usize, len: usize) -> io::Result<NonNull<u8>> {
+    let file = memory_file()?;
     file.set_len(period as u64)?;
-    let base =
-        map(len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None)?;
+    let whole = Mapping::map(len, libc::MAP_NORESERVE)?;
     for at in (0..len).step_by(period) {
         let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
-        // SAFETY: replaces a part of the mapping above, which nobody knows of yet.
+        // SAFETY: replaces a part of the mapping above, which nobody else knows of yet.
         let part = unsafe {
-            let place = base.add(at).as_ptr().cast();
-            libc::mmap(place, period.min(len - at), prot, flags, file.as_raw_fd(), 0)
+            let place = whole.base.add(at).as_ptr().cast();
+            libc::mmap(place, period, prot, flags, file.as_raw_fd(), 0)
         };
         if part == libc::MAP_FAILED {
-            let error = io::Error::last_os_error();
-            // SAFETY: as above.
-            unsafe { libc::munmap(base.as_ptr().cast(), len) };
-            return Err(error);
+            return Err(io::Error::last_os_error());
         }
     }
+    let base = whole.base;
+    std::mem::forget(whole);
     Ok(base)
 }
 

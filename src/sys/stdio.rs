@@ -2,11 +2,12 @@
 //! What a library prints on its own.
 
 use std::ffi::c_int;
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::mapping::memory_file;
 
 /// The file of what is being caught, and where it goes if the process ends before it is read; -1: nothing is caught.
 static CAUGHT: AtomicI32 = AtomicI32::new(-1);
@@ -15,13 +16,8 @@ static STDERR: AtomicI32 = AtomicI32::new(-1);
 /// Makes a call with all that the process prints meanwhile, on any thread, caught: it is returned. If the call ends the
 /// process (exit(3), abort(3)), it goes to stderr. For one call at a time.
 pub fn caught_output<T>(call: impl FnOnce() -> T) -> io::Result<(T, String)> {
-    // SAFETY: the name is a string; no other memory is involved.
-    let fd = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fd is a fresh descriptor that nobody else owns.
-    let mut file = unsafe { File::from_raw_fd(fd) };
+    let mut file = memory_file()?;
+    let fd = file.as_raw_fd();
     let kept = [keep(libc::STDOUT_FILENO)?, keep(libc::STDERR_FILENO)?];
     replace(libc::STDOUT_FILENO, fd)?;
     let second = replace(libc::STDERR_FILENO, fd);

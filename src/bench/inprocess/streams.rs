@@ -199,6 +199,7 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
             authentication: None,
             access: Vec::new(),
             redirects: Vec::new(),
+            // All sessions are those of one initiator.
             limits: Limits {
                 initiator_sessions: 1 << 14,
                 initiator_connections: 1 << 14,
