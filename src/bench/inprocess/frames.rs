@@ -27,6 +27,9 @@ pub(super) const TARGET_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// Payload of one frame: what a device that coalesces segments hands up.
 const PAYLOAD_MAX: usize = 62 << 10;
 
+/// Most frames that a port in memory hands over at once, as a TAP device does.
+const BURST_MAX: usize = 32;
+
 /// What is between a port of the target's and its peer.
 pub(super) trait Wire {
     /// Payload of a frame at most.
@@ -88,6 +91,8 @@ struct Memory {
 pub(super) struct Peer {
     wire: Box<dyn Wire>,
     flows: Vec<Flow>,
+    /// The flow that is the first when there is room again, so that all have their share of the wire.
+    first: usize,
     scratch: Vec<u8>,
     pieces: Vec<Seg>,
 }
@@ -103,7 +108,7 @@ pub(super) fn host(
     let host = TcpHost::new(port, arena.clone(), &config);
     (
         Box::new(host),
-        Peer { wire: Box::new(wire), flows: Vec::new(), scratch: Vec::new(), pieces: Vec::new() },
+        Peer { wire: Box::new(wire), flows: Vec::new(), first: 0, scratch: Vec::new(), pieces: Vec::new() },
     )
 }
 
@@ -124,9 +129,10 @@ impl FramePort for Port {
     }
 
     fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
-        let before = burst.len();
-        burst.extend(self.0.borrow_mut().to_target.drain(..));
-        burst.len() - before
+        let to_target = &mut self.0.borrow_mut().to_target;
+        let count = to_target.len().min(BURST_MAX);
+        burst.extend(to_target.drain(..count));
+        count
     }
 
     fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
@@ -299,7 +305,12 @@ impl Ends for Peer {
     }
 
     fn settle(&mut self) {
-        for number in 0..self.flows.len() {
+        for step in 0..self.flows.len() {
+            let number = (self.first + step) % self.flows.len();
+            if !self.wire.has_room() {
+                self.first = number;
+                return;
+            }
             self.pump(number);
             if self.flows[number].owes && self.wire.has_room() {
                 self.frame(number, ACK, &[]);
