@@ -29,6 +29,53 @@ pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// The name of the stream that is in a place of its host now, and was the `serial`th there. Places are dense, and
+    /// taken again.
+    pub fn new(serial: u64, place: usize) -> Self {
+        Self(serial << 32 | place as u64 & PLACE)
+    }
+
+    /// The place of the stream. A later one may have the same.
+    pub fn place(self) -> usize {
+        (self.0 & PLACE) as usize
+    }
+}
+
+const PLACE: u64 = u32::MAX as u64;
+
+/// Something for each stream of a host.
+pub struct StreamMap<T>(Vec<Option<(StreamId, T)>>);
+
+impl<T> Default for StreamMap<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> StreamMap<T> {
+    /// What there is for a stream.
+    #[inline]
+    pub fn get(&self, stream: StreamId) -> Option<&T> {
+        self.0.get(stream.place())?.as_ref().filter(|(id, _)| *id == stream).map(|(_, value)| value)
+    }
+
+    /// From now on there is something for a stream, and no longer for one that was in its place.
+    pub fn insert(&mut self, stream: StreamId, value: T) {
+        if self.0.len() <= stream.place() {
+            self.0.resize_with(stream.place() + 1, || None);
+        }
+        self.0[stream.place()] = Some((stream, value));
+    }
+
+    /// From now on there is nothing for a stream.
+    pub fn remove(&mut self, stream: StreamId) {
+        if self.get(stream).is_some() {
+            self.0[stream.place()] = None;
+        }
+    }
+}
+
 /// What happened at a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEvent {

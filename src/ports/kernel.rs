@@ -116,7 +116,7 @@ impl KernelHost {
     }
 
     fn get(&self, id: StreamId) -> Option<usize> {
-        let index = usize::try_from(id.0 & 0xffff_ffff).ok()?;
+        let index = id.place();
         self.streams.get(index).filter(|stream| stream.id == id).map(|_| index)
     }
 
@@ -146,7 +146,7 @@ impl KernelHost {
         let local = socket.local_addr()?;
         let entry = self.streams.vacant_entry();
         self.next += 1;
-        let id = StreamId(self.next << 32 | entry.key() as u64);
+        let id = StreamId::new(self.next, entry.key());
         self.epoll.add(socket.as_raw_fd(), id.0 & !LISTENER, true)?;
         entry.insert(Stream {
             socket,

@@ -22,7 +22,7 @@ use super::tasks::{NexusKey, Notice, PeerMessage, TaskManager, Then, Transports,
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::memory::Arena;
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
+use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamMap};
 use crate::reactor::{Load, Mailbox, Sender, Work};
 use crate::scsi::{Change, NexusId, Transport};
 use crate::time::{Instant, Wheel};
@@ -182,7 +182,8 @@ pub use report::{ConnectionReport, Report, SessionReport, UnitReport};
 pub struct Shard {
     parts: Parts,
     sessions: Slab<Entry>,
-    by_stream: HashMap<(usize, StreamId), (usize, ConnectionKey)>,
+    /// Session and connection of each stream, by host.
+    by_stream: Vec<StreamMap<(usize, ConnectionKey)>>,
     /// Session by nexus key, and by nexus.
     by_key: Vec<Option<usize>>,
     by_nexus: HashMap<NexusId, usize>,
@@ -219,9 +220,9 @@ impl Shard {
         let inspection = (parts.core == 0).then_some(Instant::ZERO);
         Self {
             inspection,
+            by_stream: parts.hosts.iter().map(|_| StreamMap::default()).collect(),
             parts,
             sessions: Slab::new(),
-            by_stream: HashMap::new(),
             by_key: Vec::new(),
             by_nexus: HashMap::new(),
             ending: Slab::new(),

@@ -89,7 +89,7 @@ struct MemoryHost(Rc<RefCell<Memory>>);
 struct MemoryEnds(Rc<RefCell<Memory>>, Arena);
 
 fn stream_id(number: usize) -> StreamId {
-    StreamId(number as u64)
+    StreamId::new(0, number)
 }
 
 impl Ends for MemoryEnds {
@@ -125,7 +125,7 @@ impl StreamHost for MemoryHost {
     }
 
     fn receive(&mut self, stream: StreamId) -> Option<Seg> {
-        self.0.borrow_mut().streams[place(stream)].to_target.pop_front()
+        self.0.borrow_mut().streams[stream.place()].to_target.pop_front()
     }
 
     fn room(&self, _: StreamId) -> usize {
@@ -133,7 +133,7 @@ impl StreamHost for MemoryHost {
     }
 
     fn send(&mut self, stream: StreamId, data: Sg) {
-        self.0.borrow_mut().streams[place(stream)].to_peer.extend(data.segs().iter().cloned());
+        self.0.borrow_mut().streams[stream.place()].to_peer.extend(data.segs().iter().cloned());
     }
 
     fn close(&mut self, stream: StreamId) {
@@ -165,10 +165,6 @@ impl StreamHost for MemoryHost {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
-}
-
-fn place(stream: StreamId) -> usize {
-    usize::try_from(stream.0).expect("a place in memory")
 }
 
 /// A shard with one disk, and the ends of its streams.

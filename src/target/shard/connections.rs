@@ -49,7 +49,7 @@ impl Shard {
             | StreamEvent::Finished(id)
             | StreamEvent::Closed(id) => id,
         };
-        let Some(&(index, key)) = self.by_stream.get(&(host, id)) else { return };
+        let Some(&(index, key)) = self.by_stream[host].get(id) else { return };
         self.touch(index);
         let Entry { iscsi, streams, .. } = &mut self.sessions[index];
         match event {
@@ -110,7 +110,7 @@ impl Shard {
         let streams = smallvec![Some(stream)];
         let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
         self.logins += 1;
-        self.by_stream.insert((host, id), (index, key));
+        self.by_stream[host].insert(id, (index, key));
         self.touch(index);
         index
     }
@@ -179,7 +179,7 @@ impl Shard {
             let Some(stream) = slot else { continue };
             let host = &mut self.parts.hosts[stream.host].1;
             if stream.closed {
-                self.by_stream.remove(&(stream.host, stream.id));
+                self.by_stream[stream.host].remove(stream.id);
                 iscsi.remove(ConnectionKey(key));
                 *slot = None;
             } else if stream.closing && stream.reset {
@@ -262,7 +262,7 @@ impl Shard {
                 };
                 let (bytes, seat) = (iscsi.hand_over(key), self.parts.sessions.seat(core));
                 self.parts.peers[core].send(Message::Adopt { host, stream, bytes, seat });
-                self.by_stream.remove(&(host, id));
+                self.by_stream[host].remove(id);
                 self.forget(index);
             }
             None => iscsi.refuse_login(key, GONE.0, GONE.1),
@@ -299,7 +299,7 @@ impl Shard {
         if let Some(connection) = iscsi.connection(key) {
             info!("{} {}: another connection (TSIH {})", connection.peer(), wanted.initiator, wanted.tsih);
         }
-        self.by_stream.insert((stream.host, stream.id), (home, key));
+        self.by_stream[stream.host].insert(stream.id, (home, key));
         if streams.len() <= key.0 {
             streams.resize_with(key.0 + 1, || None);
         }
