@@ -12,6 +12,7 @@ mod arena;
 mod list;
 mod loan;
 mod nothing;
+mod prefetch;
 mod seg;
 
 pub use arena::{Arena, ArenaStats, Pages};
@@ -20,4 +21,5 @@ pub use list::Sg;
 pub(crate) use list::drop_spare;
 pub use loan::Lender;
 pub(crate) use nothing::nothing;
+pub(crate) use prefetch::prefetch;
 pub use seg::{Lease, Seg, SegMut, SharedMemory};

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::arena::Block;
 use super::loan::Loan;
+use super::prefetch;
 
 /// What goes home when nobody refers to it any more.
 pub(super) trait ComesHome {
@@ -159,6 +160,12 @@ impl Seg {
             }
             Owner::Lent(_) => None,
         }
+    }
+
+    /// Asks for the first `len` bytes to come into the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self, len: usize) {
+        prefetch::lines(self.ptr.as_ptr(), len.min(self.len()));
     }
 
     /// Copies the bytes from offset `at` into `into`.

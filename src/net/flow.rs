@@ -25,7 +25,7 @@ use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;
 use super::{FrameCaps, TcpOffload, TxFrame};
-use crate::memory::{Arena, Seg, Sg, nothing};
+use crate::memory::{Arena, Seg, Sg, nothing, prefetch};
 use crate::time::Instant;
 
 /// Ethernet header.
@@ -264,6 +264,14 @@ impl Flow {
             repaired: 0,
             sent_to: 0,
         }
+    }
+
+    /// Asks for what the flow points to and needs for every segment.
+    pub(super) fn prefetch(&self) {
+        if let Some(oldest) = self.queue.front() {
+            prefetch(oldest);
+        }
+        prefetch(self.sockets.get::<Socket<'_>>(self.handle));
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {

@@ -46,6 +46,7 @@ pub(super) struct Drops {
 }
 
 /// A TCP segment for one of our addresses.
+#[derive(Clone, Copy)]
 pub(super) struct Segment<'a> {
     /// The Ethernet address that it came from.
     pub(super) mac: [u8; 6],

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host on a frame port: the front, and a flow per 4-tuple behind it.
 
+mod flows;
 mod handover;
 
+use std::cell::Cell;
 use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use slab::Slab;
+use smallvec::SmallVec;
 use smoltcp::socket::tcp::State;
 
+use self::flows::{Entry, Flows, Tuple};
 use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
@@ -22,7 +25,7 @@ use super::{
     Address, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
     TxFrame, multicast_groups,
 };
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::time::{Instant, Wheel};
 
 /// Most flows of one core, those that are about to end included.
@@ -42,6 +45,15 @@ const RESETS_MAX: u32 = 1000;
 
 /// Bytes below which a received segment is copied rather than held in its frame.
 const SMALL: usize = 512;
+
+/// Bytes of the headers of a frame, and some more.
+const HEADERS: usize = 128;
+
+/// Flows that are in the cache anyway; few in tests, so that they see both ways.
+const CACHED: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
+
+/// Most frames that go through the stages of receiving together.
+const STAGE_MAX: usize = 32;
 
 /// Most claimed frames that wait for their claimant; beyond it they are dropped and counted.
 pub const RAW_FRAMES_MAX: usize = 256;
@@ -69,50 +81,11 @@ impl HostConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tuple {
-    local: SocketAddr,
-    peer: SocketAddr,
-}
-
-impl Hash for Tuple {
-    /// Once per frame, so in as few pieces as there can be.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match (self.local.ip(), self.peer.ip()) {
-            (IpAddr::V4(local), IpAddr::V4(peer)) => {
-                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(peer.to_bits()));
-            }
-            (local, peer) => (local, peer).hash(state),
-        }
-        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.peer.port()));
-    }
-}
-
-struct Entry {
-    flow: Flow,
-    id: StreamId,
-    born: Instant,
-    /// The owner knows of it.
-    accepted: bool,
-    /// The owner has been told that it is gone.
-    gone: bool,
-    finished: bool,
-    /// The owner has closed it; when that was, or when the peer last acknowledged something since.
-    closing: Option<Instant>,
-    /// In the list of flows to be polled.
-    touched: bool,
-    /// The owner found no room.
-    full: std::cell::Cell<bool>,
-}
-
-impl Entry {
-    /// When it has waited long enough for its peer.
-    fn limit(&self) -> Option<Instant> {
-        match self.closing {
-            _ if !self.accepted => Some(self.born + HANDSHAKE_TIME),
-            Some(since) if self.flow.state() != State::TimeWait => Some(since + LINGER),
-            _ => None,
-        }
+impl Segment<'_> {
+    fn tuple(&self) -> Tuple {
+        let port =
+            |at: usize| u16::from_be_bytes([self.packet[self.tcp + at], self.packet[self.tcp + at + 1]]);
+        Tuple { local: SocketAddr::new(self.to, port(2)), peer: SocketAddr::new(self.from, port(0)) }
     }
 }
 
@@ -145,8 +118,7 @@ pub struct TcpHost<P> {
     claimed: VecDeque<RawFrame>,
     shape: Shape,
     listen: HashSet<SocketAddr>,
-    flows: Slab<Entry>,
-    by_tuple: HashMap<Tuple, usize>,
+    flows: Flows,
     half_open: usize,
     secret: [u64; 2],
     next_id: u64,
@@ -181,8 +153,7 @@ impl<P: FramePort> TcpHost<P> {
             claimed: VecDeque::new(),
             shape,
             listen: config.listen.iter().copied().collect(),
-            flows: Slab::new(),
-            by_tuple: HashMap::new(),
+            flows: Flows::new(),
             half_open: 0,
             secret: config.secret,
             next_id: 0,
@@ -206,7 +177,7 @@ impl<P: FramePort> TcpHost<P> {
     }
 
     fn get(&self, id: StreamId) -> Option<usize> {
-        let index = usize::try_from(id.0 & 0xffff_ffff).ok()?;
+        let index = id.place();
         self.flows.get(index).filter(|entry| entry.id == id && !entry.gone).map(|_| index)
     }
 
@@ -218,14 +189,49 @@ impl<P: FramePort> TcpHost<P> {
 
     // Receiving.
 
-    pub(super) fn frame(&mut self, frame: &RxFrame, events: &mut Vec<StreamEvent>) {
-        let Some(bytes) = frame.data.private() else { return };
+    /// Takes frames in.
+    pub(super) fn receive_frames(&mut self, frames: &[RxFrame], events: &mut Vec<StreamEvent>) {
+        if self.flows.len() > CACHED {
+            return frames.chunks(STAGE_MAX).for_each(|frames| self.receive_in_stages(frames, events));
+        }
+        for frame in frames {
+            if let Some(segment) = self.front_of(frame) {
+                self.segment(frame, &segment, None, events);
+            }
+        }
+    }
+
+    /// With more flows than the cache holds, one costs as much to fetch as to serve: frames go through stages, so that the
+    /// flows of all are on their way when the first has its turn.
+    fn receive_in_stages(&mut self, frames: &[RxFrame], events: &mut Vec<StreamEvent>) {
+        for frame in frames {
+            frame.data.prefetch(HEADERS);
+        }
+        let mut arrivals: SmallVec<[(&RxFrame, Segment<'_>, Option<usize>); STAGE_MAX]> = SmallVec::new();
+        for frame in frames {
+            if let Some(segment) = self.front_of(frame) {
+                let index = self.flows.find(&segment.tuple());
+                arrivals.push((frame, segment, index.inspect(|&index| prefetch(&self.flows[index]))));
+            }
+        }
+        for index in arrivals.iter().filter_map(|arrival| arrival.2) {
+            self.flows[index].flow.prefetch();
+        }
+        for (frame, segment, index) in &arrivals {
+            self.segment(frame, segment, *index, events);
+        }
+    }
+
+    /// What comes before TCP; returns what remains for it.
+    #[inline]
+    fn front_of<'a>(&mut self, frame: &'a RxFrame) -> Option<Segment<'a>> {
+        let bytes = frame.data.private()?;
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
         match self.front.receive(bytes, frame.checksum == RxChecksum::Good) {
             Verdict::Nothing => {}
             Verdict::Answer(answer) => self.burst.push_back(answer),
-            Verdict::Tcp(segment) => self.segment(frame, &segment, events),
+            Verdict::Tcp(segment) => return Some(segment),
             Verdict::Claimed(..) if self.claimed.len() >= RAW_FRAMES_MAX => {
                 self.counters.claimed_dropped += 1;
             }
@@ -234,22 +240,29 @@ impl<P: FramePort> TcpHost<P> {
                 self.claimed.push_back(RawFrame { data: frame.data.clone(), body, ethertype, vlan });
             }
         }
+        None
     }
 
-    fn segment(&mut self, frame: &RxFrame, segment: &Segment<'_>, events: &mut Vec<StreamEvent>) {
-        let Segment { mac, from, to, packet, tcp } = *segment;
+    /// Takes a segment in. `index`: its flow, if that has been looked up.
+    fn segment(
+        &mut self,
+        frame: &RxFrame,
+        segment: &Segment<'_>,
+        index: Option<usize>,
+        events: &mut Vec<StreamEvent>,
+    ) {
+        let Segment { packet, tcp, .. } = *segment;
         let at = packet.as_ptr().addr() - frame.data.as_ptr().addr();
         if self.run.join(&frame.data, (at, packet), tcp) {
             return;
         }
         self.settle(events);
-        let header = &packet[tcp..];
-        let peer = SocketAddr::new(from, u16::from_be_bytes([header[0], header[1]]));
-        let local = SocketAddr::new(to, u16::from_be_bytes([header[2], header[3]]));
-        let tuple = Tuple { local, peer };
+        let (header, tuple) = (&packet[tcp..], segment.tuple());
         let flags = header[13];
         let opens = flags & (SYN | ACK | RST) == SYN;
-        let mut index = self.by_tuple.get(&tuple).copied();
+        // The flow that was looked up may have ended with a segment before this one.
+        let found = index.filter(|&index| self.flows.get(index).is_some_and(|entry| entry.tuple() == tuple));
+        let mut index = found.or_else(|| self.flows.find(&tuple));
         // A new connection from where an old one has just ended (RFC 9293 3.10.7.4, TIME-WAIT).
         if let Some(old) = index.filter(|&old| opens && self.flows[old].flow.state() == State::TimeWait) {
             self.retire(old, events);
@@ -261,14 +274,14 @@ impl<P: FramePort> TcpHost<P> {
                 self.counters.strays += 1;
                 return;
             }
-            None if opens && self.listen.contains(&local) => match self.open(tuple) {
+            None if opens && self.listen.contains(&tuple.local) => match self.open(tuple) {
                 Some(index) => index,
                 None => return,
             },
             None => return self.refuse(segment, tuple),
         };
         let entry = &mut self.flows[index];
-        entry.flow.mac = mac;
+        entry.flow.mac = segment.mac;
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         self.run.begin(index, &frame.data, (at, packet), tcp, entry.flow.expects(sequence));
     }
@@ -299,28 +312,28 @@ impl<P: FramePort> TcpHost<P> {
         let mut hasher = DefaultHasher::new();
         (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
         let flow = Flow::listen(self.shape, self.now, tuple.local, tuple.peer, hasher.finish());
-        let (_, index) = self.insert(flow, tuple, false);
+        let (_, index) = self.insert(flow, false);
         self.half_open += 1;
         Some(index)
     }
 
     /// Gives a flow its place and its name.
-    fn insert(&mut self, flow: Flow, tuple: Tuple, accepted: bool) -> (StreamId, usize) {
-        let slot = self.flows.vacant_entry();
+    fn insert(&mut self, flow: Flow, accepted: bool) -> (StreamId, usize) {
         self.next_id += 1;
-        let (id, index) = (StreamId(self.next_id << 32 | slot.key() as u64), slot.key());
-        slot.insert(Entry {
+        let index = self.flows.next_place();
+        let id = StreamId::new(self.next_id, index);
+        let (born, full) = (self.now, Cell::new(false));
+        self.flows.insert(Entry {
             flow,
             id,
-            born: self.now,
+            born,
             accepted,
             gone: false,
             finished: false,
             closing: None,
             touched: false,
-            full: std::cell::Cell::new(false),
+            full,
         });
-        self.by_tuple.insert(tuple, index);
         (id, index)
     }
 
@@ -372,8 +385,6 @@ impl<P: FramePort> TcpHost<P> {
         if !entry.accepted {
             self.half_open -= 1;
         }
-        let tuple = Tuple { local: entry.flow.local, peer: entry.flow.peer };
-        self.by_tuple.remove(&tuple);
         self.counters.retransmitted += entry.flow.retransmitted;
         self.counters.repaired += entry.flow.repaired;
     }
@@ -433,9 +444,8 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         let mut frames = std::mem::take(&mut self.frames);
         let mut work = self.port.receive(now, &mut frames) + self.pending.len();
         events.append(&mut self.pending);
-        for frame in frames.drain(..) {
-            self.frame(&frame, events);
-        }
+        self.receive_frames(&frames, events);
+        frames.clear();
         self.frames = frames;
         work += self.receive_strays(events);
         self.settle(events);
@@ -561,8 +571,8 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let (c, drops) = (&self.counters, &self.front.drops);
-        let live: u64 = self.flows.iter().map(|(_, entry)| entry.flow.retransmitted).sum();
-        let repaired: u64 = self.flows.iter().map(|(_, entry)| entry.flow.repaired).sum();
+        let live: u64 = self.flows.iter().map(|entry| entry.flow.retransmitted).sum();
+        let repaired: u64 = self.flows.iter().map(|entry| entry.flow.repaired).sum();
         let mut counters = vec![
             ("frames_in", c.frames_in),
             ("frames_out", c.frames_out),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::memory::Allowance;
 use super::requests::Scope;
 use super::session::ConnectionKey;
-use crate::memory::Sg;
+use crate::memory::{Sg, prefetch};
 use crate::scsi::{Exchange, Expected, Response};
 use crate::wire::iscsi::NO_TAG;
 
@@ -146,6 +146,14 @@ impl Exchanges {
             self.slots[index as usize].charge = bytes;
         }
         enough
+    }
+
+    /// Asks for the slot of the next command.
+    pub(super) fn prefetch(&self) {
+        if let Some(&next) = self.free.last() {
+            prefetch(self.slot(next));
+            prefetch(&self.tags[next as usize]);
+        }
     }
 
     /// Commands that have not ended.

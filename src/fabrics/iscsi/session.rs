@@ -15,7 +15,7 @@ use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{PendingFunction, Scope, TASK_MANAGEMENT_MAX, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
@@ -330,6 +330,14 @@ impl Session {
             now,
         };
         (Self { shared, connections }, key)
+    }
+
+    /// Asks for what a session points to and needs for every PDU of a connection.
+    pub fn prefetch(&self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get(key.0) {
+            prefetch(connection);
+        }
+        self.shared.exchanges.prefetch();
     }
 
     /// A connection; `None` if it was removed.

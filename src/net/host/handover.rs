@@ -5,7 +5,8 @@
 //! does not know of that at first: frames that still come in here are copied and sent after it. A TAP device notices
 //! with the first frame that the flow sends from there, so these are few; their number is bounded by the receive window.
 
-use super::{FLOWS_MAX, TcpHost, Tuple};
+use super::flows::Tuple;
+use super::{FLOWS_MAX, TcpHost};
 use crate::memory::Seg;
 use crate::net::flow::Moving;
 use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId};
@@ -69,7 +70,6 @@ impl<P: FramePort> TcpHost<P> {
         let flow = self.flows.remove(index).flow;
         self.timers.forget(index);
         let tuple = Tuple { local: flow.local, peer: flow.peer };
-        self.by_tuple.remove(&tuple);
         self.gone.to.insert(tuple, (to, self.now));
         self.counters.handed_over += 1;
         Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(flow.detach()) })
@@ -79,12 +79,12 @@ impl<P: FramePort> TcpHost<P> {
         let moving: Moving = *stream.state.downcast().ok()?;
         let tuple = Tuple { local: stream.local, peer: stream.peer };
         self.gone.to.remove(&tuple);
-        if self.flows.len() >= FLOWS_MAX || self.by_tuple.contains_key(&tuple) {
+        if self.flows.len() >= FLOWS_MAX || self.flows.find(&tuple).is_some() {
             self.counters.refused += 1;
             return None;
         }
         let flow = moving.attach(self.shape);
-        let (id, index) = self.insert(flow, tuple, true);
+        let (id, index) = self.insert(flow, true);
         self.counters.taken_over += 1;
         self.touch(index);
         Some(id)
@@ -104,7 +104,8 @@ impl<P: FramePort> TcpHost<P> {
         for frame in &arrived {
             if let Some(mut block) = self.arena.alloc(frame.len()) {
                 block.bytes_mut().copy_from_slice(frame);
-                self.frame(&RxFrame { data: block.freeze(), checksum: RxChecksum::Good }, events);
+                let stray = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
+                self.receive_frames(&[stray], events);
             }
         }
         arrived.len()

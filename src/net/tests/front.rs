@@ -99,10 +99,14 @@ fn summed(from: IpAddr, to: IpAddr, protocol: u8, at: usize, mut body: Vec<u8>) 
 }
 
 fn syn(from: IpAddr, to: IpAddr, source: u16) -> Vec<u8> {
+    segment(from, to, source, 9, 2)
+}
+
+fn segment(from: IpAddr, to: IpAddr, source: u16, sequence: u8, flags: u8) -> Vec<u8> {
     let mut tcp = vec![0; 20];
     tcp[..2].copy_from_slice(&source.to_be_bytes());
     tcp[2..4].copy_from_slice(&PORT.to_be_bytes());
-    (tcp[7], tcp[12], tcp[13], tcp[14]) = (9, 5 << 4, 2, 16);
+    (tcp[7], tcp[12], tcp[13], tcp[14]) = (sequence, 5 << 4, flags, 16);
     summed(from, to, 6, 16, tcp)
 }
 
@@ -318,6 +322,41 @@ fn resets_are_bounded_per_second() {
     assert!(bench.ask(&[back, tcp].concat()).is_empty());
 }
 
+/// The flows of a burst are looked up before the first of its frames is served.
+#[test]
+fn a_burst_ends_flows_that_later_frames_of_it_are_for() {
+    let mut bench = Bench::new();
+    for source in 1000..1004 {
+        assert_eq!(bench.ask(&ipv4(6, &[], 0, &syn4(source))).len(), 1);
+    }
+    bench.now = bench.now + std::time::Duration::from_millis(1);
+    let says = |source, sequence, flags| {
+        ipv4(6, &[], 0, &segment(THEIRS.into(), OURS.into(), source, sequence, flags))
+    };
+    let (rst, ack) = (4, 0x10);
+    // One that begins anew from the same place, and one whose place another takes.
+    let burst = [
+        says(1000, 10, rst),
+        says(1000, 9, 2),
+        says(1001, 10, rst),
+        says(1004, 9, 2),
+        says(1001, 10, ack),
+        says(1002, 10, rst),
+    ];
+    let burst = burst.map(|frame| TxFrame {
+        header: SmallVec::from_slice(&frame),
+        payload: Sg::new(),
+        offload: None,
+    });
+    bench.peer.transmit(bench.now, &mut burst.into_iter().collect());
+    let answers = bench.turn();
+    let mut told: Vec<(u16, u8)> =
+        answers.iter().map(|frame| (u16::from_be_bytes([frame[36], frame[37]]), frame[47])).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(1000, 0x12), (1001, rst), (1004, 0x12)]);
+    assert_eq!((bench.counter("flows"), bench.counter("resets_sent")), (3, 1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -342,7 +381,8 @@ proptest! {
             let arena = Arena::new(2 << 20, false).unwrap();
             let mut block = arena.alloc(frame.len()).unwrap();
             block.bytes_mut().copy_from_slice(&frame);
-            bench.host.frame(&RxFrame { data: block.freeze(), checksum: RxChecksum::Good }, &mut Vec::new());
+            let frame = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
+            bench.host.receive_frames(&[frame], &mut Vec::new());
             bench.turn();
         }
         prop_assert_eq!(bench.ask(&ipv4(1, &[], 0, &echo4(b"alive"))).len(), 1);

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::{debug, info};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{Ending, Entry, Established, LOGINS_MAX, Message, Shard, Stop, Stream};
 use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
 };
-use crate::memory::Sg;
+use crate::memory::{Sg, prefetch};
 use crate::net::{Detached, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
 use crate::target::sessions::{Claim, Limits, Seat, SessionName, Waiter};
@@ -22,20 +22,54 @@ use crate::target::topology::Topology;
 /// Why a connection cannot join a session that is not there.
 const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
 
+/// Sessions that are in the cache anyway; few in tests, so that they see both ways.
+const CACHED: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
+
+/// Most events that go through the stages together.
+const STAGE_MAX: usize = 32;
+
 impl Shard {
     // Streams.
 
     pub(super) fn poll_host(&mut self, host: usize) -> usize {
         let mut events = std::mem::take(&mut self.events);
         let work = self.parts.hosts[host].1.poll(self.now, &mut events);
-        for event in events.drain(..) {
-            self.stream_event(host, event);
+        // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its turn.
+        let ahead = self.sessions.len() > CACHED;
+        for events in events.chunks(STAGE_MAX) {
+            if ahead {
+                self.prefetch(host, events);
+            }
+            for &event in events {
+                self.stream_event(host, event);
+            }
         }
+        events.clear();
         self.events = events;
         for (core, frame) in self.parts.hosts[host].1.strays() {
             self.parts.peers[core].send(Message::Stray { host, frame });
         }
         work
+    }
+
+    /// Asks for the sessions that events are for.
+    fn prefetch(&self, host: usize, events: &[StreamEvent]) {
+        let streams = &self.by_stream[host];
+        let places: SmallVec<[_; STAGE_MAX]> = events
+            .iter()
+            .filter_map(|event| match event {
+                StreamEvent::Readable(id) => streams.get(*id).copied(),
+                _ => None,
+            })
+            .inspect(|&(index, _)| prefetch(&self.sessions[index]))
+            .collect();
+        for (index, key) in places {
+            let Entry { iscsi, established, .. } = &self.sessions[index];
+            iscsi.prefetch(key);
+            if let Some(nexus) = established.as_ref().and_then(|session| session.key) {
+                self.parts.tasks.prefetch(nexus);
+            }
+        }
     }
 
     fn stream_event(&mut self, host: usize, event: StreamEvent) {

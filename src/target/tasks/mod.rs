@@ -25,7 +25,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::io::{Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
-use crate::memory::{Arena, Lease};
+use crate::memory::{Arena, Lease, prefetch};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Outcome, Request, Residual,
@@ -414,6 +414,17 @@ impl TaskManager {
     /// The shape of the logical unit's store now.
     pub fn geometry(&self, unit: UnitKey) -> Geometry {
         self.units[unit.0].geometry()
+    }
+
+    /// Asks for what is needed for a command of a nexus that has one logical unit.
+    pub fn prefetch(&self, nexus: NexusKey) {
+        let Some(entry) = self.nexuses.get(nexus.0) else { return };
+        if let [view] = &entry.views[..] {
+            prefetch(view);
+        }
+        if let Some(first) = entry.exchanges.first() {
+            prefetch(first);
+        }
     }
 
     /// Tasks that have not ended.
