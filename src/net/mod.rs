@@ -60,12 +60,14 @@ impl<T> StreamMap<T> {
         self.0.get(stream.place())?.as_ref().filter(|(id, _)| *id == stream).map(|(_, value)| value)
     }
 
-    /// From now on there is something for a stream, and no longer for one that was in its place.
-    pub fn insert(&mut self, stream: StreamId, value: T) {
+    /// From now on there is something for a stream. Returns what there was for another in its place: that is gone, even if
+    /// its host has not told yet.
+    pub fn insert(&mut self, stream: StreamId, value: T) -> Option<T> {
         if self.0.len() <= stream.place() {
             self.0.resize_with(stream.place() + 1, || None);
         }
-        self.0[stream.place()] = Some((stream, value));
+        let before = self.0[stream.place()].replace((stream, value));
+        before.filter(|(id, _)| *id != stream).map(|(_, value)| value)
     }
 
     /// From now on there is nothing for a stream.

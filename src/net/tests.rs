@@ -141,10 +141,11 @@ fn what_there_is_for_a_stream_is_not_for_the_next_in_its_place() {
     let mut map = StreamMap::default();
     let [old, new, other] = [(1, 3), (2, 3), (3, 0)].map(|(serial, place)| StreamId::new(serial, place));
     assert_eq!((old.place(), new.place()), (3, 3));
-    map.insert(old, "old");
+    assert_eq!(map.insert(old, "old"), None);
     assert_eq!([old, new, other].map(|stream| map.get(stream).copied()), [Some("old"), None, None]);
-    map.insert(new, "new");
-    map.insert(other, "other");
+    assert_eq!(map.insert(new, "new"), Some("old"));
+    assert_eq!(map.insert(new, "new"), None, "the same");
+    assert_eq!(map.insert(other, "other"), None);
     // The host has given the place away before the end of the old stream was heard of.
     map.remove(old);
     assert_eq!([old, new, other].map(|stream| map.get(stream).copied()), [None, Some("new"), Some("other")]);

@@ -85,7 +85,7 @@ impl Shard {
         };
         let Some(&(index, key)) = self.by_stream[host].get(id) else { return };
         self.touch(index);
-        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let iscsi = &mut self.sessions[index].iscsi;
         match event {
             StreamEvent::Readable(_) => {
                 while let Some(data) = self.parts.hosts[host].1.receive(id) {
@@ -93,13 +93,25 @@ impl Shard {
                 }
             }
             StreamEvent::Finished(_) => iscsi.peer_finished(key),
-            StreamEvent::Closed(_) => {
-                iscsi.peer_finished(key);
-                if let Some(stream) = &mut streams[key.0] {
-                    stream.closed = true;
-                }
-            }
+            StreamEvent::Closed(_) => self.stream_closed(index, key),
             _ => {}
+        }
+    }
+
+    fn stream_closed(&mut self, index: usize, key: ConnectionKey) {
+        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        iscsi.peer_finished(key);
+        if let Some(stream) = &mut streams[key.0] {
+            stream.closed = true;
+        }
+        self.touch(index);
+    }
+
+    /// A stream carries a connection from now on. One that had its place before is gone, which its host may tell only now: a
+    /// stream that comes from another core comes before what happened here.
+    fn list(&mut self, host: usize, id: StreamId, connection: (usize, ConnectionKey)) {
+        if let Some((index, key)) = self.by_stream[host].insert(id, connection) {
+            self.stream_closed(index, key);
         }
     }
 
@@ -144,7 +156,7 @@ impl Shard {
         let streams = smallvec![Some(stream)];
         let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
         self.logins += 1;
-        self.by_stream[host].insert(id, (index, key));
+        self.list(host, id, (index, key));
         self.touch(index);
         index
     }

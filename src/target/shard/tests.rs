@@ -380,3 +380,20 @@ fn a_core_that_stops_takes_no_streams() {
     assert_eq!(world.counts(), [0, 0]);
     assert!(world.shards.iter().all(Shard::finished), "nobody is waited for");
 }
+
+#[test]
+fn a_stream_whose_place_another_has_is_gone_though_nobody_has_told() {
+    let mut world = World::new(false);
+    world.session(0, 1);
+    let old = world.net.places.borrow_mut().remove(&1).unwrap().1;
+    // As when one comes from another core before the host's events are looked at.
+    let new = StreamId::new(100, old.place());
+    world.net.places.borrow_mut().insert(2, (0, new));
+    world.net.tell(0, StreamEvent::Accepted { stream: new, local: local(), peer: peer(2) });
+    world.turns();
+    assert_eq!((world.core(2), world.counts()), (Some(0), [1, 0]));
+    world.net.tell(0, StreamEvent::Closed(old));
+    world.turns();
+    assert_eq!((world.core(2), world.counts()), (Some(0), [1, 0]));
+    assert_eq!(world.login(2, 1, 0, Some(TARGET)).0, 0);
+}
