@@ -304,3 +304,29 @@ fn strays_without_memory_are_lost_and_sent_again() {
     cores.until(Cores::settled);
     cores.assert_right();
 }
+
+#[test]
+fn bytes_beyond_a_hole_go_along() {
+    let mut cores = Cores::new();
+    // So that the peer sends several segments at once; of the next ones the first is lost.
+    cores.say(40_000);
+    cores.until(Cores::settled);
+    let said = Rc::new(Cell::new(0));
+    let count = said.clone();
+    let filter = move |_: Instant, frame: &[u8]| {
+        let payload = frame.len() - 54;
+        count.set(count.get() + payload);
+        payload == 0 || count.get() > payload
+    };
+    cores.wire.set_filter(1, Some(Box::new(filter)));
+    cores.say(10_000);
+    cores.until(|_| said.get() == 10_000);
+    cores.turn();
+    assert_eq!(cores.served.len(), 40_000, "nothing is in order");
+    let stream = cores.hand_over();
+    cores.until(Cores::settled);
+    assert_eq!(said.get(), 10_000 + 1460, "the first segment alone was sent again");
+    cores.answer(1, stream, 5000);
+    cores.until(Cores::settled);
+    cores.assert_right();
+}
