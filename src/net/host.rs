@@ -208,13 +208,20 @@ impl<P: FramePort> TcpHost<P> {
             frame.data.prefetch(HEADERS);
         }
         let mut arrivals: SmallVec<[(&RxFrame, Segment<'_>, Option<usize>); STAGE_MAX]> = SmallVec::new();
+        let mut flows: SmallVec<[usize; STAGE_MAX]> = SmallVec::new();
         for frame in frames {
-            if let Some(segment) = self.front_of(frame) {
-                let index = self.flows.find(&segment.tuple());
-                arrivals.push((frame, segment, index.inspect(|&index| prefetch(&self.flows[index]))));
-            }
+            let Some(segment) = self.front_of(frame) else { continue };
+            let tuple = segment.tuple();
+            let index = match arrivals.last() {
+                Some((_, last, index)) if last.tuple() == tuple => *index,
+                _ => self.flows.find(&tuple).inspect(|&index| {
+                    prefetch(&self.flows[index]);
+                    flows.push(index);
+                }),
+            };
+            arrivals.push((frame, segment, index));
         }
-        for index in arrivals.iter().filter_map(|arrival| arrival.2) {
+        for index in flows {
             self.flows[index].flow.prefetch();
         }
         for (frame, segment, index) in &arrivals {
