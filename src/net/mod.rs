@@ -25,13 +25,13 @@ pub use checksum::{cut_in_software, finish_in_software};
 pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
 
-/// Names one byte stream of a [`StreamHost`]; never reused while the host lives.
+/// Names one byte stream of a [`StreamHost`]: an index, and a generation that tells the streams apart that have it one after
+/// the other. Not reused before 2^31 others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
 impl StreamId {
-    /// The name of the stream that is in a place of its host now, and was the `serial`th there. Places are dense, and
-    /// taken again.
+    /// The name of the `serial`th stream of its host, which has the index `place`. Places are dense, and taken again.
     pub fn new(serial: u64, place: usize) -> Self {
         Self(serial << 32 | place as u64 & PLACE)
     }

@@ -146,8 +146,8 @@ impl KernelHost {
         let local = socket.local_addr()?;
         let entry = self.streams.vacant_entry();
         self.next += 1;
-        let id = StreamId::new(self.next, entry.key());
-        self.epoll.add(socket.as_raw_fd(), id.0 & !LISTENER, true)?;
+        let id = StreamId::new(self.next & (!LISTENER >> 32), entry.key());
+        self.epoll.add(socket.as_raw_fd(), id.0, true)?;
         entry.insert(Stream {
             socket,
             id,
@@ -260,9 +260,8 @@ impl StreamHost for KernelHost {
         }
         for event in self.own.drain(..) {
             if let StreamEvent::Closed(id) = event {
-                let index = usize::try_from(id.0 & 0xffff_ffff).unwrap_or(usize::MAX);
-                self.streams.try_remove(index);
-                self.linger.forget(index);
+                self.streams.try_remove(id.place());
+                self.linger.forget(id.place());
             }
             events.push(event);
             work += 1;
