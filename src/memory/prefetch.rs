@@ -4,7 +4,7 @@
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
-/// Asks for all lines of a value, not for what it points to. Says nothing on processors for which nobody has written it.
+/// Asks for all lines of a value, not for what it points to. Does nothing on processors for which nobody has written it.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
     lines(std::ptr::from_ref(value).cast(), size_of::<T>());

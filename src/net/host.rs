@@ -191,11 +191,11 @@ impl<P: FramePort> TcpHost<P> {
 
     /// Takes frames in.
     pub(super) fn receive_frames(&mut self, frames: &[RxFrame], events: &mut Vec<StreamEvent>) {
-        if self.flows.len() > CACHED {
+        if self.flows.len() > CACHED && frames.len() > 1 {
             return frames.chunks(STAGE_MAX).for_each(|frames| self.receive_in_stages(frames, events));
         }
         for frame in frames {
-            if let Some(segment) = self.front_of(frame) {
+            if let Some(segment) = self.pass_front(frame) {
                 self.segment(frame, &segment, None, events);
             }
         }
@@ -210,7 +210,7 @@ impl<P: FramePort> TcpHost<P> {
         let mut arrivals: SmallVec<[(&RxFrame, Segment<'_>, Option<usize>); STAGE_MAX]> = SmallVec::new();
         let mut flows: SmallVec<[usize; STAGE_MAX]> = SmallVec::new();
         for frame in frames {
-            let Some(segment) = self.front_of(frame) else { continue };
+            let Some(segment) = self.pass_front(frame) else { continue };
             let tuple = segment.tuple();
             let index = match arrivals.last() {
                 Some((_, last, index)) if last.tuple() == tuple => *index,
@@ -229,9 +229,9 @@ impl<P: FramePort> TcpHost<P> {
         }
     }
 
-    /// What comes before TCP; returns what remains for it.
+    /// Serves what comes before TCP; returns a segment for that.
     #[inline]
-    fn front_of<'a>(&mut self, frame: &'a RxFrame) -> Option<Segment<'a>> {
+    fn pass_front<'a>(&mut self, frame: &'a RxFrame) -> Option<Segment<'a>> {
         let bytes = frame.data.private()?;
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;

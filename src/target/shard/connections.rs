@@ -37,7 +37,7 @@ impl Shard {
         // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its turn.
         let ahead = self.sessions.len() > CACHED;
         for events in events.chunks(STAGE_MAX) {
-            if ahead {
+            if ahead && events.len() > 1 {
                 self.prefetch(host, events);
             }
             for &event in events {
@@ -55,7 +55,7 @@ impl Shard {
     /// Asks for the sessions that events are for.
     fn prefetch(&self, host: usize, events: &[StreamEvent]) {
         let streams = &self.by_stream[host];
-        let places: SmallVec<[_; STAGE_MAX]> = events
+        let connections: SmallVec<[_; STAGE_MAX]> = events
             .iter()
             .filter_map(|event| match event {
                 StreamEvent::Readable(id) => streams.get(*id).copied(),
@@ -63,7 +63,7 @@ impl Shard {
             })
             .inspect(|&(index, _)| prefetch(&self.sessions[index]))
             .collect();
-        for (index, key) in places {
+        for (index, key) in connections {
             let Entry { iscsi, established, .. } = &self.sessions[index];
             iscsi.prefetch(key);
             if let Some(nexus) = established.as_ref().and_then(|session| session.key) {
@@ -109,7 +109,7 @@ impl Shard {
 
     /// A stream carries a connection from now on. One that had its place before is gone, which its host may tell only now: a
     /// stream that comes from another core comes before what happened here.
-    fn list(&mut self, host: usize, id: StreamId, connection: (usize, ConnectionKey)) {
+    fn register(&mut self, host: usize, id: StreamId, connection: (usize, ConnectionKey)) {
         if let Some((index, key)) = self.by_stream[host].insert(id, connection) {
             self.stream_closed(index, key);
         }
@@ -156,7 +156,7 @@ impl Shard {
         let streams = smallvec![Some(stream)];
         let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
         self.logins += 1;
-        self.list(host, id, (index, key));
+        self.register(host, id, (index, key));
         self.touch(index);
         index
     }
@@ -369,6 +369,10 @@ impl Shard {
             portal_group: wanted.portal_group,
         };
         if wanted.tsih != 0 {
+            // One that has ended meanwhile joins nothing: its stream may have lost its place.
+            if iscsi.is_over() {
+                return;
+            }
             return self.join(index, key, &wanted, &name);
         }
         let waiter = Waiter { core, connection: stream.serial };
