@@ -33,15 +33,18 @@ load() { # LUN SESSIONS SECONDS [OPTION]...: in the background, so that it is a 
 sessions() { "$PTGT" status --json | jq '.sessions | length'; }
 
 say "600 sessions verify, 400 come and are killed"
-load 1 600 12 --json steady.json >steady.log 2>&1 &
+load 1 600 20 --json steady.json >steady.log 2>&1 &
 steady=$!
 for round in 1 2; do
   load 2 400 60 >short.log 2>&1 &
   short=$!
-  until_true 20 eval '[ "$(sessions)" -ge 900 ]' || die "in round $round there are $(sessions) sessions"
+  until_true 20 eval '[ "$(sessions)" -ge 900 ]' || { cat short.log; die "in round $round there are $(sessions) sessions"; }
   sleep 1
-  kill -KILL "$short"
+  kill -KILL "$short" || { cat short.log; die "in round $round the others have ended by themselves"; }
   wait "$short" 2>/dev/null || true
+  # All of them go, and none of those that stay.
+  until_true 20 eval '[ "$(sessions)" -le 600 ]' || die "after round $round there are $(sessions) sessions"
+  kill -0 "$steady" && [ "$(sessions)" -eq 600 ] || { cat steady.log; die "after round $round $(sessions) sessions have stayed"; }
 done
 wait "$steady" || { cat steady.log; die "the sessions that stay do not get what they wrote"; }
 [ "$(jq .verify.compared steady.json)" -gt 1000 ] || die "too little was verified: $(jq .verify.compared steady.json) blocks"
