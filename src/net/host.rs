@@ -22,8 +22,8 @@ use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
 use super::run::Run;
 use super::{
-    Address, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, StreamEvent, StreamHost, StreamId,
-    TxFrame, multicast_groups,
+    Address, CACHED_STREAMS, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, STAGE_MAX,
+    StreamEvent, StreamHost, StreamId, TxFrame, multicast_groups,
 };
 use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::time::{Instant, Wheel};
@@ -49,12 +49,6 @@ const SMALL: usize = 512;
 /// Bytes of the headers of a frame, and some more.
 const HEADERS: usize = 128;
 
-/// Flows that are in the cache anyway; few in tests, so that they see both ways.
-const CACHED: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
-
-/// Most frames that go through the stages of receiving together.
-const STAGE_MAX: usize = 32;
-
 /// Most claimed frames that wait for their claimant; beyond it they are dropped and counted.
 pub const RAW_FRAMES_MAX: usize = 256;
 
@@ -78,14 +72,6 @@ impl HostConfig {
     pub fn new(addresses: Vec<Address>, listen: Vec<SocketAddr>) -> Self {
         let secret = [(); 2].map(|()| RandomState::new().hash_one(0));
         Self { addresses, listen, receive_window: 1 << 20, send_window: 1 << 20, secret }
-    }
-}
-
-impl Segment<'_> {
-    fn tuple(&self) -> Tuple {
-        let port =
-            |at: usize| u16::from_be_bytes([self.packet[self.tcp + at], self.packet[self.tcp + at + 1]]);
-        Tuple { local: SocketAddr::new(self.to, port(2)), peer: SocketAddr::new(self.from, port(0)) }
     }
 }
 
@@ -191,7 +177,7 @@ impl<P: FramePort> TcpHost<P> {
 
     /// Takes frames in.
     pub(super) fn receive_frames(&mut self, frames: &[RxFrame], events: &mut Vec<StreamEvent>) {
-        if self.flows.len() > CACHED && frames.len() > 1 {
+        if self.flows.len() > CACHED_STREAMS && frames.len() > 1 {
             return frames.chunks(STAGE_MAX).for_each(|frames| self.receive_in_stages(frames, events));
         }
         for frame in frames {
@@ -211,9 +197,9 @@ impl<P: FramePort> TcpHost<P> {
         let mut flows: SmallVec<[usize; STAGE_MAX]> = SmallVec::new();
         for frame in frames {
             let Some(segment) = self.pass_front(frame) else { continue };
-            let tuple = segment.tuple();
+            let tuple = Tuple::of(&segment);
             let index = match arrivals.last() {
-                Some((_, last, index)) if last.tuple() == tuple => *index,
+                Some((_, last, index)) if Tuple::of(last) == tuple => *index,
                 _ => self.flows.find(&tuple).inspect(|&index| {
                     prefetch(&self.flows[index]);
                     flows.push(index);
@@ -264,7 +250,7 @@ impl<P: FramePort> TcpHost<P> {
             return;
         }
         self.settle(events);
-        let (header, tuple) = (&packet[tcp..], segment.tuple());
+        let (header, tuple) = (&packet[tcp..], Tuple::of(segment));
         let flags = header[13];
         let opens = flags & (SYN | ACK | RST) == SYN;
         // The flow that was looked up may have ended with a segment before this one.
@@ -329,17 +315,16 @@ impl<P: FramePort> TcpHost<P> {
         self.next_id += 1;
         let index = self.flows.next_place();
         let id = StreamId::new(self.next_id, index);
-        let (born, full) = (self.now, Cell::new(false));
         self.flows.insert(Entry {
             flow,
             id,
-            born,
+            born: self.now,
             accepted,
             gone: false,
             finished: false,
             closing: None,
             touched: false,
-            full,
+            full: Cell::new(false),
         });
         (id, index)
     }

@@ -44,6 +44,13 @@ impl StreamId {
 
 const PLACE: u64 = u32::MAX as u64;
 
+/// Streams whose state is in the cache anyway: with more, what is served in a turn is fetched ahead. Few in tests, so that they
+/// see both ways.
+pub(crate) const CACHED_STREAMS: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
+
+/// Most frames, or events, for which that is done at once.
+pub(crate) const STAGE_MAX: usize = 32;
+
 /// Something for each stream of a host.
 pub struct StreamMap<T>(Vec<Option<(StreamId, T)>>);
 

@@ -13,12 +13,23 @@ use smoltcp::socket::tcp::State;
 use super::{HANDSHAKE_TIME, LINGER};
 use crate::net::StreamId;
 use crate::net::flow::Flow;
+use crate::net::front::Segment;
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tuple {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+}
+
+impl Tuple {
+    /// That of a segment's flow.
+    #[inline]
+    pub(super) fn of(segment: &Segment<'_>) -> Self {
+        let header = &segment.packet[segment.tcp..];
+        let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        Self { local: SocketAddr::new(segment.to, port(2)), peer: SocketAddr::new(segment.from, port(0)) }
+    }
 }
 
 impl Hash for Tuple {

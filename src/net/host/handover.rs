@@ -67,12 +67,12 @@ impl<P: FramePort> TcpHost<P> {
                 return None;
             }
         }
-        let flow = self.flows.remove(index).flow;
+        let entry = self.flows.remove(index);
         self.timers.forget(index);
-        let tuple = Tuple { local: flow.local, peer: flow.peer };
+        let tuple = entry.tuple();
         self.gone.to.insert(tuple, (to, self.now));
         self.counters.handed_over += 1;
-        Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(flow.detach()) })
+        Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(entry.flow.detach()) })
     }
 
     pub(super) fn attach_flow(&mut self, stream: Detached) -> Option<StreamId> {

@@ -13,7 +13,7 @@ use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
 };
 use crate::memory::{Sg, prefetch};
-use crate::net::{Detached, StreamEvent, StreamId};
+use crate::net::{CACHED_STREAMS, Detached, STAGE_MAX, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
 use crate::target::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::target::tasks::Then;
@@ -22,12 +22,6 @@ use crate::target::topology::Topology;
 /// Why a connection cannot join a session that is not there.
 const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
 
-/// Sessions that are in the cache anyway; few in tests, so that they see both ways.
-const CACHED: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
-
-/// Most events that go through the stages together.
-const STAGE_MAX: usize = 32;
-
 impl Shard {
     // Streams.
 
@@ -35,7 +29,7 @@ impl Shard {
         let mut events = std::mem::take(&mut self.events);
         let work = self.parts.hosts[host].1.poll(self.now, &mut events);
         // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its turn.
-        let ahead = self.sessions.len() > CACHED;
+        let ahead = self.sessions.len() > CACHED_STREAMS;
         for events in events.chunks(STAGE_MAX) {
             if ahead && events.len() > 1 {
                 self.prefetch(host, events);
@@ -104,7 +98,6 @@ impl Shard {
         if let Some(stream) = &mut streams[key.0] {
             stream.closed = true;
         }
-        self.touch(index);
     }
 
     /// A stream carries a connection from now on. One that had its place before is gone, which its host may tell only now: a
@@ -112,6 +105,7 @@ impl Shard {
     fn register(&mut self, host: usize, id: StreamId, connection: (usize, ConnectionKey)) {
         if let Some((index, key)) = self.by_stream[host].insert(id, connection) {
             self.stream_closed(index, key);
+            self.touch(index);
         }
     }
 
