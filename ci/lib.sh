@@ -72,6 +72,11 @@ until_true() { # SECONDS COMMAND...
 
 iqn=iqn.2026-11.com.example.ptgt:test
 
+# For `configuration`: a reactor on each of two processors, where there are so many.
+# shellcheck disable=SC2034
+two_reactors='[0]'
+[ "$(nproc)" -lt 2 ] || two_reactors='[0, 1]'
+
 # A pair of network devices, va (the host's, with addresses) and vb (the daemon's), both here.
 veth() {
   ! ip link show va >/dev/null 2>&1 || return 0

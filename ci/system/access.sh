@@ -5,8 +5,6 @@
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
 secret='alices-own-secret' own='targets-own-secret'
-reactors='[0]'
-[ "$(nproc)" -lt 2 ] || reactors='[0, 1]'
 (umask 077 && printf '%s\n' "$own" >own.secret)
 
 target() { # NAME LUNS
@@ -14,7 +12,7 @@ target() { # NAME LUNS
 }
 lun() { printf '{ lun = %s, disk = "%s" }' "$1" "$2"; }
 {
-  configuration base.toml 65521 "$reactors"
+  configuration base.toml 65521 "$two_reactors"
   sed '/^\[\[target\]\]/,$d; s/^name = "six"/&\ngroup = 2/' base.toml
   printf '[[disk]]\nname = "ram1"\nstore = "ram"\nsize = "16MiB"\n'
   printf '[[account]]\nname = "alice"\nsecret = "%s"\n' "$secret"

@@ -5,9 +5,7 @@
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
 peer() { python3 "$root/ci/system/copy.py" "$host" "$@"; }
-both='[0]'
-[ "$(nproc)" -lt 2 ] || both='[0, 1]'
-configuration test.toml 65521 "$both"
+configuration test.toml 65521 "$two_reactors"
 {
   printf '[[disk]]\nname = "hidden"\nstore = "ram"\nsize = "16MiB"\n'
   printf '[[target]]\nname = "%s-hidden"\nluns = [{ lun = 0, disk = "hidden" }]\n' "$iqn"

@@ -139,10 +139,8 @@ fi
 # Ports of two drivers in one daemon: both serve one disk at once, each with buffers, link and counters of its own.
 say "af_packet and net_tap in one daemon"
 use_port af_packet
-reactors='[0]'
-[ "$(nproc)" -eq 1 ] || reactors='[0, 1]'
 hugepages=never log=info,dpdk=debug
-configuration test.toml 1500 "$reactors"
+configuration test.toml 1500 "$two_reactors"
 sed -i -e 's/^size = "256MiB"/size = "64MiB"/' test.toml
 cat >>test.toml <<'END'
 [[port]]
@@ -218,7 +216,7 @@ sed -i 's/net_af_packet0,iface=vb/net_af_packet0,iface=nowhere/' test.toml
 grep -q 'ERROR.*port "net".*nowhere.*No such device' said || { cat said; die "no clear error"; }
 
 say "a port that does not start takes the others down at once"
-configuration test.toml 1500 "$reactors"
+configuration test.toml 1500 "$two_reactors"
 printf '[[port]]\nname = "second"\ndriver = "dpdk"\ndevice = "net_tap0,iface=a-name-that-is-too-long"\naddress = ["10.78.0.2/24"]\n' >>test.toml
 SECONDS=0
 "$PTGT" run --config test.toml >said 2>&1 && die "runs without one of its ports"

@@ -6,9 +6,7 @@
 use_port "${1:?a port of ci/lib.sh}"
 ulimit -n "$(ulimit -H -n)"
 [ "$(ulimit -n)" -ge 4000 ] || { echo "needs 4000 descriptors (ulimit -n)"; exit 77; }
-reactors='[0]'
-[ "$(nproc)" -lt 2 ] || reactors='[0, 1]'
-log=warn configuration all.toml 1500 "$reactors"
+log=warn configuration all.toml 1500 "$two_reactors"
 # A second disk for those who vanish: what they have sent may still be written when others have begun.
 sed 's/disk = "ram0" }/&, { lun = 2, disk = "ram1" }/' all.toml >test.toml
 cat >>test.toml <<'EOF'

@@ -4,9 +4,7 @@
 # on all reactors. Then preemption, and states of target port groups.
 . "$(dirname "$0")/../lib.sh"
 use_port "${1:?tap or kernel}"
-reactors='[0]'
-[ "$(nproc)" -lt 2 ] || reactors='[0, 1]'
-configuration test.toml 65521 "$reactors"
+configuration test.toml 65521 "$two_reactors"
 peer() { python3 "$root/ci/system/reservations.py" "$@"; }
 record=/var/lib/ptgt/state
 for round in 1 2 3; do

@@ -11,8 +11,6 @@ use_port "${1:-tap}"
 [ $# -eq 0 ] || shift
 fixtures=("$@")
 [ $# -gt 0 ] || fixtures=(thin two-portals thick removable read-only slow)
-both='[0]'
-[ "$(nproc)" -lt 2 ] || both='[0, 1]'
 
 # What a fixture's disk has beside its file.
 options() { # FIXTURE
@@ -57,7 +55,7 @@ daemon() { # NAME REACTORS FIXTURE...
     [ "$fixture" != slow ] || printf '[target.iscsi]\nnop_interval = "120s"\n'
   done
 }
-daemon first "$both" thin two-portals >first.toml
+daemon first "$two_reactors" thin two-portals >first.toml
 daemon second '[0]' thick removable read-only slow >second.toml
 start first.toml 127.0.0.1 "$host"
 first_pid=$target_pid
