@@ -96,7 +96,7 @@ work, mode, baseline, compiler, cases = sys.argv[1:]
 PAYLOAD = 1024
 
 # The rooms of src/, and what is behind them. Code that the compiler put into its caller counts as the caller's.
-GROUPS = [("smoltcp", "smoltcp"), ("ptgt::net", "net"), ("ptgt::fabrics", "iscsi"), ("ptgt::target", "target"),
+GROUPS = [("smoltcp", "smoltcp"), ("ptgt::net", "net"), ("ptgt::fabrics", "iscsi"), ("ptgt::engine", "engine"),
           ("ptgt::scsi", "devices"), ("ptgt::devices", "devices"), ("ptgt::stores", "stores"),
           ("ptgt::memory", "memory"), ("ptgt::time", "library"), ("ptgt::ports", "ports"), ("ptgt::bench", "bench"),
           ("ptgt_", "dpdk"), ("rte_", "dpdk"), ("eth_ring", "dpdk"), ("common_ring", "dpdk"), ("bucket_", "dpdk"),
@@ -175,7 +175,7 @@ for case in cases.split("\n"):
             print(f"{layers} {direction} {block} {store}: {n / count:.0f} bytes of payload copied by {place}")
     rows[f"{layers} {direction} {block} {store}"] = rooms
 
-COLUMNS = ["total", "stores", "devices", "target", "iscsi", "net", "smoltcp", "ports", "dpdk", "memory", "copy", "library",
+COLUMNS = ["total", "stores", "devices", "engine", "iscsi", "net", "smoltcp", "ports", "dpdk", "memory", "copy", "library",
            "payload_copied", "others_copied"]
 for rooms in rows.values():
     if len(rooms) == 2:  # bytes only

@@ -20,13 +20,13 @@
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`reactor`] | the loop of a core, mailboxes between cores |
-//! | [`target`] | joins them: task manager, sessions, topology, one core's share of it all |
+//! | [`engine`] | joins them: task manager, sessions, topology, one core's share of it all |
 //! | [`control`] | configuration, log, status, the socket of the command line |
 //! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `scsi`, `devices`, `fabrics`, `net` and `target`
+//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `scsi`, `devices`, `fabrics`, `net` and `engine`
 //! have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
 //! and times.
 //!
@@ -35,7 +35,7 @@
 //! * **Fabric and device** meet in [`scsi`]. A fabric implements [`scsi::Transport`], the transport protocol services of
 //!   SAM; a device implements [`scsi::DeviceServer`], which answers a command with [`scsi::Step`]s: fetch so many bytes
 //!   from the initiator, do this store operation, send this data, finish. Steps come one at a time and as many as the
-//!   device wants, so that a transfer of any length runs in bounded memory. Between them stands [`target::tasks`], which
+//!   device wants, so that a transfer of any length runs in bounded memory. Between them stands [`engine::tasks`], which
 //!   carries steps out, keeps the order of tasks, aborts them, and makes residuals. How bytes move is the fabric's
 //!   affair: as a stream, in frames, by memory region, by ring slot; tests drive the waist with each of these, and with
 //!   a serial device that ends short.
@@ -72,17 +72,17 @@
 //!
 //! # A turn
 //!
-//! A [`reactor`] runs [`target::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
+//! A [`reactor`] runs [`engine::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
 //! steady state: take a burst, feed connections, run tasks, poll stores, answer in one burst. With nothing to do it polls
 //! for a while, then sleeps on descriptors and the nearest deadline. Sessions of one logical unit live on any core;
-//! what they share is the store's bytes, an immutable [`target::topology::Topology`], and the state of a disk (mode
+//! what they share is the store's bytes, an immutable [`engine::topology::Topology`], and the state of a disk (mode
 //! parameters, reservations, access states), of which the path of a READ or WRITE reads a snapshot: a change is agreed on by
 //! all cores before it is in force. Everything else goes through mailboxes.
 //!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
-//!   brings its bytes is a port; `target/shard.rs` joins the two.
+//!   brings its bytes is a port; `engine/shard.rs` joins the two.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::DeviceServer`]. The table
 //!   drives dispatch, REPORT SUPPORTED OPCODES and VPD pages.
 //! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to.
@@ -104,6 +104,7 @@
 pub mod bench;
 pub mod control;
 pub mod devices;
+pub mod engine;
 pub mod fabrics;
 pub mod io;
 pub mod memory;
@@ -118,6 +119,5 @@ pub mod sim;
 mod sim;
 pub mod stores;
 pub mod sys;
-pub mod target;
 pub mod time;
 pub mod wire;

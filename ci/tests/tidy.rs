@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ports", &["net", "memory", "sys", "time"]),
     ("reactor", &["sys", "time"]),
     (
-        "target",
+        "engine",
         &[
             "fabrics", "scsi", "devices", "stores", "net", "ports", "reactor", "io", "memory", "time",
             "wire", "sys",
@@ -30,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that get time and bytes as arguments, and what they therefore never name.
-const PURE: &[&str] = &["wire", "io", "scsi", "devices", "fabrics", "target", "net"];
+const PURE: &[&str] = &["wire", "io", "scsi", "devices", "fabrics", "engine", "net"];
 const IMPURE: &[&str] = &[
     "TcpStream",
     "TcpListener",
@@ -64,7 +64,6 @@ fn files() -> Vec<(String, String)> {
             let path = directory.join(entry.file_name());
             let name = path.to_str().expect("names in UTF-8").to_owned();
             let kind = entry.file_type().expect("file type");
-            // What cargo builds lies at the top only: src/target is a room.
             let skipped = name == "target"
                 || [".git", "__pycache__"].contains(&name.rsplit('/').next().unwrap_or(&name));
             if kind.is_dir() && !skipped {

@@ -9,6 +9,10 @@ use log::{info, warn};
 use super::ports::{self, Devices, Shared};
 use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
+use crate::engine::sessions::Sessions;
+use crate::engine::shard::{Message, Parts};
+use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey};
+use crate::engine::topology::{Portal, Redirect, Rule, Target, Topology};
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::Shelf;
 use crate::memory::{Arena, Pages};
@@ -19,10 +23,6 @@ use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
 use crate::stores::{self, Backing, FileOptions, Local, Records};
 use crate::sys;
-use crate::target::sessions::Sessions;
-use crate::target::shard::{Message, Parts};
-use crate::target::tasks::{CommandFaults, SharedState, TaskManager, UnitKey};
-use crate::target::topology::{Portal, Redirect, Rule, Target, Topology};
 
 /// A logical unit as all cores share it.
 #[derive(Clone)]

@@ -15,9 +15,9 @@ use signal_hook::iterator::Signals;
 
 use crate::control::config::Config;
 use crate::control::server::Socket;
+use crate::engine::shard::{Message, Shard};
 use crate::reactor::{self, Sender};
 use crate::sys;
-use crate::target::shard::{Message, Shard};
 use build::Plan;
 use monitor::Monitor;
 use service::Service;

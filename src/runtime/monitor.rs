@@ -14,14 +14,14 @@ use crate::control::status::{
     Reactor, Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
 use crate::devices::sbc;
+use crate::engine::shard::{ConnectionReport, Message, Report, SessionReport};
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
-use crate::target::shard::{ConnectionReport, Message, Report, SessionReport};
 
-use crate::target::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitCounters, UnitKey};
+use crate::engine::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitCounters, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
@@ -351,11 +351,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::shard::UnitReport;
     use crate::fabrics::iscsi::Counters;
     use crate::memory::ArenaStats;
     use crate::reactor::{Load, Mailbox, mailbox};
     use crate::runtime::build::device;
-    use crate::target::shard::UnitReport;
 
     const CONFIG: &str = r#"
 daemon = { reactors = [3, 5] }

@@ -3,7 +3,7 @@
 
 use super::oracle::Tick;
 use super::plan::{Command, Persistent};
-use crate::target::tasks::UnitCounters;
+use crate::engine::tasks::UnitCounters;
 
 /// A reservation that is in force since a moment.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,10 @@ use super::session::{Env, News, Session};
 use super::store::{Handle, Medium};
 use super::tally::{self, Tally};
 use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::engine::sessions::{Limits, Sessions};
+use crate::engine::shard::{Message, Parts, Report, Shard};
+use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
+use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::Arena;
 use crate::net::{Address, FrameCaps, FramePort, HostConfig, TcpHost};
@@ -27,10 +31,6 @@ use crate::reactor::{Sender, Work, mailbox};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, Gate};
-use crate::target::sessions::{Limits, Sessions};
-use crate::target::shard::{Message, Parts, Report, Shard};
-use crate::target::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
-use crate::target::topology::{Portal, Target, Topology};
 use crate::time::Instant;
 
 /// Rounds after which a run that does not end is given up.

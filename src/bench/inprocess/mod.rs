@@ -23,15 +23,15 @@ pub(super) use cores::{CORES_MAX, Pace, run as run_cores, virtual_clock};
 use super::load::{Load, Spec, Tally, Window};
 use super::report::Frames;
 use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::engine::sessions::Sessions;
+use crate::engine::shard::Message;
+use crate::engine::tasks::{SharedState, TaskManager, UnitKey};
 use crate::io::{Done, Landing, Op, Submitted, Tag};
 use crate::memory::Arena;
 use crate::reactor::{Mailbox, Sender, mailbox};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::stores::{self, Backing, FileOptions, Local};
 use crate::sys;
-use crate::target::sessions::Sessions;
-use crate::target::shard::Message;
-use crate::target::tasks::{SharedState, TaskManager, UnitKey};
 use crate::time::Instant;
 
 /// Which layers take part.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::{Outcome, Setup, Turns, World};
 use crate::bench::load::{Load, Operation, Tally};
+use crate::engine::tasks::{NexusKey, TaskManager, Transports};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
     Cdb, Command, Exchange, Expected, Lun, Nexus, NexusId, Request, Response, Status, TargetPort,
     TaskAttribute, TaskManagementResponse, Transport, TransportId,
 };
-use crate::target::tasks::{NexusKey, TaskManager, Transports};
 use crate::time::Instant;
 
 const NEXUS: NexusId = NexusId(1);

@@ -16,14 +16,14 @@ use super::{Cores, Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
+use crate::engine::sessions::Limits;
+use crate::engine::shard::{Parts, Shard};
+use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
 use crate::reactor::Work;
 use crate::scsi::Lun;
-use crate::target::sessions::Limits;
-use crate::target::shard::{Parts, Shard};
-use crate::target::topology::{Portal, Target, Topology};
 use crate::time::Instant;
 
 const TARGET: &str = "iqn.2026-11.com.example.ptgt:bench";

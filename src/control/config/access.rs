@@ -7,9 +7,9 @@ use std::path::Path;
 use super::load::{Loader, Named, iscsi_name};
 use super::model::{Account, Chap, Config, Redirect, Rule, SecretSource};
 use super::reader::Section;
+use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::net::Address;
-use crate::target::sessions::Limits;
 
 /// What begins the name of a file in place of a secret.
 const FILE: &str = "file:";

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::reader::{Section, nearest};
 use crate::devices::sbc::{self, BlockSize};
+use crate::engine::tasks::{Answer, CommandRule};
 use crate::io::Odds;
 use crate::scsi::Status;
 use crate::stores::{Failure, Operations, Rule};
-use crate::target::tasks::{Answer, CommandRule};
 
 /// How often and how late; complains of a rule that changes nothing.
 fn odds(s: &Section<'_>, does: Option<bool>, key: &'static str) -> Option<Odds> {

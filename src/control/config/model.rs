@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::devices::sbc::BlockSize;
+use crate::engine::sessions::Limits;
+use crate::engine::tasks::CommandRule;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
 use crate::stores;
-use crate::target::sessions::Limits;
-use crate::target::tasks::CommandRule;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]

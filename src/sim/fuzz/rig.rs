@@ -11,11 +11,11 @@ use super::super::plan::Plan;
 use super::super::scsi::{TARGET, lun};
 use super::super::store::Medium;
 use super::super::world::{Machine, boot};
+use crate::engine::shard::{Message, Shard};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::memory::{Arena, Sg};
 use crate::net::{FramePort, TxFrame};
 use crate::reactor::Work;
-use crate::target::shard::{Message, Shard};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
 

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 
 use super::{Established, Shard};
+use crate::engine::tasks::{Latencies, UnitCounters};
 use crate::fabrics::iscsi::{self, Negotiated};
 use crate::memory::{ArenaStats, Pages};
 use crate::reactor::Load;
-use crate::target::tasks::{Latencies, UnitCounters};
 
 /// What one core tells the control plane.
 #[derive(Clone, Debug)]

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::sessions::Limits;
+use crate::engine::topology::{Portal, Target};
 use crate::fabrics::iscsi::Parameters;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::memory::{Seg, Sg};
 use crate::reactor::mailbox;
 use crate::scsi::primary::MissingLun;
-use crate::target::sessions::Limits;
-use crate::target::topology::{Portal, Target};
 use crate::wire::iscsi::Opcode;
 
 const TARGET: &str = "iqn.2026-11.test:t";

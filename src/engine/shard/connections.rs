@@ -9,15 +9,15 @@ use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Ending, Entry, Established, LOGINS_MAX, Message, Shard, Stop, Stream};
+use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
+use crate::engine::tasks::Then;
+use crate::engine::topology::Topology;
 use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
 };
 use crate::memory::{Sg, prefetch};
 use crate::net::{CACHED_STREAMS, Detached, STAGE_MAX, StreamEvent, StreamId};
 use crate::scsi::{Nexus, NexusId, TransportId};
-use crate::target::sessions::{Claim, Limits, Seat, SessionName, Waiter};
-use crate::target::tasks::Then;
-use crate::target::topology::Topology;
 
 /// Why a connection cannot join a session that is not there.
 const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
