@@ -107,7 +107,7 @@ fn a_sleeper_misses_no_message() {
 }
 
 mod gate {
-    use super::exclusive::{Exclusive, Gate};
+    use super::exclusive::{Exclusive, ExclusiveGate};
     use super::io::{Done, Geometry, Landing, Op, Store, Submitted, Tag};
     use super::memory::{Arena, Seg, Sg};
     use super::sys::sync::{Arc, AtomicUsize, Ordering};
@@ -194,7 +194,7 @@ mod gate {
         const STEPS: usize = 2;
         let run = || {
             let (value, ordinary): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
-            let gate = Arc::new(Gate::default());
+            let gate = Arc::new(ExclusiveGate::default());
             let handle = {
                 let (gate, value, ordinary) = (gate.clone(), Arc::clone(&value), Arc::clone(&ordinary));
                 move || {

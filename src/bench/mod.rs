@@ -19,7 +19,7 @@ use load::{Load, Spec, Tally, Window};
 use login::Credentials;
 use machine::Usage;
 use pattern::Pattern;
-use report::{FORMAT, Frames, Latencies, Report, Verify, Workload};
+use report::{BenchReport, FORMAT, Frames, Latencies, Verify, Workload};
 
 /// Connections of one run.
 const CONNECTIONS_MAX: usize = 60_000;
@@ -184,7 +184,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-fn read(path: &Path) -> Result<Report, String> {
+fn read(path: &Path) -> Result<BenchReport, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     serde_json::from_str(&text).map_err(|e| format!("{}: no result of ptgt bench: {e}", path.display()))
 }
@@ -449,7 +449,7 @@ impl Run {
         Ok(Ran { tally: all, usage, target: url.to_owned(), cycles: None, frames: None })
     }
 
-    fn report(&self, ran: &Ran) -> Report {
+    fn report(&self, ran: &Ran) -> BenchReport {
         let Ran { tally, usage, target, cycles, frames } = ran;
         let seconds = if self.count.is_some() { usage.seconds } else { self.seconds };
         let operations = tally.measured();
@@ -458,7 +458,7 @@ impl Run {
         let each = |seconds: f64| seconds * 1e6 / total;
         // Commands that begin and end in one turn of the SCSI layer take no time that a clock shows.
         let told = |histogram| Latencies::of(histogram).filter(|latencies| latencies.max > 0.0);
-        Report {
+        BenchReport {
             format: FORMAT,
             label: self.label.clone(),
             workload: Workload {

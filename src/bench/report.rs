@@ -11,7 +11,7 @@ pub(super) const FORMAT: u32 = 1;
 
 /// A run: what was asked for, where, and what came of it. Times are in microseconds unless they say otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     /// Version of this form.
     pub format: u32,
     /// What it is called in comparisons.
@@ -164,7 +164,7 @@ impl Latencies {
 }
 
 /// The result for people.
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn text(report: &BenchReport) -> String {
     let w = &report.workload;
     let mut text = format!("{}: {}\n", report.label, w.target);
     let kind = match w.reads {
@@ -222,13 +222,14 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 /// Two results beside each other, with the second as a multiple of the first.
-pub(super) fn compare(a: &Report, b: &Report) -> String {
+pub(super) fn compare(a: &BenchReport, b: &BenchReport) -> String {
     let mut text = format!("{:<24} {:>12} {:>12} {:>8}\n", "", a.label, b.label, "ratio");
     if a.workload != (Workload { target: a.workload.target.clone(), ..b.workload.clone() }) {
         text += "(the workloads differ)\n";
     }
-    let latency =
-        |of: fn(&Latencies) -> f64, report: &Report| report.reads.as_ref().or(report.writes.as_ref()).map(of);
+    let latency = |of: fn(&Latencies) -> f64, report: &BenchReport| {
+        report.reads.as_ref().or(report.writes.as_ref()).map(of)
+    };
     let rows: [(&str, Option<f64>, Option<f64>); 9] = [
         ("operations/s", Some(a.per_second), Some(b.per_second)),
         ("MiB/s", Some(a.mib_per_second), Some(b.mib_per_second)),

@@ -112,7 +112,7 @@ pub enum Claim {
 }
 
 #[derive(Debug)]
-struct Held {
+struct NamedSession {
     nexus: NexusId,
     tsih: u16,
     core: usize,
@@ -129,7 +129,7 @@ struct Initiator {
 
 #[derive(Debug, Default)]
 struct Inner {
-    named: HashMap<SessionName, Held>,
+    named: HashMap<SessionName, NamedSession>,
     /// By handle: core and nexus of normal sessions, `None` of discovery sessions.
     handles: HashMap<u16, Option<(usize, NexusId)>>,
     /// By target, and by target and initiator.
@@ -263,7 +263,7 @@ impl Sessions {
         inner.handles.insert(tsih, name.target.is_some().then_some((waiter.core, nexus)));
         if let Some(target) = &name.target {
             inner.account(target, &name.initiator, |all| all.add(uses));
-            let held = Held { nexus, tsih, core: waiter.core, uses, waiters: Vec::new() };
+            let held = NamedSession { nexus, tsih, core: waiter.core, uses, waiters: Vec::new() };
             inner.named.insert(name.clone(), held);
         }
         Claim::Granted { nexus, tsih, commands: uses.commands, memory }

@@ -18,12 +18,12 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::sessions::{Seat, SessionName, Sessions, Waiter};
-use super::tasks::{NexusKey, Notice, PeerMessage, TaskManager, Then, Transports, UnitKey};
+use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::memory::Arena;
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamMap};
-use crate::reactor::{Load, Mailbox, Sender, Work};
+use crate::reactor::{Load, Mailbox, Poller, Sender};
 use crate::scsi::{Change, NexusId, Transport};
 use crate::time::{Instant, Wheel};
 
@@ -84,7 +84,7 @@ pub enum Message {
     /// Change the state of logical units, and tell whether that has been refused for any.
     Change(Vec<(UnitKey, Change)>, std::sync::mpsc::SyncSender<bool>),
     /// Tell what there is.
-    Report(std::sync::mpsc::SyncSender<Report>),
+    Report(std::sync::mpsc::SyncSender<CoreReport>),
     /// A new topology is in force.
     Topology(Arc<Topology>),
     /// Stop: let initiators log out, finish, flush.
@@ -92,7 +92,7 @@ pub enum Message {
 }
 
 /// A session, or a stream that has not logged in yet.
-struct Entry {
+struct SessionEntry {
     iscsi: Session,
     /// By connection key.
     streams: SmallVec<[Option<Stream>; 1]>,
@@ -126,7 +126,7 @@ struct Established {
 }
 
 /// Changes that the operator waits for.
-struct Asked {
+struct PendingChange {
     left: usize,
     refused: bool,
     to: std::sync::mpsc::SyncSender<bool>,
@@ -176,19 +176,19 @@ pub struct Parts {
     pub wake_fds: Vec<RawFd>,
 }
 
-pub use report::{ConnectionReport, Report, SessionReport, UnitReport};
+pub use report::{ConnectionReport, CoreReport, SessionReport, UnitReport};
 
 /// See the module.
 pub struct Shard {
     parts: Parts,
-    sessions: Slab<Entry>,
+    sessions: Slab<SessionEntry>,
     /// Session and connection of each stream, by host.
     by_stream: Vec<StreamMap<(usize, ConnectionKey)>>,
     /// Session by nexus key, and by nexus.
     by_key: Vec<Option<usize>>,
     by_nexus: HashMap<NexusId, usize>,
     ending: Slab<Ending>,
-    asked: Slab<Asked>,
+    pending_changes: Slab<PendingChange>,
     /// How many of the sessions have not logged in, or have ended and wait for their streams to close.
     logins: usize,
     next_serial: u64,
@@ -203,7 +203,7 @@ pub struct Shard {
 }
 
 struct Lookup<'a> {
-    sessions: &'a mut Slab<Entry>,
+    sessions: &'a mut Slab<SessionEntry>,
     by_key: &'a [Option<usize>],
 }
 
@@ -226,7 +226,7 @@ impl Shard {
             by_key: Vec::new(),
             by_nexus: HashMap::new(),
             ending: Slab::new(),
-            asked: Slab::new(),
+            pending_changes: Slab::new(),
             logins: 0,
             next_serial: 0,
             touched: Vec::new(),
@@ -267,14 +267,18 @@ impl Shard {
                 }
                 Message::Reset { units, from, ticket } => {
                     // The ticket of a reset and its origin, in one number of our own.
-                    let then = Then::Tell(RESET | (from as u64) << 32 | ticket as u64);
-                    self.parts.tasks.reset(self.now, units, then);
+                    let after = AfterAbort::Tell(RESET | (from as u64) << 32 | ticket as u64);
+                    self.parts.tasks.reset(self.now, units, after);
                 }
                 Message::ResetDone(ticket) => self.parts.tasks.peer_done(ticket),
                 Message::Tasks(message) => self.parts.tasks.hear(message),
                 Message::ColdReset(target) => self.end_sessions_with(&target),
                 Message::Change(changes, to) => {
-                    let what = self.asked.insert(Asked { left: changes.len() + 1, refused: false, to });
+                    let what = self.pending_changes.insert(PendingChange {
+                        left: changes.len() + 1,
+                        refused: false,
+                        to,
+                    });
                     for (unit, change) in changes {
                         self.parts.tasks.change(unit, change, what as u64);
                     }
@@ -323,7 +327,7 @@ impl Shard {
     }
 
     fn end_sessions_with(&mut self, target: &str) {
-        let of_target = |entry: &Entry| {
+        let of_target = |entry: &SessionEntry| {
             entry.established.as_ref().is_some_and(|it| it.name.target.as_deref() == Some(target))
         };
         let all: SmallVec<[usize; 16]> =
@@ -336,11 +340,11 @@ impl Shard {
 
     /// One of the changes that the operator waits for has ended.
     fn changed(&mut self, what: usize, refused: bool) {
-        let asked = &mut self.asked[what];
-        asked.left -= 1;
-        asked.refused |= refused;
-        if asked.left == 0 {
-            let Asked { refused, to, .. } = self.asked.remove(what);
+        let pending_change = &mut self.pending_changes[what];
+        pending_change.left -= 1;
+        pending_change.refused |= refused;
+        if pending_change.left == 0 {
+            let PendingChange { refused, to, .. } = self.pending_changes.remove(what);
             _ = to.try_send(refused);
         }
     }
@@ -366,7 +370,7 @@ impl Shard {
         }
         let all: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in all {
-            let Entry { iscsi, established, .. } = &mut self.sessions[index];
+            let SessionEntry { iscsi, established, .. } = &mut self.sessions[index];
             match established.as_ref().is_some_and(|session| session.key.is_some()) {
                 true => iscsi.request_logout(LOGOUT_SECONDS),
                 false => iscsi.close("the daemon is stopping"),
@@ -394,7 +398,7 @@ impl Shard {
                         if cut { "cut" } else { "dropped" }
                     );
                     for index in all {
-                        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+                        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
                         iscsi.drop_all("the daemon is stopping");
                         for stream in streams.iter().flatten().filter(|_| cut) {
                             self.parts.hosts[stream.host].1.abort(stream.id);
@@ -433,7 +437,7 @@ impl Shard {
 /// Marks the number of a reset, as opposed to that of an ending session.
 const RESET: u64 = 1 << 63;
 
-impl Work for Shard {
+impl Poller for Shard {
     fn turn(&mut self, now: Instant) -> usize {
         self.now = now;
         let mut work = self.take_messages();

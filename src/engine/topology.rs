@@ -30,7 +30,7 @@ impl Portal {
 
 /// Who may use a target, and what of it. All conditions that are given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
+pub struct AccessRule {
     /// iSCSI names of initiators; a `*` at the end stands for any rest.
     pub initiators: Option<Vec<String>>,
     /// Networks of initiators.
@@ -41,7 +41,7 @@ pub struct Rule {
     pub luns: Option<Vec<Lun>>,
 }
 
-impl Rule {
+impl AccessRule {
     /// Whether it is about an initiator, as far as names and addresses tell.
     fn names(&self, visitor: &Visitor<'_>) -> bool {
         let named = |pattern: &String| match pattern.strip_suffix('*') {
@@ -92,7 +92,7 @@ pub struct Target {
     /// How initiators must authenticate themselves.
     pub authentication: Option<Arc<Authentication>>,
     /// Who may use it; everybody if there is no rule.
-    pub access: Vec<Rule>,
+    pub access: Vec<AccessRule>,
     /// Where initiators are sent.
     pub redirects: Vec<Redirect>,
     /// How much it serves.
@@ -112,13 +112,13 @@ impl Target {
         known.cloned().unwrap_or_else(|| Arc::new(TargetPort::iscsi(u16::MAX, &self.name, tag)))
     }
 
-    fn is_open(&self, allows: impl Fn(&Rule) -> bool) -> bool {
+    fn is_open(&self, allows: impl Fn(&AccessRule) -> bool) -> bool {
         self.access.is_empty() || self.access.iter().any(allows)
     }
 
     /// The logical units that an initiator sees; the others do not exist for it.
     pub fn units(&self, visitor: &Visitor<'_>) -> Vec<(Lun, UnitKey)> {
-        let opens = |rule: &Rule, lun| rule.luns.as_ref().is_none_or(|luns| luns.contains(&lun));
+        let opens = |rule: &AccessRule, lun| rule.luns.as_ref().is_none_or(|luns| luns.contains(&lun));
         let seen =
             |&&(lun, _): &&(Lun, UnitKey)| self.is_open(|rule| rule.applies(visitor) && opens(rule, lun));
         self.luns.iter().filter(seen).copied().collect()
@@ -210,7 +210,7 @@ impl Directory for Topology {
 mod tests {
     use super::*;
 
-    fn target(access: Vec<Rule>) -> Target {
+    fn target(access: Vec<AccessRule>) -> Target {
         Target {
             name: "iqn.2026-11.test:t".into(),
             alias: None,
@@ -245,17 +245,17 @@ mod tests {
     fn rules_open_targets_and_logical_units() {
         let address = |ip: &str, prefix| Address { ip: ip.parse().unwrap(), prefix };
         let rules = vec![
-            Rule {
+            AccessRule {
                 initiators: Some(vec!["iqn.2026-11.lab:*".into()]),
                 luns: Some(vec![Lun::from_index(1)]),
-                ..Rule::default()
+                ..AccessRule::default()
             },
-            Rule {
+            AccessRule {
                 addresses: Some(vec![address("10.1.0.0", 16), address("2001:db8:7::", 48)]),
                 luns: Some(vec![Lun::from_index(2)]),
-                ..Rule::default()
+                ..AccessRule::default()
             },
-            Rule { users: Some(vec!["boss".into()]), ..Rule::default() },
+            AccessRule { users: Some(vec!["boss".into()]), ..AccessRule::default() },
         ];
         let target = target(rules);
         let topology = topology(target.clone());

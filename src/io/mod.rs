@@ -11,15 +11,15 @@
 //! * Completions come in any order. A `Flush` covers the writes that had *completed* when it was submitted.
 //! * A write is atomic per logical block at most; the caller asks for [`Op::CompareAndWrite`] where it needs more.
 
-mod lottery;
+mod fault;
 mod record;
 
 use std::os::fd::RawFd;
 
 use thiserror::Error;
 
-pub use lottery::{Lottery, Odds};
-pub use record::{Keeper, RECORD_MAX, Record, Shelf};
+pub use fault::{FaultRate, FaultRule};
+pub use record::{RECORD_MAX, Record, RecordSlot, RecordStore};
 
 use crate::memory::{Lease, Seg, SegMut, Sg};
 use crate::time::Instant;

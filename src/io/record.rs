@@ -10,7 +10,7 @@ pub const RECORD_MAX: usize = 256 << 10;
 
 /// Names the place of one logical unit's records; the same on every core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shelf(pub usize);
+pub struct RecordSlot(pub usize);
 
 /// The whole of one kind of state, as it is to be found after a restart. It replaces the record of that name.
 ///
@@ -31,10 +31,10 @@ pub struct Record {
 ///
 /// A record that is reported as kept survives the end of the process and the loss of power at any moment. One that is
 /// not may or may not be there afterwards; never a part of it.
-pub trait Keeper {
-    /// Takes a record. Never waits; answered once by [`Keeper::poll`]. A tag has one record under way at most, which bounds
+pub trait RecordStore {
+    /// Takes a record. Never waits; answered once by [`RecordStore::poll`]. A tag has one record under way at most, which bounds
     /// the queue.
-    fn keep(&mut self, tag: Tag, shelf: Shelf, record: Record);
+    fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record);
 
     /// Appends the records that are kept, or could not be. Never waits.
     fn poll(&mut self, done: &mut Vec<(Tag, Result<(), Error>)>);

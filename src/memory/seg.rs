@@ -18,22 +18,22 @@ pub(super) trait ComesHome {
 
 /// A reference to something that comes home. Small, because there is one in each segment and segments are in everything
 /// that moves payload.
-pub(super) struct Held<T: ComesHome>(ManuallyDrop<Rc<T>>);
+pub(super) struct HomeRef<T: ComesHome>(ManuallyDrop<Rc<T>>);
 
-impl<T: ComesHome> Held<T> {
+impl<T: ComesHome> HomeRef<T> {
     pub(super) fn new(it: Rc<T>) -> Self {
         Self(ManuallyDrop::new(it))
     }
 }
 
-impl<T: ComesHome> Clone for Held<T> {
+impl<T: ComesHome> Clone for HomeRef<T> {
     #[inline]
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T: ComesHome> Drop for Held<T> {
+impl<T: ComesHome> Drop for HomeRef<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: it is taken here only, and not looked at afterwards.
@@ -97,11 +97,11 @@ impl fmt::Debug for Lease {
 #[derive(Clone)]
 enum Owner {
     /// A block of this core's arena; goes back to it when the last segment is dropped.
-    Block(Held<Block>),
+    Block(HomeRef<Block>),
     /// Pages of a store that other cores can see.
     Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Lease),
     /// A device's buffer that this core has received; goes back to it when the last segment is dropped.
-    Loan(#[expect(dead_code, reason = "held so that the buffer stays out")] Held<Loan>),
+    Loan(#[expect(dead_code, reason = "held so that the buffer stays out")] HomeRef<Loan>),
     /// Constant bytes of the program.
     Static,
 }
@@ -123,7 +123,7 @@ impl Seg {
 
     /// A segment over bytes that stay readable and private while the loan is out.
     pub(super) fn loaned(ptr: NonNull<u8>, len: u32, loan: Rc<Loan>) -> Self {
-        Self { ptr, len, owner: Owner::Loan(Held::new(loan)) }
+        Self { ptr, len, owner: Owner::Loan(HomeRef::new(loan)) }
     }
 
     /// Length in bytes.
@@ -234,14 +234,14 @@ impl fmt::Debug for Seg {
 
 /// The unique right to write a run of bytes of an arena block, by the CPU or by a device.
 pub struct SegMut {
-    block: Held<Block>,
+    block: HomeRef<Block>,
     len: u32,
 }
 
 impl SegMut {
     pub(super) fn new(block: Rc<Block>, len: u32) -> Self {
         debug_assert_eq!(Rc::strong_count(&block), 1, "a block is written by one owner only");
-        Self { block: Held::new(block), len }
+        Self { block: HomeRef::new(block), len }
     }
 
     /// Length in bytes.

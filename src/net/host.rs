@@ -16,7 +16,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use smoltcp::socket::tcp::State;
 
-use self::flows::{Entry, Flows, Tuple};
+use self::flows::{FlowEntry, Flows, Tuple};
 use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
@@ -315,7 +315,7 @@ impl<P: FramePort> TcpHost<P> {
         self.next_id += 1;
         let index = self.flows.next_place();
         let id = StreamId::new(self.next_id, index);
-        self.flows.insert(Entry {
+        self.flows.insert(FlowEntry {
             flow,
             id,
             born: self.now,

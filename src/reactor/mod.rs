@@ -14,7 +14,7 @@ use crate::sys;
 use crate::time::Instant;
 
 /// What a core does. One turn looks at everything once and never waits.
-pub trait Work {
+pub trait Poller {
     /// One turn. Returns how much was done; 0 means idle.
     fn turn(&mut self, now: Instant) -> usize;
 
@@ -70,7 +70,7 @@ pub enum Idle {
 }
 
 /// Runs turns until the work is finished.
-pub fn run(work: &mut dyn Work, idle: Idle) {
+pub fn run(work: &mut dyn Poller, idle: Idle) {
     let clock = || Instant::from_nanos(sys::monotonic());
     let mut fds = Vec::new();
     let mut scratch = Vec::new();

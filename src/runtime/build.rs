@@ -12,9 +12,9 @@ use crate::devices::sbc::{self, Disk};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey};
-use crate::engine::topology::{Portal, Redirect, Rule, Target, Topology};
+use crate::engine::topology::{AccessRule, Portal, Redirect, Target, Topology};
 use crate::fabrics::iscsi::{Account, Authentication};
-use crate::io::Shelf;
+use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::alua::Group;
@@ -29,13 +29,13 @@ use crate::sys;
 struct Unit {
     disk: Arc<Disk>,
     backing: Arc<dyn Backing>,
-    shelf: Shelf,
+    slot: RecordSlot,
     state: Arc<SharedState>,
     faults: Option<Arc<CommandFaults>>,
 }
 
 /// What is made before the threads start.
-pub(super) struct Plan {
+pub(super) struct Assembly {
     config: Arc<Config>,
     records: Arc<Records>,
     units: Vec<Unit>,
@@ -47,8 +47,8 @@ pub(super) struct Plan {
     mailboxes: Vec<std::sync::Mutex<Option<Mailbox<Message>>>>,
 }
 
-/// What a reactor grows from, on its own thread.
-pub(super) struct Seed {
+/// What a reactor is built from, on its own thread.
+pub(super) struct CoreAssembly {
     core: usize,
     config: Arc<Config>,
     records: Arc<Records>,
@@ -61,15 +61,15 @@ pub(super) struct Seed {
     mailbox: Mailbox<Message>,
 }
 
-impl Plan {
+impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
         let topology = Arc::new(topology(config)?);
         let mut units = Vec::new();
         for (index, disk) in config.disks.iter().enumerate() {
-            let shelf = records.shelf(&disk.identity.uuid());
-            let shelf = shelf.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
-            let state = state(config, &topology, &records, shelf, index)
+            let slot = records.slot(&disk.identity.uuid());
+            let slot = slot.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
+            let state = state(config, &topology, &records, slot, index)
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let huge = config.daemon.hugepages != Hugepages::Never;
             let home = config.daemon.reactors[0];
@@ -85,9 +85,9 @@ impl Plan {
             }
             let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(disk.fault_seed, rules)));
             let device = device(disk, config);
-            saved_modes(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            information(&device, &records, shelf).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            units.push(Unit { disk: Arc::new(device), backing, shelf, state, faults });
+            saved_modes(&device, &records, slot).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            information(&device, &records, slot).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            units.push(Unit { disk: Arc::new(device), backing, slot, state, faults });
         }
         let mut senders = Vec::new();
         let mut mailboxes = Vec::new();
@@ -118,9 +118,9 @@ impl Plan {
         self.units.iter().map(|unit| (unit.disk.clone(), unit.state.clone())).collect()
     }
 
-    pub(super) fn seed(&self, core: usize) -> Seed {
+    pub(super) fn core(&self, core: usize) -> CoreAssembly {
         let mailbox = self.mailboxes[core].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Seed {
+        CoreAssembly {
             core,
             config: self.config.clone(),
             records: self.records.clone(),
@@ -185,7 +185,7 @@ fn state(
     config: &Config,
     topology: &Topology,
     records: &Records,
-    shelf: Shelf,
+    slot: RecordSlot,
     disk: usize,
 ) -> Result<Arc<SharedState>, String> {
     let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == unit_key(disk));
@@ -206,7 +206,7 @@ fn state(
             status: 0,
         });
     }
-    let record = records.load(shelf, RECORD_NAME).map_err(|e| format!("saved reservations: {e}"))?;
+    let record = records.load(slot, RECORD_NAME).map_err(|e| format!("saved reservations: {e}"))?;
     let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
     let reservations = reservations.map_err(|e| format!("saved reservations: {e}"))?;
     Ok(Arc::new(SharedState::new(UnitState::new(reservations.unwrap_or_default(), groups))))
@@ -231,15 +231,15 @@ pub(super) fn device(disk: &config::Disk, config: &Config) -> Disk {
 }
 
 /// The mode pages that initiators have saved.
-fn saved_modes(disk: &Disk, records: &Records, shelf: Shelf) -> Result<(), String> {
-    let record = records.load(shelf, MODE_RECORD).map_err(|e| format!("saved mode pages: {e}"))?;
+fn saved_modes(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), String> {
+    let record = records.load(slot, MODE_RECORD).map_err(|e| format!("saved mode pages: {e}"))?;
     record.map_or(Ok(()), |record| disk.load_modes(&record)).map_err(|e| format!("saved mode pages: {e}"))
 }
 
 /// The identifying information that initiators have set.
-fn information(disk: &Disk, records: &Records, shelf: Shelf) -> Result<(), String> {
+fn information(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), String> {
     let fail = |e: &dyn std::fmt::Display| format!("identifying information: {e}");
-    let record = records.load(shelf, INFORMATION_RECORD).map_err(|e| fail(&e))?;
+    let record = records.load(slot, INFORMATION_RECORD).map_err(|e| fail(&e))?;
     record.map_or(Ok(()), |record| disk.load_information(&record)).map_err(|e| fail(&e))
 }
 
@@ -266,7 +266,7 @@ fn topology(config: &Config) -> Result<Topology, String> {
             }
         }
         let luns = target.luns.iter().map(|&(lun, disk)| (Lun::from_index(lun), unit_key(disk)));
-        let rule = |rule: &config::Rule| Rule {
+        let rule = |rule: &config::AccessConfig| AccessRule {
             initiators: rule.initiators.clone(),
             addresses: rule.addresses.clone(),
             users: rule.users.clone(),
@@ -320,7 +320,7 @@ fn authentication(
     Ok(Some(Arc::new(Authentication { accounts, own, algorithms: chap.algorithms.clone() })))
 }
 
-impl Seed {
+impl CoreAssembly {
     pub(super) fn idle(&self) -> Idle {
         self.config.daemon.idle
     }
@@ -331,7 +331,7 @@ impl Seed {
     }
 
     /// Makes what belongs to this core: memory, handles to the stores, ports.
-    pub(super) fn grow(self) -> Result<Parts, String> {
+    pub(super) fn build(self) -> Result<Parts, String> {
         let daemon = &self.config.daemon;
         if let Some(processor) = daemon.reactors[self.core]
             && let Err(e) = sys::pin_to_core(processor)
@@ -342,8 +342,8 @@ impl Seed {
         let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
         let peers = self.peers.len() - 1;
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), self.core, peers);
-        let keeper = self.records.keeper().map_err(|e| format!("state directory: {e}"))?;
-        let wake_fds = keeper.wake_fd().into_iter().chain([local.wake_fd()]).collect();
+        let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
+        let wake_fds = record_store.wake_fd().into_iter().chain([local.wake_fd()]).collect();
         let mut units = Vec::new();
         for (unit, disk) in self.units.iter().zip(&self.config.disks) {
             let store = unit.backing.attach(&local).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
@@ -354,8 +354,8 @@ impl Seed {
             }
             units.push(key);
         }
-        let shelves: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.shelf)).collect();
-        tasks.keep_with(keeper, &shelves);
+        let slots: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.slot)).collect();
+        tasks.persist_with(record_store, &slots);
         let mut hosts = Vec::new();
         let shared = Shared::of(self.units.iter().map(|unit| &unit.backing));
         for (index, port) in self.config.ports.iter().enumerate() {

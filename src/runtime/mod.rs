@@ -18,7 +18,7 @@ use crate::control::server::Socket;
 use crate::engine::shard::{Message, Shard};
 use crate::reactor::{self, Sender};
 use crate::sys;
-use build::Plan;
+use build::Assembly;
 use monitor::Monitor;
 use service::Service;
 
@@ -29,14 +29,14 @@ pub fn run(config: &Config) -> Result<(), String> {
     let socket = Socket::bind(&config.daemon.control_socket)?;
     // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();
-    let plan = Plan::new(config)?;
-    let senders = plan.senders();
+    let assembly = Assembly::new(config)?;
+    let senders = assembly.senders();
     let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
     for core in 0..config.daemon.reactors.len() {
-        let (seed, ready) = (plan.seed(core), ready.clone());
+        let (core_assembly, ready) = (assembly.core(core), ready.clone());
         let name = format!("reactor-{core}");
-        let thread = std::thread::Builder::new().name(name).spawn(move || serve(seed, &ready));
+        let thread = std::thread::Builder::new().name(name).spawn(move || serve(core_assembly, &ready));
         threads.push(thread.map_err(|e| format!("cannot start a thread: {e}"))?);
     }
     drop(ready);
@@ -49,14 +49,14 @@ pub fn run(config: &Config) -> Result<(), String> {
         }
     }
     if let Some(e) = failed {
-        plan.release();
+        assembly.release();
         drain(&senders);
         threads.into_iter().for_each(|thread| _ = thread.join());
         return Err(e);
     }
-    plan.announce();
+    assembly.announce();
     let stopping = Arc::new(AtomicBool::new(false));
-    let monitor = Arc::new(Monitor::new(config, plan.disks(), senders.clone(), stopping.clone()));
+    let monitor = Arc::new(Monitor::new(config, assembly.disks(), senders.clone(), stopping.clone()));
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");
@@ -96,9 +96,9 @@ fn drain(senders: &[Sender<Message>]) {
 }
 
 /// The life of a reactor thread.
-fn serve(seed: build::Seed, ready: &mpsc::Sender<Result<(), String>>) {
-    let (idle, left) = (seed.idle(), seed.left());
-    match seed.grow() {
+fn serve(core_assembly: build::CoreAssembly, ready: &mpsc::Sender<Result<(), String>>) {
+    let (idle, left) = (core_assembly.idle(), core_assembly.left());
+    match core_assembly.build() {
         Ok(parts) => {
             _ = ready.send(Ok(()));
             reactor::run(&mut Shard::new(parts), idle);

@@ -14,14 +14,14 @@ use crate::control::status::{
     Reactor, Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
 use crate::devices::sbc;
-use crate::engine::shard::{ConnectionReport, Message, Report, SessionReport};
+use crate::engine::shard::{ConnectionReport, CoreReport, Message, SessionReport};
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
 
-use crate::engine::tasks::{Histogram, Kind, Latencies, SharedState, Stage, UnitCounters, UnitKey};
+use crate::engine::tasks::{CommandKind, Histogram, Latencies, SharedState, Stage, UnitCounters, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) struct Monitor {
     cores: Vec<Sender<Message>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
-    asked: Mutex<Vec<Option<Receiver<Report>>>>,
+    asked: Mutex<Vec<Option<Receiver<CoreReport>>>>,
     draining: Arc<AtomicBool>,
     started: Instant,
 }
@@ -57,7 +57,7 @@ impl Monitor {
     }
 
     /// The report of each core, if it comes in time.
-    fn reports(&self) -> Vec<Option<Report>> {
+    fn reports(&self) -> Vec<Option<CoreReport>> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         for (core, asked) in self.cores.iter().zip(&mut *asked) {
             let waiting = asked.as_ref().is_some_and(|old| old.try_recv().err() == Some(TryRecvError::Empty));
@@ -68,7 +68,7 @@ impl Monitor {
             }
         }
         let deadline = Instant::now() + REPORT_TIME;
-        let wait = |asked: &Option<Receiver<Report>>| {
+        let wait = |asked: &Option<Receiver<CoreReport>>| {
             let left = deadline.saturating_duration_since(Instant::now());
             asked.as_ref().and_then(|report| report.recv_timeout(left).ok())
         };
@@ -131,7 +131,7 @@ impl StatusSource for Monitor {
         let reports = self.reports();
         let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
         let silent_reactors = silent.map(|(core, _)| core).collect();
-        let reports: Vec<Report> = reports.into_iter().flatten().collect();
+        let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
         let config = &self.config;
         let sessions = reports.iter().flat_map(|report| {
             report.sessions.iter().map(move |session| session_status(report.core, session))
@@ -153,7 +153,7 @@ impl StatusSource for Monitor {
     }
 }
 
-fn reactor(config: &Config, report: &Report) -> Reactor {
+fn reactor(config: &Config, report: &CoreReport) -> Reactor {
     let memory = &report.memory;
     Reactor {
         reactor: report.core,
@@ -175,7 +175,7 @@ fn reactor(config: &Config, report: &Report) -> Reactor {
     }
 }
 
-fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
+fn port(config: &Config, index: usize, reports: &[CoreReport]) -> Port {
     let config::Port { name, driver } = &config.ports[index];
     let mut counters = BTreeMap::new();
     // Each core has its hosts in the order of the configured ports.
@@ -188,7 +188,7 @@ fn port(config: &Config, index: usize, reports: &[Report]) -> Port {
 fn disk(
     config: &Config,
     index: usize,
-    reports: &[Report],
+    reports: &[CoreReport],
     (disk, state): &(Arc<sbc::Disk>, Arc<SharedState>),
 ) -> Disk {
     let config::Disk { name, store, block, read_only, removable, faults, command_faults, .. } =
@@ -223,7 +223,7 @@ fn disk(
     }
 }
 
-fn latency(kind: Kind, stage: Stage, times: &Histogram) -> Latency {
+fn latency(kind: CommandKind, stage: Stage, times: &Histogram) -> Latency {
     Latency {
         kind: kind.name().to_owned(),
         stage: stage.name().to_owned(),
@@ -235,7 +235,7 @@ fn latency(kind: Kind, stage: Stage, times: &Histogram) -> Latency {
     }
 }
 
-fn disk_state(report: &sbc::Report, removable: bool, fault_rules: usize) -> DiskState {
+fn disk_state(report: &sbc::DiskReport, removable: bool, fault_rules: usize) -> DiskState {
     DiskState {
         medium: report.medium.to_owned(),
         removable,
@@ -372,7 +372,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         (Monitor::new(&config, disks, senders, Arc::default()), mailboxes)
     }
 
-    fn report(core: usize) -> Report {
+    fn report(core: usize) -> CoreReport {
         let address: SocketAddr = "127.0.0.1:3260".parse().unwrap();
         let session = SessionReport {
             initiator: "iqn.2026-11.test:i".into(),
@@ -390,7 +390,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             }],
         };
         let counters = UnitCounters { reads: 1, read_bytes: 512, errors: 3, ..Default::default() };
-        Report {
+        CoreReport {
             core,
             load: Load::default(),
             memory: ArenaStats::default(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::primary::{Definition, head, reply};
-use super::reservations::{Access, Effects, Refusal, Whom};
+use super::reservations::{Access, ChangeError, Effects, Whom};
 use super::{Change, Command, Context, Outcome, Resume, Sense, Step, TargetPort, UnitState, asc, key};
 use crate::wire::scsi::{DataIn, be16, be32};
 
@@ -116,14 +116,14 @@ pub struct Group {
 
 /// Carries out REPORT TARGET PORT GROUPS (SPC-5 6.38) and SET TARGET PORT GROUPS (6.45).
 #[derive(Debug)]
-pub enum Work {
+pub enum PortGroupCommand {
     /// REPORT.
     Report,
     /// SET, with the length of its parameter list.
     Set(u32),
 }
 
-impl Work {
+impl PortGroupCommand {
     /// Begins a command whose CDB has passed the checks of its definition.
     pub fn begin(command: &Command) -> Result<Self, Sense> {
         let cdb = head(&command.cdb);
@@ -196,12 +196,12 @@ pub(super) fn set(
     groups: &mut [Group],
     wanted: &[(u16, GroupState)],
     by_initiator: bool,
-) -> Result<Effects, Refusal> {
+) -> Result<Effects, ChangeError> {
     let mut effects = Effects::default();
     for (index, &(id, state)) in wanted.iter().enumerate() {
         let byte = u16::try_from(4 + 4 * index + 2).unwrap_or(u16::MAX);
         let unknown = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, None);
-        let group = groups.iter_mut().find(|group| group.id == id).ok_or(Refusal::Check(unknown))?;
+        let group = groups.iter_mut().find(|group| group.id == id).ok_or(ChangeError::Check(unknown))?;
         if group.state != state {
             group.state = state;
             group.status = if by_initiator { 1 } else { 2 };

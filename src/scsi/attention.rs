@@ -10,9 +10,9 @@ const ATTENTIONS_MAX: usize = 8;
 
 /// The unit attentions pending for one nexus at one logical unit, most severe first.
 #[derive(Clone, Debug, Default)]
-pub struct Attentions(SmallVec<[u16; 2]>);
+pub struct UnitAttentions(SmallVec<[u16; 2]>);
 
-impl Attentions {
+impl UnitAttentions {
     /// Establishes a condition (`ASC << 8 | ASCQ`). A condition that is pending already is not doubled; one of ASC 29h
     /// (reset) clears all others, which it implies.
     pub fn establish(&mut self, code: u16) {
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_reset_clears_what_it_implies() {
-        let mut a = Attentions::default();
+        let mut a = UnitAttentions::default();
         a.establish(0x2a01);
         a.establish(0x2a01);
         a.establish(0x2903);

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::primary::{Definition, Designation};
-use super::reservations::Refusal;
+use super::reservations::ChangeError;
 use super::{
-    Attentions, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitKey, UnitState,
+    Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions, UnitKey, UnitState,
 };
 use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
 use crate::memory::{Arena, Lease, Sg};
@@ -23,7 +23,7 @@ pub enum Step {
     },
     /// A store operation; answered by [`Resume::Stored`].
     Store(Op),
-    /// The same on the store of another logical unit, one that [`Step::Look`] has found; answered by [`Resume::Barred`] if
+    /// The same on the store of another logical unit, one that [`Step::Look`] has found; answered by [`Resume::NotAdmitted`] if
     /// that does not let it pass.
     StoreOf(UnitKey, Op),
     /// Look for another logical unit that the nexus may see; answered by [`Resume::Seen`].
@@ -32,9 +32,9 @@ pub enum Step {
     /// outcome nobody learns but for its attention. Neither resets nor the loss of the nexus abort it any more, only the
     /// end of the daemon. Answered by [`Resume::Detached`].
     Detach(Outcome),
-    /// Keep this record of the logical unit for the next start of the daemon; answered by [`Resume::Kept`]. What the
+    /// Persist this record of the logical unit for the next start of the daemon; answered by [`Resume::Persisted`]. What the
     /// device takes back at its start is given to its constructor.
-    Keep(Record),
+    Persist(Record),
     /// Change what all cores know of the logical unit, or look at it; answered by [`Resume::Changed`] when that is in
     /// force everywhere and nothing is under way by the old state.
     Change(Change),
@@ -53,16 +53,16 @@ pub enum Resume {
     /// How the store operation ended.
     Stored(Done),
     /// The record is on stable storage, or could not be brought there.
-    Kept(Result<(), Error>),
+    Persisted(Result<(), Error>),
     /// The state in force after the change, or why there was none.
-    Changed(Result<Arc<UnitState>, Refusal>),
+    Changed(Result<Arc<UnitState>, ChangeError>),
     /// The fabric has taken the data.
     Sent,
     /// The other logical unit; `None` if the nexus sees none of that name that takes part in copies.
     Seen(Option<Peer>),
     /// The other logical unit does not let the operation pass: something is reserved against the nexus, its port is not
     /// active, or its medium is not ready or protected.
-    Barred,
+    NotAdmitted,
     /// The status is on its way.
     Detached,
 }
@@ -143,7 +143,7 @@ pub struct Context<'a> {
     pub geometry: Geometry,
     /// What the nexus has yet to be told about this logical unit (for REQUEST SENSE; everything else is answered
     /// with a pending attention before the device sees it).
-    pub attentions: &'a mut Attentions,
+    pub attentions: &'a mut UnitAttentions,
     /// What all cores know of the logical unit, as it is in force on this core.
     pub state: &'a UnitState,
     /// Between whom the command goes; `None` for a task that has outlived its status.

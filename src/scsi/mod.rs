@@ -13,12 +13,12 @@ mod sense;
 mod transport;
 mod unit;
 
-pub use attention::Attentions;
+pub use attention::UnitAttentions;
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
 pub use device::{Context, Control, CopyTraits, DeviceServer, Interlock, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};
 pub use sense::{Sense, Status, asc, key};
 pub use transport::{
-    Exchange, Request, Residual, Response, TaskManagementFunction, TaskManagementResponse, Transport,
+    Request, RequestTag, Residual, Response, TaskManagementFunction, TaskManagementResponse, Transport,
 };
-pub use unit::{Barred, Change, Gate, UnitState};
+pub use unit::{Change, NexusAccess, NotAdmitted, UnitState};

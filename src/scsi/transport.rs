@@ -11,13 +11,13 @@ use crate::memory::Sg;
 
 /// A fabric's name for a command it has handed down, until the response or the abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Exchange(pub u32);
+pub struct RequestTag(pub u32);
 
 /// Task management functions (SAM-5 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are SAM's")]
 pub enum TaskManagementFunction {
-    AbortTask(Exchange),
+    AbortTask(RequestTag),
     AbortTaskSet,
     ClearAca,
     ClearTaskSet,
@@ -73,26 +73,26 @@ pub enum Request {
     /// A new command (SCSI Command Received).
     Command {
         /// The fabric's name for it.
-        exchange: Exchange,
+        request_tag: RequestTag,
         /// The command.
         command: Command,
     },
     /// The bytes asked for by [`Transport::receive_data_out`] are here (Data-Out Received).
     DataOut {
         /// Which command.
-        exchange: Exchange,
+        request_tag: RequestTag,
         /// Exactly as many bytes as were asked for.
         data: Sg,
     },
     /// The data given to [`Transport::send_data_in`] is taken; there is room for more (Data-In Delivered).
     DataInTaken {
         /// Which command.
-        exchange: Exchange,
+        request_tag: RequestTag,
     },
     /// A task management request, answered by [`Transport::task_management_executed`].
     TaskManagement {
         /// The fabric's name for the request, in a name space of its own.
-        request: Exchange,
+        request: RequestTag,
         /// Which nexus asks.
         nexus: NexusId,
         /// What.
@@ -104,7 +104,7 @@ pub enum Request {
     /// [`Transport::terminate`] when that is done. A command that has ended meanwhile is left alone.
     Abandoned {
         /// Which command.
-        exchange: Exchange,
+        request_tag: RequestTag,
     },
 }
 
@@ -116,30 +116,30 @@ pub trait Transport {
 
     /// Fetch the next `len` bytes of the command's Data-Out buffer, after those fetched before (Receive Data-Out).
     /// Answered by [`Request::DataOut`]. One such call is outstanding per command at most.
-    fn receive_data_out(&mut self, exchange: Exchange, len: u32);
+    fn receive_data_out(&mut self, request_tag: RequestTag, len: u32);
 
     /// Send the next bytes of the command's Data-In buffer, after those sent before (Send Data-In). Answered by
     /// [`Request::DataInTaken`]; one such call is outstanding per command at most. The transport keeps the segments until
     /// the wire has released them, also beyond the end or the abort of the command.
-    fn send_data_in(&mut self, exchange: Exchange, data: Sg);
+    fn send_data_in(&mut self, request_tag: RequestTag, data: Sg);
 
     /// The last data and the status (Send Command Complete). The exchange is free afterwards.
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response);
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response);
 
     /// The answer to a task management request. All tasks it aborted have been terminated before.
-    fn task_management_executed(&mut self, request: Exchange, response: TaskManagementResponse);
+    fn task_management_executed(&mut self, request: RequestTag, response: TaskManagementResponse);
 
     /// The command was aborted: forget what it had to fetch or send (Terminate Data Transfer). A PDU or frame that has
     /// begun is completed. With `status` the initiator is told (TAS: TASK ABORTED); without it never hears of the
     /// command again. The exchange is free afterwards.
-    fn terminate(&mut self, exchange: Exchange, status: Option<Status>);
+    fn terminate(&mut self, request_tag: RequestTag, status: Option<Status>);
 
     /// A unit attention was established at a logical unit where the initiator has nothing under way: it may be told at once,
     /// if the fabric can. The condition stays, and is reported with the next command.
     fn report_event(&mut self, _lun: Lun, _sense: &[u8]) {}
 
     /// Memory of the fabric's in which the next `len` bytes of Data-In should land, if it has some for this command.
-    fn landing(&mut self, _exchange: Exchange, _len: u32) -> Landing {
+    fn landing(&mut self, _exchange: RequestTag, _len: u32) -> Landing {
         Landing::Own
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::alua::{self, Group, GroupState};
 use super::primary::Definition;
-use super::reservations::{Access, Effects, Refusal, Request, Reservations, Standing, Whom};
+use super::reservations::{Access, ChangeError, Effects, Request, Reservations, Standing, Whom};
 use super::{Nexus, NexusId, Sense, TargetPort};
 
 /// What is asked of the state of a logical unit.
@@ -37,7 +37,7 @@ pub struct UnitState {
 
 /// What a nexus may do, worked out once per snapshot: a command looks at `open` alone in most cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gate {
+pub struct NexusAccess {
     /// Every command passes.
     pub open: bool,
     standing: Standing,
@@ -46,7 +46,7 @@ pub struct Gate {
 
 /// Why a command does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barred {
+pub enum NotAdmitted {
     /// RESERVATION CONFLICT.
     Conflict,
     /// The target port is in a state in which the command is not served.
@@ -84,7 +84,7 @@ impl UnitState {
         &self,
         change: &Change,
         nexus: Option<(NexusId, &Nexus)>,
-    ) -> Result<(Self, Effects), Refusal> {
+    ) -> Result<(Self, Effects), ChangeError> {
         let mut next = Self { version: self.version + 1, ..self.clone() };
         let mut effects = Effects::default();
         let table = &self.reservations;
@@ -114,13 +114,13 @@ impl UnitState {
     }
 
     /// Whether the record of the reservations has to be replaced when this state follows `before`.
-    pub fn must_be_kept(&self, before: &Self) -> bool {
+    pub fn must_be_persisted(&self, before: &Self) -> bool {
         let (old, new) = (&before.reservations, &self.reservations);
         (old.persists() || new.persists()) && old.to_record() != new.to_record()
     }
 
     /// What a nexus may do.
-    pub fn gate(&self, id: NexusId, nexus: &Nexus) -> Gate {
+    pub fn nexus_access(&self, id: NexusId, nexus: &Nexus) -> NexusAccess {
         let standing = self.reservations.standing(id, nexus);
         let group = self.groups.iter().find(|group| group.id == nexus.port.group);
         let group = group.map_or(GroupState::ActiveOptimized, |group| group.state);
@@ -128,21 +128,26 @@ impl UnitState {
         let free = self.reservations.reserver().is_none()
             && !self.reservations.conflict(Access::Read, standing)
             && !self.reservations.conflict(Access::Write, standing);
-        Gate { open: free && group.is_active(), standing, group }
+        NexusAccess { open: free && group.is_active(), standing, group }
     }
 
     /// Whether a copy that is another logical unit's command may do this here.
-    pub fn admits(&self, gate: &Gate, access: Access) -> bool {
-        gate.group.is_active() && !self.reservations.conflict(access, gate.standing)
+    pub fn admits(&self, nexus_access: &NexusAccess, access: Access) -> bool {
+        nexus_access.group.is_active() && !self.reservations.conflict(access, nexus_access.standing)
     }
 
-    /// Whether a command, known by its definition if the device has it, passes the gate of its nexus. SAM-5 5.3.3 lets
+    /// Whether a command, known by its definition if the device has it, passes with the access of its nexus. SAM-5 5.3.3 lets
     /// RESERVATION CONFLICT go before everything else.
-    pub fn admit(&self, gate: &Gate, definition: Option<&Definition>, cdb: &[u8; 16]) -> Result<(), Barred> {
+    pub fn admit(
+        &self,
+        nexus_access: &NexusAccess,
+        definition: Option<&Definition>,
+        cdb: &[u8; 16],
+    ) -> Result<(), NotAdmitted> {
         let access = definition.map_or(Access::Always, |definition| definition.access_of(cdb));
-        if self.reservations.conflict(access, gate.standing) {
-            return Err(Barred::Conflict);
+        if self.reservations.conflict(access, nexus_access.standing) {
+            return Err(NotAdmitted::Conflict);
         }
-        gate.group.not_ready(definition).map_or(Ok(()), |sense| Err(Barred::NotReady(sense)))
+        nexus_access.group.not_ready(definition).map_or(Ok(()), |sense| Err(NotAdmitted::NotReady(sense)))
     }
 }

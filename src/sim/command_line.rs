@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::canary::Canary;
-use super::fuzz::{Report, TARGETS, Target, fuzz};
+use super::fuzz::{FuzzReport, TARGETS, Target, fuzz};
 use super::plan::Plan;
 use super::run::{Failure, Found, Search, run, search, shortest};
 
@@ -131,7 +131,7 @@ pub fn main() -> ExitCode {
     if let Some(target) = options.fuzz {
         let seeds = options.seeds.unwrap_or(u64::MAX);
         let report = fuzz(target, options.first, seeds, time, options.keep.as_deref());
-        let Report { runs, corpus, found, edges: (taken, edges) } = report;
+        let FuzzReport { runs, corpus, found, edges: (taken, edges) } = report;
         print!("{}: {runs} inputs, from a corpus of {corpus}, are clean", target.0);
         if edges > 0 {
             print!("; {taken} of {edges} edges taken, {found} inputs found");

@@ -120,7 +120,7 @@ struct Op {
 
 /// A write at one block.
 #[derive(Clone, Debug)]
-struct Entry {
+struct BlockWrite {
     op: OpId,
     value: Value,
     /// When somebody had read it.
@@ -131,7 +131,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Block {
-    entries: Vec<Entry>,
+    entries: Vec<BlockWrite>,
     /// Contents that a COMPARE AND WRITE has found and replaced.
     swapped: Vec<(OpId, OpId)>,
 }
@@ -177,7 +177,7 @@ impl Oracle {
                 atomic: false,
             });
         }
-        let first = Entry { op: 0, value: Value::Zeros, seen: None, base: None };
+        let first = BlockWrite { op: 0, value: Value::Zeros, seen: None, base: None };
         let block_of = || Block { entries: vec![first.clone()], swapped: Vec::new() };
         self.disks.push(Disk { block, blocks: (0..blocks).map(|_| block_of()).collect(), torn });
     }
@@ -206,7 +206,7 @@ impl Oracle {
         self.ops.push(Op { sent, over: None, fate: Fate::Pending, order, stable: None, atomic: false });
         for &(lba, count) in ranges {
             for lba in lba..lba + count {
-                let entry = Entry { op, value: value(op), seen: None, base: None };
+                let entry = BlockWrite { op, value: value(op), seen: None, base: None };
                 self.disks[disk].blocks[at(lba)].entries.push(entry);
             }
         }
@@ -224,14 +224,14 @@ impl Oracle {
         if self.disks[disk].torn {
             return Ok(());
         }
-        let found: Vec<(u64, Option<&Entry>)> = (lba..)
+        let found: Vec<(u64, Option<&BlockWrite>)> = (lba..)
             .zip(bytes.chunks_exact(self.disks[disk].block))
             .map(|(lba, bytes)| {
                 let mut entries = self.disks[disk].blocks[at(lba)].entries.iter();
                 (lba, entries.find(|entry| entry.value.is(lba, bytes)))
             })
             .collect();
-        let atomic = |entry: &&Entry| {
+        let atomic = |entry: &&BlockWrite| {
             let op = &self.ops[entry.op as usize];
             op.atomic && entry.base.is_none() && matches!(op.fate, Fate::Pending | Fate::Done)
         };
@@ -326,7 +326,7 @@ impl Oracle {
         }
         let (ops, void) = (&self.ops, &self.void);
         for block in self.disks.iter_mut().flat_map(|disk| &mut disk.blocks) {
-            let survives = |entry: &&Entry| {
+            let survives = |entry: &&BlockWrite| {
                 ops[entry.op as usize].fate != Fate::Never
                     && !block.entries.iter().any(|other| {
                         let stable = match other.base {
@@ -336,7 +336,7 @@ impl Oracle {
                         stable && precedes(ops, void, entry, other)
                     })
             };
-            let kept: Vec<Entry> = block.entries.iter().filter(survives).cloned().collect();
+            let kept: Vec<BlockWrite> = block.entries.iter().filter(survives).cloned().collect();
             block.entries = kept;
             for entry in &mut block.entries {
                 (entry.base, entry.seen) = (Some(now), None);
@@ -349,7 +349,7 @@ impl Oracle {
     fn legal(&self, disk: usize, lba: u64, look: Look) -> Vec<usize> {
         let entries = &self.disks[disk].blocks[at(lba)].entries;
         let (ops, void) = (&self.ops, &self.void);
-        let may = |entry: &Entry| {
+        let may = |entry: &BlockWrite| {
             let op = &ops[entry.op as usize];
             if op.fate == Fate::Never || Some(entry.op) == look.own && entry.base.is_none() {
                 return false;
@@ -474,7 +474,8 @@ impl Oracle {
     /// What a block most likely holds, for those who want to guess right.
     pub(super) fn likely(&self, disk: usize, lba: u64) -> Value {
         let entries = &self.disks[disk].blocks[at(lba)].entries;
-        let known = |entry: &&Entry| entry.seen.is_some() || self.ops[entry.op as usize].fate == Fate::Done;
+        let known =
+            |entry: &&BlockWrite| entry.seen.is_some() || self.ops[entry.op as usize].fate == Fate::Done;
         entries.iter().rev().find(known).or_else(|| entries.first()).map_or(Value::Zeros, |entry| entry.value)
     }
 
@@ -505,9 +506,9 @@ impl Oracle {
         text
     }
 
-    fn describe(&self, entry: &Entry) -> String {
+    fn describe(&self, entry: &BlockWrite) -> String {
         let op = &self.ops[entry.op as usize];
-        let Entry { value, seen, base, .. } = entry;
+        let BlockWrite { value, seen, base, .. } = entry;
         let Op { sent, over, fate, stable, .. } = op;
         format!(
             "{value:?} (sent {sent}, over {over:?}, {fate:?}, stable {stable:?}, seen {seen:?}, base {base:?})"
@@ -520,7 +521,7 @@ fn at(lba: u64) -> usize {
 }
 
 /// The moment by which an entry has certainly taken effect.
-fn effect_by(ops: &[Op], entries: &[Entry], entry: &Entry) -> Option<Tick> {
+fn effect_by(ops: &[Op], entries: &[BlockWrite], entry: &BlockWrite) -> Option<Tick> {
     if let Some(since) = entry.base {
         let alone = entries.iter().filter(|other| other.base.is_some()).count() == 1;
         return alone.then_some(since);
@@ -531,7 +532,7 @@ fn effect_by(ops: &[Op], entries: &[Entry], entry: &Entry) -> Option<Tick> {
 }
 
 /// Whether an entry, if it took effect at all, did so before another.
-fn precedes(ops: &[Op], void: &Void, first: &Entry, second: &Entry) -> bool {
+fn precedes(ops: &[Op], void: &Void, first: &BlockWrite, second: &BlockWrite) -> bool {
     if second.base.is_some() {
         return false;
     }

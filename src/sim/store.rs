@@ -469,13 +469,13 @@ impl Medium {
 }
 
 /// One core's handle to a medium.
-pub(super) struct Handle {
+pub(super) struct SimStore {
     pub(super) medium: Rc<RefCell<Medium>>,
     pub(super) core: usize,
     pub(super) arena: Arena,
 }
 
-impl Store for Handle {
+impl Store for SimStore {
     fn geometry(&self) -> Geometry {
         self.medium.borrow().geometry
     }

@@ -16,21 +16,21 @@ use super::peer::{Peers, target_address};
 use super::plan::{Action, Plan};
 use super::scsi::{self, TARGET};
 use super::session::{Env, News, Session};
-use super::store::{Handle, Medium};
+use super::store::{Medium, SimStore};
 use super::tally::{self, Tally};
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::sessions::{Limits, Sessions};
-use crate::engine::shard::{Message, Parts, Report, Shard};
+use crate::engine::shard::{CoreReport, Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::Arena;
 use crate::net::{Address, FrameCaps, FramePort, HostConfig, TcpHost};
 use crate::ports::memory::{Dice, End, Faults, Wire, wire};
-use crate::reactor::{Sender, Work, mailbox};
+use crate::reactor::{Poller, Sender, mailbox};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
-use crate::stores::exclusive::{Exclusive, Gate};
+use crate::stores::exclusive::{Exclusive, ExclusiveGate};
 use crate::time::Instant;
 
 /// Rounds after which a run that does not end is given up.
@@ -358,7 +358,7 @@ impl World {
     }
 
     /// What the cores say of themselves, by way of their mailboxes.
-    fn reports(&mut self) -> Vec<Report> {
+    fn reports(&mut self) -> Vec<CoreReport> {
         let mut reports = Vec::new();
         for (shard, sender) in self.machine.shards.iter_mut().zip(&self.machine.senders) {
             let (to, from) = std::sync::mpsc::sync_channel(1);
@@ -560,7 +560,7 @@ impl World {
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        let shards = self.machine.shards.iter().filter_map(Work::next_deadline);
+        let shards = self.machine.shards.iter().filter_map(Poller::next_deadline);
         let media = self.media.iter().filter_map(|medium| medium.borrow().next_deadline());
         let sessions = self.sessions.iter().filter_map(Session::next_deadline);
         let joined = self.partitions.iter().flatten().copied();
@@ -630,7 +630,7 @@ pub(super) fn boot(
     });
     let states: Vec<Arc<SharedState>> = media.iter().map(|_| Arc::default()).collect();
     let left = Arc::new(AtomicUsize::new(plan.cores));
-    let gates: Vec<Arc<Gate>> = media.iter().map(|_| Arc::default()).collect();
+    let gates: Vec<Arc<ExclusiveGate>> = media.iter().map(|_| Arc::default()).collect();
     let sessions = Arc::new(Sessions::default());
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         (0..plan.cores).map(|_| mailbox().expect("a mailbox")).unzip();
@@ -647,7 +647,7 @@ pub(super) fn boot(
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
         let units =
             disks.iter().zip(media).zip(gates.iter().zip(&states)).map(|((disk, medium), (gate, state))| {
-                let handle = Handle { medium: medium.clone(), core, arena: arena.clone() };
+                let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
                 let store = Box::new(Exclusive::new(handle, gate.clone()));
                 let unit = tasks.add_unit(Box::new(disk.server()), Some(store));
                 tasks.share(unit, state.clone());

@@ -25,12 +25,12 @@ struct Count(AtomicUsize);
 /// What all handles of a store share. The line that every operation looks at has no neighbour that is written.
 #[repr(align(128))]
 #[derive(Default)]
-pub(crate) struct Gate {
+pub(crate) struct ExclusiveGate {
     raised: AtomicBool,
     counts: Mutex<Vec<Arc<Count>>>,
 }
 
-impl Gate {
+impl ExclusiveGate {
     fn join(&self) -> Arc<Count> {
         let count = Arc::new(Count::default());
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(count.clone());
@@ -66,7 +66,7 @@ struct Alone {
 /// A handle with compare and write.
 pub(crate) struct Exclusive<S> {
     inner: S,
-    gate: Arc<Gate>,
+    gate: Arc<ExclusiveGate>,
     count: Arc<Count>,
     waiting: VecDeque<(Tag, Op)>,
     alone: Option<Alone>,
@@ -74,7 +74,7 @@ pub(crate) struct Exclusive<S> {
 }
 
 impl<S: Store> Exclusive<S> {
-    pub(crate) fn new(inner: S, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(inner: S, gate: Arc<ExclusiveGate>) -> Self {
         let count = gate.join();
         Self { inner, gate, count, waiting: VecDeque::new(), alone: None, scratch: Vec::new() }
     }

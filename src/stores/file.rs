@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::exclusive::{Exclusive, Gate};
-use super::ring::{Flight, Shared, Work};
+use super::exclusive::{Exclusive, ExclusiveGate};
+use super::ring::{Flight, RingOp, Shared};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
@@ -58,7 +58,7 @@ pub(super) struct Image {
     /// The bytes are in memory whatever happens (tmpfs, hugetlbfs): nothing ever waits.
     in_memory: bool,
     mapping: Option<Arc<FileMapping>>,
-    gate: Arc<Gate>,
+    gate: Arc<ExclusiveGate>,
 }
 
 /// How long a lock of somebody else is waited for.
@@ -197,7 +197,7 @@ unsafe impl SharedMemory for Mapped {
 
 impl Backing for Image {
     fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
-        let handle = Handle {
+        let handle = FileStore {
             fd: self.file.as_raw_fd(),
             _file: self.file.clone(),
             bytes: self.bytes.clone(),
@@ -225,7 +225,7 @@ impl Backing for Image {
     }
 }
 
-struct Handle {
+struct FileStore {
     fd: RawFd,
     _file: Arc<File>,
     bytes: Arc<AtomicU64>,
@@ -245,7 +245,7 @@ struct Handle {
     pieces: Vec<libc::iovec>,
 }
 
-impl Handle {
+impl FileStore {
     fn check(&self, at: u64, len: u64, writes: bool) -> Result<(), Error> {
         if at.checked_add(len).is_none_or(|end| end > self.bytes.load(Ordering::Relaxed)) {
             return Err(Error { kind: ErrorKind::OutOfRange, at });
@@ -280,9 +280,9 @@ impl Handle {
         if done == block.len() {
             return Submitted::Done(Done::Data(block.freeze().into()));
         }
-        match self.ring.start(Flight::new(self.number, tag, self.fd, at, Work::Read { block, done })) {
+        match self.ring.start(Flight::new(self.number, tag, self.fd, at, RingOp::Read { block, done })) {
             Ok(()) => Submitted::Queued,
-            Err(Flight { work: Work::Read { block, .. }, .. }) => {
+            Err(Flight { work: RingOp::Read { block, .. }, .. }) => {
                 Submitted::Full(Op::Read { at, len, into: Landing::Given(block) })
             }
             Err(_) => unreachable!("a flight that is refused comes back as it was"),
@@ -301,10 +301,10 @@ impl Handle {
                 return Submitted::Done(Done::Finished);
             }
         }
-        let work = Work::Write { data, done, repeat: 0, dsync: fua };
+        let work = RingOp::Write { data, done, repeat: 0, dsync: fua };
         match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
             Ok(()) => Submitted::Queued,
-            Err(Flight { work: Work::Write { data, .. }, .. }) => {
+            Err(Flight { work: RingOp::Write { data, .. }, .. }) => {
                 Submitted::Full(Op::Write { at, data, fua })
             }
             Err(_) => unreachable!("a flight that is refused comes back as it was"),
@@ -338,7 +338,7 @@ impl Handle {
             pattern.copy_to(0, piece);
         }
         let work =
-            Work::Write { data: block.freeze().into(), done: 0, repeat: len - unit as u64, dsync: fua };
+            RingOp::Write { data: block.freeze().into(), done: 0, repeat: len - unit as u64, dsync: fua };
         match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
             Ok(()) => Submitted::Queued,
             Err(_) => Submitted::Full(Op::WriteSame { at, len, pattern, fua }),
@@ -349,7 +349,7 @@ impl Handle {
         if !self.thin {
             return failed(ErrorKind::Unsupported, at);
         }
-        let work = Work::Allocate { mode: libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, len };
+        let work = RingOp::Allocate { mode: libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, len };
         match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
             Ok(()) => Submitted::Queued,
             Err(_) => Submitted::Full(Op::Unmap { at, len }),
@@ -360,7 +360,7 @@ impl Handle {
         if self.in_memory || self.read_only {
             return Submitted::Done(Done::Finished);
         }
-        match self.ring.start(Flight::new(self.number, tag, self.fd, 0, Work::Sync)) {
+        match self.ring.start(Flight::new(self.number, tag, self.fd, 0, RingOp::Sync)) {
             Ok(()) => Submitted::Queued,
             Err(_) => Submitted::Full(Op::Flush),
         }
@@ -378,7 +378,7 @@ impl Handle {
                 other => other,
             };
         }
-        let work = Work::Allocate { mode: libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, len };
+        let work = RingOp::Allocate { mode: libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, len };
         match self.ring.start(Flight::new(self.number, tag, self.fd, at, work)) {
             Ok(()) => Submitted::Queued,
             Err(_) => Submitted::Full(Op::Anchor { at, len }),
@@ -434,14 +434,14 @@ impl Handle {
         };
         let ended = match &mut flight.work {
             // Nothing where bytes should be: the file has become shorter.
-            Work::Read { .. } if result == 0 => {
+            RingOp::Read { .. } if result == 0 => {
                 Some(Done::Failed(Error { kind: ErrorKind::OutOfRange, at: flight.at }))
             }
-            Work::Read { block, done } => {
+            RingOp::Read { block, done } => {
                 *done += moved;
                 (*done == block.len()).then_some(Done::Finished)
             }
-            Work::Write { data, done, repeat, .. } => {
+            RingOp::Write { data, done, repeat, .. } => {
                 *done += moved;
                 if *done == data.len() && *repeat > 0 {
                     flight.at += data.len() as u64;
@@ -451,10 +451,10 @@ impl Handle {
                 }
                 (*done == data.len()).then_some(Done::Finished)
             }
-            Work::Sync | Work::Allocate { .. } => (result >= 0).then_some(Done::Finished),
+            RingOp::Sync | RingOp::Allocate { .. } => (result >= 0).then_some(Done::Finished),
         };
         match (ended, flight.work) {
-            (Some(Done::Finished), Work::Read { block, .. }) => {
+            (Some(Done::Finished), RingOp::Read { block, .. }) => {
                 Some((flight.tag, Done::Data(block.freeze().into())))
             }
             (Some(done), _) => Some((flight.tag, done)),
@@ -489,11 +489,11 @@ fn write_mapped<'a>(mapping: &FileMapping, at: u64, pieces: impl Iterator<Item =
 fn error(errno: i32, flight: &Flight) -> Done {
     let (kind, done) = match (&flight.work, errno) {
         (_, libc::ENOMEM) => (ErrorKind::NoMemory, 0),
-        (Work::Read { done, .. }, _) => (ErrorKind::ReadFailed, *done),
+        (RingOp::Read { done, .. }, _) => (ErrorKind::ReadFailed, *done),
         (_, libc::ENOSPC | libc::EDQUOT) => (ErrorKind::NoSpace, 0),
         (_, libc::EROFS | libc::EBADF | libc::EPERM) => (ErrorKind::ReadOnly, 0),
-        (Work::Allocate { .. }, libc::EOPNOTSUPP) => (ErrorKind::Unsupported, 0),
-        (Work::Write { done, .. }, _) => (ErrorKind::WriteFailed, *done),
+        (RingOp::Allocate { .. }, libc::EOPNOTSUPP) => (ErrorKind::Unsupported, 0),
+        (RingOp::Write { done, .. }, _) => (ErrorKind::WriteFailed, *done),
         _ => (ErrorKind::WriteFailed, 0),
     };
     Done::Failed(Error { kind, at: flight.at + done as u64 })
@@ -503,7 +503,7 @@ fn failed(kind: ErrorKind, at: u64) -> Submitted {
     Submitted::Done(Done::Failed(Error { kind, at }))
 }
 
-impl Store for Handle {
+impl Store for FileStore {
     fn geometry(&self) -> Geometry {
         Geometry {
             bytes: self.bytes.load(Ordering::Relaxed),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use file::FileOptions;
 pub use records::Records;
-pub use wrap::{Failure, Operations, Rule};
+pub use wrap::{Failure, Operations, StoreFault};
 
 use crate::io::Store;
 use crate::memory::Arena;
@@ -63,7 +63,7 @@ pub fn null(bytes: u64, block: u32) -> io::Result<Arc<dyn Backing>> {
 }
 
 /// The same store, with delays and errors by rule.
-pub fn wrapped(inner: Arc<dyn Backing>, seed: u64, rules: Vec<Rule>) -> Arc<dyn Backing> {
+pub fn wrapped(inner: Arc<dyn Backing>, seed: u64, rules: Vec<StoreFault>) -> Arc<dyn Backing> {
     Arc::new(wrap::Wrapped::new(inner, seed, rules))
 }
 

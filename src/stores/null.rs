@@ -30,16 +30,16 @@ impl Null {
 impl Backing for Null {
     fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
         let zeros = Lease::new(Pages(self.zeros.clone()));
-        Ok(Box::new(Handle { zeros, geometry: self.geometry }))
+        Ok(Box::new(NullStore { zeros, geometry: self.geometry }))
     }
 }
 
-struct Handle {
+struct NullStore {
     zeros: Lease,
     geometry: Geometry,
 }
 
-impl Store for Handle {
+impl Store for NullStore {
     fn geometry(&self) -> Geometry {
         self.geometry
     }

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::exclusive::{Exclusive, Gate};
+use super::exclusive::{Exclusive, ExclusiveGate};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Lease, Seg, Sg, SharedMemory};
@@ -42,7 +42,7 @@ struct Medium {
 
 pub(super) struct Ram {
     medium: Arc<Medium>,
-    gate: Arc<Gate>,
+    gate: Arc<ExclusiveGate>,
 }
 
 impl Ram {
@@ -61,7 +61,7 @@ impl Backing for Ram {
     fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
         let medium = self.medium.clone();
         let pages = Lease::new(Pages(medium.memory.clone()));
-        Ok(Box::new(Exclusive::new(Handle { medium, pages }, self.gate.clone())))
+        Ok(Box::new(Exclusive::new(RamStore { medium, pages }, self.gate.clone())))
     }
 
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
@@ -175,12 +175,12 @@ impl Medium {
     }
 }
 
-struct Handle {
+struct RamStore {
     medium: Arc<Medium>,
     pages: Lease,
 }
 
-impl Handle {
+impl RamStore {
     fn read(&self, at: u64, len: u32, into: Landing) -> Result<Done, Done> {
         self.medium.address(at, u64::from(len))?;
         let from = usize::try_from(at).expect("inside the memory");
@@ -195,7 +195,7 @@ impl Handle {
     }
 }
 
-impl Store for Handle {
+impl Store for RamStore {
     fn geometry(&self) -> Geometry {
         self.medium.geometry
     }

@@ -19,7 +19,7 @@ use crate::memory::{SegMut, Sg};
 const FLIGHTS_MAX: usize = 1024;
 
 /// What the kernel is asked to do. Buffers belong to the flight until its end.
-pub(super) enum Work {
+pub(super) enum RingOp {
     Read {
         block: SegMut,
         done: usize,
@@ -45,12 +45,12 @@ pub(super) struct Flight {
     pub(super) tag: Tag,
     pub(super) fd: RawFd,
     pub(super) at: u64,
-    pub(super) work: Work,
+    pub(super) work: RingOp,
     pieces: SmallVec<[libc::iovec; 16]>,
 }
 
 impl Flight {
-    pub(super) fn new(store: usize, tag: Tag, fd: RawFd, at: u64, work: Work) -> Self {
+    pub(super) fn new(store: usize, tag: Tag, fd: RawFd, at: u64, work: RingOp) -> Self {
         Self { store, tag, fd, at, work, pieces: SmallVec::new() }
     }
 
@@ -59,14 +59,14 @@ impl Flight {
     fn entry(&mut self) -> squeue::Entry {
         let fd = types::Fd(self.fd);
         match &mut self.work {
-            Work::Read { block, done } => {
+            RingOp::Read { block, done } => {
                 let rest = block.len() - *done;
                 // SAFETY: done <= length of the block.
                 let to = unsafe { block.as_mut_ptr().add(*done) };
                 let len = u32::try_from(rest).expect("blocks are shorter than 4 GiB");
                 opcode::Read::new(fd, to, len).offset(self.at + *done as u64).build()
             }
-            Work::Write { data, done, dsync, .. } => {
+            RingOp::Write { data, done, dsync, .. } => {
                 self.pieces.clear();
                 // At once, where the list is longer than usual.
                 self.pieces.reserve(data.segs().len().min(PIECES_MAX));
@@ -90,8 +90,8 @@ impl Flight {
                     .rw_flags(flags)
                     .build()
             }
-            Work::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
-            Work::Allocate { mode, len } => {
+            RingOp::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+            RingOp::Allocate { mode, len } => {
                 opcode::Fallocate::new(fd, *len).offset(self.at).mode(*mode).build()
             }
         }

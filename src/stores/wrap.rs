@@ -2,7 +2,7 @@
 //! A store around another that is slow and makes errors by rule, to qualify initiators.
 //!
 //! An operation reaches the store within at once and only its completion is held back, so that whatever waits for the
-//! end of earlier operations still does. One that is to fail does not reach it. Which they are is a [`Lottery`]'s.
+//! end of earlier operations still does. One that is to fail does not reach it. Which they are is a [`FaultRule`]'s.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Backing, Local};
-use crate::io::{Done, Error, ErrorKind, Geometry, Health, Lottery, Odds, Op, Store, Submitted, Tag};
+use crate::io::{Done, Error, ErrorKind, FaultRate, FaultRule, Geometry, Health, Op, Store, Submitted, Tag};
 use crate::memory::Lease;
 use crate::sys;
 use crate::time::Instant;
@@ -71,7 +71,7 @@ impl Failure {
 
 /// What happens to which operations. Of several rules that fit, the delays add up and the first failure counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct StoreFault {
     /// Which.
     pub operations: Operations,
     /// Those that touch these bytes.
@@ -79,11 +79,11 @@ pub struct Rule {
     /// How they end.
     pub failure: Failure,
     /// How many of those, and how late.
-    pub odds: Odds,
+    pub rate: FaultRate,
 }
 
 struct Faults {
-    rules: Vec<(Rule, Lottery)>,
+    rules: Vec<(StoreFault, FaultRule)>,
 }
 
 /// What becomes of an operation.
@@ -112,12 +112,12 @@ fn shape(op: &Op) -> Shape {
 impl Faults {
     fn fate(&self, (kind, at, len): Shape) -> Fate {
         let mut fate = Fate::default();
-        for (Rule { operations, bytes, failure, .. }, lottery) in &self.rules {
+        for (StoreFault { operations, bytes, failure, .. }, fault_rule) in &self.rules {
             let touches = at < bytes.end && bytes.start < at.saturating_add(len);
             if ![Operations::Any, kind].contains(operations) || kind != Operations::Flush && !touches {
                 continue;
             }
-            let Some(delay) = lottery.draw() else { continue };
+            let Some(delay) = fault_rule.draw() else { continue };
             fate.delay += delay;
             if let Some(kind) = failure.kind(kind == Operations::Read) {
                 let first = if kind == ErrorKind::NoMemory { at } else { at.max(bytes.start) };
@@ -134,8 +134,9 @@ pub(super) struct Wrapped {
 }
 
 impl Wrapped {
-    pub(super) fn new(inner: Arc<dyn Backing>, seed: u64, rules: Vec<Rule>) -> Self {
-        let drawn = |(number, rule): (usize, Rule)| (rule.clone(), Lottery::new(rule.odds, seed, number));
+    pub(super) fn new(inner: Arc<dyn Backing>, seed: u64, rules: Vec<StoreFault>) -> Self {
+        let drawn =
+            |(number, rule): (usize, StoreFault)| (rule.clone(), FaultRule::new(rule.rate, seed, number));
         let rules = rules.into_iter().enumerate().map(drawn).collect();
         Self { inner, faults: Arc::new(Faults { rules }) }
     }
@@ -146,7 +147,7 @@ impl Backing for Wrapped {
         let inner = self.inner.attach(local)?;
         let faults = self.faults.clone();
         let (slow, refused) = (HashMap::new(), HashMap::new());
-        Ok(Box::new(Handle { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
+        Ok(Box::new(FaultStore { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
     }
 
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
@@ -161,7 +162,7 @@ struct Late {
     done: Done,
 }
 
-struct Handle {
+struct FaultStore {
     inner: Box<dyn Store>,
     faults: Arc<Faults>,
     /// Fates of operations that the store within had no room for: they come again, and are not drawn for twice. A caller
@@ -177,7 +178,7 @@ fn now() -> Instant {
     Instant::from_nanos(sys::monotonic())
 }
 
-impl Store for Handle {
+impl Store for FaultStore {
     fn geometry(&self) -> Geometry {
         self.inner.geometry()
     }
@@ -255,11 +256,16 @@ mod tests {
     use crate::io::Landing;
     use crate::memory::{Arena, Sg};
 
-    fn rule() -> Rule {
-        Rule { operations: Operations::Any, bytes: 0..u64::MAX, failure: Failure::Medium, odds: Odds::ALWAYS }
+    fn rule() -> StoreFault {
+        StoreFault {
+            operations: Operations::Any,
+            bytes: 0..u64::MAX,
+            failure: Failure::Medium,
+            rate: FaultRate::ALWAYS,
+        }
     }
 
-    fn store(seed: u64, rules: Vec<Rule>) -> Box<dyn Store> {
+    fn store(seed: u64, rules: Vec<StoreFault>) -> Box<dyn Store> {
         let ram = super::super::ram(1 << 20, 512, false).unwrap();
         let local = Local::new(Arena::new(2 << 20, false).unwrap()).unwrap();
         super::super::wrapped(ram, seed, rules).attach(&local).unwrap()
@@ -284,9 +290,11 @@ mod tests {
 
     #[test]
     fn errors_come_where_the_rule_says() {
-        let bad = Rule { bytes: 4096..4608, ..rule() };
-        let mut store =
-            store(1, vec![bad, Rule { operations: Operations::Flush, failure: Failure::Space, ..rule() }]);
+        let bad = StoreFault { bytes: 4096..4608, ..rule() };
+        let mut store = store(
+            1,
+            vec![bad, StoreFault { operations: Operations::Flush, failure: Failure::Space, ..rule() }],
+        );
         assert_eq!(error(store.submit(Tag(0), read(0, 4096))), None);
         assert_eq!(error(store.submit(Tag(0), read(4608, 512))), None);
         assert_eq!(error(store.submit(Tag(0), read(0, 8192))), Some((ErrorKind::ReadFailed, 4096)));
@@ -303,7 +311,11 @@ mod tests {
     #[test]
     fn chance_is_the_seeds() {
         let some = || {
-            vec![Rule { operations: Operations::Read, odds: Odds { one_in: 4, ..Odds::ALWAYS }, ..rule() }]
+            vec![StoreFault {
+                operations: Operations::Read,
+                rate: FaultRate { one_in: 4, ..FaultRate::ALWAYS },
+                ..rule()
+            }]
         };
         let run = |seed| {
             let mut store = store(seed, some());
@@ -313,8 +325,10 @@ mod tests {
         assert_eq!(one, again);
         assert_ne!(one, other);
         assert!((60..140).contains(&one.len()), "{} of 400", one.len());
-        let mut store =
-            store(1, vec![Rule { odds: Odds { after: 2, times: Some(3), ..Odds::ALWAYS }, ..rule() }]);
+        let mut store = store(
+            1,
+            vec![StoreFault { rate: FaultRate { after: 2, times: Some(3), ..FaultRate::ALWAYS }, ..rule() }],
+        );
         let failed = (0..8).map(|_| error(store.submit(Tag(0), read(0, 512))).is_some());
         assert_eq!(failed.collect::<Vec<_>>(), [false, false, true, true, true, false, false, false]);
     }
@@ -322,9 +336,10 @@ mod tests {
     #[test]
     fn delays_hold_completions_back() {
         let slow = |millis| Duration::from_millis(millis);
-        let odds = |millis| Odds { delay: slow(millis), ..Odds::ALWAYS };
-        let late = Rule { failure: Failure::None, odds: odds(60), operations: Operations::Read, ..rule() };
-        let bad = Rule { bytes: 0..512, odds: odds(20), operations: Operations::Write, ..rule() };
+        let rate = |millis| FaultRate { delay: slow(millis), ..FaultRate::ALWAYS };
+        let late =
+            StoreFault { failure: Failure::None, rate: rate(60), operations: Operations::Read, ..rule() };
+        let bad = StoreFault { bytes: 0..512, rate: rate(20), operations: Operations::Write, ..rule() };
         let mut store = store(1, vec![late, bad]);
         let begin = now();
         assert!(matches!(store.submit(Tag(1), read(0, 512)), Submitted::Queued));
@@ -376,8 +391,8 @@ mod tests {
     #[test]
     fn what_comes_again_for_want_of_room_is_drawn_for_once() {
         // The third write fails, however often the second has to come.
-        let odds = Odds { after: 2, times: Some(1), ..Odds::ALWAYS };
-        let rules = vec![Rule { operations: Operations::Write, odds, ..rule() }];
+        let rate = FaultRate { after: 2, times: Some(1), ..FaultRate::ALWAYS };
+        let rules = vec![StoreFault { operations: Operations::Write, rate, ..rule() }];
         let local = Local::new(Arena::new(2 << 20, false).unwrap()).unwrap();
         let backing = Wrapped::new(Arc::new(Narrow::default()), 1, rules);
         let mut store = backing.attach(&local).unwrap();

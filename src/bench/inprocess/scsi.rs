@@ -9,7 +9,7 @@ use crate::bench::load::{Load, Operation, Tally};
 use crate::engine::tasks::{NexusKey, TaskManager, Transports};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
-    Cdb, Command, Exchange, Expected, Lun, Nexus, NexusId, Request, Response, Status, TargetPort,
+    Cdb, Command, Expected, Lun, Nexus, NexusId, Request, RequestTag, Response, Status, TargetPort,
     TaskAttribute, TaskManagementResponse, Transport, TransportId,
 };
 use crate::time::Instant;
@@ -51,7 +51,7 @@ impl Direct {
                 attribute: TaskAttribute::Simple,
                 expected,
             };
-            self.requests.push_back(Request::Command { exchange: Exchange(slot), command });
+            self.requests.push_back(Request::Command { request_tag: RequestTag(slot), command });
         }
     }
 }
@@ -61,8 +61,8 @@ impl Transport for Direct {
         self.requests.pop_front()
     }
 
-    fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
-        let operation = self.slots[exchange.0 as usize].0;
+    fn receive_data_out(&mut self, request_tag: RequestTag, len: u32) {
+        let operation = self.slots[request_tag.0 as usize].0;
         let data = match self.load.verifies() {
             false => self.payload.clone().split_to(len as usize),
             true => {
@@ -71,15 +71,15 @@ impl Transport for Direct {
                 block.freeze().into()
             }
         };
-        self.requests.push_back(Request::DataOut { exchange, data });
+        self.requests.push_back(Request::DataOut { request_tag, data });
     }
 
-    fn send_data_in(&mut self, exchange: Exchange, _: Sg) {
-        self.requests.push_back(Request::DataInTaken { exchange });
+    fn send_data_in(&mut self, request_tag: RequestTag, _: Sg) {
+        self.requests.push_back(Request::DataInTaken { request_tag });
     }
 
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
-        let (operation, begun) = self.slots[exchange.0 as usize];
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response) {
+        let (operation, begun) = self.slots[request_tag.0 as usize];
         if self.load.verifies() && !operation.write {
             self.load.check(operation, 0, &response.data.to_vec());
         }
@@ -90,12 +90,12 @@ impl Transport for Direct {
                 self.load.failed(operation, (byte(2) & 0x0f, u16::from_be_bytes([byte(12), byte(13)])));
             }
         }
-        self.free.push(exchange.0);
+        self.free.push(request_tag.0);
     }
 
-    fn task_management_executed(&mut self, _: Exchange, _: TaskManagementResponse) {}
+    fn task_management_executed(&mut self, _: RequestTag, _: TaskManagementResponse) {}
 
-    fn terminate(&mut self, _: Exchange, _: Option<Status>) {}
+    fn terminate(&mut self, _: RequestTag, _: Option<Status>) {}
 }
 
 struct Only<'a>(&'a mut Direct);
@@ -149,7 +149,7 @@ pub(super) fn run(
     };
     direct
         .requests
-        .push_back(Request::Command { exchange: Exchange(direct.free.pop().unwrap_or(0)), command });
+        .push_back(Request::Command { request_tag: RequestTag(direct.free.pop().unwrap_or(0)), command });
     turn(&mut tasks, key, &mut direct);
     (direct.load.tally.failed, direct.load.tally.total, direct.load.tally.sense) = (0, 0, None);
     let mut turns = Turns::begin();

@@ -22,7 +22,7 @@ use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
-use crate::reactor::Work;
+use crate::reactor::Poller;
 use crate::scsi::Lun;
 use crate::time::Instant;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::load::{Loader, Named, iscsi_name};
-use super::model::{Account, Chap, Config, Redirect, Rule, SecretSource};
+use super::model::{AccessConfig, Account, Chap, Config, Redirect, SecretSource};
 use super::reader::Section;
 use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
@@ -78,7 +78,12 @@ impl<'a> Loader<'a> {
         Some(wanted.then_some(Chap { accounts: chosen, own, algorithms }))
     }
 
-    pub(super) fn rule(&self, s: Section<'a>, accounts: &Named<Account>, luns: &[u16]) -> Option<Rule> {
+    pub(super) fn rule(
+        &self,
+        s: Section<'a>,
+        accounts: &Named<Account>,
+        luns: &[u16],
+    ) -> Option<AccessConfig> {
         let strings = |key| s.given(key).then(|| s.texts(key, |text| Some(text.to_owned()))).flatten();
         let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         let initiators = strings("initiators");
@@ -109,7 +114,7 @@ impl<'a> Loader<'a> {
             }
         }
         s.finish();
-        Some(Rule {
+        Some(AccessConfig {
             initiators: initiators.map(plain),
             addresses: addresses.map(|list| list.into_iter().map(|(network, _)| network).collect()),
             users: users.map(plain),

@@ -5,36 +5,36 @@ use std::time::Duration;
 
 use super::reader::{Section, nearest};
 use crate::devices::sbc::{self, BlockSize};
-use crate::engine::tasks::{Answer, CommandRule};
-use crate::io::Odds;
+use crate::engine::tasks::{Answer, CommandFault};
+use crate::io::FaultRate;
 use crate::scsi::Status;
-use crate::stores::{Failure, Operations, Rule};
+use crate::stores::{Failure, Operations, StoreFault};
 
 /// How often and how late; complains of a rule that changes nothing.
-fn odds(s: &Section<'_>, does: Option<bool>, key: &'static str) -> Option<Odds> {
+fn rate(s: &Section<'_>, does: Option<bool>, key: &'static str) -> Option<FaultRate> {
     let (delay, jitter) = (s.time("delay"), s.time("jitter"));
     let (one_in, after, times) = (s.number("one_in"), s.number("after"), s.number("times"));
     if let (Some(false), Some(Duration::ZERO), Some(Duration::ZERO)) = (does, delay, jitter) {
         s.error(key, "the rule does nothing", format!("give an `{key}`, a `delay` or a `jitter`"));
     }
-    Some(Odds { delay: delay?, jitter: jitter?, one_in: one_in?, after: after?, times })
+    Some(FaultRate { delay: delay?, jitter: jitter?, one_in: one_in?, after: after?, times })
 }
 
 /// A rule by which a store makes faults. Its blocks are those of the disk.
-pub(super) fn of_store(s: Section<'_>, block: Option<BlockSize>) -> Option<Rule> {
+pub(super) fn of_store(s: Section<'_>, block: Option<BlockSize>) -> Option<StoreFault> {
     let operations = s.word("operation", &Operations::ALL);
     let failure = s.word("error", &Failure::ALL);
     let (lba, blocks): (Option<u64>, Option<u64>) = (s.number("lba"), s.number("blocks"));
-    let odds = odds(&s, failure.map(|failure| failure != Failure::None), "error");
+    let rate = rate(&s, failure.map(|failure| failure != Failure::None), "error");
     s.finish();
     let bytes = |blocks: u64| Some(blocks.saturating_mul(u64::from(block?.bytes())));
     let start = bytes(lba?)?;
     let end = blocks.map_or(Some(u64::MAX), |blocks| bytes(lba?.saturating_add(blocks)))?;
-    Some(Rule { operations: operations?, bytes: start..end, failure: failure?, odds: odds? })
+    Some(StoreFault { operations: operations?, bytes: start..end, failure: failure?, rate: rate? })
 }
 
 /// A rule by which commands are slow or fail.
-pub(super) fn of_commands(s: Section<'_>) -> Option<CommandRule> {
+pub(super) fn of_commands(s: Section<'_>) -> Option<CommandFault> {
     let command = s.text("command").and_then(|text| {
         let found = command(&text);
         if found.is_none() {
@@ -50,10 +50,10 @@ pub(super) fn of_commands(s: Section<'_>) -> Option<CommandRule> {
         found
     });
     let answer = s.parsed("answer", answer);
-    let odds = odds(&s, answer.map(|answer| answer != Answer::Usual), "answer");
+    let rate = rate(&s, answer.map(|answer| answer != Answer::Usual), "answer");
     s.finish();
     let (opcode, action) = command?;
-    Some(CommandRule { opcode, action, answer: answer?, odds: odds? })
+    Some(CommandFault { opcode, action, answer: answer?, rate: rate? })
 }
 
 /// The operation code, and the service action if one is meant, by name or number.

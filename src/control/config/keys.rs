@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What a value may be.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A string that means this.
     Text(&'static str),
     /// One of these strings.
@@ -45,7 +45,7 @@ pub(super) enum Absent {
 /// A key of a table.
 pub(super) struct Key {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) absent: Absent,
     /// A value for the reference, in TOML; empty for the default.
     pub(super) example: &'static str,
@@ -72,7 +72,7 @@ pub(super) fn table(name: &str) -> &'static Table {
     TABLES.iter().find(|table| table.name == name).expect("the loader asks for tables of this file only")
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(what) => f.write_str(what),
@@ -119,14 +119,14 @@ const OUTGOING: &str =
     "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).";
 const HOUR: Duration = Duration::from_secs(3600);
 /// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
-const LENGTH: Kind = Kind::Size(512, (1 << 24) - 1);
+const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
 
 use Absent::{Is, Means, Required};
-use Kind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
+use ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
 
 const fn key(
     name: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     absent: Absent,
     example: &'static str,
     doc: &'static str,
@@ -168,8 +168,8 @@ pub(super) const TABLES: &[Table] = &[
         name: "",
         doc: "",
         keys: &[
-            key("daemon", Kind::Table("daemon"), Means("all defaults"), "", "The process."),
-            key("dpdk", Kind::Table("dpdk"), Means("all defaults"), "", "DPDK's environment."),
+            key("daemon", ValueKind::Table("daemon"), Means("all defaults"), "", "The process."),
+            key("dpdk", ValueKind::Table("dpdk"), Means("all defaults"), "", "DPDK's environment."),
             key("port", Tables("port"), Means("an error"), "", "Where initiators come in."),
             key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
             key("port_group", Tables("port_group"), Means("none"), "", "Asymmetric access."),
@@ -177,7 +177,7 @@ pub(super) const TABLES: &[Table] = &[
             key("account", Tables("account"), Means("none"), "", "Names and secrets."),
             key(
                 "discovery",
-                Kind::Table("discovery"),
+                ValueKind::Table("discovery"),
                 Means("nobody needs to"),
                 "",
                 "Who may discover targets.",
@@ -198,7 +198,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             key(
                 "memory",
-                Kind::Size(16 << 20, 1 << 40),
+                ValueKind::Size(16 << 20, 1 << 40),
                 Is("\"256MiB\""),
                 "",
                 "Payload memory of each reactor. When it is full, commands are answered with TASK SET FULL or \
@@ -267,7 +267,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             key(
                 "memory",
-                Kind::Size(32 << 20, 1 << 40),
+                ValueKind::Size(32 << 20, 1 << 40),
                 Means("what the ports need"),
                 "\"128MiB\"",
                 "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
@@ -437,7 +437,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             key(
                 "size",
-                Kind::Size(4096, 1 << 60),
+                ValueKind::Size(4096, 1 << 60),
                 Means("as large as the file is; an error for other stores"),
                 "\"1GiB\"",
                 "Size of the disk, a multiple of 4096 bytes.",
@@ -484,7 +484,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             key(
                 "soft_threshold",
-                Kind::Size(0, 1 << 60),
+                ValueKind::Size(0, 1 << 60),
                 Is("0"),
                 "\"10GiB\"",
                 "Thin disks in files: initiators are warned (THIN PROVISIONING SOFT THRESHOLD REACHED) when the file \
@@ -667,10 +667,10 @@ pub(super) const TABLES: &[Table] = &[
                 "[{ lun = 0, disk = \"thin0\" }]",
                 "Its logical units, a table each.",
             ),
-            key("iscsi", Kind::Table("target.iscsi"), Means("all defaults"), "", "What it negotiates."),
+            key("iscsi", ValueKind::Table("target.iscsi"), Means("all defaults"), "", "What it negotiates."),
             key(
                 "chap",
-                Kind::Table("target.chap"),
+                ValueKind::Table("target.chap"),
                 Means("nobody needs to"),
                 "",
                 "How initiators authenticate themselves.",
@@ -683,7 +683,13 @@ pub(super) const TABLES: &[Table] = &[
                 "Who may use what of it; everybody everything if there is none.",
             ),
             key("redirect", Tables("target.redirect"), Is("[]"), "", "Where initiators are sent instead."),
-            key("limits", Kind::Table("target.limits"), Means("all defaults"), "", "How much it serves."),
+            key(
+                "limits",
+                ValueKind::Table("target.limits"),
+                Means("all defaults"),
+                "",
+                "How much it serves.",
+            ),
         ],
     },
     Table {
@@ -761,7 +767,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             key(
                 "initiator_memory",
-                Kind::Size(1 << 20, 1 << 40),
+                ValueKind::Size(1 << 20, 1 << 40),
                 Is("\"128MiB\""),
                 "",
                 "Payload that the commands of an initiator may make the target hold, in all its sessions, beside 64KiB for \

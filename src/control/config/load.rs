@@ -330,17 +330,17 @@ impl<'a> Loader<'a> {
 
     fn store(&self, s: &Section<'_>) -> Option<StoreKind> {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum StoreWord {
             File,
             Ram,
             Null,
         }
-        let kind = s.word("store", &[Kind::File, Kind::Ram, Kind::Null]);
+        let kind = s.word("store", &[StoreWord::File, StoreWord::Ram, StoreWord::Null]);
         let size: Option<u64> = s.size("size");
         if size.is_some_and(|size| size % 4096 != 0) {
             s.error("size", "is not a multiple of 4096 bytes", "");
         }
-        if let Kind::File = kind? {
+        if let StoreWord::File = kind? {
             let path = s.text("path");
             if !s.given("path") {
                 s.missing("path");
@@ -351,7 +351,7 @@ impl<'a> Loader<'a> {
             s.missing("size");
         }
         match kind? {
-            Kind::Ram => Some(StoreKind::Ram { size: size? }),
+            StoreWord::Ram => Some(StoreKind::Ram { size: size? }),
             _ => Some(StoreKind::Null { size: size? }),
         }
     }

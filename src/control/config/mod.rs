@@ -14,8 +14,8 @@ mod reference;
 pub use access::{read_secret, warnings};
 pub use load::{load, parse};
 pub use model::{
-    Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup, Portal, Redirect,
-    Rule, SecretSource, StoreKind, Target,
+    AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup,
+    Portal, Redirect, SecretSource, StoreKind, Target,
 };
 pub use reader::{Diagnostic, render};
 pub use reference::reference;

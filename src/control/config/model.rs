@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::devices::sbc::BlockSize;
 use crate::engine::sessions::Limits;
-use crate::engine::tasks::CommandRule;
+use crate::engine::tasks::CommandFault;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
@@ -234,9 +234,9 @@ pub struct Disk {
     /// Warn initiators when fewer bytes can still be allocated.
     pub soft_threshold: u64,
     /// Delays and errors that the store makes.
-    pub faults: Vec<stores::Rule>,
+    pub faults: Vec<stores::StoreFault>,
     /// Delays and errors of commands.
-    pub command_faults: Vec<CommandRule>,
+    pub command_faults: Vec<CommandFault>,
     /// What their chance comes from.
     pub fault_seed: u64,
     /// Its names on the wire.
@@ -259,7 +259,7 @@ pub struct Target {
     /// How initiators authenticate themselves; `None`: not at all.
     pub chap: Option<Chap>,
     /// Who may use what of it; everybody everything if there is no rule.
-    pub access: Vec<Rule>,
+    pub access: Vec<AccessConfig>,
     /// Where initiators are sent instead.
     pub redirects: Vec<Redirect>,
     /// How much it serves.
@@ -297,7 +297,7 @@ pub struct Chap {
 
 /// Who may use what of a target. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct AccessConfig {
     /// iSCSI names, or their beginnings before a `*`.
     pub initiators: Option<Vec<String>>,
     /// Networks.

@@ -19,23 +19,25 @@ type Placed = Vec<(Address, Range<usize>)>;
 impl<'a> Loader<'a> {
     pub(super) fn port(&self, s: Section<'a>) -> Option<Port> {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum DriverWord {
             Tap,
             Packet,
             Dpdk,
             Kernel,
         }
         let name = s.text("name");
-        let driver = match s.word("driver", &[Kind::Tap, Kind::Packet, Kind::Dpdk, Kind::Kernel]) {
+        let driver = match s
+            .word("driver", &[DriverWord::Tap, DriverWord::Packet, DriverWord::Dpdk, DriverWord::Kernel])
+        {
             // Which keys belong here is unknown.
             None => return None,
-            Some(Kind::Kernel) => Some(Driver::Kernel),
-            Some(Kind::Tap) => self.tap(&s, name.as_deref()),
-            Some(Kind::Packet) => {
+            Some(DriverWord::Kernel) => Some(Driver::Kernel),
+            Some(DriverWord::Tap) => self.tap(&s, name.as_deref()),
+            Some(DriverWord::Packet) => {
                 let ours = Self::addresses(&s);
                 Self::link(&s, name.as_deref(), ours, true).map(Driver::Packet)
             }
-            Some(Kind::Dpdk) => Self::dpdk_port(&s, name.as_deref()),
+            Some(DriverWord::Dpdk) => Self::dpdk_port(&s, name.as_deref()),
         };
         s.finish();
         Some(Port { name: name?, driver: driver? })

@@ -13,7 +13,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Absent, Key, Kind, Table};
+use super::keys::{self, Absent, Key, Table, ValueKind};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -232,11 +232,11 @@ impl<'a> Section<'a> {
 
     /// One of a few words; `values` go with those of the key, in their order.
     pub(super) fn word<T: Copy>(&self, name: &'static str, values: &[T]) -> Option<T> {
-        let Kind::Word(words) = self.key(name).kind else { unreachable!("{name} is not a word") };
+        let ValueKind::Word(words) = self.key(name).kind else { unreachable!("{name} is not a word") };
         let text = self.text(name)?;
         let found = words.iter().zip(values).find(|(word, _)| **word == text);
         if found.is_none() {
-            let help = nearest(&text, words, &format!("give {}", Kind::Word(words)));
+            let help = nearest(&text, words, &format!("give {}", ValueKind::Word(words)));
             self.error(name, format!("{text:?} is unknown"), help);
         }
         found.map(|(_, value)| *value)
@@ -246,7 +246,7 @@ impl<'a> Section<'a> {
     pub(super) fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
         let value = self.value(name)?;
         let kind = self.key(name).kind;
-        let Kind::Number(low, high) = kind else { unreachable!("{name} is not a number") };
+        let ValueKind::Number(low, high) = kind else { unreachable!("{name} is not a number") };
         let Some(integer) = value.get_ref().as_integer() else {
             self.wrong_type(name, &value);
             return None;
@@ -272,7 +272,7 @@ impl<'a> Section<'a> {
     pub(super) fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
         let value = self.value(name)?;
         let kind = self.key(name).kind;
-        let Kind::Size(low, high) = kind else { unreachable!("{name} is not a size") };
+        let ValueKind::Size(low, high) = kind else { unreachable!("{name} is not a size") };
         let size = match value.get_ref() {
             DeValue::Integer(_) => whole(&value),
             DeValue::String(text) => size(text),
@@ -292,7 +292,7 @@ impl<'a> Section<'a> {
 
     /// A time, as a string with a unit, in the key's range.
     pub(super) fn time(&self, name: &'static str) -> Option<Duration> {
-        let Kind::Time(max) = self.key(name).kind else { unreachable!("{name} is not a time") };
+        let ValueKind::Time(max) = self.key(name).kind else { unreachable!("{name} is not a time") };
         self.parsed(name, |text| duration(text).filter(|time| *time <= max))
     }
 
@@ -312,7 +312,7 @@ impl<'a> Section<'a> {
             if parsed.is_none() {
                 let path = self.path(&format!("{name}[{i}]"));
                 let help = match self.key(name).kind {
-                    Kind::Texts(each) => format!("give {each}"),
+                    ValueKind::Texts(each) => format!("give {each}"),
                     kind => format!("give {kind}"),
                 };
                 self.errors.add(entry.span(), &path, "is not allowed", help);
@@ -334,7 +334,7 @@ impl<'a> Section<'a> {
 
     /// Whole numbers.
     pub(super) fn numbers(&self, name: &'static str) -> Option<Vec<(u64, Range<usize>)>> {
-        let Kind::Numbers(high) = self.key(name).kind else {
+        let ValueKind::Numbers(high) = self.key(name).kind else {
             unreachable!("{name} is not a list of numbers")
         };
         self.list(name, |entry| whole(entry).filter(|number| *number <= high))
@@ -342,7 +342,7 @@ impl<'a> Section<'a> {
 
     /// A table inside this one. Without it, its defaults hold.
     pub(super) fn section(&self, name: &'static str) -> Self {
-        let Kind::Table(keys) = self.key(name).kind else { unreachable!("{name} is not a table") };
+        let ValueKind::Table(keys) = self.key(name).kind else { unreachable!("{name} is not a table") };
         let value = self.table.and_then(|table| table.get(name));
         let table = value.and_then(|value| value.get_ref().as_table());
         if let (Some(value), None) = (value, table) {
@@ -354,7 +354,9 @@ impl<'a> Section<'a> {
 
     /// The tables of a list.
     pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
-        let Kind::Tables(keys) = self.key(name).kind else { unreachable!("{name} is not a list of tables") };
+        let ValueKind::Tables(keys) = self.key(name).kind else {
+            unreachable!("{name} is not a list of tables")
+        };
         let Some(value) = self.table.and_then(|table| table.get(name)) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(name, value);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{Absent, Key, Kind, TABLES, Table};
+use super::keys::{Absent, Key, TABLES, Table, ValueKind};
 
 /// Width of the comments.
 const WIDTH: usize = 100;
@@ -30,12 +30,12 @@ pub fn reference() -> String {
 
 /// Tables have a section of their own.
 fn is_table(key: &Key) -> bool {
-    matches!(key.kind, Kind::Table(_) | Kind::Tables(_))
+    matches!(key.kind, ValueKind::Table(_) | ValueKind::Tables(_))
 }
 
 fn header(table: &Table) -> String {
     let mut keys = TABLES.iter().flat_map(|table| table.keys);
-    match keys.any(|key| matches!(key.kind, Kind::Tables(name) if name == table.name)) {
+    match keys.any(|key| matches!(key.kind, ValueKind::Tables(name) if name == table.name)) {
         true => format!("[[{}]]", table.name),
         false => format!("[{}]", table.name),
     }

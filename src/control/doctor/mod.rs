@@ -73,7 +73,7 @@ pub struct PciDevice {
 
 /// Everything that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     /// What was looked at.
     pub checks: Vec<Check>,
     /// What `configs/launch.sh` sets aside.
@@ -82,7 +82,7 @@ pub struct Report {
     pub devices: Vec<PciDevice>,
 }
 
-impl Report {
+impl DoctorReport {
     /// The worst verdict.
     pub fn verdict(&self) -> Verdict {
         self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good)
@@ -113,14 +113,14 @@ struct Doctor<'a> {
 }
 
 /// Looks at a machine with the eyes of a configuration.
-pub fn examine(machine: &Machine, config: &Config) -> Report {
+pub fn examine(machine: &Machine, config: &Config) -> DoctorReport {
     let mut doctor = Doctor { machine, config, checks: Vec::new() };
     doctor.processors();
     let huge_pages = doctor.huge_pages();
     doctor.rights();
     let devices = doctor.ports();
     doctor.clock();
-    Report { checks: doctor.checks, huge_pages, devices }
+    DoctorReport { checks: doctor.checks, huge_pages, devices }
 }
 
 impl Doctor<'_> {

@@ -60,13 +60,13 @@ fn two_nodes(free: [&str; 2]) -> Vec<(String, String)> {
     ]
 }
 
-fn look(name: &str, files: &[(String, String)], port: &str) -> Report {
+fn look(name: &str, files: &[(String, String)], port: &str) -> DoctorReport {
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&path[..], &text[..])).collect();
     let tree = tree(name, &files);
     examine(&Machine::at(&tree.0), &config(port))
 }
 
-fn of<'a>(report: &'a Report, what: &str) -> (&'a str, Verdict) {
+fn of<'a>(report: &'a DoctorReport, what: &str) -> (&'a str, Verdict) {
     let check = report.checks.iter().find(|check| check.what == what);
     let check = check.unwrap_or_else(|| panic!("{what}: {report:?}"));
     (&check.found, check.verdict)
@@ -108,7 +108,7 @@ fn adapters_need_a_driver_an_iommu_and_locked_memory() {
     assert_eq!(of(&unbound, "IOMMU for 0000:3b:00.0"), ("off", Verdict::Fails));
     assert_eq!(of(&unbound, "memory that may be locked"), ("8 MiB", Verdict::Fails));
     assert_eq!(of(&unbound, "node of 0000:3b:00.0").1, Verdict::Slower);
-    let pages = |report: &Report, node: usize| report.huge_pages[node].wanted;
+    let pages = |report: &DoctorReport, node: usize| report.huge_pages[node].wanted;
     let buffers = buffers(None, 2).div_ceil(HUGE);
     assert_eq!(
         (pages(&unbound, 0), pages(&unbound, 1)),

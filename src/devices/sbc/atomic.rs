@@ -10,7 +10,7 @@ use crate::wire::scsi::{be16, be64};
 use super::fault::{Fault, miscompare, unexpected};
 use super::limits::{Extent, Span};
 use super::logs::Access;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 
 const FUA: u8 = 0x08;
 
@@ -24,7 +24,7 @@ pub(super) struct CompareAndWrite {
 }
 
 impl CompareAndWrite {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let extent = Extent { lba: be64(&job.cdb, 2), blocks: job.cdb[13].into(), field: 13 };
         let extent = extent.checked(&job.limits, job.limits.compare_and_write_max().into())?;
         let span = extent.span(&job.limits);
@@ -36,7 +36,7 @@ impl CompareAndWrite {
         }
         job.counts.command(Access::Write, span.left);
         let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(Work::CompareAndWrite(Self { at: span.at, len, fua }))
+        Ok(DiskTask::CompareAndWrite(Self { at: span.at, len, fua }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -64,7 +64,7 @@ pub(super) struct WriteAtomic {
 }
 
 impl WriteAtomic {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         if be16(&job.cdb, 10) != 0 {
             // ATOMIC BOUNDARY: there is no write of several atomic parts.
             return Err(Sense::invalid_field_in_cdb(10, None).into());
@@ -77,7 +77,7 @@ impl WriteAtomic {
         }
         job.counts.command(Access::Write, span.left);
         let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(Work::WriteAtomic(Self { at: span.at, len: span.left as u32, fua }))
+        Ok(DiskTask::WriteAtomic(Self { at: span.at, len: span.left as u32, fua }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -107,14 +107,14 @@ pub(super) struct OrWrite {
 }
 
 impl OrWrite {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let extent = Extent::of(&job.cdb).checked(&job.limits, job.limits.transfer_max().into())?;
         let mut span = extent.span(&job.limits);
         let wanted = span.left;
         span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
         job.counts.command(Access::Write, span.left);
         let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(Work::OrWrite(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() }))
+        Ok(DiskTask::OrWrite(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() }))
     }
 
     pub(super) fn advance(

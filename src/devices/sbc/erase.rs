@@ -14,18 +14,18 @@ use super::Disk;
 use super::fault::{Fault, unexpected};
 use super::limits::Span;
 use super::provisioning::{unmap_step, zeros};
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 use super::state::Parameters;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EraseKind {
     Format,
     Overwrite,
     BlockErase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum EraseStage {
     /// Nothing has happened yet.
     Before,
     /// Writes that had begun are waited for.
@@ -37,13 +37,13 @@ enum Stage {
 /// FORMAT UNIT and SANITIZE.
 #[derive(Debug)]
 pub(super) struct Erase {
-    kind: Kind,
+    kind: EraseKind,
     /// Bytes of the parameter list.
     wanted: u32,
     /// The status comes before the work.
     immediate: bool,
     exit_allowed: bool,
-    stage: Stage,
+    stage: EraseStage,
     /// What is written; `None`: the blocks are deallocated.
     pattern: Option<Seg>,
     passes: u32,
@@ -55,18 +55,18 @@ pub(super) struct Erase {
 }
 
 impl Erase {
-    fn work(job: &Job<'_>, kind: Kind, wanted: u32, immediate: bool) -> Result<Work, Fault> {
+    fn work(job: &Job<'_>, kind: EraseKind, wanted: u32, immediate: bool) -> Result<DiskTask, Fault> {
         let parameters = job.disk.parameters();
         if parameters.has(Parameters::EJECTED) {
             return Err(Sense::new(key::NOT_READY, asc::MEDIUM_NOT_PRESENT).into());
         }
         let all = job.limits.bytes(job.limits.capacity);
-        Ok(Work::Erase(Box::new(Self {
+        Ok(DiskTask::Erase(Box::new(Self {
             kind,
             wanted,
             immediate,
             exit_allowed: job.cdb[1] & 0x20 != 0,
-            stage: Stage::Before,
+            stage: EraseStage::Before,
             pattern: (!job.limits.thin).then(|| zeros(&job.limits)),
             passes: 1,
             pass: 0,
@@ -77,7 +77,7 @@ impl Erase {
     }
 
     /// FORMAT UNIT: the blocks read as zeros afterwards. There are no defects to list.
-    pub(super) fn begin_format(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin_format(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         const FMTDATA: u8 = 0x10;
         const LONGLIST: u8 = 0x20;
         if job.cdb[1] >> 6 != 0 {
@@ -89,28 +89,28 @@ impl Erase {
             (true, false) => 4,
             (true, true) => 8,
         };
-        Self::work(job, Kind::Format, wanted, false)
+        Self::work(job, EraseKind::Format, wanted, false)
     }
 
     /// SANITIZE, service action OVERWRITE.
-    pub(super) fn begin_overwrite(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin_overwrite(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let wanted = be16(&job.cdb, 7).into();
         if wanted < 5 || wanted > 4 + job.limits.block() {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
-        Self::work(job, Kind::Overwrite, wanted, job.cdb[1] & 0x80 != 0)
+        Self::work(job, EraseKind::Overwrite, wanted, job.cdb[1] & 0x80 != 0)
     }
 
     /// SANITIZE, service action BLOCK ERASE.
-    pub(super) fn begin_block_erase(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin_block_erase(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         if be16(&job.cdb, 7) != 0 {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
-        Self::work(job, Kind::BlockErase, 0, job.cdb[1] & 0x80 != 0)
+        Self::work(job, EraseKind::BlockErase, 0, job.cdb[1] & 0x80 != 0)
     }
 
     /// SANITIZE, service action EXIT FAILURE MODE.
-    pub(super) fn exit_failure_mode(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn exit_failure_mode(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let failed = Parameters::UNSANITIZED;
         let (old, _) = job.disk.change_parameters(|p| {
             if p.has(Parameters::EXIT_ALLOWED) {
@@ -120,11 +120,11 @@ impl Erase {
         if old.has(failed) && !old.has(Parameters::EXIT_ALLOWED) {
             return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
-        Ok(Work::Done(Outcome::good()))
+        Ok(DiskTask::Done(Outcome::good()))
     }
 
     fn bit(&self) -> Parameters {
-        if self.kind == Kind::Format { Parameters::FORMATTING } else { Parameters::SANITIZING }
+        if self.kind == EraseKind::Format { Parameters::FORMATTING } else { Parameters::SANITIZING }
     }
 
     pub(super) fn advance(
@@ -134,34 +134,34 @@ impl Erase {
         cx: &mut Context<'_>,
     ) -> Result<Step, Fault> {
         match (self.stage, answer) {
-            (Stage::Before, None) if self.wanted != 0 => {
+            (EraseStage::Before, None) if self.wanted != 0 => {
                 if job.command.expected.data_out < self.wanted {
                     return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR).into());
                 }
                 Ok(Step::Fetch { len: self.wanted })
             }
-            (Stage::Before, None) => self.enter(job),
-            (Stage::Before, Some(Resume::Fetched(list))) => {
+            (EraseStage::Before, None) => self.enter(job),
+            (EraseStage::Before, Some(Resume::Fetched(list))) => {
                 self.read_list(&list, job, cx)?;
                 self.enter(job)
             }
-            (Stage::Settling, Some(Resume::Detached)) => Ok(settle()),
+            (EraseStage::Settling, Some(Resume::Detached)) => Ok(settle()),
             // A store that cannot compare and write has nobody to wait for.
-            (Stage::Settling, Some(Resume::Stored(Done::Finished | Done::Failed(UNSUPPORTED)))) => {
-                self.stage = Stage::Erasing;
+            (EraseStage::Settling, Some(Resume::Stored(Done::Finished | Done::Failed(UNSUPPORTED)))) => {
+                self.stage = EraseStage::Erasing;
                 self.next(job, cx)
             }
-            (Stage::Erasing, Some(Resume::Stored(Done::Finished))) => {
+            (EraseStage::Erasing, Some(Resume::Stored(Done::Finished))) => {
                 let done = u64::from(self.pass) * self.all + (self.all - self.span.left);
                 job.disk.set_progress(done, u64::from(self.passes) * self.all);
                 self.next(job, cx)
             }
-            (Stage::Flushing, Some(Resume::Stored(Done::Finished))) => {
+            (EraseStage::Flushing, Some(Resume::Stored(Done::Finished))) => {
                 let bits = self.bit();
                 job.disk.change_parameters(|p| p.set(Parameters(bits.0 | FAILURES.0), false));
                 Ok(Step::Finish(Outcome::took(self.wanted.into())))
             }
-            (Stage::Before, other) => Err(unexpected(other, &job.limits)),
+            (EraseStage::Before, other) => Err(unexpected(other, &job.limits)),
             (_, other) => {
                 self.failed(job.disk);
                 Err(unexpected(other, &job.limits))
@@ -181,7 +181,7 @@ impl Erase {
             return Err(job.disk.busy_erasing().into());
         }
         job.disk.set_progress(0, 1);
-        self.stage = Stage::Settling;
+        self.stage = EraseStage::Settling;
         Ok(if self.immediate { Step::Detach(Outcome::took(self.wanted.into())) } else { settle() })
     }
 
@@ -189,7 +189,7 @@ impl Erase {
         if self.span.left == 0 {
             self.pass += 1;
             if self.pass == self.passes {
-                self.stage = Stage::Flushing;
+                self.stage = EraseStage::Flushing;
                 return Ok(Step::Store(Op::Flush));
             }
             self.span = Span { at: 0, left: self.all };
@@ -218,7 +218,7 @@ impl Erase {
         let invalid = |byte, bit| {
             Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, Some(bit))
         };
-        if self.kind == Kind::Format {
+        if self.kind == EraseKind::Format {
             const IMMED: u8 = 0x02;
             const INITIALIZATION_PATTERN: u8 = 0x08;
             let defects = if self.wanted == 4 { be16(&header, 2).into() } else { be32(&header, 4) };
@@ -251,7 +251,8 @@ impl Erase {
     /// The medium is neither what it was nor what it should be.
     fn failed(&self, disk: &Disk) {
         let (bit, exit) = (self.bit(), self.exit_allowed);
-        let failure = if self.kind == Kind::Format { Parameters::CORRUPT } else { Parameters::UNSANITIZED };
+        let failure =
+            if self.kind == EraseKind::Format { Parameters::CORRUPT } else { Parameters::UNSANITIZED };
         disk.change_parameters(|p| {
             p.set(bit, false);
             p.set(failure, true);
@@ -261,12 +262,12 @@ impl Erase {
 
     /// Nothing but the end of the daemon stops a sanitize operation that has begun (SBC-3 4.11.2).
     pub(super) fn goes_on(&self) -> bool {
-        self.kind != Kind::Format && self.stage != Stage::Before
+        self.kind != EraseKind::Format && self.stage != EraseStage::Before
     }
 
     /// The task is aborted.
     pub(super) fn aborted(&self, disk: &Disk) {
-        if self.stage != Stage::Before {
+        if self.stage != EraseStage::Before {
             self.failed(disk);
         }
     }

@@ -12,7 +12,7 @@ use crate::wire::scsi::be16;
 use super::Disk;
 use super::fault::Fault;
 use super::limits::Limits;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 
 const WRITE_ERRORS: u8 = 0x02;
 const READ_ERRORS: u8 = 0x03;
@@ -103,7 +103,7 @@ impl Disk {
 
     /// What has been counted since the counters were reset.
     fn counted(&self) -> Totals {
-        let (all, before) = (self.all_counted(), self.cold().before);
+        let (all, before) = (self.all_counted(), self.rare().before);
         let less = |a: [u64; 3], b: [u64; 3]| [0, 1, 2].map(|i| a[i].wrapping_sub(b[i]));
         Totals {
             commands: less(all.commands, before.commands),
@@ -176,10 +176,10 @@ impl LogPages for Logs<'_> {
                 // Dates of manufacture and accounting are not known; counts are those since the start.
                 data.parameter(1, Counter::List, b"      ").parameter(2, Counter::List, b"      ");
                 data.parameter(3, Counter::List, &u32::MAX.to_be_bytes());
-                let starts = if default { 0 } else { self.disk.cold().starts };
+                let starts = if default { 0 } else { self.disk.rare().starts };
                 data.parameter(4, Counter::List, &starts.to_be_bytes());
             }
-            SELF_TESTS => self.disk.cold().self_tests.write(data),
+            SELF_TESTS => self.disk.rare().self_tests.write(data),
             BACKGROUND_SCAN => {
                 // Nothing scans the medium by itself (status 00h), and nothing has: what is counted is how long the disk
                 // has been there, in minutes.
@@ -219,7 +219,7 @@ fn errors(totals: &Totals, access: Access, data: &mut LogData) {
 impl Logs<'_> {
     /// Logical block provisioning (SBC-3 6.4.5), in threshold sets.
     fn provisioning(&self, data: &mut LogData) {
-        let cold = self.disk.cold();
+        let rare = self.disk.rare();
         let resources = |bytes: Option<u64>| {
             let sets = self.limits.lba(bytes?) >> self.limits.threshold_exponent();
             Some(u32::try_from(sets).unwrap_or(u32::MAX))
@@ -227,7 +227,7 @@ impl Logs<'_> {
         // The scope of what is left: not dedicated to this disk.
         const SHARED: u8 = 2;
         const DEDICATED: u8 = 1;
-        for (code, bytes, scope) in [(1, cold.available, SHARED), (2, cold.used, DEDICATED)] {
+        for (code, bytes, scope) in [(1, rare.available, SHARED), (2, rare.used, DEDICATED)] {
             if let Some(count) = resources(bytes) {
                 let [a, b, c, d] = count.to_be_bytes();
                 data.parameter(code, Counter::List, &[a, b, c, d, scope, 0, 0, 0]);
@@ -237,7 +237,7 @@ impl Logs<'_> {
 }
 
 /// LOG SELECT (SPC-5 6.7): counters can be set to zero (PCR), and to nothing else.
-pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
+pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
     const SP: u8 = 1;
     const PCR: u8 = 2;
     let (page, subpage) = (job.cdb[2] & 0x3f, job.cdb[3]);
@@ -251,8 +251,8 @@ pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault>
         return Err(Sense::invalid_field_in_cdb(2, Some(5)).into());
     }
     let all = job.disk.all_counted();
-    let mut cold = job.disk.cold();
-    let before = cold.before;
+    let mut rare = job.disk.rare();
+    let before = rare.before;
     let errors = match page {
         WRITE_ERRORS => Some(Access::Write),
         READ_ERRORS => Some(Access::Read),
@@ -261,21 +261,21 @@ pub(super) fn select(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault>
     };
     match (errors, page) {
         _ if job.cdb[1] & PCR == 0 => {}
-        (_, 0) => cold.before = all,
+        (_, 0) => rare.before = all,
         (Some(access), _) => {
             let i = access as usize;
-            cold.before.bytes[i] = all.bytes[i];
-            cold.before.uncorrected[i] = all.uncorrected[i];
+            rare.before.bytes[i] = all.bytes[i];
+            rare.before.uncorrected[i] = all.uncorrected[i];
         }
-        (_, NON_MEDIUM_ERRORS) => cold.before.others = all.others,
+        (_, NON_MEDIUM_ERRORS) => rare.before.others = all.others,
         (_, STATISTICS) => {
-            cold.before.commands = all.commands;
-            cold.before.bytes = all.bytes;
+            rare.before.commands = all.commands;
+            rare.before.bytes = all.bytes;
         }
         _ => {}
     }
-    let attention = (cold.before != before).then_some(asc::LOG_PARAMETERS_CHANGED);
-    Ok(Work::Done(Outcome { attention, ..Outcome::good() }))
+    let attention = (rare.before != before).then_some(asc::LOG_PARAMETERS_CHANGED);
+    Ok(DiskTask::Done(Outcome { attention, ..Outcome::good() }))
 }
 
 #[cfg(test)]

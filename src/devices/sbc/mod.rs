@@ -32,10 +32,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::scsi::primary::Identity;
 
 use logs::Counts;
-use state::{Cold, Parameters};
+use state::{Parameters, RareState};
 
 pub use server::Server;
-pub use state::Report;
+pub use state::DiskReport;
 pub use table::commands;
 
 /// Size of a logical block.
@@ -100,7 +100,7 @@ pub struct Disk {
     parameters: AtomicU32,
     /// How far a format, sanitize or self-test operation has come, in 65536ths.
     progress: AtomicU32,
-    cold: Mutex<Cold>,
+    rare: Mutex<RareState>,
     /// What each core has counted.
     counts: Mutex<Vec<Arc<Counts>>>,
 }
@@ -108,10 +108,10 @@ pub struct Disk {
 impl Disk {
     /// Makes a disk in the state after power-on.
     pub fn new(config: Config) -> Self {
-        let cold = Cold::new(&config);
-        let parameters = AtomicU32::new(mode::parameters(&cold.modes).0);
-        let cold = Mutex::new(cold);
-        Self { config, parameters, progress: AtomicU32::new(0), cold, counts: Mutex::default() }
+        let rare = RareState::new(&config);
+        let parameters = AtomicU32::new(mode::parameters(&rare.modes).0);
+        let rare = Mutex::new(rare);
+        Self { config, parameters, progress: AtomicU32::new(0), rare, counts: Mutex::default() }
     }
 
     /// Its configuration.
@@ -132,8 +132,8 @@ impl Disk {
     }
 
     /// What is rarely looked at.
-    fn cold(&self) -> MutexGuard<'_, Cold> {
-        self.cold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rare(&self) -> MutexGuard<'_, RareState> {
+        self.rare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the parameters by `change`, which may run more than once, and returns what they were and are.
@@ -151,10 +151,10 @@ impl Disk {
 
     /// Returns to the state after power-on, but for what happened to the medium.
     fn reset(&self) {
-        let mut cold = self.cold();
-        cold.modes.reset();
-        self.adopt_modes(&cold.modes);
-        cold.prevented.clear();
-        cold.copies.clear();
+        let mut rare = self.rare();
+        rare.modes.reset();
+        self.adopt_modes(&rare.modes);
+        rare.prevented.clear();
+        rare.copies.clear();
     }
 }

@@ -7,8 +7,8 @@ use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::scsi::be32;
 
 use super::fault::{Fault, unexpected, unexpected_after_flush};
-use super::pages::View;
-use super::server::{Job, Work};
+use super::pages::CurrentDisk;
+use super::server::{DiskTask, Job};
 use super::state::Parameters;
 use super::{Config, Disk};
 
@@ -112,7 +112,7 @@ pub(super) fn test_exception(values: &ModeValues) -> Option<Sense> {
     tested.then(|| Sense::new(key::NO_SENSE, asc::FAILURE_PREDICTION_THRESHOLD_EXCEEDED_FALSE))
 }
 
-impl ModeUnit for View<'_> {
+impl ModeUnit for CurrentDisk<'_> {
     fn device_specific(&self) -> u8 {
         const WP: u8 = 0x80;
         const DPOFUA: u8 = 0x10;
@@ -142,9 +142,9 @@ impl ModeUnit for View<'_> {
 impl Disk {
     /// Takes the mode pages that were saved in an earlier run. The error says what is wrong with the record.
     pub fn load_modes(&self, record: &[u8]) -> Result<(), &'static str> {
-        let mut cold = self.cold();
-        cold.modes.load(record)?;
-        self.adopt_modes(&cold.modes);
+        let mut rare = self.rare();
+        rare.modes.load(record)?;
+        self.adopt_modes(&rare.modes);
         Ok(())
     }
 
@@ -169,11 +169,11 @@ pub(super) struct Select {
 }
 
 impl Select {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         const SP: u8 = 0x01;
         let wanted = primary::mode_select_list_length(&job.cdb)?;
         let save = job.cdb[1] & SP != 0;
-        Ok(Work::Select(Self { wanted, list: Vec::new(), save, record: None, changed: false }))
+        Ok(DiskTask::Select(Self { wanted, list: Vec::new(), save, record: None, changed: false }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -185,34 +185,34 @@ impl Select {
                 self.list = vec![0; list.len()];
                 list.copy_to(0, &mut self.list);
             }
-            (Some(Resume::Kept(Ok(()))), Some(record)) => return self.apply(job, Some(&record)),
+            (Some(Resume::Persisted(Ok(()))), Some(record)) => return self.apply(job, Some(&record)),
             (Some(Resume::Stored(Done::Finished)), _) => return Ok(self.end()),
             (other, Some(_)) => {
-                job.disk.cold().modes.not_kept();
+                job.disk.rare().modes.not_kept();
                 return Err(unexpected(other, &job.limits));
             }
             (other, None) => return Err(unexpected_after_flush(other, &job.limits)),
         }
         if std::mem::take(&mut self.save) {
-            let modes = &mut job.disk.cold().modes;
+            let modes = &mut job.disk.rare().modes;
             if modes.are_being_saved() {
                 return Err(Fault::Busy);
             }
             let record = modes.record(&job.cdb, &self.list, &job.view())?;
             self.record = Some(record.clone());
-            return Ok(Step::Keep(record));
+            return Ok(Step::Persist(record));
         }
         self.apply(job, None)
     }
 
     /// Changes the parameters, all or none. What was saved is in force before the next can be.
     fn apply(&mut self, job: &Job<'_>, saved: Option<&Record>) -> Result<Step, Fault> {
-        let mut cold = job.disk.cold();
+        let mut rare = job.disk.rare();
         if let Some(record) = saved {
-            cold.modes.kept(record);
+            rare.modes.kept(record);
         }
-        self.changed = cold.modes.select(&job.cdb, &self.list, &job.view())?;
-        let (old, new) = job.disk.adopt_modes(&cold.modes);
+        self.changed = rare.modes.select(&job.cdb, &self.list, &job.view())?;
+        let (old, new) = job.disk.adopt_modes(&rare.modes);
         if old.has(Parameters::WRITE_CACHE) && !new.has(Parameters::WRITE_CACHE) {
             // What the cache holds becomes stable before the initiator hears that there is none. A write that is still
             // under way began under the old rule and may end under it.
@@ -224,7 +224,7 @@ impl Select {
     /// The task is aborted.
     pub(super) fn aborted(&self, disk: &Disk) {
         if self.record.is_some() {
-            disk.cold().modes.not_kept();
+            disk.rare().modes.not_kept();
         }
     }
 

@@ -17,12 +17,12 @@ const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
 const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
 
 /// A disk and its present shape.
-pub(super) struct View<'a> {
+pub(super) struct CurrentDisk<'a> {
     pub disk: &'a Disk,
     pub limits: Limits,
 }
 
-impl Peripheral for View<'_> {
+impl Peripheral for CurrentDisk<'_> {
     fn identity(&self) -> &Identity {
         &self.disk.config().identity
     }

@@ -9,7 +9,7 @@ use crate::wire::scsi::{DataIn, be16, be32, be64};
 
 use super::fault::{Fault, unexpected};
 use super::limits::{Extent, Limits, Span, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -34,10 +34,17 @@ pub(super) struct Unmap {
 }
 
 impl Unmap {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let wanted = be16(&job.cdb, 7).into();
         let anchor = job.cdb[1] & 1 != 0;
-        Ok(Work::Unmap(Self { wanted, list: Sg::new(), next: 0, count: 0, span: Span::default(), anchor }))
+        Ok(DiskTask::Unmap(Self {
+            wanted,
+            list: Sg::new(),
+            next: 0,
+            count: 0,
+            span: Span::default(),
+            anchor,
+        }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -128,7 +135,7 @@ pub(super) struct WriteSame {
 }
 
 impl WriteSame {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         const ANCHOR: u8 = 0x10;
         const UNMAP: u8 = 0x08;
         const NDOB: u8 = 0x01;
@@ -152,7 +159,7 @@ impl WriteSame {
         }
         let pattern = Some(zeros(&job.limits));
         let fua = job.write_through(false);
-        Ok(Work::WriteSame(Self { span, wanted, may_unmap, anchor, fua, pattern }))
+        Ok(DiskTask::WriteSame(Self { span, wanted, may_unmap, anchor, fua, pattern }))
     }
 
     pub(super) fn advance(
@@ -209,10 +216,10 @@ pub(super) struct LbaStatus {
 }
 
 impl LbaStatus {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let lba = be64(&job.cdb, 2);
         job.limits.check_range(lba, 1)?;
-        Ok(Work::LbaStatus(Self { lba }))
+        Ok(DiskTask::LbaStatus(Self { lba }))
     }
 
     pub(super) fn advance(

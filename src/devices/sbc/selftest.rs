@@ -15,7 +15,7 @@ use crate::wire::scsi::be16;
 use super::Disk;
 use super::fault::{Fault, unexpected};
 use super::limits::{Limits, Span};
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 use super::simple;
 
 /// Parameters of the self-test results log page.
@@ -29,7 +29,7 @@ const RUNNING: u8 = 15;
 
 /// A self-test as the log tells it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct SelfTestResult {
     code: u8,
     result: u8,
     hours: u16,
@@ -39,13 +39,13 @@ struct Entry {
 
 /// The self-tests since the start, the latest first.
 #[derive(Debug, Default)]
-pub(super) struct Results {
-    entries: VecDeque<Entry>,
+pub(super) struct SelfTestResults {
+    entries: VecDeque<SelfTestResult>,
     /// The running test is to end.
     stop: bool,
 }
 
-impl Results {
+impl SelfTestResults {
     /// Whether a self-test is under way.
     pub(super) fn running(&self) -> bool {
         self.entries.front().is_some_and(|entry| entry.result == RUNNING)
@@ -55,7 +55,7 @@ impl Results {
         const HOUR: u64 = 3600 * 1_000_000_000;
         let hours = u16::try_from(now.as_nanos() / HOUR).unwrap_or(u16::MAX);
         self.stop = false;
-        self.entries.push_front(Entry { code, result: RUNNING, hours, failure: None });
+        self.entries.push_front(SelfTestResult { code, result: RUNNING, hours, failure: None });
         self.entries.truncate(RESULTS);
     }
 
@@ -95,7 +95,7 @@ pub(super) struct SelfTest {
 }
 
 impl SelfTest {
-    pub(super) fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
         const SELFTEST: u8 = 0x04;
         const BACKGROUND: u8 = 0;
         const STOP: u8 = 4;
@@ -109,10 +109,10 @@ impl SelfTest {
         if job.cdb[1] & SELFTEST != 0 && code != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(7)).into());
         }
-        let mut cold = job.disk.cold();
-        let running = cold.self_tests.running();
+        let mut rare = job.disk.rare();
+        let running = rare.self_tests.running();
         match code {
-            0 if job.cdb[1] & SELFTEST == 0 => return Ok(Work::Done(Outcome::good())),
+            0 if job.cdb[1] & SELFTEST == 0 => return Ok(DiskTask::Done(Outcome::good())),
             0 | 1 | 2 | 5 | 6 if running => {
                 let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
                 let sense = Sense::new(key::NOT_READY, code).at_progress(job.disk.progress());
@@ -120,15 +120,15 @@ impl SelfTest {
             }
             0 | 1 | 2 | 5 | 6 => {}
             STOP if running => {
-                cold.self_tests.stop = true;
-                return Ok(Work::Done(Outcome::good()));
+                rare.self_tests.stop = true;
+                return Ok(DiskTask::Done(Outcome::good()));
             }
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
         if let Some(sense) = job.disk.unready() {
             return Err(sense.into());
         }
-        cold.self_tests.begin(code, cx.now);
+        rare.self_tests.begin(code, cx.now);
         job.disk.set_progress(0, 1);
         let whole = Span { at: 0, left: job.limits.bytes(job.limits.capacity) };
         let chunk = u64::from(job.limits.chunk);
@@ -139,7 +139,7 @@ impl SelfTest {
         };
         let all = parts.iter().map(|part: &Span| part.left).sum();
         let background = code & 4 == BACKGROUND && code != 0;
-        Ok(Work::SelfTest(Box::new(Self { parts, all, done: 0, background, reading: (0, 0) })))
+        Ok(DiskTask::SelfTest(Box::new(Self { parts, all, done: 0, background, reading: (0, 0) })))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -156,7 +156,7 @@ impl SelfTest {
                 return Err(Sense::new(key::HARDWARE_ERROR, asc::LOGICAL_UNIT_FAILED_SELF_TEST).into());
             }
         }
-        let results = &mut job.disk.cold().self_tests;
+        let results = &mut job.disk.rare().self_tests;
         if results.stop {
             results.end(ABORTED_BY_COMMAND, None);
             return Ok(Step::Finish(Outcome::good()));
@@ -179,11 +179,11 @@ impl SelfTest {
             Fault::Busy => Sense::new(key::HARDWARE_ERROR, asc::SYSTEM_RESOURCE_FAILURE),
         };
         let lba = sense.information.unwrap_or_else(|| limits.lba(self.reading.0));
-        disk.cold().self_tests.end(FAILED, Some((lba, sense)));
+        disk.rare().self_tests.end(FAILED, Some((lba, sense)));
     }
 
     /// The task is aborted.
     pub(super) fn aborted(disk: &Disk) {
-        disk.cold().self_tests.end(ABORTED, None);
+        disk.rare().self_tests.end(ABORTED, None);
     }
 }

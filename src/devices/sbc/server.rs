@@ -14,7 +14,7 @@ use super::fault::{Fault, unexpected, unexpected_after_flush};
 use super::limits::Limits;
 use super::logs::{Access, Counts};
 use super::long::{relocated, short_form};
-use super::pages::View;
+use super::pages::CurrentDisk;
 use super::simple::Take;
 use super::state::Parameters;
 use super::table::TABLE;
@@ -37,8 +37,8 @@ impl<'a> Job<'a> {
     }
 
     /// The disk as INQUIRY and MODE SENSE see it.
-    pub(super) fn view(&self) -> View<'a> {
-        View { disk: self.disk, limits: self.limits }
+    pub(super) fn view(&self) -> CurrentDisk<'a> {
+        CurrentDisk { disk: self.disk, limits: self.limits }
     }
 
     /// Whether what is written must be stable before the status: FUA, or no write cache.
@@ -74,7 +74,7 @@ impl<'a> Job<'a> {
         let erasing = self.disk.parameters().has(Parameters::ERASING);
         match definition.needs {
             Needs::Nothing => None,
-            Needs::Peace => erasing.then(|| self.disk.busy_erasing()),
+            Needs::NotFormatting => erasing.then(|| self.disk.busy_erasing()),
             Needs::Medium => self.disk.unready(),
         }
     }
@@ -82,7 +82,7 @@ impl<'a> Job<'a> {
 
 /// What a task still has to do.
 #[derive(Debug, Default)]
-pub(super) enum Work {
+pub(super) enum DiskTask {
     /// Nothing: the task is over, or there is none.
     #[default]
     Idle,
@@ -99,8 +99,8 @@ pub(super) enum Work {
     WriteSame(provisioning::WriteSame),
     LbaStatus(provisioning::LbaStatus),
     Select(mode::Select),
-    Reservation(reservations::Work),
-    PortGroups(alua::Work),
+    Reservation(reservations::ReservationCommand),
+    PortGroups(alua::PortGroupCommand),
     Take(Take),
     Eject,
     WriteAtomic(atomic::WriteAtomic),
@@ -109,7 +109,7 @@ pub(super) enum Work {
     Copy(Box<copy::Copy>),
 }
 
-impl Work {
+impl DiskTask {
     /// Does what can be done now that the last step is answered; there is no answer before the first.
     fn advance(
         &mut self,
@@ -176,7 +176,7 @@ pub struct Server {
     disk: Arc<Disk>,
     counts: Arc<Counts>,
     /// By [`TaskId`], which is dense: grows to the most tasks there ever were at once.
-    tasks: Vec<Work>,
+    tasks: Vec<DiskTask>,
 }
 
 impl Server {
@@ -190,16 +190,16 @@ impl Server {
     }
 }
 
-fn slot(tasks: &mut Vec<Work>, task: TaskId) -> &mut Work {
+fn slot(tasks: &mut Vec<DiskTask>, task: TaskId) -> &mut DiskTask {
     let index = task.0 as usize;
     if tasks.len() <= index {
-        tasks.resize_with(index + 1, Work::default);
+        tasks.resize_with(index + 1, DiskTask::default);
     }
     &mut tasks[index]
 }
 
 /// Finds the command in the table and begins it.
-fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
+fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
     let row = TABLE.find(&job.command.cdb, |d| job.offers(d))?;
     let parameters = job.disk.parameters();
     if parameters.has(Parameters::OF_MEDIUM)
@@ -216,7 +216,7 @@ fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
 
 /// Ends a task with a fault.
 #[cold]
-fn finish(fault: Fault, work: &Work, job: &Job<'_>) -> Step {
+fn finish(fault: Fault, work: &DiskTask, job: &Job<'_>) -> Step {
     if let Fault::Check(sense) = &fault {
         job.counts.error(work.access(), sense);
     }
@@ -229,11 +229,11 @@ impl DeviceServer for Server {
         let work = slot(&mut self.tasks, task);
         *work = match begin(&job, cx) {
             Ok(work) => work,
-            Err(fault) => return finish(fault, &Work::Idle, &job),
+            Err(fault) => return finish(fault, &DiskTask::Idle, &job),
         };
         let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
         if let Step::Finish(_) = step {
-            *work = Work::Idle;
+            *work = DiskTask::Idle;
         }
         step
     }
@@ -243,38 +243,38 @@ impl DeviceServer for Server {
         let work = slot(&mut self.tasks, task);
         // What began before the medium is formatted or sanitized does not go on, but for what is not about it.
         let overtaken = job.disk.parameters().has(Parameters::ERASING)
-            && !matches!(work, Work::Erase(_) | Work::Select(_));
+            && !matches!(work, DiskTask::Erase(_) | DiskTask::Select(_));
         let step = match overtaken {
             true => Err(job.disk.busy_erasing().into()),
             false => work.advance(Some(answer), &job, cx),
         };
         let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
         if let Step::Finish(outcome) = &step {
-            if let Work::Copy(work) = work {
+            if let DiskTask::Copy(work) = work {
                 work.ended(&self.disk, outcome);
             }
-            *work = Work::Idle;
+            *work = DiskTask::Idle;
         }
         step
     }
 
     fn abort(&mut self, task: TaskId) {
         match std::mem::take(slot(&mut self.tasks, task)) {
-            Work::Erase(work) => work.aborted(&self.disk),
-            Work::SelfTest(_) => selftest::SelfTest::aborted(&self.disk),
-            Work::Copy(work) => work.aborted(&self.disk),
-            Work::Select(work) => work.aborted(&self.disk),
+            DiskTask::Erase(work) => work.aborted(&self.disk),
+            DiskTask::SelfTest(_) => selftest::SelfTest::aborted(&self.disk),
+            DiskTask::Copy(work) => work.aborted(&self.disk),
+            DiskTask::Select(work) => work.aborted(&self.disk),
             _ => {}
         }
     }
 
     fn goes_on(&self, task: TaskId) -> bool {
-        matches!(self.tasks.get(task.0 as usize), Some(Work::Erase(work)) if work.goes_on())
+        matches!(self.tasks.get(task.0 as usize), Some(DiskTask::Erase(work)) if work.goes_on())
     }
 
     fn nexus_lost(&mut self, nexus: NexusId) {
         removable::allow(&self.disk, nexus);
-        self.disk.cold().copies.forget_nexus(nexus);
+        self.disk.rare().copies.forget_nexus(nexus);
     }
 
     fn inspected(&mut self, health: &Health) -> Vec<u16> {

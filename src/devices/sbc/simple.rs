@@ -4,7 +4,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::io::Record;
-use crate::scsi::primary::{self, Facts, reply};
+use crate::scsi::primary::{self, InitiatorData, reply};
 use crate::scsi::{Context, Outcome, Resume, Sense, Status, Step, alua, asc, reservations};
 use crate::wire::scsi::{DataIn, be16, be32};
 
@@ -12,21 +12,21 @@ use super::fault::{Fault, unexpected};
 use super::limits::Extent;
 use super::logs::Logs;
 use super::pages;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 use super::table::TABLE;
 
-type Begun = Result<Work, Fault>;
+type Begun = Result<DiskTask, Fault>;
 
 fn answered((data, allocation): (DataIn, u32), cx: &Context<'_>) -> Begun {
-    Ok(Work::Done(reply(&data, allocation as usize, cx)))
+    Ok(DiskTask::Done(reply(&data, allocation as usize, cx)))
 }
 
 pub(super) fn test_unit_ready(_: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(Outcome::good()))
+    Ok(DiskTask::Done(Outcome::good()))
 }
 
 pub(super) fn request_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(primary::request_sense(&job.cdb, job.disk.condition(), cx)))
+    Ok(DiskTask::Done(primary::request_sense(&job.cdb, job.disk.condition(), cx)))
 }
 
 pub(super) fn inquiry(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
@@ -34,11 +34,11 @@ pub(super) fn inquiry(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn reservation(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Ok(Work::Reservation(reservations::Work::begin(job.command)?))
+    Ok(DiskTask::Reservation(reservations::ReservationCommand::begin(job.command)?))
 }
 
 pub(super) fn port_groups(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Ok(Work::PortGroups(alua::Work::begin(job.command)?))
+    Ok(DiskTask::PortGroups(alua::PortGroupCommand::begin(job.command)?))
 }
 
 /// START with POWER CONDITION 0 is let pass whatever is reserved (SBC-3 table 13).
@@ -47,12 +47,12 @@ pub(super) fn only_starts(cdb: &[u8; 16]) -> bool {
 }
 
 pub(super) fn mode_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    let data = job.disk.cold().modes.sense(&job.cdb, &job.view())?;
+    let data = job.disk.rare().modes.sense(&job.cdb, &job.view())?;
     answered(data, cx)
 }
 
 pub(super) fn report_luns(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(primary::report_luns(&job.cdb, cx)?))
+    Ok(DiskTask::Done(primary::report_luns(&job.cdb, cx)?))
 }
 
 pub(super) fn report_operation_codes(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
@@ -60,7 +60,7 @@ pub(super) fn report_operation_codes(job: &Job<'_>, cx: &mut Context<'_>) -> Beg
 }
 
 pub(super) fn report_task_management(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(primary::report_task_management(&job.cdb, cx)))
+    Ok(DiskTask::Done(primary::report_task_management(&job.cdb, cx)))
 }
 
 pub(super) fn read_capacity_10(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
@@ -75,14 +75,14 @@ pub(super) fn read_capacity_16(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 /// little over a network: the blocks are said to be cached.
 pub(super) fn pre_fetch(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.limits, u64::MAX)?;
-    Ok(Work::Done(Outcome::status(Status::ConditionMet)))
+    Ok(DiskTask::Done(Outcome::status(Status::ConditionMet)))
 }
 
 /// SYNCHRONIZE CACHE. A store flushes as a whole. With IMMED the status could come earlier; it comes when the promise
 /// has been kept.
 pub(super) fn synchronize_cache(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.limits, u64::MAX)?;
-    Ok(Work::Flush)
+    Ok(DiskTask::Flush)
 }
 
 pub(super) fn log_sense(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
@@ -112,17 +112,17 @@ pub(super) fn send_diagnostic(job: &Job<'_>) -> Begun {
 }
 
 pub(super) fn report_timestamp(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    let data = job.disk.cold().facts.report_timestamp(&job.cdb, cx.now);
+    let data = job.disk.rare().initiator_data.report_timestamp(&job.cdb, cx.now);
     answered(data, cx)
 }
 
 pub(super) fn report_information(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    let data = job.disk.cold().facts.report_information(&job.cdb)?;
+    let data = job.disk.rare().initiator_data.report_information(&job.cdb)?;
     answered(data, cx)
 }
 
 pub(super) fn read_buffer(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    let data = job.disk.cold().facts.read_buffer(&job.cdb, job.command.nexus)?;
+    let data = job.disk.rare().initiator_data.read_buffer(&job.cdb, job.command.nexus)?;
     answered(data, cx)
 }
 
@@ -151,7 +151,7 @@ pub(super) struct Take {
 
 impl Take {
     fn begin(wanted: u32, apply: Apply) -> Begun {
-        Ok(Work::Take(Self { wanted, apply, attention: None }))
+        Ok(DiskTask::Take(Self { wanted, apply, attention: None }))
     }
 
     pub(super) fn advance(
@@ -171,13 +171,13 @@ impl Take {
                 bytes = smallvec![0; list.len()];
                 list.copy_to(0, &mut bytes);
             }
-            Some(Resume::Kept(Ok(()))) => return Ok(self.end()),
+            Some(Resume::Persisted(Ok(()))) => return Ok(self.end()),
             // It is in force, and not kept: what `unexpected` says of that is true.
             other => return Err(unexpected(other, &job.limits)),
         }
         let (attention, record) = (self.apply)(job, &bytes, cx)?;
         self.attention = attention;
-        Ok(record.map_or_else(|| self.end(), Step::Keep))
+        Ok(record.map_or_else(|| self.end(), Step::Persist))
     }
 
     fn end(&self) -> Step {
@@ -190,21 +190,21 @@ pub(super) fn set_timestamp(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     const LIST_MAX: u32 = 12;
     Take::begin(be32(&job.cdb, 6).min(LIST_MAX), |job, list, cx| match list {
         [] => Ok((None, None)),
-        list => Ok((Some(job.disk.cold().facts.set_timestamp(list, cx.now)?), None)),
+        list => Ok((Some(job.disk.rare().initiator_data.set_timestamp(list, cx.now)?), None)),
     })
 }
 
 pub(super) fn set_information(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Take::begin(Facts::information_length(&job.cdb)?, |job, list, _| {
-        let facts = &mut job.disk.cold().facts;
-        let attention = facts.set_information(&job.cdb, list)?;
-        Ok((Some(attention), Some(facts.record())))
+    Take::begin(InitiatorData::information_length(&job.cdb)?, |job, list, _| {
+        let initiator_data = &mut job.disk.rare().initiator_data;
+        let attention = initiator_data.set_information(&job.cdb, list)?;
+        Ok((Some(attention), Some(initiator_data.record())))
     })
 }
 
 pub(super) fn write_buffer(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Take::begin(Facts::buffer_length(&job.cdb)?, |job, bytes, _| {
-        job.disk.cold().facts.write_buffer(&job.cdb, job.command.nexus, bytes);
+    Take::begin(InitiatorData::buffer_length(&job.cdb)?, |job, bytes, _| {
+        job.disk.rare().initiator_data.write_buffer(&job.cdb, job.command.nexus, bytes);
         Ok((None, None))
     })
 }

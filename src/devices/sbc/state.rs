@@ -4,12 +4,12 @@
 use smallvec::SmallVec;
 
 use crate::io::Health;
-use crate::scsi::primary::{Facts, ModeValues};
+use crate::scsi::primary::{InitiatorData, ModeValues};
 use crate::scsi::{NexusId, Sense, asc, key};
 
 use super::copy::Copies;
 use super::logs::Totals;
-use super::selftest::Results;
+use super::selftest::SelfTestResults;
 use super::{Config, Disk, mode};
 
 /// Independent bits, so that one atomic word is a consistent snapshot of them, which costs a command on any core no more
@@ -58,15 +58,15 @@ impl Parameters {
 
 /// What is rarely looked at.
 #[derive(Debug)]
-pub(super) struct Cold {
+pub(super) struct RareState {
     /// The values of the mode pages; what every command needs of them is in [`Parameters`].
     pub modes: ModeValues,
-    pub facts: Facts,
+    pub initiator_data: InitiatorData,
     /// Who prevents the removal of the medium.
     pub prevented: SmallVec<[NexusId; 4]>,
     /// What had been counted when the counters were reset.
     pub before: Totals,
-    pub self_tests: Results,
+    pub self_tests: SelfTestResults,
     pub copies: Copies,
     /// The size of the store, and how much could be allocated, when that was looked at last.
     pub bytes: Option<u64>,
@@ -78,14 +78,14 @@ pub(super) struct Cold {
     pub starts: u32,
 }
 
-impl Cold {
+impl RareState {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             modes: mode::initial(config),
-            facts: Facts::new(config.epoch),
+            initiator_data: InitiatorData::new(config.epoch),
             prevented: SmallVec::new(),
             before: Totals::default(),
-            self_tests: Results::default(),
+            self_tests: SelfTestResults::default(),
             copies: Copies::default(),
             bytes: None,
             used: None,
@@ -98,7 +98,7 @@ impl Cold {
 
 /// What an operator may want to know of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct DiskReport {
     /// What the medium goes through; `ready` as a rule.
     pub medium: &'static str,
     /// What is written may stay in a cache.
@@ -117,7 +117,7 @@ pub struct Report {
 
 impl Disk {
     /// How it is now.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> DiskReport {
         let parameters = self.parameters();
         let states = [
             (Parameters::FORMATTING, "being formatted"),
@@ -127,21 +127,21 @@ impl Disk {
             (Parameters::CORRUPT, "format failed"),
         ];
         let medium = states.iter().find(|(bits, _)| parameters.has(*bits)).map_or("ready", |(_, name)| name);
-        let cold = self.cold();
-        Report {
+        let rare = self.rare();
+        DiskReport {
             medium,
             write_cache: parameters.has(Parameters::WRITE_CACHE),
             write_protected: parameters.has(Parameters::WRITE_PROTECT),
-            modes_saved: cold.modes.are_saved(),
-            used: cold.used,
-            available: cold.available,
-            threshold: mode::threshold(&cold.modes),
+            modes_saved: rare.modes.are_saved(),
+            used: rare.used,
+            available: rare.available,
+            threshold: mode::threshold(&rare.modes),
         }
     }
 
     /// Takes the identifying information that was kept in an earlier run. The error says what is wrong with the record.
     pub fn load_information(&self, record: &[u8]) -> Result<(), &'static str> {
-        self.cold().facts.load(record)
+        self.rare().initiator_data.load(record)
     }
 
     /// Why the medium is not ready, if it is not.
@@ -186,18 +186,18 @@ impl Disk {
 
     /// The store has been looked after. Returns the attentions for every nexus.
     pub(super) fn inspected(&self, health: &Health) -> Vec<u16> {
-        let mut cold = self.cold();
+        let mut rare = self.rare();
         let mut attentions = Vec::new();
-        if cold.bytes.replace(health.bytes).is_some_and(|before| before != health.bytes) {
+        if rare.bytes.replace(health.bytes).is_some_and(|before| before != health.bytes) {
             attentions.push(asc::CAPACITY_DATA_HAS_CHANGED);
         }
-        (cold.used, cold.available) = (health.used, health.available);
-        let threshold = mode::threshold(&cold.modes);
+        (rare.used, rare.available) = (health.used, health.available);
+        let threshold = mode::threshold(&rare.modes);
         let short = health.available.zip(threshold).is_some_and(|(bytes, least)| bytes < least);
-        if short && !cold.warned {
+        if short && !rare.warned {
             attentions.push(asc::THIN_PROVISIONING_SOFT_THRESHOLD_REACHED);
         }
-        cold.warned = short;
+        rare.warned = short;
         attentions
     }
 
@@ -206,11 +206,11 @@ impl Disk {
         if self.parameters().has(Parameters::ERASING) {
             return self.busy_erasing();
         }
-        let cold = self.cold();
-        if cold.self_tests.running() {
+        let rare = self.rare();
+        if rare.self_tests.running() {
             let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
             return Sense::new(key::NO_SENSE, code).at_progress(self.progress());
         }
-        self.unready().or_else(|| mode::test_exception(&cold.modes)).unwrap_or_default()
+        self.unready().or_else(|| mode::test_exception(&rare.modes)).unwrap_or_default()
     }
 }

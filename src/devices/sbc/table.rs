@@ -12,12 +12,12 @@ use super::fault::Fault;
 use super::mode::Select;
 use super::provisioning::{LbaStatus, Unmap, WriteSame};
 use super::selftest::SelfTest;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 use super::transfer::{Read, Verify, Write};
 use super::{logs, removable, simple};
 
 /// Begins a command whose CDB has passed the checks of its definition.
-pub(super) type Handler = fn(&Job<'_>, &mut Context<'_>) -> Result<Work, Fault>;
+pub(super) type Handler = fn(&Job<'_>, &mut Context<'_>) -> Result<DiskTask, Fault>;
 
 const fn row(definition: Definition, run: Handler) -> Row<Handler> {
     Row { definition, run }

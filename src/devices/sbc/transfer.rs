@@ -12,7 +12,7 @@ use crate::scsi::{Context, Outcome, Resume, Sense, Step};
 use super::fault::{Fault, miscompare, unexpected};
 use super::limits::{Extent, Limits, Span};
 use super::logs::Access;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 
 const FUA: u8 = 0x08;
 
@@ -44,13 +44,13 @@ pub(super) struct Read {
 }
 
 impl Read {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let mut span = extent(job)?.span(&job.limits);
         let wanted = span.left;
         let block = u64::from(job.limits.block());
         span.left = wanted.min(u64::from(job.command.expected.data_in).next_multiple_of(block));
         job.counts.command(Access::Read, span.left);
-        Ok(Work::Read(Self { span, wanted, reading: 0, sent: 0, flush: fua(&job.cdb) }))
+        Ok(DiskTask::Read(Self { span, wanted, reading: 0, sent: 0, flush: fua(&job.cdb) }))
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -112,20 +112,20 @@ pub(super) struct Write {
 }
 
 impl Write {
-    fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<Work, Fault> {
+    fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<DiskTask, Fault> {
         let mut span = extent(job)?.span(&job.limits);
         let wanted = span.left;
         span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
         job.counts.command(Access::Write, span.left);
         let fua = job.write_through(fua);
-        Ok(Work::Write(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() }))
+        Ok(DiskTask::Write(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() }))
     }
 
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         Self::with(job, fua(&job.cdb), Check::Nothing)
     }
 
-    pub(super) fn begin_verified(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin_verified(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let check = match byte_check(&job.cdb) {
             0 => Check::Medium,
             1 => Check::Bytes,
@@ -193,7 +193,7 @@ fn byte_check(cdb: &[u8; 16]) -> u8 {
 }
 
 impl Verify {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let extent = extent(job)?;
         let mut span = extent.span(&job.limits);
         let offered = job.limits.whole(job.command.expected.data_out);
@@ -211,7 +211,7 @@ impl Verify {
             Against::Block(_) => {}
         }
         job.counts.command(Access::Verify, span.left);
-        Ok(Work::Verify(Self { span, wanted, against, chunk: (0, 0), before: 0 }))
+        Ok(DiskTask::Verify(Self { span, wanted, against, chunk: (0, 0), before: 0 }))
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Ending, Entry, Established, LOGINS_MAX, Message, Shard, Stop, Stream};
+use super::{Ending, Established, LOGINS_MAX, Message, SessionEntry, Shard, Stop, Stream};
 use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
-use crate::engine::tasks::Then;
+use crate::engine::tasks::AfterAbort;
 use crate::engine::topology::Topology;
 use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
@@ -58,7 +58,7 @@ impl Shard {
             .inspect(|&(index, _)| prefetch(&self.sessions[index]))
             .collect();
         for (index, key) in connections {
-            let Entry { iscsi, established, .. } = &self.sessions[index];
+            let SessionEntry { iscsi, established, .. } = &self.sessions[index];
             iscsi.prefetch(key);
             if let Some(nexus) = established.as_ref().and_then(|session| session.key) {
                 self.parts.tasks.prefetch(nexus);
@@ -93,7 +93,7 @@ impl Shard {
     }
 
     fn stream_closed(&mut self, index: usize, key: ConnectionKey) {
-        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         iscsi.peer_finished(key);
         if let Some(stream) = &mut streams[key.0] {
             stream.closed = true;
@@ -148,7 +148,7 @@ impl Shard {
         let stream =
             Stream { serial, host, id, seat, wanted: None, closing: false, reset: false, closed: false };
         let streams = smallvec![Some(stream)];
-        let index = self.sessions.insert(Entry { iscsi, streams, established: None, touched: false });
+        let index = self.sessions.insert(SessionEntry { iscsi, streams, established: None, touched: false });
         self.logins += 1;
         self.register(host, id, (index, key));
         self.touch(index);
@@ -157,9 +157,9 @@ impl Shard {
 
     /// Makes room for somebody who may mean to log in.
     fn cut_oldest_login(&mut self) {
-        let open = |entry: &Entry| entry.established.is_none() && !entry.iscsi.is_over();
+        let open = |entry: &SessionEntry| entry.established.is_none() && !entry.iscsi.is_over();
         let logins = self.sessions.iter().filter(|(_, entry)| open(entry));
-        let born = |entry: &Entry| entry.streams.iter().flatten().map(|stream| stream.serial).min();
+        let born = |entry: &SessionEntry| entry.streams.iter().flatten().map(|stream| stream.serial).min();
         let Some((index, _)) = logins.min_by_key(|(_, entry)| born(entry)) else { return };
         self.sessions[index].iscsi.close("too many logins under way");
         self.touch(index);
@@ -194,7 +194,7 @@ impl Shard {
             }
             // Its only connection may have gone to the session that it wanted to join.
             let Some(entry) = self.sessions.get_mut(index) else { return };
-            let Entry { iscsi, streams, established, .. } = entry;
+            let SessionEntry { iscsi, streams, established, .. } = entry;
             if let Some(key) = established.as_ref().and_then(|session| session.key) {
                 progress |= self.parts.tasks.serve(self.now, key, iscsi) > 0;
             }
@@ -211,7 +211,7 @@ impl Shard {
                 break;
             }
         }
-        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         if let Some(deadline) = iscsi.next_deadline() {
             self.timers.wake_at(index, deadline);
         }
@@ -245,7 +245,7 @@ impl Shard {
                 }
             }
             Event::Closed { connection: key, reason, reset } => {
-                let Entry { iscsi, streams, established, .. } = &mut self.sessions[index];
+                let SessionEntry { iscsi, streams, established, .. } = &mut self.sessions[index];
                 if let Some(stream) = &mut streams[key.0] {
                     (stream.closing, stream.reset) = (true, reset);
                     stream.seat = None;
@@ -274,7 +274,7 @@ impl Shard {
         })
     }
 
-    fn forget(&mut self, index: usize) -> Entry {
+    fn forget(&mut self, index: usize) -> SessionEntry {
         let entry = self.sessions.remove(index);
         self.timers.forget(index);
         self.logins -= usize::from(entry.established.is_none());
@@ -288,7 +288,7 @@ impl Shard {
         let home = self.parts.sessions.find(tsih);
         let here = home.and_then(|(_, nexus)| self.by_nexus.get(&nexus));
         let window = here.map(|&home| self.sessions[home].iscsi.window());
-        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
         match home {
             Some((core, _)) if core == self.parts.core => {
@@ -313,7 +313,7 @@ impl Shard {
     fn join(&mut self, index: usize, key: ConnectionKey, wanted: &LoginRequest, name: &SessionName) {
         let home = self.parts.sessions.find(wanted.tsih).and_then(|(_, nexus)| self.by_nexus.get(&nexus));
         let home = home.copied().filter(|&home| {
-            let Entry { iscsi, established, .. } = &self.sessions[home];
+            let SessionEntry { iscsi, established, .. } = &self.sessions[home];
             let same = established.as_ref().is_some_and(|session| session.name == *name);
             same && iscsi.user() == wanted.user.as_deref() && !iscsi.is_over()
         });
@@ -334,7 +334,7 @@ impl Shard {
         }
         let (Some(home), mut guest) = (home, self.forget(index)) else { return };
         let Some(stream) = guest.streams[key.0].take() else { return };
-        let Entry { iscsi, streams, .. } = &mut self.sessions[home];
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[home];
         let key = iscsi.join(&mut guest.iscsi, key);
         if let Some(connection) = iscsi.connection(key) {
             info!("{} {}: another connection (TSIH {})", connection.peer(), wanted.initiator, wanted.tsih);
@@ -350,7 +350,7 @@ impl Shard {
     /// Lets a login in, or makes it wait for the end of an older session of the same name.
     pub(super) fn admit(&mut self, index: usize, key: ConnectionKey) {
         let core = self.parts.core;
-        let Entry { iscsi, streams, .. } = &mut self.sessions[index];
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(stream) = &mut streams[key.0] else { return };
         let Some(wanted) = stream.wanted.take() else { return };
         if self.stop != Stop::No {
@@ -392,7 +392,7 @@ impl Shard {
         (nexus, tsih): (NexusId, u16),
         (commands, memory): (u32, Allowance),
     ) {
-        let Entry { iscsi, streams, established, .. } = &mut self.sessions[index];
+        let SessionEntry { iscsi, streams, established, .. } = &mut self.sessions[index];
         if let (None, Some(stream)) = (&name.target, &mut streams[key.0]) {
             // Whoever asks what there is may stay, and is no load.
             stream.seat = None;
@@ -441,7 +441,7 @@ impl Shard {
             Some(key) => {
                 self.by_key[key.0] = None;
                 self.by_nexus.remove(&nexus);
-                self.parts.tasks.remove_nexus(self.now, key, Some(Then::Tell(ending as u64)));
+                self.parts.tasks.remove_nexus(self.now, key, Some(AfterAbort::Tell(ending as u64)));
             }
             None => self.session_ended(ending),
         }

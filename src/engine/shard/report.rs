@@ -11,7 +11,7 @@ use crate::reactor::Load;
 
 /// What one core tells the control plane.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct CoreReport {
     /// Which core.
     pub core: usize,
     /// How busy it is.
@@ -74,7 +74,7 @@ pub struct ConnectionReport {
 }
 
 impl Shard {
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> CoreReport {
         let parts = &self.parts;
         let sessions = self.sessions.iter().filter_map(|(_, entry)| {
             let Established { name, tsih, .. } = entry.established.as_ref()?;
@@ -101,7 +101,7 @@ impl Shard {
             counters: parts.tasks.counters(unit),
             latencies: parts.tasks.latencies(unit).clone(),
         });
-        Report {
+        CoreReport {
             core: parts.core,
             load: self.load,
             memory: parts.arena.stats(),

@@ -5,9 +5,9 @@
 
 use smallvec::SmallVec;
 
-use super::{NOBODY, NexusKey, Notice, Owed, Pending, State, TaskManager, Then, UnitKey};
+use super::{AfterAbort, NOBODY, NexusKey, Notice, Pending, State, TaskManager, Undelivered, UnitKey};
 use crate::scsi::{
-    Exchange, Lun, Status, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc,
+    Lun, RequestTag, Status, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc,
 };
 use crate::time::Instant;
 
@@ -20,16 +20,16 @@ struct Reset {
 
 impl TaskManager {
     /// The transport of a nexus is gone: aborts all its tasks. `then` follows when they have ended.
-    pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, then: Option<Then>) {
+    pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, after: Option<AfterAbort>) {
         let entry = &mut self.nexuses[nexus.0];
         entry.gone = true;
-        for view in &entry.views {
-            self.units[view.unit.0].server.nexus_lost(entry.id);
+        for task_set in &entry.task_sets {
+            self.units[task_set.unit.0].server.nexus_lost(entry.id);
         }
         let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
-        let pending = then.map(|then| self.expect(SmallVec::new(), then));
-        for index in 0..self.nexuses[nexus.0].views.len() {
-            self.end_reserve(self.nexuses[nexus.0].views[index].unit, Some(nexus.0), pending);
+        let pending = after.map(|after| self.expect(SmallVec::new(), after));
+        for index in 0..self.nexuses[nexus.0].task_sets.len() {
+            self.end_reserve(self.nexuses[nexus.0].task_sets[index].unit, Some(nexus.0), pending);
         }
         for task in tasks {
             self.abort(now, task, pending, None);
@@ -62,7 +62,7 @@ impl TaskManager {
         self.units[this.unit].counters.aborts += 1;
         log::trace!("task aborted while {:?}", this.state);
         match this.state {
-            State::Storing | State::Keeping | State::Changing | State::Finishing | State::Detaching => {}
+            State::Storing | State::Persisting | State::Changing | State::Finishing | State::Detaching => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);
@@ -77,14 +77,16 @@ impl TaskManager {
                 self.end_aborted(now, task, transport);
             }
             State::Halted => {
-                if let Some(view) = this.view {
-                    self.nexuses[this.nexus].views[view].halted.retain(|(waiting, _)| *waiting != task);
+                if let Some(task_set) = this.task_set {
+                    self.nexuses[this.nexus].task_sets[task_set]
+                        .halted
+                        .retain(|(waiting, _)| *waiting != task);
                 }
                 self.end_aborted(now, task, transport);
             }
             State::Blocked => {
-                if let Some(view) = this.view {
-                    self.nexuses[this.nexus].views[view].blocked.retain(|waiting| *waiting != task);
+                if let Some(task_set) = this.task_set {
+                    self.nexuses[this.nexus].task_sets[task_set].blocked.retain(|waiting| *waiting != task);
                 }
                 self.end_aborted(now, task, transport);
             }
@@ -106,11 +108,11 @@ impl TaskManager {
     pub(super) fn terminate(&mut self, task: u32, transport: Option<&mut (dyn Transport + '_)>) {
         let this = &self.tasks[task as usize];
         match transport {
-            Some(transport) => transport.terminate(this.exchange, this.told),
+            Some(transport) => transport.terminate(this.request_tag, this.told),
             None if this.nexus == NOBODY || self.nexuses[this.nexus].gone => {}
             None => {
-                let owed = Owed::Terminate(this.exchange, this.view, this.told);
-                self.owed.push_back((NexusKey(this.nexus), owed));
+                let undelivered = Undelivered::Terminate(this.request_tag, this.task_set, this.told);
+                self.undelivered.push_back((NexusKey(this.nexus), undelivered));
             }
         }
     }
@@ -124,8 +126,8 @@ impl TaskManager {
     }
 
     /// A pending that holds itself open until [`Self::one_less`] has been called once by its maker.
-    pub(super) fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, then: Then) -> usize {
-        self.pending.insert(Pending { left: 1, reset, cold: false, then })
+    pub(super) fn expect(&mut self, reset: SmallVec<[UnitKey; 4]>, after: AfterAbort) -> usize {
+        self.pending.insert(Pending { left: 1, reset, cold: false, after })
     }
 
     pub(super) fn one_less(&mut self, pending: usize) {
@@ -133,19 +135,19 @@ impl TaskManager {
         if self.pending[pending].left > 0 {
             return;
         }
-        let Pending { reset, cold, then, .. } = self.pending.remove(pending);
+        let Pending { reset, cold, after, .. } = self.pending.remove(pending);
         for unit in reset {
             self.units[unit.0].server.reset();
         }
-        match then {
-            Then::Answer { nexus, request } => {
-                self.owed.push_back((nexus, Owed::Answer(request)));
+        match after {
+            AfterAbort::Answer { nexus, request } => {
+                self.undelivered.push_back((nexus, Undelivered::Answer(request)));
                 if cold {
-                    self.owed.push_back((nexus, Owed::Cold));
+                    self.undelivered.push_back((nexus, Undelivered::ColdReset));
                 }
             }
-            Then::Tell(what) => self.notices.push_back(Notice::Ended(what)),
-            Then::Status(task) => self.finish_soon(task),
+            AfterAbort::Tell(what) => self.notices.push_back(Notice::Ended(what)),
+            AfterAbort::Status(task) => self.finish_soon(task),
         }
     }
 
@@ -154,42 +156,44 @@ impl TaskManager {
         now: Instant,
         nexus: NexusKey,
         transport: &mut dyn Transport,
-        request: Exchange,
+        request: RequestTag,
         function: TaskManagementFunction,
         lun: Lun,
     ) {
         use TaskManagementFunction as F;
         let entry = &self.nexuses[nexus.0];
-        let view = entry.views.binary_search_by_key(&lun, |view| view.lun).ok();
-        let then = Then::Answer { nexus, request };
-        match (function, view) {
+        let task_set = entry.task_sets.binary_search_by_key(&lun, |task_set| task_set.lun).ok();
+        let after = AfterAbort::Answer { nexus, request };
+        match (function, task_set) {
             (F::TargetReset | F::TargetColdReset, _) => {
-                let units = entry.views.iter().map(|view| view.unit).collect();
+                let units = entry.task_sets.iter().map(|task_set| task_set.unit).collect();
                 let reset = Reset { units, peers: self.peers, cold: function == F::TargetColdReset };
-                self.reset_from(now, reset, then, Some((nexus, transport)));
+                self.reset_from(now, reset, after, Some((nexus, transport)));
             }
             (_, None) => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
-            (F::ClearAca, Some(view)) => self.clear_aca(now, nexus, view, then, transport),
-            (F::LogicalUnitReset, Some(view)) => {
-                let units = SmallVec::from_slice(&[entry.views[view].unit]);
+            (F::ClearAca, Some(task_set)) => self.clear_aca(now, nexus, task_set, after, transport),
+            (F::LogicalUnitReset, Some(task_set)) => {
+                let units = SmallVec::from_slice(&[entry.task_sets[task_set].unit]);
                 let reset = Reset { units, peers: self.peers, cold: false };
-                self.reset_from(now, reset, then, Some((nexus, transport)));
+                self.reset_from(now, reset, after, Some((nexus, transport)));
             }
-            (F::AbortTask(exchange), Some(view)) => {
-                let task = self.task_of(nexus, exchange);
-                let Some(task) = task.filter(|&task| self.tasks[task as usize].view == Some(view)) else {
+            (F::AbortTask(request_tag), Some(task_set)) => {
+                let task = self.task_of(nexus, request_tag);
+                let Some(task) = task.filter(|&task| self.tasks[task as usize].task_set == Some(task_set))
+                else {
                     let response = TaskManagementResponse::NoSuchTask;
                     return transport.task_management_executed(request, response);
                 };
-                let pending = self.expect(SmallVec::new(), then);
+                let pending = self.expect(SmallVec::new(), after);
                 self.abort_all(now, SmallVec::from_slice(&[task]), pending, Some((nexus, transport)));
                 self.one_less(pending);
             }
             // With a task set per nexus these two are the same (SAM-5 7.5).
-            (F::AbortTaskSet | F::ClearTaskSet, Some(view)) => {
+            (F::AbortTaskSet | F::ClearTaskSet, Some(task_set)) => {
                 let tasks = entry.exchanges.iter().flatten().copied();
-                let tasks = tasks.filter(|&task| self.tasks[task as usize].view == Some(view)).collect();
-                let pending = self.expect(SmallVec::new(), then);
+                let tasks =
+                    tasks.filter(|&task| self.tasks[task as usize].task_set == Some(task_set)).collect();
+                let pending = self.expect(SmallVec::new(), after);
                 self.abort_all(now, tasks, pending, Some((nexus, transport)));
                 self.one_less(pending);
             }
@@ -197,8 +201,8 @@ impl TaskManager {
     }
 
     /// Resets logical units on this core because another core asks for it; `then` follows when their tasks have ended.
-    pub fn reset(&mut self, now: Instant, units: SmallVec<[UnitKey; 4]>, then: Then) {
-        self.reset_from(now, Reset { units, peers: 0, cold: false }, then, None);
+    pub fn reset(&mut self, now: Instant, units: SmallVec<[UnitKey; 4]>, after: AfterAbort) {
+        self.reset_from(now, Reset { units, peers: 0, cold: false }, after, None);
     }
 
     /// Another core has finished what [`Notice::ResetPeers`] asked for.
@@ -211,7 +215,7 @@ impl TaskManager {
         &mut self,
         now: Instant,
         Reset { units, peers, cold }: Reset,
-        then: Then,
+        after: AfterAbort,
         transport: Option<(NexusKey, &mut dyn Transport)>,
     ) {
         for &unit in &units {
@@ -222,8 +226,8 @@ impl TaskManager {
         let tasks: SmallVec<[u32; 16]> =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
         for (_, nexus) in &mut self.nexuses {
-            for view in nexus.views.iter_mut().filter(|view| units.contains(&view.unit)) {
-                view.aca = None;
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| units.contains(&task_set.unit)) {
+                task_set.aca = None;
             }
         }
         let by = transport.as_ref().map(|(nexus, _)| nexus.0);
@@ -232,7 +236,7 @@ impl TaskManager {
                 self.aborted_by_another(task);
             }
         }
-        let pending = self.expect(units.clone(), then);
+        let pending = self.expect(units.clone(), after);
         self.pending[pending].cold = cold;
         let here = transport.is_some();
         self.abort_all(now, tasks, pending, transport);

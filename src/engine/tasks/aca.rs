@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::{NexusKey, State, TaskManager, Then, View};
+use super::{AfterAbort, NexusKey, State, TaskManager, TaskSet};
 use crate::scsi::{Outcome, Status, TaskAttribute, Transport};
 use crate::time::Instant;
 
@@ -32,7 +32,7 @@ pub(super) enum Admission {
     Misplaced,
 }
 
-impl View {
+impl TaskSet {
     #[cold]
     pub(super) fn admission(&self, attribute: TaskAttribute) -> Admission {
         match (self.aca, attribute == TaskAttribute::Aca) {
@@ -51,13 +51,13 @@ impl TaskManager {
         &mut self,
         now: Instant,
         task: u32,
-        view: usize,
+        task_set: usize,
         outcome: Outcome,
         transport: &mut dyn Transport,
     ) {
         let this = &mut self.tasks[task as usize];
         let nexus = this.nexus;
-        let set = &mut self.nexuses[nexus].views[view];
+        let set = &mut self.nexuses[nexus].task_sets[task_set];
         if set.aca.is_some_and(|aca| aca.task != Some(task)) {
             this.state = State::Halted;
             set.halted.push_back((task, outcome));
@@ -68,15 +68,15 @@ impl TaskManager {
         let naca = this.command.cdb.naca();
         if check && !this.cleared && self.units[this.unit].server.control().abort_others {
             let others = self.nexuses[nexus].exchanges.iter().flatten().copied();
-            let others =
-                others.filter(|&other| other != task && self.tasks[other as usize].view == Some(view));
+            let others = others
+                .filter(|&other| other != task && self.tasks[other as usize].task_set == Some(task_set));
             let others: SmallVec<[u32; 16]> = others.collect();
             if !others.is_empty() {
                 // Nothing of theirs is written any more once the status is out.
                 let this = &mut self.tasks[task as usize];
                 (this.state, this.cleared) = (State::Finishing, true);
                 self.changes.finishing.push((task, outcome));
-                let pending = self.expect(SmallVec::new(), Then::Status(task));
+                let pending = self.expect(SmallVec::new(), AfterAbort::Status(task));
                 self.abort_all(now, others, pending, Some((NexusKey(nexus), transport)));
                 return self.one_less(pending);
             }
@@ -84,11 +84,11 @@ impl TaskManager {
         self.complete(task, outcome, transport);
         if check {
             // It begins a condition, or, as the task with the ACA attribute, at least ends the one there is.
-            self.nexuses[nexus].views[view].aca = naca.then(Aca::default);
+            self.nexuses[nexus].task_sets[task_set].aca = naca.then(Aca::default);
         }
         self.end(now, task, Some(transport));
         if of_aca {
-            self.go_on(now, nexus, view, transport);
+            self.go_on(now, nexus, task_set, transport);
         }
     }
 
@@ -97,24 +97,24 @@ impl TaskManager {
         &mut self,
         now: Instant,
         nexus: NexusKey,
-        view: usize,
-        then: Then,
+        task_set: usize,
+        after: AfterAbort,
         transport: &mut dyn Transport,
     ) {
-        let aca = self.nexuses[nexus.0].views[view].aca.take().unwrap_or_default();
-        let pending = self.expect(SmallVec::new(), then);
+        let aca = self.nexuses[nexus.0].task_sets[task_set].aca.take().unwrap_or_default();
+        let pending = self.expect(SmallVec::new(), after);
         self.abort_all(now, aca.task.into_iter().collect(), pending, Some((nexus, transport)));
-        self.go_on(now, nexus.0, view, transport);
-        self.unblock(now, nexus.0, view, transport);
+        self.go_on(now, nexus.0, task_set, transport);
+        self.unblock(now, nexus.0, task_set, transport);
         self.one_less(pending);
     }
 
     /// Those whose status was held get it, up to the next that establishes an ACA condition. Called when one has ended, and
     /// not by the end of those that it ends, so that a long queue makes no deep stack.
-    fn go_on(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
+    fn go_on(&mut self, now: Instant, nexus: usize, task_set: usize, transport: &mut dyn Transport) {
         while let Some(entry) = self.nexuses.get_mut(nexus)
-            && entry.views[view].aca.is_none()
-            && let Some((task, outcome)) = entry.views[view].halted.pop_front()
+            && entry.task_sets[task_set].aca.is_none()
+            && let Some((task, outcome)) = entry.task_sets[task_set].halted.pop_front()
         {
             self.finish(now, task, outcome, transport);
         }

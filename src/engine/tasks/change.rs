@@ -24,10 +24,10 @@ use super::nobody::Nobody;
 use super::{NOBODY, NexusKey, Notice, PeerMessage, State, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
-use crate::scsi::reservations::{Effects, RECORD_NAME, Refusal};
+use crate::scsi::reservations::{ChangeError, Effects, RECORD_NAME};
 use crate::scsi::{
-    Barred, Change, Nexus, NexusId, Outcome, Resume, Sense, Status, Step, TaskId, Transport, UnitState, asc,
-    key,
+    Change, Nexus, NexusId, NotAdmitted, Outcome, Resume, Sense, Status, Step, TaskId, Transport, UnitState,
+    asc, key,
 };
 use crate::time::Instant;
 
@@ -45,10 +45,10 @@ pub struct Turn {
 
 /// The state of a logical unit, for all cores. The lock is taken by changes only.
 #[derive(Debug, Default)]
-pub struct SharedState(Mutex<Desk>);
+pub struct SharedState(Mutex<ChangeQueue>);
 
 #[derive(Debug, Default)]
-struct Desk {
+struct ChangeQueue {
     current: Arc<UnitState>,
     /// A change is under way.
     busy: bool,
@@ -58,44 +58,44 @@ struct Desk {
 impl SharedState {
     /// With the state at the start.
     pub fn new(state: UnitState) -> Self {
-        Self(Mutex::new(Desk { current: Arc::new(state), ..Desk::default() }))
+        Self(Mutex::new(ChangeQueue { current: Arc::new(state), ..ChangeQueue::default() }))
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    fn locked(&self) -> MutexGuard<'_, ChangeQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state in force.
     pub fn current(&self) -> Arc<UnitState> {
-        self.desk().current.clone()
+        self.locked().current.clone()
     }
 
     /// Whether it is this one's turn; if not, it is told later.
     pub(super) fn claim(&self, turn: Turn) -> bool {
-        let mut desk = self.desk();
-        if desk.busy {
-            desk.queue.push_back(turn);
+        let mut locked = self.locked();
+        if locked.busy {
+            locked.queue.push_back(turn);
             return false;
         }
-        desk.busy = true;
+        locked.busy = true;
         true
     }
 
     /// Whose turn is next.
     pub(super) fn release(&self) -> Option<Turn> {
-        let mut desk = self.desk();
-        let next = desk.queue.pop_front();
-        desk.busy = next.is_some();
+        let mut locked = self.locked();
+        let next = locked.queue.pop_front();
+        locked.busy = next.is_some();
         next
     }
 }
 
 /// The answer to a change: the state then in force.
-pub(super) type Answer = Result<Arc<UnitState>, Refusal>;
+pub(super) type Answer = Result<Arc<UnitState>, ChangeError>;
 
 /// Who asked for a change.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum By {
+pub(super) enum Requester {
     Task(u32),
     /// A task that has ended but for its status.
     Finish(u32),
@@ -110,14 +110,14 @@ pub(super) struct Changing {
     unit: usize,
     change: Change,
     nexus: Option<(NexusId, Arc<Nexus>)>,
-    by: By,
+    by: Requester,
     next: Option<(Arc<UnitState>, Arc<Effects>)>,
     /// Cores that have not stopped yet.
     left: usize,
 }
 
 /// A task that has to wait while a unit is frozen.
-pub(super) struct Held {
+pub(super) struct FrozenTask {
     pub(super) task: u32,
     /// What it wants of the unit's store; nothing if it has not begun.
     pub(super) op: Option<Op>,
@@ -163,7 +163,7 @@ impl TaskManager {
 
     /// Asks for a change on behalf of the owner, who is told with [`Notice::Changed`].
     pub fn change(&mut self, unit: UnitKey, change: Change, what: u64) {
-        self.ask(unit.0, change, None, By::Owner(what));
+        self.ask(unit.0, change, None, Requester::Owner(what));
     }
 
     /// Takes what the task manager of another core has said.
@@ -197,7 +197,13 @@ impl TaskManager {
     }
 
     /// Begins a change, or queues it.
-    pub(super) fn ask(&mut self, unit: usize, change: Change, nexus: Option<(NexusId, Arc<Nexus>)>, by: By) {
+    pub(super) fn ask(
+        &mut self,
+        unit: usize,
+        change: Change,
+        nexus: Option<(NexusId, Arc<Nexus>)>,
+        by: Requester,
+    ) {
         let changing = Changing { unit, change, nexus, by, next: None, left: 0 };
         let ticket = self.changes.all.insert(changing);
         let turn = Turn { core: self.core, ticket };
@@ -210,18 +216,18 @@ impl TaskManager {
         let changing = &self.changes.all[ticket];
         let unit = &mut self.units[changing.unit];
         let now = unit.shared.current();
-        if let By::Task(task) = changing.by
+        if let Requester::Task(task) = changing.by
             && self.tasks[task as usize].aborted
         {
             return self.over(ticket, Ok(now));
         }
         let nexus = changing.nexus.as_ref().map(|(id, nexus)| (*id, &**nexus));
         // The state may be another one than when the task was admitted.
-        if let (By::Task(task), Some((id, nexus))) = (changing.by, nexus) {
+        if let (Requester::Task(task), Some((id, nexus))) = (changing.by, nexus) {
             let cdb = &self.tasks[task as usize].command.cdb;
             let definition = unit.server.definition(cdb);
-            if let Err(barred) = now.admit(&now.gate(id, nexus), definition, &head(cdb)) {
-                return self.over(ticket, Err(barred.into()));
+            if let Err(not_admitted) = now.admit(&now.nexus_access(id, nexus), definition, &head(cdb)) {
+                return self.over(ticket, Err(not_admitted.into()));
             }
         }
         let (next, effects) = match now.change(&changing.change, nexus) {
@@ -251,23 +257,23 @@ impl TaskManager {
         let Changing { unit, next, .. } = &self.changes.all[ticket];
         let (next, _) = next.as_ref().expect("worked out before anybody stops");
         let unit = &self.units[*unit];
-        if !next.must_be_kept(&unit.state) {
+        if !next.must_be_persisted(&unit.state) {
             return self.settle(ticket, true);
         }
         let bytes = next.reservations().to_record();
         let record = Record { name: RECORD_NAME, generation: next.version(), bytes };
-        match (&mut self.keeper, unit.shelf) {
-            (Some(keeper), Some(shelf)) => {
+        match (&mut self.record_store, unit.slot) {
+            (Some(record_store), Some(slot)) => {
                 let tag = CHANGE | u32::try_from(ticket).expect("no more than tasks and nexuses");
-                keeper.keep(Tag(tag), shelf, record);
-                self.keeping += 1;
+                record_store.persist(Tag(tag), slot, record);
+                self.persisting += 1;
             }
             _ => self.settle(ticket, false),
         }
     }
 
     /// Whether a record was that of a change; the change goes on.
-    pub(super) fn kept(&mut self, tag: Tag, result: Result<(), crate::io::Error>) -> bool {
+    pub(super) fn persisted(&mut self, tag: Tag, result: Result<(), crate::io::Error>) -> bool {
         if tag.0 & CHANGE == 0 {
             return false;
         }
@@ -283,14 +289,14 @@ impl TaskManager {
         let (next, effects) = changing.next.take().expect("worked out before it is settled");
         let before = self.units[unit].shared.current();
         let (state, effects) = if good { (next, effects) } else { (before, Arc::default()) };
-        self.units[unit].shared.desk().current = state.clone();
+        self.units[unit].shared.locked().current = state.clone();
         if self.peers > 0 {
             let (state, effects) = (state.clone(), effects.clone());
             let message = PeerMessage::InForce { unit: UnitKey(unit), state, effects, by };
             self.notices.push_back(Notice::ToPeers(message));
         }
         self.adopt(unit, state.clone(), &effects, by);
-        let lost = Refusal::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE));
+        let lost = ChangeError::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE));
         self.over(ticket, if good { Ok(state) } else { Err(lost) });
     }
 
@@ -303,10 +309,10 @@ impl TaskManager {
             None => {}
         }
         match by {
-            By::Task(task) | By::Finish(task) => self.changes.ended.push_back((task, answer)),
-            By::Pending(Some(pending)) => self.one_less(pending),
-            By::Pending(None) => {}
-            By::Owner(what) => {
+            Requester::Task(task) | Requester::Finish(task) => self.changes.ended.push_back((task, answer)),
+            Requester::Pending(Some(pending)) => self.one_less(pending),
+            Requester::Pending(None) => {}
+            Requester::Owner(what) => {
                 self.notices.push_back(Notice::Changed { what, refused: answer.is_err() });
             }
         }
@@ -319,7 +325,7 @@ impl TaskManager {
         let unit = this.unit;
         let nexus = &self.nexuses[this.nexus];
         let nexus = (this.nexus != NOBODY).then(|| (nexus.id, nexus.name.clone()));
-        self.ask(unit, change, nexus, By::Task(task));
+        self.ask(unit, change, nexus, Requester::Task(task));
         match self.changes.ended.back() {
             Some((ended, _)) if *ended == task => self.changes.ended.pop_back().map(|(_, answer)| answer),
             _ => None,
@@ -342,7 +348,7 @@ impl TaskManager {
         let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
         let unit = this.unit;
         self.changes.finishing.push((task, outcome));
-        self.ask(unit, Change::Attention(code), Some(nexus), By::Finish(task));
+        self.ask(unit, Change::Attention(code), Some(nexus), Requester::Finish(task));
     }
 
     /// A task in [`State::Finishing`] gets its status as soon as the transports are at hand.
@@ -369,7 +375,7 @@ impl TaskManager {
         if let Some(pending) = pending {
             self.pending[pending].left += 1;
         }
-        self.ask(unit.0, change, nexus, By::Pending(pending));
+        self.ask(unit.0, change, nexus, Requester::Pending(pending));
     }
 
     fn adopt(&mut self, unit: usize, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
@@ -380,13 +386,13 @@ impl TaskManager {
         }
         let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
         for (key, nexus) in &mut self.nexuses {
-            for view in nexus.views.iter_mut().filter(|view| view.unit.0 == unit) {
-                view.gate = this.state.gate(nexus.id, &nexus.name);
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+                task_set.access = this.state.nexus_access(nexus.id, &nexus.name);
                 if by == Some(nexus.id) {
                     continue;
                 }
                 for (_, code) in effects.attentions.iter().filter(|(whom, _)| whom.includes(&nexus.name)) {
-                    self.owed.extend(view.establish(*code).map(|event| (NexusKey(key), event)));
+                    self.undelivered.extend(task_set.establish(*code).map(|event| (NexusKey(key), event)));
                 }
                 if effects.aborts.iter().any(|whom| whom.includes(&nexus.name)) {
                     let before = aborts.len();
@@ -394,7 +400,7 @@ impl TaskManager {
                     aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));
                     if aborts.len() > before && !this.server.control().aborted_status {
                         // SAM-5 5.6: they end without a status.
-                        view.attentions.establish(asc::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR);
+                        task_set.attentions.establish(asc::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR);
                     }
                 }
             }
@@ -477,7 +483,7 @@ impl TaskManager {
     ) {
         while self.units[unit].frozen == 0 {
             let Some(held) = self.units[unit].held.pop_front() else { return };
-            let Held { task, op } = held;
+            let FrozenTask { task, op } = held;
             let key = NexusKey(self.tasks[task as usize].nexus);
             let mut nobody = Nobody;
             let transport: &mut dyn Transport = match transports.transport(key) {
@@ -510,14 +516,14 @@ impl TaskManager {
         this.storing_at = at;
         if unit.frozen > 0 {
             this.state = State::HeldOp;
-            unit.held.push_back(Held { task, op: Some(op) });
+            unit.held.push_back(FrozenTask { task, op: Some(op) });
             return None;
         }
         if at == this.unit {
             this.epoch = unit.epoch;
         }
-        let Some(barred) = self.barred(task) else { return Some(op) };
-        let outcome = Outcome::from(barred);
+        let Some(not_admitted) = self.not_admitted(task) else { return Some(op) };
+        let outcome = Outcome::from(not_admitted);
         drop(op);
         let this = &self.tasks[task as usize];
         let (unit, data_in, data_out) = (this.unit, this.sent.into(), this.fetched.into());
@@ -527,32 +533,32 @@ impl TaskManager {
     }
 
     /// Why a task may not go on by the state that is in force.
-    pub(super) fn barred(&self, task: u32) -> Option<Barred> {
+    pub(super) fn not_admitted(&self, task: u32) -> Option<NotAdmitted> {
         let this = &self.tasks[task as usize];
-        let view = &self.nexuses[this.nexus].views[this.view?];
-        if view.gate.open {
+        let task_set = &self.nexuses[this.nexus].task_sets[this.task_set?];
+        if task_set.access.open {
             return None;
         }
         let unit = &self.units[this.unit];
         let cdb = &this.command.cdb;
-        unit.state.admit(&view.gate, unit.server.definition(cdb), &head(cdb)).err()
+        unit.state.admit(&task_set.access, unit.server.definition(cdb), &head(cdb)).err()
     }
 }
 
-impl From<Barred> for Refusal {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::Conflict => Self::Conflict,
-            Barred::NotReady(sense) => Self::Check(sense),
+impl From<NotAdmitted> for ChangeError {
+    fn from(not_admitted: NotAdmitted) -> Self {
+        match not_admitted {
+            NotAdmitted::Conflict => Self::Conflict,
+            NotAdmitted::NotReady(sense) => Self::Check(sense),
         }
     }
 }
 
-impl From<Barred> for Outcome {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::Conflict => Self::status(Status::ReservationConflict),
-            Barred::NotReady(sense) => Self::check(sense),
+impl From<NotAdmitted> for Outcome {
+    fn from(not_admitted: NotAdmitted) -> Self {
+        match not_admitted {
+            NotAdmitted::Conflict => Self::status(Status::ReservationConflict),
+            NotAdmitted::NotReady(sense) => Self::check(sense),
         }
     }
 }

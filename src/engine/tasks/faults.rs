@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{NexusKey, State, TaskManager, Transports, UnitKey};
-use crate::io::{Lottery, Odds};
+use crate::io::{FaultRate, FaultRule};
 use crate::scsi::{Cdb, Outcome, Sense, Status, Transport, primary};
 use crate::time::Instant;
 
@@ -27,7 +27,7 @@ pub enum Answer {
 
 /// What happens to which commands. Of several rules that fit, the delays add up and the first answer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CommandRule {
+pub struct CommandFault {
     /// Operation code.
     pub opcode: u8,
     /// Service action; `None` for all.
@@ -35,26 +35,26 @@ pub struct CommandRule {
     /// How they end.
     pub answer: Answer,
     /// How many of those, and how late.
-    pub odds: Odds,
+    pub rate: FaultRate,
 }
 
 /// The rules of a logical unit, for all cores.
 #[derive(Debug)]
-pub struct CommandFaults(Vec<(CommandRule, Lottery)>);
+pub struct CommandFaults(Vec<(CommandFault, FaultRule)>);
 
 impl CommandFaults {
     /// What chance decides is the seed's.
-    pub fn new(seed: u64, rules: &[CommandRule]) -> Self {
-        let drawn = |(number, rule): (usize, &CommandRule)| (*rule, Lottery::new(rule.odds, seed, number));
+    pub fn new(seed: u64, rules: &[CommandFault]) -> Self {
+        let drawn = |(number, rule): (usize, &CommandFault)| (*rule, FaultRule::new(rule.rate, seed, number));
         Self(rules.iter().enumerate().map(drawn).collect())
     }
 
     fn fate(&self, cdb: &Cdb) -> (Answer, Duration) {
         let (mut answer, mut delay) = (Answer::Usual, Duration::ZERO);
-        for (rule, lottery) in &self.0 {
+        for (rule, fault_rule) in &self.0 {
             let fits = rule.opcode == cdb.opcode()
                 && rule.action.is_none_or(|action| action == primary::service_action(cdb));
-            if let Some(late) = fits.then(|| lottery.draw()).flatten() {
+            if let Some(late) = fits.then(|| fault_rule.draw()).flatten() {
                 delay += late;
                 if answer == Answer::Usual {
                     answer = rule.answer;

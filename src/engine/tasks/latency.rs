@@ -17,7 +17,7 @@ use crate::time::Instant;
 
 /// What a command does with data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CommandKind {
     /// It moves data to the initiator.
     Read,
     /// It takes data from the initiator.
@@ -26,7 +26,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl CommandKind {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Other];
 
@@ -152,22 +152,22 @@ impl Histogram {
 
 /// The histograms of a logical unit on one core. Room for one is made when there is something to count.
 #[derive(Clone, Debug, Default)]
-pub struct Latencies([[Option<Box<Histogram>>; Stage::ALL.len()]; Kind::ALL.len()]);
+pub struct Latencies([[Option<Box<Histogram>>; Stage::ALL.len()]; CommandKind::ALL.len()]);
 
 impl Latencies {
-    fn record(&mut self, kind: Kind, stage: Stage, nanos: u64) {
+    fn record(&mut self, kind: CommandKind, stage: Stage, nanos: u64) {
         self.0[kind as usize][stage as usize].get_or_insert_default().record(nanos);
     }
 
     /// Those in which something is counted.
-    pub fn all(&self) -> impl Iterator<Item = (Kind, Stage, &Histogram)> {
-        let of_kind = move |kind: Kind| {
+    pub fn all(&self) -> impl Iterator<Item = (CommandKind, Stage, &Histogram)> {
+        let of_kind = move |kind: CommandKind| {
             let stages = Stage::ALL.into_iter();
             stages.filter_map(move |stage| {
                 Some((kind, stage, self.0[kind as usize][stage as usize].as_deref()?))
             })
         };
-        Kind::ALL.into_iter().flat_map(of_kind)
+        CommandKind::ALL.into_iter().flat_map(of_kind)
     }
 
     /// Adds what another core has counted.
@@ -209,11 +209,11 @@ fn nanos(time: Duration) -> u64 {
 
 /// Commands that have ended in this turn: they are counted when it is over.
 #[derive(Debug, Default)]
-pub(super) struct Ended(Vec<(usize, Kind, Times)>);
+pub(super) struct Ended(Vec<(usize, CommandKind, Times)>);
 
 impl Ended {
     #[inline]
-    pub(super) fn push(&mut self, unit: usize, kind: Kind, times: Times) {
+    pub(super) fn push(&mut self, unit: usize, kind: CommandKind, times: Times) {
         self.0.push((unit, kind, times));
     }
 
@@ -255,15 +255,15 @@ mod tests {
     fn histograms_of_cores_add_up() {
         let (mut one, mut two) = (Latencies::default(), Latencies::default());
         for i in 1..=900 {
-            one.record(Kind::Read, Stage::Total, i * 1000);
+            one.record(CommandKind::Read, Stage::Total, i * 1000);
         }
         for _ in 0..100 {
-            two.record(Kind::Read, Stage::Total, 5_000_000);
+            two.record(CommandKind::Read, Stage::Total, 5_000_000);
         }
-        two.record(Kind::Write, Stage::Fetch, 7);
+        two.record(CommandKind::Write, Stage::Fetch, 7);
         one.add(&two);
         let all: Vec<_> = one.all().map(|(kind, stage, it)| (kind, stage, it.count())).collect();
-        assert_eq!(all, [(Kind::Read, Stage::Total, 1000), (Kind::Write, Stage::Fetch, 1)]);
+        assert_eq!(all, [(CommandKind::Read, Stage::Total, 1000), (CommandKind::Write, Stage::Fetch, 1)]);
         let (_, _, reads) = one.all().next().unwrap();
         assert!((500_000..=562_500).contains(&reads.quantile(500)), "{}", reads.quantile(500));
         assert_eq!((reads.quantile(990), reads.max()), (5_000_000, 5_000_000));

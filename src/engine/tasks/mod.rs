@@ -12,9 +12,9 @@ mod change;
 mod copy;
 mod faults;
 mod fence;
-mod keep;
 mod latency;
 mod nobody;
+mod persist;
 mod run;
 mod task;
 
@@ -24,24 +24,24 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::io::{Done, Geometry, Keeper, Op, Shelf, Store, Submitted, Tag};
+use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Submitted, Tag};
 use crate::memory::{Arena, Lease, prefetch};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
-    Attentions, Command, DeviceServer, Exchange, Gate, Lun, Nexus, NexusId, Outcome, Request, Residual,
-    Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, asc,
-    key,
+    Command, DeviceServer, Lun, Nexus, NexusAccess, NexusId, Outcome, Request, RequestTag, Residual,
+    Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions,
+    UnitState, asc, key,
 };
 use aca::{Aca, Admission};
-use change::{Changes, Held};
+use change::{Changes, FrozenTask};
 use faults::Faults;
 use latency::{Ended, Times};
 use nobody::Nobody;
 use task::{State, Task};
 
 pub use change::{SharedState, Turn};
-pub use faults::{Answer, CommandFaults, CommandRule};
-pub use latency::{Histogram, Kind, Latencies, Stage};
+pub use faults::{Answer, CommandFault, CommandFaults};
+pub use latency::{CommandKind, Histogram, Latencies, Stage};
 
 pub use crate::scsi::UnitKey;
 
@@ -65,13 +65,13 @@ pub trait Transports {
 
 /// What to do when a set of tasks has been aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterAbort {
     /// Answer the task management request.
     Answer {
         /// At this nexus.
         nexus: NexusKey,
         /// Its name for the request.
-        request: Exchange,
+        request: RequestTag,
     },
     /// Tell the owner, who knows what the number means.
     Tell(u64),
@@ -93,7 +93,7 @@ pub enum Notice {
     /// TARGET COLD RESET of this nexus is answered: its sessions with the target are to end, and those of all others, on
     /// every core.
     ColdReset(NexusKey),
-    /// All tasks of a [`Then::Tell`] have ended.
+    /// All tasks of a [`AfterAbort::Tell`] have ended.
     Ended(u64),
     /// Call [`TaskManager::hear`] on every other core.
     ToPeers(PeerMessage),
@@ -169,7 +169,7 @@ struct Unit {
     server: Box<dyn DeviceServer>,
     store: Option<Box<dyn Store>>,
     /// Where its records are.
-    shelf: Option<Shelf>,
+    slot: Option<RecordSlot>,
     /// Operations that the store had no room for.
     refused: VecDeque<(u32, Op)>,
     /// Tasks whose operation the store has.
@@ -182,7 +182,7 @@ struct Unit {
     /// Changes of the state for which this core has stopped.
     frozen: usize,
     /// What waits for the end of those.
-    held: VecDeque<Held>,
+    held: VecDeque<FrozenTask>,
     counters: UnitCounters,
     latencies: Latencies,
 }
@@ -207,13 +207,13 @@ impl Unit {
     }
 }
 
-/// The view of one logical unit from one nexus.
-struct View {
+/// The task set of one nexus in one logical unit (TST = 001b), with what else the nexus has there.
+struct TaskSet {
     lun: Lun,
     unit: UnitKey,
-    attentions: Attentions,
+    attentions: UnitAttentions,
     /// What the nexus may do by the state of the unit.
-    gate: Gate,
+    access: NexusAccess,
     /// Tasks that were started and have not ended.
     active: usize,
     /// How many of those others wait for: ORDERED and HEAD OF QUEUE tasks. Fences that are up count as one.
@@ -231,19 +231,19 @@ struct View {
     halted: VecDeque<(u32, Outcome)>,
 }
 
-impl View {
+impl TaskSet {
     /// Establishes a unit attention; if no command is there to report it, the transport may tell.
-    fn establish(&mut self, code: u16) -> Option<Owed> {
+    fn establish(&mut self, code: u16) -> Option<Undelivered> {
         self.attentions.establish(code);
         let idle = self.active == 0 && self.blocked.is_empty();
-        idle.then(|| Owed::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
+        idle.then(|| Undelivered::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
     }
 }
 
-struct Entry {
+struct NexusState {
     id: NexusId,
     name: Arc<Nexus>,
-    views: Vec<View>,
+    task_sets: Vec<TaskSet>,
     luns: Vec<Lun>,
     /// Task by exchange number.
     exchanges: Vec<Option<u32>>,
@@ -253,13 +253,13 @@ struct Entry {
 }
 
 /// What a nexus's transport has yet to be told.
-enum Owed {
+enum Undelivered {
     /// A task management request is done.
-    Answer(Exchange),
+    Answer(RequestTag),
     /// After the answer to TARGET COLD RESET: the owner ends the sessions.
-    Cold,
-    /// A task of this view was aborted by another nexus, and the initiator gets this status.
-    Terminate(Exchange, Option<usize>, Option<Status>),
+    ColdReset,
+    /// A task of this set was aborted by another nexus, and the initiator gets this status.
+    Terminate(RequestTag, Option<usize>, Option<Status>),
     /// A unit attention where nothing is under way.
     Event(Lun, Sense),
 }
@@ -270,31 +270,31 @@ struct Pending {
     reset: SmallVec<[UnitKey; 4]>,
     /// The reset is a cold one.
     cold: bool,
-    then: Then,
+    after: AfterAbort,
 }
 
 /// See the module.
 pub struct TaskManager {
     arena: Arena,
     units: Vec<Unit>,
-    nexuses: Slab<Entry>,
+    nexuses: Slab<NexusState>,
     tasks: Slab<Task>,
     pending: Slab<Pending>,
     notices: VecDeque<Notice>,
     /// What waits for a transport that was not at hand.
-    owed: VecDeque<(NexusKey, Owed)>,
+    undelivered: VecDeque<(NexusKey, Undelivered)>,
     core: usize,
     peers: usize,
     changes: Changes,
     flushing: usize,
     completions: Vec<(Tag, Done)>,
     ended: Ended,
-    /// Nexuses and views with fences.
+    /// Nexuses and task sets with fences.
     fenced: Vec<(usize, usize)>,
     faults: Faults,
-    keeper: Option<Box<dyn Keeper>>,
+    record_store: Option<Box<dyn RecordStore>>,
     /// Records under way.
-    keeping: usize,
+    persisting: usize,
     tasks_max: usize,
 }
 
@@ -315,7 +315,7 @@ impl TaskManager {
             tasks: Slab::new(),
             pending: Slab::new(),
             notices: VecDeque::new(),
-            owed: VecDeque::new(),
+            undelivered: VecDeque::new(),
             core,
             peers,
             changes: Changes::default(),
@@ -324,8 +324,8 @@ impl TaskManager {
             ended: Ended::default(),
             fenced: Vec::new(),
             faults: Faults::default(),
-            keeper: None,
-            keeping: 0,
+            record_store: None,
+            persisting: 0,
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(absent, None);
@@ -338,7 +338,7 @@ impl TaskManager {
         self.units.push(Unit {
             server,
             store,
-            shelf: None,
+            slot: None,
             refused: VecDeque::new(),
             storing: 0,
             shared: Arc::default(),
@@ -352,27 +352,27 @@ impl TaskManager {
         UnitKey(self.units.len() - 1)
     }
 
-    /// Says where the records of logical units are kept: this core's handle, and the shelf of each unit that has one.
+    /// Says where the records of logical units are kept: this core's handle, and the slot of each unit that has one.
     /// Without it nothing can be kept.
-    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>, shelves: &[(UnitKey, Shelf)]) {
-        self.keeper = Some(keeper);
-        for &(unit, shelf) in shelves {
-            self.units[unit.0].shelf = Some(shelf);
+    pub fn persist_with(&mut self, record_store: Box<dyn RecordStore>, slots: &[(UnitKey, RecordSlot)]) {
+        self.record_store = Some(record_store);
+        for &(unit, slot) in slots {
+            self.units[unit.0].slot = Some(slot);
         }
     }
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
     pub fn add_nexus(&mut self, id: NexusId, name: Nexus, units: &[(Lun, UnitKey)]) -> NexusKey {
-        let views = units.iter().map(|&(lun, unit)| {
-            let mut attentions = Attentions::default();
+        let task_sets = units.iter().map(|&(lun, unit)| {
+            let mut attentions = UnitAttentions::default();
             attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
-            let gate = self.units[unit.0].state.gate(id, &name);
+            let access = self.units[unit.0].state.nexus_access(id, &name);
             let lease = self.units[unit.0].store.as_ref().and_then(|store| store.lease());
-            View {
+            TaskSet {
                 lun,
                 unit,
                 attentions,
-                gate,
+                access,
                 active: 0,
                 ahead: 0,
                 lease,
@@ -383,11 +383,11 @@ impl TaskManager {
                 halted: VecDeque::new(),
             }
         });
-        let views = views.collect();
-        NexusKey(self.nexuses.insert(Entry {
+        let task_sets = task_sets.collect();
+        NexusKey(self.nexuses.insert(NexusState {
             id,
             name: Arc::new(name),
-            views,
+            task_sets,
             luns: units.iter().map(|&(lun, _)| lun).collect(),
             exchanges: Vec::new(),
             tasks: 0,
@@ -419,8 +419,8 @@ impl TaskManager {
     /// Asks for what is needed for a command of a nexus that has one logical unit.
     pub fn prefetch(&self, nexus: NexusKey) {
         let Some(entry) = self.nexuses.get(nexus.0) else { return };
-        if let [view] = &entry.views[..] {
-            prefetch(view);
+        if let [task_set] = &entry.task_sets[..] {
+            prefetch(task_set);
         }
         if let Some(first) = entry.exchanges.first() {
             prefetch(first);
@@ -448,23 +448,23 @@ impl TaskManager {
         while let Some(request) = transport.poll_request() {
             served += 1;
             match request {
-                Request::Command { exchange, command } => {
-                    self.receive(now, nexus, transport, exchange, command)
+                Request::Command { request_tag, command } => {
+                    self.receive(now, nexus, transport, request_tag, command)
                 }
-                Request::DataOut { exchange, data } => {
-                    if let Some(task) = self.task_in(nexus, exchange, State::Fetching) {
+                Request::DataOut { request_tag, data } => {
+                    if let Some(task) = self.task_in(nexus, request_tag, State::Fetching) {
                         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
                         self.tasks[task as usize].fetched += len;
                         self.resume(now, task, Resume::Fetched(data), transport);
                     }
                 }
-                Request::DataInTaken { exchange } => {
-                    if let Some(task) = self.task_in(nexus, exchange, State::Sending) {
+                Request::DataInTaken { request_tag } => {
+                    if let Some(task) = self.task_in(nexus, request_tag, State::Sending) {
                         self.resume(now, task, Resume::Sent, transport);
                     }
                 }
-                Request::Abandoned { exchange } => {
-                    if let Some(task) = self.task_of(nexus, exchange) {
+                Request::Abandoned { request_tag } => {
+                    if let Some(task) = self.task_of(nexus, request_tag) {
                         self.abort(now, task, None, Some(transport));
                     }
                 }
@@ -490,8 +490,8 @@ impl TaskManager {
                 work += self.poll_store(now, unit, transports, touched);
             }
         }
-        if self.keeping > 0 {
-            work += self.poll_keeper(now, transports, touched);
+        if self.persisting > 0 {
+            work += self.poll_records(now, transports, touched);
         }
         work += self.poll_changes(now, transports, touched);
         if self.faults.any() {
@@ -500,22 +500,22 @@ impl TaskManager {
         if !self.fenced.is_empty() {
             work += self.poll_fences(now, transports, touched);
         }
-        while let Some((nexus, owed)) = self.owed.pop_front() {
+        while let Some((nexus, undelivered)) = self.undelivered.pop_front() {
             work += 1;
             let Some(transport) = transports.transport(nexus) else { continue };
             touched(nexus);
-            match owed {
-                Owed::Answer(request) => {
+            match undelivered {
+                Undelivered::Answer(request) => {
                     transport.task_management_executed(request, TaskManagementResponse::Complete);
                 }
-                Owed::Cold => self.notices.push_back(Notice::ColdReset(nexus)),
-                Owed::Terminate(exchange, view, status) => {
-                    transport.terminate(exchange, status);
-                    if let Some(view) = view {
-                        self.unblock(now, nexus.0, view, transport);
+                Undelivered::ColdReset => self.notices.push_back(Notice::ColdReset(nexus)),
+                Undelivered::Terminate(request_tag, task_set, status) => {
+                    transport.terminate(request_tag, status);
+                    if let Some(task_set) = task_set {
+                        self.unblock(now, nexus.0, task_set, transport);
                     }
                 }
-                Owed::Event(lun, sense) => transport.report_event(lun, &sense.encode(false)),
+                Undelivered::Event(lun, sense) => transport.report_event(lun, &sense.encode(false)),
             }
         }
         work
@@ -638,12 +638,12 @@ impl TaskManager {
         touched(nexus);
     }
 
-    fn task_of(&self, nexus: NexusKey, exchange: Exchange) -> Option<u32> {
-        self.nexuses[nexus.0].exchanges.get(exchange.0 as usize).copied().flatten()
+    fn task_of(&self, nexus: NexusKey, request_tag: RequestTag) -> Option<u32> {
+        self.nexuses[nexus.0].exchanges.get(request_tag.0 as usize).copied().flatten()
     }
 
-    fn task_in(&self, nexus: NexusKey, exchange: Exchange, state: State) -> Option<u32> {
-        self.task_of(nexus, exchange).filter(|&task| self.tasks[task as usize].state == state)
+    fn task_in(&self, nexus: NexusKey, request_tag: RequestTag, state: State) -> Option<u32> {
+        self.task_of(nexus, request_tag).filter(|&task| self.tasks[task as usize].state == state)
     }
 
     /// A new command (SCSI Command Received).
@@ -652,19 +652,19 @@ impl TaskManager {
         now: Instant,
         nexus: NexusKey,
         transport: &mut dyn Transport,
-        exchange: Exchange,
+        request_tag: RequestTag,
         command: Command,
     ) {
         let entry = &mut self.nexuses[nexus.0];
         debug_assert_eq!(entry.id, command.nexus, "a transport speaks for its own nexus");
-        let view = entry.views.binary_search_by_key(&command.lun, |view| view.lun).ok();
-        let unit = view.map_or(ABSENT, |view| entry.views[view].unit.0);
+        let task_set = entry.task_sets.binary_search_by_key(&command.lun, |task_set| task_set.lun).ok();
+        let unit = task_set.map_or(ABSENT, |task_set| entry.task_sets[task_set].unit.0);
         let attribute = command.attribute;
         let mut admission = Admission::Usual;
-        if let Some(view) = view
-            && (entry.views[view].aca.is_some() || attribute == TaskAttribute::Aca)
+        if let Some(task_set) = task_set
+            && (entry.task_sets[task_set].aca.is_some() || attribute == TaskAttribute::Aca)
         {
-            admission = entry.views[view].admission(attribute);
+            admission = entry.task_sets[task_set].admission(attribute);
         }
         let refused = match admission {
             Admission::Active => Some(Status::AcaActive),
@@ -672,12 +672,12 @@ impl TaskManager {
             _ => None,
         };
         if let Some(status) = refused {
-            return self.refuse((nexus, view), exchange, &command, status, transport);
+            return self.refuse((nexus, task_set), request_tag, &command, status, transport);
         }
         let task = self.tasks.insert(Task {
             nexus: nexus.0,
-            exchange,
-            view,
+            request_tag,
+            task_set,
             unit,
             storing_at: unit,
             command,
@@ -692,18 +692,18 @@ impl TaskManager {
             waiters: SmallVec::new(),
         });
         let task = u32::try_from(task).expect("fewer than TASKS_MAX tasks");
-        let slot = exchange.0 as usize;
+        let slot = request_tag.0 as usize;
         if entry.exchanges.len() <= slot {
             entry.exchanges.resize(slot + 1, None);
         }
         entry.exchanges[slot] = Some(task);
         entry.tasks += 1;
-        if let Some(index) = view {
-            let view = &mut entry.views[index];
+        if let Some(index) = task_set {
+            let task_set = &mut entry.task_sets[index];
             match admission {
-                Admission::Aca => view.aca = Some(Aca { task: Some(task) }),
+                Admission::Aca => task_set.aca = Some(Aca { task: Some(task) }),
                 Admission::Misplaced => {
-                    view.active += 1;
+                    task_set.active += 1;
                     let sense = Sense::illegal(asc::INVALID_MESSAGE_ERROR);
                     return self.finish(now, task, Outcome::check(sense), transport);
                 }
@@ -711,13 +711,13 @@ impl TaskManager {
             }
             let waits = match attribute {
                 TaskAttribute::HeadOfQueue | TaskAttribute::Aca => false,
-                TaskAttribute::Simple => view.ahead > 0 || !view.blocked.is_empty(),
+                TaskAttribute::Simple => task_set.ahead > 0 || !task_set.blocked.is_empty(),
                 TaskAttribute::Ordered => {
-                    view.active > 0 || !view.blocked.is_empty() || self.raise_fence(nexus.0, index)
+                    task_set.active > 0 || !task_set.blocked.is_empty() || self.raise_fence(nexus.0, index)
                 }
             };
             if waits {
-                self.nexuses[nexus.0].views[index].blocked.push_back(task);
+                self.nexuses[nexus.0].task_sets[index].blocked.push_back(task);
                 self.tasks[task as usize].state = State::Blocked;
                 return;
             }
@@ -729,30 +729,30 @@ impl TaskManager {
     #[cold]
     fn refuse(
         &mut self,
-        (nexus, view): (NexusKey, Option<usize>),
-        exchange: Exchange,
+        (nexus, task_set): (NexusKey, Option<usize>),
+        request_tag: RequestTag,
         command: &Command,
         status: Status,
         transport: &mut dyn Transport,
     ) {
-        transport.send_command_complete(exchange, plain(command, status));
-        if let Some(view) = view {
-            let view = &mut self.nexuses[nexus.0].views[view];
-            let interlock = self.units[view.unit.0].server.control().interlock;
-            view.attentions.after(status, interlock);
+        transport.send_command_complete(request_tag, plain(command, status));
+        if let Some(task_set) = task_set {
+            let task_set = &mut self.nexuses[nexus.0].task_sets[task_set];
+            let interlock = self.units[task_set.unit.0].server.control().interlock;
+            task_set.attentions.after(status, interlock);
         }
     }
 
     fn start(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
         let this = &mut self.tasks[task as usize];
-        if let Some(view) = this.view {
-            let view = &mut self.nexuses[this.nexus].views[view];
-            view.active += 1;
-            view.ahead += usize::from(goes_ahead(this.command.attribute));
+        if let Some(task_set) = this.task_set {
+            let task_set = &mut self.nexuses[this.nexus].task_sets[task_set];
+            task_set.active += 1;
+            task_set.ahead += usize::from(goes_ahead(this.command.attribute));
             let unit = &mut self.units[this.unit];
             if unit.frozen > 0 || !unit.held.is_empty() {
                 this.state = State::HeldStart;
-                unit.held.push_back(Held { task, op: None });
+                unit.held.push_back(FrozenTask { task, op: None });
                 return;
             }
         }
@@ -762,8 +762,8 @@ impl TaskManager {
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
     fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
         for (key, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
-            for view in nexus.views.iter_mut().filter(|view| view.unit == unit) {
-                self.owed.extend(view.establish(code).map(|event| (NexusKey(key), event)));
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit == unit) {
+                self.undelivered.extend(task_set.establish(code).map(|event| (NexusKey(key), event)));
             }
         }
     }
@@ -798,24 +798,24 @@ impl TaskManager {
     /// A task is no longer its nexus's.
     fn leave(&mut self, now: Instant, task: u32, this: &Task, transport: Option<&mut dyn Transport>) {
         let nexus = &mut self.nexuses[this.nexus];
-        nexus.exchanges[this.exchange.0 as usize] = None;
+        nexus.exchanges[this.request_tag.0 as usize] = None;
         nexus.tasks -= 1;
-        if let Some(view) = this.view
+        if let Some(task_set) = this.task_set
             && this.state != State::Blocked
         {
-            let view_entry = &mut nexus.views[view];
-            view_entry.active -= 1;
-            if let Some(aca) = &mut view_entry.aca
+            let task_set_entry = &mut nexus.task_sets[task_set];
+            task_set_entry.active -= 1;
+            if let Some(aca) = &mut task_set_entry.aca
                 && aca.task == Some(task)
             {
                 aca.task = None;
             }
             if goes_ahead(this.command.attribute) {
-                view_entry.ahead -= 1;
-                self.raise_fence(this.nexus, view);
+                task_set_entry.ahead -= 1;
+                self.raise_fence(this.nexus, task_set);
             }
             if let Some(transport) = transport {
-                self.unblock(now, this.nexus, view, transport);
+                self.unblock(now, this.nexus, task_set, transport);
             }
         }
         self.forget_nexus(this.nexus);
@@ -823,31 +823,31 @@ impl TaskManager {
 
     /// Starts those whose turn it is. A task that ends while it is started does not start the next: this does, so that a
     /// long queue makes no deep stack.
-    fn unblock(&mut self, now: Instant, nexus: usize, view: usize, transport: &mut dyn Transport) {
-        let set = &mut self.nexuses[nexus].views[view];
+    fn unblock(&mut self, now: Instant, nexus: usize, task_set: usize, transport: &mut dyn Transport) {
+        let set = &mut self.nexuses[nexus].task_sets[task_set];
         if set.blocked.is_empty() || std::mem::replace(&mut set.unblocking, true) {
             return;
         }
-        while let Some(task) = self.next_turn(nexus, view) {
+        while let Some(task) = self.next_turn(nexus, task_set) {
             self.start(now, task, transport);
         }
         if let Some(nexus) = self.nexuses.get_mut(nexus) {
-            nexus.views[view].unblocking = false;
+            nexus.task_sets[task_set].unblocking = false;
         }
     }
 
     /// Takes out the task whose turn it is.
-    fn next_turn(&mut self, nexus: usize, view: usize) -> Option<u32> {
-        let set = &self.nexuses.get(nexus)?.views[view];
+    fn next_turn(&mut self, nexus: usize, task_set: usize) -> Option<u32> {
+        let set = &self.nexuses.get(nexus)?.task_sets[task_set];
         let task = *set.blocked.front()?;
         let ordered = self.tasks[task as usize].command.attribute == TaskAttribute::Ordered;
         if set.ahead > 0
             || set.aca.is_some()
-            || (ordered && (set.active > 0 || self.raise_fence(nexus, view)))
+            || (ordered && (set.active > 0 || self.raise_fence(nexus, task_set)))
         {
             return None;
         }
-        self.nexuses[nexus].views[view].blocked.pop_front()
+        self.nexuses[nexus].task_sets[task_set].blocked.pop_front()
     }
 
     fn forget_nexus(&mut self, nexus: usize) {

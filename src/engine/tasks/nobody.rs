@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{NOBODY, TaskManager};
 use crate::memory::Sg;
 use crate::scsi::{
-    Exchange, Nexus, Outcome, Request, Response, Status, TargetPort, TaskManagementResponse, Transport,
+    Nexus, Outcome, Request, RequestTag, Response, Status, TargetPort, TaskManagementResponse, Transport,
     TransportId,
 };
 use crate::time::Instant;
@@ -24,15 +24,15 @@ impl Transport for Nobody {
         None
     }
 
-    fn receive_data_out(&mut self, _: Exchange, _: u32) {}
+    fn receive_data_out(&mut self, _: RequestTag, _: u32) {}
 
-    fn send_data_in(&mut self, _: Exchange, _: Sg) {}
+    fn send_data_in(&mut self, _: RequestTag, _: Sg) {}
 
-    fn send_command_complete(&mut self, _: Exchange, _: Response) {}
+    fn send_command_complete(&mut self, _: RequestTag, _: Response) {}
 
-    fn task_management_executed(&mut self, _: Exchange, _: TaskManagementResponse) {}
+    fn task_management_executed(&mut self, _: RequestTag, _: TaskManagementResponse) {}
 
-    fn terminate(&mut self, _: Exchange, _: Option<Status>) {}
+    fn terminate(&mut self, _: RequestTag, _: Option<Status>) {}
 }
 
 impl TaskManager {
@@ -62,7 +62,7 @@ impl TaskManager {
             waiters: std::mem::take(&mut this.waiters),
             ..*this
         };
-        (this.nexus, this.view) = (NOBODY, None);
+        (this.nexus, this.task_set) = (NOBODY, None);
         self.leave(now, task, &of_nexus, transport);
         for pending in of_nexus.waiters {
             self.one_less(pending);

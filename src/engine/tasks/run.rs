@@ -2,11 +2,11 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{Kind, NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
+use super::{CommandKind, NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
-    Attentions, Barred, Command, Context, DeviceServer, Interlock, Outcome, Response, Resume, Sense, Status,
-    Step, TaskId, Transport, key, primary,
+    Command, Context, DeviceServer, Interlock, NotAdmitted, Outcome, Response, Resume, Sense, Status, Step,
+    TaskId, Transport, UnitAttentions, key, primary,
 };
 use crate::time::Instant;
 
@@ -21,19 +21,19 @@ impl TaskManager {
         let was = this.state;
         this.goes_on(now);
         this.epoch = self.units[this.unit].epoch;
-        let barred = self.barred(task);
+        let not_admitted = self.not_admitted(task);
         // SAM-5 5.3.3: this status goes before a unit attention, which stays.
-        if let Some(barred @ Barred::Conflict) = barred {
-            return self.finish(now, task, barred.into(), transport);
+        if let Some(not_admitted @ NotAdmitted::Conflict) = not_admitted {
+            return self.finish(now, task, not_admitted.into(), transport);
         }
         let this = &self.tasks[task as usize];
         let mut attention = None;
-        if let Some(view) = this.view {
-            let view = &mut self.nexuses[this.nexus].views[view];
-            if !view.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
-                attention = match self.units[view.unit.0].server.control().interlock {
-                    Interlock::Cleared => view.attentions.take(),
-                    _ => view.attentions.first(),
+        if let Some(task_set) = this.task_set {
+            let task_set = &mut self.nexuses[this.nexus].task_sets[task_set];
+            if !task_set.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
+                attention = match self.units[task_set.unit.0].server.control().interlock {
+                    Interlock::Cleared => task_set.attentions.take(),
+                    _ => task_set.attentions.first(),
                 };
             }
         }
@@ -41,8 +41,8 @@ impl TaskManager {
             let sense = Sense::new(key::UNIT_ATTENTION, code);
             return self.finish(now, task, Outcome::check(sense), transport);
         }
-        if let Some(barred) = barred {
-            return self.finish(now, task, barred.into(), transport);
+        if let Some(not_admitted) = not_admitted {
+            return self.finish(now, task, not_admitted.into(), transport);
         }
         if self.faults.any() && was != State::Delayed && self.meddle(now, task, transport) {
             return;
@@ -70,12 +70,12 @@ impl TaskManager {
         let this = &self.tasks[task as usize];
         let unit = &mut self.units[this.unit];
         let nexus = &mut self.nexuses[this.nexus];
-        let mut none = Attentions::default();
-        let (attentions, lease) = match this.view.map(|view| &mut nexus.views[view]) {
-            Some(view) => (&mut view.attentions, view.lease.as_ref()),
+        let mut none = UnitAttentions::default();
+        let (attentions, lease) = match this.task_set.map(|task_set| &mut nexus.task_sets[task_set]) {
+            Some(task_set) => (&mut task_set.attentions, task_set.lease.as_ref()),
             None => (&mut none, None),
         };
-        let exchange = this.exchange;
+        let request_tag = this.request_tag;
         let mut cx = Context {
             arena: &self.arena,
             geometry: unit.geometry(),
@@ -83,7 +83,7 @@ impl TaskManager {
             attentions,
             nexus: (this.nexus != NOBODY).then_some(&*nexus.name),
             luns: &nexus.luns,
-            landing: &mut |len| transport.landing(exchange, len),
+            landing: &mut |len| transport.landing(request_tag, len),
             lease,
             now,
         };
@@ -106,8 +106,8 @@ impl TaskManager {
                     };
                     this.storing_at = at;
                     let (other, epoch) = (at != this.unit, this.epoch);
-                    if other && self.barred_from(task, at, &op) {
-                        break 'answer Resume::Barred;
+                    if other && self.may_not_reach(task, at, &op) {
+                        break 'answer Resume::NotAdmitted;
                     }
                     // The epoch is that of the task's own unit: another's is looked at each time.
                     if other || epoch != self.units[at].epoch {
@@ -142,12 +142,12 @@ impl TaskManager {
                         }
                     }
                 }
-                Step::Keep(record) => match self.keep(task, record) {
+                Step::Persist(record) => match self.persist(task, record) {
                     Ok(()) => {
-                        self.tasks[task as usize].state = State::Keeping;
+                        self.tasks[task as usize].state = State::Persisting;
                         return;
                     }
-                    Err(error) => Resume::Kept(Err(error)),
+                    Err(error) => Resume::Persisted(Err(error)),
                 },
                 Step::Change(change) => match self.change_for(task, change) {
                     Some(answer) => {
@@ -159,14 +159,14 @@ impl TaskManager {
                 Step::Fetch { len } => {
                     debug_assert!(len <= this.command.expected.data_out - this.fetched, "asked for too much");
                     this.state = State::Fetching;
-                    return transport.receive_data_out(this.exchange, len);
+                    return transport.receive_data_out(this.request_tag, len);
                 }
                 Step::Send(mut data) => {
                     data.truncate((this.command.expected.data_in - this.sent) as usize);
                     if !data.is_empty() {
                         this.sent += u32::try_from(data.len()).expect("cut to a 32-bit length");
                         this.state = State::Sending;
-                        return transport.send_data_in(this.exchange, data);
+                        return transport.send_data_in(this.request_tag, data);
                     }
                     Resume::Sent
                 }
@@ -198,11 +198,11 @@ impl TaskManager {
         transport: &mut dyn Transport,
     ) {
         let this = &self.tasks[task as usize];
-        if let Some(view) = this.view
+        if let Some(task_set) = this.task_set
             && (outcome.status == Status::CheckCondition
-                || self.nexuses[this.nexus].views[view].aca.is_some())
+                || self.nexuses[this.nexus].task_sets[task_set].aca.is_some())
         {
-            return self.finish_in_set(now, task, view, outcome, transport);
+            return self.finish_in_set(now, task, task_set, outcome, transport);
         }
         self.complete(task, outcome, transport);
         self.end(now, task, Some(transport));
@@ -221,14 +221,14 @@ impl TaskManager {
         let kind = if sent > 0 {
             count.reads += 1;
             count.read_bytes += u64::from(sent);
-            Kind::Read
+            CommandKind::Read
         } else if this.fetched > 0 {
             count.writes += 1;
             count.write_bytes += u64::from(this.fetched);
-            Kind::Write
+            CommandKind::Write
         } else {
             count.others += 1;
-            Kind::Other
+            CommandKind::Other
         };
         self.ended.push(this.unit, kind, this.times);
         let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
@@ -236,10 +236,10 @@ impl TaskManager {
             count.errors += 1;
         }
         if !matches!(outcome.status, Status::Good | Status::CheckCondition)
-            && let Some(view) = this.view
+            && let Some(task_set) = this.task_set
         {
             let interlock = unit.server.control().interlock;
-            self.nexuses[this.nexus].views[view].attentions.after(outcome.status, interlock);
+            self.nexuses[this.nexus].task_sets[task_set].attentions.after(outcome.status, interlock);
         }
         let response = Response {
             status: outcome.status,
@@ -251,7 +251,7 @@ impl TaskManager {
             residual_in: residual(expected.data_in, outcome.data_in, sent),
             residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
         };
-        transport.send_command_complete(this.exchange, response);
+        transport.send_command_complete(this.request_tag, response);
         if let Some(code) = outcome.attention {
             let (unit, from) = (UnitKey(this.unit), this.command.nexus);
             self.attention(unit, code, Some(from));

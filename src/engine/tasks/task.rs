@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::latency::{Stage, Times};
-use crate::scsi::{Command, Exchange, Status};
+use crate::scsi::{Command, RequestTag, Status};
 use crate::time::Instant;
 
 /// Where a task stands.
@@ -25,7 +25,7 @@ pub(super) enum State {
     /// The store had no room for the operation.
     Refused,
     /// A record is being kept.
-    Keeping,
+    Persisting,
     /// The state of the unit is being changed, or it will soon be this task's turn.
     Changing,
     /// The device has ended it, and all cores are being told of a unit attention before its status.
@@ -47,7 +47,7 @@ impl State {
         match self {
             Self::Blocked | Self::HeldStart | Self::HeldOp => Some(Stage::Turn),
             Self::Fetching => Some(Stage::Fetch),
-            Self::Storing | Self::Refused | Self::Keeping => Some(Stage::Store),
+            Self::Storing | Self::Refused | Self::Persisting => Some(Stage::Store),
             _ => None,
         }
     }
@@ -55,9 +55,9 @@ impl State {
 
 pub(super) struct Task {
     pub(super) nexus: usize,
-    pub(super) exchange: Exchange,
-    /// Index into the nexus's views; `None` for a logical unit that is not there.
-    pub(super) view: Option<usize>,
+    pub(super) request_tag: RequestTag,
+    /// Index into the nexus's task sets; `None` for a logical unit that is not there.
+    pub(super) task_set: Option<usize>,
     pub(super) unit: usize,
     /// The logical unit whose store has the operation: its own, but for copies.
     pub(super) storing_at: usize,

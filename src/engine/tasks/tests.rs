@@ -98,18 +98,18 @@ fn name(number: u64) -> Nexus {
     Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", isid), port }
 }
 
-/// A keeper that holds records until it is told to answer.
+/// A record store that holds records until it is told to answer.
 #[derive(Default)]
 struct Kept {
     hold: bool,
-    under_way: Vec<(Tag, Shelf, Record)>,
+    under_way: Vec<(Tag, RecordSlot, Record)>,
     released: Vec<Tag>,
 }
 
-impl Keeper for Rc<RefCell<Kept>> {
-    fn keep(&mut self, tag: Tag, shelf: Shelf, record: Record) {
+impl RecordStore for Rc<RefCell<Kept>> {
+    fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record) {
         let mut this = self.borrow_mut();
-        this.under_way.push((tag, shelf, record));
+        this.under_way.push((tag, slot, record));
         if !this.hold {
             this.released.push(tag);
         }
@@ -155,7 +155,7 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 Step::Store(Op::Flush)
             }
             0x83 => Step::Look(Designation::new(1, 3, &command.cdb.bytes()[1..2]).unwrap()),
-            0x2f => Step::Keep(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
+            0x2f => Step::Persist(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
             _ => {
                 self.borrow_mut().live -= 1;
                 Step::Finish(Outcome::good())
@@ -180,12 +180,12 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
                 };
                 return Step::StoreOf(peer.unit, op);
             }
-            Resume::Barred => Outcome::check(Sense::new(key::COPY_ABORTED, 0x0d01)),
+            Resume::NotAdmitted => Outcome::check(Sense::new(key::COPY_ABORTED, 0x0d01)),
             Resume::Stored(_) => Outcome::took(u64::from(command.cdb.bytes()[8]) * BLOCK as u64),
             Resume::Changed(Ok(_)) => Outcome::good(),
             Resume::Changed(Err(refusal)) => refusal.into(),
-            Resume::Kept(Ok(())) => Outcome::good(),
-            Resume::Kept(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
+            Resume::Persisted(Ok(())) => Outcome::good(),
+            Resume::Persisted(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
             Resume::Sent => unreachable!("sends nothing by itself"),
         };
         self.borrow_mut().live -= 1;
@@ -257,7 +257,7 @@ impl DeviceServer for ToyTape {
             Resume::Fetched(data) => {
                 Step::Store(Op::Write { at: self.tasks[&task] as u64, data, fua: false })
             }
-            Resume::Kept(_) | Resume::Changed(_) => unreachable!("keeps nothing, changes nothing"),
+            Resume::Persisted(_) | Resume::Changed(_) => unreachable!("keeps nothing, changes nothing"),
             Resume::Stored(_) => {
                 let moved = self.tasks.get_mut(&task).unwrap();
                 *moved += PART;
@@ -290,12 +290,12 @@ impl DeviceServer for ToyTape {
 #[derive(Default)]
 struct Wire {
     requests: VecDeque<Request>,
-    offered: HashMap<Exchange, Vec<u8>>,
-    fetched: HashMap<Exchange, usize>,
-    seen: HashMap<Exchange, Vec<u8>>,
-    responses: Vec<(Exchange, Status, Residual, Residual)>,
-    terminated: Vec<Exchange>,
-    executed: Vec<(Exchange, TaskManagementResponse)>,
+    offered: HashMap<RequestTag, Vec<u8>>,
+    fetched: HashMap<RequestTag, usize>,
+    seen: HashMap<RequestTag, Vec<u8>>,
+    responses: Vec<(RequestTag, Status, Residual, Residual)>,
+    terminated: Vec<RequestTag>,
+    executed: Vec<(RequestTag, TaskManagementResponse)>,
     events: Vec<(Lun, Vec<u8>)>,
     /// Data transfers wait until the test lets them through.
     hold: bool,
@@ -307,21 +307,21 @@ impl Wire {
         if self.hold { self.held.push(request) } else { self.requests.push_back(request) }
     }
 
-    fn offer(&mut self, exchange: Exchange, len: u32) -> Vec<u8> {
-        let at = self.fetched.entry(exchange).or_default();
-        let bytes = self.offered[&exchange][*at..*at + len as usize].to_vec();
+    fn offer(&mut self, request_tag: RequestTag, len: u32) -> Vec<u8> {
+        let at = self.fetched.entry(request_tag).or_default();
+        let bytes = self.offered[&request_tag][*at..*at + len as usize].to_vec();
         *at += len as usize;
         bytes
     }
 
-    fn complete(&mut self, exchange: Exchange, response: &Response) {
-        self.responses.push((exchange, response.status, response.residual_in, response.residual_out));
+    fn complete(&mut self, request_tag: RequestTag, response: &Response) {
+        self.responses.push((request_tag, response.status, response.residual_in, response.residual_out));
     }
 }
 
 /// How a toy transport moves bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum TransportKind {
     /// In a stream: pieces are copied out as they come.
     Stream,
     /// The initiator's memory is a region: reads land in it directly, data is placed by offset.
@@ -331,10 +331,10 @@ enum Kind {
 }
 
 struct ToyTransport {
-    kind: Kind,
+    kind: TransportKind,
     arena: Arena,
     wire: Wire,
-    slots: HashMap<Exchange, Sg>,
+    slots: HashMap<RequestTag, Sg>,
 }
 
 impl Transport for ToyTransport {
@@ -342,35 +342,35 @@ impl Transport for ToyTransport {
         self.wire.requests.pop_front()
     }
 
-    fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
-        let bytes = self.wire.offer(exchange, len);
+    fn receive_data_out(&mut self, request_tag: RequestTag, len: u32) {
+        let bytes = self.wire.offer(request_tag, len);
         let data = Sg::copied(&self.arena, &bytes).unwrap();
-        self.wire.answer(Request::DataOut { exchange, data });
+        self.wire.answer(Request::DataOut { request_tag, data });
     }
 
-    fn send_data_in(&mut self, exchange: Exchange, data: Sg) {
+    fn send_data_in(&mut self, request_tag: RequestTag, data: Sg) {
         match self.kind {
-            Kind::Slot => self.slots.entry(exchange).or_default().append(data),
-            _ => self.wire.seen.entry(exchange).or_default().extend(data.to_vec()),
+            TransportKind::Slot => self.slots.entry(request_tag).or_default().append(data),
+            _ => self.wire.seen.entry(request_tag).or_default().extend(data.to_vec()),
         }
-        self.wire.answer(Request::DataInTaken { exchange });
+        self.wire.answer(Request::DataInTaken { request_tag });
     }
 
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
-        let mut data = self.slots.remove(&exchange).unwrap_or_default();
-        self.wire.complete(exchange, &response);
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response) {
+        let mut data = self.slots.remove(&request_tag).unwrap_or_default();
+        self.wire.complete(request_tag, &response);
         data.append(response.data);
-        self.wire.seen.entry(exchange).or_default().extend(data.to_vec());
+        self.wire.seen.entry(request_tag).or_default().extend(data.to_vec());
     }
 
-    fn task_management_executed(&mut self, request: Exchange, response: TaskManagementResponse) {
+    fn task_management_executed(&mut self, request: RequestTag, response: TaskManagementResponse) {
         self.wire.executed.push((request, response));
     }
 
-    fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {
-        self.slots.remove(&exchange);
-        self.wire.terminated.push(exchange);
-        let told = status.map(|status| (exchange, status, Residual::None, Residual::None));
+    fn terminate(&mut self, request_tag: RequestTag, status: Option<Status>) {
+        self.slots.remove(&request_tag);
+        self.wire.terminated.push(request_tag);
+        let told = status.map(|status| (request_tag, status, Residual::None, Residual::None));
         self.wire.responses.extend(told);
     }
 
@@ -378,9 +378,9 @@ impl Transport for ToyTransport {
         self.wire.events.push((lun, sense.to_vec()));
     }
 
-    fn landing(&mut self, _: Exchange, len: u32) -> Landing {
+    fn landing(&mut self, _: RequestTag, len: u32) -> Landing {
         match self.kind {
-            Kind::Region => {
+            TransportKind::Region => {
                 self.arena.alloc(len as usize).map_or(Landing::Own, |m: SegMut| Landing::Given(m))
             }
             _ => Landing::Own,
@@ -411,7 +411,7 @@ const DISK: Lun = Lun::from_index(0);
 const TAPE: Lun = Lun::from_index(1);
 
 impl World {
-    fn new(kind: Kind, peers: usize) -> Self {
+    fn new(kind: TransportKind, peers: usize) -> Self {
         let arena = Arena::new(16 << 20, false).unwrap();
         let disk = Rc::<RefCell<ToyDisk>>::default();
         let mut manager =
@@ -426,7 +426,7 @@ impl World {
             (TAPE, manager.add_unit(Box::new(ToyTape { name: 2, ..ToyTape::default() }), Some(store(1)))),
         ];
         let kept = Rc::<RefCell<Kept>>::default();
-        manager.keep_with(Box::new(kept.clone()), &[(units[0].1, Shelf(5))]);
+        manager.persist_with(Box::new(kept.clone()), &[(units[0].1, RecordSlot(5))]);
         let transports = (0..2)
             .map(|i| {
                 let key = manager.add_nexus(NexusId(i), name(i), &units);
@@ -465,7 +465,7 @@ impl World {
         out: &[u8],
         a: TaskAttribute,
     ) {
-        let exchange = Exchange(x);
+        let request_tag = RequestTag(x);
         let command = Command {
             nexus: NexusId(nexus as u64),
             lun,
@@ -474,14 +474,14 @@ impl World {
             expected: Expected { data_in, data_out: out.len() as u32 },
         };
         let wire = self.wire(nexus);
-        wire.offered.insert(exchange, out.to_vec());
-        wire.fetched.remove(&exchange);
-        wire.seen.remove(&exchange);
-        wire.requests.push_back(Request::Command { exchange, command });
+        wire.offered.insert(request_tag, out.to_vec());
+        wire.fetched.remove(&request_tag);
+        wire.seen.remove(&request_tag);
+        wire.requests.push_back(Request::Command { request_tag, command });
     }
 
     fn task_management(&mut self, nexus: usize, function: TaskManagementFunction, lun: Lun) {
-        let (request, id) = (Exchange(7), NexusId(nexus as u64));
+        let (request, id) = (RequestTag(7), NexusId(nexus as u64));
         self.wire(nexus).requests.push_back(Request::TaskManagement { request, nexus: id, function, lun });
     }
 
@@ -546,8 +546,8 @@ fn write(block: u8, count: u8) -> [u8; 10] {
     [0x2a, 0, 0, 0, 0, block, 0, 0, count, 0]
 }
 
-fn keep(value: u8) -> [u8; 10] {
+fn persist(value: u8) -> [u8; 10] {
     [0x2f, 0, 0, 0, 0, value, 0, 0, 0, 0]
 }
 
-const KINDS: [Kind; 3] = [Kind::Stream, Kind::Region, Kind::Slot];
+const KINDS: [TransportKind; 3] = [TransportKind::Stream, TransportKind::Region, TransportKind::Slot];

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use super::LoginStatus;
-use super::login::Refusal;
+use super::login::LoginRefusal;
 use crate::wire::iscsi::{binary, push_pair};
 
 /// Longest challenge that an initiator may send (RFC 7143 12.1.3).
@@ -155,7 +155,7 @@ impl<'a> Said<'a> {
     }
 }
 
-const fn failed(why: &'static str) -> Refusal {
+const fn failed(why: &'static str) -> LoginRefusal {
     (LoginStatus::AuthenticationFailure, why)
 }
 
@@ -179,7 +179,7 @@ impl Chap {
         said: &Said<'_>,
         random: &mut dyn FnMut(&mut [u8]) -> bool,
         answer: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LoginRefusal> {
         match &self.0 {
             _ if said.is_empty() => Ok(()),
             Stage::Method => self.challenge(ours, said, random, answer),
@@ -199,7 +199,7 @@ impl Chap {
         said: &Said<'_>,
         random: &mut dyn FnMut(&mut [u8]) -> bool,
         answer: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LoginRefusal> {
         let Said { algorithms: Some(offered), name: None, response: None, .. } = said else {
             return Err(failed("CHAP does not begin with CHAP_A"));
         };
@@ -228,7 +228,7 @@ fn check(
     algorithm: Algorithm,
     identifier: u8,
     challenge: &[u8],
-) -> Result<String, Refusal> {
+) -> Result<String, LoginRefusal> {
     let Said { algorithms: None, name: Some(name), response: Some(response), .. } = said else {
         return Err(failed("CHAP_N and CHAP_R were to come"));
     };
@@ -250,7 +250,7 @@ fn mutual(
     algorithm: Algorithm,
     sent: &[u8],
     answer: &mut Vec<u8>,
-) -> Result<(), Refusal> {
+) -> Result<(), LoginRefusal> {
     let (identifier, challenge) = match (said.identifier, said.challenge) {
         (None, None) => return Ok(()),
         (Some(identifier), Some(challenge)) => (identifier, challenge),

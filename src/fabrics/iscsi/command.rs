@@ -3,14 +3,14 @@
 
 use smallvec::SmallVec;
 
-use super::exchange::Hand;
+use super::command_slots::CommandPhase;
 use super::framing::Pdu;
 use super::memory::charge;
-use super::session::{At, ConnectionKey, Session};
+use super::session::{ActiveConnection, ConnectionKey, Session};
 use super::transmit::Out;
 use crate::memory::Sg;
 use crate::scsi::{
-    Cdb, Command, Exchange, Expected, Lun, Request, Residual, Response, Sense, Status, TaskAttribute,
+    Cdb, Command, Expected, Lun, Request, RequestTag, Residual, Response, Sense, Status, TaskAttribute,
     TaskManagementFunction::AbortTask, TaskManagementResponse, Transport, key,
 };
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject, scsi_flags as flag};
@@ -55,7 +55,7 @@ impl Outgoing {
     }
 }
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     // In.
 
     pub(super) fn scsi_command(&mut self, pdu: Pdu) {
@@ -85,23 +85,23 @@ impl At<'_> {
         if more && (!writes || self.connection.negotiated.initial_r2t) {
             return self.violation("unsolicited data that was not agreed on");
         }
-        if self.session.exchanges.find(itt).is_some() {
+        if self.session.commands.find(itt).is_some() {
             return self.violation("initiator task tag of another command");
         }
-        let Some(index) = self.session.exchanges.open(self.key, itt, bhs.is_immediate()) else {
+        let Some(index) = self.session.commands.open(self.key, itt, bhs.is_immediate()) else {
             return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
         };
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         slot.lun = bhs.lun();
         slot.flags = flags;
         slot.expected = expected;
         slot.unsolicited = more.then_some(0);
         slot.solicited = immediate_data;
         slot.buffered = pdu.data;
-        if !self.session.exchanges.charge(index, charge(expected.data_in, expected.data_out)) {
+        if !self.session.commands.charge(index, charge(expected.data_in, expected.data_out)) {
             return self.no_memory(index, pdu.damaged.then_some(&pdu.bhs));
         }
-        let slot = self.session.exchanges.slot(index);
+        let slot = self.session.commands.slot(index);
         let command = Command {
             nexus: self.session.nexus,
             lun: Lun(slot.lun),
@@ -114,8 +114,8 @@ impl At<'_> {
             },
             expected,
         };
-        let exchange = Exchange(index);
-        self.session.requests.push_back(Request::Command { exchange, command });
+        let request_tag = RequestTag(index);
+        self.session.requests.push_back(Request::Command { request_tag, command });
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
@@ -127,8 +127,8 @@ impl At<'_> {
         if let Some(bhs) = damaged {
             self.reject_damaged(bhs);
         }
-        let status = if self.session.exchanges.live() == 1 { Status::Busy } else { Status::TaskSetFull };
-        let Expected { data_in, data_out } = self.session.exchanges.slot(index).expected;
+        let status = if self.session.commands.live() == 1 { Status::Busy } else { Status::TaskSetFull };
+        let Expected { data_in, data_out } = self.session.commands.slot(index).expected;
         let left = |expected| if expected == 0 { Residual::None } else { Residual::Underflow(expected) };
         let (residual_in, residual_out) = (left(data_in), left(data_out));
         self.complete(
@@ -141,7 +141,7 @@ impl At<'_> {
 
     /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN.
     pub(super) fn command_pdu(&self, outgoing: &mut Outgoing) -> (Bhs, Sg, bool) {
-        let slot = self.session.exchanges.slot(outgoing.slot);
+        let slot = self.session.commands.slot(outgoing.slot);
         match &mut outgoing.what {
             What::R2t { tag } => {
                 let mut bhs = Bhs::new(Opcode::R2T, FINAL);
@@ -205,7 +205,7 @@ impl At<'_> {
     /// The PDU of [`Self::command_pdu`], with `len` bytes of payload, has gone out.
     pub(super) fn command_pdu_sent(&mut self, outgoing: Outgoing, len: usize) {
         let index = outgoing.slot;
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         match &outgoing.what {
             What::R2t { tag } => {
                 slot.sn = slot.sn.wrapping_add(1);
@@ -224,13 +224,13 @@ impl At<'_> {
                 if !data.is_empty() {
                     self.connection.outbox.put_back(Out::Command(outgoing));
                 } else if last.is_some() {
-                    self.session.exchanges.close(index);
-                } else if matches!(slot.hand, Hand::Task) {
+                    self.session.commands.close(index);
+                } else if matches!(slot.phase, CommandPhase::Task) {
                     // The device may go on. (Otherwise the status follows in a PDU of its own.)
-                    self.session.requests.push_back(Request::DataInTaken { exchange: Exchange(index) });
+                    self.session.requests.push_back(Request::DataInTaken { request_tag: RequestTag(index) });
                 }
             }
-            What::Response { .. } => self.session.exchanges.close(index),
+            What::Response { .. } => self.session.commands.close(index),
         }
     }
 
@@ -241,11 +241,11 @@ impl At<'_> {
     /// Ends a command for the task manager: the response goes out as soon as the initiator has sent what it was allowed
     /// to send.
     fn complete(&mut self, index: u32, response: Response) {
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         if slot.damaged {
             self.forget_requests(index);
         }
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         let solicits = slot.r2ts.iter().any(|r2t| !r2t.sent);
         slot.drop_data_out();
         let waits = slot.awaits_data();
@@ -253,7 +253,7 @@ impl At<'_> {
             self.connection.outbox.forget_r2ts(index);
         }
         match waits {
-            true => self.session.exchanges.slot_mut(index).hand = Hand::Draining(Box::new(response)),
+            true => self.session.commands.slot_mut(index).phase = CommandPhase::Draining(Box::new(response)),
             false => self.push_response(index, response),
         }
     }
@@ -262,7 +262,7 @@ impl At<'_> {
     fn terminate(&mut self, index: u32, status: Option<Status>) {
         self.connection.outbox.forget_command(index);
         self.forget_requests(index);
-        let slot = self.session.exchanges.slot(index);
+        let slot = self.session.commands.slot(index);
         let (damaged, itt, lun) = (slot.damaged, slot.itt, slot.lun);
         if status.is_none()
             && !damaged
@@ -272,7 +272,7 @@ impl At<'_> {
             self.announce_abort(lun);
         }
         let status = if damaged { Some(Status::CheckCondition) } else { status };
-        let Some(status) = status else { return self.session.exchanges.close(index) };
+        let Some(status) = status else { return self.session.commands.close(index) };
         let mut sense = SmallVec::new();
         if damaged {
             sense = Sense::new(key::ABORTED_COMMAND, PROTOCOL_SERVICE_CRC_ERROR).encode(false);
@@ -284,17 +284,17 @@ impl At<'_> {
     /// Takes back what the task manager was to hear of a command that it ends.
     fn forget_requests(&mut self, index: u32) {
         self.session.requests.retain(|request| match request {
-            Request::DataOut { exchange, .. }
-            | Request::DataInTaken { exchange }
-            | Request::Abandoned { exchange } => exchange.0 != index,
+            Request::DataOut { request_tag, .. }
+            | Request::DataInTaken { request_tag }
+            | Request::Abandoned { request_tag } => request_tag.0 != index,
             Request::Command { .. } | Request::TaskManagement { .. } => true,
         });
     }
 
     /// Queues the last data and the status.
     pub(super) fn push_response(&mut self, index: u32, response: Response) {
-        let slot = self.session.exchanges.slot_mut(index);
-        slot.hand = Hand::Answered;
+        let slot = self.session.commands.slot_mut(index);
+        slot.phase = CommandPhase::Answered;
         let writes = slot.flags & flag::WRITE != 0;
         let Response { status, sense, data, residual_in, residual_out } = response;
         if !data.is_empty() {
@@ -313,19 +313,19 @@ impl At<'_> {
 
 impl Session {
     /// The task manager has done with a command whose connection has ended.
-    fn close_orphan(&mut self, exchange: Exchange) {
-        if self.shared.exchanges.close_orphan(exchange.0) {
+    fn close_orphan(&mut self, request_tag: RequestTag) {
+        if self.shared.commands.close_orphan(request_tag.0) {
             self.orphans_ended();
         }
     }
 
     /// The connection to which a command is allegiant, while the task manager has the command.
-    fn of(&mut self, exchange: Exchange) -> Option<At<'_>> {
-        let exchanges = &self.shared.exchanges;
-        if !exchanges.is_task(exchange.0) {
+    fn of(&mut self, request_tag: RequestTag) -> Option<ActiveConnection<'_>> {
+        let commands = &self.shared.commands;
+        if !commands.is_task(request_tag.0) {
             return None;
         }
-        let key = ConnectionKey(exchanges.slot(exchange.0).connection);
+        let key = ConnectionKey(commands.slot(request_tag.0).connection);
         self.at(key)
     }
 }
@@ -334,36 +334,36 @@ impl Transport for Session {
     fn poll_request(&mut self) -> Option<Request> {
         loop {
             match self.shared.requests.pop_front()? {
-                Request::TaskManagement { request, function: AbortTask(exchange), .. }
-                    if self.answer_late_abort(request, exchange) => {}
+                Request::TaskManagement { request, function: AbortTask(request_tag), .. }
+                    if self.answer_late_abort(request, request_tag) => {}
                 request => return Some(request),
             }
         }
     }
 
-    fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
-        if let Some(mut at) = self.of(exchange) {
+    fn receive_data_out(&mut self, request_tag: RequestTag, len: u32) {
+        if let Some(mut at) = self.of(request_tag) {
             // A task whose data was damaged waits in vain, until it takes notice of being given up.
-            let slot = at.session.exchanges.slot_mut(exchange.0);
+            let slot = at.session.commands.slot_mut(request_tag.0);
             slot.fetch = (!slot.damaged).then_some(len);
-            at.advance(exchange.0);
+            at.advance(request_tag.0);
         }
     }
 
-    fn send_data_in(&mut self, exchange: Exchange, data: Sg) {
-        if let Some(mut at) = self.of(exchange) {
-            at.push(exchange.0, What::Data { data, last: None });
+    fn send_data_in(&mut self, request_tag: RequestTag, data: Sg) {
+        if let Some(mut at) = self.of(request_tag) {
+            at.push(request_tag.0, What::Data { data, last: None });
         }
     }
 
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
-        match self.of(exchange) {
-            Some(mut at) => at.complete(exchange.0, response),
-            None => self.close_orphan(exchange),
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response) {
+        match self.of(request_tag) {
+            Some(mut at) => at.complete(request_tag.0, response),
+            None => self.close_orphan(request_tag),
         }
     }
 
-    fn task_management_executed(&mut self, request: Exchange, response: TaskManagementResponse) {
+    fn task_management_executed(&mut self, request: RequestTag, response: TaskManagementResponse) {
         self.task_management_done(request, response);
     }
 
@@ -376,10 +376,10 @@ impl Transport for Session {
         }
     }
 
-    fn terminate(&mut self, exchange: Exchange, status: Option<Status>) {
-        match self.of(exchange) {
-            Some(mut at) => at.terminate(exchange.0, status),
-            None => self.close_orphan(exchange),
+    fn terminate(&mut self, request_tag: RequestTag, status: Option<Status>) {
+        match self.of(request_tag) {
+            Some(mut at) => at.terminate(request_tag.0, status),
+            None => self.close_orphan(request_tag),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::fence::acknowledges;
 use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
-use super::session::{At, CommandWindow, Kept};
+use super::session::{ActiveConnection, CommandWindow, Kept};
 use super::text::TextExchange;
 use super::transmit::Outbox;
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
@@ -190,7 +190,7 @@ impl Connection {
     }
 }
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     pub(super) fn receive(&mut self, now: Instant, data: Seg) {
         if matches!(self.connection.state, State::Leaving | State::Closing) {
             return;
@@ -308,7 +308,7 @@ impl At<'_> {
     pub(super) fn proceed(&mut self, window: CommandWindow, directory: &dyn Directory) {
         let CommandWindow { exp_cmd_sn, max_cmd_sn } = window;
         (self.session.exp_cmd_sn, self.session.max_cmd_sn) = (exp_cmd_sn, max_cmd_sn);
-        self.session.exchanges.admit_none();
+        self.session.commands.admit_none();
         if let State::Joining(login, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) {
             self.connection.state = State::Login(login);
             self.login(&pdu, directory);
@@ -373,7 +373,7 @@ impl At<'_> {
         (session.nexus, session.tsih, session.discovery) = (nexus, tsih, discovery);
         (session.negotiated, session.parameters) = (negotiated.clone(), parameters);
         self.connection.negotiated = negotiated;
-        session.exchanges.grant(depth, memory);
+        session.commands.grant(depth, memory);
         session.cids.push((self.connection.cid, self.key));
         self.send_login_response(&reply, 0);
         self.connection.last_heard = self.session.now;

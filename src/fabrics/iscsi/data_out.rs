@@ -5,31 +5,31 @@
 //! every PDU is checked against the sequence it belongs to before its bytes are used.
 
 use super::command::{Outgoing, What};
-use super::exchange::{Hand, R2t};
+use super::command_slots::{CommandPhase, R2t};
 use super::framing::Pdu;
-use super::session::At;
+use super::session::ActiveConnection;
 use super::transmit::Out;
-use crate::scsi::{Exchange, Request};
+use crate::scsi::{Request, RequestTag};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 
 /// Most Data-Out PDUs that wait with a command for its turn in the command window.
-const EARLY_DATA_MAX: usize = 512;
+const OUT_OF_ORDER_DATA_MAX: usize = 512;
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     pub(super) fn data_out(&mut self, pdu: Pdu) {
         let bhs = &pdu.bhs;
         let (itt, tag) = (bhs.itt(), bhs.word(20));
         let index = match (tag, itt) {
             (_, NO_TAG) => None,
-            (NO_TAG, _) => self.session.exchanges.find(itt),
-            _ => self.session.exchanges.burst_of(tag, itt),
+            (NO_TAG, _) => self.session.commands.find(itt),
+            _ => self.session.commands.burst_of(tag, itt),
         };
         let Some(index) = index else { return self.data_out_without_task(pdu) };
-        if self.session.exchanges.slot(index).connection != self.key.0 {
+        if self.session.commands.slot(index).connection != self.key.0 {
             return self.violation("data on another connection than its command");
         }
-        let slot = self.session.exchanges.slot(index);
-        if slot.damaged || !matches!(slot.hand, Hand::Task) {
+        let slot = self.session.commands.slot(index);
+        if slot.damaged || !matches!(slot.phase, CommandPhase::Task) {
             // The task has failed or ended: its data is of no use, but its end is waited for.
             self.connection.counters.ignored += 1;
             return self.sequence_ended(index, &pdu.bhs);
@@ -44,7 +44,7 @@ impl At<'_> {
             }
             Ok(true) => {}
         }
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         slot.buffered.append(pdu.data);
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
@@ -56,20 +56,21 @@ impl At<'_> {
     /// Data-Out of a command that is not there: it came before the command's turn, or the command is gone.
     fn data_out_without_task(&mut self, pdu: Pdu) {
         let first_burst = self.connection.negotiated.first_burst_length as usize;
-        let early = self.session.early.iter_mut().find(|early| {
-            let command = early.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
+        let out_of_order = self.session.out_of_order.iter_mut().find(|out_of_order| {
+            let command =
+                out_of_order.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
             command.is_some_and(|command| command.bhs.itt() == pdu.bhs.itt()) && pdu.bhs.word(20) == NO_TAG
         });
-        let Some(early) = early else {
+        let Some(out_of_order) = out_of_order else {
             // Data for a command that was aborted may still be on its way.
             self.connection.counters.ignored += 1;
             return;
         };
-        if !early.push(pdu, &mut self.session.exchanges.memory) {
+        if !out_of_order.push(pdu, &mut self.session.commands.memory) {
             return self.violation("more data before its turn than the initiator has memory for");
         }
-        let bytes: usize = early.data.iter().chain(&early.pdu).map(|pdu| pdu.data.len()).sum();
-        if bytes > first_burst || early.data.len() > EARLY_DATA_MAX {
+        let bytes: usize = out_of_order.data.iter().chain(&out_of_order.pdu).map(|pdu| pdu.data.len()).sum();
+        if bytes > first_burst || out_of_order.data.len() > OUT_OF_ORDER_DATA_MAX {
             self.violation("more unsolicited data than agreed on");
         }
     }
@@ -83,7 +84,7 @@ impl At<'_> {
         len: usize,
     ) -> Result<bool, &'static str> {
         let (tag, data_sn, offset) = (bhs.word(20), bhs.word(36), bhs.word(40));
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         let lun = slot.lun;
         let (next_sn, end) = match (tag, &mut slot.unsolicited) {
             (NO_TAG, Some(next)) => {
@@ -121,7 +122,7 @@ impl At<'_> {
         if !bhs.is_final() {
             return;
         }
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         match bhs.word(20) {
             NO_TAG => {
                 slot.unsolicited = None;
@@ -130,8 +131,9 @@ impl At<'_> {
             tag => slot.r2ts.retain(|r2t| r2t.tag != tag),
         }
         if !slot.awaits_data()
-            && let Hand::Draining(_) = slot.hand
-            && let Hand::Draining(response) = std::mem::replace(&mut slot.hand, Hand::Answered)
+            && let CommandPhase::Draining(_) = slot.phase
+            && let CommandPhase::Draining(response) =
+                std::mem::replace(&mut slot.phase, CommandPhase::Answered)
         {
             self.push_response(index, *response);
         }
@@ -145,22 +147,22 @@ impl At<'_> {
 
     /// The command's Data-Out is not what the initiator meant: abort the task, and say so when that is done.
     fn spoil(&mut self, index: u32) {
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         slot.damaged = true;
         slot.drop_data_out();
-        self.session.requests.push_back(Request::Abandoned { exchange: Exchange(index) });
+        self.session.requests.push_back(Request::Abandoned { request_tag: RequestTag(index) });
         self.connection.outbox.forget_r2ts(index);
     }
 
     /// Gives the task what it waits for, or asks the initiator for it.
     pub(super) fn advance(&mut self, index: u32) {
-        let slot = self.session.exchanges.slot_mut(index);
+        let slot = self.session.commands.slot_mut(index);
         let Some(len) = slot.fetch else { return };
         if slot.buffered.len() >= len as usize {
             slot.fetch = None;
             slot.taken += len;
             let data = slot.buffered.split_to(len as usize);
-            self.session.requests.push_back(Request::DataOut { exchange: Exchange(index), data });
+            self.session.requests.push_back(Request::DataOut { request_tag: RequestTag(index), data });
             return;
         }
         if slot.unsolicited.is_some() {
@@ -168,13 +170,13 @@ impl At<'_> {
         }
         let end = slot.taken + len;
         loop {
-            let slot = self.session.exchanges.slot(index);
+            let slot = self.session.commands.slot(index);
             let outstanding = u32::try_from(slot.r2ts.len()).unwrap_or(u32::MAX);
             if slot.solicited >= end || outstanding >= self.connection.negotiated.max_outstanding_r2t {
                 return;
             }
-            let tag = self.session.exchanges.transfer_tag(index);
-            let slot = self.session.exchanges.slot_mut(index);
+            let tag = self.session.commands.transfer_tag(index);
+            let slot = self.session.commands.slot_mut(index);
             let at = slot.solicited;
             let burst = (end - at).min(self.connection.negotiated.max_burst_length);
             slot.solicited += burst;

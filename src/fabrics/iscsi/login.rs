@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::chap::{Chap, Said};
 use super::framing::Pdu;
-use super::negotiate::{Kind, Negotiation};
+use super::negotiate::{LoginKind, Negotiation};
 use super::parameters::{Negotiated, Parameters};
 use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
 use crate::wire::iscsi::{FINAL, pairs, push_pair};
@@ -31,7 +31,7 @@ const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
 
 /// A refused login.
-pub(super) type Refusal = (LoginStatus, &'static str);
+pub(super) type LoginRefusal = (LoginStatus, &'static str);
 
 /// A login response to be sent.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl Login {
         pdu: &Pdu,
         (local, peer): (SocketAddr, SocketAddr),
         directory: &dyn Directory,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, LoginRefusal> {
         let bhs = &pdu.bhs;
         let flags = bhs.flags();
         let (stage, next) = (flags >> 2 & 3, flags & 3);
@@ -188,7 +188,7 @@ impl Login {
     }
 
     /// Header fields: version, and that the PDU belongs to this login.
-    fn check(&mut self, pdu: &Pdu, stage: u8) -> Result<(), Refusal> {
+    fn check(&mut self, pdu: &Pdu, stage: u8) -> Result<(), LoginRefusal> {
         let bhs = &pdu.bhs;
         let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
         let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
@@ -221,7 +221,7 @@ impl Login {
     }
 
     /// Who speaks to whom: looked at before all else, because the target decides what is negotiated.
-    fn names(&mut self, text: &[u8]) -> Result<(), Refusal> {
+    fn names(&mut self, text: &[u8]) -> Result<(), LoginRefusal> {
         for pair in pairs(text) {
             let pair = pair.map_err(|_| (LoginStatus::InitiatorError, "malformed login text"))?;
             match pair.key {
@@ -246,11 +246,11 @@ impl Login {
         text: &[u8],
         directory: &dyn Directory,
         answer: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LoginRefusal> {
         let kind = match (self.discovery, self.tsih) {
-            (true, _) => Kind::Discovery,
-            (false, 0) => Kind::Leading,
-            (false, _) => Kind::Joining,
+            (true, _) => LoginKind::Discovery,
+            (false, 0) => LoginKind::Leading,
+            (false, _) => LoginKind::Joining,
         };
         let mut said = Said::default();
         for pair in pairs(text).flatten() {
@@ -285,7 +285,7 @@ impl Login {
     }
 
     /// The authentication method: CHAP if the target wants to know who comes, else none.
-    fn method(&mut self, offered: &str, answer: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn method(&mut self, offered: &str, answer: &mut Vec<u8>) -> Result<(), LoginRefusal> {
         let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
         let method = if required { "CHAP" } else { "None" };
         if !offered.split(',').any(|offer| offer == method) {
@@ -304,7 +304,7 @@ impl Login {
 
     /// Whether the initiator may leave the security stage. It stays there while it authenticates itself, even if it asks to
     /// go on; nobody gets past it who has not begun.
-    fn authenticated(&self, stage: u8, transit: bool) -> Result<bool, Refusal> {
+    fn authenticated(&self, stage: u8, transit: bool) -> Result<bool, LoginRefusal> {
         let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
         match &self.chap {
             _ if !required => Ok(true),
@@ -315,7 +315,7 @@ impl Login {
         }
     }
 
-    fn name(slot: &mut Option<String>, value: &str) -> Result<(), Refusal> {
+    fn name(slot: &mut Option<String>, value: &str) -> Result<(), LoginRefusal> {
         if value.is_empty() || value.len() > NAME_MAX {
             return Err((LoginStatus::InitiatorError, "iSCSI name empty or too long"));
         }
@@ -332,7 +332,7 @@ impl Login {
         visitor: Visitor<'_>,
         directory: &dyn Directory,
         answer: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LoginRefusal> {
         self.introduced = true;
         let Some(initiator) = &self.initiator else {
             return Err((LoginStatus::MissingParameter, "no InitiatorName"));

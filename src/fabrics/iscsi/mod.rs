@@ -38,9 +38,9 @@
 
 mod chap;
 mod command;
+mod command_slots;
 mod connection;
 mod data_out;
-mod exchange;
 mod fence;
 mod framing;
 #[cfg_attr(

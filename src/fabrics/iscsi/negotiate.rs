@@ -5,7 +5,7 @@ use super::parameters::{DigestOffer, Negotiated, Parameters};
 use crate::wire::iscsi as wire;
 
 /// How a value comes about.
-enum Rule {
+enum KeyRule {
     /// Each side declares the longest data segment that it takes; where the peer's goes.
     Declared(fn(&mut Negotiated, u32)),
     /// The smaller of both; range, ours, and where the result goes.
@@ -26,7 +26,7 @@ enum Rule {
 
 struct Row {
     key: &'static str,
-    rule: Rule,
+    rule: KeyRule,
     /// Not for discovery sessions, where it is answered Irrelevant.
     normal_only: bool,
     /// Settled by the connection that begins a session; Irrelevant on those that join it.
@@ -34,24 +34,24 @@ struct Row {
 }
 
 /// A key that the connection which begins a session settles for all.
-const fn row(key: &'static str, normal_only: bool, rule: Rule) -> Row {
+const fn row(key: &'static str, normal_only: bool, rule: KeyRule) -> Row {
     Row { key, rule, normal_only, leading_only: true }
 }
 
 /// A key that each connection settles for itself.
-const fn own(key: &'static str, rule: Rule) -> Row {
+const fn own(key: &'static str, rule: KeyRule) -> Row {
     Row { key, rule, normal_only: false, leading_only: false }
 }
 
 const SEGMENT_MAX: u32 = (1 << 24) - 1;
 
-use Rule::{Always, And, Declared, Digest, Maximum, Minimum, Or, Word};
+use KeyRule::{Always, And, Declared, Digest, Maximum, Minimum, Or, Word};
 
 /// What is answered to markers, obsolete since RFC 7143 (13.25).
-const OBSOLETE: Rule = Always("Reject");
+const OBSOLETE: KeyRule = Always("Reject");
 
 /// What is answered to the keys of RFC 7145, which mean nothing where RDMAExtensions=No.
-const ISER: Rule = Always("Irrelevant");
+const ISER: KeyRule = Always("Irrelevant");
 
 const TABLE: &[Row] = &[
     own("HeaderDigest", Digest(|p| p.header_digest, |n, v| n.header_digest = v)),
@@ -97,7 +97,7 @@ const TABLE: &[Row] = &[
 
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LoginKind {
     /// A new normal session.
     Leading,
     /// Another connection for a session.
@@ -123,7 +123,7 @@ impl Negotiation {
     pub(super) fn offer(
         &mut self,
         ours: &Parameters,
-        kind: Kind,
+        kind: LoginKind,
         key: &str,
         value: &str,
     ) -> Result<Option<String>, Repeated> {
@@ -137,7 +137,7 @@ impl Negotiation {
         }
         self.seen |= 1 << index;
         let Row { rule, normal_only, leading_only, .. } = &TABLE[index];
-        if (kind == Kind::Discovery && *normal_only) || (kind == Kind::Joining && *leading_only) {
+        if (kind == LoginKind::Discovery && *normal_only) || (kind == LoginKind::Joining && *leading_only) {
             return Ok(Some("Irrelevant".into()));
         }
         let n = &mut self.result;
@@ -249,7 +249,7 @@ mod tests {
 
     fn answer(ours: &Parameters, key: &str, value: &str) -> (Option<String>, Negotiated) {
         let mut n = Negotiation::default();
-        let answer = n.offer(ours, Kind::Leading, key, value).unwrap();
+        let answer = n.offer(ours, LoginKind::Leading, key, value).unwrap();
         (answer, n.finish())
     }
 
@@ -330,21 +330,21 @@ mod tests {
     #[test]
     fn a_key_is_offered_once() {
         let mut n = Negotiation::default();
-        assert!(n.offer(&Parameters::default(), Kind::Leading, "InitialR2T", "No").is_ok());
-        assert_eq!(n.offer(&Parameters::default(), Kind::Leading, "InitialR2T", "No"), Err(Repeated));
+        assert!(n.offer(&Parameters::default(), LoginKind::Leading, "InitialR2T", "No").is_ok());
+        assert_eq!(n.offer(&Parameters::default(), LoginKind::Leading, "InitialR2T", "No"), Err(Repeated));
     }
 
     #[test]
     fn discovery_sessions_have_no_bursts() {
         let mut n = Negotiation::default();
-        let answer = n.offer(&Parameters::default(), Kind::Discovery, "MaxBurstLength", "512").unwrap();
+        let answer = n.offer(&Parameters::default(), LoginKind::Discovery, "MaxBurstLength", "512").unwrap();
         assert_eq!(answer.as_deref(), Some("Irrelevant"));
     }
 
     #[test]
     fn connections_that_join_settle_only_what_is_theirs() {
         let mut n = Negotiation::default();
-        let mut offer = |key, value| n.offer(&Parameters::default(), Kind::Joining, key, value).unwrap();
+        let mut offer = |key, value| n.offer(&Parameters::default(), LoginKind::Joining, key, value).unwrap();
         assert_eq!(offer("MaxBurstLength", "512").as_deref(), Some("Irrelevant"));
         assert_eq!(offer("MaxConnections", "2").as_deref(), Some("Irrelevant"));
         assert_eq!(offer("HeaderDigest", "CRC32C").as_deref(), Some("CRC32C"));

@@ -2,14 +2,14 @@
 //! Requests of the full feature phase that are no SCSI commands: ping, task management, logout. (Text is in
 //! [`super::text`].)
 
-use super::exchange::Hand;
+use super::command_slots::CommandPhase;
 use super::fence::Fence;
 use super::framing::Pdu;
-use super::session::{At, ConnectionKey, Session, Shared, Waiting};
+use super::session::{ActiveConnection, ConnectionKey, Session, Shared, Waiting};
 use smallvec::SmallVec;
 
 use crate::memory::Sg;
-use crate::scsi::{Exchange, Lun, Request, TaskManagementFunction, TaskManagementResponse};
+use crate::scsi::{Lun, Request, RequestTag, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
@@ -91,7 +91,7 @@ impl PendingFunction {
     }
 }
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     // Ping.
 
     pub(super) fn nop_out(&mut self, pdu: Pdu) {
@@ -126,7 +126,7 @@ impl At<'_> {
         let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()), bhs.word(20));
         let function = match bhs.flags() & 0x7f {
             1 => match self.abort_task(referenced, bhs.word(32), bhs.cmd_sn()) {
-                Ok(exchange) => F::AbortTask(exchange),
+                Ok(request_tag) => F::AbortTask(request_tag),
                 Err(response) => return self.task_management_response(itt, response),
             },
             2 => F::AbortTaskSet,
@@ -148,20 +148,20 @@ impl At<'_> {
             F::ClearAca => Scope::Nothing,
         };
         if let Scope::Target = scope {
-            self.session.plug(self.key, bhs.cmd_sn());
+            self.session.fill_gap(self.key, bhs.cmd_sn());
         }
         self.session.abort_early(scope, bhs.cmd_sn());
         let pending = PendingFunction { connection: Some(self.key), itt, scope, answer: None };
         let request = self.session.task_management.insert(pending);
-        let request = Exchange(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
+        let request = RequestTag(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
         let nexus = self.session.nexus;
         self.session.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
     }
 
     /// The task of an ABORT TASK, or the response if the task manager has none of that tag.
-    fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<Exchange, u8> {
+    fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<RequestTag, u8> {
         let named = (referenced != NO_TAG).then_some(referenced);
-        match named.and_then(|tag| self.session.exchanges.find(tag)) {
+        match named.and_then(|tag| self.session.commands.find(tag)) {
             Some(index) => self.session.abort_exchange(index),
             // RefCmdSN tells whether the task is still to come or has come and gone.
             None if self.session.abort_before_arrival(self.key, ref_cmd_sn, cmd_sn) => Err(COMPLETE),
@@ -243,13 +243,13 @@ impl Shared {
         })
     }
 
-    fn abort_exchange(&mut self, index: u32) -> Result<Exchange, u8> {
-        match self.exchanges.slot(index).hand {
-            Hand::Task | Hand::Orphaned => Ok(Exchange(index)),
+    fn abort_exchange(&mut self, index: u32) -> Result<RequestTag, u8> {
+        match self.commands.slot(index).phase {
+            CommandPhase::Task | CommandPhase::Orphaned => Ok(RequestTag(index)),
             // Its response goes out before that of this request.
-            Hand::Answered => Err(NO_SUCH_TASK),
-            Hand::Draining(_) => {
-                self.exchanges.close(index);
+            CommandPhase::Answered => Err(NO_SUCH_TASK),
+            CommandPhase::Draining(_) => {
+                self.commands.close(index);
                 Err(COMPLETE)
             }
         }
@@ -258,16 +258,16 @@ impl Shared {
 
 impl Session {
     /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
-    pub(super) fn answer_late_abort(&mut self, request: Exchange, exchange: Exchange) -> bool {
+    pub(super) fn answer_late_abort(&mut self, request: RequestTag, request_tag: RequestTag) -> bool {
         let shared = &mut self.shared;
         let Some(&PendingFunction { connection, itt, scope, .. }) =
             shared.task_management.get(request.0 as usize)
         else {
             return true;
         };
-        let slot = shared.exchanges.slot(exchange.0);
+        let slot = shared.commands.slot(request_tag.0);
         let response = match scope.covers(slot.itt, slot.lun) {
-            true => shared.abort_exchange(exchange.0).err(),
+            true => shared.abort_exchange(request_tag.0).err(),
             false => Some(NO_SUCH_TASK),
         };
         if let Some(response) = response {
@@ -279,10 +279,10 @@ impl Session {
         response.is_some()
     }
 
-    pub(super) fn task_management_done(&mut self, request: Exchange, response: TaskManagementResponse) {
+    pub(super) fn task_management_done(&mut self, request: RequestTag, response: TaskManagementResponse) {
         let Some(pending) = self.shared.task_management.get_mut(request.0 as usize) else { return };
         // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
-        self.shared.exchanges.close_draining(pending.scope);
+        self.shared.commands.close_draining(pending.scope);
         pending.answer = Some(match response {
             TaskManagementResponse::Complete => COMPLETE,
             TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,

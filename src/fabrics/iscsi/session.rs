@@ -8,8 +8,8 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::command_slots::CommandSlots;
 use super::connection::{Connection, State};
-use super::exchange::Exchanges;
 use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
@@ -32,7 +32,7 @@ pub struct CommandWindow {
 }
 
 /// A request that came before its turn.
-pub(super) struct Early {
+pub(super) struct OutOfOrderRequest {
     cmd_sn: u32,
     /// Where it came.
     connection: ConnectionKey,
@@ -46,9 +46,9 @@ pub(super) struct Early {
     charge: u64,
 }
 
-impl Early {
+impl OutOfOrderRequest {
     /// The place of a request that was aborted before it came.
-    fn plug(connection: ConnectionKey, cmd_sn: u32) -> Self {
+    fn placeholder(connection: ConnectionKey, cmd_sn: u32) -> Self {
         Self { cmd_sn, connection, immediate: false, pdu: None, data: Vec::new(), charge: 0 }
     }
 
@@ -108,8 +108,8 @@ pub(super) struct Shared {
     pub(super) exp_cmd_sn: u32,
     pub(super) max_cmd_sn: u32,
     /// Within the window, so at most as many as that is wide.
-    pub(super) early: Vec<Early>,
-    pub(super) exchanges: Exchanges,
+    pub(super) out_of_order: Vec<OutOfOrderRequest>,
+    pub(super) commands: CommandSlots,
     pub(super) task_management: Slab<PendingFunction>,
     /// How many of them wait for a fence before theirs.
     pub(super) unanswered: usize,
@@ -148,52 +148,71 @@ impl Shared {
     /// Keeps a request for later. (What is kept has a CmdSN behind the next one: it would have had its turn.)
     pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> Kept {
         let cmd_sn = pdu.bhs.cmd_sn();
-        if !self.in_window(cmd_sn) || self.early_of(cmd_sn).is_some() {
+        if !self.in_window(cmd_sn) || self.out_of_order_of(cmd_sn).is_some() {
             return Kept::Never;
         }
         let charge = pdu.data.len() as u64;
-        if !self.exchanges.memory.take(charge) {
+        if !self.commands.memory.take(charge) {
             return Kept::NoMemory;
         }
         let data = Vec::new();
-        self.early.push(Early { cmd_sn, connection, immediate: false, pdu: Some(pdu), data, charge });
+        self.out_of_order.push(OutOfOrderRequest {
+            cmd_sn,
+            connection,
+            immediate: false,
+            pdu: Some(pdu),
+            data,
+            charge,
+        });
         Kept::Later
     }
 
     /// The request of a number, which waits for its turn.
-    fn early_of(&mut self, cmd_sn: u32) -> Option<&mut Early> {
-        self.early.iter_mut().find(|early| !early.immediate && early.cmd_sn == cmd_sn)
+    fn out_of_order_of(&mut self, cmd_sn: u32) -> Option<&mut OutOfOrderRequest> {
+        self.out_of_order
+            .iter_mut()
+            .find(|out_of_order| !out_of_order.immediate && out_of_order.cmd_sn == cmd_sn)
     }
 
     /// The next request that waits for its turn and has it now.
-    fn next_early(&mut self) -> Option<Early> {
+    fn next_early(&mut self) -> Option<OutOfOrderRequest> {
         let exp = self.exp_cmd_sn;
-        let passed = |early: &Early| early.immediate && exp.wrapping_sub(early.cmd_sn) < 1 << 31;
-        let at = match self.early.iter().position(passed) {
+        let passed = |out_of_order: &OutOfOrderRequest| {
+            out_of_order.immediate && exp.wrapping_sub(out_of_order.cmd_sn) < 1 << 31
+        };
+        let at = match self.out_of_order.iter().position(passed) {
             Some(at) => at,
             None => {
-                let next = |early: &Early| !early.immediate && early.cmd_sn == exp;
-                let at = self.early.iter().position(next)?;
+                let next =
+                    |out_of_order: &OutOfOrderRequest| !out_of_order.immediate && out_of_order.cmd_sn == exp;
+                let at = self.out_of_order.iter().position(next)?;
                 self.exp_cmd_sn = exp.wrapping_add(1);
                 at
             }
         };
-        let early = self.early.swap_remove(at);
-        self.exchanges.memory.give(early.charge);
-        Some(early)
+        let out_of_order = self.out_of_order.swap_remove(at);
+        self.commands.memory.give(out_of_order.charge);
+        Some(out_of_order)
     }
 
     /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
     /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if too many do.
     pub(super) fn must_wait(&self, bhs: &Bhs) -> bool {
-        let waiting = || self.early.iter().filter(|early| early.immediate).count();
+        let waiting = || self.out_of_order.iter().filter(|out_of_order| out_of_order.immediate).count();
         waits_for_others(bhs) && self.is_ahead(bhs.cmd_sn()) && waiting() < TASK_MANAGEMENT_MAX
     }
 
     /// Keeps such a request.
     pub(super) fn keep_immediate(&mut self, connection: ConnectionKey, pdu: Pdu) {
         let (cmd_sn, data) = (pdu.bhs.cmd_sn(), Vec::new());
-        self.early.push(Early { cmd_sn, connection, immediate: true, pdu: Some(pdu), data, charge: 0 });
+        self.out_of_order.push(OutOfOrderRequest {
+            cmd_sn,
+            connection,
+            immediate: true,
+            pdu: Some(pdu),
+            data,
+            charge: 0,
+        });
     }
 
     /// Whether requests are missing before that CmdSN, which is in the window or the next behind it.
@@ -204,14 +223,14 @@ impl Shared {
     }
 
     /// Aborts all commands before a CmdSN that have not come.
-    pub(super) fn plug(&mut self, connection: ConnectionKey, before: u32) {
+    pub(super) fn fill_gap(&mut self, connection: ConnectionKey, before: u32) {
         if !self.is_ahead(before) {
             return;
         }
         let exp = self.exp_cmd_sn;
         for cmd_sn in (0..before.wrapping_sub(exp)).map(|n| exp.wrapping_add(n)) {
-            if self.early_of(cmd_sn).is_none() {
-                self.early.push(Early::plug(connection, cmd_sn));
+            if self.out_of_order_of(cmd_sn).is_none() {
+                self.out_of_order.push(OutOfOrderRequest::placeholder(connection, cmd_sn));
             }
         }
     }
@@ -228,22 +247,26 @@ impl Shared {
         if !self.in_window(cmd_sn) || distance == 0 || distance >= 1 << 31 {
             return false;
         }
-        match self.early.iter_mut().find(|early| !early.immediate && early.cmd_sn == cmd_sn) {
-            Some(early) => early.abort(&mut self.exchanges.memory),
-            None => self.early.push(Early::plug(connection, cmd_sn)),
+        match self
+            .out_of_order
+            .iter_mut()
+            .find(|out_of_order| !out_of_order.immediate && out_of_order.cmd_sn == cmd_sn)
+        {
+            Some(out_of_order) => out_of_order.abort(&mut self.commands.memory),
+            None => self.out_of_order.push(OutOfOrderRequest::placeholder(connection, cmd_sn)),
         }
         true
     }
 
     /// Aborts the commands in a scope that have not had their turn and precede `before`.
     pub(super) fn abort_early(&mut self, scope: Scope, before: u32) {
-        for early in &mut self.early {
-            let older = (1..1 << 31).contains(&before.wrapping_sub(early.cmd_sn));
-            let concerned = early.pdu.as_ref().is_some_and(|pdu| {
+        for out_of_order in &mut self.out_of_order {
+            let older = (1..1 << 31).contains(&before.wrapping_sub(out_of_order.cmd_sn));
+            let concerned = out_of_order.pdu.as_ref().is_some_and(|pdu| {
                 pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
             });
             if older && concerned {
-                early.abort(&mut self.exchanges.memory);
+                out_of_order.abort(&mut self.commands.memory);
             }
         }
     }
@@ -253,8 +276,10 @@ impl Shared {
     pub(super) fn abandon(&mut self, connection: ConnectionKey) {
         self.waiting.retain(|(key, _)| *key != connection);
         self.cids.retain(|(_, key)| *key != connection);
-        for early in self.early.iter_mut().filter(|early| early.connection == connection) {
-            early.abort(&mut self.exchanges.memory);
+        for out_of_order in
+            self.out_of_order.iter_mut().filter(|out_of_order| out_of_order.connection == connection)
+        {
+            out_of_order.abort(&mut self.commands.memory);
         }
         if self.fence.as_mut().is_some_and(|fence| fence.forget_connection(connection)) {
             self.fence = None;
@@ -263,22 +288,23 @@ impl Shared {
             pending.forget_connection(connection);
         }
         let requests = &mut self.requests;
-        self.exchanges.orphan(connection, |exchange| requests.push_back(Request::Abandoned { exchange }));
+        self.commands
+            .orphan(connection, |request_tag| requests.push_back(Request::Abandoned { request_tag }));
     }
 
     /// All connections have ended.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
-        self.early.clear();
+        self.out_of_order.clear();
         self.requests.clear();
-        self.exchanges.clear();
+        self.commands.clear();
         self.task_management.clear();
         (self.unanswered, self.fence) = (0, None);
     }
 }
 
 /// A connection at work, with its session.
-pub(super) struct At<'a> {
+pub(super) struct ActiveConnection<'a> {
     pub(super) session: &'a mut Shared,
     pub(super) connection: &'a mut Connection,
     pub(super) key: ConnectionKey,
@@ -316,8 +342,8 @@ impl Session {
             tsih: 0,
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
-            early: Vec::new(),
-            exchanges: Exchanges::default(),
+            out_of_order: Vec::new(),
+            commands: CommandSlots::default(),
             task_management: Slab::new(),
             unanswered: 0,
             fence: None,
@@ -337,7 +363,7 @@ impl Session {
         if let Some(connection) = self.connections.get(key.0) {
             prefetch(connection);
         }
-        self.shared.exchanges.prefetch();
+        self.shared.commands.prefetch();
     }
 
     /// A connection; `None` if it was removed.
@@ -350,9 +376,9 @@ impl Session {
         self.connections.iter().map(|(key, connection)| (ConnectionKey(key), connection))
     }
 
-    pub(super) fn at(&mut self, key: ConnectionKey) -> Option<At<'_>> {
+    pub(super) fn at(&mut self, key: ConnectionKey) -> Option<ActiveConnection<'_>> {
         let connection = self.connections.get_mut(key.0)?;
-        Some(At { session: &mut self.shared, connection, key })
+        Some(ActiveConnection { session: &mut self.shared, connection, key })
     }
 
     /// iSCSI name of the initiator, as far as it is known.
@@ -386,7 +412,7 @@ impl Session {
 
     /// Commands under way on a connection.
     pub fn in_flight(&self, key: ConnectionKey) -> usize {
-        self.shared.exchanges.live_of(key)
+        self.shared.commands.live_of(key)
     }
 
     /// Whether all connections have ended.
@@ -424,10 +450,10 @@ impl Session {
 
     /// Carries out requests whose turn has come, on whichever connection they came.
     fn deliver_early(&mut self, directory: &dyn Directory) {
-        if self.shared.early.is_empty() {
+        if self.shared.out_of_order.is_empty() {
             return;
         }
-        while let Some(Early { connection, pdu, data, .. }) = self.shared.next_early() {
+        while let Some(OutOfOrderRequest { connection, pdu, data, .. }) = self.shared.next_early() {
             let Some(mut at) = self.at(connection) else { continue };
             if let Some(pdu) = pdu {
                 at.deliver(pdu, directory);
@@ -507,7 +533,7 @@ impl Session {
 
     /// Tells those who wait for the end of commands of ended connections, if there are none any more.
     pub(super) fn orphans_ended(&mut self) {
-        if self.shared.waiting.is_empty() || self.shared.exchanges.has_orphans() {
+        if self.shared.waiting.is_empty() || self.shared.commands.has_orphans() {
             return;
         }
         for (key, what) in std::mem::take(&mut self.shared.waiting) {
@@ -542,9 +568,9 @@ impl Session {
         self.each(|at| at.close(why));
     }
 
-    fn each(&mut self, mut what: impl FnMut(&mut At<'_>)) {
+    fn each(&mut self, mut what: impl FnMut(&mut ActiveConnection<'_>)) {
         for (key, connection) in &mut self.connections {
-            what(&mut At { session: &mut self.shared, connection, key: ConnectionKey(key) });
+            what(&mut ActiveConnection { session: &mut self.shared, connection, key: ConnectionKey(key) });
         }
     }
 
@@ -593,10 +619,14 @@ impl Session {
 
     /// Bytes of received data that the session holds: unfinished PDUs, and Data-Out that no task has taken.
     pub fn held(&self) -> usize {
-        let early = self.shared.early.iter().flat_map(|early| early.pdu.iter().chain(&early.data));
-        let early: usize = early.map(|pdu| pdu.data.len()).sum();
+        let out_of_order = self
+            .shared
+            .out_of_order
+            .iter()
+            .flat_map(|out_of_order| out_of_order.pdu.iter().chain(&out_of_order.data));
+        let out_of_order: usize = out_of_order.map(|pdu| pdu.data.len()).sum();
         let unfinished: usize = self.connections.iter().map(|(_, connection)| connection.held()).sum();
-        unfinished + self.shared.exchanges.buffered() + early
+        unfinished + self.shared.commands.buffered() + out_of_order
     }
 
     /// What was agreed on at a connection.

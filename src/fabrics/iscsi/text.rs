@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::framing::Pdu;
 use super::negotiate::{is_login_key, segment_length};
-use super::session::At;
+use super::session::ActiveConnection;
 use super::{Directory, Visitor};
 use crate::memory::Sg;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
@@ -34,7 +34,7 @@ pub(super) struct TextExchange {
     last: bool,
 }
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
         let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
         if pdu.damaged {

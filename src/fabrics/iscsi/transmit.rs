@@ -9,7 +9,7 @@ use super::connection::State;
 use super::fence::Hold;
 use super::framing::digest;
 use super::requests::ping_header;
-use super::session::{At, Shared};
+use super::session::{ActiveConnection, Shared};
 use super::{CloseReason, Negotiated};
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
@@ -123,7 +123,7 @@ impl Outbox {
     }
 }
 
-impl At<'_> {
+impl ActiveConnection<'_> {
     /// Queues a PDU that answers something other than a command.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
         self.queue(Answer { bhs, data, numbered, fenced: false });
@@ -240,7 +240,7 @@ impl At<'_> {
         bhs.set_word(24, self.connection.stat_sn);
         // With the status a command is over: its place in the window is free for the initiator that reads this.
         let freed = match &out {
-            Out::Command(outgoing) if numbered => self.session.exchanges.window_share(outgoing.slot),
+            Out::Command(outgoing) if numbered => self.session.commands.window_share(outgoing.slot),
             _ => 0,
         };
         let max_cmd_sn = self.stamp(&mut bhs, freed);
@@ -293,8 +293,8 @@ impl At<'_> {
     /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, with those that this PDU frees, and
     /// never shrinks. Returns MaxCmdSN, which holds from when the PDU goes out.
     fn stamp(&self, bhs: &mut Bhs, freed: u32) -> u32 {
-        let Shared { exchanges, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
-        let max = exp_cmd_sn.wrapping_add(exchanges.room() + freed).wrapping_sub(1);
+        let Shared { commands, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
+        let max = exp_cmd_sn.wrapping_add(commands.room() + freed).wrapping_sub(1);
         let max = if max.wrapping_sub(*max_cmd_sn) < 1 << 31 { max } else { *max_cmd_sn };
         bhs.set_word(28, *exp_cmd_sn);
         bhs.set_word(32, max);

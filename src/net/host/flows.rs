@@ -46,7 +46,7 @@ impl Hash for Tuple {
 }
 
 /// A flow and what its host knows of it.
-pub(super) struct Entry {
+pub(super) struct FlowEntry {
     pub(super) flow: Flow,
     pub(super) id: StreamId,
     pub(super) born: Instant,
@@ -63,7 +63,7 @@ pub(super) struct Entry {
     pub(super) full: Cell<bool>,
 }
 
-impl Entry {
+impl FlowEntry {
     pub(super) fn tuple(&self) -> Tuple {
         Tuple { local: self.flow.local, peer: self.flow.peer }
     }
@@ -80,7 +80,7 @@ impl Entry {
 
 /// See the module.
 pub(super) struct Flows {
-    entries: Slab<Entry>,
+    entries: Slab<FlowEntry>,
     /// Places only, so that the table of a thousand flows takes few lines of the cache: the tuples are in the flows, which
     /// whoever searches for needs anyway.
     places: HashTable<u32>,
@@ -97,16 +97,16 @@ impl Flows {
     }
 
     #[inline]
-    pub(super) fn get(&self, place: usize) -> Option<&Entry> {
+    pub(super) fn get(&self, place: usize) -> Option<&FlowEntry> {
         self.entries.get(place)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut FlowEntry> {
         self.entries.get_mut(place)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &FlowEntry> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
@@ -123,7 +123,7 @@ impl Flows {
     }
 
     /// Adds a flow; there is none with its tuple.
-    pub(super) fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: FlowEntry) {
         let hash = self.keys.hash_one(entry.tuple());
         let place = self.entries.insert(entry) as u32;
         let (entries, keys) = (&self.entries, &self.keys);
@@ -131,7 +131,7 @@ impl Flows {
     }
 
     /// Takes a flow out.
-    pub(super) fn remove(&mut self, place: usize) -> Entry {
+    pub(super) fn remove(&mut self, place: usize) -> FlowEntry {
         let hash = self.keys.hash_one(self.entries[place].tuple());
         if let Ok(found) = self.places.find_entry(hash, |&other| other as usize == place) {
             found.remove();
@@ -141,17 +141,17 @@ impl Flows {
 }
 
 impl Index<usize> for Flows {
-    type Output = Entry;
+    type Output = FlowEntry;
 
     #[inline]
-    fn index(&self, place: usize) -> &Entry {
+    fn index(&self, place: usize) -> &FlowEntry {
         &self.entries[place]
     }
 }
 
 impl IndexMut<usize> for Flows {
     #[inline]
-    fn index_mut(&mut self, place: usize) -> &mut Entry {
+    fn index_mut(&mut self, place: usize) -> &mut FlowEntry {
         &mut self.entries[place]
     }
 }

@@ -53,11 +53,11 @@ mod tests {
     use super::*;
     use crate::io::{Geometry, Landing};
     use crate::memory::Arena;
-    use crate::scsi::{Attentions, Cdb, Expected, Lun, NexusId, TaskAttribute, UnitState};
+    use crate::scsi::{Cdb, Expected, Lun, NexusId, TaskAttribute, UnitAttentions, UnitState};
     use crate::time::Instant;
 
     /// The answer to a command: its data, or sense key and code.
-    fn ask(cdb: &[u8], attentions: &mut Attentions) -> Result<Vec<u8>, (u8, u16)> {
+    fn ask(cdb: &[u8], attentions: &mut UnitAttentions) -> Result<Vec<u8>, (u8, u16)> {
         let arena = Arena::new(2 << 20, false).unwrap();
         let mut cx = Context {
             arena: &arena,
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn tells_that_it_is_not_there() {
-        let none = &mut Attentions::default();
+        let none = &mut UnitAttentions::default();
         let data = ask(&[0x12, 0, 0, 0, 255, 0], none).unwrap();
         assert_eq!((data.len(), &data[..5]), (36, &[0x7f, 0, 6, 2, 31][..]));
         assert_eq!(ask(&[0x12, 0, 0, 0, 5, 0], none).unwrap().len(), 5);
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn tells_which_others_are_there() {
-        let none = &mut Attentions::default();
+        let none = &mut UnitAttentions::default();
         let luns = ask(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0], none).unwrap();
         assert_eq!(luns, [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn sense_on_request() {
-        let mut attentions = Attentions::default();
+        let mut attentions = UnitAttentions::default();
         attentions.establish(0x3f0e);
         let sense = [0x72, 6, 0x3f, 0x0e, 0, 0, 0, 0];
         assert_eq!(ask(&[0x03, 1, 0, 0, 255, 0], &mut attentions).unwrap(), sense);

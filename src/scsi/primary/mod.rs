@@ -3,16 +3,16 @@
 //! logical unit that is not there. Parameter data is made here in full and cut to the allocation length in one place,
 //! [`reply`].
 
-mod facts;
 mod identity;
+mod initiator_data;
 mod inquiry;
 mod log;
 mod missing;
 mod mode;
 mod table;
 
-pub use facts::{Facts, INFORMATION_RECORD, receive_diagnostic, send_diagnostic};
 pub use identity::{Designation, Identity, IdentityError};
+pub use initiator_data::{INFORMATION_RECORD, InitiatorData, receive_diagnostic, send_diagnostic};
 pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};
 pub use missing::MissingLun;

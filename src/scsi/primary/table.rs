@@ -18,8 +18,8 @@ pub const VARIABLE_LENGTH: u8 = 0x7f;
 pub enum Needs {
     /// Nothing: it is carried out also while the medium is being formatted or sanitized.
     Nothing,
-    /// That nothing of the kind is going on.
-    Peace,
+    /// That nothing of the kind is under way.
+    NotFormatting,
     /// A medium that is ready.
     Medium,
 }
@@ -82,7 +82,7 @@ impl Definition {
             harmless: None,
             served: Served::Active,
             only: Only::All,
-            needs: Needs::Peace,
+            needs: Needs::NotFormatting,
             timeout: 30,
             refused: refused(usage, false),
         }

@@ -3,7 +3,7 @@
 //! everybody is to be told.
 
 use super::commands::{Action, Out};
-use super::{Kind, REGISTRATIONS_MAX, Registration, Reservations};
+use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
 use crate::scsi::{Nexus, NexusId, Sense, TargetPort, TransportId, asc};
 
 /// Some nexuses of a logical unit, but never the one whose command it was.
@@ -38,24 +38,24 @@ pub struct Effects {
 
 /// Why a request is not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ChangeError {
     /// RESERVATION CONFLICT.
     Conflict,
     /// CHECK CONDITION.
     Check(Sense),
 }
 
-impl From<Sense> for Refusal {
+impl From<Sense> for ChangeError {
     fn from(sense: Sense) -> Self {
         Self::Check(sense)
     }
 }
 
-fn invalid_parameter(byte: u16) -> Refusal {
+fn invalid_parameter(byte: u16) -> ChangeError {
     Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(false, byte, None).into()
 }
 
-type Next = Result<(Reservations, Effects), Refusal>;
+type Next = Result<(Reservations, Effects), ChangeError>;
 
 impl Reservations {
     /// PERSISTENT RESERVE OUT from a nexus. `ports` are the target ports through which the unit is reached.
@@ -68,7 +68,7 @@ impl Reservations {
             return Ok((next, effects));
         }
         // All others come from a registered nexus that knows its key.
-        let own = own.filter(|&own| self.registrations[own].key == out.key).ok_or(Refusal::Conflict)?;
+        let own = own.filter(|&own| self.registrations[own].key == out.key).ok_or(ChangeError::Conflict)?;
         match out.action {
             Action::Register | Action::RegisterAndIgnore => {}
             Action::Reserve => next.reserve(own, out.kind()?)?,
@@ -101,10 +101,10 @@ impl Reservations {
         own: Option<usize>,
         out: &Out,
         effects: &mut Effects,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ChangeError> {
         let known = own.map_or(0, |own| self.registrations[own].key);
         if out.action == Action::Register && out.key != known {
-            return Err(Refusal::Conflict);
+            return Err(ChangeError::Conflict);
         }
         if own.is_some() && out.specifies_ports {
             return Err(invalid_parameter(20));
@@ -128,7 +128,7 @@ impl Reservations {
                             && (port.is_none() || r.port.as_ref().is_none_or(|p| Some(p) == port.as_ref()))
                     };
                     if self.registrations.iter().any(there) {
-                        return Err(Refusal::Conflict);
+                        return Err(ChangeError::Conflict);
                     }
                 }
                 for initiator in std::iter::once(&nexus.initiator).chain(&out.ports) {
@@ -147,7 +147,7 @@ impl Reservations {
         initiator: &TransportId,
         port: Option<std::sync::Arc<TargetPort>>,
         key: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ChangeError> {
         let replaced = |r: &Registration| r.initiator == *initiator && (port.is_none() || r.port == port);
         let holder = self.registrations.iter().any(|r| replaced(r) && r.holder);
         self.registrations.retain(|r| !replaced(r));
@@ -172,11 +172,11 @@ impl Reservations {
     }
 
     /// SPC-5 5.14.9.
-    fn reserve(&mut self, own: usize, kind: Kind) -> Result<(), Refusal> {
+    fn reserve(&mut self, own: usize, kind: ReservationType) -> Result<(), ChangeError> {
         if let Some(held) = self.kind {
             // To the holder, the same again is no news.
             let same = held == kind && self.holds(&self.registrations[own]);
-            return if same { Ok(()) } else { Err(Refusal::Conflict) };
+            return if same { Ok(()) } else { Err(ChangeError::Conflict) };
         }
         self.kind = Some(kind);
         self.registrations[own].holder = !kind.all_registrants();
@@ -184,7 +184,7 @@ impl Reservations {
     }
 
     /// SPC-5 5.14.11.2.
-    fn release(&mut self, own: usize, out: &Out, effects: &mut Effects) -> Result<(), Refusal> {
+    fn release(&mut self, own: usize, out: &Out, effects: &mut Effects) -> Result<(), ChangeError> {
         let Some(kind) = self.kind.filter(|_| self.holds(&self.registrations[own])) else { return Ok(()) };
         if out.scope != 0 || out.kind_code != kind as u8 {
             return Err(Sense::illegal(asc::INVALID_RELEASE_OF_PERSISTENT_RESERVATION).into());
@@ -202,22 +202,23 @@ impl Reservations {
     }
 
     /// PREEMPT, and PREEMPT AND ABORT (SPC-5 5.14.11.4 and 5.14.11.5).
-    fn preempt(&mut self, own: usize, out: &Out, effects: &mut Effects) -> Result<(), Refusal> {
+    fn preempt(&mut self, own: usize, out: &Out, effects: &mut Effects) -> Result<(), ChangeError> {
         let victim = out.action_key;
-        let everybody = victim == 0 && self.kind.is_some_and(Kind::all_registrants);
+        let everybody = victim == 0 && self.kind.is_some_and(ReservationType::all_registrants);
         if victim == 0 && !everybody {
             return Err(invalid_parameter(8));
         }
         if !everybody && !self.registrations.iter().any(|registration| registration.key == victim) {
-            return Err(Refusal::Conflict);
+            return Err(ChangeError::Conflict);
         }
         let holder = self.registrations.iter().any(|r| r.holder && r.key == victim);
         let takes_over = everybody || self.kind.is_some() && holder;
         let before = self.kind;
         // Checked before anything is changed: the type counts only if the reservation is taken over.
         let kind = if takes_over { Some(out.kind()?) } else { None };
-        let keeper = self.registrations[own].clone();
-        let is_own = |r: &Registration| r.initiator == keeper.initiator && r.port == keeper.port;
+        let own_registration = self.registrations[own].clone();
+        let is_own =
+            |r: &Registration| r.initiator == own_registration.initiator && r.port == own_registration.port;
         let hit = |r: &Registration| everybody || r.key == victim;
         for registration in self.registrations.iter().filter(|r| hit(r) && !is_own(r)) {
             effects.attentions.push((registration.whom(), asc::REGISTRATIONS_PREEMPTED));
@@ -251,10 +252,10 @@ impl Reservations {
         own: usize,
         out: &Out,
         ports: &[std::sync::Arc<TargetPort>],
-    ) -> Result<(), Refusal> {
-        let kind = self.kind.ok_or(Refusal::Check(Sense::invalid_field_in_cdb(1, Some(4))))?;
+    ) -> Result<(), ChangeError> {
+        let kind = self.kind.ok_or(ChangeError::Check(Sense::invalid_field_in_cdb(1, Some(4))))?;
         if kind.all_registrants() || !self.registrations[own].holder {
-            return Err(Refusal::Conflict);
+            return Err(ChangeError::Conflict);
         }
         if out.action_key == 0 {
             return Err(invalid_parameter(8));
@@ -283,18 +284,18 @@ impl Reservations {
     }
 
     /// RESERVE of SPC-2, in the presence of registrants as with CRH (SPC-5 5.14.3).
-    pub fn reserve_unit(&self, id: NexusId, nexus: &Nexus) -> Result<Self, Refusal> {
+    pub fn reserve_unit(&self, id: NexusId, nexus: &Nexus) -> Result<Self, ChangeError> {
         if self.compatible(id, nexus)? || self.reserved == Some(id) {
             return Ok(self.clone());
         }
         match self.reserved {
-            Some(_) => Err(Refusal::Conflict),
+            Some(_) => Err(ChangeError::Conflict),
             None => Ok(Self { reserved: Some(id), ..self.clone() }),
         }
     }
 
     /// RELEASE of SPC-2: of somebody else's reservation it does nothing.
-    pub fn release_unit(&self, id: NexusId, nexus: &Nexus) -> Result<Self, Refusal> {
+    pub fn release_unit(&self, id: NexusId, nexus: &Nexus) -> Result<Self, ChangeError> {
         self.compatible(id, nexus)?;
         Ok(self.without(id))
     }
@@ -311,13 +312,13 @@ impl Reservations {
 
     /// Whether a RESERVE or RELEASE changes nothing because its nexus has persistent rights already. Where there are
     /// registrants, it conflicts for everybody else.
-    fn compatible(&self, id: NexusId, nexus: &Nexus) -> Result<bool, Refusal> {
+    fn compatible(&self, id: NexusId, nexus: &Nexus) -> Result<bool, ChangeError> {
         if self.registrations.is_empty() {
             return Ok(false);
         }
         let standing = self.standing(id, nexus);
         let may =
             self.kind.is_some_and(|kind| standing.holder || kind.for_registrants() && standing.registered);
-        if may { Ok(true) } else { Err(Refusal::Conflict) }
+        if may { Ok(true) } else { Err(ChangeError::Conflict) }
     }
 }

@@ -2,7 +2,7 @@
 //! PERSISTENT RESERVE IN and OUT (SPC-5 6.16 and 6.17), RESERVE and RELEASE (SPC-2 7.21 to 7.24), for the tables of all
 //! device types.
 
-use super::{Access, Kind, Refusal, report};
+use super::{Access, ChangeError, ReservationType, report};
 use crate::memory::Sg;
 use crate::scsi::primary::{Definition, head};
 use crate::scsi::{
@@ -131,11 +131,11 @@ impl Out {
     }
 
     /// SCOPE and TYPE, where they count.
-    pub(super) fn kind(&self) -> Result<Kind, Sense> {
+    pub(super) fn kind(&self) -> Result<ReservationType, Sense> {
         if self.scope != 0 {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)));
         }
-        Kind::new(self.kind_code).ok_or(Sense::invalid_field_in_cdb(2, Some(3)))
+        ReservationType::new(self.kind_code).ok_or(Sense::invalid_field_in_cdb(2, Some(3)))
     }
 
     /// From the CDB and the parameter list, of at least 24 bytes (SPC-5 6.17.2 and 6.17.4).
@@ -220,7 +220,7 @@ pub enum Request {
 
 /// One of the commands of this module under way.
 #[derive(Debug)]
-pub enum Work {
+pub enum ReservationCommand {
     /// PERSISTENT RESERVE IN.
     In,
     /// PERSISTENT RESERVE OUT, with the length of its parameter list.
@@ -229,7 +229,7 @@ pub enum Work {
     Unit(Request),
 }
 
-impl Work {
+impl ReservationCommand {
     /// Begins a command whose CDB has passed the checks of its definition.
     pub fn begin(command: &Command) -> Result<Self, Sense> {
         let cdb = head(&command.cdb);
@@ -286,11 +286,11 @@ fn look(cdb: &[u8; 16], state: &UnitState, cx: &Context<'_>) -> Outcome {
     crate::scsi::primary::reply(&data, be16(cdb, 7).into(), cx)
 }
 
-impl From<Refusal> for Outcome {
-    fn from(refusal: Refusal) -> Self {
+impl From<ChangeError> for Outcome {
+    fn from(refusal: ChangeError) -> Self {
         match refusal {
-            Refusal::Conflict => Self::status(Status::ReservationConflict),
-            Refusal::Check(sense) => Self::check(sense),
+            ChangeError::Conflict => Self::status(Status::ReservationConflict),
+            ChangeError::Check(sense) => Self::check(sense),
         }
     }
 }

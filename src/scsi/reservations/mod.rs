@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::{Nexus, NexusId, TargetPort, TransportId};
 
-pub use apply::{Effects, Refusal, Whom};
-pub use commands::{Action, Out, Request, Work};
+pub use apply::{ChangeError, Effects, Whom};
+pub use commands::{Action, Out, Request, ReservationCommand};
 pub use record::RECORD_NAME;
 
 /// Most registrations of a logical unit; beyond it, INSUFFICIENT REGISTRATION RESOURCES.
@@ -27,7 +27,7 @@ pub const REGISTRATIONS_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the names are SPC's")]
-pub enum Kind {
+pub enum ReservationType {
     WriteExclusive = 1,
     ExclusiveAccess = 3,
     WriteExclusiveRegistrantsOnly = 5,
@@ -36,7 +36,7 @@ pub enum Kind {
     ExclusiveAccessAllRegistrants = 8,
 }
 
-impl Kind {
+impl ReservationType {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::WriteExclusive,
@@ -73,7 +73,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ReservationType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.exclusive_access() { "exclusive access" } else { "write exclusive" })?;
         f.write_str(match self {
@@ -135,7 +135,7 @@ pub struct Reservations {
     generation: u32,
     registrations: Vec<Registration>,
     /// The persistent reservation; of the logical unit, the only scope there is.
-    kind: Option<Kind>,
+    kind: Option<ReservationType>,
     /// It survives the loss of power.
     aptpl: bool,
     /// Who has reserved the unit by RESERVE.
@@ -168,7 +168,7 @@ impl Reservations {
     }
 
     /// The persistent reservation.
-    pub fn kind(&self) -> Option<Kind> {
+    pub fn kind(&self) -> Option<ReservationType> {
         self.kind
     }
 

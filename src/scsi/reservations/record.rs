@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, REGISTRATIONS_MAX, Registration, Reservations};
+use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
 use crate::scsi::{TargetPort, TransportId};
 use crate::wire::scsi::{DataIn, be16, be64};
 
@@ -42,7 +42,7 @@ impl Reservations {
         }
         let kind = match rest.take(1)?[0] {
             0 => None,
-            code => Some(Kind::new(code).ok_or("unknown type of reservation")?),
+            code => Some(ReservationType::new(code).ok_or("unknown type of reservation")?),
         };
         let count = usize::from(be16(rest.take(2)?, 0));
         if count > REGISTRATIONS_MAX {

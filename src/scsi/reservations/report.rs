@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The parameter data of PERSISTENT RESERVE IN (SPC-5 6.16.2 to 6.16.5).
 
-use super::{Kind, Registration, Reservations};
+use super::{Registration, ReservationType, Reservations};
 use crate::wire::scsi::DataIn;
 
 /// READ KEYS.
@@ -36,7 +36,7 @@ pub(super) fn capabilities(table: &Reservations) -> DataIn {
     const PTPL_C: u8 = 0x01;
     /// The type mask is valid.
     const TMV: u8 = 0x80;
-    let mask = Kind::ALL.iter().fold(0_u16, |mask, &kind| {
+    let mask = ReservationType::ALL.iter().fold(0_u16, |mask, &kind| {
         // Bits by type: 1 to 7 in the first byte, 8 in the second.
         mask | if kind as u8 == 8 { 1 } else { 0x100 << (kind as u8) }
     });

@@ -21,7 +21,7 @@ fn ports() -> [Arc<TargetPort>; 2] {
     [1, 2].map(|n| Arc::new(TargetPort::iscsi(n, "iqn.2026-11.test:t", n)))
 }
 
-fn kind(action: Action, key: u64, action_key: u64, kind: Kind) -> Out {
+fn kind(action: Action, key: u64, action_key: u64, kind: ReservationType) -> Out {
     Out { kind_code: kind as u8, ..Out::new(action, key, action_key) }
 }
 
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// The same, and nexus 0 holds a reservation.
-    fn held(kind_of: Kind) -> Self {
+    fn held(kind_of: ReservationType) -> Self {
         let mut world = Self::registered(&[0, 1, 2]);
         world.good(0, &kind(Action::Reserve, 1, 0, kind_of));
         world
@@ -53,18 +53,18 @@ impl World {
         (self.table, self.effects) = applied.unwrap_or_else(|e| panic!("{out:?} of {number}: {e:?}"));
     }
 
-    fn refused(&self, number: usize, out: &Out) -> Refusal {
+    fn refused(&self, number: usize, out: &Out) -> ChangeError {
         let applied = self.table.apply(&nexus(number), out, &ports());
         applied.err().unwrap_or_else(|| panic!("{out:?} of {number} is carried out"))
     }
 
     fn conflicts(&self, number: usize, out: &Out) {
-        assert_eq!(self.refused(number, out), Refusal::Conflict, "{out:?} of {number}");
+        assert_eq!(self.refused(number, out), ChangeError::Conflict, "{out:?} of {number}");
     }
 
     fn check(&self, number: usize, out: &Out, code: u16) {
         match self.refused(number, out) {
-            Refusal::Check(Sense { code: found, .. }) if found == code => {}
+            ChangeError::Check(Sense { code: found, .. }) if found == code => {}
             other => panic!("{out:?} of {number}: {other:?}, wanted {code:#x}"),
         }
     }
@@ -143,7 +143,7 @@ fn ports_one() -> Arc<TargetPort> {
 /// SPC-5 5.14.9.
 #[test]
 fn reserving() {
-    for k in Kind::ALL {
+    for k in ReservationType::ALL {
         let mut w = World::registered(&[0, 1]);
         w.conflicts(0, &kind(Action::Reserve, 2, 0, k));
         w.conflicts(3, &kind(Action::Reserve, 0, 0, k));
@@ -153,7 +153,11 @@ fn reserving() {
         assert_eq!(w.holders(), if k.all_registrants() { vec![1, 2] } else { vec![1] });
         assert_eq!(w.table.generation(), 2, "RESERVE does not count");
         w.good(0, &kind(Action::Reserve, 1, 0, k));
-        let other = if k == Kind::WriteExclusive { Kind::ExclusiveAccess } else { Kind::WriteExclusive };
+        let other = if k == ReservationType::WriteExclusive {
+            ReservationType::ExclusiveAccess
+        } else {
+            ReservationType::WriteExclusive
+        };
         w.conflicts(0, &kind(Action::Reserve, 1, 0, other));
         match k.all_registrants() {
             true => w.good(1, &kind(Action::Reserve, 2, 0, k)),
@@ -165,7 +169,7 @@ fn reserving() {
 /// SPC-5 5.14.11.2, and 5.14.11.3 for the holder that unregisters.
 #[test]
 fn releasing() {
-    for k in Kind::ALL {
+    for k in ReservationType::ALL {
         let mut w = World::held(k);
         w.conflicts(3, &kind(Action::Release, 0, 0, k));
         w.conflicts(0, &kind(Action::Release, 7, 0, k));
@@ -173,7 +177,11 @@ fn releasing() {
             w.good(1, &kind(Action::Release, 2, 0, k));
             assert_eq!(w.table.kind(), Some(k), "not its own");
         }
-        let other = if k == Kind::WriteExclusive { Kind::ExclusiveAccess } else { Kind::WriteExclusive };
+        let other = if k == ReservationType::WriteExclusive {
+            ReservationType::ExclusiveAccess
+        } else {
+            ReservationType::WriteExclusive
+        };
         w.check(0, &kind(Action::Release, 1, 0, other), asc::INVALID_RELEASE_OF_PERSISTENT_RESERVATION);
         w.good(0, &kind(Action::Release, 1, 0, k));
         assert_eq!((w.table.kind(), w.holders().len(), w.keys().len()), (None, 0, 3));
@@ -198,7 +206,7 @@ fn releasing() {
 /// SPC-5 5.14.11.6.
 #[test]
 fn clearing() {
-    for k in Kind::ALL {
+    for k in ReservationType::ALL {
         let mut w = World::held(k);
         w.conflicts(1, &Out::new(Action::Clear, 1, 0));
         w.good(1, &Out::new(Action::Clear, 2, 0));
@@ -222,7 +230,7 @@ fn preempting_registrations() {
     w.good(0, &Out::new(Preempt, 1, 4));
     assert!(w.effects.aborts.is_empty(), "without ABORT");
     // Somebody else's registration, while another one holds the reservation.
-    let mut w = World::held(Kind::WriteExclusive);
+    let mut w = World::held(ReservationType::WriteExclusive);
     w.good(1, &Out::new(Preempt, 2, 3));
     assert_eq!((w.keys(), w.holders()), (vec![1, 2], vec![1]));
     // Its own.
@@ -233,8 +241,8 @@ fn preempting_registrations() {
 /// SPC-5 5.14.11.4: the reservation.
 #[test]
 fn preempting_the_reservation() {
-    for before in Kind::ALL.into_iter().filter(|kind| !kind.all_registrants()) {
-        for after in Kind::ALL {
+    for before in ReservationType::ALL.into_iter().filter(|kind| !kind.all_registrants()) {
+        for after in ReservationType::ALL {
             let mut w = World::held(before);
             w.check(1, &Out { kind_code: 0, ..Out::new(Action::Preempt, 2, 1) }, asc::INVALID_FIELD_IN_CDB);
             w.good(1, &kind(Action::Preempt, 2, 1, after));
@@ -249,12 +257,17 @@ fn preempting_the_reservation() {
             assert_eq!((w.table.kind(), w.keys()), (Some(after), vec![1, 2, 3]));
         }
     }
-    for before in [Kind::WriteExclusiveAllRegistrants, Kind::ExclusiveAccessAllRegistrants] {
+    for before in
+        [ReservationType::WriteExclusiveAllRegistrants, ReservationType::ExclusiveAccessAllRegistrants]
+    {
         let mut w = World::held(before);
-        w.good(1, &kind(Action::Preempt, 2, 1, Kind::WriteExclusive));
+        w.good(1, &kind(Action::Preempt, 2, 1, ReservationType::WriteExclusive));
         assert_eq!((w.table.kind(), w.keys()), (Some(before), vec![2, 3]), "a registration like any other");
-        w.good(1, &kind(Action::PreemptAndAbort, 2, 0, Kind::WriteExclusive));
-        assert_eq!((w.table.kind(), w.keys(), w.holders()), (Some(Kind::WriteExclusive), vec![2], vec![2]));
+        w.good(1, &kind(Action::PreemptAndAbort, 2, 0, ReservationType::WriteExclusive));
+        assert_eq!(
+            (w.table.kind(), w.keys(), w.holders()),
+            (Some(ReservationType::WriteExclusive), vec![2], vec![2])
+        );
         assert_eq!((w.told(asc::REGISTRATIONS_PREEMPTED), w.effects.aborts.len()), (vec![2], 1));
     }
 }
@@ -269,9 +282,9 @@ fn moving() {
     };
     let w = World::registered(&[0, 1]);
     w.check(0, &to(3, 8), asc::INVALID_FIELD_IN_CDB);
-    let w = World::held(Kind::WriteExclusiveAllRegistrants);
+    let w = World::held(ReservationType::WriteExclusiveAllRegistrants);
     w.conflicts(0, &to(3, 8));
-    let mut w = World::held(Kind::ExclusiveAccess);
+    let mut w = World::held(ReservationType::ExclusiveAccess);
     w.conflicts(1, &Out { key: 2, ..to(3, 8) });
     w.conflicts(3, &to(3, 8));
     w.check(0, &to(0, 8), asc::INVALID_FIELD_IN_PARAMETER_LIST);
@@ -280,7 +293,7 @@ fn moving() {
     w.good(0, &Out { unregister: true, aptpl: true, ..to(3, 8) });
     assert_eq!((w.keys(), w.holders()), (vec![2, 3, 8], vec![8]));
     assert!(w.table.persists());
-    let mut w = World::held(Kind::ExclusiveAccess);
+    let mut w = World::held(ReservationType::ExclusiveAccess);
     w.good(0, &to(1, 9));
     assert_eq!((w.keys(), w.holders()), (vec![1, 9, 3], vec![9]), "one that was registered gets the key");
 }
@@ -289,7 +302,7 @@ fn moving() {
 #[test]
 fn who_may_do_what() {
     use Access::{Always, Harmless, Persistent, Read, Reserve, Write};
-    for k in Kind::ALL {
+    for k in ReservationType::ALL {
         let mut w = World::registered(&[0, 1]);
         w.good(0, &kind(Action::Reserve, 1, 0, k));
         let conflict =
@@ -319,18 +332,18 @@ fn who_may_do_what() {
 fn reserve_and_release_of_old() {
     let table = Reservations::default().reserve_unit(ID[0], &nexus(0)).unwrap();
     assert_eq!(table.reserve_unit(ID[0], &nexus(0)).unwrap(), table);
-    assert_eq!(table.reserve_unit(ID[1], &nexus(1)), Err(Refusal::Conflict));
+    assert_eq!(table.reserve_unit(ID[1], &nexus(1)), Err(ChangeError::Conflict));
     assert_eq!(table.release_unit(ID[1], &nexus(1)).unwrap(), table, "not its own");
     assert_eq!(table.release_unit(ID[0], &nexus(0)).unwrap(), Reservations::default());
     assert_eq!(table.without(ID[1]), table);
     assert!(table.without(ID[0]).is_open() && table.after_reset().is_open());
-    let w = World::held(Kind::WriteExclusiveRegistrantsOnly);
+    let w = World::held(ReservationType::WriteExclusiveRegistrantsOnly);
     for number in [0, 1] {
         assert_eq!(w.table.reserve_unit(ID[number], &nexus(number)).unwrap(), w.table, "GOOD, and no effect");
         assert_eq!(w.table.release_unit(ID[number], &nexus(number)).unwrap(), w.table);
     }
-    assert_eq!(w.table.reserve_unit(ID[3], &nexus(3)), Err(Refusal::Conflict));
-    assert_eq!(World::registered(&[0]).table.reserve_unit(ID[0], &nexus(0)), Err(Refusal::Conflict));
+    assert_eq!(w.table.reserve_unit(ID[3], &nexus(3)), Err(ChangeError::Conflict));
+    assert_eq!(World::registered(&[0]).table.reserve_unit(ID[0], &nexus(0)), Err(ChangeError::Conflict));
 }
 
 /// SPC-5 6.16.2 to 6.16.5, byte by byte.
@@ -340,7 +353,7 @@ fn what_is_reported() {
     assert_eq!(report::reservation(&w.table).as_bytes(), [0, 0, 0, 2, 0, 0, 0, 0]);
     assert_eq!(report::capabilities(&w.table).as_bytes(), [0, 8, 0x1d, 0x80, 0xea, 0x01, 0, 0]);
     w.good(0, &Out { aptpl: true, ..Out::new(Action::Register, 1, 0x0102) });
-    w.good(0, &kind(Action::Reserve, 0x0102, 0, Kind::ExclusiveAccess));
+    w.good(0, &kind(Action::Reserve, 0x0102, 0, ReservationType::ExclusiveAccess));
     assert_eq!(report::capabilities(&w.table).as_bytes()[3], 0x81);
     let keys = [0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 2];
     assert_eq!(report::keys(&w.table).as_bytes(), keys);
@@ -367,7 +380,12 @@ fn any_out() -> impl Strategy<Value = (usize, Out)> {
         Action::RegisterAndIgnore,
         Action::RegisterAndMove,
     ];
-    let fields = (prop::sample::select(&ACTIONS[..]), 0u64..4, 0u64..4, prop::sample::select(&Kind::ALL[..]));
+    let fields = (
+        prop::sample::select(&ACTIONS[..]),
+        0u64..4,
+        0u64..4,
+        prop::sample::select(&ReservationType::ALL[..]),
+    );
     (0usize..4, fields, any::<[bool; 4]>(), prop::collection::vec(0usize..4, 0..3)).prop_map(
         |(number, (action, key, action_key, kind), [spec, all, aptpl, unregister], others)| {
             let ports = others.into_iter().map(|number| nexus(number).initiator).collect();
@@ -438,7 +456,7 @@ fn a_record_of_another_configuration() {
     let mut w = World::default();
     w.good(0, &Out { aptpl: true, ..Out::new(Action::Register, 0, 1) });
     w.good(3, &Out { aptpl: true, ..Out::new(Action::Register, 0, 4) });
-    w.good(3, &kind(Action::Reserve, 4, 0, Kind::WriteExclusive));
+    w.good(3, &kind(Action::Reserve, 4, 0, ReservationType::WriteExclusive));
     let record = w.table.to_record();
     let found = Reservations::from_record(&record, &ports()[..1]).unwrap();
     assert_eq!((found.registrations().len(), found.kind()), (1, None));

@@ -16,7 +16,7 @@ use rig::Rig;
 use crate::control::status::{SetPortGroup, State, Status, StatusSource};
 use crate::wire::iscsi::pairs;
 
-pub(super) use mutate::{Report, fuzz};
+pub(super) use mutate::{FuzzReport, fuzz};
 
 /// A target: its name, and what it does with its input.
 pub(super) type Target = (&'static str, fn(&[u8]));
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn targets_take_anything() {
         for target in TARGETS {
-            let Report { runs, corpus, .. } = fuzz(target, 1, 300, None, None);
+            let FuzzReport { runs, corpus, .. } = fuzz(target, 1, 300, None, None);
             assert!(corpus > 0 && runs >= 300, "{}: {runs} runs over {corpus} inputs", target.0);
         }
     }

@@ -12,7 +12,7 @@ use crate::sys::coverage::Coverage;
 const LEN_MAX: usize = 4096;
 
 /// What was done.
-pub(in crate::sim) struct Report {
+pub(in crate::sim) struct FuzzReport {
     pub(in crate::sim) runs: u64,
     /// Inputs of the corpus.
     pub(in crate::sim) corpus: usize,
@@ -71,7 +71,7 @@ pub(in crate::sim) fn fuzz(
     runs: u64,
     time: Option<Duration>,
     keep: Option<&Path>,
-) -> Report {
+) -> FuzzReport {
     let (name, run) = target;
     let begin = Instant::now();
     let mut corpus = corpus(name);
@@ -84,7 +84,7 @@ pub(in crate::sim) fn fuzz(
             std::panic::resume_unwind(panic);
         }
     };
-    let mut report = Report { runs: 0, corpus: corpus.len(), found: 0, edges: (0, 0) };
+    let mut report = FuzzReport { runs: 0, corpus: corpus.len(), found: 0, edges: (0, 0) };
     let mut coverage = Coverage::default();
     coverage.take();
     coverage = Coverage::default();

@@ -15,7 +15,7 @@ use crate::engine::shard::{Message, Shard};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::memory::{Arena, Sg};
 use crate::net::{FramePort, TxFrame};
-use crate::reactor::Work;
+use crate::reactor::Poller;
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
 

@@ -4,7 +4,7 @@
 use super::super::chap;
 use super::super::scsi;
 use super::{Env, Session};
-use crate::engine::shard::{ConnectionReport, Report};
+use crate::engine::shard::{ConnectionReport, CoreReport};
 
 /// One connection, as both sides must know it: CID, port, commands under way, PDUs received, sent and rejected by the target,
 /// digests, and MaxBurstLength and MaxConnections.
@@ -34,7 +34,7 @@ impl Session {
     }
 
     /// Looks at the session in the reports of all cores, when nothing is under way.
-    pub(in crate::sim) fn audit(&self, reports: &[Report], env: &Env) -> Result<(), String> {
+    pub(in crate::sim) fn audit(&self, reports: &[CoreReport], env: &Env) -> Result<(), String> {
         if !self.is_there() {
             return Ok(());
         }

@@ -3,10 +3,10 @@
 //! record, which is replaced as a whole.
 //!
 //! How a device uses it (nothing of this waits on a reactor):
-//! * Before the reactors start, [`Records::shelf`] gives the unit's [`Shelf`](crate::io::Shelf), and [`Records::load`] what
+//! * Before the reactors start, [`Records::slot`] gives the unit's [`RecordSlot`](crate::io::RecordSlot), and [`Records::load`] what
 //!   was kept last; the device starts from that.
-//! * To keep something, a task answers with [`Step::Keep`](crate::scsi::Step::Keep), and goes on with
-//!   [`Resume::Kept`](crate::scsi::Resume::Kept) when the record is on stable storage: a status after that is a promise.
+//! * To keep something, a task answers with [`Step::Persist`](crate::scsi::Step::Persist), and goes on with
+//!   [`Resume::Persisted`](crate::scsi::Resume::Persisted) when the record is on stable storage: a status after that is a promise.
 //! * The format of the bytes is the device's; it begins with a version, and a version that is not known is an error.
 //!
 //! A file is replaced in the only order that leaves the old or the new one after a loss of power: the new bytes to a file
@@ -27,18 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use replace::{Folder, replace, unwrap};
 
-use crate::io::{Error, Keeper, RECORD_MAX, Record, Shelf, Tag};
+use crate::io::{Error, RECORD_MAX, Record, RecordSlot, RecordStore, Tag};
 use crate::sys::EventFd;
 
 /// The state directory. Dropping the last handle ends its thread, after what was handed to it is written.
 pub struct Records {
     root: PathBuf,
-    shelves: Mutex<Vec<Arc<Mutex<Unit>>>>,
+    slots: Mutex<Vec<Arc<Mutex<UnitRecords>>>>,
     writer: Sender<Job>,
 }
 
 /// The directory of one unit. It comes into being with its first record.
-struct Unit {
+struct UnitRecords {
     path: PathBuf,
     directory: Option<Directory>,
     /// Newest generation that is on stable storage, by name of the record.
@@ -46,14 +46,14 @@ struct Unit {
 }
 
 struct Job {
-    unit: Arc<Mutex<Unit>>,
+    unit: Arc<Mutex<UnitRecords>>,
     record: Record,
     tag: Tag,
-    desk: Arc<Desk>,
+    persisted: Arc<PersistedRecords>,
 }
 
 /// Where a core finds what has been kept.
-struct Desk {
+struct PersistedRecords {
     done: Mutex<Vec<(Tag, Result<(), Error>)>>,
     waiting: AtomicUsize,
     wake: EventFd,
@@ -68,26 +68,26 @@ impl Records {
     pub fn new(root: &Path) -> io::Result<Self> {
         let (writer, jobs) = channel();
         std::thread::Builder::new().name("records".into()).spawn(move || write(&jobs))?;
-        Ok(Self { root: root.into(), shelves: Mutex::default(), writer })
+        Ok(Self { root: root.into(), slots: Mutex::default(), writer })
     }
 
     /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
     /// belongs to this daemon from now on: an error tells that another one has it.
-    pub fn shelf(&self, unit: &str) -> io::Result<Shelf> {
+    pub fn slot(&self, unit: &str) -> io::Result<RecordSlot> {
         let path = self.root.join(unit);
         let directory = match Directory::open(&path) {
             Ok(directory) => Some(directory),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        let mut shelves = lock(&self.shelves);
-        shelves.push(Arc::new(Mutex::new(Unit { path, directory, kept: BTreeMap::new() })));
-        Ok(Shelf(shelves.len() - 1))
+        let mut slots = lock(&self.slots);
+        slots.push(Arc::new(Mutex::new(UnitRecords { path, directory, kept: BTreeMap::new() })));
+        Ok(RecordSlot(slots.len() - 1))
     }
 
     /// What was kept last under that name. Waits for the disk: for the start. An error names the file.
-    pub fn load(&self, shelf: Shelf, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let unit = lock(&self.shelves)[shelf.0].clone();
+    pub fn load(&self, slot: RecordSlot, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let unit = lock(&self.slots)[slot.0].clone();
         let unit = lock(&unit);
         let Some(directory) = &unit.directory else { return Ok(None) };
         let path = unit.path.join(name);
@@ -99,44 +99,45 @@ impl Records {
         bytes.map(|bytes| unwrap(&bytes).map(<[u8]>::to_vec)).transpose().map_err(fail)
     }
 
-    /// A core's handle to all shelves.
-    pub fn keeper(&self) -> io::Result<Box<dyn Keeper>> {
-        let desk = Desk { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
-        let shelves = lock(&self.shelves).clone();
-        Ok(Box::new(Handle { shelves, writer: self.writer.clone(), desk: Arc::new(desk) }))
+    /// A core's handle to the slots of all units.
+    pub fn store(&self) -> io::Result<Box<dyn RecordStore>> {
+        let persisted =
+            PersistedRecords { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
+        let slots = lock(&self.slots).clone();
+        Ok(Box::new(RecordWriter { slots, writer: self.writer.clone(), persisted: Arc::new(persisted) }))
     }
 }
 
-struct Handle {
-    shelves: Vec<Arc<Mutex<Unit>>>,
+struct RecordWriter {
+    slots: Vec<Arc<Mutex<UnitRecords>>>,
     writer: Sender<Job>,
-    desk: Arc<Desk>,
+    persisted: Arc<PersistedRecords>,
 }
 
-impl Keeper for Handle {
-    fn keep(&mut self, tag: Tag, shelf: Shelf, record: Record) {
-        let (unit, desk) = (self.shelves[shelf.0].clone(), self.desk.clone());
-        if self.writer.send(Job { unit, record, tag, desk }).is_err() {
-            self.desk.put(tag, Err(ErrorKind::BrokenPipe.into()));
+impl RecordStore for RecordWriter {
+    fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record) {
+        let (unit, persisted) = (self.slots[slot.0].clone(), self.persisted.clone());
+        if self.writer.send(Job { unit, record, tag, persisted }).is_err() {
+            self.persisted.put(tag, Err(ErrorKind::BrokenPipe.into()));
         }
     }
 
     fn poll(&mut self, done: &mut Vec<(Tag, Result<(), Error>)>) {
-        if self.desk.waiting.load(Ordering::Acquire) > 0 {
+        if self.persisted.waiting.load(Ordering::Acquire) > 0 {
             // Lowered before the look: what comes later raises it again.
-            self.desk.wake.lower();
-            let mut waiting = lock(&self.desk.done);
-            self.desk.waiting.store(0, Ordering::Release);
+            self.persisted.wake.lower();
+            let mut waiting = lock(&self.persisted.done);
+            self.persisted.waiting.store(0, Ordering::Release);
             done.append(&mut waiting);
         }
     }
 
     fn wake_fd(&self) -> Option<RawFd> {
-        Some(self.desk.wake.as_raw_fd())
+        Some(self.persisted.wake.as_raw_fd())
     }
 }
 
-impl Desk {
+impl PersistedRecords {
     fn put(&self, tag: Tag, result: io::Result<()>) {
         let mut done = lock(&self.done);
         done.push((tag, result.map_err(|e| kept_error(&e))));
@@ -163,20 +164,20 @@ fn write(jobs: &Receiver<Job>) {
         batch.extend(jobs.try_iter());
         // The newest of each record first; the others are then older than what is kept.
         batch.sort_by_key(|job| std::cmp::Reverse(job.record.generation));
-        for Job { unit, record, tag, desk } in batch {
+        for Job { unit, record, tag, persisted } in batch {
             let mut unit = lock(&unit);
-            let result = unit.keep(&record);
+            let result = unit.persist(&record);
             if let Err(e) = &result {
                 log::error!("{}/{} could not be kept: {e}", unit.path.display(), record.name);
             }
             drop(unit);
-            desk.put(tag, result);
+            persisted.put(tag, result);
         }
     }
 }
 
-impl Unit {
-    fn keep(&mut self, record: &Record) -> io::Result<()> {
+impl UnitRecords {
+    fn persist(&mut self, record: &Record) -> io::Result<()> {
         if record.bytes.len() > RECORD_MAX {
             return Err(io::Error::new(ErrorKind::InvalidInput, "too long"));
         }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::scsi::primary::{Facts, INFORMATION_RECORD, MODE_RECORD, ModePage, ModeUnit, ModeValues};
+use crate::scsi::primary::{INFORMATION_RECORD, InitiatorData, MODE_RECORD, ModePage, ModeUnit, ModeValues};
 use crate::scsi::reservations::{RECORD_NAME, Reservations, commands};
 use crate::scsi::{Nexus, TargetPort, TransportId};
 
@@ -123,7 +123,7 @@ fn the_power_goes_while_disks_keep_their_records() {
     let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
     let nexus = |n| Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [n; 6]), port: port.clone() };
     let (mut values, mut table) = (ModeValues::new(&PAGES), Reservations::default());
-    let mut facts = Facts::new(0);
+    let mut initiator_data = InitiatorData::new(0);
     // Five states of each: a page that changes, one more registrant, and longer information.
     let mut records: Vec<[Record; 3]> = Vec::new();
     for n in 1..=5_u8 {
@@ -138,8 +138,8 @@ fn the_power_goes_while_disks_keep_their_records() {
             commands::Out::parse(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &out).unwrap();
         table = table.apply(&nexus(n), &register, std::slice::from_ref(&port)).unwrap().0;
         let reservations = Record { name: RECORD_NAME, generation: n.into(), bytes: table.to_record() };
-        facts.set_information(&[0; 16], &vec![n; 100 * usize::from(n)]).unwrap();
-        records.push([modes, reservations, facts.record()]);
+        initiator_data.set_information(&[0; 16], &vec![n; 100 * usize::from(n)]).unwrap();
+        records.push([modes, reservations, initiator_data.record()]);
     }
     let mut directories = 0;
     for cut in 0..=15 * records.len() {
@@ -163,9 +163,9 @@ fn the_power_goes_while_disks_keep_their_records() {
             let table = found(RECORD_NAME)
                 .map(|record| Reservations::from_record(record, std::slice::from_ref(&port)).unwrap());
             let registered = table.map_or(0, |table| table.registrations().len());
-            let mut facts = Facts::new(0);
-            found(INFORMATION_RECORD).map_or(Ok(()), |record| facts.load(record)).unwrap();
-            let (information, _) = facts.report_information(&[0; 16]).unwrap();
+            let mut initiator_data = InitiatorData::new(0);
+            found(INFORMATION_RECORD).map_or(Ok(()), |record| initiator_data.load(record)).unwrap();
+            let (information, _) = initiator_data.report_information(&[0; 16]).unwrap();
             let information = &information.as_bytes()[4..];
             let informed = information.len() / 100;
             assert_eq!(information, vec![informed as u8; 100 * informed], "no half information");
@@ -212,13 +212,17 @@ fn record(generation: u64, bytes: &[u8]) -> Record {
     Record { name: "state", generation, bytes: bytes.into() }
 }
 
-fn answers(keeper: &mut dyn Keeper, count: usize) -> Vec<(Tag, Result<(), Error>)> {
+fn answers(record_store: &mut dyn RecordStore, count: usize) -> Vec<(Tag, Result<(), Error>)> {
     let (mut done, mut scratch) = (Vec::new(), Vec::new());
     let end = Instant::now() + Duration::from_secs(20);
     while done.len() < count {
         assert!(Instant::now() < end, "no answer");
-        crate::sys::wait_readable(&[keeper.wake_fd().unwrap()], &mut scratch, Some(Duration::from_secs(1)));
-        keeper.poll(&mut done);
+        crate::sys::wait_readable(
+            &[record_store.wake_fd().unwrap()],
+            &mut scratch,
+            Some(Duration::from_secs(1)),
+        );
+        record_store.poll(&mut done);
     }
     done
 }
@@ -228,27 +232,27 @@ fn what_is_kept_is_found_again() {
     let folder = Temporary::new("kept");
     {
         let records = Records::new(&folder.0.join("a/b")).unwrap();
-        let (one, two) = (records.shelf("one").unwrap(), records.shelf("two").unwrap());
+        let (one, two) = (records.slot("one").unwrap(), records.slot("two").unwrap());
         assert_eq!(records.load(one, "state").unwrap(), None);
         assert!(!folder.0.exists(), "nothing is made for nothing");
-        let (mut keeper, mut other) = (records.keeper().unwrap(), records.keeper().unwrap());
-        keeper.keep(Tag(1), one, record(1, b"old"));
-        keeper.keep(Tag(2), one, record(3, b"new"));
-        other.keep(Tag(3), one, record(2, b"late"));
-        let mut tags: Vec<_> = answers(&mut *keeper, 2).iter().map(|(tag, r)| (tag.0, *r)).collect();
+        let (mut record_store, mut other) = (records.store().unwrap(), records.store().unwrap());
+        record_store.persist(Tag(1), one, record(1, b"old"));
+        record_store.persist(Tag(2), one, record(3, b"new"));
+        other.persist(Tag(3), one, record(2, b"late"));
+        let mut tags: Vec<_> = answers(&mut *record_store, 2).iter().map(|(tag, r)| (tag.0, *r)).collect();
         tags.sort_by_key(|(tag, _)| *tag);
         assert_eq!(tags, [(1, Ok(())), (2, Ok(()))]);
         assert_eq!(answers(&mut *other, 1), [(Tag(3), Ok(()))]);
         assert_eq!(records.load(one, "state").unwrap().unwrap(), b"new");
         assert_eq!(records.load(two, "state").unwrap(), None);
         let rival = Records::new(&folder.0.join("a/b")).unwrap();
-        let error = rival.shelf("one").unwrap_err().to_string();
+        let error = rival.slot("one").unwrap_err().to_string();
         assert!(error.contains("another daemon"), "{error}");
     }
     let records = Records::new(&folder.0.join("a/b")).unwrap();
     // The thread of the first one may still hold it for a moment.
     let one = (0..200).find_map(|_| {
-        records.shelf("one").ok().or_else(|| {
+        records.slot("one").ok().or_else(|| {
             std::thread::sleep(Duration::from_millis(10));
             None
         })
@@ -265,23 +269,23 @@ fn what_cannot_be_kept_is_told() {
     let folder = Temporary::new("refused");
     fs::write(&folder.0, b"a file where the directory is to be").unwrap();
     let records = Records::new(&folder.0).unwrap();
-    let mut keeper = {
-        // The shelf itself cannot be looked at.
-        assert!(records.shelf("one").is_err());
+    let mut record_store = {
+        // The slot itself cannot be looked at.
+        assert!(records.slot("one").is_err());
         fs::remove_file(&folder.0).unwrap();
-        let shelf = records.shelf("one").unwrap();
+        let slot = records.slot("one").unwrap();
         fs::write(&folder.0, b"back again").unwrap();
-        let mut keeper = records.keeper().unwrap();
-        keeper.keep(Tag(7), shelf, record(1, b"x"));
-        keeper
+        let mut record_store = records.store().unwrap();
+        record_store.persist(Tag(7), slot, record(1, b"x"));
+        record_store
     };
-    let answer = answers(&mut *keeper, 1);
+    let answer = answers(&mut *record_store, 1);
     assert!(matches!(answer[..], [(Tag(7), Err(_))]));
     fs::remove_file(&folder.0).unwrap();
-    keeper.keep(Tag(8), Shelf(0), record(1, b"x"));
-    assert_eq!(answers(&mut *keeper, 1), [(Tag(8), Ok(()))], "the same record, once there is room");
-    keeper.keep(Tag(9), Shelf(0), record(2, &vec![0; RECORD_MAX + 1]));
-    assert!(matches!(answers(&mut *keeper, 1)[..], [(Tag(9), Err(_))]));
+    record_store.persist(Tag(8), RecordSlot(0), record(1, b"x"));
+    assert_eq!(answers(&mut *record_store, 1), [(Tag(8), Ok(()))], "the same record, once there is room");
+    record_store.persist(Tag(9), RecordSlot(0), record(2, &vec![0; RECORD_MAX + 1]));
+    assert!(matches!(answers(&mut *record_store, 1)[..], [(Tag(9), Err(_))]));
 }
 
 /// Environment of the process that is killed: the directory.
@@ -292,12 +296,12 @@ const VICTIM: &str = "PTGT_TEST_RECORDS";
 fn victim() {
     let Some(folder) = std::env::var_os(VICTIM) else { return };
     let records = Records::new(Path::new(&folder)).unwrap();
-    let shelf = records.shelf("unit").unwrap();
-    let mut keeper = records.keeper().unwrap();
+    let slot = records.slot("unit").unwrap();
+    let mut record_store = records.store().unwrap();
     for n in 1..u64::MAX {
         let bytes = n.to_be_bytes().repeat(500);
-        keeper.keep(Tag(0), shelf, record(n, &bytes));
-        assert_eq!(answers(&mut *keeper, 1), [(Tag(0), Ok(()))]);
+        record_store.persist(Tag(0), slot, record(n, &bytes));
+        assert_eq!(answers(&mut *record_store, 1), [(Tag(0), Ok(()))]);
         fs::write(Path::new(&folder).join("told"), n.to_string()).unwrap();
     }
 }
@@ -325,8 +329,8 @@ fn a_killed_process_loses_nothing() {
         child.wait().unwrap();
         let known: u64 = fs::read_to_string(&told).unwrap().parse().unwrap_or(0);
         let records = Records::new(&folder.0).unwrap();
-        let shelf = records.shelf("unit").unwrap();
-        let bytes = records.load(shelf, "state").unwrap().unwrap();
+        let slot = records.slot("unit").unwrap();
+        let bytes = records.load(slot, "state").unwrap().unwrap();
         let found = u64::from_be_bytes(bytes[..8].try_into().unwrap());
         assert_eq!(bytes, found.to_be_bytes().repeat(500), "no half state");
         assert!(found >= known, "state {known} was kept, {found} is found");

@@ -20,7 +20,7 @@ use crate::scsi::{
 use super::Disk;
 use super::fault::{Fault, unexpected};
 use super::limits::Limits;
-use super::server::{Job, Work};
+use super::server::{DiskTask, Job};
 use super::state::Parameters;
 use list::{ITSELF, List, Segment};
 
@@ -78,12 +78,12 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Work, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
         let wanted = list::length(&job.cdb)?;
         if job.command.expected.data_out < wanted {
             return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR).into());
         }
-        Ok(Work::Copy(Box::new(Self {
+        Ok(DiskTask::Copy(Box::new(Self {
             wanted,
             nexus: job.command.nexus,
             list: List::default(),
@@ -106,7 +106,7 @@ impl Copy {
             Some(Resume::Fetched(bytes)) => {
                 let list = List::read(&bytes.to_vec())?;
                 if let Some(id) = list.id {
-                    job.disk.cold().copies.begin(self.nexus, id)?;
+                    job.disk.rare().copies.begin(self.nexus, id)?;
                 }
                 self.list = list;
                 self.look(job, cx)
@@ -132,7 +132,7 @@ impl Copy {
                 }
                 self.next(job, cx)
             }
-            Some(Resume::Barred) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
+            Some(Resume::NotAdmitted) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
             Some(Resume::Stored(Done::Failed(error))) if self.run.is_some() => {
                 match unexpected(Some(Resume::Stored(Done::Failed(error))), &job.limits) {
                     Fault::Check(_) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
@@ -170,7 +170,7 @@ impl Copy {
         if let Some(id) = self.list.id {
             let over = self.begun - usize::from(self.run.is_some_and(|run| run.done < run.len));
             let over = u16::try_from(over).unwrap_or(u16::MAX);
-            job.disk.cold().copies.progress(self.nexus, id, over, self.copied);
+            job.disk.rare().copies.progress(self.nexus, id, over, self.copied);
         }
         loop {
             if let Some(run) = self.run.filter(|run| run.done < run.len) {
@@ -255,14 +255,14 @@ impl Copy {
     /// The task is over.
     pub(super) fn ended(&self, disk: &Disk, outcome: &Outcome) {
         if let Some(id) = self.list.id {
-            disk.cold().copies.end(self.nexus, id, outcome.status == Status::Good, outcome.sense);
+            disk.rare().copies.end(self.nexus, id, outcome.status == Status::Good, outcome.sense);
         }
     }
 
     /// The task is aborted.
     pub(super) fn aborted(&self, disk: &Disk) {
         if let Some(id) = self.list.id {
-            disk.cold().copies.forget(self.nexus, id);
+            disk.rare().copies.forget(self.nexus, id);
         }
     }
 }

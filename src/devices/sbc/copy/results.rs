@@ -10,7 +10,7 @@ use crate::wire::scsi::{DataIn, be32};
 
 use super::super::fault::Fault;
 use super::super::limits::Limits;
-use super::super::server::{Job, Work};
+use super::super::server::{DiskTask, Job};
 use super::super::state::Parameters;
 use super::list;
 
@@ -30,7 +30,7 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct CopyResult {
     nexus: NexusId,
     list: u8,
     state: State,
@@ -40,10 +40,10 @@ struct Entry {
 
 /// The copies of a logical unit that have a list identifier, the oldest first.
 #[derive(Debug, Default)]
-pub(in super::super) struct Copies(VecDeque<Entry>);
+pub(in super::super) struct Copies(VecDeque<CopyResult>);
 
 impl Copies {
-    fn find(&mut self, nexus: NexusId, list: u8) -> Option<&mut Entry> {
+    fn find(&mut self, nexus: NexusId, list: u8) -> Option<&mut CopyResult> {
         self.0.iter_mut().find(|entry| (entry.nexus, entry.list) == (nexus, list))
     }
 
@@ -61,7 +61,7 @@ impl Copies {
         {
             self.0.remove(oldest);
         }
-        self.0.push_back(Entry { nexus, list, state: State::UnderWay, segments: 0, bytes: 0 });
+        self.0.push_back(CopyResult { nexus, list, state: State::UnderWay, segments: 0, bytes: 0 });
         Ok(())
     }
 
@@ -106,32 +106,32 @@ impl State {
 }
 
 /// COPY STATUS (LID1).
-pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
-    let found = job.disk.cold().copies.find(job.command.nexus, job.cdb[2]).copied();
+pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    let found = job.disk.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
     let entry = found.ok_or(Sense::invalid_field_in_cdb(2, Some(7)))?;
     // TRANSFER COUNT UNITS: bytes, KiB, MiB and so on, as few as are needed.
     let unit = (0..7).find(|unit| entry.bytes >> (10 * unit) <= u32::MAX.into()).unwrap_or(6);
     let mut data = DataIn::new();
     data.u32(0).u8(entry.state.code()).u16(entry.segments).u8(unit);
     data.u32((entry.bytes >> (10 * unit)) as u32).close(0, 4);
-    Ok(Work::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
+    Ok(DiskTask::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
 }
 
 /// FAILED SEGMENT DETAILS (LID1): the sense data of a copy that has failed; no data if there is none.
-pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
-    let found = job.disk.cold().copies.find(job.command.nexus, job.cdb[2]).copied();
+pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    let found = job.disk.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
     let mut data = DataIn::new();
     data.u32(0);
-    if let Some(Entry { state: state @ State::Bad(Some(sense)), .. }) = found {
+    if let Some(CopyResult { state: state @ State::Bad(Some(sense)), .. }) = found {
         let sense = sense.encode(job.disk.parameters().has(Parameters::DESCRIPTOR_SENSE));
         data.pad_to(56).u8(state.code()).u8(0).u16(sense.len() as u16).bytes(&sense).close(0, 4);
     }
-    Ok(Work::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
+    Ok(DiskTask::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
 }
 
 /// OPERATING PARAMETERS.
-pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work, Fault> {
-    Ok(Work::Done(reply(&operating_parameters(&job.limits), be32(&job.cdb, 10) as usize, cx)))
+pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    Ok(DiskTask::Done(reply(&operating_parameters(&job.limits), be32(&job.cdb, 10) as usize, cx)))
 }
 
 fn operating_parameters(limits: &Limits) -> DataIn {

@@ -135,7 +135,7 @@ fn blocks_go_from_one_logical_unit_to_another() {
     // Half a block of theirs.
     let ended = copy(&mut rig, &list(&[own(), other()], &[segment(0, 1, 4, 0, 0)]));
     assert_eq!(ended.sense(), (COPY_ABORTED, asc::UNEXPECTED_INEXACT_SEGMENT));
-    rig.barred = true;
+    rig.not_admitted = true;
     let ended = copy(&mut rig, &list(&[own(), other()], &[segment(0, 0, 1, 0, 1), segment(0, 1, 8, 0, 0)]));
     assert_eq!(ended.sense(), (COPY_ABORTED, asc::THIRD_PARTY_DEVICE_FAILURE));
     assert_eq!(ended.outcome.sense.unwrap().command_specific, Some(1), "the number of the segment");

@@ -24,8 +24,8 @@ use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::primary::Designation;
 use crate::scsi::reservations::Reservations;
 use crate::scsi::{
-    Attentions, Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome,
-    Peer, Resume, Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitKey, UnitState,
+    Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Peer, Resume,
+    Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitKey, UnitState,
 };
 use crate::time::Instant;
 
@@ -81,7 +81,7 @@ struct Rig {
     log: Vec<String>,
     /// The blocks of another logical unit, and whether it lets copies do anything.
     other: Vec<u8>,
-    barred: bool,
+    not_admitted: bool,
     /// Records kept.
     kept: Vec<Record>,
     /// ... which may be impossible.
@@ -89,7 +89,7 @@ struct Rig {
     /// What all cores know of it.
     state: Arc<UnitState>,
     luns: Vec<Lun>,
-    attentions: Attentions,
+    attentions: UnitAttentions,
     now: Instant,
 }
 
@@ -144,12 +144,12 @@ impl Rig {
             interfere: None,
             log: Vec::new(),
             other: vec![0; bytes as usize],
-            barred: false,
+            not_admitted: false,
             kept: Vec::new(),
             keeps: true,
             state: Arc::new(UnitState::new(Reservations::default(), vec![group()])),
             luns: vec![Lun::ZERO, Lun::from_index(5), Lun::from_index(300)],
-            attentions: Attentions::default(),
+            attentions: UnitAttentions::default(),
             now: Instant::ZERO,
         }
     }
@@ -215,11 +215,11 @@ impl Rig {
                         self.state.clone()
                     }))
                 }
-                Step::Keep(record) if self.keeps => {
+                Step::Persist(record) if self.keeps => {
                     self.kept.push(record);
-                    Resume::Kept(Ok(()))
+                    Resume::Persisted(Ok(()))
                 }
-                Step::Keep(_) => Resume::Kept(Err(Error { kind: ErrorKind::NoSpace, at: 0 })),
+                Step::Persist(_) => Resume::Persisted(Err(Error { kind: ErrorKind::NoSpace, at: 0 })),
                 Step::Send(data) => {
                     assert!(!data.is_empty());
                     ended.data.extend(data.to_vec());
@@ -227,7 +227,9 @@ impl Rig {
                 }
                 Step::Store(op) => Resume::Stored(self.store(op)),
                 Step::Look(name) => Resume::Seen((name == other_name()).then(|| self.other())),
-                Step::StoreOf(unit, _) if self.barred || unit != self.other().unit => Resume::Barred,
+                Step::StoreOf(unit, _) if self.not_admitted || unit != self.other().unit => {
+                    Resume::NotAdmitted
+                }
                 Step::StoreOf(_, op) => {
                     std::mem::swap(&mut self.bytes, &mut self.other);
                     self.log.push("other:".into());

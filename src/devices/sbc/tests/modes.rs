@@ -288,12 +288,12 @@ fn pages_are_saved_one_after_the_other() {
             None
         }
     }
-    let (other, others) = (disk.cold().modes.record(&cdb, &list, &Unit).unwrap(), list);
+    let (other, others) = (disk.rare().modes.record(&cdb, &list, &Unit).unwrap(), list);
     let list = [&[0; 4], &with(CACHING, 2, 0)[..]].concat();
     assert_eq!(rig.write(&save6(list.len()), &list).outcome.status, Status::Busy);
     assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
-    disk.cold().modes.kept(&other);
-    disk.cold().modes.select(&cdb, &others, &Unit).unwrap();
+    disk.rare().modes.kept(&other);
+    disk.rare().modes.select(&cdb, &others, &Unit).unwrap();
     rig.write(&save6(list.len()), &list).good();
     assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 4, 8), "what the other has saved stays");
     assert_eq!(page(&mut rig, 3, 0x08, 0), with(CACHING, 2, 0));

@@ -43,7 +43,7 @@ use TaskAttribute::{Aca, Ordered};
 
 #[test]
 fn an_aca_condition_holds_its_set_until_it_is_cleared() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.hold();
     w.simple(0, 1, &read(0, 1));
     w.send(0, 2, &read(0, 1), Ordered);
@@ -73,7 +73,7 @@ fn an_aca_condition_holds_its_set_until_it_is_cleared() {
     assert!(w.wire(0).executed.is_empty(), "the task with the attribute is in the store");
     w.release();
     assert_eq!(w.terminated(0), [9]);
-    assert_eq!(w.wire(0).executed.pop(), Some((Exchange(7), TaskManagementResponse::Complete)));
+    assert_eq!(w.wire(0).executed.pop(), Some((RequestTag(7), TaskManagementResponse::Complete)));
     assert_eq!(w.statuses(0), [(2, Good), (3, CheckCondition)]);
     // Without a condition there is nothing to clear, and the attribute is wrong.
     w.task_management(0, TaskManagementFunction::ClearAca, DISK);
@@ -88,7 +88,7 @@ fn an_aca_condition_holds_its_set_until_it_is_cleared() {
 
 #[test]
 fn the_failure_of_the_task_with_the_attribute_ends_the_condition_or_renews_it() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.hold();
     w.simple(0, 1, &read(0, 1));
     w.simple(0, 2, &failing(true));
@@ -104,7 +104,7 @@ fn the_failure_of_the_task_with_the_attribute_ends_the_condition_or_renews_it() 
 
 #[test]
 fn tasks_whose_status_is_held_are_aborted_and_reset() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.stores[0].borrow_mut().hold = true;
     w.simple(0, 1, &read(0, 1));
     w.simple(0, 2, &failing(true));
@@ -112,7 +112,7 @@ fn tasks_whose_status_is_held_are_aborted_and_reset() {
     assert_eq!(w.statuses(0), [(2, CheckCondition), (3, AcaActive)]);
     w.release();
     // Abort of one whose status is held.
-    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(1)), DISK);
     w.turn();
     assert_eq!((w.terminated(0), w.statuses(0)), (vec![1], vec![]));
     // A reset by another ends the condition.
@@ -126,14 +126,14 @@ fn tasks_whose_status_is_held_are_aborted_and_reset() {
 
 #[test]
 fn a_lost_nexus_leaves_no_condition() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.hold();
     w.simple(0, 1, &read(0, 1));
     w.simple(0, 2, &failing(true));
     w.release();
     let key = w.transports[0].0;
     w.transports[0].1 = None;
-    w.manager.remove_nexus(NOW, key, Some(Then::Tell(1)));
+    w.manager.remove_nexus(NOW, key, Some(AfterAbort::Tell(1)));
     w.turn();
     assert_eq!(w.manager.poll_notice(), Some(Notice::Ended(1)));
     w.check_quiet();
@@ -142,7 +142,7 @@ fn a_lost_nexus_leaves_no_condition() {
 #[test]
 fn with_qerr_a_failure_aborts_the_others_before_its_status() {
     for naca in [false, true] {
-        let mut w = World::new(Kind::Stream, 0);
+        let mut w = World::new(TransportKind::Stream, 0);
         w.disk.borrow_mut().control.abort_others = true;
         w.hold();
         w.simple(0, 1, &read(0, 1));
@@ -160,7 +160,7 @@ fn with_qerr_a_failure_aborts_the_others_before_its_status() {
 
 #[test]
 fn with_tas_others_hear_of_aborts() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.disk.borrow_mut().control.aborted_status = true;
     w.hold();
     for nexus in 0..2 {
@@ -178,7 +178,7 @@ fn with_tas_others_hear_of_aborts() {
 #[test]
 fn long_queues_make_no_deep_stack() {
     const MANY: u32 = 8000;
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.hold();
     w.simple(0, 0, &read(0, 1));
     for x in 1..MANY {
@@ -199,7 +199,7 @@ fn long_queues_make_no_deep_stack() {
     w.release();
     assert_eq!(w.statuses(0), [(MANY, CheckCondition)]);
     let key = w.transports[0].0;
-    for (_, outcome) in &mut w.manager.nexuses[key.0].views[0].halted {
+    for (_, outcome) in &mut w.manager.nexuses[key.0].task_sets[0].halted {
         *outcome = Outcome::check(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
     }
     w.task_management(0, TaskManagementFunction::ClearAca, DISK);
@@ -210,7 +210,7 @@ fn long_queues_make_no_deep_stack() {
 
 #[test]
 fn interlocked_attentions_stay_until_request_sense() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     let interlock = |interlock| Control { interlock, ..Control::default() };
     w.disk.borrow_mut().control = interlock(Interlock::Kept);
     w.task_management(1, TaskManagementFunction::LogicalUnitReset, DISK);

@@ -13,7 +13,7 @@ fn last(w: &mut World) -> Status {
 
 #[test]
 fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     let store = HoldingStore { arena: w.arena.clone(), shared: w.stores[1].clone() };
     let hidden = ToyTape { name: 4, ..ToyTape::default() };
     w.manager.add_unit(Box::new(hidden), Some(Box::new(store)));
@@ -32,13 +32,13 @@ fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
             w.turn();
             assert_eq!(w.manager.tasks(), 1);
             if abort {
-                w.task_management(0, TaskManagementFunction::AbortTask(Exchange(2)), DISK);
+                w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(2)), DISK);
                 w.turn();
             }
             w.release();
             assert_eq!(w.wire(0).responses.len() - before, usize::from(!abort));
             if !abort {
-                assert_eq!(w.wire(0).seen[&Exchange(2)][..2], [0x77, 0]);
+                assert_eq!(w.wire(0).seen[&RequestTag(2)][..2], [0x77, 0]);
             }
             w.check_quiet();
         }
@@ -48,14 +48,14 @@ fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
 /// The tape's own device, and whatever is reserved there, decide about each operation of the disk's copy.
 #[test]
 fn a_copy_is_let_pass_where_a_command_would_be() {
-    use reservations::{Action, Kind as Type, Out};
-    let mut w = World::new(Kind::Stream, 0);
-    let tape = w.manager.nexuses[w.transports[0].0.0].views[1].unit;
+    use reservations::{Action, Out, ReservationType as Type};
+    let mut w = World::new(TransportKind::Stream, 0);
+    let tape = w.manager.nexuses[w.transports[0].0.0].task_sets[1].unit;
     let reserve = |w: &mut World, action, kind: Type, key, action_key| {
         let out = Out { kind_code: kind as u8, ..Out::new(action, key, action_key) };
         let change = Change::Reservations(reservations::Request::Out(out));
         let nexus = Some((NexusId(1), Arc::new(name(1))));
-        w.manager.ask(tape.0, change, nexus, change::By::Owner(0));
+        w.manager.ask(tape.0, change, nexus, change::Requester::Owner(0));
         w.turn();
     };
     let try_both = |w: &mut World| {

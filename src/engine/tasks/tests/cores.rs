@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::scsi::primary::{Definition, Row, Table};
-use crate::scsi::reservations::{Access, Kind, Work, commands};
+use crate::scsi::reservations::{Access, ReservationCommand, ReservationType, commands};
 use crate::scsi::{Change, UnitState};
-use crate::stores::exclusive::{Exclusive, Gate};
+use crate::stores::exclusive::{Exclusive, ExclusiveGate};
 
 const A: u8 = 0xff;
 
@@ -44,7 +44,7 @@ static TABLE: Table<()> = Table::new(&ROWS);
 /// A disk of two blocks that knows reservations.
 #[derive(Default)]
 struct Guarded {
-    works: HashMap<TaskId, Work>,
+    works: HashMap<TaskId, ReservationCommand>,
 }
 
 impl DeviceServer for Guarded {
@@ -65,7 +65,7 @@ impl DeviceServer for Guarded {
             0x15 => {
                 Step::Finish(Outcome { attention: Some(asc::MODE_PARAMETERS_CHANGED), ..Outcome::good() })
             }
-            _ => match Work::begin(command) {
+            _ => match ReservationCommand::begin(command) {
                 Ok(mut work) => {
                     let step = work.advance(None, command, cx);
                     self.works.insert(task, work);
@@ -234,13 +234,13 @@ struct Client {
     requests: VecDeque<Request>,
     /// Data-Out that is on its way.
     sending: VecDeque<Request>,
-    offered: HashMap<Exchange, Vec<u8>>,
+    offered: HashMap<RequestTag, Vec<u8>>,
     left: Vec<Ask>,
     /// Commands at a time.
     depth: usize,
     /// The calls that are under way.
-    calls: HashMap<Exchange, usize>,
-    got: Vec<(Exchange, Got)>,
+    calls: HashMap<RequestTag, usize>,
+    got: Vec<(RequestTag, Got)>,
 }
 
 impl Transport for Client {
@@ -248,16 +248,16 @@ impl Transport for Client {
         self.requests.pop_front()
     }
 
-    fn receive_data_out(&mut self, exchange: Exchange, len: u32) {
-        let data = Sg::copied(&self.arena, &self.offered[&exchange][..len as usize]).unwrap();
-        self.sending.push_back(Request::DataOut { exchange, data });
+    fn receive_data_out(&mut self, request_tag: RequestTag, len: u32) {
+        let data = Sg::copied(&self.arena, &self.offered[&request_tag][..len as usize]).unwrap();
+        self.sending.push_back(Request::DataOut { request_tag, data });
     }
 
-    fn send_data_in(&mut self, _: Exchange, _: Sg) {
+    fn send_data_in(&mut self, _: RequestTag, _: Sg) {
         unreachable!("reads come with their status");
     }
 
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response) {
         let got = match response.status {
             Status::Good if response.data.is_empty() => Got::Good,
             Status::Good => Got::Data(response.data.to_vec()),
@@ -266,15 +266,16 @@ impl Transport for Client {
             Status::CheckCondition => Got::Check,
             other => panic!("{other:?}"),
         };
-        self.got.push((exchange, got));
+        self.got.push((request_tag, got));
     }
 
-    fn task_management_executed(&mut self, _: Exchange, _: TaskManagementResponse) {}
+    fn task_management_executed(&mut self, _: RequestTag, _: TaskManagementResponse) {}
 
-    fn terminate(&mut self, exchange: Exchange, _: Option<Status>) {
-        self.sending
-            .retain(|request| !matches!(request, Request::DataOut { exchange: x, .. } if *x == exchange));
-        self.got.push((exchange, Got::Aborted));
+    fn terminate(&mut self, request_tag: RequestTag, _: Option<Status>) {
+        self.sending.retain(
+            |request| !matches!(request, Request::DataOut { request_tag: x, .. } if *x == request_tag),
+        );
+        self.got.push((request_tag, Got::Aborted));
     }
 }
 
@@ -328,7 +329,7 @@ impl Cores {
         let arena = Arena::new(4 << 20, false).unwrap();
         let shared = Arc::<SharedState>::default();
         let bytes = Rc::new(RefCell::new(vec![0; 2 * BLOCK]));
-        let gate = Arc::<Gate>::default();
+        let gate = Arc::<ExclusiveGate>::default();
         let (mut managers, mut stores, mut kept, mut clients) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut unit = UnitKey(0);
@@ -340,18 +341,18 @@ impl Cores {
             let exclusive = Exclusive::new(store.clone(), gate);
             unit = manager.add_unit(Box::new(Guarded::default()), Some(Box::new(exclusive)));
             manager.share(unit, shared.clone());
-            let keeper = Rc::<RefCell<Kept>>::default();
-            keeper.borrow_mut().hold = true;
-            manager.keep_with(Box::new(keeper.clone()), &[(unit, Shelf(0))]);
+            let record_store = Rc::<RefCell<Kept>>::default();
+            record_store.borrow_mut().hold = true;
+            manager.persist_with(Box::new(record_store.clone()), &[(unit, RecordSlot(0))]);
             managers.push(manager);
             stores.push(store);
-            kept.push(keeper);
+            kept.push(record_store);
         }
         for number in 0..CLIENTS {
             let core = number % 2;
             let id = NexusId(number as u64);
             let key = managers[core].add_nexus(id, name(number as u64), &[(DISK, unit)]);
-            managers[core].nexuses[key.0].views[0].attentions = Attentions::default();
+            managers[core].nexuses[key.0].task_sets[0].attentions = UnitAttentions::default();
             let left = asks(&mut dice, number);
             let client = Client {
                 core,
@@ -424,11 +425,11 @@ impl Cores {
             },
             expected: Expected { data_in, data_out: out.len() as u32 },
         };
-        let exchange =
-            (0..).map(Exchange).find(|x| !client.calls.contains_key(x)).expect("no end of numbers");
-        client.offered.insert(exchange, out);
-        client.requests.push_back(Request::Command { exchange, command });
-        client.calls.insert(exchange, self.calls.len());
+        let request_tag =
+            (0..).map(RequestTag).find(|x| !client.calls.contains_key(x)).expect("no end of numbers");
+        client.offered.insert(request_tag, out);
+        client.requests.push_back(Request::Command { request_tag, command });
+        client.calls.insert(request_tag, self.calls.len());
         self.calls.push(Call { client: number, ask, ordered, begin: self.clock, end: u64::MAX, got: None });
     }
 
@@ -452,8 +453,8 @@ impl Cores {
             }
         }
         for client in &mut self.clients {
-            for (exchange, got) in client.got.drain(..) {
-                let call = client.calls.remove(&exchange).expect("nothing comes unasked");
+            for (request_tag, got) in client.got.drain(..) {
+                let call = client.calls.remove(&request_tag).expect("nothing comes unasked");
                 (self.calls[call].end, self.calls[call].got) = (self.clock, Some(got));
             }
         }
@@ -466,7 +467,7 @@ impl Cores {
             Message::Tasks(message) => manager.hear(message),
             Message::Reset(ticket) => {
                 let units = SmallVec::from_slice(&[self.unit]);
-                manager.reset(NOW, units, Then::Tell(ticket as u64));
+                manager.reset(NOW, units, AfterAbort::Tell(ticket as u64));
             }
             Message::ResetDone(ticket) => manager.peer_done(ticket),
         }
@@ -604,7 +605,7 @@ impl Sequential {
                 self.state = next;
                 Got::Good
             }
-            Err(reservations::Refusal::Conflict) => Got::Conflict,
+            Err(reservations::ChangeError::Conflict) => Got::Conflict,
             Err(_) => Got::Check,
         }
     }
@@ -669,7 +670,7 @@ fn anything(dice: &mut Dice, client: usize) -> Vec<Ask> {
     let own = client as u8 + 1;
     let mut asks: Vec<Ask> = (0..3 + dice.below(2))
         .map(|n| {
-            let kind = Kind::ALL[dice.below(6)] as u8;
+            let kind = ReservationType::ALL[dice.below(6)] as u8;
             let other = 1 + dice.below(4) as u8;
             match dice.below(12) {
                 0..3 => Ask::Write(dice.below(2) as u8, (16 * client + n + 1) as u8),

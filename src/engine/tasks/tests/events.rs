@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn unit_attentions_are_told_where_nothing_is_under_way() {
-    let mut world = World::new(Kind::Stream, 0);
+    let mut world = World::new(TransportKind::Stream, 0);
     let unit = UnitKey(1);
     world.stores[0].borrow_mut().hold = true;
     // The first nexus has a command under way at the disk, the second has none.

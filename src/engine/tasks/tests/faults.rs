@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use super::*;
-use crate::io::Odds;
+use crate::io::FaultRate;
 
 use Status::{Busy, CheckCondition, Good, TaskSetFull};
 
-const RULE: CommandRule =
-    CommandRule { opcode: 0x28, action: None, answer: Answer::Usual, odds: Odds::ALWAYS };
+const RULE: CommandFault =
+    CommandFault { opcode: 0x28, action: None, answer: Answer::Usual, rate: FaultRate::ALWAYS };
 
-fn world(rules: &[CommandRule]) -> World {
-    let mut world = World::new(Kind::Stream, 0);
+fn world(rules: &[CommandFault]) -> World {
+    let mut world = World::new(TransportKind::Stream, 0);
     world.manager.make_faults(UnitKey(1), Arc::new(CommandFaults::new(1, rules)));
     world
 }
@@ -23,24 +23,28 @@ fn at(millis: u64) -> Instant {
 
 impl World {
     fn answers(&mut self, nexus: usize) -> Vec<(u32, Status)> {
-        self.wire(nexus).responses.drain(..).map(|(exchange, status, ..)| (exchange.0, status)).collect()
+        self.wire(nexus)
+            .responses
+            .drain(..)
+            .map(|(request_tag, status, ..)| (request_tag.0, status))
+            .collect()
     }
 }
 
 #[test]
 fn commands_fail_by_operation_code_and_by_service_action() {
-    let odds = Odds { after: 1, times: Some(1), ..Odds::ALWAYS };
+    let rate = FaultRate { after: 1, times: Some(1), ..FaultRate::ALWAYS };
     let mut w = world(&[
-        CommandRule { answer: Answer::Status(Busy), odds, ..RULE },
-        CommandRule { opcode: 0x2a, answer: Answer::Check(key::MEDIUM_ERROR, 0x0c00), ..RULE },
-        CommandRule { opcode: 0x2f, action: Some(3), answer: Answer::Status(TaskSetFull), ..RULE },
+        CommandFault { answer: Answer::Status(Busy), rate, ..RULE },
+        CommandFault { opcode: 0x2a, answer: Answer::Check(key::MEDIUM_ERROR, 0x0c00), ..RULE },
+        CommandFault { opcode: 0x2f, action: Some(3), answer: Answer::Status(TaskSetFull), ..RULE },
     ]);
     for x in 0..3 {
         w.command(0, x, DISK, &read(0, 1), BLOCK as u32, &[]);
         w.turn();
     }
     w.command(0, 3, DISK, &write(0, 1), 0, &[7; BLOCK]);
-    w.command(0, 4, DISK, &keep(1), 0, &[]);
+    w.command(0, 4, DISK, &persist(1), 0, &[]);
     w.command(0, 5, DISK, &[0x2f, 3, 0, 0, 0, 1, 0, 0, 0, 0], 0, &[]);
     // Another logical unit has no rules.
     w.command(0, 6, TAPE, &[0x08, 0, 0, 0, 0, 0], RECORD as u32, &[]);
@@ -57,8 +61,8 @@ fn commands_fail_by_operation_code_and_by_service_action() {
 
 #[test]
 fn a_unit_attention_goes_before_a_fault_and_does_not_count() {
-    let odds = Odds { times: Some(1), ..Odds::ALWAYS };
-    let mut w = world(&[CommandRule { answer: Answer::Status(Busy), odds, ..RULE }]);
+    let rate = FaultRate { times: Some(1), ..FaultRate::ALWAYS };
+    let mut w = world(&[CommandFault { answer: Answer::Status(Busy), rate, ..RULE }]);
     w.manager.attention(UnitKey(1), 0x2a09, None);
     for x in 0..3 {
         w.command(0, x, DISK, &read(0, 1), BLOCK as u32, &[]);
@@ -69,8 +73,8 @@ fn a_unit_attention_goes_before_a_fault_and_does_not_count() {
 
 #[test]
 fn a_slow_command_is_under_way_until_its_time() {
-    let odds = Odds { delay: Duration::from_millis(5), times: Some(2), ..Odds::ALWAYS };
-    let mut w = world(&[CommandRule { odds, ..RULE }]);
+    let rate = FaultRate { delay: Duration::from_millis(5), times: Some(2), ..FaultRate::ALWAYS };
+    let mut w = world(&[CommandFault { rate, ..RULE }]);
     w.command(0, 1, DISK, &read(0, 1), BLOCK as u32, &[]);
     w.command(1, 1, DISK, &read(0, 1), BLOCK as u32, &[]);
     // It goes before an ordered task of its nexus, and nothing of another's.
@@ -89,14 +93,14 @@ fn a_slow_command_is_under_way_until_its_time() {
 
 #[test]
 fn slow_commands_are_aborted_reset_and_cut_off() {
-    let odds = Odds { delay: Duration::from_millis(5), ..Odds::ALWAYS };
-    let mut w = world(&[CommandRule { answer: Answer::Check(key::MEDIUM_ERROR, 0x1100), odds, ..RULE }]);
+    let rate = FaultRate { delay: Duration::from_millis(5), ..FaultRate::ALWAYS };
+    let mut w = world(&[CommandFault { answer: Answer::Check(key::MEDIUM_ERROR, 0x1100), rate, ..RULE }]);
     w.disk.borrow_mut().control.abort_others = true;
     for x in 1..4 {
         w.command(0, x, DISK, &read(0, 1), BLOCK as u32, &[]);
     }
     w.turn();
-    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(1)), DISK);
     w.turn();
     // QERR: the end of one is that of the other, though its time has come as well.
     w.turn_at(at(6));
@@ -111,6 +115,6 @@ fn slow_commands_are_aborted_reset_and_cut_off() {
     w.turn_at(at(20));
     let key = w.transports[1].0;
     w.transports[1].1 = None;
-    w.manager.remove_nexus(at(21), key, Some(Then::Tell(1)));
+    w.manager.remove_nexus(at(21), key, Some(AfterAbort::Tell(1)));
     assert_eq!((w.manager.tasks(), w.manager.next_deadline()), (0, None));
 }

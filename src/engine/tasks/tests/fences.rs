@@ -23,24 +23,24 @@ impl Transport for Wire {
         self.requests.pop_front()
     }
 
-    fn receive_data_out(&mut self, exchange: Exchange, _: u32) {
-        self.requests.push_back(Request::DataOut { exchange, data: self.payload.clone() });
+    fn receive_data_out(&mut self, request_tag: RequestTag, _: u32) {
+        self.requests.push_back(Request::DataOut { request_tag, data: self.payload.clone() });
     }
 
-    fn send_data_in(&mut self, exchange: Exchange, data: Sg) {
+    fn send_data_in(&mut self, request_tag: RequestTag, data: Sg) {
         self.unsent.push(data);
-        self.requests.push_back(Request::DataInTaken { exchange });
+        self.requests.push_back(Request::DataInTaken { request_tag });
     }
 
-    fn send_command_complete(&mut self, exchange: Exchange, response: Response) {
+    fn send_command_complete(&mut self, request_tag: RequestTag, response: Response) {
         assert_eq!((response.residual_in, response.residual_out), (Residual::None, Residual::None));
         self.unsent.push(response.data);
-        self.ended.push(exchange.0);
+        self.ended.push(request_tag.0);
     }
 
-    fn task_management_executed(&mut self, _: Exchange, _: TaskManagementResponse) {}
+    fn task_management_executed(&mut self, _: RequestTag, _: TaskManagementResponse) {}
 
-    fn terminate(&mut self, _: Exchange, _: Option<Status>) {}
+    fn terminate(&mut self, _: RequestTag, _: Option<Status>) {}
 }
 
 struct Two {
@@ -105,11 +105,13 @@ impl Two {
         };
         let cdb = Cdb::new(&cdb).unwrap();
         let command = Command { nexus: NexusId(nexus as u64 + 1), lun: LUN, cdb, attribute, expected };
-        let exchange = self.next;
+        let request_tag = self.next;
         self.next += 1;
-        self.wires[nexus].requests.push_back(Request::Command { exchange: Exchange(exchange), command });
+        self.wires[nexus]
+            .requests
+            .push_back(Request::Command { request_tag: RequestTag(request_tag), command });
         self.turn();
-        exchange
+        request_tag
     }
 
     fn turn(&mut self) {

@@ -12,8 +12,8 @@ fn a_disk_reads_and_writes_over_every_transport() {
         w.command(1, 1, DISK, &read(2, 3), 3 * BLOCK as u32 + 100, &[]);
         w.turn();
         let residual = Residual::Underflow(100);
-        assert_eq!(w.wire(1).responses, [(Exchange(1), Status::Good, residual, Residual::None)]);
-        let seen = &w.wire(1).seen[&Exchange(1)];
+        assert_eq!(w.wire(1).responses, [(RequestTag(1), Status::Good, residual, Residual::None)]);
+        let seen = &w.wire(1).seen[&RequestTag(1)];
         assert_eq!(seen.len(), 3 * BLOCK);
         assert!(seen[BLOCK..].iter().all(|&b| b == 0xa5), "{kind:?}");
         w.check_quiet();
@@ -29,9 +29,9 @@ fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
         w.command(0, 3, TAPE, &[0x0a, 0, 0, 0, 0, 0], 0, &[7; 4000]);
         w.turn();
         let expected = [
-            (Exchange(1), Residual::Underflow(1500), Residual::None, RECORD),
-            (Exchange(2), Residual::Overflow(2300), Residual::None, 1200),
-            (Exchange(3), Residual::None, Residual::Underflow(1500), 0),
+            (RequestTag(1), Residual::Underflow(1500), Residual::None, RECORD),
+            (RequestTag(2), Residual::Overflow(2300), Residual::None, 1200),
+            (RequestTag(3), Residual::None, Residual::Underflow(1500), 0),
         ];
         for (x, residual_in, residual_out, len) in expected {
             let response = *w.wire(0).responses.iter().find(|r| r.0 == x).unwrap();
@@ -45,18 +45,18 @@ fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
 
 #[test]
 fn a_record_is_kept_before_the_status() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.kept.borrow_mut().hold = true;
-    w.command(0, 1, DISK, &keep(7), 0, &[]);
+    w.command(0, 1, DISK, &persist(7), 0, &[]);
     w.turn();
     let record = Record { name: "toy", generation: 1, bytes: vec![7] };
-    assert!(matches!(&w.kept.borrow().under_way[..], [(_, Shelf(5), kept)] if *kept == record));
+    assert!(matches!(&w.kept.borrow().under_way[..], [(_, RecordSlot(5), kept)] if *kept == record));
     assert!(w.wire(0).responses.is_empty(), "not yet");
     w.release();
-    assert_eq!(w.wire(0).responses, [(Exchange(1), Status::Good, Residual::None, Residual::None)]);
-    // A unit without a shelf.
-    w.manager.units.iter_mut().for_each(|unit| unit.shelf = None);
-    w.command(0, 2, DISK, &keep(8), 0, &[]);
+    assert_eq!(w.wire(0).responses, [(RequestTag(1), Status::Good, Residual::None, Residual::None)]);
+    // A unit without a slot for records.
+    w.manager.units.iter_mut().for_each(|unit| unit.slot = None);
+    w.command(0, 2, DISK, &persist(8), 0, &[]);
     w.turn();
     assert_eq!(w.wire(0).responses[1].1, Status::CheckCondition);
     w.check_quiet();
@@ -67,7 +67,7 @@ fn a_record_is_kept_before_the_status() {
 enum Caught {
     Storing,
     Refused,
-    Keeping,
+    Persisting,
     Transfer,
     Blocked,
     /// Another core changes the state of the unit: before the command has begun ...
@@ -92,15 +92,15 @@ enum End {
     Loss,
 }
 
-fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
+fn caught(kind: TransportKind, state: Caught, write: bool, lun: Lun, end: End) {
     let mut w = World::new(kind, usize::from(end == End::ResetByOther));
     let context = format!("{kind:?} {state:?} write={write} {lun} {end:?}");
-    let unit = w.manager.nexuses[w.transports[0].0.0].views[usize::from(lun == TAPE)].unit;
+    let unit = w.manager.nexuses[w.transports[0].0.0].task_sets[usize::from(lun == TAPE)].unit;
     match state {
         Caught::Storing | Caught::Blocked => w.stores.iter().for_each(|s| s.borrow_mut().hold = true),
         Caught::Refused => w.stores.iter().for_each(|s| s.borrow_mut().full = true),
-        Caught::Keeping if lun == TAPE => return, // a tape keeps nothing
-        Caught::Keeping => w.kept.borrow_mut().hold = true,
+        Caught::Persisting if lun == TAPE => return, // a tape keeps nothing
+        Caught::Persisting => w.kept.borrow_mut().hold = true,
         Caught::FrozenOp if !write => return, // a read goes to the store at once
         Caught::Transfer | Caught::FrozenOp => w.wire(0).hold = true,
         Caught::Turn if lun == TAPE => return, // a tape reserves nothing
@@ -108,7 +108,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         Caught::Frozen => w.manager.freeze(unit, CHANGE),
     }
     let cdb: &[u8] = match (lun == DISK, write) {
-        _ if state == Caught::Keeping => &keep(9),
+        _ if state == Caught::Persisting => &persist(9),
         _ if state == Caught::Turn => &[0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         (true, true) => &self::write(0, 2),
         (true, false) => &read(0, 2),
@@ -138,26 +138,26 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
         return w.check_quiet(); // a disk's read is sent with its status: there is no state to catch it in
     }
     match end {
-        End::AbortTask => w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), lun),
+        End::AbortTask => w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(1)), lun),
         End::AbortTaskSet => w.task_management(0, TaskManagementFunction::AbortTaskSet, lun),
         End::ResetByOther => w.task_management(1, TaskManagementFunction::LogicalUnitReset, lun),
-        End::ResetByPeerCore => w.manager.reset(NOW, SmallVec::from_slice(&[unit]), Then::Tell(3)),
-        End::Abandoned => w.wire(0).requests.push_back(Request::Abandoned { exchange: Exchange(1) }),
+        End::ResetByPeerCore => w.manager.reset(NOW, SmallVec::from_slice(&[unit]), AfterAbort::Tell(3)),
+        End::Abandoned => w.wire(0).requests.push_back(Request::Abandoned { request_tag: RequestTag(1) }),
         End::Loss => {
             let (key, transport) = &mut w.transports[0];
             drop(transport.take());
-            w.manager.remove_nexus(NOW, *key, Some(Then::Tell(4)));
+            w.manager.remove_nexus(NOW, *key, Some(AfterAbort::Tell(4)));
         }
     }
     w.turn();
-    let in_store = matches!(state, Caught::Storing | Caught::Keeping | Caught::Turn)
+    let in_store = matches!(state, Caught::Storing | Caught::Persisting | Caught::Turn)
         || state == Caught::Blocked
             && matches!(end, End::AbortTaskSet | End::ResetByOther | End::ResetByPeerCore | End::Loss);
     let told = |w: &mut World| match end {
         End::AbortTask | End::AbortTaskSet => !w.wire(0).executed.is_empty(),
         End::ResetByOther => !w.wire(1).executed.is_empty(),
         End::ResetByPeerCore | End::Loss => w.manager.notices.iter().any(|n| matches!(n, Notice::Ended(_))),
-        End::Abandoned => w.wire(0).terminated.contains(&Exchange(1)),
+        End::Abandoned => w.wire(0).terminated.contains(&RequestTag(1)),
     };
     if end == End::ResetByOther {
         w.manager.notices.retain(|notice| !matches!(notice, Notice::ToPeer(_, PeerMessage::Frozen(CHANGE))));
@@ -184,9 +184,9 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
     assert!(told(&mut w), "{context}");
     assert!(w.manager.units[unit.0].shared.current().reservations().is_open(), "{context}: not any more");
     if end != End::Loss {
-        let answered = w.wire(0).responses.iter().any(|r| r.0 == Exchange(1));
+        let answered = w.wire(0).responses.iter().any(|r| r.0 == RequestTag(1));
         assert!(!answered, "{context}: an aborted command has no response");
-        assert!(w.wire(0).terminated.contains(&Exchange(1)), "{context}");
+        assert!(w.wire(0).terminated.contains(&RequestTag(1)), "{context}");
     }
     if matches!(end, End::ResetByOther | End::ResetByPeerCore) {
         for nexus in 0..2 {
@@ -195,7 +195,7 @@ fn caught(kind: Kind, state: Caught, write: bool, lun: Lun, end: End) {
             let last = w.wire(nexus).responses.last().map(|r| (r.0, r.1));
             assert_eq!(
                 last,
-                Some((Exchange(2), Status::CheckCondition)),
+                Some((RequestTag(2), Status::CheckCondition)),
                 "{context}: a unit attention for each"
             );
         }
@@ -209,7 +209,7 @@ fn every_end_in_every_state_over_every_transport() {
         for state in [
             Caught::Storing,
             Caught::Refused,
-            Caught::Keeping,
+            Caught::Persisting,
             Caught::Transfer,
             Caught::Blocked,
             Caught::Frozen,
@@ -236,14 +236,14 @@ fn every_end_in_every_state_over_every_transport() {
 
 #[test]
 fn simple_tasks_wait_for_the_head_of_the_queue() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.stores[0].borrow_mut().hold = true;
     w.ordered(0, 1, DISK, &read(0, 1), 512, &[], TaskAttribute::HeadOfQueue);
     w.ordered(0, 2, DISK, &read(0, 1), 512, &[], TaskAttribute::HeadOfQueue);
     w.command(0, 3, DISK, &read(0, 1), 512, &[]);
     w.turn();
     assert_eq!(w.stores[0].borrow().held.len(), 2, "the heads pass each other, and nobody else passes them");
-    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(1)), DISK);
     w.release();
     w.turn();
     assert_eq!(w.wire(0).responses.iter().map(|r| r.0.0).collect::<Vec<_>>(), [2, 3]);
@@ -252,7 +252,7 @@ fn simple_tasks_wait_for_the_head_of_the_queue() {
 
 #[test]
 fn ordered_tasks_keep_their_place() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.stores[0].borrow_mut().hold = true;
     w.command(0, 1, DISK, &read(0, 1), 512, &[]);
     w.ordered(0, 2, DISK, &read(0, 1), 512, &[], TaskAttribute::Ordered);
@@ -278,14 +278,14 @@ fn ordered_tasks_keep_their_place() {
 
 #[test]
 fn a_full_table_is_task_set_full() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.manager.tasks_max = 2;
     w.stores[0].borrow_mut().hold = true;
     for x in 1..=3 {
         w.command(0, x, DISK, &read(0, 1), 512, &[]);
     }
     w.turn();
-    let full = (Exchange(3), Status::TaskSetFull, Residual::Underflow(512), Residual::None);
+    let full = (RequestTag(3), Status::TaskSetFull, Residual::Underflow(512), Residual::None);
     assert_eq!(w.wire(0).responses, [full]);
     w.release();
     assert_eq!(w.wire(0).responses.len(), 3);
@@ -294,26 +294,26 @@ fn a_full_table_is_task_set_full() {
 
 #[test]
 fn an_absent_logical_unit_is_served_by_its_own_device() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.command(0, 1, Lun::from_index(9), &[0; 10], 0, &[]);
     w.task_management(0, TaskManagementFunction::LogicalUnitReset, Lun::from_index(9));
     w.turn();
     assert_eq!(w.wire(0).responses.len(), 1);
-    assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::IncorrectLun)]);
+    assert_eq!(w.wire(0).executed, [(RequestTag(7), TaskManagementResponse::IncorrectLun)]);
 }
 
 /// The abort was sent before the initiator saw the status: it learns that there is nothing to abort, and keeps the status.
 #[test]
 fn a_task_that_has_ended_is_not_aborted() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.command(0, 1, DISK, &write(0, 1), 0, &[1; 512]);
     w.turn();
     w.release();
     w.turn();
     assert_eq!(w.wire(0).responses.len(), 1);
-    w.task_management(0, TaskManagementFunction::AbortTask(Exchange(1)), DISK);
+    w.task_management(0, TaskManagementFunction::AbortTask(RequestTag(1)), DISK);
     w.turn();
-    assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::NoSuchTask)]);
+    assert_eq!(w.wire(0).executed, [(RequestTag(7), TaskManagementResponse::NoSuchTask)]);
     assert_eq!(w.wire(0).responses.len(), 1);
     w.check_quiet();
 }
@@ -322,7 +322,7 @@ fn a_task_that_has_ended_is_not_aborted() {
 #[test]
 fn a_detached_task_outlives_resets_and_its_nexus() {
     for end in 0..4 {
-        let mut w = World::new(Kind::Stream, 0);
+        let mut w = World::new(TransportKind::Stream, 0);
         w.stores[0].borrow_mut().hold = true;
         w.command(0, 1, DISK, &[0x48, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
         w.turn();
@@ -338,7 +338,7 @@ fn a_detached_task_outlives_resets_and_its_nexus() {
             }
             2 => {
                 w.transports[0].1 = None;
-                w.manager.remove_nexus(NOW, nexus, Some(Then::Tell(3)));
+                w.manager.remove_nexus(NOW, nexus, Some(AfterAbort::Tell(3)));
                 assert_eq!(w.manager.poll_notice(), Some(Notice::Ended(3)));
             }
             _ => w.manager.abort_detached(NOW),
@@ -365,8 +365,8 @@ fn a_detached_task_outlives_resets_and_its_nexus() {
 #[test]
 fn reserve_ends_with_a_reset_and_with_its_nexus() {
     for loss in [false, true] {
-        let mut w = World::new(Kind::Stream, 0);
-        let unit = w.manager.nexuses[w.transports[0].0.0].views[0].unit;
+        let mut w = World::new(TransportKind::Stream, 0);
+        let unit = w.manager.nexuses[w.transports[0].0.0].task_sets[0].unit;
         w.command(0, 1, DISK, &[0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
         w.turn();
         assert_eq!(w.wire(0).responses[0].1, Status::Good);
@@ -374,12 +374,12 @@ fn reserve_ends_with_a_reset_and_with_its_nexus() {
         if loss {
             let (key, transport) = &mut w.transports[0];
             drop(transport.take());
-            w.manager.remove_nexus(NOW, *key, Some(Then::Tell(4)));
+            w.manager.remove_nexus(NOW, *key, Some(AfterAbort::Tell(4)));
             assert_eq!(w.manager.poll_notice(), Some(Notice::Ended(4)));
         } else {
             w.task_management(1, TaskManagementFunction::LogicalUnitReset, DISK);
             w.turn();
-            assert_eq!(w.wire(1).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+            assert_eq!(w.wire(1).executed, [(RequestTag(7), TaskManagementResponse::Complete)]);
         }
         assert!(w.manager.units[unit.0].state.reservations().is_open());
         w.check_quiet();
@@ -389,7 +389,7 @@ fn reserve_ends_with_a_reset_and_with_its_nexus() {
 /// RFC 7143 11.5.1: the answer goes out before the sessions end.
 #[test]
 fn a_cold_reset_ends_the_sessions_after_its_answer() {
-    let mut w = World::new(Kind::Stream, 0);
+    let mut w = World::new(TransportKind::Stream, 0);
     w.stores[0].borrow_mut().hold = true;
     w.command(0, 1, DISK, &read(0, 1), 512, &[]);
     w.turn();
@@ -398,7 +398,7 @@ fn a_cold_reset_ends_the_sessions_after_its_answer() {
     assert!(w.wire(1).executed.is_empty(), "the store holds a task");
     assert_eq!(w.manager.poll_notice(), None);
     w.release();
-    assert_eq!(w.wire(1).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+    assert_eq!(w.wire(1).executed, [(RequestTag(7), TaskManagementResponse::Complete)]);
     assert_eq!(w.manager.poll_notice(), Some(Notice::ColdReset(w.transports[1].0)));
     w.check_quiet();
 }
@@ -407,17 +407,17 @@ fn a_cold_reset_ends_the_sessions_after_its_answer() {
 #[test]
 fn an_aborted_task_may_go_on() {
     for reset in [false, true] {
-        let mut w = World::new(Kind::Stream, 0);
+        let mut w = World::new(TransportKind::Stream, 0);
         w.stores[0].borrow_mut().hold = true;
         w.command(0, 1, DISK, &[0x49, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
         w.turn();
         let function = match reset {
             true => TaskManagementFunction::LogicalUnitReset,
-            false => TaskManagementFunction::AbortTask(Exchange(1)),
+            false => TaskManagementFunction::AbortTask(RequestTag(1)),
         };
         w.task_management(0, function, DISK);
         w.turn();
-        assert_eq!(w.wire(0).executed, [(Exchange(7), TaskManagementResponse::Complete)]);
+        assert_eq!(w.wire(0).executed, [(RequestTag(7), TaskManagementResponse::Complete)]);
         assert_eq!((w.manager.tasks(), w.disk.borrow().live), (1, 1), "it goes on");
         assert!(w.disk.borrow().aborted.is_empty());
         // Neither a reset nor the end of the nexus reaches it any more; the end of the daemon does.

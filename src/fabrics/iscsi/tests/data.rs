@@ -556,7 +556,9 @@ fn a_task_that_ends_is_not_given_up_afterwards() {
     let mut bytes = command.encode(world.initiator.digests);
     bytes[60] ^= 1;
     world.receive(&bytes);
-    let Some(Request::Command { exchange, .. }) = world.session.poll_request() else { panic!("a command") };
+    let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
+        panic!("a command")
+    };
     let response = Response {
         status: Status::Busy,
         sense: Default::default(),
@@ -564,7 +566,7 @@ fn a_task_that_ends_is_not_given_up_afterwards() {
         residual_in: Residual::None,
         residual_out: Residual::None,
     };
-    world.session.send_command_complete(exchange, response);
+    world.session.send_command_complete(request_tag, response);
     assert!(world.session.poll_request().is_none(), "its name may be that of another command by then");
     assert_eq!(opcodes(&world.run()), [Opcode::REJECT, Opcode::SCSI_RESPONSE]);
     world.end();
@@ -686,8 +688,10 @@ fn received_payload_stays_where_it_is() {
     let bytes = Sg::copied(&world.arena, &command.encode(Default::default())).unwrap();
     let received = bytes.segs()[0].clone();
     world.session.receive(world.key, world.now, received.clone(), &world.targets);
-    let Some(Request::Command { exchange, .. }) = world.session.poll_request() else { panic!("a command") };
-    world.session.receive_data_out(exchange, 4096);
+    let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
+        panic!("a command")
+    };
+    world.session.receive_data_out(request_tag, 4096);
     let Some(Request::DataOut { data, .. }) = world.session.poll_request() else { panic!("its data") };
     assert_eq!(data.segs().len(), 1);
     assert_eq!(data.segs()[0].as_ptr(), received.as_ptr().wrapping_add(48));

@@ -18,7 +18,7 @@ use super::initiator::{Digests, Initiator, Packet};
 use super::*;
 use crate::memory::{Arena, Lease, Sg};
 use crate::scsi::{
-    Command, Exchange, Lun, NexusId, Request, Residual, Response, Sense, Status, TaskManagementFunction,
+    Command, Lun, NexusId, Request, RequestTag, Residual, Response, Sense, Status, TaskManagementFunction,
     TaskManagementResponse, Transport, key,
 };
 use crate::time::Instant;
@@ -111,7 +111,7 @@ pub(super) fn vendor(opcode: u8, total: u32, part: u32) -> [u8; 16] {
 }
 
 struct Task {
-    exchange: Exchange,
+    request_tag: RequestTag,
     command: Command,
     moved: u32,
     got: Vec<u8>,
@@ -129,7 +129,7 @@ pub(super) struct Toy {
     pub(super) abandoned: usize,
     /// Keeps abandoned tasks for now, as if a store had them.
     pub(super) keeps: bool,
-    kept: Vec<Exchange>,
+    kept: Vec<RequestTag>,
     /// What `Sg`s are made of.
     pub(super) lent: Option<Lease>,
 }
@@ -144,40 +144,41 @@ impl Toy {
         while let Some(request) = transport.poll_request() {
             busy = true;
             match request {
-                Request::Command { exchange, command } => {
+                Request::Command { request_tag, command } => {
                     self.commands.push(command.clone());
-                    assert!(self.tasks.iter().all(|task| task.exchange != exchange), "a name in use");
-                    self.tasks.push(Task { exchange, command, moved: 0, got: Vec::new() });
-                    self.run(exchange, arena, transport);
+                    assert!(self.tasks.iter().all(|task| task.request_tag != request_tag), "a name in use");
+                    self.tasks.push(Task { request_tag, command, moved: 0, got: Vec::new() });
+                    self.run(request_tag, arena, transport);
                 }
-                Request::DataOut { exchange, data } => {
-                    let task = self.tasks.iter_mut().find(|task| task.exchange == exchange).expect("known");
+                Request::DataOut { request_tag, data } => {
+                    let task =
+                        self.tasks.iter_mut().find(|task| task.request_tag == request_tag).expect("known");
                     task.moved += u32::try_from(data.len()).unwrap();
                     task.got.extend(data.to_vec());
-                    self.run(exchange, arena, transport);
+                    self.run(request_tag, arena, transport);
                 }
-                Request::DataInTaken { exchange } => self.run(exchange, arena, transport),
-                Request::Abandoned { exchange } => {
+                Request::DataInTaken { request_tag } => self.run(request_tag, arena, transport),
+                Request::Abandoned { request_tag } => {
                     self.abandoned += 1;
-                    self.forget(exchange);
+                    self.forget(request_tag);
                     match self.keeps {
-                        true => self.kept.push(exchange),
-                        false => transport.terminate(exchange, None),
+                        true => self.kept.push(request_tag),
+                        false => transport.terminate(request_tag, None),
                     }
                 }
                 Request::TaskManagement { request, function, lun, .. } => {
                     self.functions.push(function);
                     let all: Vec<_> =
-                        self.tasks.iter().map(|task| (task.exchange, task.command.lun)).collect();
-                    for (exchange, its_lun) in all {
+                        self.tasks.iter().map(|task| (task.request_tag, task.command.lun)).collect();
+                    for (request_tag, its_lun) in all {
                         let aborted = match function {
-                            TaskManagementFunction::AbortTask(one) => one == exchange,
+                            TaskManagementFunction::AbortTask(one) => one == request_tag,
                             TaskManagementFunction::TargetReset => true,
                             _ => its_lun == lun,
                         };
                         if aborted {
-                            self.forget(exchange);
-                            transport.terminate(exchange, None);
+                            self.forget(request_tag);
+                            transport.terminate(request_tag, None);
                         }
                     }
                     transport.task_management_executed(request, TaskManagementResponse::Complete);
@@ -189,20 +190,20 @@ impl Toy {
 
     /// Aborts a task as if another nexus had asked for it.
     pub(super) fn abort_first(&mut self, transport: &mut dyn Transport) {
-        let exchange = self.tasks[0].exchange;
-        self.forget(exchange);
-        transport.terminate(exchange, None);
+        let request_tag = self.tasks[0].request_tag;
+        self.forget(request_tag);
+        transport.terminate(request_tag, None);
     }
 
     /// Lets go of the abandoned tasks that it has kept.
     pub(super) fn let_go(&mut self, transport: &mut dyn Transport) {
-        for exchange in self.kept.drain(..) {
-            transport.terminate(exchange, None);
+        for request_tag in self.kept.drain(..) {
+            transport.terminate(request_tag, None);
         }
     }
 
-    pub(super) fn forget(&mut self, exchange: Exchange) {
-        self.tasks.retain(|task| task.exchange != exchange);
+    pub(super) fn forget(&mut self, request_tag: RequestTag) {
+        self.tasks.retain(|task| task.request_tag != request_tag);
     }
 
     fn data(&self, arena: &Arena, at: u32, len: u32) -> Sg {
@@ -212,8 +213,8 @@ impl Toy {
         }
     }
 
-    fn run(&mut self, exchange: Exchange, arena: &Arena, transport: &mut dyn Transport) {
-        let index = self.tasks.iter().position(|task| task.exchange == exchange).expect("known");
+    fn run(&mut self, request_tag: RequestTag, arena: &Arena, transport: &mut dyn Transport) {
+        let index = self.tasks.iter().position(|task| task.request_tag == request_tag).expect("known");
         let task = &self.tasks[index];
         let (cdb, expected) = (task.command.cdb.bytes(), task.command.expected);
         let word = |at: usize| u32::from_be_bytes(cdb[at..at + 4].try_into().unwrap());
@@ -237,13 +238,13 @@ impl Toy {
                 let (wanted, part) = if cdb[0] == 0x2a { (block(7), u32::MAX) } else { (total, part) };
                 let left = wanted.min(expected.data_out) - task.moved;
                 if left > 0 {
-                    return transport.receive_data_out(exchange, left.min(part));
+                    return transport.receive_data_out(request_tag, left.min(part));
                 }
                 response.residual_out = residual(expected.data_out, wanted);
             }
             ECHO => {
                 if task.moved < expected.data_out {
-                    return transport.receive_data_out(exchange, expected.data_out);
+                    return transport.receive_data_out(request_tag, expected.data_out);
                 }
                 let len = expected.data_out.min(expected.data_in);
                 response.data = Sg::copied(arena, &task.got[..len as usize]).expect("memory");
@@ -252,7 +253,7 @@ impl Toy {
             BOTH => {
                 let taken = total.min(expected.data_out);
                 if task.moved < taken {
-                    return transport.receive_data_out(exchange, taken - task.moved);
+                    return transport.receive_data_out(request_tag, taken - task.moved);
                 }
                 response.data = self.data(arena, 0, part.min(expected.data_in));
                 response.residual_in = residual(expected.data_in, part);
@@ -263,7 +264,7 @@ impl Toy {
                 let len = part.min(total.min(expected.data_in) - at);
                 self.tasks[index].moved += len;
                 let data = self.data(arena, at, len);
-                return transport.send_data_in(exchange, data);
+                return transport.send_data_in(request_tag, data);
             }
             READ_IN_PARTS => response.residual_in = residual(expected.data_in, total),
             FAIL | READ_AND_FAIL => {
@@ -277,7 +278,7 @@ impl Toy {
         if task.moved > 0 && !task.got.is_empty() {
             self.written.push(task.got);
         }
-        transport.send_command_complete(exchange, response);
+        transport.send_command_complete(request_tag, response);
     }
 }
 

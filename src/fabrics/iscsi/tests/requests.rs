@@ -359,10 +359,10 @@ fn the_end_of_the_stream_ends_the_connection() {
     assert_eq!((world.session.held(), world.session.in_flight(world.key)), (0, 0));
     // A task manager that has not heard of it yet does no harm.
     let data = Sg::copied(&world.arena, b"late").unwrap();
-    world.session.send_data_in(Exchange(0), data);
-    world.session.receive_data_out(Exchange(0), 512);
-    world.session.terminate(Exchange(0), None);
-    world.session.task_management_executed(Exchange(0), TaskManagementResponse::Complete);
+    world.session.send_data_in(RequestTag(0), data);
+    world.session.receive_data_out(RequestTag(0), 512);
+    world.session.terminate(RequestTag(0), None);
+    world.session.task_management_executed(RequestTag(0), TaskManagementResponse::Complete);
     assert!(world.run().is_empty());
     world.end();
 }

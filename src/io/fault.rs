@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often a rule hits, and how slow it makes what it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Odds {
+pub struct FaultRate {
     /// How much later it ends, at least.
     pub delay: Duration,
     /// How much of a delay chance adds, at most.
@@ -20,16 +20,16 @@ pub struct Odds {
     pub times: Option<u64>,
 }
 
-impl Odds {
+impl FaultRate {
     /// All are hit, and are as fast as ever.
     pub const ALWAYS: Self =
         Self { delay: Duration::ZERO, jitter: Duration::ZERO, one_in: 1, after: 0, times: None };
 }
 
-/// The odds of a rule, and what has happened by them. Shared by all cores.
+/// The rate of a rule, and what has happened by them. Shared by all cores.
 #[derive(Debug)]
-pub struct Lottery {
-    odds: Odds,
+pub struct FaultRule {
+    rate: FaultRate,
     seed: u64,
     fitted: AtomicU64,
     hit: AtomicU64,
@@ -43,16 +43,16 @@ fn mix(mut n: u64) -> u64 {
     n ^ n >> 31
 }
 
-impl Lottery {
-    /// The lottery of the rule with that number, among those with the same seed.
-    pub fn new(odds: Odds, seed: u64, rule: usize) -> Self {
+impl FaultRule {
+    /// The rule with that number, among those with the same seed.
+    pub fn new(rate: FaultRate, seed: u64, rule: usize) -> Self {
         let seed = seed ^ mix(rule as u64);
-        Self { odds, seed, fitted: AtomicU64::new(0), hit: AtomicU64::new(0) }
+        Self { rate, seed, fitted: AtomicU64::new(0), hit: AtomicU64::new(0) }
     }
 
     /// One more fits the rule. If it is hit: how much later it is to end.
     pub fn draw(&self) -> Option<Duration> {
-        let Odds { delay, jitter, one_in, after, times } = self.odds;
+        let FaultRate { delay, jitter, one_in, after, times } = self.rate;
         // Relaxed: each count stands for itself.
         let number = self.fitted.fetch_add(1, Ordering::Relaxed);
         let chance = mix(self.seed ^ mix(number).rotate_left(32));

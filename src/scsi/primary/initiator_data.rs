@@ -46,7 +46,7 @@ impl InformationType {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct InitiatorData {
     /// The time that was set, in milliseconds since 1970, and when.
     set: Option<(u64, Instant)>,
     /// Milliseconds since 1970 at [`Instant::ZERO`], as the daemon knows it.
@@ -58,7 +58,7 @@ pub struct Facts {
     echo: Option<(NexusId, Vec<u8>)>,
 }
 
-impl Facts {
+impl InitiatorData {
     /// Nothing yet; the clock shows `epoch` milliseconds since 1970 at [`Instant::ZERO`].
     pub fn new(epoch: u64) -> Self {
         Self { epoch, ..Self::default() }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The commands of a session: a slab of slots, whose indexes are the [`Exchange`](crate::scsi::Exchange) numbers.
+//! The commands of a session: a slab of slots, whose indexes are the [`RequestTag`](crate::scsi::RequestTag) numbers.
 //! It holds what the command window admits and a few immediate commands; slots are reused, so that the steady state
 //! allocates nothing.
 
@@ -9,7 +9,7 @@ use super::memory::Allowance;
 use super::requests::Scope;
 use super::session::ConnectionKey;
 use crate::memory::{Sg, prefetch};
-use crate::scsi::{Exchange, Expected, Response};
+use crate::scsi::{Expected, RequestTag, Response};
 use crate::wire::iscsi::NO_TAG;
 
 /// Immediate commands that are taken beyond the command window.
@@ -29,9 +29,9 @@ pub(super) struct R2t {
     pub(super) sent: bool,
 }
 
-/// In whose hands a command is.
+/// Where a command stands.
 #[derive(Default)]
-pub(super) enum Hand {
+pub(super) enum CommandPhase {
     /// The task manager's.
     #[default]
     Task,
@@ -46,8 +46,8 @@ pub(super) enum Hand {
 
 /// What one command has moved and still has to move. Offsets are those of the command's buffers.
 #[derive(Default)]
-pub(super) struct Slot {
-    pub(super) hand: Hand,
+pub(super) struct CommandSlot {
+    pub(super) phase: CommandPhase,
     /// The connection that brought it.
     pub(super) connection: usize,
     pub(super) immediate: bool,
@@ -76,7 +76,7 @@ pub(super) struct Slot {
     pub(super) damaged: bool,
 }
 
-impl Slot {
+impl CommandSlot {
     /// The initiator is in the middle of a Data-Out sequence, or free to begin it.
     pub(super) fn awaits_data(&self) -> bool {
         self.unsolicited.is_some() || self.r2ts.iter().any(|r2t| r2t.sent)
@@ -95,8 +95,8 @@ impl Slot {
 }
 
 /// See the module.
-pub(super) struct Exchanges {
-    slots: Vec<Slot>,
+pub(super) struct CommandSlots {
+    slots: Vec<CommandSlot>,
     /// The task tag of each slot, [`NO_TAG`] for a free one: apart, so that a search reads few cache lines.
     tags: Vec<u32>,
     free: Vec<u32>,
@@ -111,7 +111,7 @@ pub(super) struct Exchanges {
     last_transfer: u16,
 }
 
-impl Default for Exchanges {
+impl Default for CommandSlots {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
@@ -127,7 +127,7 @@ impl Default for Exchanges {
     }
 }
 
-impl Exchanges {
+impl CommandSlots {
     /// Sets how many commands the window admits, and what they may make us hold.
     pub(super) fn grant(&mut self, depth: u32, memory: Allowance) {
         self.depth = depth.clamp(1, WINDOW_MAX);
@@ -198,7 +198,7 @@ impl Exchanges {
         }
         *count += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
+            self.slots.push(CommandSlot::default());
             self.tags.push(NO_TAG);
             u32::try_from(self.slots.len() - 1).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots")
         });
@@ -206,7 +206,7 @@ impl Exchanges {
         let slot = &mut self.slots[index as usize];
         // The queue of R2Ts keeps its memory for the next command.
         let r2ts = std::mem::take(&mut slot.r2ts);
-        *slot = Slot { connection: connection.0, itt, immediate, r2ts, ..Slot::default() };
+        *slot = CommandSlot { connection: connection.0, itt, immediate, r2ts, ..CommandSlot::default() };
         Some(index)
     }
 
@@ -221,10 +221,10 @@ impl Exchanges {
         self.memory.give(std::mem::take(&mut slot.charge));
         slot.r2ts.clear();
         slot.drop_data_out();
-        if let Hand::Orphaned = slot.hand {
+        if let CommandPhase::Orphaned = slot.phase {
             self.orphans -= 1;
         }
-        slot.hand = Hand::Answered;
+        slot.phase = CommandPhase::Answered;
         self.tags[index as usize] = NO_TAG;
         self.free.push(index);
     }
@@ -233,7 +233,7 @@ impl Exchanges {
     pub(super) fn close_draining(&mut self, scope: Scope) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
-            if matches!(slot.hand, Hand::Draining(_)) && scope.covers(slot.itt, slot.lun) {
+            if matches!(slot.phase, CommandPhase::Draining(_)) && scope.covers(slot.itt, slot.lun) {
                 self.close(u32::try_from(index).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots"));
             }
         }
@@ -241,23 +241,23 @@ impl Exchanges {
 
     /// A connection has ended: frees its commands that are done, and leaves the others to the task manager, which `abandon`
     /// is told of.
-    pub(super) fn orphan(&mut self, connection: ConnectionKey, mut abandon: impl FnMut(Exchange)) {
+    pub(super) fn orphan(&mut self, connection: ConnectionKey, mut abandon: impl FnMut(RequestTag)) {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
             if self.tags[at] == NO_TAG || slot.connection != connection.0 {
                 continue;
             }
             let index = u32::try_from(at).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots");
-            match slot.hand {
-                Hand::Task => {
-                    slot.hand = Hand::Orphaned;
+            match slot.phase {
+                CommandPhase::Task => {
+                    slot.phase = CommandPhase::Orphaned;
                     self.orphans += 1;
                     slot.r2ts.clear();
                     slot.drop_data_out();
-                    abandon(Exchange(index));
+                    abandon(RequestTag(index));
                 }
-                Hand::Orphaned => {}
-                Hand::Draining(_) | Hand::Answered => self.close(index),
+                CommandPhase::Orphaned => {}
+                CommandPhase::Draining(_) | CommandPhase::Answered => self.close(index),
             }
         }
     }
@@ -265,25 +265,25 @@ impl Exchanges {
     /// Frees a command whose connection has ended, now that the task manager has done with it. Returns whether it was one.
     pub(super) fn close_orphan(&mut self, index: u32) -> bool {
         let live = self.tags.get(index as usize).is_some_and(|&tag| tag != NO_TAG);
-        let orphan = live && matches!(self.slot(index).hand, Hand::Orphaned);
+        let orphan = live && matches!(self.slot(index).phase, CommandPhase::Orphaned);
         if orphan {
             self.close(index);
         }
         orphan
     }
 
-    pub(super) fn slot(&self, index: u32) -> &Slot {
+    pub(super) fn slot(&self, index: u32) -> &CommandSlot {
         &self.slots[index as usize]
     }
 
-    pub(super) fn slot_mut(&mut self, index: u32) -> &mut Slot {
+    pub(super) fn slot_mut(&mut self, index: u32) -> &mut CommandSlot {
         &mut self.slots[index as usize]
     }
 
     /// Whether the task manager still has a command.
     pub(super) fn is_task(&self, index: u32) -> bool {
         self.tags.get(index as usize).is_some_and(|&tag| tag != NO_TAG)
-            && matches!(self.slot(index).hand, Hand::Task)
+            && matches!(self.slot(index).phase, CommandPhase::Task)
     }
 
     /// The command of a task tag.
