@@ -21,6 +21,7 @@ use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use super::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
+use crate::io::Error;
 use crate::memory::Arena;
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamMap};
 use crate::reactor::{Load, Mailbox, Poller, Sender};
@@ -236,6 +237,11 @@ impl Shard {
             stop: Stop::No,
             now: Instant::ZERO,
         }
+    }
+
+    /// The logical units that could not be flushed at the end, and why.
+    pub fn unflushed(&self) -> &[(UnitKey, Error)] {
+        self.parts.tasks.unflushed()
     }
 
     fn touch(&mut self, index: usize) {

@@ -6,24 +6,29 @@ mod monitor;
 mod ports;
 mod service;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 
 use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::control::config::Config;
+use crate::control::config::{self, Config};
 use crate::control::server::Socket;
 use crate::engine::shard::{Message, Shard};
+use crate::engine::tasks::UnitKey;
+use crate::io::Error;
 use crate::reactor::{self, Sender};
 use crate::sys;
-use build::Assembly;
+use build::{Assembly, unit_key};
 use monitor::Monitor;
 use service::Service;
 
 /// Serves a configuration until a signal ends it. The first SIGTERM or SIGINT lets initiators log out, finishes what is
-/// under way and flushes; a second one ends the process at once. Errors are those of the start.
+/// under way and flushes; a second one ends the process at once. Errors are those of the start, and disks that could not be
+/// flushed at the end.
 pub fn run(config: &Config) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
     let socket = Socket::bind(&config.daemon.control_socket)?;
@@ -36,7 +41,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     for core in 0..config.daemon.reactors.len() {
         let (core_assembly, ready) = (assembly.core(core), ready.clone());
         let name = format!("reactor-{core}");
-        let thread = std::thread::Builder::new().name(name).spawn(move || serve(core_assembly, &ready));
+        let thread = thread::Builder::new().name(name).spawn(move || serve(core_assembly, &ready));
         threads.push(thread.map_err(|e| format!("cannot start a thread: {e}"))?);
     }
     drop(ready);
@@ -64,7 +69,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let service = Service::serving(monitor);
     let (flag, all) = (stopping.clone(), senders.clone());
     let watcher = signals.handle();
-    let signal_thread = std::thread::spawn(move || {
+    let signal_thread = thread::spawn(move || {
         for signal in &mut signals {
             if flag.swap(true, Ordering::SeqCst) {
                 // The operator has asked twice: what is not flushed was never acknowledged as stable.
@@ -77,16 +82,33 @@ pub fn run(config: &Config) -> Result<(), String> {
             drain(&all);
         }
     });
-    for thread in threads {
-        if thread.join().is_err() {
-            warn!("a reactor has died");
-        }
-    }
+    let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
     drop((server, service));
     watcher.close();
     _ = signal_thread.join();
+    flushed(config, ends)?;
     info!("stopped");
     Ok(())
+}
+
+/// Whether all reactors have brought all disks to stable storage.
+fn flushed(config: &Config, ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>) -> Result<(), String> {
+    let mut unflushed = BTreeMap::new();
+    for end in ends {
+        let end =
+            end.map_err(|_| "a reactor has died: what was written last may not be on stable storage")?;
+        unflushed.extend(end.into_iter().map(|(unit, error)| (unit, error.kind)));
+    }
+    let why = |(index, disk): (usize, &config::Disk)| {
+        unflushed.get(&unit_key(index)).map(|kind| format!("{:?} ({kind})", disk.name))
+    };
+    let disks: Vec<String> = config.disks.iter().enumerate().filter_map(why).collect();
+    match &disks[..] {
+        [] => Ok(()),
+        disks => {
+            Err(format!("what was written last may not be on stable storage: disk {}", disks.join(", ")))
+        }
+    }
 }
 
 fn drain(senders: &[Sender<Message>]) {
@@ -95,18 +117,24 @@ fn drain(senders: &[Sender<Message>]) {
     }
 }
 
-/// The life of a reactor thread.
-fn serve(core_assembly: build::CoreAssembly, ready: &mpsc::Sender<Result<(), String>>) {
+/// The life of a reactor thread. Returns the logical units that could not be flushed at its end.
+fn serve(
+    core_assembly: build::CoreAssembly,
+    ready: &mpsc::Sender<Result<(), String>>,
+) -> Vec<(UnitKey, Error)> {
     let (idle, left) = (core_assembly.idle(), core_assembly.left());
     match core_assembly.build() {
         Ok(parts) => {
             _ = ready.send(Ok(()));
-            reactor::run(&mut Shard::new(parts), idle);
+            let mut shard = Shard::new(parts);
+            reactor::run(&mut shard, idle);
+            shard.unflushed().to_vec()
         }
         Err(e) => {
             // The others stay until all have ended, and this one never begins.
             left.fetch_sub(1, Ordering::SeqCst);
             _ = ready.send(Err(e));
+            Vec::new()
         }
     }
 }

@@ -12,6 +12,7 @@ mod change;
 mod copy;
 mod faults;
 mod fence;
+mod flush;
 mod latency;
 mod nobody;
 mod persist;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Submitted, Tag};
+use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Tag};
 use crate::memory::{Arena, Lease, prefetch};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
@@ -35,6 +36,7 @@ use crate::scsi::{
 use aca::{Aca, Admission};
 use change::{Changes, FrozenTask};
 use faults::Faults;
+use flush::{FLUSH, LastFlush};
 use latency::{Ended, Times};
 use nobody::Nobody;
 use task::{State, Task};
@@ -49,9 +51,6 @@ use crate::time::Instant;
 
 /// Most tasks of one core at once; beyond it commands end with TASK SET FULL.
 pub const TASKS_MAX: usize = 64 << 10;
-
-/// Names the flush of [`TaskManager::flush`]: no task has this number.
-const FLUSH: Tag = Tag(u32::MAX);
 
 /// Names a nexus on its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -286,7 +285,7 @@ pub struct TaskManager {
     core: usize,
     peers: usize,
     changes: Changes,
-    flushing: usize,
+    last_flush: LastFlush,
     completions: Vec<(Tag, Done)>,
     ended: Ended,
     /// Nexuses and task sets with fences.
@@ -319,7 +318,7 @@ impl TaskManager {
             core,
             peers,
             changes: Changes::default(),
-            flushing: 0,
+            last_flush: LastFlush::default(),
             completions: Vec::new(),
             ended: Ended::default(),
             fenced: Vec::new(),
@@ -537,30 +536,6 @@ impl TaskManager {
         busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).chain(self.faults.due()).min()
     }
 
-    /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
-    /// left.
-    pub fn flush(&mut self) {
-        for unit in &mut self.units {
-            let Some(store) = &mut unit.store else { continue };
-            match store.submit(FLUSH, Op::Flush) {
-                Submitted::Queued => {
-                    unit.storing += 1;
-                    self.flushing += 1;
-                }
-                Submitted::Done(Done::Failed(error)) => log::error!("flush at the end: {error}"),
-                Submitted::Done(_) => {}
-                Submitted::Full(_) => {
-                    log::error!("flush at the end: the store is busy though no task is left")
-                }
-            }
-        }
-    }
-
-    /// Whether no flush is under way.
-    pub fn flushed(&self) -> bool {
-        self.flushing == 0
-    }
-
     /// Gives the stores what the turn has queued.
     pub fn commit(&mut self) {
         for unit in &mut self.units {
@@ -584,10 +559,7 @@ impl TaskManager {
         this.storing -= completions.len();
         for (tag, done) in completions.drain(..) {
             if tag == FLUSH {
-                self.flushing -= 1;
-                if let Done::Failed(error) = done {
-                    log::error!("flush at the end: {error}");
-                }
+                self.last_flush.ended(UnitKey(unit), &done);
                 continue;
             }
             self.carry_on(now, tag.0, Resume::Stored(done), transports, touched);

@@ -8,6 +8,7 @@ mod cores;
 mod events;
 mod faults;
 mod fences;
+mod flush;
 mod waists;
 
 use std::cell::RefCell;
@@ -15,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::*;
-use crate::io::{self, Landing, Record};
+use crate::io::{self, Landing, Record, Submitted};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::primary::Designation;
 use crate::scsi::{
