@@ -23,6 +23,7 @@ interleavings  default  300 cargo test --test interleavings
 world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
+deny           full    1800 ci/deny.sh --install
 cover          full    3600 ci/fuzz/cover.sh 60
 memcheck       full     900 memcheck
 build          default  600 cargo build --release

@@ -2,6 +2,8 @@
 //! The rules of the house that the compiler does not know: who may import whom, rooms without sockets and clocks,
 //! licence lines, length of files, links that lead somewhere, no paths of somebody's machine.
 
+mod dependencies;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
