@@ -20,6 +20,6 @@ pub use list::Sg;
 #[cfg(test)]
 pub(crate) use list::drop_spare;
 pub use loan::Lender;
-pub(crate) use nothing::nothing;
+pub(crate) use nothing::socket_over_nothing;
 pub(crate) use prefetch::prefetch;
 pub use seg::{Lease, Seg, SegMut, SharedMemory};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One TCP connection: a smoltcp socket with an interface of its own, whose payload never passes through it.
 //!
-//! smoltcp is told how many bytes there are to send, but not which: its rings are [nothing()]. What it emits is a header and
+//! smoltcp is told how many bytes there are to send, but not which: its rings [hold nothing](socket_over_nothing). What it emits is a header and
 //! so many bytes of that, in place of which the flow puts slices of the segments that it was given, found by sequence
 //! number. Retransmissions, probes and what crosses a FIN find their bytes the same way.
 //!
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{CongestionControl, Socket, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::checksum::Sum;
@@ -25,7 +25,7 @@ use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;
 use super::{FrameCaps, TcpOffload, TxFrame};
-use crate::memory::{Arena, Seg, Sg, nothing, prefetch};
+use crate::memory::{Arena, Seg, Sg, prefetch, socket_over_nothing};
 use crate::time::Instant;
 
 /// Ethernet header.
@@ -226,8 +226,7 @@ impl Flow {
         let prefix = if local.is_ipv4() { 32 } else { 128 };
         interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(local.ip().into(), prefix)));
         // Rings of its own would be touched page by page, for bytes that nobody wants: see the module.
-        let [receive, send] = [shape.receive, shape.send].map(|len| SocketBuffer::new(nothing(len)));
-        let mut socket = Socket::new(receive, send);
+        let mut socket = socket_over_nothing(shape.receive, shape.send);
         // A new socket that is given a port: listening cannot fail.
         _ = socket.listen((local.ip(), local.port()));
         socket.set_timeout(Some(USER_TIMEOUT.into()));
