@@ -81,14 +81,22 @@ impl Shard {
         self.touch(index);
         let iscsi = &mut self.sessions[index].iscsi;
         match event {
-            StreamEvent::Readable(_) => {
-                while let Some(data) = self.parts.hosts[host].1.receive(id) {
-                    iscsi.receive(key, self.now, data, &*self.parts.topology);
-                }
-            }
+            StreamEvent::Readable(_) => self.receive(index, key),
             StreamEvent::Finished(_) => iscsi.peer_finished(key),
             StreamEvent::Closed(_) => self.stream_closed(index, key),
             _ => {}
+        }
+    }
+
+    /// Gives a connection what has come in, while it takes that.
+    #[inline]
+    fn receive(&mut self, index: usize, key: ConnectionKey) {
+        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
+        let Some(Stream { host, id, .. }) = streams[key.0] else { return };
+        while iscsi.is_receiving(key)
+            && let Some(data) = self.parts.hosts[host].1.receive(id)
+        {
+            iscsi.receive(key, self.now, data, &*self.parts.topology);
         }
     }
 
@@ -238,6 +246,10 @@ impl Shard {
         match event {
             Event::JoinWanted(key, tsih) => self.find_home(index, key, tsih),
             Event::Joined(key) => self.sessions[index].iscsi.resume(key, &*self.parts.topology),
+            Event::Resumed(key) => {
+                self.sessions[index].iscsi.resume(key, &*self.parts.topology);
+                self.receive(index, key);
+            }
             Event::LoginWanted(key, wanted) => {
                 if let Some(stream) = &mut self.sessions[index].streams[key.0] {
                     stream.wanted = Some(wanted);

@@ -166,9 +166,14 @@ impl CommandSlots {
         self.orphans > 0
     }
 
-    /// How many more commands the window may admit.
-    pub(super) fn room(&self) -> u32 {
-        self.depth - self.queued.min(self.depth)
+    /// How many more commands the window may admit, beside those that there are and so many other requests.
+    pub(super) fn room(&self, others: u32) -> u32 {
+        self.depth.saturating_sub(self.queued + others)
+    }
+
+    /// Most commands at a time.
+    pub(super) fn most(&self) -> u32 {
+        self.depth + IMMEDIATE_MAX
     }
 
     /// How many more it admits when this command is over: immediate commands have no place in it.

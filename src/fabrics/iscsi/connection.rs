@@ -11,7 +11,7 @@ use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
 use super::session::{ActiveConnection, CommandWindow, Kept};
 use super::text::TextExchange;
-use super::transmit::Outbox;
+use super::transmit::{ANSWERS_MAX, Outbox};
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Seg, Sg};
 use crate::scsi::NexusId;
@@ -68,6 +68,8 @@ pub struct Connection {
     pub(super) answers: usize,
     /// Something waits for a fence.
     pub(super) held_back: bool,
+    /// What comes in is left where it is, as the initiator does not read.
+    pub(super) paused: bool,
     created: Instant,
     last_heard: Instant,
     pub(super) pinged: Option<Instant>,
@@ -100,6 +102,7 @@ impl Connection {
             outbox: Outbox::default(),
             answers: 0,
             held_back: false,
+            paused: false,
             created: now,
             last_heard: now,
             pinged: None,
@@ -174,6 +177,8 @@ impl Connection {
             State::Login(_) | State::Joining(..) | State::Admitting(..) => {
                 Some(self.created + parameters.login_timeout)
             }
+            // Whose answer is not read cannot be asked.
+            State::FullFeature if self.paused => self.stall(parameters),
             // A fence pings, too.
             State::FullFeature if parameters.nop_interval.is_zero() => {
                 self.pinged.map(|at| at + parameters.nop_timeout)
@@ -210,6 +215,10 @@ impl ActiveConnection<'_> {
     pub(super) fn take_pdu(&mut self, directory: &dyn Directory) -> bool {
         let negotiated = &self.connection.negotiated;
         let limits = match self.connection.state {
+            State::FullFeature if self.is_clogged() => {
+                self.connection.paused = true;
+                return false;
+            }
             State::FullFeature => Limits {
                 header_digest: negotiated.header_digest,
                 data_digest: negotiated.data_digest,
@@ -247,6 +256,14 @@ impl ActiveConnection<'_> {
         }
     }
 
+    /// The initiator reads again, or nothing is heard any more.
+    pub(super) fn go_on(&mut self) {
+        self.connection.paused = false;
+        self.connection.last_heard = self.session.now;
+        self.connection.pinged = None;
+        self.session.events.push_back(Event::Resumed(self.key));
+    }
+
     /// The peer will send no more.
     pub(super) fn peer_finished(&mut self) {
         self.end(CloseReason::PeerClosed, false);
@@ -270,7 +287,10 @@ impl ActiveConnection<'_> {
         connection.state = State::Closing;
         connection.framer.clear();
         connection.text = TextExchange::default();
-        connection.answers -= connection.outbox.forget_commands();
+        self.forget_commands();
+        if self.connection.paused {
+            self.go_on();
+        }
         self.session.live -= 1;
         match self.session.live {
             0 => self.session.clear(),
@@ -429,6 +449,11 @@ impl ActiveConnection<'_> {
             _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
         }
         if pdu.bhs.is_immediate() {
+            // Their answers are held back by a fence.
+            let many = self.connection.answers >= ANSWERS_MAX;
+            if many && !matches!(pdu.bhs.opcode(), Opcode::SCSI_COMMAND | Opcode::NOP_OUT) {
+                return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+            }
             return match self.session.must_wait(&pdu.bhs) {
                 true => self.session.keep_immediate(self.key, pdu),
                 false => self.deliver(pdu, directory),
@@ -466,7 +491,7 @@ impl ActiveConnection<'_> {
         self.connection.state = State::Leaving;
         self.connection.framer.clear();
         self.connection.text = TextExchange::default();
-        self.connection.answers -= self.connection.outbox.forget_commands();
+        self.forget_commands();
         self.session.abandon(self.key);
     }
 
@@ -493,6 +518,7 @@ impl ActiveConnection<'_> {
             self.connection.progress = (now, sent);
         }
         match self.connection.pinged {
+            _ if self.connection.paused => {}
             Some(at) if at + parameters.nop_timeout <= now => {
                 self.end(CloseReason::Timeout("no answer to a ping"), true);
             }

@@ -13,10 +13,11 @@ use crate::scsi::{Lun, Request, RequestTag, TaskManagementFunction, TaskManageme
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
-/// Task management requests under way.
-pub(super) const TASK_MANAGEMENT_MAX: usize = 16;
+/// Task management requests for immediate delivery that a session may have under way, or as many as commands if that is more:
+/// each of these may be aborted by its own.
+pub(super) const FUNCTIONS_MAX: usize = 64;
 
-/// Logouts of a session that wait for the end of tasks.
+/// Logouts for immediate delivery that wait for the end of tasks.
 const LOGOUTS_MAX: usize = 16;
 
 /// The tag of our own pings.
@@ -59,6 +60,8 @@ pub(super) struct PendingFunction {
     connection: Option<ConnectionKey>,
     itt: u32,
     scope: Scope,
+    /// It has a place in the command window.
+    pub(super) windowed: bool,
     /// What is to be answered; it waits for the fence of another.
     answer: Option<u8>,
 }
@@ -108,7 +111,7 @@ impl ActiveConnection<'_> {
         bhs.set_lun(pdu.bhs.lun());
         bhs.set_word(16, pdu.bhs.itt());
         bhs.set_word(20, NO_TAG);
-        self.answer(bhs, data, true);
+        self.respond(!pdu.bhs.is_immediate(), bhs, data);
     }
 
     /// Asks whether the peer is alive.
@@ -124,10 +127,11 @@ impl ActiveConnection<'_> {
         use TaskManagementFunction as F;
         let bhs = &pdu.bhs;
         let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()), bhs.word(20));
+        let windowed = !bhs.is_immediate();
         let function = match bhs.flags() & 0x7f {
             1 => match self.abort_task(referenced, bhs.word(32), bhs.cmd_sn()) {
                 Ok(request_tag) => F::AbortTask(request_tag),
-                Err(response) => return self.task_management_response(itt, response),
+                Err(response) => return self.task_management_response(windowed, itt, response),
             },
             2 => F::AbortTaskSet,
             3 => F::ClearAca,
@@ -135,11 +139,11 @@ impl ActiveConnection<'_> {
             5 => F::LogicalUnitReset,
             6 => F::TargetReset,
             7 => F::TargetColdReset,
-            8 => return self.task_management_response(itt, NO_REASSIGN),
-            _ => return self.task_management_response(itt, NOT_SUPPORTED),
+            8 => return self.task_management_response(windowed, itt, NO_REASSIGN),
+            _ => return self.task_management_response(windowed, itt, NOT_SUPPORTED),
         };
-        if self.session.task_management.len() >= TASK_MANAGEMENT_MAX {
-            return self.task_management_response(itt, REJECTED);
+        if !windowed && self.session.has_too_many_functions() {
+            return self.task_management_response(windowed, itt, REJECTED);
         }
         let scope = match function {
             F::AbortTask(_) => Scope::Task(referenced),
@@ -151,9 +155,10 @@ impl ActiveConnection<'_> {
             self.session.fill_gap(self.key, bhs.cmd_sn());
         }
         self.session.abort_early(scope, bhs.cmd_sn());
-        let pending = PendingFunction { connection: Some(self.key), itt, scope, answer: None };
+        self.session.answering += u32::from(windowed);
+        let pending = PendingFunction { connection: Some(self.key), itt, scope, windowed, answer: None };
         let request = self.session.task_management.insert(pending);
-        let request = RequestTag(u32::try_from(request).expect("at most TASK_MANAGEMENT_MAX"));
+        let request = RequestTag(u32::try_from(request).expect("as few as the window admits"));
         let nexus = self.session.nexus;
         self.session.requests.push_back(Request::TaskManagement { request, nexus, function, lun });
     }
@@ -169,9 +174,9 @@ impl ActiveConnection<'_> {
         }
     }
 
-    fn task_management_response(&mut self, itt: u32, response: u8) {
+    fn task_management_response(&mut self, windowed: bool, itt: u32, response: u8) {
         if !self.connection.is_closing() {
-            self.answer(response_header(itt, response), Sg::new(), true);
+            self.respond(windowed, response_header(itt, response), Sg::new());
         }
     }
 
@@ -191,6 +196,11 @@ impl ActiveConnection<'_> {
         const CLOSED: u8 = 0;
         const NO_SUCH_CONNECTION: u8 = 1;
         const NO_RECOVERY: u8 = 2;
+        if pdu.bhs.is_immediate()
+            && self.session.waiting.iter().filter(|(_, what)| !what.is_windowed()).count() >= LOGOUTS_MAX
+        {
+            return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+        }
         let mut own = true;
         let response = match pdu.bhs.flags() & 0x7f {
             0 => {
@@ -218,17 +228,16 @@ impl ActiveConnection<'_> {
         bhs.set_word(16, pdu.bhs.itt());
         bhs.set_half(40, u16::try_from(self.connection.negotiated.time2wait).unwrap_or(u16::MAX));
         bhs.set_half(42, u16::try_from(self.connection.negotiated.time2retain).unwrap_or(u16::MAX));
-        if self.session.waiting.len() >= LOGOUTS_MAX {
-            return self.violation("too many logouts at once");
-        }
+        let windowed = !pdu.bhs.is_immediate();
         // The answer says that all is cleaned up (RFC 7143 11.15): it comes when the tasks have ended.
         let waits = match response == CLOSED && own {
             true => {
                 self.leave();
-                Waiting::Leave(bhs)
+                Waiting::Leave(bhs, windowed)
             }
-            false => Waiting::Answer(bhs),
+            false => Waiting::Answer(bhs, windowed),
         };
+        self.session.answering += u32::from(windowed);
         self.session.waiting.push((self.key, waits));
     }
 }
@@ -260,7 +269,7 @@ impl Session {
     /// Answers an ABORT TASK on its way to the task manager whose task has ended since it came. Returns whether it has.
     pub(super) fn answer_late_abort(&mut self, request: RequestTag, request_tag: RequestTag) -> bool {
         let shared = &mut self.shared;
-        let Some(&PendingFunction { connection, itt, scope, .. }) =
+        let Some(&PendingFunction { connection, itt, scope, windowed, .. }) =
             shared.task_management.get(request.0 as usize)
         else {
             return true;
@@ -272,8 +281,9 @@ impl Session {
         };
         if let Some(response) = response {
             shared.task_management.remove(request.0 as usize);
+            shared.answering -= u32::from(windowed);
             if let Some(mut at) = connection.and_then(|key| self.at(key)) {
-                at.task_management_response(itt, response);
+                at.task_management_response(windowed, itt, response);
             }
         }
         response.is_some()
@@ -300,15 +310,17 @@ impl Session {
             && let Some((index, answer)) =
                 self.shared.task_management.iter().find_map(|(index, pending)| Some((index, pending.answer?)))
         {
-            let PendingFunction { connection, itt, scope, .. } = self.shared.task_management.remove(index);
+            let PendingFunction { connection, itt, scope, windowed, .. } =
+                self.shared.task_management.remove(index);
             self.shared.unanswered -= 1;
+            self.shared.answering -= u32::from(windowed);
             let Some(key) = connection else { continue };
             // What concerns one task is in order with that (RFC 7143 4.2.2.3.4).
             let fenced = answer == COMPLETE && !matches!(scope, Scope::Task(_)) && self.raise_fence(key);
             if let Some(mut at) = self.at(key) {
                 match fenced {
-                    true => at.answer_fenced(response_header(itt, answer)),
-                    false => at.task_management_response(itt, answer),
+                    true => at.respond_fenced(windowed, response_header(itt, answer)),
+                    false => at.task_management_response(windowed, itt, answer),
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::connection::{Connection, State};
 use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
-use super::requests::{PendingFunction, Scope, TASK_MANAGEMENT_MAX, waits_for_others};
+use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request};
@@ -73,12 +73,19 @@ impl OutOfOrderRequest {
 /// What waits for the end of all commands of connections that have ended: who is told that they are gone must not see any
 /// effect of them later (RFC 7143 11.15).
 pub(super) enum Waiting {
-    /// The answer to a logout of another connection.
-    Answer(Bhs),
+    /// The answer to a logout of another connection, and whether the request has a place in the command window.
+    Answer(Bhs, bool),
     /// The answer to a logout of this one, which then ends.
-    Leave(Bhs),
+    Leave(Bhs, bool),
     /// The last answer to a login that takes the place of a connection.
     Join,
+}
+
+impl Waiting {
+    /// Its request has a place in the command window.
+    pub(super) fn is_windowed(&self) -> bool {
+        matches!(self, Self::Answer(_, true) | Self::Leave(_, true))
+    }
 }
 
 /// What becomes of a request whose turn it is not.
@@ -110,6 +117,8 @@ pub(super) struct Shared {
     /// Within the window, so at most as many as that is wide.
     pub(super) out_of_order: Vec<OutOfOrderRequest>,
     pub(super) commands: CommandSlots,
+    /// Places in the command window of requests that are no commands, each until its answer has gone out.
+    pub(super) answering: u32,
     pub(super) task_management: Slab<PendingFunction>,
     /// How many of them wait for a fence before theirs.
     pub(super) unanswered: usize,
@@ -196,10 +205,16 @@ impl Shared {
     }
 
     /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
-    /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if too many do.
+    /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if it is one too many.
     pub(super) fn must_wait(&self, bhs: &Bhs) -> bool {
-        let waiting = || self.out_of_order.iter().filter(|out_of_order| out_of_order.immediate).count();
-        waits_for_others(bhs) && self.is_ahead(bhs.cmd_sn()) && waiting() < TASK_MANAGEMENT_MAX
+        waits_for_others(bhs) && self.is_ahead(bhs.cmd_sn()) && !self.has_too_many_functions()
+    }
+
+    /// Whether no further task management request for immediate delivery can be taken.
+    pub(super) fn has_too_many_functions(&self) -> bool {
+        let waiting = self.out_of_order.iter().filter(|request| request.immediate).count();
+        let begun = self.task_management.iter().filter(|(_, function)| !function.windowed).count();
+        waiting + begun >= FUNCTIONS_MAX.max(self.commands.most() as usize)
     }
 
     /// Keeps such a request.
@@ -274,7 +289,8 @@ impl Shared {
     /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of those
     /// that waited for their turn are filled. Commands are allegiant to their connection, so nobody waits for them.
     pub(super) fn abandon(&mut self, connection: ConnectionKey) {
-        self.waiting.retain(|(key, _)| *key != connection);
+        let gone = self.waiting.extract_if(.., |(key, _)| *key == connection);
+        self.answering -= gone.map(|(_, what)| u32::from(what.is_windowed())).sum::<u32>();
         self.cids.retain(|(_, key)| *key != connection);
         for out_of_order in
             self.out_of_order.iter_mut().filter(|out_of_order| out_of_order.connection == connection)
@@ -299,7 +315,7 @@ impl Shared {
         self.requests.clear();
         self.commands.clear();
         self.task_management.clear();
-        (self.unanswered, self.fence) = (0, None);
+        (self.answering, self.unanswered, self.fence) = (0, 0, None);
     }
 }
 
@@ -344,6 +360,7 @@ impl Session {
             max_cmd_sn: 0,
             out_of_order: Vec::new(),
             commands: CommandSlots::default(),
+            answering: 0,
             task_management: Slab::new(),
             unanswered: 0,
             fence: None,
@@ -433,7 +450,14 @@ impl Session {
         self.resume(key, directory);
     }
 
-    /// Takes the PDUs that are whole. Stops while a login waits for the owner; to be called when it goes on.
+    /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read
+    /// what is sent. [`Event::Resumed`] tells when it does.
+    pub fn is_receiving(&self, key: ConnectionKey) -> bool {
+        self.connection(key).is_none_or(|connection| !connection.paused)
+    }
+
+    /// Takes the PDUs that are whole. Stops while a login waits for the owner, and while the initiator does not read; to be
+    /// called when it goes on.
     pub fn resume(&mut self, key: ConnectionKey, directory: &dyn Directory) {
         while let Some(mut at) = self.at(key)
             && at.take_pdu(directory)
@@ -538,10 +562,12 @@ impl Session {
         }
         for (key, what) in std::mem::take(&mut self.shared.waiting) {
             let Some(mut at) = self.at(key) else { continue };
+            let windowed = what.is_windowed();
+            at.session.answering -= u32::from(windowed);
             match what {
-                Waiting::Answer(bhs) => at.answer(bhs, Sg::new(), true),
-                Waiting::Leave(bhs) => {
-                    at.answer(bhs, Sg::new(), true);
+                Waiting::Answer(bhs, _) => at.respond(windowed, bhs, Sg::new()),
+                Waiting::Leave(bhs, _) => {
+                    at.respond(windowed, bhs, Sg::new());
                     at.logged_out();
                 }
                 Waiting::Join => at.joined(),

@@ -37,6 +37,7 @@ pub(super) struct TextExchange {
 impl ActiveConnection<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
         let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
+        let windowed = !pdu.bhs.is_immediate();
         if pdu.damaged {
             return self.reject_damaged(&pdu.bhs);
         }
@@ -50,7 +51,7 @@ impl ActiveConnection<'_> {
         if !text.answer.is_empty() {
             // The initiator wants the rest of a long answer, and may not ask anything before it has that.
             return match pdu.data.is_empty() {
-                true => self.text_response(itt),
+                true => self.text_response(windowed, itt),
                 false => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
             };
         }
@@ -62,14 +63,14 @@ impl ActiveConnection<'_> {
         if flags & CONTINUE != 0 {
             return match text.last {
                 true => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
-                false => self.text_response(itt),
+                false => self.text_response(windowed, itt),
             };
         }
         let asked = std::mem::take(&mut text.asked);
         match self.text_answer(&asked, directory) {
             Some(answer) => {
                 self.connection.text.answer = answer;
-                self.text_response(itt);
+                self.text_response(windowed, itt);
             }
             None => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
         }
@@ -99,7 +100,7 @@ impl ActiveConnection<'_> {
     }
 
     /// Sends as much of the answer as the initiator takes in one PDU.
-    fn text_response(&mut self, itt: u32) {
+    fn text_response(&mut self, windowed: bool, itt: u32) {
         let text = &mut self.connection.text;
         let max = self.connection.negotiated.max_xmit_data_segment_length as usize;
         let rest = text.answer.split_off(text.answer.len().min(max));
@@ -116,7 +117,7 @@ impl ActiveConnection<'_> {
         bhs.set_word(16, itt);
         bhs.set_word(20, tag);
         match Sg::copied(&self.session.arena, &now) {
-            Some(data) => self.answer(bhs, data, true),
+            Some(data) => self.respond(windowed, bhs, data),
             None => self.violation("no memory for a text response"),
         }
     }

@@ -4,18 +4,18 @@
 
 use std::collections::VecDeque;
 
+use super::Negotiated;
 use super::command::{Outgoing, What};
 use super::connection::State;
 use super::fence::Hold;
 use super::framing::digest;
 use super::requests::ping_header;
 use super::session::{ActiveConnection, Shared};
-use super::{CloseReason, Negotiated};
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
 
-/// Most PDUs that answer something other than a command and wait to be sent. An initiator that asks without reading
-/// answers is cut off.
+/// With so many PDUs waiting to be sent that answer nothing which came through the command window, a connection is not read:
+/// its initiator does not read either. It is cut off if that lasts ([`Connection::stall`](super::Connection)).
 pub(super) const ANSWERS_MAX: usize = 64;
 
 /// An answer that is ready but for its sequence numbers.
@@ -26,6 +26,8 @@ pub(super) struct Answer {
     numbered: bool,
     /// The session's fence is before it.
     fenced: bool,
+    /// Its request came through the command window, and keeps its place there until this goes out.
+    windowed: bool,
 }
 
 pub(super) enum Out {
@@ -53,8 +55,8 @@ impl Out {
     }
 }
 
-/// What waits to go out. Bounded: by the commands that there may be, of which each has one piece of data, a status and
-/// MaxOutstandingR2T R2Ts at most, and by [`ANSWERS_MAX`].
+/// What waits to go out. Bounded: by the requests that the window admits, of which each has one piece of data, a status or
+/// answer, and MaxOutstandingR2T R2Ts at most, and by [`ANSWERS_MAX`] beside that.
 #[derive(Default)]
 pub(super) struct Outbox {
     urgent: VecDeque<Out>,
@@ -109,37 +111,65 @@ impl Outbox {
     }
 
     /// Takes out what all commands have to send, and an answer with a fence before it: nobody waits for that on a connection
-    /// that is over, and without the fence it would overtake others. Returns how many answers that were.
-    pub(super) fn forget_commands(&mut self) -> usize {
-        let before = self.answers();
-        let answers = |out: &Out| matches!(out, Out::Answer(Answer { fenced: false, .. }));
-        self.urgent.retain(answers);
-        self.orderly.retain(answers);
-        before - self.answers()
-    }
-
-    fn answers(&self) -> usize {
-        self.urgent.iter().chain(&self.orderly).filter(|out| matches!(out, Out::Answer(_))).count()
+    /// that is over, and without the fence it would overtake others. Those that are left have no place in the window any more:
+    /// returns how many had one, and how many are left.
+    fn forget_commands(&mut self) -> (u32, usize) {
+        let mut windowed = 0;
+        let mut is_left = |out: &mut Out| match out {
+            Out::Answer(answer) => {
+                windowed += u32::from(std::mem::take(&mut answer.windowed));
+                !answer.fenced
+            }
+            Out::Command(_) | Out::Fence => false,
+        };
+        self.urgent.retain_mut(&mut is_left);
+        self.orderly.retain_mut(&mut is_left);
+        (windowed, self.urgent.len() + self.orderly.len())
     }
 }
 
 impl ActiveConnection<'_> {
-    /// Queues a PDU that answers something other than a command.
+    /// Queues a PDU that nothing in the command window waits for.
     pub(super) fn answer(&mut self, bhs: Bhs, data: Sg, numbered: bool) {
-        self.queue(Answer { bhs, data, numbered, fenced: false });
+        self.queue(Answer { bhs, data, numbered, fenced: false, windowed: false });
+    }
+
+    /// Queues the response to a request, which came through the command window or was for immediate delivery.
+    pub(super) fn respond(&mut self, windowed: bool, bhs: Bhs, data: Sg) {
+        self.queue(Answer { bhs, data, numbered: true, fenced: false, windowed });
     }
 
     /// Queues a response that is before all others that follow in the session.
-    pub(super) fn answer_fenced(&mut self, bhs: Bhs) {
-        self.queue(Answer { bhs, data: Sg::new(), numbered: true, fenced: true });
+    pub(super) fn respond_fenced(&mut self, windowed: bool, bhs: Bhs) {
+        self.queue(Answer { bhs, data: Sg::new(), numbered: true, fenced: true, windowed });
     }
 
-    fn queue(&mut self, answer: Answer) {
-        if self.connection.answers >= ANSWERS_MAX {
-            return self.end(CloseReason::Violation("asks without reading the answers"), false);
+    fn queue(&mut self, mut answer: Answer) {
+        answer.windowed &= !self.connection.is_closing();
+        match answer.windowed {
+            true => self.session.answering += 1,
+            false => self.connection.answers += 1,
         }
-        self.connection.answers += 1;
         self.connection.outbox.push(Out::Answer(answer));
+    }
+
+    /// Forgets what commands have to send on a connection that is over.
+    pub(super) fn forget_commands(&mut self) {
+        let (windowed, left) = self.connection.outbox.forget_commands();
+        self.session.answering -= windowed;
+        self.connection.answers = left;
+    }
+
+    /// Whether the connection is not to be read, as its initiator does not read: what waits to be sent does so because the
+    /// stream takes nothing. What a fence holds back does not count: the initiator lets it go by what it sends.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.connection.answers >= ANSWERS_MAX
+            && match &self.session.fence {
+                Some(fence) if fence.hold(self.key) != Hold::Nothing => {
+                    self.connection.outbox.urgent.len() >= ANSWERS_MAX
+                }
+                _ => true,
+            }
     }
 
     pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
@@ -219,6 +249,9 @@ impl ActiveConnection<'_> {
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
+        if self.connection.paused && !self.is_clogged() {
+            self.go_on();
+        }
         self.connection.starved = false;
         self.connection.held_back = false;
         let mut out = match &self.session.fence {
@@ -241,6 +274,7 @@ impl ActiveConnection<'_> {
         // With the status a command is over: its place in the window is free for the initiator that reads this.
         let freed = match &out {
             Out::Command(outgoing) if numbered => self.session.commands.window_share(outgoing.slot),
+            Out::Answer(answer) => u32::from(answer.windowed),
             _ => 0,
         };
         let max_cmd_sn = self.stamp(&mut bhs, freed);
@@ -263,7 +297,10 @@ impl ActiveConnection<'_> {
         }
         match out {
             Out::Answer(answer) => {
-                self.connection.answers -= 1;
+                match answer.windowed {
+                    true => self.session.answering -= 1,
+                    false => self.connection.answers -= 1,
+                }
                 if answer.fenced {
                     self.fenced_response_sent();
                 }
@@ -290,11 +327,11 @@ impl ActiveConnection<'_> {
         }
     }
 
-    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free exchanges, with those that this PDU frees, and
+    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free places in it, with those that this PDU frees, and
     /// never shrinks. Returns MaxCmdSN, which holds from when the PDU goes out.
     fn stamp(&self, bhs: &mut Bhs, freed: u32) -> u32 {
-        let Shared { commands, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
-        let max = exp_cmd_sn.wrapping_add(commands.room() + freed).wrapping_sub(1);
+        let Shared { commands, answering, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
+        let max = exp_cmd_sn.wrapping_add(commands.room(*answering) + freed).wrapping_sub(1);
         let max = if max.wrapping_sub(*max_cmd_sn) < 1 << 31 { max } else { *max_cmd_sn };
         bhs.set_word(28, *exp_cmd_sn);
         bhs.set_word(32, max);

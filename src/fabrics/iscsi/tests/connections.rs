@@ -6,9 +6,9 @@ use crate::fabrics::iscsi::initiator::{Packet, Transfer};
 use crate::wire::iscsi::pairs;
 
 /// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by hand.
-struct Two {
-    world: World,
-    other: Initiator,
+pub(super) struct Two {
+    pub(super) world: World,
+    pub(super) other: Initiator,
     second: ConnectionKey,
 }
 
@@ -21,7 +21,7 @@ fn another(world: &World, cid: u16) -> Initiator {
 }
 
 impl Two {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Parameters { max_connections: 2, ..Parameters::default() })
     }
 
@@ -104,7 +104,7 @@ impl Two {
     }
 
     /// What the second connection has to say now.
-    fn said(&mut self) -> Vec<Packet> {
+    pub(super) fn said(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();
         while let Some(pdu) = self.world.session.poll_transmit(self.second) {
             packets.extend(self.other.take(&pdu.to_vec()));
@@ -113,7 +113,7 @@ impl Two {
     }
 
     /// Sends on the second connection.
-    fn send(&mut self, packet: &Packet) {
+    pub(super) fn send(&mut self, packet: &Packet) {
         let world = &mut self.world;
         for seg in Sg::copied(&world.arena, &packet.encode(self.other.digests)).unwrap().segs() {
             world.session.receive(self.second, world.now, seg.clone(), &world.targets);

@@ -7,16 +7,18 @@ mod connections;
 mod data;
 mod hostile;
 mod keys;
+mod limits;
 mod login;
 mod requests;
 mod window;
 
 use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::initiator::{Digests, Initiator, Packet};
 use super::*;
-use crate::memory::{Arena, Lease, Sg};
+use crate::memory::{Arena, Lease, Seg, Sg};
 use crate::scsi::{
     Command, Lun, NexusId, Request, RequestTag, Residual, Response, Sense, Status, TaskManagementFunction,
     TaskManagementResponse, Transport, key,
@@ -300,6 +302,8 @@ pub(super) struct World {
     pub(super) memory: Arc<Pool>,
     pub(super) session: Session,
     pub(super) key: ConnectionKey,
+    /// What has come in, and is not read yet.
+    inbox: VecDeque<Seg>,
     pub(super) initiator: Initiator,
     pub(super) toy: Toy,
     pub(super) targets: Targets,
@@ -319,6 +323,7 @@ impl World {
         Self {
             session,
             key,
+            inbox: VecDeque::new(),
             memory: Pool::new(MEMORY),
             arena,
             initiator: Initiator::new(),
@@ -344,8 +349,15 @@ impl World {
 
     /// Gives bytes to the connection in one piece.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
-        for seg in Sg::copied(&self.arena, bytes).expect("memory").segs() {
-            self.session.receive(self.key, self.now, seg.clone(), &self.targets);
+        self.inbox.extend(Sg::copied(&self.arena, bytes).expect("memory").segs().iter().cloned());
+        self.feed();
+    }
+
+    fn feed(&mut self) {
+        while self.session.is_receiving(self.key)
+            && let Some(seg) = self.inbox.pop_front()
+        {
+            self.session.receive(self.key, self.now, seg, &self.targets);
         }
     }
 
@@ -378,6 +390,10 @@ impl World {
                 self.session.accept_login(self.key, NexusId(9), 0x1234, depth, memory);
                 self.session.resume(self.key, &self.targets);
             }
+            if let Event::Resumed(key) = event {
+                self.session.resume(key, &self.targets);
+                self.feed();
+            }
             self.events.push(event);
         }
         busy | self.toy.serve(&self.arena, &mut self.session)
@@ -404,7 +420,7 @@ impl World {
     pub(super) fn closed(&self) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Closed { reason, .. } => Some(reason),
-            Event::LoginWanted(..) | Event::JoinWanted(..) | Event::Joined(_) => None,
+            Event::LoginWanted(..) | Event::JoinWanted(..) | Event::Joined(_) | Event::Resumed(_) => None,
         })
     }
 
@@ -417,8 +433,8 @@ impl World {
 
     /// Everything that was lent comes home.
     pub(super) fn end(self) {
-        let Self { arena, session, toy, memory, .. } = self;
-        drop((session, toy));
+        let Self { arena, session, toy, memory, inbox, .. } = self;
+        drop((session, toy, inbox));
         assert_eq!(memory.left(), MEMORY, "allowance that did not come home");
         assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
     }

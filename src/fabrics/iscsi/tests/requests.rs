@@ -69,20 +69,6 @@ fn pings_can_be_switched_off() {
 }
 
 #[test]
-fn who_never_reads_is_cut_off() {
-    let mut world = normal();
-    for _ in 0..100 {
-        let ping = world.initiator.nop_out(b"");
-        let ping = world.initiator.immediate(ping);
-        world.receive(&ping.encode(Default::default()));
-        world.work();
-    }
-    assert_eq!(world.violation(), "asks without reading the answers");
-    assert_eq!(world.run().len(), 64);
-    world.end();
-}
-
-#[test]
 fn unknown_requests_are_rejected_with_their_header() {
     let mut world = normal();
     for (opcode, reason) in [

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Limits are flow control: whatever the command window admits is answered, however late the answers are read; what is
+//! beyond is refused one by one.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::connections::Two;
+use super::*;
+use crate::fabrics::iscsi::initiator::Transfer;
+use crate::wire::iscsi::{FINAL, NO_TAG, reject};
+
+const DEPTH: u32 = 128;
+
+/// Longest write.
+const WRITE_MAX: usize = 20_000;
+
+/// What an initiator may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    /// With immediate data, unsolicited data, or what is asked for.
+    Write,
+    /// A command that does not end by itself.
+    Hold,
+    /// ABORT TASK of the last of these, or of no task.
+    Abort,
+    Reset,
+    Ping,
+    Text,
+    /// Of a connection that is not there.
+    Logout,
+}
+
+const KINDS: [Kind; 8] =
+    [Kind::Read, Kind::Write, Kind::Hold, Kind::Abort, Kind::Reset, Kind::Ping, Kind::Text, Kind::Logout];
+
+impl Kind {
+    fn is_command(self) -> bool {
+        matches!(self, Self::Read | Self::Write | Self::Hold)
+    }
+}
+
+/// An initiator that asks for all that it may before it reads anything.
+struct Late {
+    world: World,
+    /// By task tag, what waits for its answer.
+    asked: BTreeMap<u32, (Kind, Packet)>,
+    held: Vec<Packet>,
+    /// Commands for immediate delivery, of which there may be few.
+    immediate: usize,
+    /// The task manager works before the initiator reads.
+    works: bool,
+}
+
+impl Late {
+    fn new(works: bool) -> Self {
+        let keys = [("InitialR2T", "No"), ("FirstBurstLength", "8192"), ("MaxBurstLength", "16384")];
+        let world = World::logged_in(Parameters { queue_depth: DEPTH, ..Parameters::default() }, &keys);
+        Self { world, asked: BTreeMap::new(), held: Vec::new(), immediate: 0, works }
+    }
+
+    /// Sends a request of a kind, if it may. `size` is how much data it is about.
+    fn ask(&mut self, kind: Kind, immediate: bool, size: usize) {
+        let initiator = &mut self.world.initiator;
+        let full = match immediate {
+            true => kind.is_command() && self.immediate == 8,
+            false => initiator.cmd_sn == initiator.max_cmd_sn.wrapping_add(1),
+        };
+        if full {
+            return;
+        }
+        self.immediate += usize::from(immediate && kind.is_command());
+        let len = u32::try_from(size).unwrap();
+        let mut data = Vec::new();
+        let mut packet = match kind {
+            Kind::Read => initiator.command(0, &vendor(READ_IN_PARTS, len, 5000), Transfer::read(len)),
+            Kind::Write => initiator.command(0, &vendor(WRITE_IN_PARTS, len, 5000), Transfer::write(len)),
+            Kind::Hold => initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len)),
+            Kind::Abort => match self.held.pop() {
+                Some(task) => initiator.abort_task(&task),
+                None => initiator.task_management(1, 0),
+            },
+            Kind::Reset => initiator.task_management(5, 7 << 48),
+            Kind::Ping => initiator.nop_out(&pattern_of(0, size)),
+            Kind::Text => initiator.text(b"SendTargets=\0"),
+            Kind::Logout => {
+                let mut logout = initiator.logout(1);
+                logout.bhs.set_half(20, 99);
+                logout
+            }
+        };
+        if immediate {
+            packet = initiator.immediate(packet);
+        }
+        if kind == Kind::Write && size > 0 {
+            let buffer = pattern_of(0, size);
+            let (now, unasked) = (size.min(1000), size.min(8192));
+            packet = packet.data(&buffer[..now]);
+            if unasked > now {
+                packet.bhs.0[1] &= !FINAL;
+                data.push(initiator.data_out(&packet, None, 0, 1000, &buffer[now..unasked], true));
+            }
+        }
+        if kind == Kind::Hold {
+            self.held.push(packet.clone());
+        }
+        self.asked.insert(packet.bhs.itt(), (kind, packet.clone()));
+        for packet in std::iter::once(packet).chain(data) {
+            self.world.receive(&packet.encode(Digests::default()));
+        }
+        if self.works {
+            self.world.work();
+        }
+    }
+
+    /// Reads what was answered, and sends the data that is asked for.
+    fn read(&mut self) {
+        let mut answers = self.world.run();
+        while !answers.is_empty() {
+            let mut data = Vec::new();
+            for answer in answers {
+                data.extend(self.answered(&answer));
+            }
+            answers = self.world.exchange(&data);
+        }
+    }
+
+    fn answered(&mut self, answer: &Packet) -> Vec<Packet> {
+        let itt = answer.bhs.itt();
+        let (kind, request) = self.asked.get(&itt).unwrap_or_else(|| panic!("nobody asked for {answer:?}"));
+        let (wanted, last) = match (kind, answer.opcode()) {
+            (Kind::Write, Opcode::R2T) => {
+                let buffer = pattern_of(0, request.bhs.word(20) as usize);
+                return self.world.initiator.answer_r2t(request, answer, &buffer, 4096);
+            }
+            (Kind::Read, Opcode::DATA_IN) => (Opcode::DATA_IN, answer.bhs.flags() & 1 != 0),
+            (Kind::Read | Kind::Write | Kind::Hold, _) => (Opcode::SCSI_RESPONSE, true),
+            (Kind::Abort | Kind::Reset, _) => (Opcode::TASK_MANAGEMENT_RESPONSE, true),
+            (Kind::Ping, _) => (Opcode::NOP_IN, true),
+            (Kind::Text, _) => (Opcode::TEXT_RESPONSE, true),
+            (Kind::Logout, _) => (Opcode::LOGOUT_RESPONSE, true),
+        };
+        assert_eq!(answer.opcode(), wanted, "{kind:?}: {answer:?}");
+        if kind.is_command() {
+            assert_eq!(answer.bhs.0[3], 0, "GOOD: {kind:?}");
+        } else if let Kind::Abort | Kind::Reset = kind {
+            assert!(answer.bhs.0[2] <= 1, "complete, or no such task: {answer:?}");
+        } else if let Kind::Ping = kind {
+            assert_eq!(answer.data, request.data[..request.data.len().min(8192)]);
+        }
+        if last {
+            self.asked.remove(&itt);
+        }
+        Vec::new()
+    }
+
+    /// All was answered but what does not end by itself, and the window is open again.
+    fn end(mut self) {
+        self.read();
+        assert_eq!(self.world.closed(), None);
+        self.asked.retain(|_, (kind, _)| *kind != Kind::Hold);
+        assert!(self.asked.is_empty(), "not answered: {:?}", self.asked);
+        let reset = self.world.initiator.task_management(5, 0);
+        let reset = self.world.initiator.immediate(reset);
+        let answers = self.world.exchange(&[reset]);
+        let ping = self.world.initiator.nop_out(b"");
+        let ping = self.world.initiator.immediate(ping);
+        let pong = [answers, self.world.exchange(&[ping])].concat().pop().unwrap();
+        assert_eq!(pong.bhs.word(32).wrapping_sub(pong.bhs.word(28)), DEPTH - 1, "the whole window");
+        assert_eq!((self.world.toy.running(), self.world.session.held()), (0, 0));
+        self.world.end();
+    }
+}
+
+/// The whole window of each kind, and as many for immediate delivery as the bounds allow.
+#[test]
+fn a_whole_window_of_each_kind_is_answered() {
+    for kind in KINDS {
+        for (immediate, works, count) in
+            [(false, true, DEPTH), (false, false, DEPTH), (true, true, 60), (true, false, 60)]
+        {
+            let mut late = Late::new(works);
+            for n in 0..count {
+                late.ask(kind, immediate, n as usize * 300 % WRITE_MAX);
+            }
+            late.end();
+        }
+    }
+}
+
+/// As many functions for immediate delivery as there are tasks, which are all aborted by name.
+#[test]
+fn all_tasks_can_be_aborted_at_once() {
+    for immediate in [false, true] {
+        let mut late = Late::new(false);
+        for _ in 0..if immediate { DEPTH } else { DEPTH / 2 } {
+            late.ask(Kind::Hold, false, 0);
+        }
+        for _ in 0..DEPTH {
+            late.ask(Kind::Abort, immediate, 0);
+        }
+        late.read();
+        assert_eq!(late.world.toy.running(), 0);
+        late.end();
+    }
+}
+
+/// So what waits to be read is no more than the window admits.
+#[test]
+fn a_request_has_its_place_in_the_window_until_its_answer_goes_out() {
+    for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Hold) {
+        let mut late = Late::new(true);
+        for _ in 0..DEPTH {
+            late.ask(kind, false, 0);
+        }
+        late.world.work();
+        for places in 1..4 {
+            let pdu = late.world.session.poll_transmit(late.world.key).expect("an answer");
+            let answer = late.world.initiator.take(&pdu.to_vec()).remove(0);
+            late.answered(&answer);
+            assert_eq!(answer.bhs.word(32) - answer.bhs.word(28) + 1, places, "{kind:?}");
+        }
+        late.end();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_mix_within_the_window_is_answered(
+        requests in prop::collection::vec((0..KINDS.len(), prop::bool::weighted(0.2), 0..WRITE_MAX), 1..300),
+        pauses in prop::collection::vec(20usize..300, 1..4),
+        works in any::<bool>(),
+    ) {
+        let mut late = Late::new(works);
+        let mut pauses = pauses.into_iter().cycle();
+        let mut left = pauses.next().unwrap();
+        for (kind, immediate, size) in requests {
+            late.ask(KINDS[kind], immediate, size);
+            left -= 1;
+            if left == 0 {
+                left = pauses.next().unwrap();
+                late.read();
+            }
+        }
+        late.end();
+    }
+}
+
+#[test]
+fn functions_for_immediate_delivery_are_refused_one_by_one() {
+    let mut world = World::logged_in(Parameters { queue_depth: 4, ..Parameters::default() }, &[]);
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let reset = world.initiator.task_management(5, 7 << 48);
+        flood.push(world.initiator.immediate(reset).encode(Digests::default()));
+    }
+    // Before any of them has been carried out.
+    world.receive(&flood.concat());
+    let answers = world.run();
+    let responses: Vec<u8> = answers.iter().map(|answer| answer.bhs.0[2]).collect();
+    assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE; 100]);
+    assert_eq!((responses.iter().filter(|response| **response == 0).count(), world.closed()), (64, None));
+    assert_eq!(responses.iter().filter(|response| **response == 255).count(), 36, "rejected");
+    world.end();
+}
+
+#[test]
+fn who_does_not_read_is_not_read() {
+    let mut world = World::logged_in(Parameters::default(), &[]);
+    let flood = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            let ping = world.initiator.nop_out(b"");
+            let ping = world.initiator.immediate(ping);
+            world.receive(&ping.encode(Digests::default()));
+            world.work();
+        }
+    };
+    flood(&mut world, 100);
+    assert_eq!((world.connection().counters().pdus_in, world.session.is_receiving(world.key)), (65, false));
+    // Nothing was lost, and it is not asked meanwhile whether it lives: the answer would not be read.
+    world.now = world.now + Duration::from_secs(45);
+    world.session.timeout(world.now);
+    assert_eq!(opcodes(&world.run()), [Opcode::NOP_IN; 100]);
+    assert!(world.session.is_receiving(world.key));
+    // A slow one is served as long as it takes something now and then.
+    flood(&mut world, 200);
+    for _ in 0..100 {
+        world.now = world.now + Duration::from_secs(25);
+        world.session.timeout(world.now);
+        assert!(world.session.poll_transmit(world.key).is_some());
+        world.work();
+    }
+    assert_eq!(world.closed(), None);
+    // One that takes nothing is given up, within twice the interval and the patience.
+    flood(&mut world, 100);
+    for _ in 0..24 {
+        world.now = world.now + Duration::from_secs(5);
+        world.session.timeout(world.now);
+        world.work();
+    }
+    assert_eq!(world.closed(), Some(&CloseReason::Timeout("takes nothing of what is sent")));
+    assert!(world.session.is_receiving(world.key), "until the end of the stream");
+    world.end();
+}
+
+/// A response fence is let go by what the initiator sends: a connection is read however many answers wait behind one.
+#[test]
+fn who_is_held_back_by_a_fence_is_read() {
+    let mut two = Two::new();
+    let done = two.other.command(0, &vendor(READ_IN_PARTS, 512, 512), Transfer::read(512));
+    two.send(&done);
+    two.world.initiator.cmd_sn = two.other.cmd_sn;
+    let reset = two.world.initiator.task_management(5, 7 << 48);
+    assert!(two.world.exchange(&[reset]).is_empty());
+    assert_eq!(two.said().len(), 2, "data, and the question for its arrival");
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        let text = two.world.initiator.text(b"SendTargets=\0");
+        let text = two.world.initiator.immediate(text);
+        answers.extend(two.world.exchange(&[text]));
+    }
+    assert_eq!(opcodes(&answers), [Opcode::REJECT; 36]);
+    assert_eq!(answers[0].bhs.0[2], reject::TOO_MANY_IMMEDIATE);
+    let heard = Packet::new(Opcode::NOP_OUT, FINAL).immediate().word(16, NO_TAG).word(20, NO_TAG);
+    two.send(&heard.clone().word(28, two.other.exp_stat_sn));
+    let answers = two.world.run();
+    assert_eq!(answers.iter().filter(|answer| answer.opcode() == Opcode::TEXT_RESPONSE).count(), 64);
+    assert!(two.world.session.is_receiving(two.world.key));
+    two.world.end();
+}
