@@ -9,6 +9,8 @@
 //! bytes have come to be in order. They are handed on as slices of the frames when they are next in order; what came out
 //! of order, or is not taken, is [kept](Reassembly) by the flow.
 
+mod acceptance;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -21,6 +23,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::checksum::Sum;
 use super::front::{ACK, FIN, Front, RST, SYN, TcpFields};
+use super::options::{SEGMENT, SynFields, options};
 use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;
@@ -79,25 +82,6 @@ impl Shape {
     fn segment(&self, ipv6: bool, peer: u16) -> u16 {
         (self.caps.mtu - if ipv6 { 60 } else { 40 }).min(peer)
     }
-}
-
-/// Maximum segment size of a peer that names none (RFC 9293 3.7.1), and the least that one may name: small segments cost
-/// us more than they bring.
-const SEGMENT_DEFAULT: u16 = 536;
-const SEGMENT_MIN: u16 = 48;
-
-/// Where the option with the maximum segment size is in a TCP header (RFC 9293 3.2): the offset of its value.
-fn segment_option(header: &[u8]) -> Option<usize> {
-    let mut at = 20;
-    while at + 4 <= header.len() {
-        match (header[at], header[at + 1]) {
-            (0, _) => break,
-            (1, _) => at += 1,
-            (2, 4) => return Some(at + 2),
-            (_, len) => at += usize::from(len.max(2)),
-        }
-    }
-    None
 }
 
 /// Where smoltcp's frames begin and end.
@@ -179,9 +163,9 @@ pub(super) struct Flow {
     handle: SocketHandle,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
-    /// Where its frames go: to where its last segment came from. A target never speaks first, so there is nobody whose
-    /// address it would have to ask for, and a peer that moves is followed with its next segment.
-    pub(super) mac: [u8; 6],
+    /// Where its frames go: to where its last segment came from that only the peer can have sent. A target never speaks first, so
+    /// there is nobody whose address it would have to ask for, and a peer that moves is followed with its next segment.
+    mac: [u8; 6],
     /// What is to be sent and not acknowledged, from stream offset `acked` on.
     queue: VecDeque<Seg>,
     pub(super) acked: u64,
@@ -191,7 +175,9 @@ pub(super) struct Flow {
     /// Where the last lookup ended: index into `queue`, and its stream offset.
     cursor: (usize, u64),
     /// Sequence number of stream offset 0.
-    first: Option<u32>,
+    first: u32,
+    /// How far sequence numbers of ours are ahead of those that smoltcp has for them: it cannot be told where to begin.
+    shift: u32,
     /// Bytes in order that have been forgotten by smoltcp.
     inbox: VecDeque<Seg>,
     inbox_len: usize,
@@ -207,22 +193,33 @@ pub(super) struct Flow {
     told_peer: (u32, u16),
     /// That window was in the unit of the connection.
     scaled: bool,
+    /// When a segment that was not accepted was last answered.
+    challenged: Option<Instant>,
     now: Instant,
     /// Bytes that were sent more than once.
     pub(super) retransmitted: u64,
     /// Those of them that smoltcp knows nothing of.
     pub(super) repaired: u64,
+    /// Answers to segments that were not accepted.
+    pub(super) challenges: u64,
     sent_to: u64,
 }
 
 impl Flow {
-    /// A flow that waits for the SYN of `peer`. `seed` is unpredictable: the initial sequence number comes from it.
-    pub(super) fn listen(shape: Shape, now: Instant, local: SocketAddr, peer: SocketAddr, seed: u64) -> Self {
+    /// A flow whose peer has sent a SYN, that is to be answered. `number` is our initial sequence number, which nobody may foresee.
+    pub(super) fn open(
+        shape: Shape,
+        now: Instant,
+        (local, peer): (SocketAddr, SocketAddr),
+        mac: [u8; 6],
+        number: u32,
+        syn: &SynFields,
+    ) -> Self {
+        // smoltcp sees what was understood of the SYN, and nothing else of it.
+        let packet = syn.packet(peer, local);
         let mut scratch = Vec::new();
-        let mut shim = Shim { shape, rx: None, scratch: &mut scratch, emitted: None };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut shim, time(now));
+        let mut shim = Shim { shape, rx: Some(&packet), scratch: &mut scratch, emitted: None };
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut shim, time(now));
         let prefix = if local.is_ipv4() { 32 } else { 128 };
         interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(local.ip().into(), prefix)));
         // Rings of its own would be touched page by page, for bytes that nobody wants: see the module.
@@ -235,6 +232,10 @@ impl Flow {
         socket.set_congestion_control(CongestionControl::None);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
+        interface.poll_ingress_single(time(now), &mut shim, &mut sockets);
+        let mut reassembly = Reassembly::new(shape.receive);
+        reassembly.begin(syn.number.wrapping_add(1));
+        let segment = shape.segment(local.is_ipv6(), syn.segment);
         Self {
             shape,
             interface,
@@ -242,25 +243,28 @@ impl Flow {
             handle,
             local,
             peer,
-            mac: [0; 6],
+            mac,
             queue: VecDeque::new(),
             acked: 0,
             queued: 0,
             told: 0,
             cursor: (0, 0),
-            first: None,
+            first: number.wrapping_add(1),
+            shift: 0,
             inbox: VecDeque::new(),
             inbox_len: 0,
-            reassembly: Reassembly::new(shape.receive),
+            reassembly,
             closing: false,
-            segment: SEGMENT_DEFAULT,
-            recovery: Recovery::new(SEGMENT_DEFAULT),
+            segment,
+            recovery: Recovery::new(segment),
             window: 0,
             told_peer: (0, 0),
             scaled: false,
+            challenged: None,
             now,
             retransmitted: 0,
             repaired: 0,
+            challenges: 0,
             sent_to: 0,
         }
     }
@@ -286,7 +290,7 @@ impl Flow {
         self.queue.clear();
         self.inbox.clear();
         self.inbox_len = 0;
-        self.reassembly = Reassembly::new(self.shape.receive);
+        self.reassembly.begin(self.reassembly.next());
         self.recovery = Recovery::new(self.segment);
     }
 
@@ -294,11 +298,15 @@ impl Flow {
 
     /// Takes a segment, or several in one, and leaves nothing of it.
     pub(super) fn ingress(&mut self, now: Instant, run: &mut Run, out: &mut Out<'_>) {
+        self.now = now;
+        if !self.accepts(run, out) {
+            return;
+        }
         let header = run.header();
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let payload = run.len();
-        self.now = now;
         let acked = self.acked;
+        self.mac = run.mac();
         if header[13] & (SYN | FIN | RST | ACK) == ACK {
             let repeated = payload == 0 && self.repeats(header);
             let window = u16::from_be_bytes([header[14], header[15]]);
@@ -322,20 +330,21 @@ impl Flow {
             Some(old) if self.reassembly.ready() == 0 && self.inbox_len < INBOX_MAX => Some(old),
             _ => None,
         };
-        if old.is_none() && payload > 0 && !ended && self.reassembly.is_begun() {
-            // Before its SYN is answered a peer has nothing to acknowledge. The answer tells the window in bytes, which smoltcp
-            // takes for the unit of later ones, and has no memory for what it would let in.
-            if self.first.is_none() || !self.scaled && !self.reassembly.has_room(sequence, payload) {
+        if old.is_none() && payload > 0 && !ended {
+            // The answer to the SYN tells the window in bytes, which smoltcp takes for the unit of later ones, and has no memory
+            // for what it would let in.
+            if !self.scaled && !self.reassembly.has_room(sequence, payload) {
                 return;
             }
             let pieces = run.pieces().iter().filter_map(Seg::private);
-            if self.acknowledges(header) && !self.reassembly.keep(sequence, pieces, payload) {
+            if !self.reassembly.keep(sequence, pieces, payload) {
                 return;
             }
         }
         // One acknowledgment for two segments that follow each other, at the end of the turn.
         let several = run.segments() > 1 && payload > usize::from(self.segment);
         let delay = if several { Duration::ZERO } else { ACK_DELAY };
+        run.acknowledge_less(self.shift);
         let socket = self.socket();
         socket.set_ack_delay(Some(delay.into()));
         let before = socket.recv_queue();
@@ -347,14 +356,6 @@ impl Flow {
         }
         if result == PollIngressSingleResult::None {
             return;
-        }
-        if state == State::Listen && self.state() == State::SynReceived {
-            self.reassembly.begin(sequence.wrapping_add(1));
-            let options = run.header();
-            let value = segment_option(options).map(|at| u16::from_be_bytes([options[at], options[at + 1]]));
-            let wanted = value.filter(|&value| value > 0).unwrap_or(SEGMENT_DEFAULT).max(SEGMENT_MIN);
-            self.segment = self.shape.segment(self.local.is_ipv6(), wanted);
-            self.recovery = Recovery::new(self.segment);
         }
         let grown = self.socket().recv_queue() - before;
         if grown > 0 && ended {
@@ -398,15 +399,6 @@ impl Flow {
         }
     }
 
-    /// Whether a header acknowledges what can be acknowledged (RFC 9293 3.10.7.4): if not, smoltcp takes nothing of its segment,
-    /// and what it brings is not worth keeping.
-    fn acknowledges(&self, header: &[u8]) -> bool {
-        let acknowledged = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-        // A FIN counts, too.
-        let plain = header[13] & (SYN | RST | ACK) == ACK;
-        plain && self.place(acknowledged).is_some_and(|at| at <= self.told + 1)
-    }
-
     /// Whether a segment that begins there is the next one, and nothing is kept.
     pub(super) fn expects(&self, sequence: u32) -> bool {
         self.reassembly.is_next(sequence)
@@ -437,7 +429,7 @@ impl Flow {
     /// The offset of a sequence number, if it is not acknowledged yet. 32 bits wrap within seconds: it is the one that is
     /// nearest to what is acknowledged.
     fn place(&self, sequence: u32) -> Option<u64> {
-        let ahead = sequence.wrapping_sub(self.first?).wrapping_sub(self.acked as u32);
+        let ahead = sequence.wrapping_sub(self.first).wrapping_sub(self.acked as u32);
         (ahead <= 1 << 31).then(|| self.acked + u64::from(ahead))
     }
 
@@ -597,18 +589,17 @@ impl Flow {
     }
 
     fn resend(&mut self, (from, to): Range, out: &mut Out<'_>) {
-        let Some(first) = self.first else { return };
         let len = usize::try_from(to - from).unwrap_or(0);
-        let Some(payload) = self.lookup(first.wrapping_add(from as u32), len, out) else { return };
+        let Some(payload) = self.lookup(self.first.wrapping_add(from as u32), len, out) else { return };
         self.repaired += to - from;
         self.push(from, payload, out);
     }
 
     /// Sends a segment of which smoltcp knows nothing.
     fn push(&self, at: u64, payload: Sg, out: &mut Out<'_>) {
-        let Some(first) = self.first else { return };
         let (acknowledged, window) = self.told_peer;
-        let fields = TcpFields { sequence: first.wrapping_add(at as u32), acknowledged, flags: ACK, window };
+        let sequence = self.first.wrapping_add(at as u32);
+        let fields = TcpFields { sequence, acknowledged, flags: ACK, window };
         let (header, mut offload) =
             out.front.tcp_header(self.mac, (self.local, self.peer), &fields, payload.len());
         offload.segment = Some(self.segment).filter(|&size| payload.len() > usize::from(size));
@@ -633,10 +624,11 @@ impl Flow {
         let tcp = &packet[ip..];
         let header = ip + usize::from(tcp[12] >> 4) * 4;
         let payload = len - header;
-        let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        let numbered = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         if tcp[13] & SYN != 0 {
-            self.first = Some(sequence.wrapping_add(1));
+            self.shift = self.first.wrapping_sub(1).wrapping_sub(numbered);
         }
+        let sequence = numbered.wrapping_add(self.shift);
         let acknowledged = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
         let told_before = self.told_peer;
         self.told_peer = (acknowledged, u16::from_be_bytes([tcp[14], tcp[15]]));
@@ -657,12 +649,13 @@ impl Flow {
         }
         let mut frame = out.front.ethernet(self.mac, if ipv6 { 0x86dd } else { 0x0800 });
         frame.extend_from_slice(&packet[..header]);
+        frame[ETHERNET + ip + 4..][..4].copy_from_slice(&sequence.to_be_bytes());
         if tcp[13] & SYN != 0
-            && let Some(at) = segment_option(&frame[ETHERNET + ip..])
+            && let Some((_, value)) = options(tcp).find(|option| option.0 == SEGMENT)
         {
             // What the wire takes, not what the port does.
             let own = self.shape.segment(ipv6, u16::MAX);
-            frame[ETHERNET + ip + at..][..2].copy_from_slice(&own.to_be_bytes());
+            frame[ETHERNET + ip..][value].copy_from_slice(&own.to_be_bytes());
         }
         let partial = Sum::pseudo_header(self.local.ip(), self.peer.ip(), 6, len - ip).folded();
         frame[ETHERNET + ip + 16..][..2].copy_from_slice(&partial.to_be_bytes());
@@ -683,7 +676,6 @@ impl Flow {
 
     /// The bytes of the stream from a sequence number on.
     fn lookup(&mut self, sequence: u32, len: usize, out: &Out<'_>) -> Option<Sg> {
-        self.first?;
         let Some(at) = self.place(sequence) else {
             // A keep-alive repeats the byte before the window, which is acknowledged and gone: the peer drops it unseen.
             return Some(Seg::from_static(&[0]).into());
@@ -733,7 +725,8 @@ pub(super) struct Moving {
     mac: [u8; 6],
     /// What was sent and is acknowledged.
     acked: u64,
-    first: Option<u32>,
+    first: u32,
+    shift: u32,
     reassembly: Reassembly,
     segment: u16,
     recovery: Recovery,
@@ -742,6 +735,7 @@ pub(super) struct Moving {
     scaled: bool,
     retransmitted: u64,
     repaired: u64,
+    challenges: u64,
     sent_to: u64,
 }
 
@@ -753,8 +747,20 @@ impl Flow {
 
     /// Takes the flow apart for another core.
     pub(super) fn detach(self) -> Moving {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, reassembly, segment, .. } =
-            self;
+        let Self {
+            interface,
+            sockets,
+            handle,
+            local,
+            peer,
+            mac,
+            acked,
+            first,
+            shift,
+            reassembly,
+            segment,
+            ..
+        } = self;
         Moving {
             interface,
             sockets,
@@ -764,6 +770,7 @@ impl Flow {
             mac,
             acked,
             first,
+            shift,
             reassembly,
             segment,
             recovery: self.recovery,
@@ -772,6 +779,7 @@ impl Flow {
             scaled: self.scaled,
             retransmitted: self.retransmitted,
             repaired: self.repaired,
+            challenges: self.challenges,
             sent_to: self.sent_to,
         }
     }
@@ -780,8 +788,20 @@ impl Flow {
 impl Moving {
     /// Puts the flow together again.
     pub(super) fn attach(self, shape: Shape) -> Flow {
-        let Self { interface, sockets, handle, local, peer, mac, acked, first, reassembly, segment, .. } =
-            self;
+        let Self {
+            interface,
+            sockets,
+            handle,
+            local,
+            peer,
+            mac,
+            acked,
+            first,
+            shift,
+            reassembly,
+            segment,
+            ..
+        } = self;
         Flow {
             shape,
             interface,
@@ -796,6 +816,7 @@ impl Moving {
             told: acked,
             cursor: (0, acked),
             first,
+            shift,
             inbox: VecDeque::new(),
             inbox_len: 0,
             reassembly,
@@ -805,9 +826,11 @@ impl Moving {
             window: self.window,
             told_peer: self.told_peer,
             scaled: self.scaled,
+            challenged: None,
             now: Instant::ZERO,
             retransmitted: self.retransmitted,
             repaired: self.repaired,
+            challenges: self.challenges,
             sent_to: self.sent_to,
         }
     }

@@ -144,7 +144,8 @@ impl Front {
 
     /// Looks at a frame. `verified`: the port vouches for its transport checksum.
     pub(super) fn receive<'a>(&mut self, frame: &'a [u8], verified: bool) -> Verdict<'a> {
-        if frame.len() < ETHERNET {
+        // Nobody is a group, and what is sent back would go to all of it.
+        if frame.len() < ETHERNET || frame[6] & 1 != 0 {
             self.drops.malformed += 1;
             return Verdict::Nothing;
         }
@@ -394,15 +395,7 @@ impl Front {
         tcp[16..18].copy_from_slice(&partial.to_be_bytes());
         let ipv6 = local.is_ipv6();
         let mut frame = self.ethernet(mac, if ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
-        match (local.ip(), peer.ip()) {
-            (IpAddr::V6(local), IpAddr::V6(peer)) => {
-                frame.extend_from_slice(&ipv6_header(local, peer, (PROTOCOL_TCP, HOPS), total));
-            }
-            (IpAddr::V4(local), IpAddr::V4(peer)) => {
-                frame.extend_from_slice(&ipv4_header(local, peer, PROTOCOL_TCP, total));
-            }
-            _ => unreachable!("both ends of a connection have the same family"),
-        }
+        frame.extend_from_slice(&ip_header(local.ip(), peer.ip(), total));
         let csum_start = u16::try_from(frame.len()).expect("headers are short");
         frame.extend_from_slice(&tcp);
         (frame, TcpOffload { csum_start, segment: None, ipv6 })
@@ -430,6 +423,17 @@ impl Front {
             }
         };
         self.addresses.iter().map(announce).collect()
+    }
+}
+
+/// The IP header of a TCP segment of `len` bytes.
+pub(super) fn ip_header(from: IpAddr, to: IpAddr, len: usize) -> SmallVec<[u8; 128]> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => SmallVec::from_slice(&ipv4_header(from, to, PROTOCOL_TCP, len)),
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            SmallVec::from_slice(&ipv6_header(from, to, (PROTOCOL_TCP, HOPS), len))
+        }
+        _ => unreachable!("both ends of a connection have the same family"),
     }
 }
 

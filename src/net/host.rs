@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host on a frame port: the front, and a flow per 4-tuple behind it.
 
+mod cookies;
 mod flows;
 mod handover;
 
@@ -16,10 +17,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use smoltcp::socket::tcp::State;
 
+use self::cookies::SynCookies;
 use self::flows::{FlowEntry, Flows, Tuple};
 use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
+use super::options::SynFields;
 use super::run::Run;
 use super::{
     Address, CACHED_STREAMS, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, STAGE_MAX,
@@ -31,7 +34,7 @@ use crate::time::{Instant, Wheel};
 /// Most flows of one core, those that are about to end included.
 pub const FLOWS_MAX: usize = 16 << 10;
 
-/// Most connections that have not finished their handshake; beyond it SYNs are ignored, and sent again.
+/// Most connections that have not finished their handshake and are remembered; beyond it SYNs are answered and forgotten.
 pub const HALF_OPEN_MAX: usize = 256;
 
 /// How long a handshake may take.
@@ -40,7 +43,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a closed flow may wait for its peer to acknowledge anything.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Resets sent per second to segments that belong to nothing.
+/// Most resets sent per second to segments that belong to nothing.
 const RESETS_MAX: u32 = 1000;
 
 /// Bytes below which a received segment is copied rather than held in its frame.
@@ -83,7 +86,9 @@ struct Counters {
     bytes_out: u64,
     accepted: u64,
     refused: u64,
+    cookies: u64,
     resets: u64,
+    challenges: u64,
     retransmitted: u64,
     repaired: u64,
     claimed: u64,
@@ -92,6 +97,11 @@ struct Counters {
     handed_over: u64,
     taken_over: u64,
     strays: u64,
+}
+
+/// Bytes of the TCP header of a segment.
+fn header_len(segment: &Segment<'_>) -> usize {
+    usize::from(segment.packet[segment.tcp + 12] >> 4) * 4
 }
 
 /// See the module.
@@ -107,6 +117,7 @@ pub struct TcpHost<P> {
     flows: Flows,
     half_open: usize,
     secret: [u64; 2],
+    cookies: SynCookies,
     next_id: u64,
     touched: Vec<usize>,
     /// What has come in last and has not gone to its flow yet.
@@ -117,6 +128,7 @@ pub struct TcpHost<P> {
     scratch: Vec<u8>,
     /// Events that arose outside of `poll`.
     pending: Vec<StreamEvent>,
+    /// A second, and how many resets it has left.
     resets: (u64, u32),
     counters: Counters,
     /// Flows that have gone to other cores.
@@ -142,6 +154,7 @@ impl<P: FramePort> TcpHost<P> {
             flows: Flows::new(),
             half_open: 0,
             secret: config.secret,
+            cookies: SynCookies::new(config.secret),
             next_id: 0,
             touched: Vec::new(),
             run: Run::new(),
@@ -150,7 +163,7 @@ impl<P: FramePort> TcpHost<P> {
             burst,
             scratch: Vec::new(),
             pending: Vec::new(),
-            resets: (0, 0),
+            resets: (u64::MAX, 0),
             counters: Counters::default(),
             gone: Gone::default(),
             now: Instant::ZERO,
@@ -244,15 +257,14 @@ impl<P: FramePort> TcpHost<P> {
         index: Option<usize>,
         events: &mut Vec<StreamEvent>,
     ) {
-        let Segment { packet, tcp, .. } = *segment;
+        let Segment { mac, packet, tcp, .. } = *segment;
         let at = packet.as_ptr().addr() - frame.data.as_ptr().addr();
         if self.run.join(&frame.data, (at, packet), tcp) {
             return;
         }
         self.settle(events);
         let (header, tuple) = (&packet[tcp..], Tuple::of(segment));
-        let flags = header[13];
-        let opens = flags & (SYN | ACK | RST) == SYN;
+        let opens = header[13] & (SYN | ACK | RST | FIN) == SYN;
         // The flow that was looked up may have ended with a segment before this one.
         let found = index.filter(|&index| self.flows.get(index).is_some_and(|entry| entry.tuple() == tuple));
         let mut index = found.or_else(|| self.flows.find(&tuple));
@@ -261,22 +273,26 @@ impl<P: FramePort> TcpHost<P> {
             self.retire(old, events);
             index = None;
         }
+        // A handshake that is not done may be that of somebody in the peer's name.
+        let index = index.filter(|&index| {
+            let FlowEntry { accepted, flow, .. } = &self.flows[index];
+            *accepted || flow.is_in_handshake(header)
+        });
         let index = match index {
             Some(index) => index,
             None if self.gone.takes(self.now, tuple, opens, &frame.data) => {
                 self.counters.strays += 1;
                 return;
             }
-            None if opens && self.listen.contains(&tuple.local) => match self.open(tuple) {
+            None if opens && self.listen.contains(&tuple.local) => return self.open(segment, tuple),
+            None => match self.reopen(segment, tuple, events) {
                 Some(index) => index,
-                None => return,
+                None => return self.refuse(segment, tuple),
             },
-            None => return self.refuse(segment, tuple),
         };
-        let entry = &mut self.flows[index];
-        entry.flow.mac = segment.mac;
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        self.run.begin(index, &frame.data, (at, packet), tcp, entry.flow.expects(sequence));
+        let next = self.flows[index].flow.expects(sequence);
+        self.run.begin(index, &frame.data, mac, (at, packet), tcp, next);
     }
 
     /// Gives its flow what has come in last.
@@ -296,18 +312,64 @@ impl<P: FramePort> TcpHost<P> {
         self.look(index, events);
     }
 
-    /// A new flow for a SYN.
-    fn open(&mut self, tuple: Tuple) -> Option<usize> {
-        if self.half_open >= HALF_OPEN_MAX || self.flows.len() >= FLOWS_MAX {
+    /// Answers a SYN. A flow is made for it, and forgotten if there are too many of these, or one for another SYN.
+    fn open(&mut self, segment: &Segment<'_>, tuple: Tuple) {
+        if self.flows.len() >= FLOWS_MAX {
             self.counters.refused += 1;
+            return;
+        }
+        let syn = SynFields::of(&segment.packet[segment.tcp..][..header_len(segment)]);
+        if self.half_open < HALF_OPEN_MAX && self.flows.find(&tuple).is_none() {
+            let mut hasher = DefaultHasher::new();
+            (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
+            let flow = self.flow(tuple, segment.mac, hasher.finish() as u32, &syn);
+            let (_, index) = self.insert(flow, false);
+            self.half_open += 1;
+            self.touch(index);
+        } else {
+            let number = self.cookies.give(self.now, &tuple, &syn);
+            self.counters.cookies += 1;
+            let mut flow = self.flow(tuple, segment.mac, number, &syn);
+            self.answer(&mut flow);
+        }
+    }
+
+    /// A flow that has been forgotten, for a segment that brings its number back. The peer has had the answer to its SYN.
+    fn reopen(
+        &mut self,
+        segment: &Segment<'_>,
+        tuple: Tuple,
+        events: &mut Vec<StreamEvent>,
+    ) -> Option<usize> {
+        if !self.cookies.are_out(self.now) || self.flows.len() >= FLOWS_MAX {
             return None;
         }
-        let mut hasher = DefaultHasher::new();
-        (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
-        let flow = Flow::listen(self.shape, self.now, tuple.local, tuple.peer, hasher.finish());
+        let header = &segment.packet[segment.tcp..];
+        let before = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]).wrapping_sub(1)
+        };
+        let (number, cookie) = (before(4), before(8));
+        let plain = header[13] & (SYN | RST | ACK) == ACK && self.listen.contains(&tuple.local);
+        let syn = plain.then(|| self.cookies.redeem(self.now, &tuple, number, cookie))??;
+        if let Some(other) = self.flows.find(&tuple) {
+            self.retire(other, events);
+        }
+        let mut flow = self.flow(tuple, segment.mac, cookie, &syn);
+        self.answer(&mut flow);
+        self.burst.pop_back();
         let (_, index) = self.insert(flow, false);
         self.half_open += 1;
         Some(index)
+    }
+
+    fn flow(&self, tuple: Tuple, mac: [u8; 6], number: u32, syn: &SynFields) -> Flow {
+        Flow::open(self.shape, self.now, (tuple.local, tuple.peer), mac, number, syn)
+    }
+
+    /// Lets a flow answer its SYN, with one frame at the end of the burst.
+    fn answer(&mut self, flow: &mut Flow) {
+        let (front, arena) = (&self.front, &self.arena);
+        flow.egress(self.now, &mut Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst });
     }
 
     /// Gives a flow its place and its name.
@@ -335,6 +397,7 @@ impl<P: FramePort> TcpHost<P> {
         let (id, state) = (entry.id, entry.flow.state());
         if !entry.accepted && matches!(state, State::Established | State::CloseWait) {
             entry.accepted = true;
+            self.gone.forget(&entry.tuple());
             self.half_open -= 1;
             self.counters.accepted += 1;
             events.push(StreamEvent::Accepted { stream: id, local: entry.flow.local, peer: entry.flow.peer });
@@ -355,8 +418,8 @@ impl<P: FramePort> TcpHost<P> {
         match state {
             State::Closed => self.retire(index, events),
             State::TimeWait => self.tell_gone(index, events),
-            // Back to waiting for a SYN: the handshake was reset.
-            State::Listen if entry.born != self.now => self.retire(index, events),
+            // The handshake was reset.
+            State::Listen => self.retire(index, events),
             _ => {}
         }
     }
@@ -377,24 +440,30 @@ impl<P: FramePort> TcpHost<P> {
         if !entry.accepted {
             self.half_open -= 1;
         }
+        self.counters.challenges += entry.flow.challenges;
         self.counters.retransmitted += entry.flow.retransmitted;
         self.counters.repaired += entry.flow.repaired;
     }
 
-    /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate.
+    /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate. The bound is not quite known, so that who
+    /// counts the resets for segments of his own does not learn whether others' were reset.
     fn refuse(&mut self, segment: &Segment<'_>, tuple: Tuple) {
         let header = &segment.packet[segment.tcp..];
         let flags = header[13];
         let second = self.now.as_nanos() / 1_000_000_000;
         if self.resets.0 != second {
-            self.resets = (second, 0);
+            let mut hasher = DefaultHasher::new();
+            (self.secret, second).hash(&mut hasher);
+            self.resets = (second, RESETS_MAX - hasher.finish() as u32 % (RESETS_MAX / 2));
         }
-        if flags & RST != 0 || self.resets.1 >= RESETS_MAX {
+        // While there are cookies, it may be the second segment of a peer whose first was lost.
+        let early = flags & ACK != 0 && self.cookies.are_out(self.now) && self.listen.contains(&tuple.local);
+        if flags & RST != 0 || early || self.resets.1 == 0 {
             return;
         }
-        self.resets.1 += 1;
+        self.resets.1 -= 1;
         self.counters.resets += 1;
-        let payload = header.len() - usize::from(header[12] >> 4) * 4;
+        let payload = header.len() - header_len(segment);
         let (sequence, acknowledged, answer) = match flags & ACK {
             0 => {
                 let counted = payload + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
@@ -565,6 +634,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         let (c, drops) = (&self.counters, &self.front.drops);
         let live: u64 = self.flows.iter().map(|entry| entry.flow.retransmitted).sum();
         let repaired: u64 = self.flows.iter().map(|entry| entry.flow.repaired).sum();
+        let challenges: u64 = self.flows.iter().map(|entry| entry.flow.challenges).sum();
         let mut counters = vec![
             ("frames_in", c.frames_in),
             ("frames_out", c.frames_out),
@@ -574,7 +644,9 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             ("half_open", self.half_open as u64),
             ("accepted", c.accepted),
             ("refused", c.refused),
+            ("cookies_sent", c.cookies),
             ("resets_sent", c.resets),
+            ("challenges_sent", c.challenges + challenges),
             ("retransmitted_bytes", c.retransmitted + live),
             ("repaired_bytes", c.repaired + repaired),
             ("dropped_not_ours", drops.not_ours),

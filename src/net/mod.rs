@@ -8,6 +8,7 @@ mod congestion;
 mod flow;
 mod front;
 mod host;
+mod options;
 mod reassembly;
 mod recovery;
 mod run;

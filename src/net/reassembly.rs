@@ -40,9 +40,10 @@ impl Reassembly {
         *self = Self { next: Some(next), ..Self::new(self.window) };
     }
 
-    /// Whether it has begun.
-    pub(super) fn is_begun(&self) -> bool {
-        self.next.is_some()
+    /// The sequence number of the next byte in order; before the SYN it means nothing.
+    #[inline]
+    pub(super) fn next(&self) -> u32 {
+        self.next.unwrap_or(0)
     }
 
     /// Bytes in order that are here and were not taken.

@@ -9,6 +9,7 @@
 use std::ops;
 
 use super::congestion::Congestion;
+use super::options::{BLOCKS, options};
 use crate::time::Instant;
 
 /// Runs of missing bytes that are remembered: one of two segments in the largest window may be lost. What a peer tells beyond
@@ -367,21 +368,9 @@ fn later(at: Instant, nanos: u64) -> Instant {
 
 /// The runs that a TCP header's options tell of (RFC 2018 3), as sequence numbers.
 pub(super) fn selective_acknowledgments(header: &[u8]) -> impl Iterator<Item = (u32, u32)> {
-    let mut at = 20;
-    let mut blocks: &[u8] = &[];
-    while at + 1 < header.len() && header[at] != 0 {
-        let len = usize::from(header[at + 1]).max(2);
-        match header[at] {
-            1 => at += 1,
-            5 => {
-                blocks = header.get(at + 2..at + len).unwrap_or_default();
-                break;
-            }
-            _ => at += len,
-        }
-    }
+    let blocks = options(header).find(|option| option.0 == BLOCKS).map(|(_, value)| &header[value]);
     let number = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    blocks.chunks_exact(8).map(move |block| (number(block), number(&block[4..])))
+    blocks.unwrap_or_default().chunks_exact(8).map(move |block| (number(block), number(&block[4..])))
 }
 
 #[cfg(test)]

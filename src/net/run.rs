@@ -23,6 +23,8 @@ const SEGMENTS_MAX: usize = 64;
 pub(super) struct Run {
     /// The headers of the first, with what later ones say; behind them anything.
     packet: Vec<u8>,
+    /// The Ethernet address that the first came from.
+    mac: [u8; 6],
     /// Where the TCP header begins, and where it ends.
     tcp: usize,
     headers: usize,
@@ -41,6 +43,7 @@ impl Run {
     pub(super) fn new() -> Self {
         Self {
             packet: Vec::new(),
+            mac: [0; 6],
             tcp: 0,
             headers: 0,
             pieces: Vec::with_capacity(SEGMENTS_MAX),
@@ -51,12 +54,13 @@ impl Run {
         }
     }
 
-    /// Begins with a segment of a flow: a packet that lies in `frame` from byte `at` on, whose TCP header is `tcp` bytes into
-    /// it. `next`: it is the next of its flow, so that what follows it is in order, too.
+    /// Begins with a segment of a flow: a packet from `mac` that lies in `frame` from byte `at` on, whose TCP header is `tcp`
+    /// bytes into it. `next`: it is the next of its flow, so that what follows it is in order, too.
     pub(super) fn begin(
         &mut self,
         flow: usize,
         frame: &Seg,
+        mac: [u8; 6],
         (at, packet): (usize, &[u8]),
         tcp: usize,
         next: bool,
@@ -71,7 +75,7 @@ impl Run {
         if self.len > 0 {
             self.pieces.push(frame.slice(at + headers, self.len));
         }
-        (self.tcp, self.headers, self.segments, self.flow) = (tcp, headers, 1, Some(flow));
+        (self.mac, self.tcp, self.headers, self.segments, self.flow) = (mac, tcp, headers, 1, Some(flow));
         // Behind one that is large there is no room for another.
         self.open = next && self.len > 0 && headers + 2 * self.len <= PACKET_MAX && is_plain(packet, tcp);
     }
@@ -123,6 +127,24 @@ impl Run {
     /// The TCP header with its options.
     pub(super) fn header(&self) -> &[u8] {
         &self.packet[self.tcp..self.headers]
+    }
+
+    /// Gives it another sequence number.
+    pub(super) fn set_sequence(&mut self, sequence: u32) {
+        self.packet[self.tcp + 4..self.tcp + 8].copy_from_slice(&sequence.to_be_bytes());
+    }
+
+    /// Makes its acknowledgment one of so many bytes less.
+    pub(super) fn acknowledge_less(&mut self, bytes: u32) {
+        let at = self.tcp + 8;
+        let field = [self.packet[at], self.packet[at + 1], self.packet[at + 2], self.packet[at + 3]];
+        let acknowledged = u32::from_be_bytes(field).wrapping_sub(bytes);
+        self.packet[at..at + 4].copy_from_slice(&acknowledged.to_be_bytes());
+    }
+
+    /// Where it came from.
+    pub(super) fn mac(&self) -> [u8; 6] {
+        self.mac
     }
 
     /// Bytes of payload.

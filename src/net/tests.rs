@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host on a port that tests fill and empty; further down, one on a wire with a peer at its other end.
 
+mod forger;
 mod front;
 mod grid;
 mod handover;

@@ -30,14 +30,14 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// Whether a frame belongs to a flow that has gone; then it goes, too.
+    /// There is a new connection from the same place.
+    pub(super) fn forget(&mut self, tuple: &Tuple) {
+        self.to.remove(tuple);
+    }
+
+    /// Whether a frame belongs to a flow that has gone; then it goes, too. Who opens a new one has yet to show that he can.
     pub(super) fn takes(&mut self, now: Instant, tuple: Tuple, opens: bool, frame: &Seg) -> bool {
-        if self.to.is_empty() {
-            return false;
-        }
-        if opens {
-            // A new connection from the same place.
-            self.to.remove(&tuple);
+        if opens || self.to.is_empty() {
             return false;
         }
         let Some((core, last)) = self.to.get_mut(&tuple) else { return false };
@@ -79,6 +79,10 @@ impl<P: FramePort> TcpHost<P> {
         let moving: Moving = *stream.state.downcast().ok()?;
         let tuple = Tuple { local: stream.local, peer: stream.peer };
         self.gone.to.remove(&tuple);
+        // A handshake that is not done is somebody else's.
+        if let Some(other) = self.flows.find(&tuple).filter(|&other| !self.flows[other].accepted) {
+            self.retire(other, &mut Vec::new());
+        }
         if self.flows.len() >= FLOWS_MAX || self.flows.find(&tuple).is_some() {
             self.counters.refused += 1;
             return None;

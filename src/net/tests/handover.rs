@@ -11,9 +11,11 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::forger::segment;
 use super::peer::{Link, PORT, TO_HOST, TO_PEER, back, bytes, forth};
 use super::*;
 use crate::memory::Arena;
+use crate::net::front::SYN;
 use crate::ports::memory::{End, MemoryPort, Wire, wire};
 
 /// A queue of a device: frames go out at any, and come in at the one that the device has chosen.
@@ -329,4 +331,28 @@ fn bytes_beyond_a_hole_go_along() {
     cores.answer(1, stream, 5000);
     cores.until(Cores::settled);
     cores.assert_right();
+}
+
+/// Somebody has begun a connection in the peer's name at either core, before the flow came and when it had gone.
+#[test]
+fn a_handshake_in_the_name_of_a_moved_flow_takes_nothing_of_it() {
+    let mut cores = Cores::new();
+    let forge = |cores: &mut Cores, core: usize| {
+        let frame = segment(false, (40_000, PORT), (77, 0), SYN, &[], &[]);
+        let mut block = cores.arenas[core].alloc(frame.len()).unwrap();
+        block.bytes_mut().copy_from_slice(&frame);
+        let frame = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
+        cores.hosts[core].receive_frames(&[frame], &mut Vec::new());
+        cores.turn();
+        cores.counter(core, "half_open")
+    };
+    assert_eq!(forge(&mut cores, 1), 1);
+    let stream = cores.hand_over();
+    assert_eq!(cores.counter(1, "half_open"), 0);
+    assert_eq!((forge(&mut cores, 0), forge(&mut cores, 1)), (1, 0));
+    cores.say(20_000);
+    cores.answer(1, stream, 30_000);
+    cores.until(Cores::settled);
+    cores.assert_right();
+    assert_eq!((cores.accepted.len(), cores.counter(0, "resets_sent")), (1, 0));
 }

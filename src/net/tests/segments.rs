@@ -24,29 +24,32 @@ fn bytes(from: u64, to: u64) -> Vec<u8> {
 }
 
 /// The other end of a connection, by hand.
-struct Sender {
-    host: TcpHost<Bench>,
+pub(super) struct Sender {
+    pub(super) host: TcpHost<Bench>,
     arena: Arena,
-    now: Instant,
+    pub(super) now: Instant,
     ipv6: bool,
-    stream: Option<StreamId>,
+    /// Where its frames come from, and where those of the last turn went.
+    pub(super) mac: [u8; 6],
+    pub(super) sent_to: Vec<[u8; 6]>,
+    pub(super) stream: Option<StreamId>,
     /// Sequence numbers of the first byte of both ends.
-    first: u32,
-    theirs: u32,
+    pub(super) first: u32,
+    pub(super) theirs: u32,
     /// How far the host has acknowledged, how many bytes it would take from there on, and in which unit it says so.
-    acked: u64,
-    window: u64,
+    pub(super) acked: u64,
+    pub(super) window: u64,
     scale: u32,
     /// Acknowledgments that came in the last turn, and bytes that they tell of beyond a hole.
-    answers: usize,
+    pub(super) answers: usize,
     selective: Vec<(u64, u64)>,
-    received: Vec<u8>,
+    pub(super) received: Vec<u8>,
     finished: bool,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Sender {
-    fn new(first: u32, window: usize, ipv6: bool) -> Self {
+    pub(super) fn new(first: u32, window: usize, ipv6: bool) -> Self {
         let arena = Arena::new(16 << 20, false).unwrap();
         let port =
             Bench { arena: arena.clone(), incoming: Vec::new(), sent: Vec::new(), accepted: Vec::new() };
@@ -61,6 +64,8 @@ impl Sender {
             arena,
             now: Instant::ZERO,
             ipv6,
+            mac: PEER,
+            sent_to: Vec::new(),
             stream: None,
             first,
             theirs: 0,
@@ -82,14 +87,33 @@ impl Sender {
         sender
     }
 
-    fn put(&mut self, sequence: u32, acknowledged: u32, flags: u8, options: &[u8], payload: &[u8]) {
+    pub(super) fn put(
+        &mut self,
+        sequence: u32,
+        acknowledged: u32,
+        flags: u8,
+        options: &[u8],
+        payload: &[u8],
+    ) {
+        self.put_window((sequence, acknowledged), 1000, flags, options, payload);
+    }
+
+    /// The same with another window.
+    pub(super) fn put_window(
+        &mut self,
+        (sequence, acknowledged): (u32, u32),
+        window: u16,
+        flags: u8,
+        options: &[u8],
+        payload: &[u8],
+    ) {
         let mut tcp = [0; 20];
         tcp[..2].copy_from_slice(&40_000u16.to_be_bytes());
         tcp[2..4].copy_from_slice(&PORT.to_be_bytes());
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
         tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
         (tcp[12], tcp[13]) = (u8::try_from(5 + options.len() / 4).unwrap() << 4, flags);
-        tcp[14..16].copy_from_slice(&1000u16.to_be_bytes());
+        tcp[14..16].copy_from_slice(&window.to_be_bytes());
         let body = [&tcp[..], options, payload].concat();
         let len = u16::try_from(body.len()).unwrap();
         let (ethertype, ip): ([u8; 2], Vec<u8>) = if self.ipv6 {
@@ -103,19 +127,19 @@ impl Sender {
             ip[10..12].copy_from_slice(&sum.to_be_bytes());
             ([8, 0], ip.to_vec())
         };
-        let frame = [&MAC[..], &PEER, &ethertype, &ip, &body].concat();
+        let frame = [&MAC[..], &self.mac, &ethertype, &ip, &body].concat();
         let port = self.host.port();
         let mut block = port.arena.alloc(frame.len()).expect("memory");
         block.bytes_mut().copy_from_slice(&frame);
         port.incoming.push(RxFrame { data: block.freeze(), checksum: RxChecksum::Good });
     }
 
-    fn send(&mut self, at: u64, payload: &[u8], flags: u8) {
+    pub(super) fn send(&mut self, at: u64, payload: &[u8], flags: u8) {
         self.put(self.first.wrapping_add(at as u32), self.theirs, flags, &[], payload);
     }
 
     /// Bytes of the stream.
-    fn say(&mut self, from: u64, to: u64) {
+    pub(super) fn say(&mut self, from: u64, to: u64) {
         self.send(from, &bytes(from, to), ACK | PSH);
     }
 
@@ -126,7 +150,7 @@ impl Sender {
     }
 
     /// A turn of the host; its owner takes what there is, or does not.
-    fn turn(&mut self, reads: bool) {
+    pub(super) fn turn(&mut self, reads: bool) {
         let mut events = Vec::new();
         self.host.poll(self.now, &mut events);
         for event in events {
@@ -149,12 +173,14 @@ impl Sender {
         self.host.commit(self.now);
         self.answers = 0;
         self.selective.clear();
+        self.sent_to.clear();
         for frame in std::mem::take(&mut self.host.port().sent) {
             let (ethertype, protocol, ip) = if self.ipv6 { ([0x86, 0xdd], 20, 54) } else { ([8, 0], 23, 34) };
             if frame[12..14] != ethertype || frame[protocol] != 6 {
                 continue;
             }
             let tcp = &frame[ip..];
+            self.sent_to.push(frame[..6].try_into().unwrap());
             let word = |at: usize| u32::from_be_bytes(tcp[at..at + 4].try_into().unwrap());
             assert_eq!(tcp[13] & 4, 0, "reset");
             if tcp[13] & SYN != 0 {
@@ -173,7 +199,7 @@ impl Sender {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         self.turn(true);
     }
