@@ -13,6 +13,7 @@ mod canary;
 mod chap;
 #[cfg(feature = "sim")]
 mod command_line;
+mod forger;
 mod fuzz;
 mod ledger;
 mod oracle;

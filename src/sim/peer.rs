@@ -12,6 +12,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::canary::Segment;
+use super::forger::{self, Forger};
 use crate::memory::Sg;
 use crate::net::{FramePort, RxFrame, TxFrame};
 use crate::ports::memory::{Dice, MemoryPort};
@@ -22,6 +23,11 @@ const ETHERNET: usize = 14;
 /// The target's address in a network.
 pub(super) fn target_address(ipv6: bool) -> SocketAddr {
     SocketAddr::new(address(ipv6, 1), 3260)
+}
+
+/// The initiators' address in a network.
+pub(super) fn initiator_address(ipv6: bool) -> IpAddr {
+    address(ipv6, 9)
 }
 
 fn address(ipv6: bool, host: u8) -> IpAddr {
@@ -115,6 +121,11 @@ pub(super) struct Peers {
     /// Share of segments that are damaged where digests are on.
     pub(super) damage: f64,
     pub(super) damaged: u64,
+    /// Somebody who is not one of them.
+    pub(super) forger: Forger,
+    pub(super) forged: u64,
+    /// A connection of which something went to him.
+    pub(super) robbed: Option<Port>,
     frames: Vec<RxFrame>,
 }
 
@@ -130,6 +141,9 @@ impl Peers {
             dice: Dice::new(seed),
             damage: 0.0,
             damaged: 0,
+            forger: Forger::new(0.0, ipv6, seed),
+            forged: 0,
+            robbed: None,
             frames: Vec::new(),
         }
     }
@@ -162,7 +176,7 @@ impl Peers {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = self.dice.roll();
         let mut interface = Interface::new(config, &mut queue, time(now));
-        let own = address(self.ipv6, 9);
+        let own = initiator_address(self.ipv6);
         let prefix = if self.ipv6 { 64 } else { 24 };
         interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(own.into(), prefix)));
         let buffer = |len| SocketBuffer::new(vec![0; len]);
@@ -251,6 +265,14 @@ impl Peers {
             }
         }
         self.frames = frames;
+        let ports: Vec<Port> = self.connections.keys().copied().collect();
+        for core in 0..self.ports.len() {
+            let next = self.next_port + core as Port;
+            let forged = self.forger.frames(self.target_mac[core], &ports, next);
+            self.forged += forged.len() as u64;
+            let frame = |bytes: Vec<u8>| TxFrame { header: bytes.into(), payload: Sg::new(), offload: None };
+            self.ports[core].transmit(now, &mut forged.into_iter().map(frame).collect());
+        }
         let mut bursts: Vec<VecDeque<TxFrame>> = self.ports.iter().map(|_| VecDeque::new()).collect();
         for (&port, connection) in &mut self.connections {
             let Connection { queue, interface, sockets, digested, .. } = connection;
@@ -278,6 +300,13 @@ impl Peers {
     fn deliver(&mut self, mut frame: Vec<u8>) {
         let Some(segment) = Segment::of(&frame) else { return };
         let Some(connection) = self.connections.get_mut(&segment.to_port) else { return };
+        if frame[..6] == forger::MAC {
+            // A SYN of his may be answered; nothing else is for him.
+            if segment.len > 0 {
+                self.robbed = Some(segment.to_port);
+            }
+            return;
+        }
         if connection.digested && self.dice.chance(self.damage) {
             self.damaged += u64::from(damage(&mut frame, &mut self.dice));
         }

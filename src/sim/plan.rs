@@ -61,6 +61,9 @@ pub(super) struct Wires {
     pub(super) mtu: u16,
     pub(super) segmentation: bool,
     pub(super) ipv6: bool,
+    /// Share of turns in which somebody on the wires forges a frame.
+    #[serde(default)]
+    pub(super) forged: f64,
 }
 
 impl Wires {
@@ -326,6 +329,7 @@ impl Plan {
             mtu: one(dice, &[1500, 1500, 9000, 576 + 704]),
             segmentation: dice.chance(0.3),
             ipv6: dice.chance(0.3),
+            forged: one(&mut Dice::new(seed ^ 0x666f_7267), &[0.0, 0.0, 0.01, 0.1]),
         };
         let disks = (0..1 + index(dice, 2)).map(|_| disk(dice)).collect::<Vec<_>>();
         let shared_names = dice.chance(0.2);
@@ -522,7 +526,8 @@ pub(super) fn shrink(mut plan: Plan, mut fails: impl FnMut(&Plan) -> bool, runs_
         }
         (better, runs < runs_max)
     };
-    let calm: [fn(&mut Plan); 9] = [
+    let calm: [fn(&mut Plan); 10] = [
+        |p| p.wires.forged = 0.0,
         |p| p.wires.loss = 0.0,
         |p| p.wires.duplicate = 0.0,
         |p| p.wires.reorder = 0.0,

@@ -118,6 +118,7 @@ impl World {
         }
         let mut peers = Peers::new(plan.wires.ipv6, plan.wires.mtu, dice.roll());
         peers.damage = plan.wires.damage;
+        peers.forger.share = plan.wires.forged;
         let client_arena = Arena::new(32 << 20, false).expect("memory");
         let machine = boot(plan, &media, &mut peers, &client_arena, canary, 0);
         let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
@@ -227,6 +228,7 @@ impl World {
             self.machine.wires[core].set_all_faults(Faults::default());
         }
         self.env.peers.damage = 0.0;
+        self.env.peers.forger.share = 0.0;
         for medium in &self.media {
             medium.borrow_mut().well = true;
         }
@@ -248,6 +250,7 @@ impl World {
             self.env.tally.add("unstable versions of blocks lost with power", counters.lost_versions);
         }
         self.env.tally.add("segments damaged unseen by TCP", self.env.peers.damaged);
+        self.env.tally.add("frames forged", self.env.peers.forged);
         match self.client_arena.stats().in_use {
             0 => Ok(()),
             bytes => Err(format!("the peers hold {bytes} bytes")),
@@ -349,7 +352,13 @@ impl World {
             for (what, count) in flows {
                 if matches!(
                     *what,
-                    "retransmitted_bytes" | "resets_sent" | "handed_over" | "taken_over" | "strays"
+                    "retransmitted_bytes"
+                        | "resets_sent"
+                        | "challenges_sent"
+                        | "cookies_sent"
+                        | "handed_over"
+                        | "taken_over"
+                        | "strays"
                 ) {
                     self.env.tally.add(what, *count);
                 }
@@ -471,7 +480,8 @@ impl World {
                 let counters = report.hosts.iter().flat_map(|(_, counters)| counters);
                 counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
             };
-            if flow("half_open") > 256 || flow("flows") > 4 * self.env.peers.begun() {
+            let half_open = flow("half_open");
+            if half_open > 256 || flow("flows") - half_open > 4 * self.env.peers.begun() {
                 return Err(format!("core {core}: too many flows"));
             }
         }
@@ -509,6 +519,9 @@ impl World {
             } else {
                 work += self.env.peers.turn(now);
             }
+        }
+        if let Some(port) = self.env.peers.robbed {
+            return Err(format!("bytes for port {port} went to a forger"));
         }
         self.tell_news();
         if self.rounds.is_multiple_of(512) {
