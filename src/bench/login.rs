@@ -76,9 +76,18 @@ fn exchange(
     }) {
         let mut bytes = Vec::new();
         stream.receive(&mut bytes).map_err(fail)?;
-        packets.extend(initiator.take(&bytes));
+        take(initiator, &bytes, &mut packets)?;
     }
     Ok(packets)
+}
+
+/// Takes bytes of the target's, and what PDUs are whole with them.
+fn take(initiator: &mut Initiator, bytes: &[u8], packets: &mut Vec<Packet>) -> Result<(), String> {
+    initiator.push(bytes);
+    while let Some(packet) = initiator.next().map_err(|e| format!("the target breaks the protocol: {e}"))? {
+        packets.push(packet);
+    }
+    Ok(())
 }
 
 /// The answer to the first login request, which sets the target's StatSN.
@@ -97,11 +106,12 @@ fn first_exchange(
             break;
         }
     }
-    let mut packets = initiator.take(&bytes);
+    let mut packets = Vec::new();
+    take(initiator, &bytes, &mut packets)?;
     while packets.is_empty() {
         bytes.clear();
         stream.receive(&mut bytes).map_err(fail)?;
-        packets = initiator.take(&bytes);
+        take(initiator, &bytes, &mut packets)?;
     }
     Ok(packets.swap_remove(0))
 }

@@ -14,6 +14,10 @@ const GOOD: u8 = 0;
 const READ_16: u8 = 0x88;
 const WRITE_16: u8 = 0x8a;
 
+/// Most answers to pings that wait to be sent. Under a full load something always waits, and a target sends one every few
+/// seconds.
+const PINGS_MAX: u32 = 10_000;
+
 /// Bytes to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -28,6 +32,8 @@ pub(super) enum Piece {
 
 struct Slot {
     operation: Operation,
+    /// Bytes that the target has asked for.
+    asked: u32,
     begun: Instant,
     /// Stamped payload; empty if nothing is verified.
     payload: Vec<u8>,
@@ -56,6 +62,8 @@ pub(super) struct Session {
     slots: Vec<Slot>,
     free: Vec<u32>,
     out: VecDeque<Piece>,
+    /// Pings that were answered since nothing waited to be sent.
+    pings: u32,
     /// Bytes of the first piece that have been sent.
     sent: usize,
     incoming: Incoming,
@@ -72,6 +80,7 @@ impl Session {
         let block = load.block() as usize;
         let slot = || Slot {
             operation: Operation::default(),
+            asked: 0,
             begun: Instant::ZERO,
             payload: vec![0; if load.verifies() { block } else { 0 }],
             busy: false,
@@ -85,6 +94,7 @@ impl Session {
             slots: (0..depth).map(|_| slot()).collect(),
             free: (0..depth).rev().collect(),
             out: VecDeque::new(),
+            pings: 0,
             sent: 0,
             incoming: Incoming::Header(0),
             head: [0; Bhs::LEN],
@@ -116,7 +126,7 @@ impl Session {
 
     fn begin(&mut self, index: u32, operation: Operation, load: &Load, now: Instant) {
         let slot = &mut self.slots[index as usize];
-        (slot.operation, slot.begun, slot.busy) = (operation, now, true);
+        (slot.operation, slot.asked, slot.begun, slot.busy) = (operation, 0, now, true);
         let block = load.block();
         if operation.write && load.verifies() {
             load.stamp(operation, &mut slot.payload);
@@ -272,7 +282,13 @@ impl Session {
         let bhs = Bhs(self.head);
         let left = (bhs.ahs_len() + bhs.data_len()).next_multiple_of(4);
         let read = match bhs.opcode() {
-            Opcode::DATA_IN => Some((self.slot(bhs.itt())?, bhs.word(40))),
+            Opcode::DATA_IN => {
+                let (at, len) = (u64::from(bhs.word(40)), bhs.data_len() as u64);
+                if at + len > load.block().into() {
+                    return Err("the target sends more than it was asked for".to_owned());
+                }
+                Some((self.slot(bhs.itt())?, bhs.word(40)))
+            }
             _ => None,
         };
         self.tail.clear();
@@ -305,12 +321,19 @@ impl Session {
             Opcode::R2T => {
                 let tag = self.slot(bhs.itt())?;
                 let (at, len) = (bhs.word(40), bhs.word(44));
-                if at.checked_add(len).is_none_or(|end| end > load.block()) {
+                // Each byte is asked for once, so that no more waits to be sent than the commands have.
+                let asked = &mut self.slots[tag as usize].asked;
+                *asked = asked.saturating_add(len);
+                if *asked > load.block() || at.checked_add(len).is_none_or(|end| end > load.block()) {
                     return Err("the target asks for more than the command has".to_owned());
                 }
                 self.data_out(tag, bhs.word(20), at, at + len);
             }
             Opcode::NOP_IN if bhs.word(20) != NO_TAG => {
+                self.pings = if self.out.is_empty() { 1 } else { self.pings + 1 };
+                if self.pings > PINGS_MAX {
+                    return Err("the target asks whether we are there, and takes no answer".to_owned());
+                }
                 let mut answer = Bhs::new(Opcode::NOP_OUT, FINAL);
                 answer.0[0] |= crate::wire::iscsi::IMMEDIATE;
                 answer.set_lun(bhs.lun());

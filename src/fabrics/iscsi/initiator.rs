@@ -83,9 +83,29 @@ pub(crate) struct Digests {
     pub(crate) data: bool,
 }
 
-/// The stream was damaged on its way.
+/// What is wrong with a target's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DigestError;
+pub(crate) enum StreamError {
+    /// A digest: it was damaged on its way.
+    Digest,
+    /// Padding that is not zero.
+    Padding,
+    /// A StatSN that is not the next.
+    StatSn,
+    /// A command window that goes back.
+    Window,
+}
+
+impl std::fmt::Display for StreamError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Digest => "a digest is wrong",
+            Self::Padding => "padding is not zero",
+            Self::StatSn => "a StatSN is not the next",
+            Self::Window => "the command window goes back",
+        })
+    }
+}
 
 /// How a command moves data.
 #[derive(Clone, Copy, Debug, Default)]
@@ -259,10 +279,10 @@ impl Initiator {
     /// so are StatSN and the command window, which only ever grows.
     ///
     /// # Panics
-    /// When a digest is wrong, which it cannot be where nothing damages the stream.
+    /// When any of that is wrong.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<Packet> {
         self.push(bytes);
-        std::iter::from_fn(|| self.next().expect("digest")).collect()
+        std::iter::from_fn(|| self.next().unwrap_or_else(|e| panic!("{e}"))).collect()
     }
 
     /// Takes bytes of the target's stream, for [`Self::next`].
@@ -270,13 +290,10 @@ impl Initiator {
         self.inbox.extend(bytes);
     }
 
-    /// The next PDU that is whole, checked as by [`Self::take`]; an error if one of its digests is wrong.
-    pub(crate) fn next(&mut self) -> Result<Option<Packet>, DigestError> {
+    /// The next PDU that is whole, checked as by [`Self::take`].
+    pub(crate) fn next(&mut self) -> Result<Option<Packet>, StreamError> {
         let packet = self.cut()?;
-        if let Some(packet) = &packet {
-            self.account(packet);
-        }
-        Ok(packet)
+        packet.map(|packet| self.account(&packet).map(|()| packet)).transpose()
     }
 
     /// Bytes of a PDU that is not whole.
@@ -284,7 +301,7 @@ impl Initiator {
         self.inbox.is_empty()
     }
 
-    fn cut(&mut self) -> Result<Option<Packet>, DigestError> {
+    fn cut(&mut self) -> Result<Option<Packet>, StreamError> {
         let Some(bhs) = self.inbox.get(..Bhs::LEN) else { return Ok(None) };
         let bhs = Bhs(bhs.try_into().unwrap());
         // A login response never has digests. (What only looks like one, because it was damaged, has.)
@@ -299,7 +316,7 @@ impl Initiator {
             return Ok(None);
         }
         if digests.header && self.inbox[head..body] != Crc32c::of(&self.inbox[..head]) {
-            return Err(DigestError);
+            return Err(StreamError::Digest);
         }
         let padded = bhs.data_len().next_multiple_of(4);
         let end = body + padded + if digests.data && padded > 0 { 4 } else { 0 };
@@ -308,14 +325,16 @@ impl Initiator {
             false => return Ok(None),
         };
         if digests.data && padded > 0 && pdu[end - 4..] != Crc32c::of(&pdu[body..body + padded]) {
-            return Err(DigestError);
+            return Err(StreamError::Digest);
         }
         let data_end = body + bhs.data_len();
-        assert!(pdu[data_end..body + padded].iter().all(|&b| b == 0), "padding is zero");
+        if pdu[data_end..body + padded].iter().any(|&b| b != 0) {
+            return Err(StreamError::Padding);
+        }
         Ok(Some(Packet { bhs, ahs: pdu[Bhs::LEN..head].to_vec(), data: pdu[body..data_end].to_vec() }))
     }
 
-    fn account(&mut self, packet: &Packet) {
+    fn account(&mut self, packet: &Packet) -> Result<(), StreamError> {
         let bhs = &packet.bhs;
         let unnumbered = match bhs.opcode() {
             Opcode::R2T => true,
@@ -323,7 +342,9 @@ impl Initiator {
             Opcode::NOP_IN => bhs.itt() == NO_TAG,
             _ => false,
         };
-        assert_eq!(bhs.word(24), self.exp_stat_sn, "StatSN of {packet:?}");
+        if bhs.word(24) != self.exp_stat_sn {
+            return Err(StreamError::StatSn);
+        }
         if !unnumbered {
             self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
         }
@@ -331,10 +352,11 @@ impl Initiator {
         // T, and the full feature phase as the next stage.
         self.full_feature |= accepted && bhs.flags() & 0x83 == 0x83;
         let (exp, max) = (bhs.word(28), bhs.word(32));
-        if self.exp_cmd_sn != 0 {
-            assert!(exp.wrapping_sub(self.exp_cmd_sn) < 1 << 31, "ExpCmdSN never goes back");
-            assert!(max.wrapping_sub(self.max_cmd_sn) < 1 << 31, "MaxCmdSN never goes back");
+        let back = |new: u32, old: u32| new.wrapping_sub(old) >= 1 << 31;
+        if self.exp_cmd_sn != 0 && (back(exp, self.exp_cmd_sn) || back(max, self.max_cmd_sn)) {
+            return Err(StreamError::Window);
         }
         (self.exp_cmd_sn, self.max_cmd_sn) = (exp, max);
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::super::peer::Port;
 use super::super::plan::Violation;
 use super::super::scsi;
 use super::{Agreed, Closing, Env, News, Session};
-use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet};
+use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, StreamError};
 use crate::time::Instant;
 use crate::wire::iscsi::{NO_TAG, Opcode, pairs, scsi_flags};
 
@@ -288,13 +288,13 @@ impl Session {
             match self.links[at].initiator.next() {
                 Ok(Some(packet)) => self.packet(at, packet, env)?,
                 Ok(None) => return Ok(count),
-                Err(_) if env.plan.wires.damage > 0.0 => {
+                Err(StreamError::Digest) if env.plan.wires.damage > 0.0 => {
                     env.tally.count("digest errors found by the initiator");
                     env.peers.abort(port);
                     self.hang_up(at, env);
                     return Ok(count);
                 }
-                Err(_) => return Err("a digest is wrong though the wire damages nothing".into()),
+                Err(e) => return Err(format!("{e} though the wire damages nothing")),
             }
             count += 1;
             if self.links[at].port != Some(port) || self.links[at].state == State::Closing {
