@@ -25,6 +25,7 @@ world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
 deny           full    1800 ci/deny.sh --install
 cover          full    3600 ci/fuzz/cover.sh 60
+fuzz-long      full   14400 ci/fuzz/long.sh 10800
 memcheck       full     900 memcheck
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh

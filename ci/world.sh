@@ -12,7 +12,7 @@ cargo build --features sim --bin ptgt-sim
 sim=${CARGO_TARGET_DIR:-target}/debug/ptgt-sim
 commit=$(git rev-parse --short=8 HEAD 2>/dev/null) || commit=0
 "$sim" --canary --seeds 2000
-for target in text config control login chap cdbs stream session frames; do
+for target in $("$sim" --fuzz-targets); do
   "$sim" --fuzz "$target" --first "$((16#$commit))" --seconds 3
 done
 if [ $# -gt 0 ]; then

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::canary::Canary;
-use super::fuzz::{FuzzReport, TARGETS, Target, fuzz};
+use super::fuzz::{FuzzReport, FuzzTarget, TARGETS, condense, fuzz, run_inputs};
 use super::plan::Plan;
 use super::run::{Failure, Found, Search, run, search, shortest};
 
@@ -45,12 +45,22 @@ struct Options {
     /// Succeeds if that is noticed
     #[arg(long, value_name = "NAME", value_parser = canary)]
     canary: Option<Option<Canary>>,
-    /// Fuzz a target instead: text, config, control, login, chap, cdbs, stream, session or frames
+    /// Fuzz a target instead, of those that --fuzz-targets lists
     #[arg(long, value_name = "TARGET", value_parser = target)]
-    fuzz: Option<Target>,
-    /// Keep the inputs that fuzzing has found here (in a program that counts its edges: ci/fuzz/cover.sh)
+    fuzz: Option<&'static FuzzTarget>,
+    /// Print the names of the fuzz targets
+    #[arg(long)]
+    fuzz_targets: bool,
+    /// Go on from the inputs that fuzzing has found, which are here, and keep more of them (in a program that counts its
+    /// edges: ci/fuzz/build.sh)
     #[arg(long, value_name = "DIRECTORY", requires = "fuzz")]
     keep: Option<PathBuf>,
+    /// Put the best of what was found into the corpus, and do not fuzz
+    #[arg(long, requires = "keep")]
+    condense: bool,
+    /// Run this input alone, or these one after the other
+    #[arg(long, value_name = "FILE", requires = "fuzz")]
+    input: Vec<PathBuf>,
     /// Do not look for a shorter plan that fails
     #[arg(long)]
     no_shrink: bool,
@@ -62,9 +72,36 @@ fn canary(name: &str) -> Result<Canary, String> {
     found.map(|(_, canary)| *canary).ok_or_else(|| format!("no such canary: one of {names}"))
 }
 
-fn target(name: &str) -> Result<Target, String> {
-    let found = TARGETS.into_iter().find(|(known, _)| *known == name);
-    found.ok_or_else(|| format!("no such target: one of {}", TARGETS.map(|(name, _)| name).join(", ")))
+fn target(name: &str) -> Result<&'static FuzzTarget, String> {
+    let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
+    TARGETS
+        .iter()
+        .find(|known| known.name == name)
+        .ok_or_else(|| format!("no such target: one of {}", names()))
+}
+
+/// Fuzzes a target, or does what else is asked for with its inputs.
+fn fuzzing(target: &'static FuzzTarget, options: &Options, time: Option<Duration>) -> std::io::Result<()> {
+    let name = target.name;
+    if !options.input.is_empty() {
+        run_inputs(target, &options.input)?;
+        println!("{name}: {} inputs are clean", options.input.len());
+        return Ok(());
+    }
+    let keep = options.keep.as_deref();
+    if let Some(keep) = keep.filter(|_| options.condense) {
+        let (inputs, bytes) = condense(target, keep)?;
+        println!("{name}: {inputs} inputs of {bytes} bytes are in the corpus beside those made by hand");
+        return Ok(());
+    }
+    let report = fuzz(target, options.first, options.seeds.unwrap_or(u64::MAX), time, keep);
+    let FuzzReport { runs, corpus, found, edges: (taken, edges), time } = report;
+    print!("{name}: {runs} inputs, from a corpus of {corpus}, in {:.1} s are clean", time.as_secs_f64());
+    if edges > 0 {
+        print!("; {taken} of {edges} edges taken, {found} inputs found");
+    }
+    println!();
+    Ok(())
 }
 
 fn report(failure: &Failure, canary: Option<Canary>, shrink: bool) {
@@ -128,16 +165,18 @@ pub fn main() -> ExitCode {
         };
     }
     let time = options.seconds.or_else(|| options.seeds.is_none().then_some(10)).map(Duration::from_secs);
-    if let Some(target) = options.fuzz {
-        let seeds = options.seeds.unwrap_or(u64::MAX);
-        let report = fuzz(target, options.first, seeds, time, options.keep.as_deref());
-        let FuzzReport { runs, corpus, found, edges: (taken, edges) } = report;
-        print!("{}: {runs} inputs, from a corpus of {corpus}, are clean", target.0);
-        if edges > 0 {
-            print!("; {taken} of {edges} edges taken, {found} inputs found");
-        }
-        println!();
+    if options.fuzz_targets {
+        TARGETS.iter().for_each(|target| println!("{}", target.name));
         return ExitCode::SUCCESS;
+    }
+    if let Some(target) = options.fuzz {
+        return match fuzzing(target, &options, time) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("ptgt-sim: {e}");
+                ExitCode::FAILURE
+            }
+        };
     }
     // A failure is reported; the panic's own message would only come in between.
     std::panic::set_hook(Box::new(|_| ()));

@@ -118,6 +118,8 @@ pub(super) struct Peers {
     ipv6: bool,
     mtu: usize,
     dice: Dice,
+    /// Bytes of a connection that may wait to be sent.
+    pub(super) send_window: usize,
     /// Share of segments that are damaged where digests are on.
     pub(super) damage: f64,
     pub(super) damaged: u64,
@@ -139,6 +141,7 @@ impl Peers {
             ipv6,
             mtu: mtu.into(),
             dice: Dice::new(seed),
+            send_window: 1 << 16,
             damage: 0.0,
             damaged: 0,
             forger: Forger::new(0.0, ipv6, seed),
@@ -180,7 +183,7 @@ impl Peers {
         let prefix = if self.ipv6 { 64 } else { 24 };
         interface.update_ip_addrs(|list| _ = list.push(IpCidr::new(own.into(), prefix)));
         let buffer = |len| SocketBuffer::new(vec![0; len]);
-        let mut socket = Socket::new(buffer(window), buffer(1 << 16));
+        let mut socket = Socket::new(buffer(window), buffer(self.send_window));
         socket.set_nagle_enabled(false);
         // A reset is sent once and may be lost: who only waits has to ask whether the other side is still there.
         socket.set_keep_alive(Some(KEEP_ALIVE));

@@ -84,6 +84,8 @@ pub(super) struct Medium {
     pub(super) well: bool,
     bad: BTreeSet<u64>,
     durable: Vec<u8>,
+    /// The blocks from the first to the last that was ever written.
+    written: Range<u64>,
     dirty: BTreeMap<u64, Vec<Version>>,
     queue: Vec<Running>,
     number: u64,
@@ -128,6 +130,7 @@ impl Medium {
             well: false,
             bad: BTreeSet::new(),
             durable: vec![0; usize::try_from(bytes).expect("small")],
+            written: 0..0,
             dirty: BTreeMap::new(),
             queue: Vec::new(),
             number: 0,
@@ -331,6 +334,11 @@ impl Medium {
             return;
         }
         finished(&mut *self.inner, op);
+        let (from, to) = match self.written.is_empty() {
+            true => (blocks.start, blocks.end),
+            false => (self.written.start.min(blocks.start), self.written.end.max(blocks.end)),
+        };
+        self.written = from..to;
         for lba in blocks.clone() {
             let bytes = self.bytes_of(lba);
             if fua {
@@ -459,6 +467,23 @@ impl Medium {
             let data = Sg::copied(&arena, bytes).expect("memory");
             finished(&mut *self.inner, Op::Write { at, data, fua: false });
         }
+    }
+
+    /// As it was when it was new, for a machine that begins anew.
+    pub(super) fn blank(&mut self, seed: u64) {
+        assert!(self.queue.is_empty(), "operations of a machine that is gone");
+        let written = std::mem::take(&mut self.written);
+        if !written.is_empty() {
+            // Whole pages, of which the store counts those that hold data.
+            let at = written.start * self.block() / 4096 * 4096;
+            let end = (written.end * self.block()).next_multiple_of(4096).min(self.geometry.bytes);
+            finished(&mut *self.inner, Op::Unmap { at, len: end - at });
+            let [at, end] = [at, end].map(|at| usize::try_from(at).expect("small"));
+            self.durable[at..end].fill(0);
+            self.dirty.clear();
+        }
+        (self.dice, self.number, self.completions) = (Dice::new(seed), 0, 0);
+        self.counters = Counters::default();
     }
 
     /// All bytes, as they are now.

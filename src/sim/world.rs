@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -25,7 +26,7 @@ use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::Arena;
-use crate::net::{Address, FrameCaps, FramePort, HostConfig, TcpHost};
+use crate::net::{Address, FrameCaps, FramePort, HostConfig, StreamHost, TcpHost};
 use crate::ports::memory::{Dice, End, Faults, Wire, wire};
 use crate::reactor::{Poller, Sender, mailbox};
 use crate::scsi::primary::{Identity, MissingLun};
@@ -50,6 +51,7 @@ pub(super) struct Machine {
     pub(super) shards: Vec<Shard>,
     pub(super) arenas: Vec<Arena>,
     pub(super) senders: Vec<Sender<Message>>,
+    pub(super) disks: Vec<Arc<Disk>>,
     sessions: Arc<Sessions>,
     wires: Vec<Wire>,
 }
@@ -120,7 +122,9 @@ impl World {
         peers.damage = plan.wires.damage;
         peers.forger.share = plan.wires.forged;
         let client_arena = Arena::new(32 << 20, false).expect("memory");
-        let machine = boot(plan, &media, &mut peers, &client_arena, canary, 0);
+        let arenas = fresh_memory(plan);
+        let network = network(plan, &mut peers, &arenas, &client_arena, canary, 0);
+        let machine = boot(plan, &media, arenas, network);
         let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
         Self {
             env: Env {
@@ -314,7 +318,9 @@ impl World {
         let Self { env, media, client_arena, canary, machines, .. } = self;
         // The old machine's memory goes before the new one's comes.
         self.machine.shards.clear();
-        self.machine = boot(&env.plan, media, &mut env.peers, client_arena, *canary, *machines);
+        let (plan, arenas) = (&env.plan, fresh_memory(&env.plan));
+        let network = network(plan, &mut env.peers, &arenas, client_arena, *canary, *machines);
+        self.machine = boot(plan, media, arenas, network);
         self.partitions.fill(None);
         self.machines += 1;
         self.begun = self.env.peers.begun();
@@ -586,14 +592,63 @@ fn identity(number: usize) -> Identity {
     Identity::new("PTGT", "VIRTUAL DISK", "0001", None, &format!("sim-{number}")).expect("short names")
 }
 
-/// A machine with fresh memory over media that may have seen others.
-pub(super) fn boot(
+/// The payload memory of each core.
+pub(super) fn fresh_memory(plan: &Plan) -> Vec<Arena> {
+    (0..plan.cores).map(|_| Arena::new(plan.memory << 20, false).expect("memory")).collect()
+}
+
+/// What a machine is reached by: for each core a host of byte streams, and the wires where it is on such.
+pub(super) struct Network {
+    pub(super) hosts: Vec<Box<dyn StreamHost>>,
+    pub(super) address: SocketAddr,
+    pub(super) wires: Vec<Wire>,
+}
+
+/// A port of each core, and its wire to the peers.
+pub(super) fn network(
     plan: &Plan,
-    media: &[Rc<RefCell<Medium>>],
     peers: &mut Peers,
+    arenas: &[Arena],
     client_arena: &Arena,
     canary: Option<Canary>,
     number: u64,
+) -> Network {
+    let address = target_address(plan.wires.ipv6);
+    let mut network = Network { hosts: Vec::new(), address, wires: Vec::new() };
+    let mut plugs = Vec::new();
+    for (core, arena) in arenas.iter().enumerate() {
+        let segment_max = if plan.wires.segmentation { 64_254 } else { 0 };
+        let caps = FrameCaps { mtu: plan.wires.mtu, segment_max, gather_max: 64 };
+        let mac = [2, 0, 0, 0, 0, 1];
+        let ours = End { mac, caps, arena: arena.clone() };
+        let theirs = End { mac: [2, 0, 0, 0, 0, 9], caps, arena: client_arena.clone() };
+        let seed = plan.seed.wrapping_mul(31) ^ (core as u64) << 48 ^ number << 32;
+        let (line, [port, peer]) = wire(seed, [ours, theirs]);
+        line.set_all_faults(plan.wires.faults());
+        if canary == Some(Canary::ForgottenRetransmission) {
+            line.set_filter(0, Some(forget_retransmissions(seed)));
+        }
+        plugs.push((peer, port.mac()));
+        let prefix = if plan.wires.ipv6 { 64 } else { 24 };
+        let config = HostConfig {
+            receive_window: 256 << 10,
+            send_window: 256 << 10,
+            secret: [seed, core as u64],
+            ..HostConfig::new(vec![Address { ip: address.ip(), prefix }], vec![address])
+        };
+        network.hosts.push(Box::new(TcpHost::new(port, arena.clone(), &config)));
+        network.wires.push(line);
+    }
+    peers.plug(plugs);
+    network
+}
+
+/// A machine with the given memory over media that may have seen others.
+pub(super) fn boot(
+    plan: &Plan,
+    media: &[Rc<RefCell<Medium>>],
+    arenas: Vec<Arena>,
+    network: Network,
 ) -> Machine {
     let parameters = Parameters {
         max_recv_data_segment_length: plan.segment_max,
@@ -602,7 +657,7 @@ pub(super) fn boot(
         nop_interval: Duration::from_secs(5),
         ..Parameters::default()
     };
-    let address = target_address(plan.wires.ipv6);
+    let Network { hosts, address, wires } = network;
     let disks: Vec<Arc<Disk>> = plan
         .disks
         .iter()
@@ -647,16 +702,8 @@ pub(super) fn boot(
     let sessions = Arc::new(Sessions::default());
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         (0..plan.cores).map(|_| mailbox().expect("a mailbox")).unzip();
-    let mut machine = Machine {
-        shards: Vec::new(),
-        arenas: Vec::new(),
-        senders,
-        sessions: sessions.clone(),
-        wires: Vec::new(),
-    };
-    let mut plugs = Vec::new();
-    for (core, mailbox) in mailboxes.into_iter().enumerate() {
-        let arena = Arena::new(plan.memory << 20, false).expect("memory");
+    let mut shards = Vec::new();
+    for (core, ((mailbox, arena), host)) in mailboxes.into_iter().zip(&arenas).zip(hosts).enumerate() {
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
         let units =
             disks.iter().zip(media).zip(gates.iter().zip(&states)).map(|((disk, medium), (gate, state))| {
@@ -667,42 +714,19 @@ pub(super) fn boot(
                 unit
             });
         let units = units.collect();
-        let segment_max = if plan.wires.segmentation { 64_254 } else { 0 };
-        let caps = FrameCaps { mtu: plan.wires.mtu, segment_max, gather_max: 64 };
-        let mac = [2, 0, 0, 0, 0, 1];
-        let ours = End { mac, caps, arena: arena.clone() };
-        let theirs = End { mac: [2, 0, 0, 0, 0, 9], caps, arena: client_arena.clone() };
-        let seed = plan.seed.wrapping_mul(31) ^ (core as u64) << 48 ^ number << 32;
-        let (line, [port, peer]) = wire(seed, [ours, theirs]);
-        line.set_all_faults(plan.wires.faults());
-        if canary == Some(Canary::ForgottenRetransmission) {
-            line.set_filter(0, Some(forget_retransmissions(seed)));
-        }
-        plugs.push((peer, port.mac()));
-        let prefix = if plan.wires.ipv6 { 64 } else { 24 };
-        let config = HostConfig {
-            receive_window: 256 << 10,
-            send_window: 256 << 10,
-            secret: [seed, core as u64],
-            ..HostConfig::new(vec![Address { ip: address.ip(), prefix }], vec![address])
-        };
-        let host = TcpHost::new(port, arena.clone(), &config);
-        machine.shards.push(Shard::new(Parts {
+        shards.push(Shard::new(Parts {
             core,
             arena: arena.clone(),
-            hosts: vec![("sim".into(), Box::new(host))],
+            hosts: vec![("sim".into(), host)],
             tasks,
             units,
             topology: topology.clone(),
             sessions: sessions.clone(),
             mailbox,
-            peers: machine.senders.clone(),
+            peers: senders.clone(),
             left: left.clone(),
             wake_fds: Vec::new(),
         }));
-        machine.arenas.push(arena);
-        machine.wires.push(line);
     }
-    peers.plug(plugs);
-    machine
+    Machine { shards, arenas, senders, disks, sessions, wires }
 }

@@ -3,36 +3,62 @@
 //! through a whole machine, from frames to disk.
 //!
 //! The fuzzer beside them changes inputs of a corpus. In a program that counts which of its edges are taken
-//! (`ci/fuzz/cover.sh`) it goes on from those that have found new ones; elsewhere it is a blind one, which runs
-//! everywhere, in `cargo test` as well.
+//! (`ci/fuzz/build.sh`) it goes on from those that have found new ones; elsewhere it is a blind one, which runs
+//! everywhere, in `cargo test` as well. docs/testing.md says how to add a target.
 
+#[cfg(feature = "sim")]
+mod condense;
+mod fuzzer;
 mod mutate;
 mod rig;
+mod scripts;
 
 use std::path::Path;
 
-use rig::Rig;
+use mutate::InputShape;
+use rig::{PLAIN, Rig, RigKind};
 
 use crate::control::status::{SetPortGroup, State, Status, StatusSource};
 use crate::wire::iscsi::pairs;
 
-pub(super) use mutate::{FuzzReport, fuzz};
+#[cfg(feature = "sim")]
+pub(super) use condense::{condense, run_inputs};
+#[cfg(feature = "sim")]
+pub(super) use fuzzer::{FuzzReport, fuzz};
 
-/// A target: its name, and what it does with its input.
-pub(super) type Target = (&'static str, fn(&[u8]));
+/// A target.
+#[derive(Debug)]
+pub(super) struct FuzzTarget {
+    /// Its name, and that of the directory of its corpus in `ci/fuzz/corpus`.
+    pub(super) name: &'static str,
+    shape: InputShape,
+    /// What it does with an input.
+    run: fn(&[u8]),
+}
 
-/// All of them. Each has a corpus of its name in `ci/fuzz/corpus`.
-pub(super) const TARGETS: [Target; 9] = [
-    ("text", text),
-    ("config", config),
-    ("control", control),
-    ("login", |bytes| Rig::run(bytes, false, Rig::login)),
-    ("chap", |bytes| Rig::run(bytes, true, Rig::login)),
-    ("cdbs", |bytes| Rig::run(bytes, false, Rig::cdbs)),
-    ("stream", |bytes| Rig::run(bytes, false, Rig::stream)),
-    ("session", |bytes| Rig::run(bytes, false, Rig::session)),
-    ("frames", |bytes| Rig::run(bytes, false, Rig::frames)),
+const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTarget {
+    FuzzTarget { name, shape, run }
+}
+
+/// All of them.
+pub(super) static TARGETS: [FuzzTarget; 9] = [
+    target("text", InputShape::Plain, text),
+    target("config", InputShape::Plain, config),
+    target("control", InputShape::Plain, control),
+    target("login", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::login)),
+    target("chap", InputShape::Pieces, |bytes| Rig::run(CHAP, bytes, scripts::login)),
+    target("cdbs", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::cdbs)),
+    target("stream", InputShape::Plain, |bytes| Rig::run(PLAIN, bytes, scripts::stream)),
+    target("session", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::session)),
+    target("frames", InputShape::Long, |bytes| Rig::run(PLAIN, bytes, scripts::frames)),
 ];
+
+const CHAP: RigKind = RigKind { chap: true, ..PLAIN };
+
+/// What the next input does depends on nothing before it.
+fn forget() {
+    rig::forget();
+}
 
 /// Text keys.
 fn text(bytes: &[u8]) {
@@ -83,14 +109,15 @@ fn control(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::fuzzer::{FuzzReport, fuzz};
     use super::*;
 
-    /// The corpora, and as many changes of them as there is time for.
+    /// The corpora, and some changes of them.
     #[test]
     fn targets_take_anything() {
-        for target in TARGETS {
+        for target in &TARGETS {
             let FuzzReport { runs, corpus, .. } = fuzz(target, 1, 300, None, None);
-            assert!(corpus > 0 && runs >= 300, "{}: {runs} runs over {corpus} inputs", target.0);
+            assert!(corpus > 0 && runs >= 300, "{}: {runs} runs over {corpus} inputs", target.name);
         }
     }
 }

@@ -1,51 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A machine for fuzz targets: one core, two disks, perfect wires, and nobody who behaves.
+//! A machine for fuzz targets: two disks, perfect wires, and nobody who behaves. Each input has a machine of its own, so that
+//! what it does depends on nothing before it; only memory goes from one machine to the next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::super::peer::{Peers, Port};
 use super::super::plan::Plan;
-use super::super::scsi::{TARGET, lun};
+use super::super::scsi::TARGET;
 use super::super::store::Medium;
-use super::super::world::{Machine, boot};
+use super::super::world::{Machine, Network, boot, fresh_memory, network};
 use crate::engine::shard::{Message, Shard};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
-use crate::memory::{Arena, Sg};
-use crate::net::{FramePort, TxFrame};
+use crate::memory::{Arena, SegMut};
+use crate::net::StreamHost;
+use crate::ports::kernel::KernelHost;
 use crate::reactor::Poller;
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, Opcode};
+use crate::wire::iscsi::Opcode;
 
 /// Turns after which whatever is under way should be over.
 const TURNS_MAX: usize = 20_000;
 
-/// REPORT LUNS (SAM-5 4.7.5.5).
-const WELL_KNOWN: u64 = 0xc101 << 48;
-
-/// See the module.
-pub(super) struct Rig {
-    clock: Rc<Cell<Instant>>,
-    media: Vec<Rc<RefCell<Medium>>>,
-    machine: Machine,
-    peers: Peers,
-    port: Port,
+/// What a machine is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RigKind {
+    /// Its initiators must authenticate.
+    pub(super) chap: bool,
+    pub(super) cores: usize,
+    /// MiB of payload memory per core.
+    pub(super) memory: usize,
+    /// Reads lend the store's memory, and need none of the core's.
+    pub(super) lends: bool,
+    /// It is reached by sockets of the kernel rather than by frames.
+    pub(super) kernel: bool,
 }
 
-impl Rig {
-    /// Does something with the bytes, then stops the machine, which must give all memory back.
-    pub(super) fn run(bytes: &[u8], chap: bool, what: fn(&mut Self, &[u8])) {
-        let mut rig = Self::new(chap);
-        what(&mut rig, bytes);
-        rig.end();
-    }
+/// One core, and enough of everything.
+pub(super) const PLAIN: RigKind = RigKind { chap: false, cores: 1, memory: 16, lends: true, kernel: false };
 
-    fn new(chap: bool) -> Self {
+/// What the machine of one input leaves for that of the next, as making it takes longer than most inputs: memory that is
+/// all home, and disks, which are blank again.
+struct Reused {
+    kind: RigKind,
+    plan: Plan,
+    clock: Rc<Cell<Instant>>,
+    arenas: Vec<Arena>,
+    client_arena: Arena,
+    media: Vec<Rc<RefCell<Medium>>>,
+}
+
+thread_local! {
+    /// Empty while a machine is there: an input that panics leaves nothing.
+    static REUSED: Cell<Option<Reused>> = const { Cell::new(None) };
+}
+
+/// The next machine of this thread gets fresh memory: nothing of the inputs before can have to do with what it does.
+pub(super) fn forget() {
+    REUSED.take();
+}
+
+impl Reused {
+    fn new(kind: RigKind) -> Self {
         let mut plan = Plan::new(0);
-        plan.chap = chap;
-        (plan.cores, plan.memory, plan.queue_depth, plan.segment_max) = (1, 16, 8, 8192);
+        (plan.chap, plan.cores, plan.memory) = (kind.chap, kind.cores, kind.memory);
+        (plan.queue_depth, plan.segment_max, plan.max_connections) = (8, 8192, 4);
         let wires = &mut plan.wires;
         (wires.loss, wires.duplicate, wires.reorder, wires.corrupt, wires.damage) = (0.0, 0.0, 0.0, 0.0, 0.0);
         (wires.delay_micros, wires.mtu, wires.segmentation, wires.ipv6) = (0, 1500, false, false);
@@ -54,59 +79,176 @@ impl Rig {
         (disk.blocks, disk.block, disk.thin, disk.write_cache) = (256, 512, true, true);
         disk.read_only = false;
         let store = &mut disk.store;
-        (store.lends, store.depth, store.micros_max, store.transfer_max) = (true, 64, 0, 1 << 20);
+        (store.lends, store.depth, store.micros_max, store.transfer_max) = (kind.lends, 64, 0, 1 << 20);
         (store.slow, store.fails, store.at_once) = (0.0, 0.0, 1.0);
         let mut other = disk.clone();
-        (other.block, other.thin, other.write_cache) = (4096, false, false);
+        (other.blocks, other.block, other.thin, other.write_cache) = (32, 4096, false, false);
         plan.disks.push(other);
-        let clock = Rc::new(Cell::new(Instant::from_nanos(1_000_000)));
-        let media: Vec<_> = plan
-            .disks
-            .iter()
-            .map(|shape| {
-                let (bytes, store) = (shape.blocks * u64::from(shape.block), shape.store.clone());
-                Rc::new(RefCell::new(Medium::new(clock.clone(), bytes, shape.block, store, 0, None)))
-            })
-            .collect();
+        let clock = Rc::new(Cell::new(Instant::ZERO));
+        let media = plan.disks.iter().map(|shape| {
+            let (bytes, store) = (shape.blocks * u64::from(shape.block), shape.store.clone());
+            Rc::new(RefCell::new(Medium::new(clock.clone(), bytes, shape.block, store, 0, None)))
+        });
+        let media = media.collect();
+        let client_arena = Arena::new(16 << 20, false).expect("memory");
+        Self { kind, arenas: fresh_memory(&plan), clock, client_arena, media, plan }
+    }
+}
+
+/// An initiator's end of a connection.
+enum LineEnd {
+    Flow(Port),
+    Socket(TcpStream),
+}
+
+/// See the module.
+pub(super) struct Rig {
+    reused: Reused,
+    pub(super) machine: Machine,
+    pub(super) peers: Peers,
+    address: SocketAddr,
+    lines: Vec<LineEnd>,
+    /// Memory of the first core that nobody else gets.
+    pub(super) held: Vec<SegMut>,
+}
+
+impl Rig {
+    /// Does something with the bytes, then stops the machine, which must give all memory back.
+    pub(super) fn run(kind: RigKind, bytes: &[u8], what: fn(&mut Self, &[u8])) {
+        let mut rig = Self::new(kind);
+        what(&mut rig, bytes);
+        REUSED.set(Some(rig.end()));
+    }
+
+    fn new(kind: RigKind) -> Self {
+        let reused = REUSED.take().filter(|reused| reused.kind == kind);
+        let reused = reused.unwrap_or_else(|| Reused::new(kind));
+        let Reused { plan, clock, arenas, client_arena, media, .. } = &reused;
+        clock.set(Instant::from_nanos(1_000_000));
         let mut peers = Peers::new(false, 1500, 0);
-        let arena = Arena::new(16 << 20, false).expect("memory");
-        let machine = boot(&plan, &media, &mut peers, &arena, None, 0);
-        let port = peers.connect(clock.get(), 1 << 16);
-        let mut rig = Self { clock, media, machine, peers, port };
+        peers.send_window = 8 << 10;
+        let network = match kind.kernel {
+            true => sockets(arenas),
+            false => network(plan, &mut peers, arenas, client_arena, None, 0),
+        };
+        let address = network.address;
+        let machine = boot(plan, media, arenas.clone(), network);
+        let mut rig = Self { reused, machine, peers, address, lines: Vec::new(), held: Vec::new() };
         rig.settle();
         rig
     }
 
+    pub(super) fn now(&self) -> Instant {
+        self.reused.clock.get()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.reused.clock.set(self.now() + time);
+    }
+
+    /// Time passes, and whatever that brings about.
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.pass(time);
+        self.settle();
+    }
+
+    /// Memory of a core.
+    pub(super) fn arena(&self, core: usize) -> &Arena {
+        &self.reused.arenas[core]
+    }
+
     /// Lets everybody work until nobody has anything to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
-            let now = self.clock.get() + Duration::from_micros(1);
-            self.clock.set(now);
+            self.pass(Duration::from_micros(1));
+            let now = self.now();
+            let said = self.peers.turn(now);
             let work: usize = self.machine.shards.iter_mut().map(|shard| shard.turn(now)).sum();
-            if work + self.peers.turn(now) == 0 {
+            if said + work == 0 {
                 return;
             }
         }
         panic!("the machine does not come to rest");
     }
 
-    fn send(&mut self, bytes: &[u8]) {
-        let mut bytes: VecDeque<u8> = bytes.iter().copied().collect();
-        while !bytes.is_empty() && self.peers.send(self.port, &mut bytes) {
+    // Connections.
+
+    /// A connection; its number.
+    pub(super) fn connect(&mut self) -> usize {
+        self.lines.push(match self.reused.kind.kernel {
+            true => {
+                let socket = TcpStream::connect(self.address).expect("a listener of this machine");
+                socket.set_nonblocking(true).expect("a socket");
+                LineEnd::Socket(socket)
+            }
+            false => LineEnd::Flow(self.peers.connect(self.now(), 32 << 10)),
+        });
+        self.settle();
+        self.lines.len() - 1
+    }
+
+    pub(super) fn send(&mut self, line: usize, bytes: &[u8]) {
+        let mut bytes = VecDeque::from(bytes.to_vec());
+        while !bytes.is_empty() {
+            let sent = match &mut self.lines[line] {
+                LineEnd::Flow(port) => self.peers.send(*port, &mut bytes),
+                LineEnd::Socket(socket) => match socket.write(bytes.make_contiguous()) {
+                    Ok(sent) => bytes.drain(..sent).len() > 0,
+                    Err(_) => false,
+                },
+            };
             self.settle();
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, line: usize) -> Vec<u8> {
+        match &mut self.lines[line] {
+            LineEnd::Flow(port) => self.peers.receive(*port),
+            LineEnd::Socket(socket) => {
+                let mut bytes = vec![0; 64 << 10];
+                let len = socket.read(&mut bytes).unwrap_or(0);
+                bytes.truncate(len);
+                bytes
+            }
+        }
+    }
+
+    /// Nothing more will be sent.
+    pub(super) fn finish(&mut self, line: usize) {
+        match &self.lines[line] {
+            LineEnd::Flow(port) => self.peers.close(*port),
+            LineEnd::Socket(socket) => _ = socket.shutdown(std::net::Shutdown::Write),
         }
         self.settle();
     }
 
-    /// Bytes of a connection before its login.
-    pub(super) fn stream(&mut self, bytes: &[u8]) {
-        self.send(bytes);
-        self.peers.receive(self.port);
+    /// Resets a connection.
+    pub(super) fn reset(&mut self, line: usize) {
+        match &self.lines[line] {
+            LineEnd::Flow(port) => self.peers.abort(*port),
+            LineEnd::Socket(socket) => {
+                // With that a socket that is dropped is reset; it is there until then.
+                _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+                _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+        }
+        self.settle();
     }
 
-    /// An initiator that is logged in, with the keys given beside those that it takes.
-    fn log_in(&mut self, more: &[(&str, &str)]) -> Initiator {
+    // Initiators.
+
+    /// An initiator that is logged in over a connection, with the keys given beside those that it takes.
+    pub(super) fn log_in(&mut self, line: usize, more: &[(&str, &str)]) -> Initiator {
         let mut initiator = Initiator::new();
+        self.log_in_as(line, &mut initiator, more);
+        initiator
+    }
+
+    /// The same, for an initiator that knows who it is.
+    pub(super) fn log_in_as(&mut self, line: usize, initiator: &mut Initiator, more: &[(&str, &str)]) {
         let mut keys = vec![
             ("InitiatorName", "iqn.2026-11.test:fuzz"),
             ("TargetName", TARGET),
@@ -115,124 +257,58 @@ impl Rig {
         ];
         keys.extend_from_slice(more);
         let login = initiator.login(1, Some(3), &keys);
-        self.send(&login.encode(initiator.digests));
-        self.hear(&mut initiator, None);
-        initiator
+        self.send(line, &login.encode(initiator.digests));
     }
 
-    /// A script for a session that is logged in: pieces of a kind, a length and so many bytes. They are sent as they are,
-    /// as a PDU whose sequence numbers and lengths are right, or as a CDB in a command whose R2Ts are answered.
-    pub(super) fn session(&mut self, mut script: &[u8]) {
-        let mut initiator = self.log_in(&[("MaxBurstLength", "8192"), ("FirstBurstLength", "4096")]);
-        while let [kind, len, rest @ ..] = script {
-            let (piece, next) = rest.split_at(rest.len().min(usize::from(*len)));
-            script = next;
-            match kind % 4 {
-                0 => self.send(piece),
-                1 => {
-                    let mut bhs = [0; Bhs::LEN];
-                    let head = piece.len().min(Bhs::LEN);
-                    bhs[..head].copy_from_slice(&piece[..head]);
-                    let mut packet = Packet { bhs: Bhs(bhs), ahs: Vec::new(), data: piece[head..].to_vec() };
-                    packet.bhs.set_word(24, initiator.cmd_sn);
-                    if !packet.bhs.is_immediate() && packet.bhs.opcode() != Opcode::DATA_OUT {
-                        initiator.cmd_sn = initiator.cmd_sn.wrapping_add(1);
-                    }
-                    self.send(&packet.encode(initiator.digests));
-                    self.hear(&mut initiator, None);
-                }
-                2 if !piece.is_empty() => self.command(&mut initiator, 0, kind >> 2, piece),
-                _ => {
-                    let now = self.clock.get() + Duration::from_millis(u64::from(*len) * 100);
-                    self.clock.set(now);
-                    self.settle();
-                }
-            }
-        }
-    }
-
-    /// A command whose transfers the upper bits of its kind tell: `kind` blocks in either direction.
-    fn command(&mut self, initiator: &mut Initiator, lun: u64, kind: u8, cdb: &[u8]) {
+    /// A command whose transfers the lower bits of `kind` tell: so many blocks in either direction.
+    pub(super) fn command(&mut self, line: usize, initiator: &mut Initiator, lun: u64, kind: u8, cdb: &[u8]) {
         let len = u32::from(kind & 15) * 512;
         let transfer =
             Transfer { reads: (kind & 16 != 0).then_some(len), writes: (kind & 32 != 0).then_some(len) };
         let cdb = &cdb[..cdb.len().min(260)];
         let command = initiator.command(lun, cdb, transfer);
-        self.send(&command.encode(initiator.digests));
-        let out: Vec<u8> = cdb.iter().copied().cycle().take(len as usize).collect();
-        self.hear(initiator, Some((&command, &out)));
+        self.send(line, &command.encode(initiator.digests));
+        self.hear(line, initiator, Some((&command, cdb)));
     }
 
-    /// Reads what the target says, and answers R2Ts of a command.
-    fn hear(&mut self, initiator: &mut Initiator, command: Option<(&Packet, &[u8])>) {
+    /// Reads what the target says, and answers R2Ts of a command with its CDB, again and again. Returns what it has said.
+    pub(super) fn hear(
+        &mut self,
+        line: usize,
+        initiator: &mut Initiator,
+        command: Option<(&Packet, &[u8])>,
+    ) -> Vec<Packet> {
+        let mut heard = Vec::new();
         loop {
-            let bytes = self.peers.receive(self.port);
+            let bytes = self.receive(line);
             if bytes.is_empty() {
-                return;
+                return heard;
             }
             initiator.push(&bytes);
-            while let Ok(Some(packet)) = initiator.next() {
-                if let Some((command, out)) = command
+            while let Some(packet) = initiator.next().unwrap_or_else(|e| panic!("the target: {e}")) {
+                if let Some((command, cdb)) = command
                     && packet.opcode() == Opcode::R2T
                     && packet.bhs.itt() == command.bhs.itt()
                 {
-                    for pdu in initiator.answer_r2t(command, &packet, out, 4096) {
-                        self.send(&pdu.encode(initiator.digests));
+                    let len = packet.bhs.word(40) as usize + packet.bhs.word(44) as usize;
+                    let mut out = cdb.repeat(len.div_ceil(cdb.len().max(1)));
+                    out.resize(len, 0);
+                    for pdu in initiator.answer_r2t(command, &packet, &out, 4096) {
+                        self.send(line, &pdu.encode(initiator.digests));
                     }
                 }
+                heard.push(packet);
             }
             self.settle();
         }
     }
 
-    /// A script of a login and of text negotiation after it: pieces of flags, a length, and so many bytes of text.
-    pub(super) fn login(&mut self, mut script: &[u8]) {
-        let mut initiator = Initiator::new();
-        while let [flags, len, rest @ ..] = script {
-            let (text, next) = rest.split_at(rest.len().min(usize::from(*len)));
-            script = next;
-            let mut packet = match flags & 0x10 {
-                0 => initiator.login(0, None, &[]),
-                _ => initiator.text(text),
-            };
-            packet.bhs.0[1] = flags & 0xcf;
-            packet.data = text.to_vec();
-            self.send(&packet.encode(initiator.digests));
-            self.hear(&mut initiator, None);
+    fn end(mut self) -> Reused {
+        self.held.clear();
+        for line in 0..self.lines.len() {
+            self.reset(line);
         }
-    }
-
-    /// CDBs for any logical unit, in a session: pieces of a kind, a length and so many bytes. The kind chooses one of the
-    /// disks, the well-known logical unit, or one that is not there, and directions and length of the transfer.
-    pub(super) fn cdbs(&mut self, mut script: &[u8]) {
-        let mut initiator = self.log_in(&[]);
-        while let [kind, len, rest @ ..] = script {
-            let (cdb, next) = rest.split_at(rest.len().min(usize::from(*len)));
-            script = next;
-            let lun = [lun(0), lun(1), WELL_KNOWN, lun(7)][usize::from(kind >> 6)];
-            self.command(&mut initiator, lun, kind & 0x3f, cdb);
-        }
-    }
-
-    /// Ethernet frames, each with a length of two bytes before it, to the target's own address.
-    pub(super) fn frames(&mut self, mut bytes: &[u8]) {
-        while let [high, low, rest @ ..] = bytes {
-            let len = usize::from(u16::from_be_bytes([*high, *low]));
-            let (frame, next) = rest.split_at(rest.len().min(len));
-            bytes = next;
-            let mut header = frame.to_vec();
-            if header.len() >= 6 && header[0] & 1 == 0 {
-                header[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-            }
-            let frame = TxFrame { header: header.into(), payload: Sg::new(), offload: None };
-            let now = self.clock.get();
-            self.peers.wire_port(0).transmit(now, &mut VecDeque::from([frame]));
-            self.settle();
-        }
-    }
-
-    fn end(mut self) {
-        self.peers.abort(self.port);
+        self.lines.clear();
         self.settle();
         for sender in &self.machine.senders {
             sender.send(Message::Drain);
@@ -242,13 +318,30 @@ impl Rig {
                 break;
             }
             self.settle();
-            self.clock.set(self.clock.get() + Duration::from_millis(10));
+            self.pass(Duration::from_millis(10));
         }
         assert!(self.machine.shards.iter().all(Shard::finished), "the machine does not stop");
-        self.machine.shards.clear();
-        self.media.iter().for_each(|medium| medium.borrow_mut().lose_machine(false));
-        for arena in &self.machine.arenas {
+        let Self { reused, machine: Machine { shards, arenas, .. }, .. } = self;
+        drop(shards);
+        for medium in &reused.media {
+            medium.borrow_mut().lose_machine(false);
+            medium.borrow_mut().blank(0);
+        }
+        for arena in arenas {
             assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
         }
+        reused
     }
+}
+
+/// A host on sockets of the kernel for each core, at one address.
+fn sockets(arenas: &[Arena]) -> Network {
+    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut hosts: Vec<Box<dyn StreamHost>> = Vec::new();
+    for arena in arenas {
+        let host = KernelHost::new(arena.clone(), &[address]).expect("a listener");
+        address = host.addresses()[0];
+        hosts.push(Box::new(host));
+    }
+    Network { hosts, address, wires: Vec::new() }
 }
