@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `ptgt bench`: puts an iSCSI target, or layers of our own, under load and tells how fast it is and what it costs.
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod hostile;
 mod inprocess;
 mod load;
 mod login;

@@ -88,6 +88,29 @@ impl Packet {
         Ok(port)
     }
 
+    /// A queue without a device: see [`PacketSocket::pretended`].
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn pretended(socket: PacketSocket, arena: Arena) -> Self {
+        Self {
+            socket,
+            arena,
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            offload: true,
+            foreign: false,
+            spare: None,
+            ring_full: std::cell::Cell::new(0),
+            lost: 0,
+            not_sent: 0,
+        }
+    }
+
+    /// The ring, to be filled.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn socket(&mut self) -> &mut PacketSocket {
+        &mut self.socket
+    }
+
     /// The frame at the front of the ring. `None` when there is none, or no memory for it: then it stays where it is, and
     /// the kernel drops what it has no room for.
     fn read(&mut self) -> Option<RxFrame> {

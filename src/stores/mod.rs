@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 pub use file::FileOptions;
 pub use records::Records;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{Failure, Operations, StoreFault};
 
 use crate::io::Store;

@@ -173,6 +173,23 @@ impl PacketSocket {
         Ok(socket)
     }
 
+    /// One whose ring nobody fills but [`PacketSocket::fill`], and whose long frames come from a file.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn pretended(file: File) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let base = mapping::map(SLOT * 4, libc::PROT_READ | libc::PROT_WRITE, flags, None)?;
+        Ok(Self { file, index: 0, base, len: SLOT * 4, slots: 4, at: 0, memberships: Vec::new() })
+    }
+
+    /// Puts these bytes into the slot that is next, header included, as far as there is room.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+        // SAFETY: the slot is inside the mapping, which nobody else knows, and no frame is borrowed.
+        let slot = unsafe { std::slice::from_raw_parts_mut(self.header().cast::<u8>(), SLOT) };
+        let len = bytes.len().min(SLOT);
+        slot[..len].copy_from_slice(&bytes[..len]);
+    }
+
     fn header(&self) -> *mut Header {
         // SAFETY: at < slots, so the slot is inside the mapping, which is aligned to pages.
         unsafe { self.base.as_ptr().add(self.at * SLOT).cast() }

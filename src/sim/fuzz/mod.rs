@@ -10,6 +10,8 @@
 mod condense;
 mod fuzzer;
 mod mutate;
+mod ports;
+mod records;
 mod rig;
 mod scripts;
 
@@ -18,6 +20,7 @@ use std::path::Path;
 use mutate::InputShape;
 use rig::{PLAIN, Rig, RigKind};
 
+use crate::bench::hostile;
 use crate::control::status::{SetPortGroup, State, Status, StatusSource};
 use crate::wire::iscsi::pairs;
 
@@ -41,23 +44,38 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 9] = [
+pub(super) static TARGETS: [FuzzTarget; 18] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
+    target("record", InputShape::Plain, records::record),
+    target("reservations", InputShape::Plain, records::reservations),
+    target("kept", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::kept)),
     target("login", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::login)),
     target("chap", InputShape::Pieces, |bytes| Rig::run(CHAP, bytes, scripts::login)),
     target("cdbs", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::cdbs)),
     target("stream", InputShape::Plain, |bytes| Rig::run(PLAIN, bytes, scripts::stream)),
     target("session", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::session)),
+    target("several", InputShape::Pieces, |bytes| Rig::run(CORES, bytes, scripts::several)),
+    target("full", InputShape::Pieces, |bytes| Rig::run(SHORT, bytes, scripts::full)),
+    target("kernel", InputShape::Pieces, |bytes| Rig::run(KERNEL, bytes, scripts::session)),
     target("frames", InputShape::Long, |bytes| Rig::run(PLAIN, bytes, scripts::frames)),
+    target("vnet", InputShape::Long, ports::vnet),
+    target("packet", InputShape::Long, ports::packet),
+    target("victim", InputShape::Long, |bytes| {
+        hostile::run_against(InputShape::Long.split(bytes).into_iter().map(|piece| piece.data).collect());
+    }),
 ];
 
 const CHAP: RigKind = RigKind { chap: true, ..PLAIN };
+const CORES: RigKind = RigKind { cores: 2, memory: 8, ..PLAIN };
+const SHORT: RigKind = RigKind { memory: 4, lends: false, ..PLAIN };
+const KERNEL: RigKind = RigKind { cores: 2, memory: 8, kernel: true, ..PLAIN };
 
 /// What the next input does depends on nothing before it.
 fn forget() {
     rig::forget();
+    ports::forget();
 }
 
 /// Text keys.

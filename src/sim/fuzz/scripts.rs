@@ -7,13 +7,16 @@ use std::time::Duration;
 use super::super::scsi::lun;
 use super::mutate::{InputPiece, InputShape};
 use super::rig::Rig;
-use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet};
+use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
 use crate::memory::Sg;
 use crate::net::{FramePort, TxFrame};
 use crate::wire::iscsi::{Bhs, Opcode, pairs};
 
 /// REPORT LUNS (SAM-5 4.7.5.5).
 const WELL_KNOWN: u64 = 0xc101 << 48;
+
+/// Connections of the one session, and of those that are made beside it.
+const LINKS: usize = 4;
 
 /// Keys of a session whose bursts are short.
 const SHORT_BURSTS: [(&str, &str); 2] = [("MaxBurstLength", "8192"), ("FirstBurstLength", "4096")];
@@ -76,6 +79,18 @@ pub(super) fn session(rig: &mut Rig, script: &[u8]) {
     }
 }
 
+/// The same where memory is short: so many blocks of 2 KiB are free as the kind of the first piece says, and one more with
+/// each time that passes.
+pub(super) fn full(rig: &mut Rig, script: &[u8]) {
+    let pieces = pieces(script);
+    let Some((InputPiece { kind: free, .. }, script)) = pieces.split_first() else { return };
+    let arena = rig.arena(0).clone();
+    rig.held.extend(std::iter::from_fn(|| arena.alloc(2048)));
+    let left = rig.held.len().saturating_sub(usize::from(*free));
+    rig.held.truncate(left);
+    session(rig, &InputShape::Pieces.join(script));
+}
+
 /// A script of a login and of text negotiation after it: the kind has the flags, the bytes are text.
 pub(super) fn login(rig: &mut Rig, script: &[u8]) {
     let line = rig.connect();
@@ -129,4 +144,96 @@ pub(super) fn frames(rig: &mut Rig, bytes: &[u8]) {
         rig.peers.wire_port(0).transmit(now, &mut VecDeque::from([frame]));
         rig.settle();
     }
+}
+
+/// One of several connections.
+struct FuzzLink {
+    line: usize,
+    initiator: Initiator,
+    /// It is logged in, so that what is heard can be understood.
+    up: bool,
+}
+
+/// A script for several connections, of one session as a rule, which come in at any of the cores. The kind says over which of
+/// them and what: a login, bytes as they are, a PDU, a command, a logout, the end of the connection, or time. CmdSN is that
+/// of the session.
+pub(super) fn several(rig: &mut Rig, script: &[u8]) {
+    let mut links: [Option<FuzzLink>; LINKS] = [const { None }; LINKS];
+    let (mut tsih, mut cmd_sn) = (0, 100);
+    for InputPiece { kind, data } in pieces(script) {
+        let (at, what) = (usize::from(kind) % LINKS, kind >> 2 & 7);
+        let first = data.first().copied().unwrap_or(0);
+        if what == 0 {
+            // Joins the session, or begins another; with the CID of its own, or of another; from a core of either parity.
+            let mut initiator = Initiator::new();
+            initiator.tsih = if first & 1 == 0 { tsih } else { u16::from(first >> 4) };
+            initiator.isid[5] = first & 2;
+            initiator.cid = 3 + u16::from(if first & 4 == 0 { kind % 4 } else { first >> 3 & 3 });
+            initiator.cmd_sn = cmd_sn;
+            let line = rig.connect();
+            rig.log_in_as(line, &mut initiator, &[("MaxConnections", "4")]);
+            links[at] = Some(FuzzLink { line, initiator, up: false });
+        }
+        if let Some(FuzzLink { line, initiator, up }) = &mut links[at] {
+            let line = *line;
+            initiator.cmd_sn = cmd_sn;
+            match what {
+                1 if *up => rig.send(line, &data),
+                2 if *up => {
+                    let bytes = pdu(initiator, &data);
+                    rig.send(line, &bytes);
+                }
+                3 | 4 if *up && !data.is_empty() => {
+                    rig.command(line, initiator, lun(usize::from(kind >> 7)), first, &data[1..]);
+                }
+                5 if *up => {
+                    let mut logout = initiator.logout(first & 3);
+                    logout.bhs.set_half(20, 3 + u16::from(first >> 2 & 3));
+                    rig.send(line, &logout.encode(initiator.digests));
+                }
+                6 if first & 1 == 0 => rig.finish(line),
+                6 => rig.reset(line),
+                7 => rig.wait(Duration::from_millis(u64::from(first) * 100)),
+                _ => {}
+            }
+            cmd_sn = initiator.cmd_sn;
+        }
+        for link in links.iter_mut().flatten() {
+            for packet in rig.hear(link.line, &mut link.initiator, None) {
+                if packet.opcode() == Opcode::LOGIN_RESPONSE {
+                    link.up = packet.bhs.half(36) == 0 && packet.bhs.flags() & 0x83 == 0x83;
+                    tsih = if link.up { packet.bhs.half(14) } else { tsih };
+                }
+            }
+        }
+    }
+}
+
+/// Records that a disk has kept in an earlier run, then what an initiator sees of them.
+pub(super) fn kept(rig: &mut Rig, script: &[u8]) {
+    for InputPiece { kind, data } in pieces(script) {
+        let disk = &rig.machine.disks[usize::from(kind >> 7)];
+        // An error is the end of the start, which says what is wrong with the record.
+        _ = if kind & 1 == 0 { disk.load_modes(&data) } else { disk.load_information(&data) };
+        disk.report();
+    }
+    let line = rig.connect();
+    let mut initiator = rig.log_in(line, &[]);
+    rig.hear(line, &mut initiator, None);
+    for disk in [0, 1] {
+        for control in 0..4 {
+            // MODE SENSE(10) of all pages: current, changeable, default, saved.
+            let cdb = [0x5a, 0, control << 6 | 0x3f, 0xff, 0, 0, 0, 16, 0, 0];
+            rig.command(line, &mut initiator, lun(disk), 16 | 8, &cdb);
+        }
+        for information in [0, 4] {
+            let cdb = [0xa3, 5, 0, 0, 0, 0, 0, 0, 4, 0, information, 0];
+            rig.command(line, &mut initiator, lun(disk), 16 | 2, &cdb);
+        }
+        rig.command(line, &mut initiator, lun(disk), 32 | 1, &[0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0]);
+    }
+    let ready = initiator.command(lun(0), &[0; 6], Transfer::NONE);
+    rig.send(line, &ready.encode(initiator.digests));
+    let answers = rig.hear(line, &mut initiator, None);
+    assert!(answers.iter().any(|packet| packet.opcode() == Opcode::SCSI_RESPONSE), "a disk that is silent");
 }

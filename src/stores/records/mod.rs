@@ -26,6 +26,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use replace::{Folder, replace, unwrap};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use replace::{unwrap as unwrap_record, wrap as wrap_record};
 
 use crate::io::{Error, RECORD_MAX, Record, RecordSlot, RecordStore, Tag};
 use crate::sys::EventFd;

@@ -38,7 +38,7 @@ fn crc(bytes: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-fn wrap(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(bytes: &[u8]) -> Vec<u8> {
     let len = u32::try_from(bytes.len()).expect("at most RECORD_MAX");
     let mut file = [MAGIC, &len.to_be_bytes()[..], bytes].concat();
     file.extend(crc(&file));
@@ -46,7 +46,7 @@ fn wrap(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What is in the envelope.
-pub(super) fn unwrap(file: &[u8]) -> io::Result<&[u8]> {
+pub(crate) fn unwrap(file: &[u8]) -> io::Result<&[u8]> {
     let bad = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     if !file.starts_with(MAGIC) {
         return bad("not a record of this version");
