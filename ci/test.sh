@@ -41,6 +41,7 @@ tap-faults     default  120 ci/system/faults.sh tap
 tap-copy       default   60 ci/system/copy.sh tap
 tap-bad        default  300 ci/system/badinput.sh tap
 tap-access     default  120 ci/system/access.sh tap
+tap-text       default  120 ci/system/text.sh tap
 tap-many       default  120 ci/system/many.sh tap
 capture        default  120 ci/system/capture.sh
 lossy          default  180 ci/system/lossy.sh
@@ -61,6 +62,7 @@ kernel-copy    default   60 ci/system/copy.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-many    default  120 ci/system/many.sh kernel
 kernel-access  default  120 ci/system/access.sh kernel
+kernel-text    default  120 ci/system/text.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    2400 ci/guest/run --all
 guest-matrix   full    5400 ci/guest/run --matrix

@@ -11,6 +11,7 @@
 //! | [`sys`] | every libc call, wrapped safely |
 //! | [`wire`] | byte formats of SCSI and of the fabrics, nothing else |
 //! | [`time`] | an instant, as an argument; a timer wheel |
+//! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
 //! | [`io`] | the lower waist: block operations and their completions |
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
@@ -101,6 +102,7 @@
 //!   because its frames go on to come in there; a socket of the kernel's goes to the core with the fewest streams as soon as
 //!   it is accepted. After that only a further connection of the same session that is elsewhere is handed over.
 
+pub mod activity;
 pub mod bench;
 pub mod control;
 pub mod devices;

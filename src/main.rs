@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Command line: words to calls, nothing else.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptgt::bench;
 use ptgt::control::config::{self, Config};
+use ptgt::control::output::{self, print, tell};
 use ptgt::control::status::SetPortGroup;
 use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
 use ptgt::runtime;
@@ -101,9 +101,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| tell(&format!("ptgt: {}", logging::last_words(panic)))));
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
-        Command::Check { explain: true, .. } => print(&config::reference()),
+        Command::Check { explain: true, .. } => {
+            print(&config::reference());
+            ExitCode::SUCCESS
+        }
         Command::Check { files, json: true, .. } => check_json(&files),
         Command::Check { files, .. } => check(&files),
         Command::Doctor { config, json } => examine(&config, json),
@@ -131,7 +135,7 @@ fn done(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("ptgt: {e}");
+            tell(&format!("ptgt: {e}"));
             ExitCode::FAILURE
         }
     }
@@ -141,9 +145,10 @@ fn load(path: &Path) -> Option<Config> {
     match config::load(path) {
         Ok(config) => Some(config),
         Err((text, diagnostics)) => {
-            eprint!("{}", config::render(path, &text, &diagnostics));
             let count = diagnostics.len();
-            eprintln!("{}: {count} error{}", path.display(), if count == 1 { "" } else { "s" });
+            let errors = if count == 1 { "error" } else { "errors" };
+            let rendered = config::render(path, &text, &diagnostics);
+            tell(&format!("{rendered}{}: {count} {errors}", path.display()));
             None
         }
     }
@@ -155,15 +160,15 @@ fn check(files: &[PathBuf]) -> ExitCode {
         match load(path) {
             Some(config) => {
                 for warning in config::warnings(path, &config) {
-                    eprintln!("{}: warning: {warning}", path.display());
+                    tell(&format!("{}: warning: {warning}", path.display()));
                 }
-                println!(
-                    "{}: good (targets: {}, disks: {}, portals: {})",
+                print(&format!(
+                    "{}: good (targets: {}, disks: {}, portals: {})\n",
                     path.display(),
                     config.targets.len(),
                     config.disks.len(),
                     config.portals.len()
-                );
+                ));
             }
             None => code = ExitCode::FAILURE,
         }
@@ -180,22 +185,15 @@ fn check_json(files: &[PathBuf]) -> ExitCode {
     let good = all.iter().all(|(_, (errors, _))| errors.is_empty());
     let one = |(path, (errors, warnings)): &(&PathBuf, _)| json!({ "file": path, "errors": errors, "warnings": warnings });
     let list: Vec<_> = all.iter().map(one).collect();
-    print(&format!("{:#}\n", json!(list)));
+    print(&output::json(&list, true));
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn examine(path: &Path, json: bool) -> ExitCode {
     let Some(config) = load(path) else { return ExitCode::FAILURE };
     let report = doctor::examine(&doctor::Machine::default(), &config);
-    let text = if json { format!("{:#}\n", json!(report)) } else { report.render() };
-    print(&text);
+    print(&if json { output::json(&report, true) } else { report.render() });
     if report.verdict() == doctor::Verdict::Fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// A reader that has seen enough, such as head, is no failure.
-fn print(text: &str) -> ExitCode {
-    _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
 }
 
 fn run(path: &Path) -> ExitCode {
@@ -203,10 +201,11 @@ fn run(path: &Path) -> ExitCode {
     let log = match logging::start(&config.daemon.log) {
         Ok(log) => log,
         Err(e) => {
-            eprintln!("ptgt: log: {e}");
+            tell(&format!("ptgt: log: {e}"));
             return ExitCode::FAILURE;
         }
     };
+    log.tell_panics();
     for warning in config::warnings(path, &config) {
         log::warn!("{}: {warning}", path.display());
     }
@@ -220,13 +219,12 @@ fn run(path: &Path) -> ExitCode {
 
 fn report(socket: &Path, json: bool) -> ExitCode {
     match client::status(socket) {
-        Ok(now) if json => {
-            let text = serde_json::to_string_pretty(&now).expect("a status is plain data");
-            print(&format!("{text}\n"))
+        Ok(now) => {
+            print(&if json { output::json(&now, true) } else { status::render(&now) });
+            ExitCode::SUCCESS
         }
-        Ok(now) => print(&status::render(&now)),
         Err(e) => {
-            eprintln!("ptgt: {e}");
+            tell(&format!("ptgt: {e}"));
             ExitCode::FAILURE
         }
     }

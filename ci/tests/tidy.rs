@@ -13,20 +13,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("wire", &[]),
     ("time", &[]),
+    ("activity", &[]),
     ("memory", &["sys"]),
     ("io", &["memory", "time"]),
     ("scsi", &["wire", "io", "memory", "time"]),
     ("devices", &["scsi", "wire", "io", "memory", "time"]),
     ("stores", &["io", "memory", "sys", "time"]),
-    ("fabrics", &["scsi", "wire", "io", "memory", "time"]),
+    ("fabrics", &["activity", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["memory", "time", "wire"]),
     ("ports", &["net", "memory", "sys", "time"]),
     ("reactor", &["sys", "time"]),
     (
         "engine",
         &[
-            "fabrics", "scsi", "devices", "stores", "net", "ports", "reactor", "io", "memory", "time",
-            "wire", "sys",
+            "activity", "fabrics", "scsi", "devices", "stores", "net", "ports", "reactor", "io", "memory",
+            "time", "wire", "sys",
         ],
     ),
 ];
@@ -47,6 +48,12 @@ const IMPURE: &[&str] = &[
     "libc::",
     "process::Command",
 ];
+
+/// What writes to a terminal, and the files that may: all others go through `control::output` or the log, which let nothing
+/// through that a terminal would obey.
+const PRINTS: &[&str] =
+    &["print!(", "println!(", "dbg!(", "io::stdout()", "io::stderr().write", "io::stderr().lock"];
+const PRINTERS: &[&str] = &["src/control/output.rs", "src/control/logging.rs"];
 
 const LINES_MAX: usize = 900;
 
@@ -168,6 +175,20 @@ fn impurities(files: &[(String, String)]) -> Vec<String> {
     wrong
 }
 
+/// Lines of the daemon and of its command line that print by themselves. The test world's binary speaks to who tests.
+fn printed(files: &[(String, String)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (_, name, text) in sources(files).filter(|source| source.0 != "sim" && !PRINTERS.contains(&source.1))
+    {
+        for (number, line) in shipped(text) {
+            for word in PRINTS.iter().filter(|word| line.contains(*word)) {
+                wrong.push(format!("{name}:{number}: {word} outside src/control/output.rs"));
+            }
+        }
+    }
+    wrong
+}
+
 /// Paths that exist on one machine only.
 fn machine_paths(name: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -214,6 +235,14 @@ fn pure_rooms_have_no_socket_thread_or_clock() {
     let planted = [("src/scsi/x.rs".to_owned(), "let t = Instant::now(); // now\n".to_owned())];
     assert_eq!(impurities(&planted).len(), 1);
     none(&impurities(&files()));
+}
+
+#[test]
+fn what_is_printed_is_made_printable() {
+    let planted =
+        [("src/engine/x.rs".to_owned(), "fn f(name: &str) {\n    eprintln!(\"{name}\");\n}\n".to_owned())];
+    assert_eq!(printed(&planted), ["src/engine/x.rs:2: println!( outside src/control/output.rs"]);
+    none(&printed(&files()));
 }
 
 #[test]

@@ -23,6 +23,8 @@ use machine::Usage;
 use pattern::Pattern;
 use report::{BenchReport, FORMAT, Frames, Latencies, Verify, Workload};
 
+use crate::control::output;
+
 /// Connections of one run.
 const CONNECTIONS_MAX: usize = 60_000;
 
@@ -179,7 +181,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     match &arguments.command {
         Some(Subcommand::Compare { a, b }) => {
-            print!("{}", report::compare(&read(a)?, &read(b)?));
+            output::print(&report::compare(&read(a)?, &read(b)?));
             Ok(())
         }
         None => arguments.run.run(),
@@ -215,10 +217,10 @@ impl Progress {
         if self.next != 0 {
             let rate = (tally.total - self.last) as f64 * factor as f64 / PROGRESS.as_secs_f64();
             let (wrong, failed) = (tally.wrong, tally.failed);
-            eprint!(
-                "\r{rate:>12.0} operations/s, {} done, {failed} failed, {wrong} wrong ",
+            output::show_progress(&format!(
+                "{rate:>12.0} operations/s, {} done, {failed} failed, {wrong} wrong ",
                 tally.total * factor
-            );
+            ));
         }
         self.last = tally.total;
         self.next = now + u64::try_from(PROGRESS.as_nanos()).expect("short");
@@ -226,7 +228,8 @@ impl Progress {
 
     fn end(&self) {
         if !self.quiet {
-            eprint!("\r{:79}\r", "");
+            output::show_progress(&format!("{:79}", ""));
+            output::show_progress("");
         }
     }
 }
@@ -253,14 +256,14 @@ impl Run {
         let report = self.report(&ran);
         let tally = ran.tally;
         if let Some(path) = &self.json {
-            let json = serde_json::to_string(&report).map_err(|e| e.to_string())? + "\n";
+            let json = output::json(&report, false) + "\n";
             match path.to_str() {
-                Some("-") => print!("{json}"),
+                Some("-") => output::print(&json),
                 _ => std::fs::write(path, json).map_err(|e| format!("{}: {e}", path.display()))?,
             }
         }
         if self.json.as_deref() != Some(Path::new("-")) {
-            print!("{}", report::text(&report));
+            output::print(&report::text(&report));
         }
         match (tally.wrong_at, tally.sense) {
             (Some(at), _) => Err(format!(

@@ -1,18 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The log: formatted by `env_logger` into a bounded queue that a thread of its own writes to stderr, so that a stderr
 //! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
+//!
+//! A line about a peer has its address as the key-value `peer`, and if its text varies a `kind`: of each kind a peer gets
+//! [few](limits), the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
 
+mod limits;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Target, WriteStyle};
-use log::Level;
+use log::{Level, LevelFilter, Log as _, Metadata, Record};
+
+use crate::activity;
+use crate::wire::Shown;
+use limits::{Held, Limits, TIME};
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 4096;
@@ -27,6 +40,8 @@ enum Line {
     Text(Vec<u8>),
     /// All lines before have been written: say so.
     Flush(SyncSender<()>),
+    /// Lines are held back, which is to be told then.
+    Held(Instant),
 }
 
 /// Where `env_logger` writes to: one call per line.
@@ -48,9 +63,94 @@ impl Write for Queue {
     }
 }
 
+/// What is to be said of a panic in this thread.
+pub fn last_words(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a thread");
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+    let what = panic.payload_as_str().unwrap_or("something that is no text");
+    format!("panic in {name}{place}: {what}; {}", activity::now())
+}
+
+/// What the threads that log and the one that writes share.
+#[derive(Default)]
+struct Shared {
+    limits: Mutex<Limits>,
+    /// Makes lines of records, and knows which are wanted.
+    form: OnceLock<env_logger::Logger>,
+}
+
+impl Shared {
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of the lines that were held back, of all that began before; returns when to look again.
+    fn tell_held(&self, before: Instant) -> Option<Instant> {
+        let mut limits = self.limits();
+        for Held { level, text } in limits.take(before) {
+            let mut record = Record::builder();
+            record.level(level).target(module_path!());
+            if let Some(form) = self.form.get() {
+                form.log(&record.args(format_args!("{text}")).build());
+            }
+        }
+        limits.next()
+    }
+}
+
+/// What the log's macros speak to.
+struct Logger {
+    shared: Arc<Shared>,
+    lines: SyncSender<Line>,
+}
+
+impl Logger {
+    /// Whether a record is not one too many about a peer.
+    fn admits(&self, record: &Record<'_>) -> bool {
+        let Some(peer) = peer(record) else { return true };
+        let mut kind = DefaultHasher::new();
+        (record.file(), record.line()).hash(&mut kind);
+        record.key_values().get("kind".into()).map(|kind| kind.to_string()).hash(&mut kind);
+        let mut limits = self.shared.limits();
+        let before = limits.next();
+        let text = || record.args().to_string();
+        let admitted = limits.admit(Instant::now(), (kind.finish(), peer), record.level(), text);
+        if let Some(at) = limits.next().filter(|_| before.is_none()) {
+            // A queue that is full tells that it was; what is held is told the next time or at the end.
+            _ = self.lines.try_send(Line::Held(at));
+        }
+        admitted
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.shared.form.get().is_some_and(|form| form.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(form) = self.shared.form.get().filter(|form| form.matches(record))
+            && self.admits(record)
+        {
+            form.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Whom a record is about.
+fn peer(record: &Record<'_>) -> Option<IpAddr> {
+    let peer = record.key_values().get("peer".into())?.to_string();
+    peer.parse::<SocketAddr>().map(|peer| peer.ip()).or_else(|_| peer.parse()).ok()
+}
+
 /// The running log; [`Log::finish`] waits for the last lines.
+#[derive(Clone)]
 pub struct Log {
-    lines: Mutex<SyncSender<Line>>,
+    shared: Arc<Shared>,
+    lines: SyncSender<Line>,
 }
 
 /// Starts the log. `filter` is as in the environment variable RUST_LOG, which overrides it. Errors when there is a log
@@ -61,14 +161,10 @@ pub fn start(filter: &str) -> Result<Log, String> {
     let (queue, log) = start_to(File::from(stderr));
     let mut builder = Builder::new();
     builder.parse_filters(std::env::var("RUST_LOG").as_deref().unwrap_or(filter));
-    builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(queue)));
-    if to_journal() {
-        // The journal has its own time and takes the level from a prefix (sd-daemon(3)).
-        builder.format(|out, record| writeln!(out, "<{}>{}", syslog_level(record.level()), record.args()));
-    } else {
-        builder.format_timestamp_millis().format_target(false);
-    }
-    builder.try_init().map_err(|e| e.to_string())?;
+    let level = log.form(builder, queue, to_journal());
+    let logger = Logger { shared: log.shared.clone(), lines: log.lines.clone() };
+    log::set_boxed_logger(Box::new(logger)).map_err(|e| e.to_string())?;
+    log::set_max_level(level);
     Ok(log)
 }
 
@@ -92,23 +188,34 @@ fn start_to(out: impl Write + Send + 'static) -> (Queue, Log) {
     let (lines, queue) = sync_channel(LINES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = dropped.clone();
+    let shared = Arc::<Shared>::default();
+    let log = Log { shared: shared.clone(), lines: lines.clone() };
     // The thread ends with the process: it may be stuck in a write that nobody takes.
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || write_lines(&queue, &counter, out))
+        .spawn(move || write_lines(&queue, &counter, &shared, out))
         .expect("a process that cannot start a thread cannot serve either");
-    (Queue { lines: lines.clone(), dropped }, Log { lines: Mutex::new(lines) })
+    (Queue { lines, dropped }, log)
 }
 
-fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, mut out: impl Write) {
-    while let Ok(line) = queue.recv() {
-        match line {
+fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, shared: &Shared, mut out: impl Write) {
+    let mut held: Option<Instant> = None;
+    loop {
+        let wait = held.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        match queue.recv_timeout(wait) {
             // A log that cannot be written has nowhere to complain to.
-            Line::Text(text) => _ = out.write_all(&text),
-            Line::Flush(done) => {
+            Ok(Line::Text(text)) => _ = out.write_all(&text),
+            Ok(Line::Flush(done)) => {
                 _ = out.flush();
                 _ = done.send(());
             }
+            Ok(Line::Held(at)) => held = Some(at),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let now = Instant::now();
+        if held.is_some_and(|at| at <= now) {
+            held = shared.tell_held(now - TIME);
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -118,13 +225,42 @@ fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, mut out: impl Write)
 }
 
 impl Log {
+    /// Says how lines look, and gives them to the queue; returns the levels that are wanted. Whatever a record says, its line is one
+    /// line of printable characters.
+    fn form(&self, mut builder: Builder, queue: Queue, journal: bool) -> LevelFilter {
+        builder.format(move |out, record| {
+            let (level, text) = (record.level(), record.args().to_string());
+            match journal {
+                // The journal has its own time and takes the level from a prefix (sd-daemon(3)).
+                true => writeln!(out, "<{}>{}", syslog_level(level), Shown(&text)),
+                false => writeln!(out, "[{} {level:<5}] {}", out.timestamp_millis(), Shown(&text)),
+            }
+        });
+        let form = builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(queue))).build();
+        self.shared.form.get_or_init(|| form).filter()
+    }
+
+    /// From now on a panic is told in the log, with what its thread was about, and the log is written to its end before the process
+    /// goes down.
+    pub fn tell_panics(&self) {
+        let log = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            log::error!("{}", last_words(panic));
+            let trace = Backtrace::capture();
+            if trace.status() == BacktraceStatus::Captured {
+                trace.to_string().lines().for_each(|line| log::error!("{line}"));
+            }
+            log.finish();
+        }));
+    }
+
     /// Waits until what was logged is written, but not for a stderr that nobody reads.
     pub fn finish(&self) {
+        self.shared.tell_held(Instant::now());
         let (done, wait) = sync_channel(1);
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut flush = Line::Flush(done);
         for _ in 0..FLUSH_TRIES {
-            match lines.try_send(flush) {
+            match self.lines.try_send(flush) {
                 Ok(()) => {
                     _ = wait.recv_timeout(FLUSH_TIME);
                     return;
@@ -140,6 +276,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::tests::{HOSTILE, is_clean};
 
     #[test]
     fn a_pipe_that_nobody_reads_holds_nobody_up() {
@@ -184,5 +321,73 @@ mod tests {
         (0..5).for_each(|_| queue.write_all(b"line\n").unwrap());
         log.finish();
         assert_eq!(written.load(Ordering::SeqCst), 5);
+    }
+
+    /// A vector that is written to elsewhere.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn started(journal: bool) -> (Written, Log, Logger) {
+        let out = Written::default();
+        let (queue, log) = start_to(out.clone());
+        let mut builder = Builder::new();
+        builder.filter_level(LevelFilter::Info);
+        assert_eq!(log.form(builder, queue, journal), LevelFilter::Info);
+        let logger = Logger { shared: log.shared.clone(), lines: log.lines.clone() };
+        (out, log, logger)
+    }
+
+    /// Whatever is logged, as one line and printable: the last place where that can be seen to.
+    #[test]
+    fn each_record_is_one_printable_line() {
+        for (journal, (text, shown)) in
+            [false, true].into_iter().flat_map(|to| HOSTILE.iter().map(move |it| (to, it)))
+        {
+            let (out, log, logger) = started(journal);
+            logger.log(&Record::builder().level(Level::Warn).args(format_args!("said {text} there")).build());
+            log.finish();
+            let line = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+            assert!(
+                is_clean(line.as_bytes()) && line.ends_with(&format!("said {shown} there\n")),
+                "{line:?}"
+            );
+            assert_eq!(line.lines().count(), 1, "{line:?}");
+            assert!(line.starts_with(if journal { "<4>said" } else { "[2" }), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_does_not_flood_the_log() {
+        let (out, log, logger) = started(false);
+        let peer: SocketAddr = "10.0.0.7:1".parse().unwrap();
+        for n in 0..1000_u16 {
+            let peer = SocketAddr::new(peer.ip(), n);
+            let kind = if n % 100 == 7 { "rare" } else { "often" };
+            let values = [("peer", log::kv::Value::from_display(&peer)), ("kind", kind.into())];
+            let mut record = Record::builder();
+            record.level(Level::Info).key_values(&values);
+            logger.log(&record.args(format_args!("{kind} {n}")).build());
+            logger.log(&Record::builder().level(Level::Info).args(format_args!("of no peer")).build());
+        }
+        log.finish();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert_eq!(
+            [count("] often"), count("] rare"), count("] of no peer")],
+            [limits::LINES as usize, 10, 1000]
+        );
+        assert_eq!(count("10.0.0.7: 970 more lines like this one, not shown: often 21"), 1, "{text}");
+        assert_eq!(text.lines().count(), 1000 + limits::LINES as usize + 10 + 1);
     }
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod doctor;
 mod lines;
 pub mod logging;
+pub mod output;
 mod rpc;
 pub mod server;
 pub mod status;

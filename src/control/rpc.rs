@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::output;
 use super::status::{SetPortGroup, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
@@ -36,7 +37,10 @@ impl Failure {
     /// The response that says so.
     pub(super) fn response(&self, id: &Value) -> String {
         let Self(code, message) = self;
-        json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string()
+        output::json(
+            &json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }),
+            false,
+        )
     }
 }
 
@@ -59,7 +63,9 @@ pub(crate) fn answer(line: &[u8], source: &dyn StatusSource) -> Option<String> {
             let result = call(method, request.get("params"), source);
             id?;
             Some(match result {
-                Ok(result) => json!({ "jsonrpc": "2.0", "id": known_id, "result": result }).to_string(),
+                Ok(result) => {
+                    output::json(&json!({ "jsonrpc": "2.0", "id": known_id, "result": result }), false)
+                }
                 Err(failure) => failure.response(known_id),
             })
         }
@@ -107,6 +113,7 @@ mod tests {
     use super::super::status::tests::sample;
     use super::super::status::{Status, StatusSource};
     use super::*;
+    use crate::wire::tests::is_clean;
 
     struct Sample;
 
@@ -188,7 +195,7 @@ mod tests {
             line.splice(at..(at + 3).min(line.len()), bytes.iter().copied());
             for line in [&line, &bytes] {
                 if let Some(text) = answer(line, &Sample) {
-                    prop_assert!(!text.contains('\n'));
+                    prop_assert!(!text.contains('\n') && is_clean(text.as_bytes()));
                     let response: Value = serde_json::from_str(&text).unwrap();
                     prop_assert!(response["result"].is_null() != response["error"].is_null());
                 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fabrics::iscsi::{Allowance, Pool};
 use crate::scsi::NexusId;
+use crate::wire::PeerText;
 
 /// Most sessions of the daemon, limited by the 16 bits of a TSIH of which 0 is reserved.
 pub const SESSIONS_MAX: usize = 65_000;
@@ -16,7 +17,7 @@ pub const SESSIONS_MAX: usize = 65_000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionName {
     /// iSCSI name of the initiator.
-    pub initiator: String,
+    pub initiator: PeerText,
     /// Initiator's part of the session identifier.
     pub isid: [u8; 6],
     /// iSCSI name of the target; `None` for a discovery session, which is never the same as another.

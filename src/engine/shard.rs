@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use super::topology::Topology;
+use crate::activity;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::io::Error;
 use crate::memory::Arena;
@@ -211,7 +212,9 @@ struct Lookup<'a> {
 impl Transports for Lookup<'_> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
         let index = self.by_key.get(nexus.0).copied().flatten()?;
-        Some(&mut self.sessions[index].iscsi)
+        let session = &mut self.sessions[index].iscsi;
+        session.announce();
+        Some(session)
     }
 }
 
@@ -446,6 +449,7 @@ const RESET: u64 = 1 << 63;
 impl Poller for Shard {
     fn turn(&mut self, now: Instant) -> usize {
         self.now = now;
+        activity::rest();
         let mut work = self.take_messages();
         for host in 0..self.parts.hosts.len() {
             work += self.poll_host(host);

@@ -293,7 +293,7 @@ fn target(config: &Config, target: &config::Target) -> Target {
 
 fn session_status(core: usize, session: &SessionReport) -> Session {
     Session {
-        initiator: session.initiator.clone(),
+        initiator: str::to_owned(&session.initiator),
         target: session.target.clone(),
         user: session.user.clone(),
         isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::wire::Shown;
 use crate::wire::scsi::{DataIn, be16};
 
 /// PROTOCOL IDENTIFIER of iSCSI (SPC-5 7.6.1).
@@ -69,7 +70,7 @@ impl fmt::Display for TransportId {
         if self.0[0] & 0x0f == ISCSI {
             let text = &self.0[4..];
             let end = text.iter().position(|&b| b == 0).unwrap_or(text.len());
-            return f.write_str(&String::from_utf8_lossy(&text[..end]));
+            return Shown(&String::from_utf8_lossy(&text[..end])).fmt(f);
         }
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

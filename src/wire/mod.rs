@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Byte formats only: what lies where in a message. Nothing here keeps state, does I/O or knows what a field is for.
+//! Byte formats only: what lies where in a message, and how text of a message is shown. Nothing here keeps state, does I/O or
+//! knows what a field is for.
 
 pub mod iscsi;
 pub mod scsi;
+mod shown;
+
+#[cfg(test)]
+pub(crate) use shown::tests;
+pub use shown::{PeerText, Shown, is_printable};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{Common, Outcome, Setup, load};
 use crate::bench::load::{Spec, Tally, Window};
+use crate::control::output;
 use crate::time::Instant;
 
 /// Most cores.
@@ -124,7 +125,8 @@ pub(in crate::bench) fn run(
     if pace.turns.is_some() {
         let disk = common.base()?.unwrap_or_default();
         let (marks, step) = ((&raw const MARKS).addr(), size_of::<Marks>());
-        eprintln!("marks at {marks:#x}, {step} bytes apart; disk at {disk:#x}, {} bytes", setup.size);
+        let size = setup.size;
+        output::tell(&format!("marks at {marks:#x}, {step} bytes apart; disk at {disk:#x}, {size} bytes"));
     }
     let (relay, all_in) = (Relay::new(specs.len()), Barrier::new(specs.len()));
     let mut progress = Some(progress);

@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Absent, Key, Table, ValueKind};
+use crate::wire::{Shown, is_printable};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -40,10 +41,10 @@ pub fn render(path: &Path, text: &str, diagnostics: &[Diagnostic]) -> String {
     for Diagnostic { line, column, width, key, message, help } in diagnostics {
         let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
         let place = if *line == 0 { String::new() } else { format!(":{line}:{column}") };
-        _ = writeln!(out, "{path}{place}: {key}{message}");
+        _ = writeln!(out, "{path}{place}: {}{message}", Shown(&key));
         if let Some(source) = line.checked_sub(1).and_then(|line| text.lines().nth(line)) {
             // A tab is one column wide, here as in the count.
-            let source: String = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let source: String = source.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
             let source = without_secret(&source);
             _ = writeln!(out, "{line:>5} | {source}");
             _ = writeln!(out, "      | {}{}", " ".repeat(column - 1), "^".repeat(*width));

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A status with everything in it, as JSON and as text.
 
+use serde_json::Value;
+
 use super::*;
+use crate::control::output;
+use crate::wire::tests::{HOSTILE, is_clean};
 
 pub(in crate::control) fn sample() -> Status {
     let memory = Memory {
@@ -202,4 +206,40 @@ Discovery sessions
       TaskReporting=RFC3720
 ";
     assert_eq!(render(&sample()), wanted);
+}
+
+/// Whatever text a status has, and wherever: a field that is added is looked at as well.
+#[test]
+fn no_text_of_a_status_reaches_a_terminal_as_it_is() {
+    fn spoil(value: Value, text: &str, spoilt: &mut usize) -> Value {
+        match value {
+            // A state is one of a few words.
+            Value::String(word) if word != "running" && word != "huge" => {
+                *spoilt += 1;
+                text.into()
+            }
+            Value::Array(list) => list.into_iter().map(|value| spoil(value, text, spoilt)).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(key, value)| (key, spoil(value, text, spoilt))).collect()
+            }
+            plain => plain,
+        }
+    }
+    for (text, shown) in HOSTILE {
+        let mut spoilt = 0;
+        let value = spoil(serde_json::to_value(sample()).unwrap(), text, &mut spoilt);
+        assert!(spoilt > 40, "{spoilt} texts in the sample");
+        let mut status: Status = serde_json::from_value(value).unwrap();
+        // What is a key in JSON is text, too.
+        status.ports[0].counters = [((*text).to_owned(), 1)].into();
+        status.sessions[0].connections[0].negotiated = [((*text).to_owned(), (*text).to_owned())].into();
+        let said = render(&status);
+        assert!(is_clean(said.as_bytes()), "{said:?}");
+        assert!(said.contains(shown) && !said.contains("\n<0>"), "{said:?}");
+        for indented in [false, true] {
+            let said = output::json(&status, indented);
+            assert!(is_clean(said.as_bytes()), "{said:?}");
+            assert_eq!(serde_json::from_str::<Status>(&said).unwrap(), status);
+        }
+    }
 }

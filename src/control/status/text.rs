@@ -3,12 +3,16 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::{
     Disk, Latency, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target,
 };
+use crate::wire::Shown;
 
 /// The status as text: aligned tables, units that people use. Ends with a line feed.
 pub fn render(status: &Status) -> String {
+    let status = &shown(status);
     let mut out = String::new();
     let state = match status.state {
         State::Running => "running",
@@ -33,6 +37,22 @@ pub fn render(status: &Status) -> String {
         discovery.iter().for_each(|session| one_session(&mut out, session));
     }
     out
+}
+
+/// The same with every text in it as it may be shown: one that has line feeds makes no lines.
+fn shown(status: &Status) -> Status {
+    fn show(value: Value) -> Value {
+        match value {
+            Value::String(text) => Shown(&text).to_string().into(),
+            Value::Array(list) => list.into_iter().map(show).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(key, value)| (Shown(&key).to_string(), show(value))).collect()
+            }
+            plain => plain,
+        }
+    }
+    let value = serde_json::to_value(status).expect("a status is plain data");
+    serde_json::from_value(show(value)).expect("texts are as good as others")
 }
 
 fn reactors(out: &mut String, reactors: &[Reactor]) {

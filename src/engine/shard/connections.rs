@@ -194,6 +194,9 @@ impl Shard {
 
     /// Carries a session on until it has nothing more to do this turn.
     pub(super) fn serve(&mut self, index: usize) {
+        if let Some(entry) = self.sessions.get(index) {
+            entry.iscsi.announce();
+        }
         loop {
             let mut progress = false;
             while let Some(event) = self.sessions.get_mut(index).and_then(|entry| entry.iscsi.poll_event()) {
@@ -266,7 +269,9 @@ impl Shard {
                 let level = if quiet { log::Level::Debug } else { log::Level::Info };
                 if let Some(connection) = iscsi.connection(key) {
                     let (peer, initiator) = (connection.peer(), iscsi.initiator());
-                    log::log!(level, "{peer} {initiator}: connection ended: {reason}");
+                    log::log!(
+                        level, peer:% = peer, kind = reason.why(); "{peer} {initiator}: connection ended: {reason}"
+                    );
                 }
                 if iscsi.is_over() {
                     self.end_session(index);
@@ -349,7 +354,8 @@ impl Shard {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[home];
         let key = iscsi.join(&mut guest.iscsi, key);
         if let Some(connection) = iscsi.connection(key) {
-            info!("{} {}: another connection (TSIH {})", connection.peer(), wanted.initiator, wanted.tsih);
+            let (peer, initiator) = (connection.peer(), &wanted.initiator);
+            info!(peer:% = peer; "{peer} {initiator}: another connection (TSIH {})", wanted.tsih);
         }
         self.by_stream[stream.host].insert(stream.id, (home, key));
         if streams.len() <= key.0 {
@@ -431,8 +437,10 @@ impl Shard {
         if let Some(connection) = iscsi.connection(key) {
             let (peer, initiator) = (connection.peer(), &name.initiator);
             match &name.target {
-                Some(target) => info!("{peer} {initiator}: logged in to {target} (TSIH {tsih})"),
-                None => debug!("{peer} {initiator}: discovery session (TSIH {tsih})"),
+                Some(target) => {
+                    info!(peer:% = peer; "{peer} {initiator}: logged in to {target} (TSIH {tsih})")
+                }
+                None => debug!(peer:% = peer; "{peer} {initiator}: discovery session (TSIH {tsih})"),
             }
         }
         *established = Some(Established { name, nexus, tsih, key: nexus_key });

@@ -8,6 +8,7 @@ use crate::engine::tasks::{Latencies, UnitCounters};
 use crate::fabrics::iscsi::{self, Negotiated};
 use crate::memory::{ArenaStats, Pages};
 use crate::reactor::Load;
+use crate::wire::PeerText;
 
 /// What one core tells the control plane.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub struct UnitReport {
 #[derive(Clone, Debug)]
 pub struct SessionReport {
     /// iSCSI name of the initiator.
-    pub initiator: String,
+    pub initiator: PeerText,
     /// iSCSI name of the target; `None` for a discovery session.
     pub target: Option<String>,
     /// The CHAP account by which the initiator has authenticated itself.

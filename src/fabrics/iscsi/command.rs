@@ -8,6 +8,7 @@ use super::framing::Pdu;
 use super::memory::charge;
 use super::session::{ActiveConnection, ConnectionKey, Session};
 use super::transmit::Out;
+use crate::activity;
 use crate::memory::Sg;
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Request, RequestTag, Residual, Response, Sense, Status, TaskAttribute,
@@ -336,7 +337,15 @@ impl Transport for Session {
             match self.shared.requests.pop_front()? {
                 Request::TaskManagement { request, function: AbortTask(request_tag), .. }
                     if self.answer_late_abort(request, request_tag) => {}
-                request => return Some(request),
+                request => {
+                    if let Request::Command { request_tag, .. } = &request {
+                        activity::handle(
+                            Opcode::SCSI_COMMAND.0,
+                            self.shared.commands.slot(request_tag.0).itt,
+                        );
+                    }
+                    return Some(request);
+                }
             }
         }
     }

@@ -13,9 +13,11 @@ use super::session::{ActiveConnection, CommandWindow, Kept};
 use super::text::TextExchange;
 use super::transmit::{ANSWERS_MAX, Outbox};
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
+use crate::activity;
 use crate::memory::{Seg, Sg};
 use crate::scsi::NexusId;
 use crate::time::Instant;
+use crate::wire::PeerText;
 use crate::wire::iscsi::{Bhs, Opcode, push_pair, reject};
 
 /// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
@@ -143,7 +145,7 @@ impl Connection {
     }
 
     /// Who logs in, while that is under way.
-    pub(super) fn logs_in(&self) -> Option<&str> {
+    pub(super) fn logs_in(&self) -> Option<&PeerText> {
         match &self.state {
             State::Login(login) => login.initiator(),
             _ => None,
@@ -232,6 +234,7 @@ impl ActiveConnection<'_> {
         match self.connection.framer.next(limits) {
             Ok(None) => return false,
             Ok(Some(pdu)) => {
+                activity::handle(pdu.bhs.opcode().0, pdu.bhs.itt());
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
                     State::FullFeature => {
@@ -356,7 +359,7 @@ impl ActiveConnection<'_> {
         match login.handle(pdu, (connection.local, connection.peer), directory) {
             Err((status, why)) => {
                 session.isid = login.isid;
-                session.initiator = login.initiator().unwrap_or_default().to_owned();
+                session.initiator = login.initiator().cloned().unwrap_or_default();
                 let mut reply = Reply::default();
                 if let Some(address) = &login.moved {
                     push_pair(&mut reply.text, "TargetAddress", address);

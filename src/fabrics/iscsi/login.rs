@@ -9,7 +9,8 @@ use super::framing::Pdu;
 use super::negotiate::{LoginKind, Negotiation};
 use super::parameters::{Negotiated, Parameters};
 use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
-use crate::wire::iscsi::{FINAL, pairs, push_pair};
+use crate::wire::PeerText;
+use crate::wire::iscsi::{FINAL, claimed_name, pairs, push_pair};
 
 /// Most bytes of a login data segment, in both directions (RFC 7143 13.12).
 pub(super) const LOGIN_SEGMENT_MAX: usize = 8192;
@@ -55,7 +56,7 @@ pub(super) struct Login {
     itt: u32,
     text: Vec<u8>,
     text_total: usize,
-    initiator: Option<String>,
+    initiator: Option<PeerText>,
     target: Option<String>,
     discovery: bool,
     admission: Option<Admission>,
@@ -97,8 +98,8 @@ impl Login {
     }
 
     /// Who logs in, as far as it is known.
-    pub(super) fn initiator(&self) -> Option<&str> {
-        self.initiator.as_deref()
+    pub(super) fn initiator(&self) -> Option<&PeerText> {
+        self.initiator.as_ref()
     }
 
     /// What was agreed on, and the parameters of the target.
@@ -145,7 +146,8 @@ impl Login {
         let authentic = self.authenticated(stage, transit)?;
         if authentic && !self.authorized {
             let user = self.chap.as_ref().and_then(Chap::user);
-            let visitor = Visitor { initiator: self.initiator().unwrap_or_default(), user, ..visitor };
+            let visitor =
+                Visitor { initiator: self.initiator.as_deref().unwrap_or_default(), user, ..visitor };
             let target = self.target.as_deref().filter(|_| !self.discovery);
             if !directory.authorize(&visitor, target) {
                 let why = "no access rule of the target is for this initiator and its account";
@@ -225,7 +227,7 @@ impl Login {
         for pair in pairs(text) {
             let pair = pair.map_err(|_| (LoginStatus::InitiatorError, "malformed login text"))?;
             match pair.key {
-                "InitiatorName" => Self::name(&mut self.initiator, pair.value)?,
+                "InitiatorName" => self.claim(pair.value)?,
                 "TargetName" => Self::name(&mut self.target, pair.value)?,
                 "SessionType" if self.introduced => {
                     return Err((LoginStatus::InitiatorError, "SessionType after the first request"));
@@ -313,6 +315,18 @@ impl Login {
             None if stage == SECURITY && !transit => Ok(false),
             _ => Err((LoginStatus::AuthenticationFailure, "the target requires CHAP")),
         }
+    }
+
+    /// The initiator says who it is. A name that is refused is kept, too, so that it can be told.
+    fn claim(&mut self, value: &str) -> Result<(), LoginRefusal> {
+        let mut name = None;
+        let claim = Self::name(&mut name, value);
+        let name = name.unwrap_or_else(|| value.chars().take(NAME_MAX).collect());
+        if self.initiator.replace(name.into()).is_some() {
+            return Err((LoginStatus::InitiatorError, "name given twice"));
+        }
+        claim?;
+        claimed_name(value).map_err(|why| (LoginStatus::InitiatorError, why))
     }
 
     fn name(slot: &mut Option<String>, value: &str) -> Result<(), LoginRefusal> {

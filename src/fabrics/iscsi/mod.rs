@@ -66,6 +66,8 @@ pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::{CommandWindow, ConnectionKey, Session};
 
+use crate::wire::PeerText;
+
 /// What a connection asks about the world.
 pub trait Directory {
     /// Calls `found` with target name, address and portal group tag for all that `visitor` may discover; all addresses of
@@ -149,7 +151,7 @@ pub enum LoginStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginRequest {
     /// iSCSI name of the initiator.
-    pub initiator: String,
+    pub initiator: PeerText,
     /// Its part of the session identifier.
     pub isid: [u8; 6],
     /// iSCSI name of the target; `None` for a discovery session.
@@ -204,6 +206,17 @@ pub enum CloseReason {
     Timeout(&'static str),
     /// The owner ended it.
     Ended(&'static str),
+}
+
+impl CloseReason {
+    /// The same without what varies.
+    pub fn why(&self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::PeerClosed => "closed",
+            Self::LoginRefused(_, why) | Self::Violation(why) | Self::Timeout(why) | Self::Ended(why) => why,
+        }
+    }
 }
 
 impl std::fmt::Display for CloseReason {

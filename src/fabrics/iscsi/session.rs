@@ -15,10 +15,12 @@ use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
+use crate::activity;
 use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
+use crate::wire::{PeerText, Shown};
 
 /// Names a connection within its session; free again after [`Session::remove`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +108,7 @@ pub(super) struct Shared {
     /// What the connection that began the session has agreed on.
     pub(super) negotiated: Negotiated,
     pub(super) nexus: NexusId,
-    pub(super) initiator: String,
+    pub(super) initiator: PeerText,
     pub(super) target: Option<String>,
     /// The CHAP account of the initiator.
     pub(super) user: Option<String>,
@@ -351,7 +353,7 @@ impl Session {
             discovery: false,
             negotiated: Negotiated::default(),
             nexus: NexusId(0),
-            initiator: String::new(),
+            initiator: PeerText::default(),
             target: None,
             user: None,
             isid: [0; 6],
@@ -398,12 +400,19 @@ impl Session {
         Some(ActiveConnection { session: &mut self.shared, connection, key })
     }
 
-    /// iSCSI name of the initiator, as far as it is known.
-    pub fn initiator(&self) -> &str {
+    /// Says that the thread is about this session now: see [`activity`].
+    pub fn announce(&self) {
+        if let Some(connection) = self.connections.get(0) {
+            activity::serve(connection.peer());
+        }
+    }
+
+    /// iSCSI name of the initiator, as far as it is known, or what it gave for it.
+    pub fn initiator(&self) -> Shown<'_> {
         let login = || self.connections.iter().find_map(|(_, connection)| connection.logs_in());
-        match self.shared.initiator.as_str() {
-            "" => login().unwrap_or_default(),
-            name => name,
+        match &*self.shared.initiator {
+            "" => Shown(login().map_or("", |name| name)),
+            name => Shown(name),
         }
     }
 
@@ -446,6 +455,7 @@ impl Session {
     /// until the command is done with it.
     pub fn receive(&mut self, key: ConnectionKey, now: Instant, data: Seg, directory: &dyn Directory) {
         let Some(mut at) = self.at(key) else { return };
+        activity::serve(at.connection.peer());
         at.receive(now, data);
         self.resume(key, directory);
     }

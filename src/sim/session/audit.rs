@@ -43,7 +43,7 @@ impl Session {
         let (Some(session), None) = (found.next(), found.next()) else {
             return Err(format!("no session, or two, with TSIH {}", self.tsih));
         };
-        let who = (session.initiator.as_str(), session.target.as_deref(), session.user.as_deref());
+        let who = (&*session.initiator, session.target.as_deref(), session.user.as_deref());
         let name = self.name();
         let wanted = (name.as_str(), Some(scsi::TARGET), env.plan.chap.then_some(chap::NAME));
         if who != wanted || session.isid != self.isid() {

@@ -2,9 +2,11 @@
 //! iSCSI formats (RFC 7143 clause 11 to 13): the basic header segment, text keys, CRC32C.
 
 mod bhs;
+mod claim;
 mod digest;
 mod text;
 
 pub use bhs::{Bhs, FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
+pub use claim::claimed_name;
 pub use digest::Crc32c;
 pub use text::{Pair, TextError, binary, number, pairs, push_pair};

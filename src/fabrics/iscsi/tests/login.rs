@@ -2,8 +2,10 @@
 //! The login phase: who gets in, what is agreed on, and what is refused how.
 
 use super::*;
+use crate::activity;
 use crate::fabrics::iscsi::initiator::CONTINUE;
 use crate::wire::iscsi::{FINAL, pairs};
+use crate::wire::tests::{HOSTILE, is_clean};
 
 fn answers(packet: &Packet) -> Vec<(String, String)> {
     pairs(&packet.data).map(|pair| pair.map(|p| (p.key.to_owned(), p.value.to_owned())).unwrap()).collect()
@@ -134,6 +136,58 @@ fn who_is_refused_and_why() {
     let mut world = World::new(Parameters::default());
     let login = world.initiator.login(0, Some(1), &[&NAMES[..], &[("AuthMethod", "CHAP,KRB5")]].concat());
     assert_eq!(refused(&mut world, &[login]), LoginStatus::AuthenticationFailure as u16);
+}
+
+/// A name that is none is refused, and told in a form that a terminal does not obey; so is one that is in any other key.
+#[test]
+fn no_text_of_a_login_is_shown_as_it_is() {
+    let keys = [
+        "InitiatorName",
+        "InitiatorAlias",
+        "TargetName",
+        "SessionType",
+        "AuthMethod",
+        "HeaderDigest",
+        "CHAP_N",
+    ];
+    for (text, shown) in HOSTILE.iter().filter(|(text, _)| !text.contains('\0')) {
+        let name = format!("iqn.2026-11.test:{text}");
+        for key in keys {
+            let mut world = World::new(Parameters::default());
+            let others = NAMES.into_iter().filter(|(name, _)| *name != key);
+            let keys: Vec<_> = others.chain([(key, &name[..])]).collect();
+            let login = world.initiator.login(1, Some(3), &keys);
+            let status = world.exchange(&[login]).remove(0).bhs.half(36);
+            let who = world.session.initiator().to_string();
+            assert!(is_clean(who.as_bytes()), "{key}: {who:?}");
+            if key == "InitiatorName" {
+                assert_eq!(status, LoginStatus::InitiatorError as u16, "{text:?}");
+                assert!(who.ends_with(&shown.to_lowercase()), "{who:?}");
+            }
+        }
+    }
+}
+
+/// What is told if the thread panics.
+#[test]
+fn a_thread_knows_whom_it_serves_and_with_which_pdu() {
+    let mut world = World::new(Parameters::default());
+    activity::rest();
+    assert_eq!(activity::now().to_string(), "it served no connection");
+    let login = world.initiator.login(1, Some(3), &NAMES);
+    let tag = login.bhs.itt();
+    world.exchange(&[login]);
+    let peer = world.session.connection(world.key).unwrap().peer();
+    let now = activity::now();
+    assert_eq!((now.peer, now.message), (Some(peer), Some((Opcode::LOGIN_REQUEST.0, tag))));
+    let ping = world.initiator.nop_out(b"there?");
+    let tag = ping.bhs.itt();
+    world.exchange(&[ping]);
+    assert_eq!(activity::now().message, Some((Opcode::NOP_OUT.0, tag)));
+    let said = activity::now().to_string();
+    assert!(said.contains(&peer.to_string()) && said.contains("opcode 0x00"), "{said}");
+    world.session.announce();
+    assert_eq!(activity::now(), activity::Now { peer: Some(peer), message: None });
 }
 
 #[test]
