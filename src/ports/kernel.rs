@@ -22,6 +22,9 @@ use crate::time::{Instant, Wheel};
 /// Most connections of one core.
 pub const STREAMS_MAX: usize = 16 << 10;
 
+/// Connections accepted in one turn: more wait, so that a flood of them does not keep those that are there waiting.
+const ACCEPTS_MAX: usize = 64;
+
 /// Bytes that are queued for one stream before its room is used up.
 const QUEUE_MAX: usize = 2 << 20;
 
@@ -122,7 +125,8 @@ impl KernelHost {
 
     fn accept(&mut self, listener: usize, events: &mut Vec<StreamEvent>) -> usize {
         let mut count = 0;
-        while let Some(listener) = self.listeners.get(listener)
+        while count < ACCEPTS_MAX
+            && let Some(listener) = self.listeners.get(listener)
             && let Ok((socket, peer)) = listener.accept()
         {
             count += 1;

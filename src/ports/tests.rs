@@ -201,6 +201,21 @@ fn sockets_go_from_core_to_core() {
     accept(true);
 }
 
+/// A flood of connections leaves turns to those that are there.
+#[test]
+fn connections_are_accepted_some_at_a_time() {
+    let mut host = KernelHost::new(arena(), &[([127, 0, 0, 1], 0).into()]).unwrap();
+    let address = host.addresses()[0];
+    let clients: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let turns: Vec<usize> = std::iter::from_fn(|| {
+        let mut events = Vec::new();
+        (host.poll(Instant::ZERO, &mut events) > 0).then_some(events.len())
+    })
+    .take(20)
+    .collect();
+    assert_eq!((turns.iter().sum::<usize>(), turns.iter().max()), (clients.len(), Some(&64)), "{turns:?}");
+}
+
 #[test]
 fn raw_frames_over_packet_sockets() {
     if inside("ports::tests::raw_frames_over_packet_sockets", true) {
