@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::primary::{Definition, Designation};
+use super::primary::{Definition, Designation, universal};
 use super::reservations::ChangeError;
 use super::{
     Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions, UnitKey, UnitState,
@@ -234,10 +234,10 @@ pub trait DeviceServer {
         false
     }
 
-    /// What the device's table says about a command; `None` if it has no such command. Asked when something is reserved,
-    /// or the target port is not active.
-    fn definition(&self, _cdb: &Cdb) -> Option<&'static Definition> {
-        None
+    /// What the device's table says about a command; `None` if it has no such command. Asked when something is reserved, the
+    /// target port is not active, or a unit attention is pending.
+    fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
+        universal(cdb)
     }
 
     /// The logical unit is reset: return to the state after power-on. All tasks have been aborted before.

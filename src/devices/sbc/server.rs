@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::io::{Done, Geometry, Health, Op};
-use crate::scsi::primary::{Definition, Designation, Needs, Only, VARIABLE_LENGTH};
+use crate::scsi::primary::{Definition, Designation, Features, Needs, VARIABLE_LENGTH};
 use crate::scsi::{
     Cdb, Command, Context, Control, CopyTraits, DeviceServer, Interlock, NexusId, Outcome, Resume, Sense,
     Step, TaskId, alua, asc, key, reservations,
@@ -17,8 +17,8 @@ use super::long::{relocated, short_form};
 use super::pages::CurrentDisk;
 use super::simple::Take;
 use super::state::Parameters;
-use super::table::TABLE;
-use super::{Disk, atomic, copy, erase, mode, provisioning, removable, selftest, transfer};
+use super::table::{ATOMIC, FIXED, REMOVABLE, TABLE, THIN};
+use super::{Config, Disk, atomic, copy, erase, mode, provisioning, removable, selftest, transfer};
 
 /// One call into the device: the command and what it works on.
 pub(super) struct Job<'a> {
@@ -46,15 +46,12 @@ impl<'a> Job<'a> {
         fua || !self.disk.parameters().has(Parameters::WRITE_CACHE)
     }
 
-    /// Whether this disk has the command.
-    pub(super) fn offers(&self, definition: &Definition) -> bool {
-        match definition.only {
-            Only::All => true,
-            Only::Thin => self.limits.thin,
-            Only::Atomic => self.disk.config().atomic_writes,
-            Only::Removable => self.disk.config().removable,
-            Only::Fixed => !self.disk.config().removable,
-        }
+    /// What of [`super::table`]'s features this disk has.
+    pub(super) fn features(&self) -> Features {
+        let Config { atomic_writes, removable, .. } = self.disk.config();
+        let either = if *removable { REMOVABLE } else { FIXED };
+        let atomic = if *atomic_writes { ATOMIC.0 } else { 0 };
+        Features(either.0 | atomic | if self.limits.thin { THIN.0 } else { 0 })
     }
 
     /// A fault of a 32-byte command points into that, not into the short form that was carried out.
@@ -200,7 +197,7 @@ fn slot(tasks: &mut Vec<DiskTask>, task: TaskId) -> &mut DiskTask {
 
 /// Finds the command in the table and begins it.
 fn begin(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
-    let row = TABLE.find(&job.command.cdb, |d| job.offers(d))?;
+    let row = TABLE.find(&job.command.cdb, job.features())?;
     let parameters = job.disk.parameters();
     if parameters.has(Parameters::OF_MEDIUM)
         && let Some(sense) = job.refusal(&row.definition)

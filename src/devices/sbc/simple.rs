@@ -56,7 +56,7 @@ pub(super) fn report_luns(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn report_operation_codes(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
-    answered(TABLE.report(&job.cdb, |d| job.offers(d))?, cx)
+    answered(TABLE.report(&job.cdb, job.features())?, cx)
 }
 
 pub(super) fn report_task_management(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The commands of a disk.
 
-use crate::scsi::primary::{Definition, Only, Row, Table, command};
+use crate::scsi::primary::{Definition, Features, Row, Table, command};
 use crate::scsi::reservations::{Access, commands as reservation};
 use crate::scsi::{Context, alua};
 
@@ -36,6 +36,15 @@ const fn on_medium(name: &'static str, usage: &'static [u8]) -> Definition {
 const fn received(name: &'static str, usage: &'static [u8]) -> Definition {
     Definition::action(name, usage).with(Access::Harmless).always()
 }
+
+/// The blocks of the disk can be deallocated.
+pub(super) const THIN: Features = Features(1);
+/// WRITE ATOMIC was asked for.
+pub(super) const ATOMIC: Features = Features(2);
+/// The medium can be taken out ...
+pub(super) const REMOVABLE: Features = Features(4);
+/// ... or cannot.
+pub(super) const FIXED: Features = Features(8);
 
 /// Operations on the whole medium take as long as that is large.
 const HOURS: u32 = 12 * 3600;
@@ -76,14 +85,14 @@ const ROWS: [Row<Handler>; 84] = [
     row(
         cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf5, 0])
             .exclusive_but(simple::only_starts)
-            .only(Only::Fixed)
+            .only_with(FIXED)
             .within(60),
         removable::start_stop_unit,
     ),
     row(
         cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf7, 0])
             .exclusive_but(simple::only_starts)
-            .only(Only::Removable)
+            .only_with(REMOVABLE)
             .within(60),
         removable::start_stop_unit,
     ),
@@ -112,7 +121,7 @@ const ROWS: [Row<Handler>; 84] = [
     row(command::WRITE_BUFFER, simple::write_buffer),
     row(command::READ_BUFFER_10, simple::read_buffer),
     row(cdb("WRITE SAME(10)", &[0x41, 0x18, A, A, A, A, G, A, A, 0]).writing().within(60), WriteSame::begin),
-    row(cdb("UNMAP", &[0x42, 1, 0, 0, 0, 0, G, A, A, 0]).writing().only(Only::Thin).within(60), Unmap::begin),
+    row(cdb("UNMAP", &[0x42, 1, 0, 0, 0, 0, G, A, A, 0]).writing().only_with(THIN).within(60), Unmap::begin),
     row(
         Definition::action("SANITIZE: OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, A, A, 0])
             .renewing()
@@ -207,7 +216,7 @@ const ROWS: [Row<Handler>; 84] = [
     row(
         cdb("WRITE ATOMIC(16)", &[0x9c, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
             .writing()
-            .only(Only::Atomic),
+            .only_with(ATOMIC),
         WriteAtomic::begin,
     ),
     row(

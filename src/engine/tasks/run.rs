@@ -6,7 +6,7 @@ use super::{CommandKind, NOBODY, Notice, PeerMessage, State, TaskManager, UnitKe
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
     Command, Context, DeviceServer, Interlock, NotAdmitted, Outcome, Response, Resume, Sense, Status, Step,
-    TaskId, Transport, UnitAttentions, key, primary,
+    TaskId, Transport, UnitAttentions, key,
 };
 use crate::time::Instant;
 
@@ -30,8 +30,10 @@ impl TaskManager {
         let mut attention = None;
         if let Some(task_set) = this.task_set {
             let task_set = &mut self.nexuses[this.nexus].task_sets[task_set];
-            if !task_set.attentions.is_empty() && !primary::passes_attention(&this.command.cdb) {
-                attention = match self.units[task_set.unit.0].server.control().interlock {
+            let server = &self.units[task_set.unit.0].server;
+            let passes = || server.definition(&this.command.cdb).is_some_and(|d| d.passes_attentions);
+            if !task_set.attentions.is_empty() && !passes() {
+                attention = match server.control().interlock {
                     Interlock::Cleared => task_set.attentions.take(),
                     _ => task_set.attentions.first(),
                 };

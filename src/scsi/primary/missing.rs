@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The answer to a command for a logical unit that is not there (SPC-5 4.6, SAM-5 5.11).
 
-use super::{command, head, passes_attention, reply, report_luns, request_sense};
+use super::{command, head, reply, report_luns, request_sense, universal};
 use crate::scsi::{Command, Context, DeviceServer, Outcome, Resume, Sense, Step, TaskId, asc};
 use crate::wire::scsi::{DataIn, be16};
 
@@ -15,7 +15,7 @@ const NOT_SUPPORTED: Sense = Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED);
 
 fn answer(command: &Command, cx: &mut Context<'_>) -> Result<Outcome, Sense> {
     let cdb = head(&command.cdb);
-    if !passes_attention(&command.cdb) {
+    if universal(&command.cdb).is_none() {
         return Err(NOT_SUPPORTED);
     }
     if cdb[0] == command::REPORT_LUNS.opcode {

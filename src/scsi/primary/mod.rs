@@ -17,7 +17,7 @@ pub use inquiry::{Peripheral, inquiry};
 pub use log::{Counter, LogData, LogPages, log_sense};
 pub use missing::MissingLun;
 pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues, mode_select_list_length};
-pub use table::{Definition, Needs, Only, Row, Table, VARIABLE_LENGTH, service_action};
+pub use table::{Definition, Features, Needs, Row, Table, VARIABLE_LENGTH, service_action};
 
 use super::{Cdb, Context, Lun, Outcome, Sense, Status};
 use crate::memory::Sg;
@@ -35,11 +35,13 @@ pub mod command {
     pub const REQUEST_SENSE: Definition = Definition::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0])
         .with(Access::Always)
         .in_any_state()
+        .passing_attentions()
         .always();
     /// INQUIRY.
     pub const INQUIRY: Definition = Definition::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0])
         .with(Access::Always)
         .in_any_state()
+        .passing_attentions()
         .always();
     /// MODE SELECT(6).
     pub const MODE_SELECT_6: Definition =
@@ -60,6 +62,7 @@ pub mod command {
         Definition::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
             .with(Access::Always)
             .in_any_state()
+            .passing_attentions()
             .always();
     /// REPORT SUPPORTED OPERATION CODES.
     pub const REPORT_SUPPORTED_OPERATION_CODES: Definition = Definition::action(
@@ -125,10 +128,10 @@ pub fn head(cdb: &Cdb) -> [u8; 16] {
     head
 }
 
-/// Whether the command is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with
-/// it.
-pub fn passes_attention(cdb: &Cdb) -> bool {
-    [command::INQUIRY, command::REPORT_LUNS, command::REQUEST_SENSE].iter().any(|d| d.opcode == cdb.opcode())
+/// What there is to know of a command that every logical unit has, and one that is not there, too; `None` for all others.
+pub fn universal(cdb: &Cdb) -> Option<&'static Definition> {
+    static COMMANDS: [Definition; 3] = [command::INQUIRY, command::REPORT_LUNS, command::REQUEST_SENSE];
+    COMMANDS.iter().find(|definition| definition.opcode == cdb.opcode())
 }
 
 /// GOOD with parameter data, cut to the allocation length; BUSY if there is no memory for it.

@@ -24,19 +24,15 @@ pub enum Needs {
     Medium,
 }
 
-/// Which logical units have a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Only {
-    /// All.
-    All,
-    /// Thin ones.
-    Thin,
-    /// Those with atomic writes of several blocks.
-    Atomic,
-    /// Those whose medium can be taken out.
-    Removable,
-    /// Those whose medium cannot be taken out.
-    Fixed,
+/// Properties that some logical units of a device type have and others have not. What each bit means is the device type's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub u8);
+
+impl Features {
+    /// Whether all of the others are among these.
+    pub const fn contain(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
 }
 
 /// What a command looks like and what it does to the medium.
@@ -59,10 +55,12 @@ pub struct Definition {
     pub harmless: Option<fn(&[u8; 16]) -> bool>,
     /// In which states of its target port it is served.
     pub served: Served,
-    /// Which logical units have it.
-    pub only: Only,
+    /// What a logical unit must have to offer it.
+    pub features: Features,
     /// What it needs of the logical unit.
     pub needs: Needs,
+    /// It is carried out although a unit attention is pending.
+    pub passes_attentions: bool,
     /// Recommended timeout in seconds.
     pub timeout: u32,
     /// A one for each bit that must be zero, of CDBs of up to 16 bytes as a big-endian number.
@@ -81,8 +79,9 @@ impl Definition {
             access: Access::Read,
             harmless: None,
             served: Served::Active,
-            only: Only::All,
+            features: Features(0),
             needs: Needs::NotFormatting,
+            passes_attentions: false,
             timeout: 30,
             refused: refused(usage, false),
         }
@@ -149,9 +148,14 @@ impl Definition {
         }
     }
 
-    /// Only for some logical units.
-    pub const fn only(self, only: Only) -> Self {
-        Self { only, ..self }
+    /// Is offered by logical units with these features only.
+    pub const fn only_with(self, features: Features) -> Self {
+        Self { features, ..self }
+    }
+
+    /// Is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with it.
+    pub const fn passing_attentions(self) -> Self {
+        Self { passes_attentions: true, ..self }
     }
 
     /// May take longer than usual.
@@ -289,13 +293,13 @@ impl<H: Copy> Table<H> {
         rows.find(|d| d.action.is_none_or(|a| a == action))
     }
 
-    /// Finds the row of a command among those that `offered` lets pass, and checks its reserved bits.
+    /// Finds the row of a command that is offered with these features, and checks its reserved bits.
     #[inline]
-    pub fn find(&self, cdb: &Cdb, offered: impl Fn(&Definition) -> bool) -> Result<&'static Row<H>, Sense> {
+    pub fn find(&self, cdb: &Cdb, features: Features) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
         let action = service_action(cdb);
         let mut unknown = Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE);
-        for row in self.of(cdb.opcode()).iter().filter(|r| offered(&r.definition)) {
+        for row in self.of(cdb.opcode()).iter().filter(|r| features.contain(r.definition.features)) {
             if row.definition.action.is_none_or(|a| a == action) {
                 row.definition.check(bytes)?;
                 return Ok(row);
@@ -306,21 +310,18 @@ impl<H: Copy> Table<H> {
         Err(unknown)
     }
 
-    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that `offered` lets pass. The CDB has been
-    /// checked.
-    pub fn report(
-        &self,
-        cdb: &[u8; 16],
-        offered: impl Fn(&Definition) -> bool + Copy,
-    ) -> Result<(DataIn, u32), Sense> {
+    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that are offered with these features. The CDB has
+    /// been checked.
+    pub fn report(&self, cdb: &[u8; 16], features: Features) -> Result<(DataIn, u32), Sense> {
+        let offered = |d: &&Definition| features.contain(d.features);
         let timeouts = cdb[2] & 0x80 != 0;
         let (opcode, action) = (cdb[3], be16(cdb, 4));
         let mut data = DataIn::new();
-        let rows = self.of(opcode).iter().map(|r| &r.definition).filter(|d| offered(d));
+        let rows = self.of(opcode).iter().map(|r| &r.definition).filter(offered);
         match cdb[2] & 7 {
             0 => {
                 data.u32(0);
-                for d in self.rows.iter().map(|r| &r.definition).filter(|d| offered(d)) {
+                for d in self.rows.iter().map(|r| &r.definition).filter(offered) {
                     all_commands(&mut data, d, timeouts);
                 }
                 data.close(0, 4);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The table, what REPORT SUPPORTED OPERATION CODES says of it, and what dispatch makes of it.
 
-use super::super::table::TABLE;
+use super::super::table::{REMOVABLE, TABLE};
 use super::*;
-use crate::scsi::primary::{Only, VARIABLE_LENGTH};
+use crate::scsi::primary::VARIABLE_LENGTH;
 use crate::wire::scsi::{be16, be32};
 
 fn report(options: u8, opcode: u8, action: u16) -> [u8; 12] {
@@ -139,9 +139,9 @@ fn bits_that_do_not_count_are_refused() {
                 cdb[i] |= 1 << bit;
                 let control = if variable { 1 } else { cdb.len() - 1 };
                 let tolerated = i == 1 && cdb.len() == 6 && bit >= 5 || i == control;
-                let refused = TABLE.find(&Cdb::new(&cdb).unwrap(), |other| other.only == d.only).is_err();
+                let refused = TABLE.find(&Cdb::new(&cdb).unwrap(), d.features).is_err();
                 assert_eq!(refused, used & 1 << bit == 0 && !tolerated, "{} {i}.{bit}", d.name);
-                if refused && d.only != Only::Removable {
+                if refused && d.features != REMOVABLE {
                     let pointer = Some([0xc8 | bit, 0, i as u8]);
                     assert_eq!(
                         rig.none(&cdb).outcome.sense.unwrap().specific,
