@@ -84,8 +84,10 @@
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
 //!   brings its bytes is a port; `engine/shard.rs` joins the two.
-//! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::DeviceServer`]. The table
-//!   drives dispatch, REPORT SUPPORTED OPCODES and VPD pages.
+//! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
+//!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
+//!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
+//!   [`scsi::primary::PrimaryServer`].
 //! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to.
 //! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams).
 //! * Each with its keys in `control/config/keys.rs`, from which `configs/reference.toml` is made, and its row in

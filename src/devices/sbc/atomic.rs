@@ -4,19 +4,18 @@
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
+use crate::scsi::primary::{Fault, MediumAccess, Span, miscompare, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step};
 use crate::wire::scsi::{be16, be64};
 
-use super::fault::{Fault, miscompare, unexpected};
-use super::limits::{Extent, Span};
-use super::logs::Access;
-use super::server::{DiskTask, Job};
+use super::disk::Job;
+use super::limits::Extent;
 
 const FUA: u8 = 0x08;
 
 /// COMPARE AND WRITE (SBC-3 5.3).
 #[derive(Debug)]
-pub(super) struct CompareAndWrite {
+pub struct CompareAndWrite {
     at: u64,
     /// Bytes compared, and as many written.
     len: u32,
@@ -24,19 +23,19 @@ pub(super) struct CompareAndWrite {
 }
 
 impl CompareAndWrite {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let extent = Extent { lba: be64(&job.cdb, 2), blocks: job.cdb[13].into(), field: 13 };
-        let extent = extent.checked(&job.limits, job.limits.compare_and_write_max().into())?;
-        let span = extent.span(&job.limits);
+        let extent = extent.checked(&job.shape, job.shape.compare_and_write_max().into())?;
+        let span = extent.span(&job.shape);
         let len = span.left as u32;
         // What is offered must be what the CDB says, twice: half of a comparison is none, and 256 blocks do not fit the
         // field, whose eight bits then say zero.
-        if u64::from(job.command.expected.data_out / (2 * job.limits.block())) != extent.blocks {
+        if u64::from(job.command.expected.data_out / (2 * job.shape.block())) != extent.blocks {
             return Err(Sense::invalid_field_in_cdb(13, None).into());
         }
-        job.counts.command(Access::Write, span.left);
-        let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(DiskTask::CompareAndWrite(Self { at: span.at, len, fua }))
+        job.counts.command(MediumAccess::Write, span.left);
+        let fua = job.unit.writes_through(job.cdb[1] & FUA != 0);
+        Ok(Self { at: span.at, len, fua })
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -49,7 +48,7 @@ impl CompareAndWrite {
             }
             Some(Resume::Stored(Done::Differs { offset })) => Err(miscompare(offset.into())),
             None | Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::took(both.into()))),
-            other => Err(unexpected(other, &job.limits)),
+            other => Err(unexpected(other, &job.shape)),
         }
     }
 }
@@ -57,27 +56,27 @@ impl CompareAndWrite {
 /// WRITE ATOMIC(16) (SBC-4 5.47): no other command, on whatever core, sees or changes the blocks half written. Whether a
 /// loss of power can tear them is the store's affair, as with every write.
 #[derive(Debug)]
-pub(super) struct WriteAtomic {
+pub struct WriteAtomic {
     at: u64,
     len: u32,
     fua: bool,
 }
 
 impl WriteAtomic {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         if be16(&job.cdb, 10) != 0 {
             // ATOMIC BOUNDARY: there is no write of several atomic parts.
             return Err(Sense::invalid_field_in_cdb(10, None).into());
         }
         let extent = Extent { lba: be64(&job.cdb, 2), blocks: be16(&job.cdb, 12).into(), field: 12 };
-        let extent = extent.checked(&job.limits, job.limits.atomic_write_max().into())?;
-        let span = extent.span(&job.limits);
+        let extent = extent.checked(&job.shape, job.shape.atomic_write_max().into())?;
+        let span = extent.span(&job.shape);
         if u64::from(job.command.expected.data_out) < span.left {
             return Err(Sense::invalid_field_in_cdb(12, None).into());
         }
-        job.counts.command(Access::Write, span.left);
-        let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(DiskTask::WriteAtomic(Self { at: span.at, len: span.left as u32, fua }))
+        job.counts.command(MediumAccess::Write, span.left);
+        let fua = job.unit.writes_through(job.cdb[1] & FUA != 0);
+        Ok(Self { at: span.at, len: span.left as u32, fua })
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -87,7 +86,7 @@ impl WriteAtomic {
                 Ok(Step::Store(Op::CompareAndWrite { at: self.at, compare: None, data, fua: self.fua }))
             }
             None | Some(Resume::Stored(Done::Finished)) => Ok(Step::Finish(Outcome::took(self.len.into()))),
-            other => Err(unexpected(other, &job.limits)),
+            other => Err(unexpected(other, &job.shape)),
         }
     }
 }
@@ -97,7 +96,7 @@ impl WriteAtomic {
 /// of one command need not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any
 /// other write of several blocks is not atomic either.
 #[derive(Debug)]
-pub(super) struct OrWrite {
+pub struct OrWrite {
     span: Span,
     wanted: u64,
     fua: bool,
@@ -107,14 +106,14 @@ pub(super) struct OrWrite {
 }
 
 impl OrWrite {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
-        let extent = Extent::of(&job.cdb).checked(&job.limits, job.limits.transfer_max().into())?;
-        let mut span = extent.span(&job.limits);
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
+        let extent = Extent::of(&job.cdb).checked(&job.shape, job.shape.transfer_max().into())?;
+        let mut span = extent.span(&job.shape);
         let wanted = span.left;
-        span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
-        job.counts.command(Access::Write, span.left);
-        let fua = job.write_through(job.cdb[1] & FUA != 0);
-        Ok(DiskTask::OrWrite(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() }))
+        span.left = wanted.min(job.shape.whole(job.command.expected.data_out));
+        job.counts.command(MediumAccess::Write, span.left);
+        let fua = job.unit.writes_through(job.cdb[1] & FUA != 0);
+        Ok(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() })
     }
 
     pub(super) fn advance(
@@ -128,7 +127,7 @@ impl OrWrite {
                 if self.span.left == 0 {
                     return Ok(Step::Finish(Outcome::took(self.wanted)));
                 }
-                self.chunk = self.span.take(job.limits.atomic_chunk());
+                self.chunk = self.span.take(job.shape.atomic_chunk());
                 Ok(Step::Fetch { len: self.chunk.1 })
             }
             Some(Resume::Fetched(bits)) => {
@@ -141,7 +140,7 @@ impl OrWrite {
                 let compare = Some(Box::new(old));
                 Ok(Step::Store(Op::CompareAndWrite { at: self.chunk.0, compare, data, fua: self.fua }))
             }
-            other => Err(unexpected(other, &job.limits)),
+            other => Err(unexpected(other, &job.shape)),
         }
     }
 

@@ -7,15 +7,13 @@
 
 use crate::io::{self, Done, Op};
 use crate::memory::{Seg, Sg};
+use crate::scsi::primary::{DeviceType, Fault, Span, UnitFlags, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::scsi::{be16, be32};
 
-use super::Disk;
-use super::fault::{Fault, unexpected};
-use super::limits::Span;
+use super::disk::{Disk, Job};
+use super::flags::{CORRUPT, EJECTED, ERASING, EXIT_ALLOWED, FORMATTING, SANITIZING, UNSANITIZED};
 use super::provisioning::{unmap_step, zeros};
-use super::server::{DiskTask, Job};
-use super::state::Parameters;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EraseKind {
@@ -36,7 +34,7 @@ enum EraseStage {
 
 /// FORMAT UNIT and SANITIZE.
 #[derive(Debug)]
-pub(super) struct Erase {
+pub struct Erase {
     kind: EraseKind,
     /// Bytes of the parameter list.
     wanted: u32,
@@ -55,29 +53,29 @@ pub(super) struct Erase {
 }
 
 impl Erase {
-    fn work(job: &Job<'_>, kind: EraseKind, wanted: u32, immediate: bool) -> Result<DiskTask, Fault> {
-        let parameters = job.disk.parameters();
-        if parameters.has(Parameters::EJECTED) {
+    fn work(job: &Job<'_>, kind: EraseKind, wanted: u32, immediate: bool) -> Result<Self, Fault> {
+        let parameters = job.primary().flags();
+        if parameters.has(EJECTED) {
             return Err(Sense::new(key::NOT_READY, asc::MEDIUM_NOT_PRESENT).into());
         }
-        let all = job.limits.bytes(job.limits.capacity);
-        Ok(DiskTask::Erase(Box::new(Self {
+        let all = job.shape.bytes(job.shape.capacity);
+        Ok(Self {
             kind,
             wanted,
             immediate,
             exit_allowed: job.cdb[1] & 0x20 != 0,
             stage: EraseStage::Before,
-            pattern: (!job.limits.thin).then(|| zeros(&job.limits)),
+            pattern: (!job.shape.thin).then(|| zeros(&job.shape)),
             passes: 1,
             pass: 0,
             invert: false,
             span: Span { at: 0, left: all },
             all,
-        })))
+        })
     }
 
     /// FORMAT UNIT: the blocks read as zeros afterwards. There are no defects to list.
-    pub(super) fn begin_format(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin_format(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         const FMTDATA: u8 = 0x10;
         const LONGLIST: u8 = 0x20;
         if job.cdb[1] >> 6 != 0 {
@@ -93,16 +91,16 @@ impl Erase {
     }
 
     /// SANITIZE, service action OVERWRITE.
-    pub(super) fn begin_overwrite(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin_overwrite(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let wanted = be16(&job.cdb, 7).into();
-        if wanted < 5 || wanted > 4 + job.limits.block() {
+        if wanted < 5 || wanted > 4 + job.shape.block() {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
         Self::work(job, EraseKind::Overwrite, wanted, job.cdb[1] & 0x80 != 0)
     }
 
     /// SANITIZE, service action BLOCK ERASE.
-    pub(super) fn begin_block_erase(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin_block_erase(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         if be16(&job.cdb, 7) != 0 {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
@@ -110,21 +108,21 @@ impl Erase {
     }
 
     /// SANITIZE, service action EXIT FAILURE MODE.
-    pub(super) fn exit_failure_mode(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
-        let failed = Parameters::UNSANITIZED;
-        let (old, _) = job.disk.change_parameters(|p| {
-            if p.has(Parameters::EXIT_ALLOWED) {
-                p.set(Parameters(failed.0 | Parameters::EXIT_ALLOWED.0), false);
+    pub(super) fn exit_failure_mode(job: &Job<'_>) -> Result<Outcome, Fault> {
+        let failed = UNSANITIZED;
+        let (old, _) = job.primary().change_flags(|p| {
+            if p.has(EXIT_ALLOWED) {
+                p.set(UnitFlags(failed.0 | EXIT_ALLOWED.0), false);
             }
         });
-        if old.has(failed) && !old.has(Parameters::EXIT_ALLOWED) {
+        if old.has(failed) && !old.has(EXIT_ALLOWED) {
             return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
-        Ok(DiskTask::Done(Outcome::good()))
+        Ok(Outcome::good())
     }
 
-    fn bit(&self) -> Parameters {
-        if self.kind == EraseKind::Format { Parameters::FORMATTING } else { Parameters::SANITIZING }
+    fn bit(&self) -> UnitFlags {
+        if self.kind == EraseKind::Format { FORMATTING } else { SANITIZING }
     }
 
     pub(super) fn advance(
@@ -153,18 +151,18 @@ impl Erase {
             }
             (EraseStage::Erasing, Some(Resume::Stored(Done::Finished))) => {
                 let done = u64::from(self.pass) * self.all + (self.all - self.span.left);
-                job.disk.set_progress(done, u64::from(self.passes) * self.all);
+                job.primary().set_progress(done, u64::from(self.passes) * self.all);
                 self.next(job, cx)
             }
             (EraseStage::Flushing, Some(Resume::Stored(Done::Finished))) => {
                 let bits = self.bit();
-                job.disk.change_parameters(|p| p.set(Parameters(bits.0 | FAILURES.0), false));
+                job.primary().change_flags(|p| p.set(UnitFlags(bits.0 | FAILURES.0), false));
                 Ok(Step::Finish(Outcome::took(self.wanted.into())))
             }
-            (EraseStage::Before, other) => Err(unexpected(other, &job.limits)),
+            (EraseStage::Before, other) => Err(unexpected(other, &job.shape)),
             (_, other) => {
-                self.failed(job.disk);
-                Err(unexpected(other, &job.limits))
+                self.failed(job.unit);
+                Err(unexpected(other, &job.shape))
             }
         }
     }
@@ -172,15 +170,15 @@ impl Erase {
     /// From here on nothing else is carried out.
     fn enter(&mut self, job: &Job<'_>) -> Result<Step, Fault> {
         let bit = self.bit();
-        let (old, _) = job.disk.change_parameters(|p| {
-            if !p.has(Parameters::ERASING) {
+        let (old, _) = job.primary().change_flags(|p| {
+            if !p.has(ERASING) {
                 p.set(bit, true);
             }
         });
-        if old.has(Parameters::ERASING) {
-            return Err(job.disk.busy_erasing().into());
+        if old.has(ERASING) {
+            return Err(job.unit.busy_erasing().into());
         }
-        job.disk.set_progress(0, 1);
+        job.primary().set_progress(0, 1);
         self.stage = EraseStage::Settling;
         Ok(if self.immediate { Step::Detach(Outcome::took(self.wanted.into())) } else { settle() })
     }
@@ -197,7 +195,7 @@ impl Erase {
                 && let Some(pattern) = &self.pattern
             {
                 let Some(mut inverted) = cx.arena.alloc(pattern.len()) else {
-                    self.failed(job.disk);
+                    self.failed(job.unit);
                     return Err(Fault::Busy);
                 };
                 pattern.copy_to(0, inverted.bytes_mut());
@@ -206,9 +204,9 @@ impl Erase {
             }
         }
         let Some(pattern) = self.pattern.clone() else {
-            return Ok(unmap_step(&mut self.span, &job.limits, false));
+            return Ok(unmap_step(&mut self.span, &job.shape, false));
         };
-        let (at, len) = self.span.take(job.limits.chunk);
+        let (at, len) = self.span.take(job.shape.chunk);
         Ok(Step::Store(Op::WriteSame { at, len: len.into(), pattern, fua: false }))
     }
 
@@ -236,10 +234,10 @@ impl Erase {
         if count == 0 {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
-        if len == 0 || len + 4 > self.wanted || len > job.limits.block() {
+        if len == 0 || len + 4 > self.wanted || len > job.shape.block() {
             return Err(Sense::invalid_field_in_cdb(7, None).into());
         }
-        let mut block = cx.arena.alloc(job.limits.block() as usize).ok_or(Fault::Busy)?;
+        let mut block = cx.arena.alloc(job.shape.block() as usize).ok_or(Fault::Busy)?;
         for piece in block.bytes_mut().chunks_mut(len as usize) {
             list.copy_to(4, piece);
         }
@@ -251,12 +249,11 @@ impl Erase {
     /// The medium is neither what it was nor what it should be.
     fn failed(&self, disk: &Disk) {
         let (bit, exit) = (self.bit(), self.exit_allowed);
-        let failure =
-            if self.kind == EraseKind::Format { Parameters::CORRUPT } else { Parameters::UNSANITIZED };
-        disk.change_parameters(|p| {
+        let failure = if self.kind == EraseKind::Format { CORRUPT } else { UNSANITIZED };
+        disk.primary().change_flags(|p| {
             p.set(bit, false);
             p.set(failure, true);
-            p.set(Parameters::EXIT_ALLOWED, exit);
+            p.set(EXIT_ALLOWED, exit);
         });
     }
 
@@ -273,8 +270,7 @@ impl Erase {
     }
 }
 
-const FAILURES: Parameters =
-    Parameters(Parameters::CORRUPT.0 | Parameters::UNSANITIZED.0 | Parameters::EXIT_ALLOWED.0);
+const FAILURES: UnitFlags = UnitFlags(CORRUPT.0 | UNSANITIZED.0 | EXIT_ALLOWED.0);
 const UNSUPPORTED: io::Error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
 
 /// A compare and write of nothing, which nobody gets in between of: all that was submitted before has ended then.

@@ -3,11 +3,23 @@
 //! promises them.
 
 use crate::io::Geometry;
+use crate::scsi::primary::{Features, Shape, Span};
 use crate::scsi::{Sense, asc};
 use crate::wire::scsi::{be16, be32, be64};
 
-use super::Disk;
-use super::mode::THRESHOLD_SET;
+use super::config::Config;
+
+/// Bytes of a threshold set.
+pub(super) const THRESHOLD_SET: u64 = 1 << 20;
+
+/// The blocks of the disk can be deallocated.
+pub(super) const THIN: Features = Features(1);
+/// WRITE ATOMIC was asked for.
+pub(super) const ATOMIC: Features = Features(2);
+/// The medium can be taken out ...
+pub(super) const REMOVABLE: Features = Features(4);
+/// ... or cannot.
+pub(super) const FIXED: Features = Features(8);
 
 /// Most bytes of one read, write or verify.
 const TRANSFER_MAX: u64 = 32 << 20;
@@ -27,7 +39,7 @@ pub(super) const WRITE_SAME_BLOCKS_MAX: u64 = 1 << 22;
 
 /// The shape of a disk, from its configuration and its store as that is now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     shift: u32,
     /// Logical blocks.
     pub capacity: u64,
@@ -37,20 +49,42 @@ pub(super) struct Limits {
     pub thin: bool,
     /// The store is not to be written.
     pub read_only: bool,
+    features: Features,
     atomic_writes: bool,
     physical_exponent: u32,
     lowest_aligned: u16,
 }
 
+fn features(config: &Config, thin: bool) -> Features {
+    let either = if config.removable { REMOVABLE } else { FIXED };
+    let atomic = if config.atomic_writes { ATOMIC.0 } else { 0 };
+    Features(either.0 | atomic | if thin { THIN.0 } else { 0 })
+}
+
+impl Shape for Limits {
+    fn lba(&self, at: u64) -> u64 {
+        at >> self.shift
+    }
+
+    fn chunk(&self) -> u32 {
+        self.chunk
+    }
+
+    fn features(&self) -> Features {
+        self.features
+    }
+}
+
 impl Limits {
-    pub(super) fn new(disk: &Disk, geometry: &Geometry) -> Self {
-        let config = disk.config();
+    pub(super) fn new(config: &Config, geometry: &Geometry) -> Self {
+        let thin = config.thin && geometry.thin;
         let shift = config.block.shift();
         Self {
             shift,
             capacity: geometry.bytes >> shift,
             chunk: (geometry.transfer_max >> shift).max(1) << shift,
-            thin: config.thin && geometry.thin,
+            thin,
+            features: features(config, thin),
             read_only: config.read_only || geometry.read_only,
             atomic_writes: config.atomic_writes,
             physical_exponent: config.physical_exponent.min(15).into(),
@@ -61,11 +95,6 @@ impl Limits {
     /// Bytes of a logical block.
     pub(super) fn block(&self) -> u32 {
         1 << self.shift
-    }
-
-    /// The logical block at a byte.
-    pub(super) fn lba(&self, at: u64) -> u64 {
-        at >> self.shift
     }
 
     /// Bytes of so many blocks, which are known to be less than the capacity.
@@ -168,23 +197,5 @@ impl Extent {
     /// The same in bytes.
     pub(super) fn span(self, limits: &Limits) -> Span {
         Span { at: limits.bytes(self.lba), left: limits.bytes(self.blocks) }
-    }
-}
-
-/// What is left to do of a range of the store, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
-    pub at: u64,
-    pub left: u64,
-}
-
-impl Span {
-    /// Cuts off the next piece of at most `most` bytes.
-    pub(super) fn take(&mut self, most: u32) -> (u64, u32) {
-        let len = u32::try_from(self.left).map_or(most, |left| left.min(most));
-        let at = self.at;
-        self.at += u64::from(len);
-        self.left -= u64::from(len);
-        (at, len)
     }
 }

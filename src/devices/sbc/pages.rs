@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a disk tells about itself: vital product data (SBC-3 6.6) and READ CAPACITY (5.15, 5.16).
 
-use crate::scsi::primary::{Identity, Peripheral};
+use crate::scsi::primary::{DeviceType, Identity, ModePage, ModeUnit, Peripheral, check_common_page};
 use crate::wire::scsi::DataIn;
 
-use super::Disk;
 use super::copy::third_party_copy;
+use super::disk::Disk;
 use super::limits::{Limits, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
+use super::mode::PROVISIONING;
 
 /// SAM-5, SPC-4, SBC-3.
 const VERSIONS: [u16; 3] = [0x00a0, 0x0460, 0x04c0];
@@ -17,14 +18,14 @@ const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
 const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
 
 /// A disk and its present shape.
-pub(super) struct CurrentDisk<'a> {
+pub struct CurrentDisk<'a> {
     pub disk: &'a Disk,
     pub limits: Limits,
 }
 
 impl Peripheral for CurrentDisk<'_> {
     fn identity(&self) -> &Identity {
-        &self.disk.config().identity
+        self.disk.primary().identity()
     }
 
     fn device_type(&self) -> u8 {
@@ -40,7 +41,7 @@ impl Peripheral for CurrentDisk<'_> {
     }
 
     fn management(&self) -> Option<&str> {
-        self.disk.config().management.as_deref()
+        self.disk.primary().management()
     }
 
     fn removable(&self) -> bool {
@@ -67,6 +68,27 @@ impl Peripheral for CurrentDisk<'_> {
             }
             _ => provisioning(&self.limits, data),
         }
+    }
+}
+
+impl ModeUnit for CurrentDisk<'_> {
+    fn device_specific(&self) -> u8 {
+        const WP: u8 = 0x80;
+        const DPOFUA: u8 = 0x10;
+        let protected = self.disk.is_protected(&self.limits);
+        DPOFUA | if protected { WP } else { 0 }
+    }
+
+    fn blocks(&self) -> Option<(u64, u32)> {
+        Some((self.limits.capacity, self.limits.block()))
+    }
+
+    fn offers(&self, page: &ModePage) -> bool {
+        (page.code, page.subpage) != PROVISIONING || self.limits.thin
+    }
+
+    fn check(&self, page: &ModePage, values: &[u8]) -> Result<(), usize> {
+        check_common_page(page, values)
     }
 }
 

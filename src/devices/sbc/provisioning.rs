@@ -4,12 +4,12 @@
 use crate::io::{Allocation, Done, Op};
 use crate::memory::{Seg, Sg};
 use crate::scsi::primary::reply;
+use crate::scsi::primary::{Fault, Shape, Span, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc};
 use crate::wire::scsi::{DataIn, be16, be32, be64};
 
-use super::fault::{Fault, unexpected};
-use super::limits::{Extent, Limits, Span, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
-use super::server::{DiskTask, Job};
+use super::disk::Job;
+use super::limits::{Extent, Limits, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -23,7 +23,7 @@ const DESCRIPTOR: usize = 16;
 
 /// UNMAP (SBC-3 5.28).
 #[derive(Debug)]
-pub(super) struct Unmap {
+pub struct Unmap {
     wanted: u32,
     /// The parameter list: its descriptors are read as they come up.
     list: Sg,
@@ -34,17 +34,10 @@ pub(super) struct Unmap {
 }
 
 impl Unmap {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let wanted = be16(&job.cdb, 7).into();
         let anchor = job.cdb[1] & 1 != 0;
-        Ok(DiskTask::Unmap(Self {
-            wanted,
-            list: Sg::new(),
-            next: 0,
-            count: 0,
-            span: Span::default(),
-            anchor,
-        }))
+        Ok(Self { wanted, list: Sg::new(), next: 0, count: 0, span: Span::default(), anchor })
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
@@ -59,19 +52,19 @@ impl Unmap {
             }
             Some(Resume::Fetched(list)) => {
                 self.list = list;
-                self.check(&job.limits)?;
+                self.check(&job.shape)?;
             }
             Some(Resume::Stored(Done::Finished)) => {}
-            other => return Err(unexpected(other, &job.limits)),
+            other => return Err(unexpected(other, &job.shape)),
         }
         while self.span.left == 0 && self.next < self.count {
-            self.span = self.descriptor(self.next).span(&job.limits);
+            self.span = self.descriptor(self.next).span(&job.shape);
             self.next += 1;
         }
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome::took(self.wanted.into())));
         }
-        Ok(unmap_step(&mut self.span, &job.limits, self.anchor))
+        Ok(unmap_step(&mut self.span, &job.shape, self.anchor))
     }
 
     /// Checks the whole list before anything is deallocated.
@@ -121,7 +114,7 @@ pub(super) fn unmap_step(span: &mut Span, limits: &Limits, anchor: bool) -> Step
 
 /// WRITE SAME(10), (16) and (32) (SBC-3 5.42).
 #[derive(Debug)]
-pub(super) struct WriteSame {
+pub struct WriteSame {
     span: Span,
     /// Bytes of the Data-Out Buffer: a block, or none (NDOB).
     wanted: u32,
@@ -135,31 +128,31 @@ pub(super) struct WriteSame {
 }
 
 impl WriteSame {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         const ANCHOR: u8 = 0x10;
         const UNMAP: u8 = 0x08;
         const NDOB: u8 = 0x01;
         let anchor = job.cdb[1] & ANCHOR != 0;
         let may_unmap = job.cdb[1] & UNMAP != 0;
-        if may_unmap && !job.limits.thin {
+        if may_unmap && !job.shape.thin {
             return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
         }
         if anchor && !may_unmap {
             return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
-        let extent = Extent::of(&job.cdb).checked(&job.limits, WRITE_SAME_BLOCKS_MAX)?;
+        let extent = Extent::of(&job.cdb).checked(&job.shape, WRITE_SAME_BLOCKS_MAX)?;
         if extent.blocks == 0 {
             // WSNZ: a field left at zero shall not mean the rest of the disk.
             return Err(Sense::invalid_field_in_cdb(extent.field, None).into());
         }
-        let span = extent.span(&job.limits);
-        let wanted = if job.cdb[1] & NDOB != 0 { 0 } else { job.limits.block() };
+        let span = extent.span(&job.shape);
+        let wanted = if job.cdb[1] & NDOB != 0 { 0 } else { job.shape.block() };
         if wanted != 0 && job.command.expected.data_out != wanted {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB).into());
         }
-        let pattern = Some(zeros(&job.limits));
-        let fua = job.write_through(false);
-        Ok(DiskTask::WriteSame(Self { span, wanted, may_unmap, anchor, fua, pattern }))
+        let pattern = Some(zeros(&job.shape));
+        let fua = job.unit.writes_through(false);
+        Ok(Self { span, wanted, may_unmap, anchor, fua, pattern })
     }
 
     pub(super) fn advance(
@@ -176,16 +169,16 @@ impl WriteSame {
                 self.choose(Some(block));
             }
             Some(Resume::Stored(Done::Finished)) => {}
-            other => return Err(unexpected(other, &job.limits)),
+            other => return Err(unexpected(other, &job.shape)),
         }
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome::took(self.wanted.into())));
         }
         let Some(pattern) = self.pattern.clone() else {
-            return Ok(unmap_step(&mut self.span, &job.limits, self.anchor));
+            return Ok(unmap_step(&mut self.span, &job.shape, self.anchor));
         };
         // Chunks, so that no store stays with one operation for long.
-        let (at, len) = self.span.take(job.limits.chunk);
+        let (at, len) = self.span.take(job.shape.chunk);
         Ok(Step::Store(Op::WriteSame { at, len: len.into(), pattern, fua: self.fua }))
     }
 
@@ -211,15 +204,15 @@ fn contiguous(data: &Sg, cx: &Context<'_>) -> Result<(Seg, bool), Fault> {
 /// GET LBA STATUS (SBC-3 5.6): the run of blocks that begins with the one asked for. One descriptor is what the
 /// standard requires, and initiators ask again from where it ends.
 #[derive(Debug)]
-pub(super) struct LbaStatus {
+pub struct LbaStatus {
     lba: u64,
 }
 
 impl LbaStatus {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let lba = be64(&job.cdb, 2);
-        job.limits.check_range(lba, 1)?;
-        Ok(DiskTask::LbaStatus(Self { lba }))
+        job.shape.check_range(lba, 1)?;
+        Ok(Self { lba })
     }
 
     pub(super) fn advance(
@@ -228,7 +221,7 @@ impl LbaStatus {
         job: &Job<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Step, Fault> {
-        let limits = &job.limits;
+        let limits = &job.shape;
         let rest = limits.capacity.saturating_sub(self.lba);
         let (state, blocks) = match answer {
             None if limits.thin => return Ok(Step::Store(Op::Extent { at: limits.bytes(self.lba) })),

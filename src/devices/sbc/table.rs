@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The commands of a disk.
 
-use crate::scsi::primary::{Definition, Features, Row, Table, command};
+use crate::scsi::alua;
+use crate::scsi::primary::{Definition, Handler, Row, Table, Work, command, handlers};
 use crate::scsi::reservations::{Access, commands as reservation};
-use crate::scsi::{Context, alua};
 
 use super::atomic::{CompareAndWrite, OrWrite, WriteAtomic};
 use super::copy::{self, Copy};
+use super::disk::Disk;
 use super::erase::Erase;
-use super::fault::Fault;
-use super::mode::Select;
+use super::limits::{ATOMIC, FIXED, REMOVABLE, THIN};
 use super::provisioning::{LbaStatus, Unmap, WriteSame};
-use super::selftest::SelfTest;
-use super::server::{DiskTask, Job};
+use super::removable::StartStop;
+use super::simple;
+use super::task::DiskTask;
 use super::transfer::{Read, Verify, Write};
-use super::{logs, removable, simple};
 
-/// Begins a command whose CDB has passed the checks of its definition.
-pub(super) type Handler = fn(&Job<'_>, &mut Context<'_>) -> Result<DiskTask, Fault>;
-
-const fn row(definition: Definition, run: Handler) -> Row<Handler> {
+const fn row(definition: Definition, run: Handler<Disk>) -> Row<Handler<Disk>> {
     Row { definition, run }
 }
 
@@ -37,15 +34,6 @@ const fn received(name: &'static str, usage: &'static [u8]) -> Definition {
     Definition::action(name, usage).with(Access::Harmless).always()
 }
 
-/// The blocks of the disk can be deallocated.
-pub(super) const THIN: Features = Features(1);
-/// WRITE ATOMIC was asked for.
-pub(super) const ATOMIC: Features = Features(2);
-/// The medium can be taken out ...
-pub(super) const REMOVABLE: Features = Features(4);
-/// ... or cannot.
-pub(super) const FIXED: Features = Features(8);
-
 /// Operations on the whole medium take as long as that is large.
 const HOURS: u32 = 12 * 3600;
 
@@ -60,6 +48,20 @@ const SI: u8 = 0x06;
 /// DPO and BYTCHK.
 const DB: u8 = 0x16;
 
+/// Begins a command that is a task of its own.
+macro_rules! task {
+    ($variant:ident, $begin:expr) => {
+        |job, cx| Ok(Work::Own(DiskTask::$variant($begin(job, cx)?)))
+    };
+}
+
+/// The same for tasks that are rare and large.
+macro_rules! boxed {
+    ($variant:ident, $begin:expr) => {
+        |job, cx| Ok(Work::Own(DiskTask::$variant(Box::new($begin(job, cx)?))))
+    };
+}
+
 /// The usage data of a command of 32 bytes: its service action, and the flags that count.
 macro_rules! form_32 {
     ($action:expr, $flags:expr) => {
@@ -71,45 +73,51 @@ macro_rules! form_32 {
 }
 
 /// Protection information is not supported: RDPROTECT and its like are bits that do not count, which refuses them.
-const ROWS: [Row<Handler>; 84] = [
-    row(command::TEST_UNIT_READY, simple::test_unit_ready),
-    row(command::REQUEST_SENSE, simple::request_sense),
-    row(cdb("FORMAT UNIT", &[0x04, 0x3f, 0, 0, 0, 0]).renewing().within(HOURS), Erase::begin_format),
-    row(on_medium("READ(6)", &[0x08, G, A, A, A, 0]), Read::begin),
-    row(cdb("WRITE(6)", &[0x0a, G, A, A, A, 0]).writing(), Write::begin),
-    row(command::INQUIRY, simple::inquiry),
-    row(command::MODE_SELECT_6, Select::begin),
-    row(reservation::RESERVE_6, simple::reservation),
-    row(reservation::RELEASE_6, simple::reservation),
-    row(command::MODE_SENSE_6, simple::mode_sense),
+const ROWS: [Row<Handler<Disk>>; 84] = [
+    row(command::TEST_UNIT_READY, handlers::test_unit_ready),
+    row(command::REQUEST_SENSE, handlers::request_sense),
+    row(
+        cdb("FORMAT UNIT", &[0x04, 0x3f, 0, 0, 0, 0]).renewing().within(HOURS),
+        boxed!(Erase, Erase::begin_format),
+    ),
+    row(on_medium("READ(6)", &[0x08, G, A, A, A, 0]), task!(Read, Read::begin)),
+    row(cdb("WRITE(6)", &[0x0a, G, A, A, A, 0]).writing(), task!(Write, Write::begin)),
+    row(command::INQUIRY, handlers::inquiry),
+    row(command::MODE_SELECT_6, handlers::mode_select),
+    row(reservation::RESERVE_6, handlers::reservation),
+    row(reservation::RELEASE_6, handlers::reservation),
+    row(command::MODE_SENSE_6, handlers::mode_sense),
     row(
         cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf5, 0])
             .exclusive_but(simple::only_starts)
             .only_with(FIXED)
             .within(60),
-        removable::start_stop_unit,
+        task!(StartStop, StartStop::begin),
     ),
     row(
         cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf7, 0])
             .exclusive_but(simple::only_starts)
             .only_with(REMOVABLE)
             .within(60),
-        removable::start_stop_unit,
+        task!(StartStop, StartStop::begin),
     ),
-    row(command::RECEIVE_DIAGNOSTIC_RESULTS, simple::receive_diagnostic),
-    row(command::SEND_DIAGNOSTIC.within(HOURS), SelfTest::begin),
+    row(command::RECEIVE_DIAGNOSTIC_RESULTS, handlers::receive_diagnostic),
+    row(command::SEND_DIAGNOSTIC.within(HOURS), handlers::send_diagnostic),
     row(
         cdb("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 1, 0]).exclusive_but(|cdb| cdb[4] & 1 == 0),
-        removable::prevent_allow,
+        handlers::prevent_allow,
     ),
     row(
         on_medium("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Always),
         simple::read_capacity_10,
     ),
-    row(on_medium("READ(10)", &[0x28, DF, A, A, A, A, G, A, A, 0]), Read::begin),
-    row(cdb("WRITE(10)", &[0x2a, DF, A, A, A, A, G, A, A, 0]).writing(), Write::begin),
-    row(cdb("WRITE AND VERIFY(10)", &[0x2e, DB, A, A, A, A, G, A, A, 0]).writing(), Write::begin_verified),
-    row(on_medium("VERIFY(10)", &[0x2f, DB, A, A, A, A, G, A, A, 0]), Verify::begin),
+    row(on_medium("READ(10)", &[0x28, DF, A, A, A, A, G, A, A, 0]), task!(Read, Read::begin)),
+    row(cdb("WRITE(10)", &[0x2a, DF, A, A, A, A, G, A, A, 0]).writing(), task!(Write, Write::begin)),
+    row(
+        cdb("WRITE AND VERIFY(10)", &[0x2e, DB, A, A, A, A, G, A, A, 0]).writing(),
+        task!(Write, Write::begin_verified),
+    ),
+    row(on_medium("VERIFY(10)", &[0x2f, DB, A, A, A, A, G, A, A, 0]), task!(Verify, Verify::begin)),
     row(on_medium("PRE-FETCH(10)", &[0x34, 2, A, A, A, A, G, A, A, 0]), simple::pre_fetch),
     row(
         on_medium("SYNCHRONIZE CACHE(10)", &[0x35, SI, A, A, A, A, G, A, A, 0])
@@ -118,56 +126,68 @@ const ROWS: [Row<Handler>; 84] = [
         simple::synchronize_cache,
     ),
     row(on_medium("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, A, A, 0]), simple::read_defect_data),
-    row(command::WRITE_BUFFER, simple::write_buffer),
-    row(command::READ_BUFFER_10, simple::read_buffer),
-    row(cdb("WRITE SAME(10)", &[0x41, 0x18, A, A, A, A, G, A, A, 0]).writing().within(60), WriteSame::begin),
-    row(cdb("UNMAP", &[0x42, 1, 0, 0, 0, 0, G, A, A, 0]).writing().only_with(THIN).within(60), Unmap::begin),
+    row(command::WRITE_BUFFER, handlers::write_buffer),
+    row(command::READ_BUFFER_10, handlers::read_buffer),
+    row(
+        cdb("WRITE SAME(10)", &[0x41, 0x18, A, A, A, A, G, A, A, 0]).writing().within(60),
+        task!(WriteSame, WriteSame::begin),
+    ),
+    row(
+        cdb("UNMAP", &[0x42, 1, 0, 0, 0, 0, G, A, A, 0]).writing().only_with(THIN).within(60),
+        task!(Unmap, Unmap::begin),
+    ),
     row(
         Definition::action("SANITIZE: OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, A, A, 0])
             .renewing()
             .within(HOURS),
-        Erase::begin_overwrite,
+        boxed!(Erase, Erase::begin_overwrite),
     ),
     row(
         Definition::action("SANITIZE: BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, A, A, 0])
             .renewing()
             .within(HOURS),
-        Erase::begin_block_erase,
+        boxed!(Erase, Erase::begin_block_erase),
     ),
     row(
         Definition::action("SANITIZE: EXIT FAILURE MODE", &[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0])
             .with(Access::Write),
-        Erase::exit_failure_mode,
+        simple::exit_failure_mode,
     ),
-    row(command::LOG_SELECT, logs::select),
-    row(command::LOG_SENSE, simple::log_sense),
-    row(command::MODE_SELECT_10, Select::begin),
-    row(reservation::RESERVE_10, simple::reservation),
-    row(reservation::RELEASE_10, simple::reservation),
-    row(command::MODE_SENSE_10, simple::mode_sense),
-    row(reservation::READ_KEYS, simple::reservation),
-    row(reservation::READ_RESERVATION, simple::reservation),
-    row(reservation::REPORT_CAPABILITIES, simple::reservation),
-    row(reservation::READ_FULL_STATUS, simple::reservation),
-    row(reservation::REGISTER, simple::reservation),
-    row(reservation::RESERVE, simple::reservation),
-    row(reservation::RELEASE, simple::reservation),
-    row(reservation::CLEAR, simple::reservation),
-    row(reservation::PREEMPT, simple::reservation),
-    row(reservation::PREEMPT_AND_ABORT, simple::reservation),
-    row(reservation::REGISTER_AND_IGNORE, simple::reservation),
-    row(reservation::REGISTER_AND_MOVE, simple::reservation),
-    row(Definition::variable("READ(32)", &form_32!(0x09, DF)).medium(), Read::begin),
-    row(Definition::variable("VERIFY(32)", &form_32!(0x0a, DB)).medium(), Verify::begin),
-    row(Definition::variable("WRITE(32)", &form_32!(0x0b, DF)).writing(), Write::begin),
-    row(Definition::variable("WRITE AND VERIFY(32)", &form_32!(0x0c, DB)).writing(), Write::begin_verified),
-    row(Definition::variable("WRITE SAME(32)", &form_32!(0x0d, 0x19)).writing().within(60), WriteSame::begin),
-    row(Definition::variable("ORWRITE(32)", &form_32!(0x0e, DF)).writing(), OrWrite::begin),
+    row(command::LOG_SELECT, handlers::log_select),
+    row(command::LOG_SENSE, handlers::log_sense),
+    row(command::MODE_SELECT_10, handlers::mode_select),
+    row(reservation::RESERVE_10, handlers::reservation),
+    row(reservation::RELEASE_10, handlers::reservation),
+    row(command::MODE_SENSE_10, handlers::mode_sense),
+    row(reservation::READ_KEYS, handlers::reservation),
+    row(reservation::READ_RESERVATION, handlers::reservation),
+    row(reservation::REPORT_CAPABILITIES, handlers::reservation),
+    row(reservation::READ_FULL_STATUS, handlers::reservation),
+    row(reservation::REGISTER, handlers::reservation),
+    row(reservation::RESERVE, handlers::reservation),
+    row(reservation::RELEASE, handlers::reservation),
+    row(reservation::CLEAR, handlers::reservation),
+    row(reservation::PREEMPT, handlers::reservation),
+    row(reservation::PREEMPT_AND_ABORT, handlers::reservation),
+    row(reservation::REGISTER_AND_IGNORE, handlers::reservation),
+    row(reservation::REGISTER_AND_MOVE, handlers::reservation),
+    row(Definition::variable("READ(32)", &form_32!(0x09, DF)).medium(), task!(Read, Read::begin)),
+    row(Definition::variable("VERIFY(32)", &form_32!(0x0a, DB)).medium(), task!(Verify, Verify::begin)),
+    row(Definition::variable("WRITE(32)", &form_32!(0x0b, DF)).writing(), task!(Write, Write::begin)),
+    row(
+        Definition::variable("WRITE AND VERIFY(32)", &form_32!(0x0c, DB)).writing(),
+        task!(Write, Write::begin_verified),
+    ),
+    row(
+        Definition::variable("WRITE SAME(32)", &form_32!(0x0d, 0x19)).writing().within(60),
+        task!(WriteSame, WriteSame::begin),
+    ),
+    row(Definition::variable("ORWRITE(32)", &form_32!(0x0e, DF)).writing(), task!(OrWrite, OrWrite::begin)),
     row(
         Definition::action("EXTENDED COPY(LID1)", &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
             .with(Access::Write)
             .within(600),
-        Copy::begin,
+        boxed!(Copy, Copy::begin),
     ),
     row(
         received(
@@ -190,18 +210,30 @@ const ROWS: [Row<Handler>; 84] = [
         ),
         copy::failed_segment,
     ),
-    row(on_medium("READ(16)", &[0x88, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
+    row(
+        on_medium("READ(16)", &[0x88, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]),
+        task!(Read, Read::begin),
+    ),
     row(
         cdb("COMPARE AND WRITE", &[0x89, DF, A, A, A, A, A, A, A, A, 0, 0, 0, A, G, 0]).writing(),
-        CompareAndWrite::begin,
+        task!(CompareAndWrite, CompareAndWrite::begin),
     ),
-    row(cdb("WRITE(16)", &[0x8a, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(), Write::begin),
-    row(cdb("ORWRITE(16)", &[0x8b, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(), OrWrite::begin),
+    row(
+        cdb("WRITE(16)", &[0x8a, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
+        task!(Write, Write::begin),
+    ),
+    row(
+        cdb("ORWRITE(16)", &[0x8b, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
+        task!(OrWrite, OrWrite::begin),
+    ),
     row(
         cdb("WRITE AND VERIFY(16)", &[0x8e, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing(),
-        Write::begin_verified,
+        task!(Write, Write::begin_verified),
     ),
-    row(on_medium("VERIFY(16)", &[0x8f, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
+    row(
+        on_medium("VERIFY(16)", &[0x8f, DB, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]),
+        task!(Verify, Verify::begin),
+    ),
     row(on_medium("PRE-FETCH(16)", &[0x90, 2, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]), simple::pre_fetch),
     row(
         on_medium("SYNCHRONIZE CACHE(16)", &[0x91, SI, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
@@ -211,13 +243,13 @@ const ROWS: [Row<Handler>; 84] = [
     ),
     row(
         cdb("WRITE SAME(16)", &[0x93, 0x19, A, A, A, A, A, A, A, A, A, A, A, A, G, 0]).writing().within(60),
-        WriteSame::begin,
+        task!(WriteSame, WriteSame::begin),
     ),
     row(
         cdb("WRITE ATOMIC(16)", &[0x9c, DF, A, A, A, A, A, A, A, A, A, A, A, A, G, 0])
             .writing()
             .only_with(ATOMIC),
-        WriteAtomic::begin,
+        task!(WriteAtomic, WriteAtomic::begin),
     ),
     row(
         Definition::action("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0])
@@ -228,31 +260,31 @@ const ROWS: [Row<Handler>; 84] = [
     row(
         Definition::action("GET LBA STATUS", &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0])
             .medium(),
-        LbaStatus::begin,
+        task!(LbaStatus, LbaStatus::begin),
     ),
-    row(command::REPORT_LUNS, simple::report_luns),
-    row(command::REPORT_IDENTIFYING_INFORMATION, simple::report_information),
-    row(alua::REPORT_TARGET_PORT_GROUPS, simple::port_groups),
-    row(command::REPORT_SUPPORTED_OPERATION_CODES, simple::report_operation_codes),
-    row(command::REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS, simple::report_task_management),
-    row(command::REPORT_TIMESTAMP, simple::report_timestamp),
-    row(command::SET_IDENTIFYING_INFORMATION, simple::set_information),
-    row(alua::SET_TARGET_PORT_GROUPS, simple::port_groups),
-    row(command::SET_TIMESTAMP, simple::set_timestamp),
-    row(on_medium("READ(12)", &[0xa8, DF, A, A, A, A, A, A, A, A, G, 0]), Read::begin),
-    row(cdb("WRITE(12)", &[0xaa, DF, A, A, A, A, A, A, A, A, G, 0]).writing(), Write::begin),
+    row(command::REPORT_LUNS, handlers::report_luns),
+    row(command::REPORT_IDENTIFYING_INFORMATION, handlers::report_information),
+    row(alua::REPORT_TARGET_PORT_GROUPS, handlers::port_groups),
+    row(command::REPORT_SUPPORTED_OPERATION_CODES, handlers::report_operation_codes),
+    row(command::REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS, handlers::report_task_management),
+    row(command::REPORT_TIMESTAMP, handlers::report_timestamp),
+    row(command::SET_IDENTIFYING_INFORMATION, handlers::set_information),
+    row(alua::SET_TARGET_PORT_GROUPS, handlers::port_groups),
+    row(command::SET_TIMESTAMP, handlers::set_timestamp),
+    row(on_medium("READ(12)", &[0xa8, DF, A, A, A, A, A, A, A, A, G, 0]), task!(Read, Read::begin)),
+    row(cdb("WRITE(12)", &[0xaa, DF, A, A, A, A, A, A, A, A, G, 0]).writing(), task!(Write, Write::begin)),
     row(
         cdb("WRITE AND VERIFY(12)", &[0xae, DB, A, A, A, A, A, A, A, A, G, 0]).writing(),
-        Write::begin_verified,
+        task!(Write, Write::begin_verified),
     ),
-    row(on_medium("VERIFY(12)", &[0xaf, DB, A, A, A, A, A, A, A, A, G, 0]), Verify::begin),
+    row(on_medium("VERIFY(12)", &[0xaf, DB, A, A, A, A, A, A, A, A, G, 0]), task!(Verify, Verify::begin)),
     row(
         on_medium("READ DEFECT DATA(12)", &[0xb7, 0x1f, A, A, A, A, A, A, A, A, 0, 0]),
         simple::read_defect_data,
     ),
 ];
 
-pub(super) static TABLE: Table<Handler> = Table::new(&ROWS);
+pub(super) static TABLE: Table<Handler<Disk>> = Table::new(&ROWS);
 
 /// The commands of disks, also those that not every disk has.
 pub fn commands() -> impl Iterator<Item = &'static Definition> {

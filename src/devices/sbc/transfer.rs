@@ -7,12 +7,11 @@
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
+use crate::scsi::primary::{Fault, MediumAccess, Span, miscompare, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step};
 
-use super::fault::{Fault, miscompare, unexpected};
-use super::limits::{Extent, Limits, Span};
-use super::logs::Access;
-use super::server::{DiskTask, Job};
+use super::disk::Job;
+use super::limits::{Extent, Limits};
 
 const FUA: u8 = 0x08;
 
@@ -23,7 +22,7 @@ fn fua(cdb: &[u8; 16]) -> bool {
 
 /// The blocks of a command that is bound by MAXIMUM TRANSFER LENGTH.
 fn extent(job: &Job<'_>) -> Result<Extent, Sense> {
-    Extent::of(&job.cdb).checked(&job.limits, job.limits.transfer_max().into())
+    Extent::of(&job.cdb).checked(&job.shape, job.shape.transfer_max().into())
 }
 
 /// A read of the store whose bytes are only looked at.
@@ -33,7 +32,7 @@ fn read_back(at: u64, len: u32) -> Step {
 
 /// READ(6), (10), (12), (16), (32).
 #[derive(Debug)]
-pub(super) struct Read {
+pub struct Read {
     span: Span,
     wanted: u64,
     /// What the last chunk read, and all before it have been sent.
@@ -44,13 +43,13 @@ pub(super) struct Read {
 }
 
 impl Read {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
-        let mut span = extent(job)?.span(&job.limits);
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
+        let mut span = extent(job)?.span(&job.shape);
         let wanted = span.left;
-        let block = u64::from(job.limits.block());
+        let block = u64::from(job.shape.block());
         span.left = wanted.min(u64::from(job.command.expected.data_in).next_multiple_of(block));
-        job.counts.command(Access::Read, span.left);
-        Ok(DiskTask::Read(Self { span, wanted, reading: 0, sent: 0, flush: fua(&job.cdb) }))
+        job.counts.command(MediumAccess::Read, span.left);
+        Ok(Self { span, wanted, reading: 0, sent: 0, flush: fua(&job.cdb) })
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -74,12 +73,12 @@ impl Read {
                 self.sent += u64::from(self.reading);
                 return Ok(Step::Send(data));
             }
-            other => return Err(unexpected(other, &job.limits)),
+            other => return Err(unexpected(other, &job.shape)),
         }
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome { data_in: self.wanted, ..Outcome::good() }));
         }
-        let (at, len) = self.span.take(job.limits.chunk);
+        let (at, len) = self.span.take(job.shape.chunk);
         self.reading = len;
         // A block of which the initiator wants but a part does not fit the fabric's memory.
         let fits = self.sent + u64::from(len) <= job.command.expected.data_in.into();
@@ -99,7 +98,7 @@ enum Check {
 
 /// WRITE(6), (10), (12), (16), (32) and WRITE AND VERIFY(10), (12), (16), (32).
 #[derive(Debug)]
-pub(super) struct Write {
+pub struct Write {
     span: Span,
     wanted: u64,
     fua: bool,
@@ -112,20 +111,20 @@ pub(super) struct Write {
 }
 
 impl Write {
-    fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<DiskTask, Fault> {
-        let mut span = extent(job)?.span(&job.limits);
+    fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<Self, Fault> {
+        let mut span = extent(job)?.span(&job.shape);
         let wanted = span.left;
-        span.left = wanted.min(job.limits.whole(job.command.expected.data_out));
-        job.counts.command(Access::Write, span.left);
-        let fua = job.write_through(fua);
-        Ok(DiskTask::Write(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() }))
+        span.left = wanted.min(job.shape.whole(job.command.expected.data_out));
+        job.counts.command(MediumAccess::Write, span.left);
+        let fua = job.unit.writes_through(fua);
+        Ok(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() })
     }
 
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         Self::with(job, fua(&job.cdb), Check::Nothing)
     }
 
-    pub(super) fn begin_verified(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin_verified(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let check = match byte_check(&job.cdb) {
             0 => Check::Medium,
             1 => Check::Bytes,
@@ -155,13 +154,13 @@ impl Write {
                     compare(&held, &data, self.before)?;
                 }
             }
-            other => return Err(unexpected(other, &job.limits)),
+            other => return Err(unexpected(other, &job.shape)),
         }
         self.before += u64::from(len);
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome::took(self.wanted)));
         }
-        self.chunk = self.span.take(job.limits.chunk);
+        self.chunk = self.span.take(job.shape.chunk);
         Ok(Step::Fetch { len: self.chunk.1 })
     }
 }
@@ -179,7 +178,7 @@ enum Against {
 
 /// VERIFY(10), (12), (16), (32).
 #[derive(Debug)]
-pub(super) struct Verify {
+pub struct Verify {
     span: Span,
     wanted: u64,
     against: Against,
@@ -193,11 +192,11 @@ fn byte_check(cdb: &[u8; 16]) -> u8 {
 }
 
 impl Verify {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let extent = extent(job)?;
-        let mut span = extent.span(&job.limits);
-        let offered = job.limits.whole(job.command.expected.data_out);
-        let block = u64::from(job.limits.block());
+        let mut span = extent.span(&job.shape);
+        let offered = job.shape.whole(job.command.expected.data_out);
+        let block = u64::from(job.shape.block());
         let (against, wanted) = match byte_check(&job.cdb) {
             0 => (Against::Nothing, 0),
             1 => (Against::Bytes(Sg::new()), span.left),
@@ -210,15 +209,15 @@ impl Verify {
             Against::Block(_) if offered < block => span.left = 0,
             Against::Block(_) => {}
         }
-        job.counts.command(Access::Verify, span.left);
-        Ok(DiskTask::Verify(Self { span, wanted, against, chunk: (0, 0), before: 0 }))
+        job.counts.command(MediumAccess::Verify, span.left);
+        Ok(Self { span, wanted, against, chunk: (0, 0), before: 0 })
     }
 
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         match answer {
             None if self.span.left == 0 => {}
             None if matches!(self.against, Against::Block(_)) => {
-                return Ok(Step::Fetch { len: job.limits.block() });
+                return Ok(Step::Fetch { len: job.shape.block() });
             }
             None => {}
             Some(Resume::Fetched(data)) => match &mut self.against {
@@ -229,14 +228,14 @@ impl Verify {
                 Against::Block(held) => *held = data,
                 Against::Nothing => {}
             },
-            Some(Resume::Stored(Done::Data(data))) => self.look_at(data, &job.limits)?,
-            other => return Err(unexpected(other, &job.limits)),
+            Some(Resume::Stored(Done::Data(data))) => self.look_at(data, &job.shape)?,
+            other => return Err(unexpected(other, &job.shape)),
         }
         self.before += u64::from(self.chunk.1);
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome::took(self.wanted)));
         }
-        self.chunk = self.span.take(job.limits.chunk);
+        self.chunk = self.span.take(job.shape.chunk);
         let (at, len) = self.chunk;
         Ok(match self.against {
             Against::Bytes(_) => Step::Fetch { len },

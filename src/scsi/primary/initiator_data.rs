@@ -224,7 +224,7 @@ impl InitiatorData {
 }
 
 /// RECEIVE DIAGNOSTIC RESULTS (SPC-5 6.24): the list of diagnostic pages, which is the only one.
-pub fn receive_diagnostic(cdb: &[u8; 16]) -> Result<(DataIn, u32), Sense> {
+pub(super) fn receive_diagnostic(cdb: &[u8; 16]) -> Result<(DataIn, u32), Sense> {
     if cdb[1] & 1 != 0 && cdb[2] != 0 {
         return Err(Sense::invalid_field_in_cdb(2, Some(7)));
     }
@@ -234,7 +234,7 @@ pub fn receive_diagnostic(cdb: &[u8; 16]) -> Result<(DataIn, u32), Sense> {
 }
 
 /// SEND DIAGNOSTIC (SPC-5 6.42): a parameter list, which may be that page, whose length is zero here.
-pub fn send_diagnostic(list: &[u8]) -> Result<(), Sense> {
+pub(super) fn send_diagnostic(list: &[u8]) -> Result<(), Sense> {
     let invalid = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST);
     match list {
         [0, _, 0, 0] => Ok(()),

@@ -54,7 +54,11 @@ pub trait Peripheral {
 }
 
 /// The data that INQUIRY asks for, and its allocation length. The CDB has been checked against its definition.
-pub fn inquiry(cdb: &[u8; 16], unit: &impl Peripheral, cx: &Context<'_>) -> Result<(DataIn, u32), Sense> {
+pub(super) fn inquiry(
+    cdb: &[u8; 16],
+    unit: &impl Peripheral,
+    cx: &Context<'_>,
+) -> Result<(DataIn, u32), Sense> {
     let (vital, page) = (cdb[1] & 1 != 0, cdb[2]);
     let data = match (vital, page) {
         (true, _) => vital_product_data(page, unit, cx)?,

@@ -36,7 +36,7 @@ impl LogData {
 }
 
 /// The log pages of a logical unit.
-pub trait LogPages {
+pub(super) trait LogPages {
     /// Page and subpage codes in ascending order, without those that list them.
     fn pages(&self) -> &'static [(u8, u8)];
 
@@ -45,7 +45,7 @@ pub trait LogPages {
 }
 
 /// The data that LOG SENSE asks for and its allocation length. The CDB has been checked against its definition.
-pub fn log_sense(cdb: &[u8; 16], unit: &impl LogPages) -> Result<(DataIn, u32), Sense> {
+pub(super) fn log_sense(cdb: &[u8; 16], unit: &impl LogPages) -> Result<(DataIn, u32), Sense> {
     const CUMULATIVE: u8 = 1;
     const DEFAULT_CUMULATIVE: u8 = 3;
     const SUBPAGE_FORMAT: u8 = 0x40;

@@ -1,23 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What all device types share: the command table, the commands of SPC that need no medium, and the answer of a
-//! logical unit that is not there. Parameter data is made here in full and cut to the allocation length in one place,
-//! [`reply`].
+//! What SPC says of every logical unit, whatever its device type: [`PrimaryUnit`] is its state, which all cores share,
+//! [`PrimaryServer`] the device server of one core, [`Table`] its commands, and [`handlers`] what begins those of SPC. A
+//! device type adds its own by [`DeviceType`] and [`CommandSet`]. [`MissingLun`] answers for a logical unit that is not
+//! there. Parameter data is made here in full and cut to the allocation length in one place, [`reply`].
 
+mod common_pages;
+mod counts;
+mod fault;
+mod flags;
+pub mod handlers;
 mod identity;
 mod initiator_data;
 mod inquiry;
 mod log;
 mod missing;
 mod mode;
+mod select;
+mod selftest;
+mod selftest_results;
+mod server;
+mod shape;
 mod table;
+mod take_list;
+mod unit;
+mod work;
 
+pub use common_pages::{CONTROL_PAGE, EXCEPTIONS_PAGE, check_common_page, control_flags};
+pub use counts::{Counts, MediumAccess};
+pub use fault::{Fault, miscompare, unexpected, unexpected_after_flush};
+pub use flags::UnitFlags;
 pub use identity::{Designation, Identity, IdentityError};
-pub use initiator_data::{INFORMATION_RECORD, InitiatorData, receive_diagnostic, send_diagnostic};
-pub use inquiry::{Peripheral, inquiry};
-pub use log::{Counter, LogData, LogPages, log_sense};
+pub use initiator_data::{INFORMATION_RECORD, InitiatorData};
+pub use inquiry::Peripheral;
+pub use log::{Counter, LogData};
 pub use missing::MissingLun;
-pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues, mode_select_list_length};
+pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues};
+pub use select::ModeSelect;
+pub use selftest::SelfTest;
+pub use selftest_results::SelfTestResults;
+pub use server::PrimaryServer;
+pub use shape::{Shape, Span};
 pub use table::{Definition, Features, Needs, Row, Table, VARIABLE_LENGTH, service_action};
+pub use take_list::{Apply, TakeList};
+pub use unit::{DeviceType, Job, PrimaryState, PrimaryUnit};
+pub use work::{CommandSet, DeviceTask, Handler, Work};
 
 use super::{Cdb, Context, Lun, Outcome, Sense, Status};
 use crate::memory::Sg;

@@ -340,7 +340,7 @@ fn header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit) {
 }
 
 /// How many bytes of parameters MODE SELECT brings; an error if they are more than any sensible list has.
-pub fn mode_select_list_length(cdb: &[u8; 16]) -> Result<u32, Sense> {
+pub(super) fn mode_select_list_length(cdb: &[u8; 16]) -> Result<u32, Sense> {
     if cdb[1] & 0x10 == 0 {
         // PF: without it the parameters would be of a vendor's format.
         return Err(Sense::invalid_field_in_cdb(1, Some(4)));

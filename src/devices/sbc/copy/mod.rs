@@ -6,25 +6,23 @@
 //! copied from the end that leaves every block as it was when the segment began. Another logical unit is looked at, and
 //! asked whether it lets an operation pass, by the task manager; this one looks after itself.
 
+mod known;
 mod list;
 mod results;
 
 use smallvec::SmallVec;
 
 use crate::io::{Done, Geometry, Landing, Op};
-use crate::scsi::primary::Designation;
+use crate::scsi::primary::{DeviceType, Fault, unexpected};
 use crate::scsi::{
     Context, CopyTraits, NexusId, Outcome, Peer, Resume, Sense, Status, Step, UnitKey, asc, key,
 };
 
-use super::Disk;
-use super::fault::{Fault, unexpected};
-use super::limits::Limits;
-use super::server::{DiskTask, Job};
-use super::state::Parameters;
+use super::disk::{Disk, Job};
 use list::{ITSELF, List, Segment};
 
-pub(super) use results::{Copies, failed_segment, parameters, status, third_party_copy};
+pub(super) use known::Copies;
+pub(super) use results::{failed_segment, parameters, status, third_party_copy};
 
 /// Where a segment begins or ends.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +61,7 @@ impl Run {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub struct Copy {
     /// Bytes of the parameter list.
     wanted: u32,
     nexus: NexusId,
@@ -78,12 +76,12 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<DiskTask, Fault> {
+    pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let wanted = list::length(&job.cdb)?;
         if job.command.expected.data_out < wanted {
             return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR).into());
         }
-        Ok(DiskTask::Copy(Box::new(Self {
+        Ok(Self {
             wanted,
             nexus: job.command.nexus,
             list: List::default(),
@@ -91,7 +89,7 @@ impl Copy {
             begun: 0,
             run: None,
             copied: 0,
-        })))
+        })
     }
 
     pub(super) fn advance(
@@ -106,7 +104,7 @@ impl Copy {
             Some(Resume::Fetched(bytes)) => {
                 let list = List::read(&bytes.to_vec())?;
                 if let Some(id) = list.id {
-                    job.disk.rare().copies.begin(self.nexus, id)?;
+                    job.unit.rare().copies.begin(self.nexus, id)?;
                 }
                 self.list = list;
                 self.look(job, cx)
@@ -118,7 +116,7 @@ impl Copy {
                 self.look(job, cx)
             }
             Some(Resume::Stored(Done::Data(data))) if self.run.is_some() => {
-                let run = self.run.as_ref().ok_or(unexpected(None, &job.limits))?;
+                let run = self.run.as_ref().ok_or(unexpected(None, &job.shape))?;
                 let (offset, _) = run.next();
                 let fua = run.destination.traits.write_through;
                 let to = run.destination;
@@ -134,12 +132,12 @@ impl Copy {
             }
             Some(Resume::NotAdmitted) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
             Some(Resume::Stored(Done::Failed(error))) if self.run.is_some() => {
-                match unexpected(Some(Resume::Stored(Done::Failed(error))), &job.limits) {
+                match unexpected(Some(Resume::Stored(Done::Failed(error))), &job.shape) {
                     Fault::Check(_) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
                     busy @ Fault::Busy => Err(busy),
                 }
             }
-            other => Err(unexpected(other, &job.limits)),
+            other => Err(unexpected(other, &job.shape)),
         }
     }
 
@@ -147,7 +145,7 @@ impl Copy {
     fn look(&mut self, job: &Job<'_>, cx: &mut Context<'_>) -> Result<Step, Fault> {
         while let Some(target) = self.list.targets.get(self.places.len()) {
             match target.name {
-                Some(name) if job.disk.copies_as(&name).is_some() => {
+                Some(name) if job.primary().identity().goes_by(&name) => {
                     self.places.push(Ok(itself(job, cx)));
                 }
                 Some(name) => return Ok(Step::Look(name)),
@@ -170,7 +168,7 @@ impl Copy {
         if let Some(id) = self.list.id {
             let over = self.begun - usize::from(self.run.is_some_and(|run| run.done < run.len));
             let over = u16::try_from(over).unwrap_or(u16::MAX);
-            job.disk.rare().copies.progress(self.nexus, id, over, self.copied);
+            job.unit.rare().copies.progress(self.nexus, id, over, self.copied);
         }
         loop {
             if let Some(run) = self.run.filter(|run| run.done < run.len) {
@@ -239,7 +237,7 @@ impl Copy {
     fn submit(&self, place: Place, op: Op, job: &Job<'_>) -> Result<Step, Fault> {
         match place.unit {
             Some(unit) => Ok(Step::StoreOf(unit, op)),
-            None if job.disk.admits(&op, &job.limits) => Ok(Step::Store(op)),
+            None if job.unit.admits(&op, &job.shape) => Ok(Step::Store(op)),
             None => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
         }
     }
@@ -268,27 +266,5 @@ impl Copy {
 }
 
 fn itself(job: &Job<'_>, cx: &Context<'_>) -> Place {
-    Place { unit: None, geometry: cx.geometry, traits: job.disk.copy_traits() }
-}
-
-impl Disk {
-    /// What it is to copies, if it goes by that name.
-    pub(super) fn copies_as(&self, name: &Designation) -> Option<CopyTraits> {
-        self.config().identity.goes_by(name).then(|| self.copy_traits())
-    }
-
-    fn copy_traits(&self) -> CopyTraits {
-        CopyTraits {
-            device_type: 0,
-            block: self.config().block.bytes(),
-            write_through: !self.parameters().has(Parameters::WRITE_CACHE),
-        }
-    }
-
-    /// Whether a copy may do this to its store now.
-    pub(super) fn admits(&self, op: &Op, limits: &Limits) -> bool {
-        let reads = matches!(op, Op::Read { .. });
-        let protected = limits.read_only || self.parameters().has(Parameters::WRITE_PROTECT);
-        self.unready().is_none() && (reads || !protected)
-    }
+    Place { unit: None, geometry: cx.geometry, traits: job.unit.traits() }
 }

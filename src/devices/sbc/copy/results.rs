@@ -1,137 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is known of copies, under way and over: RECEIVE COPY RESULTS (SPC-4 6.19 and 6.20), and what copies can do at all,
+//! What initiators are told of copies: RECEIVE COPY RESULTS (SPC-4 6.19 and 6.20), and what copies can do at all,
 //! in the Third-party Copy page (7.8.17).
 
-use std::collections::VecDeque;
-
-use crate::scsi::primary::reply;
-use crate::scsi::{Context, NexusId, Sense, asc};
+use crate::scsi::primary::handlers::answered;
+use crate::scsi::primary::{Fault, UnitFlags, Work};
+use crate::scsi::{Context, Sense};
 use crate::wire::scsi::{DataIn, be32};
 
-use super::super::fault::Fault;
+use super::super::disk::{Disk, Job};
 use super::super::limits::Limits;
-use super::super::server::{DiskTask, Job};
-use super::super::state::Parameters;
+use super::known::{CopyResult, State, UNDER_WAY_MAX};
 use super::list;
 
-/// Most copies of a logical unit at once that can be asked for by a list identifier; beyond it, BUSY.
-const UNDER_WAY_MAX: usize = 16;
-/// Most copies that are remembered: of those that are over, the oldest is forgotten.
-const REMEMBERED_MAX: usize = 64;
 /// Longest segment in bytes: more than a descriptor can say.
 const SEGMENT_BYTES_MAX: u32 = 1 << 28;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    UnderWay,
-    Good,
-    /// It has ended early; with sense data unless the status was another one.
-    Bad(Option<Sense>),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct CopyResult {
-    nexus: NexusId,
-    list: u8,
-    state: State,
-    segments: u16,
-    bytes: u64,
-}
-
-/// The copies of a logical unit that have a list identifier, the oldest first.
-#[derive(Debug, Default)]
-pub(in super::super) struct Copies(VecDeque<CopyResult>);
-
-impl Copies {
-    fn find(&mut self, nexus: NexusId, list: u8) -> Option<&mut CopyResult> {
-        self.0.iter_mut().find(|entry| (entry.nexus, entry.list) == (nexus, list))
-    }
-
-    /// A copy begins. What was known of an earlier one of that identifier is forgotten.
-    pub(super) fn begin(&mut self, nexus: NexusId, list: u8) -> Result<(), Fault> {
-        if self.find(nexus, list).is_some_and(|entry| entry.state == State::UnderWay) {
-            return Err(Sense::illegal(asc::OPERATION_IN_PROGRESS).into());
-        }
-        if self.0.iter().filter(|entry| entry.state == State::UnderWay).count() >= UNDER_WAY_MAX {
-            return Err(Fault::Busy);
-        }
-        self.forget(nexus, list);
-        if self.0.len() >= REMEMBERED_MAX
-            && let Some(oldest) = self.0.iter().position(|entry| entry.state != State::UnderWay)
-        {
-            self.0.remove(oldest);
-        }
-        self.0.push_back(CopyResult { nexus, list, state: State::UnderWay, segments: 0, bytes: 0 });
-        Ok(())
-    }
-
-    /// So much of a copy is done.
-    pub(super) fn progress(&mut self, nexus: NexusId, list: u8, segments: u16, bytes: u64) {
-        if let Some(entry) = self.find(nexus, list) {
-            (entry.segments, entry.bytes) = (segments, bytes);
-        }
-    }
-
-    /// A copy is over.
-    pub(super) fn end(&mut self, nexus: NexusId, list: u8, good: bool, sense: Option<Sense>) {
-        if let Some(entry) = self.find(nexus, list) {
-            entry.state = if good { State::Good } else { State::Bad(sense) };
-        }
-    }
-
-    /// Nothing is known of it any more.
-    pub(super) fn forget(&mut self, nexus: NexusId, list: u8) {
-        self.0.retain(|entry| (entry.nexus, entry.list) != (nexus, list));
-    }
-
-    /// A nexus is gone, and its identifiers with it.
-    pub(in super::super) fn forget_nexus(&mut self, nexus: NexusId) {
-        self.0.retain(|entry| entry.nexus != nexus);
-    }
-
-    /// A reset.
-    pub(in super::super) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
-impl State {
-    fn code(self) -> u8 {
-        match self {
-            Self::UnderWay => 0,
-            Self::Good => 1,
-            Self::Bad(_) => 2,
-        }
-    }
-}
-
 /// COPY STATUS (LID1).
-pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
-    let found = job.disk.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
+pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
     let entry = found.ok_or(Sense::invalid_field_in_cdb(2, Some(7)))?;
     // TRANSFER COUNT UNITS: bytes, KiB, MiB and so on, as few as are needed.
     let unit = (0..7).find(|unit| entry.bytes >> (10 * unit) <= u32::MAX.into()).unwrap_or(6);
     let mut data = DataIn::new();
     data.u32(0).u8(entry.state.code()).u16(entry.segments).u8(unit);
     data.u32((entry.bytes >> (10 * unit)) as u32).close(0, 4);
-    Ok(DiskTask::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
+    answered((data, be32(&job.cdb, 10)), cx)
 }
 
 /// FAILED SEGMENT DETAILS (LID1): the sense data of a copy that has failed; no data if there is none.
-pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
-    let found = job.disk.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
+pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
     let mut data = DataIn::new();
     data.u32(0);
     if let Some(CopyResult { state: state @ State::Bad(Some(sense)), .. }) = found {
-        let sense = sense.encode(job.disk.parameters().has(Parameters::DESCRIPTOR_SENSE));
+        let sense = sense.encode(job.primary().flags().has(UnitFlags::DESCRIPTOR_SENSE));
         data.pad_to(56).u8(state.code()).u8(0).u16(sense.len() as u16).bytes(&sense).close(0, 4);
     }
-    Ok(DiskTask::Done(reply(&data, be32(&job.cdb, 10) as usize, cx)))
+    answered((data, be32(&job.cdb, 10)), cx)
 }
 
 /// OPERATING PARAMETERS.
-pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<DiskTask, Fault> {
-    Ok(DiskTask::Done(reply(&operating_parameters(&job.limits), be32(&job.cdb, 10) as usize, cx)))
+pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+    answered((operating_parameters(&job.shape), be32(&job.cdb, 10)), cx)
 }
 
 fn operating_parameters(limits: &Limits) -> DataIn {

@@ -64,7 +64,7 @@ fn erased_blocks_are_deallocated_where_they_can_be() {
             rig.none(cdb).good();
             assert!(rig.bytes.iter().all(|&byte| byte == 0));
             let unmaps = rig.log.iter().any(|op| op.starts_with("unmap"));
-            assert_eq!(unmaps, rig.server.disk().config().thin);
+            assert_eq!(unmaps, rig.server.unit().config().thin);
         }
     }
     let mut protected = Rig::new(Config { read_only: true, ..config() });

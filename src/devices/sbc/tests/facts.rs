@@ -56,7 +56,7 @@ fn log_pages_are_listed_and_are_there() {
 #[test]
 fn counters_count_and_are_reset() {
     let mut rig = Rig::thin();
-    let second = rig.server.disk().server();
+    let second = rig.server.unit().server();
     rig.write(&cdb10(0x2a, 0, 0, 4), &[1; 2048]).good();
     rig.read(&cdb10(0x28, 0, 0, 3)).good();
     // Another core's commands count, too.
@@ -225,11 +225,11 @@ fn identifying_information_outlives_a_restart() {
     assert_eq!(kept, [("information", 1), ("information", 2)]);
     let record = rig.kept.pop().unwrap().bytes;
     let mut rig = Rig::thin();
-    rig.server.disk().load_information(&record).unwrap();
+    rig.server.unit().load_information(&record).unwrap();
     assert_eq!(rig.read(&report).good(), [&[0, 0, 0, 5], &b"rack3"[..]].concat());
     // Nothing of a record that is not whole.
     for bad in [&[][..], &[2], &record[..record.len() - 1], &[1, 0xff, 0xff]] {
-        assert!(rig.server.disk().load_information(bad).is_err());
+        assert!(rig.server.unit().load_information(bad).is_err());
     }
     assert_eq!(rig.read(&report).good()[4..], b"rack3"[..]);
 }

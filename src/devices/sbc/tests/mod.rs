@@ -21,7 +21,7 @@ use super::*;
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Record};
 use crate::memory::{Arena, Sg};
 use crate::scsi::alua::{Group, GroupState};
-use crate::scsi::primary::Designation;
+use crate::scsi::primary::{Designation, Identity};
 use crate::scsi::reservations::Reservations;
 use crate::scsi::{
     Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Peer, Resume,

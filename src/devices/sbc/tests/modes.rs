@@ -237,7 +237,7 @@ fn saved_pages_survive_a_reset_and_a_restart() {
     // The next start, also with another configuration.
     for write_cache in [true, false] {
         let mut next = Rig::new(Config { write_cache, ..config() });
-        next.server.disk().load_modes(&record.bytes).unwrap();
+        next.server.unit().load_modes(&record.bytes).unwrap();
         assert!(next.server.control().descriptor_sense);
         for control in [0, 3] {
             assert_eq!(page(&mut next, control, 0x08, 0), off);
@@ -275,7 +275,7 @@ fn what_cannot_be_saved_is_told_and_changes_nothing() {
 #[test]
 fn pages_are_saved_one_after_the_other() {
     let mut rig = Rig::thin();
-    let disk = rig.server.disk().clone();
+    let disk = rig.server.unit().clone();
     let list = [&[0; 4], &with(CONTROL, 4, 8)[..]].concat();
     let cdb = primary::head(&Cdb::new(&save6(list.len())).unwrap());
     // Another core's is on its way.
@@ -288,12 +288,12 @@ fn pages_are_saved_one_after_the_other() {
             None
         }
     }
-    let (other, others) = (disk.rare().modes.record(&cdb, &list, &Unit).unwrap(), list);
+    let (other, others) = (disk.primary.state().modes.record(&cdb, &list, &Unit).unwrap(), list);
     let list = [&[0; 4], &with(CACHING, 2, 0)[..]].concat();
     assert_eq!(rig.write(&save6(list.len()), &list).outcome.status, Status::Busy);
     assert_eq!(page(&mut rig, 0, 0x08, 0), CACHING);
-    disk.rare().modes.kept(&other);
-    disk.rare().modes.select(&cdb, &others, &Unit).unwrap();
+    disk.primary.state().modes.kept(&other);
+    disk.primary.state().modes.select(&cdb, &others, &Unit).unwrap();
     rig.write(&save6(list.len()), &list).good();
     assert_eq!(page(&mut rig, 3, 0x0a, 0), with(CONTROL, 4, 8), "what the other has saved stays");
     assert_eq!(page(&mut rig, 3, 0x08, 0), with(CACHING, 2, 0));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The table, what REPORT SUPPORTED OPERATION CODES says of it, and what dispatch makes of it.
 
-use super::super::table::{REMOVABLE, TABLE};
+use super::super::limits::REMOVABLE;
+use super::super::table::TABLE;
 use super::*;
 use crate::scsi::primary::VARIABLE_LENGTH;
 use crate::wire::scsi::{be16, be32};

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How commands of a disk end badly.
+//! How commands end badly.
 
+use super::shape::Shape;
 use crate::io;
 use crate::scsi::{Outcome, Resume, Sense, Status, asc, key};
 
-use super::limits::Limits;
-
 /// Why a command is not carried out, or not to its end.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// CHECK CONDITION.
     Check(Sense),
     /// BUSY: there is no memory for the moment.
@@ -31,23 +30,23 @@ impl From<Fault> for Outcome {
 }
 
 /// What an answer means that was not hoped for: a failure of the store, or one of this program.
-pub(super) fn unexpected(answer: Option<Resume>, limits: &Limits) -> Fault {
+pub fn unexpected(answer: Option<Resume>, shape: &impl Shape) -> Fault {
     match answer {
-        Some(Resume::Stored(io::Done::Failed(error))) => store_failed(error, limits),
+        Some(Resume::Stored(io::Done::Failed(error))) => store_failed(error, shape),
         _ => Fault::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE)),
     }
 }
 
 /// The same after a flush, whose failure has no place on the medium.
-pub(super) fn unexpected_after_flush(answer: Option<Resume>, limits: &Limits) -> Fault {
-    match unexpected(answer, limits) {
+pub fn unexpected_after_flush(answer: Option<Resume>, shape: &impl Shape) -> Fault {
+    match unexpected(answer, shape) {
         Fault::Check(sense) => Fault::Check(Sense { information: None, ..sense }),
         busy => busy,
     }
 }
 
 /// The one place where a store's error becomes a status and sense data.
-fn store_failed(error: io::Error, limits: &Limits) -> Fault {
+fn store_failed(error: io::Error, shape: &impl Shape) -> Fault {
     let (key, code) = match error.kind {
         io::ErrorKind::ReadFailed => (key::MEDIUM_ERROR, asc::UNRECOVERED_READ_ERROR),
         io::ErrorKind::WriteFailed => (key::MEDIUM_ERROR, asc::WRITE_ERROR),
@@ -57,12 +56,12 @@ fn store_failed(error: io::Error, limits: &Limits) -> Fault {
         io::ErrorKind::Unsupported => (key::ILLEGAL_REQUEST, asc::INVALID_COMMAND_OPERATION_CODE),
         io::ErrorKind::NoMemory => return Fault::Busy,
     };
-    let information = (key == key::MEDIUM_ERROR).then(|| limits.lba(error.at));
+    let information = (key == key::MEDIUM_ERROR).then(|| shape.lba(error.at));
     Fault::Check(Sense { information, ..Sense::new(key, code) })
 }
 
 /// MISCOMPARE at a byte of the Data-Out Buffer.
-pub(super) fn miscompare(offset: u64) -> Fault {
+pub fn miscompare(offset: u64) -> Fault {
     Fault::Check(Sense {
         information: Some(offset),
         ..Sense::new(key::MISCOMPARE, asc::MISCOMPARE_DURING_VERIFY)

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The device server of every device type: from a command to its row of the table, and from step to step.
+
+use std::sync::Arc;
+
+use super::common_pages::control;
+use super::counts::Counts;
+use super::fault::Fault;
+use super::identity::Designation;
+use super::shape::Shape;
+use super::table::{Definition, Needs};
+use super::unit::{Job, PrimaryUnit};
+use super::work::{CommandSet, DeviceTask, Work};
+use crate::io::{Geometry, Health, Op};
+use crate::scsi::{
+    Cdb, Command, Context, Control, CopyTraits, DeviceServer, NexusId, Outcome, Resume, Sense, Step, TaskId,
+    asc, key,
+};
+
+/// The device server of one logical unit on one core.
+#[derive(Debug)]
+pub struct PrimaryServer<D: CommandSet> {
+    unit: Arc<D>,
+    counts: Arc<Counts>,
+    /// By [`TaskId`], which is dense: grows to the most tasks there ever were at once.
+    tasks: Vec<Work<D>>,
+}
+
+impl<D: CommandSet> PrimaryServer<D> {
+    /// A device server for one more core.
+    pub fn new(unit: Arc<D>) -> Self {
+        let counts = unit.primary().counters();
+        Self { unit, counts, tasks: Vec::new() }
+    }
+
+    /// The logical unit.
+    pub fn unit(&self) -> &Arc<D> {
+        &self.unit
+    }
+}
+
+fn job<'a, D: CommandSet>(
+    unit: &'a D,
+    counts: &'a Counts,
+    command: &'a Command,
+    geometry: &Geometry,
+) -> Job<'a, D> {
+    let (cdb, shape) = (D::short_form(&command.cdb), unit.shape(geometry));
+    Job { unit, command, cdb, shape, counts }
+}
+
+fn slot<D: CommandSet>(tasks: &mut Vec<Work<D>>, task: TaskId) -> &mut Work<D> {
+    let index = task.0 as usize;
+    if tasks.len() <= index {
+        tasks.resize_with(index + 1, Work::default);
+    }
+    &mut tasks[index]
+}
+
+/// Why a command cannot be carried out now, if the medium is not as usual.
+#[cold]
+fn refusal<D: CommandSet>(unit: &D, definition: &Definition) -> Option<Sense> {
+    match definition.needs {
+        Needs::Nothing => None,
+        Needs::NotFormatting => unit.occupied(),
+        Needs::Medium => unit.unready(),
+    }
+}
+
+#[cold]
+fn in_own_words<D: CommandSet>(command: &Command, fault: Fault) -> Fault {
+    match fault {
+        Fault::Check(sense) => Fault::Check(D::in_own_words(&command.cdb, sense)),
+        busy => busy,
+    }
+}
+
+/// Finds the command in the table and begins it.
+fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<Work<D>, Fault> {
+    let row = D::table().find(&job.command.cdb, job.shape.features())?;
+    if job.primary().flags().has(D::MEDIUM)
+        && let Some(sense) = refusal(job.unit, &row.definition)
+    {
+        return Err(sense.into());
+    }
+    if row.definition.writes && job.unit.protected(&job.shape) {
+        return Err(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED).into());
+    }
+    (row.run)(job, cx).map_err(|fault| in_own_words::<D>(job.command, fault))
+}
+
+/// Ends a task with a fault.
+#[cold]
+fn finish<D: CommandSet>(fault: Fault, work: &Work<D>, job: &Job<'_, D>) -> Step {
+    if let Fault::Check(sense) = &fault {
+        job.counts.error(work.access(), sense);
+    }
+    Step::Finish(Outcome { data_in: work.sent(), ..fault.into() })
+}
+
+impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
+    fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
+        let job = job(&*self.unit, &self.counts, command, &cx.geometry);
+        let work = slot(&mut self.tasks, task);
+        *work = match begin(&job, cx) {
+            Ok(work) => work,
+            Err(fault) => return finish(fault, &Work::Idle, &job),
+        };
+        let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
+        if let Step::Finish(_) = step {
+            *work = Work::Idle;
+        }
+        step
+    }
+
+    fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {
+        let job = job(&*self.unit, &self.counts, command, &cx.geometry);
+        let work = slot(&mut self.tasks, task);
+        // What began before the unit was occupied does not go on, but for what is not about the medium.
+        let overtaken = match job.primary().flags().has(D::MEDIUM) && !work.stays() {
+            true => job.unit.occupied(),
+            false => None,
+        };
+        let step = match overtaken {
+            Some(sense) => Err(sense.into()),
+            None => work.advance(Some(answer), &job, cx),
+        };
+        let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
+        if let Step::Finish(outcome) = &step {
+            if let Work::Own(task) = work {
+                task.ended(&self.unit, outcome);
+            }
+            *work = Work::Idle;
+        }
+        step
+    }
+
+    fn abort(&mut self, task: TaskId) {
+        std::mem::take(slot(&mut self.tasks, task)).aborted(&self.unit);
+    }
+
+    fn goes_on(&self, task: TaskId) -> bool {
+        matches!(self.tasks.get(task.0 as usize), Some(Work::Own(task)) if task.goes_on())
+    }
+
+    fn nexus_lost(&mut self, nexus: NexusId) {
+        self.unit.primary().state().prevented.retain(|other| *other != nexus);
+        self.unit.nexus_lost(nexus);
+    }
+
+    fn inspected(&mut self, health: &Health) -> Vec<u16> {
+        self.unit.inspected(health)
+    }
+
+    fn copies_as(&self, name: &Designation) -> Option<CopyTraits> {
+        if self.unit.primary().goes_by(name) { self.unit.copy_traits() } else { None }
+    }
+
+    fn admits(&self, op: &Op, geometry: &Geometry) -> bool {
+        self.unit.admits(op, &self.unit.shape(geometry))
+    }
+
+    fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
+        D::table().definition(cdb)
+    }
+
+    fn reset(&mut self) {
+        self.unit.primary().reset::<D>();
+        self.unit.reset();
+    }
+
+    fn control(&self) -> Control {
+        control(self.unit.primary().flags())
+    }
+}
+
+impl PrimaryUnit {
+    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-5 6.18): each nexus for itself, until it allows, is lost, or the unit is reset.
+    pub(super) fn prevent(&self, nexus: NexusId, prevents: bool) {
+        let prevented = &mut self.state().prevented;
+        prevented.retain(|other| *other != nexus);
+        if prevents {
+            prevented.push(nexus);
+        }
+    }
+}
