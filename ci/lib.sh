@@ -155,7 +155,7 @@ configuration() { # FILE [MTU] [REACTORS]
     port_table "${2:-65521}"
     printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
     printf '[[portal]]\nname = "six"\nport = "net"\naddress = "[%s]:3260"\n' "$host6"
-    printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\n'
+    printf '[[disk]]\nname = "thin0"\nstore = "file"\npath = "/var/lib/ptgt/disk0.img"\nsize = "1GiB"\ncreate = true\n'
     printf 'block_size = %s\natomic_writes = true\n' "${block:-512}"
     printf '[[disk]]\nname = "ram0"\nstore = "ram"\nsize = "%sMiB"\nblock_size = %s\natomic_writes = true\n' "${ram_mib:-256}" "${block:-512}"
     printf '[[target]]\nname = "%s"\n' "$iqn"

@@ -29,6 +29,7 @@ fuzz-long      full   14400 ci/fuzz/long.sh 10800
 memcheck       full     900 memcheck
 build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
+harm           default  120 ci/system/harm.sh
 launch         default  300 ci/system/launch.sh
 tap-disk       default  180 ci/system/disk.sh tap
 tap-crash      default  120 ci/system/crash.sh tap

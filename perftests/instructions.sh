@@ -27,8 +27,9 @@ esac
 command -v valgrind >/dev/null || { echo "needs valgrind: ci/setup.sh perf"; exit 77; }
 [ -x "$PTGT" ] || { echo "no $PTGT: cargo build --release"; exit 1; }
 work=$(mktemp -d -t ptgt-perf.XXXXXX)
-image=$(mktemp /dev/shm/ptgt-perf.XXXXXX)
-trap 'rm -rf "$work" "$image"' EXIT
+memory=$(mktemp -d /dev/shm/ptgt-perf.XXXXXX)
+image=$memory/image
+trap 'rm -rf "$work" "$memory"' EXIT
 compiler=$(rustc --version | cut -d' ' -f1,2)
 
 # Runs valgrind's TOOL over the operations of a case. Instructions are counted in turns under load only; the few bytes that

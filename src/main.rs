@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptgt::bench;
-use ptgt::control::config::{self, Config};
+use ptgt::control::config::{self, Config, Scope};
 use ptgt::control::output::{self, print, tell};
 use ptgt::control::status::SetPortGroup;
 use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
@@ -126,7 +126,7 @@ fn main() -> ExitCode {
 /// The control socket: of the configuration, if one is given.
 fn place(socket: PathBuf, config: Option<PathBuf>) -> Option<PathBuf> {
     match config {
-        Some(path) => load(&path).map(|config| config.daemon.control_socket),
+        Some(path) => load(&path, Scope::File).map(|config| config.daemon.control_socket),
         None => Some(socket),
     }
 }
@@ -141,8 +141,8 @@ fn done(result: Result<(), String>) -> ExitCode {
     }
 }
 
-fn load(path: &Path) -> Option<Config> {
-    match config::load(path) {
+fn load(path: &Path, scope: Scope) -> Option<Config> {
+    match config::load(path, scope) {
         Ok(config) => Some(config),
         Err((text, diagnostics)) => {
             let count = diagnostics.len();
@@ -157,7 +157,7 @@ fn load(path: &Path) -> Option<Config> {
 fn check(files: &[PathBuf]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for path in files {
-        match load(path) {
+        match load(path, Scope::Machine) {
             Some(config) => {
                 for warning in config::warnings(path, &config) {
                     tell(&format!("{}: warning: {warning}", path.display()));
@@ -177,7 +177,7 @@ fn check(files: &[PathBuf]) -> ExitCode {
 }
 
 fn check_json(files: &[PathBuf]) -> ExitCode {
-    let look = |path: &PathBuf| match config::load(path) {
+    let look = |path: &PathBuf| match config::load(path, Scope::Machine) {
         Ok(config) => (Vec::new(), config::warnings(path, &config)),
         Err((_, errors)) => (errors, Vec::new()),
     };
@@ -190,14 +190,14 @@ fn check_json(files: &[PathBuf]) -> ExitCode {
 }
 
 fn examine(path: &Path, json: bool) -> ExitCode {
-    let Some(config) = load(path) else { return ExitCode::FAILURE };
+    let Some(config) = load(path, Scope::Machine) else { return ExitCode::FAILURE };
     let report = doctor::examine(&doctor::Machine::default(), &config);
     print(&if json { output::json(&report, true) } else { report.render() });
     if report.verdict() == doctor::Verdict::Fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(path: &Path) -> ExitCode {
-    let Some(config) = load(path) else { return ExitCode::FAILURE };
+    let Some(config) = load(path, Scope::Machine) else { return ExitCode::FAILURE };
     let log = match logging::start(&config.daemon.log) {
         Ok(log) => log,
         Err(e) => {

@@ -36,7 +36,7 @@ one() { # DEVICE HUGEPAGES
     ip link set va mtu 3430
     ip link set vb mtu 3430
   fi
-  rm -f var/lib/ptgt/disk0.img
+  rm -rf var/lib/ptgt/disk0.img var/lib/ptgt/state
   : >target.log
   start test.toml
   grep -q "^[^ ]* INFO *. DPDK: .* MiB of frame buffers wanted, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
@@ -115,7 +115,7 @@ if [ "$(nproc)" -gt 1 ]; then
     hugepages=never log=info,dpdk=debug
     configuration test.toml 1500 '[0, 1]'
     sed -i -e "0,/^driver = .*/s//&\npromiscuous = true/" -e 's/^size = "256MiB"/size = "64MiB"/' test.toml
-    rm -f var/lib/ptgt/disk0.img
+    rm -rf var/lib/ptgt/disk0.img var/lib/ptgt/state
     : >target.log
     start test.toml
     grep -q "device .*: MTU 1500, $as" target.log || die "not as wanted: $as"
@@ -153,7 +153,7 @@ name = "other"
 port = "second"
 address = "10.78.0.2:3260"
 END
-rm -f var/lib/ptgt/disk0.img
+rm -rf var/lib/ptgt/disk0.img var/lib/ptgt/state
 : >target.log
 # The host side of the second device has no address until somebody gives it one: see address_net_tap.
 (until_true 20 ip link show ptgt0 >/dev/null && ip address replace 10.78.0.1/24 dev ptgt0) &

@@ -2,11 +2,11 @@
 //! The control socket: JSON-RPC 2.0 on a Unix stream, one request per line. One thread accepts, one serves each client;
 //! clients are few and each has bounded time, so none of them holds up another or the end of the daemon.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,15 +94,16 @@ fn lock(path: &Path) -> Result<File, String> {
     name.push(".lock");
     let name = PathBuf::from(name);
     let fail = |e: std::io::Error| format!("control socket {}: lock file: {e}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(format!(
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(fail)?;
+    match sys::lock_file(&file, true) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(format!(
             "control socket {}: another daemon is running with it (ptgt status --socket {0}); \
              give this one another control_socket",
             path.display()
         )),
-        Err(TryLockError::Error(e)) => Err(fail(e)),
+        Err(e) => Err(fail(e)),
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the reactors share, made once, and what each makes for itself on its own thread.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -21,7 +23,7 @@ use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
-use crate::stores::{self, Backing, FileOptions, Local, Records};
+use crate::stores::{self, Backing, Local, Records};
 use crate::sys;
 
 /// A logical unit as all cores share it.
@@ -73,8 +75,11 @@ impl Assembly {
                 .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             let huge = config.daemon.hugepages != Hugepages::Never;
             let home = config.daemon.reactors[0];
-            let mut backing =
-                at_home(home, || open(disk, huge)).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            let mut backing = at_home(home, || open(disk, &config.daemon.state_dir, huge))
+                .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+            remember(disk, &*backing, &records, slot).map_err(|e| {
+                format!("disk {:?}: it cannot be remembered that it has an image: {e}", disk.name)
+            })?;
             if !disk.faults.is_empty() {
                 warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
                 backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
@@ -167,16 +172,28 @@ fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
     done
 }
 
-fn open(disk: &config::Disk, huge: bool) -> std::io::Result<Arc<dyn Backing>> {
+fn open(disk: &config::Disk, state: &Path, huge: bool) -> io::Result<Arc<dyn Backing>> {
     let block = disk.block.bytes();
     match &disk.store {
-        StoreKind::File { path, size, mapped } => {
-            let (path, size, read_only, mapped) = (path.clone(), *size, disk.read_only, *mapped);
-            let opened = stores::file(&FileOptions { path: path.clone(), size, block, read_only, mapped });
-            opened.map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", path.display())))
-        }
+        StoreKind::File { .. } => stores::file(&disk.image(state).expect("a disk in a file has an image")),
         StoreKind::Ram { size } => stores::ram(*size, block, huge),
         StoreKind::Null { size } => stores::null(*size, block),
+    }
+}
+
+/// Keeps the record that a disk has an image, for the time when it is missing: an empty one in its place would be another disk.
+/// What lies in memory is gone after a restart of the machine, and may be made again.
+fn remember(
+    disk: &config::Disk,
+    backing: &dyn Backing,
+    records: &Records,
+    slot: RecordSlot,
+) -> io::Result<()> {
+    match &disk.store {
+        StoreKind::File { path, create: true, .. } if !disk.read_only && backing.lasts() => {
+            records.remember_image(slot, path)
+        }
+        _ => Ok(()),
     }
 }
 

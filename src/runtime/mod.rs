@@ -32,6 +32,9 @@ use service::Service;
 pub fn run(config: &Config) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
     let socket = Socket::bind(&config.daemon.control_socket)?;
+    // Each disk takes one for its image and one for its records; the others stay for everything else. Where there are not so
+    // many to be had, opening says so.
+    _ = sys::raise_descriptor_limit(1024 + 2 * config.disks.len() as u64);
     // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();
     let assembly = Assembly::new(config)?;

@@ -5,15 +5,15 @@
 //! through the core's io_uring. An image on a disk is never mapped, where a full disk is a signal and an I/O error is lost:
 //! only files in memory are. All of their space is taken then, and so they can be written through the mapping, too.
 
-use std::fs::{File, OpenOptions, TryLockError};
+mod open;
+mod users;
+
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::exclusive::{Exclusive, ExclusiveGate};
 use super::ring::{Flight, RingOp, Shared};
@@ -21,6 +21,9 @@ use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
 use crate::sys::{self, FileMapping, InMemory};
+
+pub use open::{FileOptions, Refusal};
+use open::{FoundImage, Opened};
 
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;
@@ -30,22 +33,6 @@ const TRANSFER_MAX: u32 = 1 << 20;
 const INLINE_PIECES: usize = 256;
 
 static ZEROS: [u8; 4096] = [0; 4096];
-
-/// How an image is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileOptions {
-    /// The image, or a block device.
-    pub path: PathBuf,
-    /// Size in bytes: a missing image is created sparse, a shorter one grows. Without it, the size it has.
-    pub size: Option<u64>,
-    /// Logical block size in bytes.
-    pub block: u32,
-    /// Open for reading only.
-    pub read_only: bool,
-    /// Through a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages, and writes go into them.
-    /// All of its space is taken at once, and none is given back.
-    pub mapped: bool,
-}
 
 pub(super) struct Image {
     file: Arc<File>,
@@ -61,90 +48,19 @@ pub(super) struct Image {
     gate: Arc<ExclusiveGate>,
 }
 
-/// How long a lock of somebody else is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-
-/// Keeps other daemons away. A daemon that was killed holds its lock until the kernel has taken its io_uring apart,
-/// which is a little after the process is gone: the next one is to start nevertheless.
-fn lock(file: &File) -> io::Result<()> {
-    const PAUSE: Duration = Duration::from_millis(20);
-    let mut waited = Duration::ZERO;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if waited < LOCK_WAIT => {
-                std::thread::sleep(PAUSE);
-                waited += PAUSE;
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
-            }
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
-    }
-}
-
 impl Image {
     pub(super) fn open(options: &FileOptions) -> io::Result<Self> {
-        let FileOptions { path, size, block, read_only, mapped } = options;
-        if let Some(folder) = path.parent().filter(|_| size.is_some() && !read_only) {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .create(size.is_some() && !read_only)
-            .truncate(false)
-            .open(path)?;
-        lock(&file)?;
-        let meta = file.metadata()?;
-        let device = meta.file_type().is_block_device();
-        if !device && !meta.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "neither a regular file nor a block device",
-            ));
-        }
-        let in_memory = sys::in_memory(&file)?;
-        if let (Some(InMemory::Hugetlbfs(page)), Some(size)) = (in_memory, size)
-            && size % page as u64 != 0
-        {
-            let what = format!("on hugetlbfs: the size must be a multiple of its pages of {page} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let mut bytes = if device { sys::block_device_size(&file)? } else { meta.len() };
-        if let Some(size) = *size {
-            if bytes < size && !device && !read_only {
-                file.set_len(size)?;
-                // The new size is there after a power loss, too.
-                file.sync_all()?;
-                bytes = size;
-            }
-            if bytes < size {
-                let what = format!("has {bytes} bytes, fewer than the {size} asked for");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-            }
-        }
-        let bytes = bytes / u64::from(*block) * u64::from(*block);
-        if bytes == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "has no bytes; give a size"));
-        }
-        let mapping = match mapped {
+        let Opened { file, found } = options.open()?;
+        let FoundImage { bytes, in_memory, thin, zero_range, .. } = found;
+        let mapping = match options.mapped {
             false => None,
-            true => Some(Arc::new(map(&file, bytes, in_memory, *read_only)?)),
+            true => Some(Arc::new(map(&file, bytes, in_memory, options.read_only)?)),
         };
-        if mapping.is_none() && matches!(in_memory, Some(InMemory::Hugetlbfs(_))) {
-            let what = "a file on hugetlbfs cannot be written but through a mapping: set `mapped = true`";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let can_punch = || sys::can_allocate(&file, libc::FALLOC_FL_PUNCH_HOLE);
-        let thin = !device && !mapped && (*read_only || can_punch());
-        let zero_range = thin && !*read_only && sys::can_allocate(&file, libc::FALLOC_FL_ZERO_RANGE);
         Ok(Self {
             file: Arc::new(file),
             bytes: Arc::new(AtomicU64::new(bytes)),
-            block: *block,
-            read_only: *read_only,
+            block: options.block,
+            read_only: options.read_only,
             thin,
             zero_range,
             in_memory: in_memory.is_some(),
@@ -154,28 +70,12 @@ impl Image {
     }
 }
 
-/// Maps the bytes of a file in memory, and takes the space for them.
+/// Maps the bytes of a file in memory, whose space is taken.
 fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) -> io::Result<FileMapping> {
     let page = match in_memory {
-        Some(InMemory::Tmpfs) => sys::PAGE,
         Some(InMemory::Hugetlbfs(page)) => page,
-        None => {
-            let what = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
+        _ => sys::PAGE,
     };
-    if !read_only {
-        sys::reserve(file, bytes).map_err(|error| match in_memory {
-            Some(InMemory::Hugetlbfs(page)) if error.kind() == io::ErrorKind::StorageFull => {
-                let what = format!(
-                    "takes {} huge pages of {page} bytes, and there are not so many free",
-                    bytes / page as u64
-                );
-                io::Error::new(error.kind(), what)
-            }
-            _ => error,
-        })?;
-    }
     let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     FileMapping::new(file, len, page, !read_only)
 }
@@ -217,6 +117,10 @@ impl Backing for Image {
             pieces: Vec::with_capacity(INLINE_PIECES),
         };
         Ok(Box::new(Exclusive::new(handle, self.gate.clone())))
+    }
+
+    fn lasts(&self) -> bool {
+        !self.in_memory
     }
 
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
@@ -589,256 +493,4 @@ impl Store for FileStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn handle(folder: &str, mapped: bool) -> io::Result<(PathBuf, Box<dyn Store>)> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(folder).join(format!("ptgt-mapped-{}-{number}.img", std::process::id()));
-        let size = Some(1 << 20);
-        let opened =
-            Image::open(&FileOptions { path: path.clone(), size, block: 512, read_only: false, mapped });
-        let arena = Arena::new(2 << 20, false)?;
-        let store = opened.and_then(|image| image.attach(&Local::new(arena)?));
-        store.map(|store| (path.clone(), store)).inspect_err(|_| _ = std::fs::remove_file(path))
-    }
-
-    fn read(store: &mut dyn Store, at: u64, len: u32) -> Done {
-        match store.submit(Tag(0), Op::Read { at, len, into: Landing::Own }) {
-            Submitted::Done(done) => done,
-            other => panic!("{other:?}: what is in memory is there at once"),
-        }
-    }
-
-    #[test]
-    fn a_mapped_file_lends_its_pages_and_fails_what_it_has_lost() {
-        let (path, mut store) = handle("/dev/shm", true).unwrap();
-        assert!(!store.geometry().thin, "all of its space is taken");
-        let data = Sg::copied(&Arena::new(2 << 20, false).unwrap(), &[7; 4096]).unwrap();
-        let written = store.submit(Tag(1), Op::Write { at: 8192, data, fua: false });
-        assert!(matches!(written, Submitted::Done(Done::Finished)));
-        let (first, second) = match (read(&mut *store, 8192, 4096), read(&mut *store, 8192, 512)) {
-            (Done::Data(first), Done::Data(second)) => (first, second),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(first.to_vec(), [7; 4096]);
-        assert_eq!(first.segs()[0].as_ptr(), second.segs()[0].as_ptr(), "the same bytes, not copies");
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
-        let lost = read(&mut *store, 8192, 4096);
-        assert!(matches!(lost, Done::Failed(Error { kind: ErrorKind::ReadFailed, .. })), "{lost:?}");
-        // What was lent before reads as zeros now, and nobody dies of it.
-        assert_eq!(first.to_vec(), [0; 4096]);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_mapped_file_that_grows_has_its_old_size() {
-        let (path, mut store) = handle("/dev/shm", true).unwrap();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
-        assert_eq!(store.inspect().bytes, 1 << 20);
-        let beyond = read(&mut *store, 1 << 20, 512);
-        assert!(matches!(beyond, Done::Failed(Error { kind: ErrorKind::OutOfRange, .. })), "{beyond:?}");
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_file_on_a_disk_is_not_mapped() {
-        let folder = env!("CARGO_MANIFEST_DIR");
-        let target = PathBuf::from(folder).join("target");
-        if sys::in_memory(&File::open(&target).unwrap()).unwrap().is_some() {
-            return; // the build lies in memory, so there is no disk to try it on
-        }
-        let refused = handle(target.to_str().unwrap(), true).map(|_| ()).unwrap_err();
-        assert!(refused.to_string().contains("tmpfs"), "{refused}");
-    }
-
-    /// A file that is removed at the end, and its store.
-    struct Opened {
-        path: PathBuf,
-        store: Box<dyn Store>,
-        arena: Arena,
-    }
-
-    impl Drop for Opened {
-        fn drop(&mut self) {
-            _ = std::fs::remove_file(&self.path);
-        }
-    }
-
-    const SIZE: u64 = 1 << 20;
-
-    impl Opened {
-        fn new(folder: &str, name: &str) -> Self {
-            Self::with(folder, name, Some(SIZE), false)
-        }
-
-        fn path(folder: &str, name: &str) -> PathBuf {
-            PathBuf::from(folder).join(format!("ptgt-{name}-{}.img", std::process::id()))
-        }
-
-        fn with(folder: &str, name: &str, size: Option<u64>, read_only: bool) -> Self {
-            let path = Self::path(folder, name);
-            let options = FileOptions { path: path.clone(), size, block: 512, read_only, mapped: false };
-            let arena = Arena::new(4 << 20, false).unwrap();
-            let store = Image::open(&options).unwrap().attach(&Local::new(arena.clone()).unwrap()).unwrap();
-            Self { path, store, arena }
-        }
-
-        fn run(&mut self, op: Op) -> Done {
-            match self.store.submit(Tag(1), op) {
-                Submitted::Done(done) => return done,
-                Submitted::Queued => {}
-                Submitted::Full(op) => panic!("{op:?} finds no room"),
-            }
-            let (mut done, mut scratch) = (Vec::new(), Vec::new());
-            while self.store.poll(&mut done) == 0 {
-                // What has been carried out in part goes on with the rest.
-                self.store.commit();
-                sys::wait_readable(&[self.store.wake_fd().unwrap()], &mut scratch, Some(LOCK_WAIT));
-            }
-            done.pop().unwrap().1
-        }
-
-        fn write(&mut self, at: u64, byte: u8, len: usize) {
-            let data = Sg::copied(&self.arena, &vec![byte; len]).unwrap();
-            assert!(matches!(self.run(Op::Write { at, data, fua: true }), Done::Finished));
-        }
-
-        fn bytes(&mut self, at: u64, len: u32) -> Vec<u8> {
-            match self.run(Op::Read { at, len, into: Landing::Own }) {
-                Done::Data(data) => data.to_vec(),
-                other => panic!("{other:?}"),
-            }
-        }
-
-        fn extent(&mut self, at: u64) -> (Allocation, u64) {
-            match self.run(Op::Extent { at }) {
-                Done::Extent { state, len } => (state, len),
-                other => panic!("{other:?}"),
-            }
-        }
-
-        fn finish(&mut self, op: Op) {
-            let done = self.run(op);
-            assert!(matches!(done, Done::Finished), "{done:?}");
-        }
-
-        fn failure(&mut self, op: Op) -> ErrorKind {
-            match self.run(op) {
-                Done::Failed(error) => error.kind,
-                other => panic!("{other:?}"),
-            }
-        }
-
-        fn resize(&self, len: u64) {
-            OpenOptions::new().write(true).open(&self.path).unwrap().set_len(len).unwrap();
-        }
-    }
-
-    /// Where files lie on a disk, and in memory.
-    const FOLDERS: [&str; 2] = [concat!(env!("CARGO_MANIFEST_DIR"), "/target"), "/dev/shm"];
-
-    /// More than are tried at once, and more than the ring takes at once.
-    #[test]
-    fn data_in_many_pieces_is_written_whole() {
-        let mut file = Opened::new("/dev/shm", "pieces");
-        for (count, fua) in [(180, false), (300, false), (1500, false), (1500, true)] {
-            let bytes: Vec<u8> =
-                (0..count * 512).map(|at| (at / 512 + count + usize::from(fua)) as u8).collect();
-            let block = Sg::copied(&file.arena, &bytes).unwrap();
-            let mut data = Sg::new();
-            for piece in 0..count {
-                data.push(block.segs()[0].slice(piece * 512, 512));
-            }
-            file.finish(Op::Write { at: 512, data, fua });
-            assert!(file.bytes(512, bytes.len() as u32) == bytes, "{count} pieces, FUA {fua}");
-        }
-    }
-
-    #[test]
-    fn extents_tell_what_is_allocated() {
-        use Allocation::{Anchored, Deallocated, Mapped};
-        for (number, folder) in FOLDERS.into_iter().enumerate() {
-            let mut file = Opened::new(folder, &format!("extents{number}"));
-            assert!(file.store.geometry().thin, "{folder}");
-            assert_eq!(file.extent(0), (Deallocated, SIZE), "{folder}");
-            file.write(64 << 10, 7, 8192);
-            assert_eq!(file.extent(0), (Deallocated, 64 << 10), "{folder}");
-            assert_eq!(file.extent((64 << 10) + 512), (Mapped, 8192 - 512), "{folder}");
-            assert_eq!(file.extent(72 << 10), (Deallocated, SIZE - (72 << 10)), "{folder}");
-            file.finish(Op::Unmap { at: 64 << 10, len: 4096 });
-            assert_eq!(file.extent(0), (Deallocated, 68 << 10), "{folder}");
-            assert_eq!(file.bytes(64 << 10, 8192), [[0; 4096], [7; 4096]].concat(), "{folder}");
-        }
-        // Anchored: on a disk unwritten extents, where the file system has them.
-        let mut file = Opened::new(FOLDERS[0], "anchored");
-        file.write(64 << 10, 7, 4096);
-        let before = file.store.inspect().used.unwrap();
-        file.finish(Op::Anchor { at: 64 << 10, len: 256 << 10 });
-        assert!(file.store.inspect().used.unwrap() >= before + (248 << 10), "its room is taken");
-        // (A block that was read is in the page cache, which makes it look like data.)
-        let (state, len) = file.extent(64 << 10);
-        match state {
-            Anchored => {
-                assert_eq!(len, 256 << 10);
-                file.write(128 << 10, 9, 4096);
-                assert_eq!(file.extent(64 << 10), (Anchored, 64 << 10));
-                assert_eq!(file.extent(128 << 10), (Mapped, 4096));
-                assert_eq!(file.extent(132 << 10), (Anchored, 188 << 10));
-            }
-            // Zeros were written instead.
-            other => assert_eq!((other, len), (Mapped, 256 << 10)),
-        }
-        assert_eq!(file.extent(320 << 10), (Deallocated, SIZE - (320 << 10)));
-        assert_eq!(file.bytes(64 << 10, 8192), [0; 8192]);
-        // In memory there is nothing to anchor: zeros take the room.
-        let mut file = Opened::new(FOLDERS[1], "anchored");
-        file.finish(Op::Anchor { at: 64 << 10, len: 64 << 10 });
-        assert_eq!(file.extent(64 << 10), (Mapped, 64 << 10));
-        assert_eq!(file.store.inspect().used, Some(64 << 10));
-    }
-
-    #[test]
-    fn a_file_that_grows_or_shrinks_is_noticed() {
-        for (number, folder) in FOLDERS.into_iter().enumerate() {
-            let mut file = Opened::new(folder, &format!("grown{number}"));
-            let beyond = Op::Read { at: SIZE, len: 512, into: Landing::Own };
-            assert_eq!(file.failure(beyond), ErrorKind::OutOfRange);
-            assert_eq!(file.store.inspect().used, Some(0), "{folder}: what was tried is taken back");
-            file.resize(2 * SIZE + 100);
-            assert_eq!(file.store.geometry().bytes, SIZE, "not before it is looked at");
-            let health = file.store.inspect();
-            assert_eq!((health.bytes, file.store.geometry().bytes), (2 * SIZE, 2 * SIZE), "whole blocks");
-            assert!(health.available.is_some_and(|bytes| bytes > 0));
-            file.write(2 * SIZE - 512, 5, 512);
-            assert_eq!(file.bytes(2 * SIZE - 512, 512), [5; 512]);
-            // What has shrunk since it was looked at is out of range, too.
-            file.resize(SIZE / 2);
-            let lost = Op::Read { at: SIZE, len: 4096, into: Landing::Own };
-            assert_eq!(file.failure(lost), ErrorKind::OutOfRange);
-            assert_eq!(file.store.inspect().bytes, SIZE / 2);
-        }
-    }
-
-    #[test]
-    fn what_is_read_only_is_not_written() {
-        let path = Opened::path(FOLDERS[0], "read-only");
-        File::create(&path).unwrap().set_len(SIZE).unwrap();
-        let mut copy = Opened::with(FOLDERS[0], "read-only", None, true);
-        assert!(copy.store.geometry().read_only);
-        let data = Sg::copied(&copy.arena, &[1; 512]).unwrap();
-        let pattern = Seg::from_static(&ZEROS).slice(0, 512);
-        let ops = [
-            Op::Write { at: 0, data, fua: false },
-            Op::WriteSame { at: 0, len: 4096, pattern, fua: false },
-            Op::Unmap { at: 0, len: 4096 },
-            Op::Anchor { at: 0, len: 4096 },
-        ];
-        for op in ops {
-            assert_eq!(copy.failure(op), ErrorKind::ReadOnly);
-        }
-        copy.finish(Op::Flush);
-        assert_eq!(copy.bytes(0, 512), [0; 512]);
-    }
-}
+mod tests;

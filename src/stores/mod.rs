@@ -16,8 +16,8 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-pub use file::FileOptions;
-pub use records::Records;
+pub use file::{FileOptions, Refusal};
+pub use records::{Records, image_record};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{Failure, Operations, StoreFault};
@@ -29,6 +29,11 @@ use crate::memory::Arena;
 pub trait Backing: Send + Sync {
     /// A core's handle.
     fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>>;
+
+    /// Whether its bytes are there after a restart of the machine.
+    fn lasts(&self) -> bool {
+        false
+    }
 
     /// Memory that its handles lend, if it is in huge pages and stays where it is: devices may be told of it.
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
@@ -102,9 +107,12 @@ mod tests {
         let options = FileOptions {
             path: path.clone(),
             size: Some(1 << 20),
+            create: true,
+            record: None,
             block: 512,
             read_only: false,
             mapped: false,
+            thin: true,
         };
         let stores =
             [("ram", ram(1 << 20, 512, false)), ("null", null(1 << 20, 512)), ("file", file(&options))];

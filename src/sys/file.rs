@@ -47,17 +47,57 @@ pub fn data_extent(fd: RawFd, at: u64) -> io::Result<(bool, Option<u64>)> {
     }
 }
 
-/// Whether the file system has this mode of fallocate(2). Tried behind the end of the file, where nothing is, and taken
-/// back.
+/// Whether the file system has this mode of fallocate(2). Tried on the first page of a file that is there for that.
 pub fn can_allocate(file: &File, mode: i32) -> bool {
-    let Ok(len) = file.metadata().map(|meta| meta.len()) else { return false };
-    let Ok(end) = offset(len.next_multiple_of(4096)) else { return false };
-    let mode = mode | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: no memory is involved.
-    let can = unsafe { libc::fallocate(file.as_raw_fd(), mode, end, 4096) == 0 };
-    // Punching frees nothing behind the end, but setting the size does, also the one there is.
-    _ = file.set_len(len);
-    can
+    unsafe { libc::fallocate(file.as_raw_fd(), mode | libc::FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 }
+}
+
+/// A lock of the whole file, of its open file description: one to write, which takes a file that is open for writing, or one
+/// of those that may be held together.
+fn whole_file(writes: bool) -> libc::flock {
+    let kind = if writes { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: all-zero numbers are a lock, and lengths of 0 reach to any end.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = i16::try_from(kind).expect("kinds of locks are small");
+    lock
+}
+
+/// Locks a file until it is closed; `false` if another process has a lock that is in the way. Unlike flock(2), a lock to write
+/// is only for those who may write the file.
+pub fn lock_file(file: &File, writes: bool) -> io::Result<bool> {
+    let lock = whole_file(writes);
+    // SAFETY: lock is valid for reading.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// It is one to write.
+    pub writes: bool,
+    /// The process, if the kernel tells.
+    pub process: Option<u32>,
+}
+
+/// Whose lock would be in the way of one of ours.
+pub fn lock_holder(file: &File, writes: bool) -> io::Result<Option<LockHolder>> {
+    let mut lock = whole_file(writes);
+    // SAFETY: lock is valid for reading and writing.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(match i32::from(lock.l_type) {
+        libc::F_UNLCK => None,
+        kind => Some(LockHolder { writes: kind == libc::F_WRLCK, process: u32::try_from(lock.l_pid).ok() }),
+    })
 }
 
 /// The room that a file has and could have, in bytes.

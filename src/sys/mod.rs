@@ -30,8 +30,8 @@ pub use clock::{TICKS_ARE_CYCLES, monotonic, monotonic_origin, ticks};
 pub use epoll::{Epoll, Ready, send_pieces};
 pub use event::{Affinity, EventFd, affinity, pin_to_core, random, set_affinity, wait_readable};
 pub use file::{
-    InMemory, Space, block_device_size, can_allocate, data_extent, file_space, first_extent, in_memory,
-    read_cached, write_cached,
+    InMemory, LockHolder, Space, block_device_size, can_allocate, data_extent, file_space, first_extent,
+    in_memory, lock_file, lock_holder, read_cached, write_cached,
 };
 pub use mapping::{Mapping, free_huge_pages, map_large_vectors, map_repeatedly};
 pub use notify::{notify, watchdog};

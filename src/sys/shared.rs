@@ -182,11 +182,11 @@ fn handle_bus_errors() {
     }
 }
 
-/// Takes the space for the first `len` bytes of a file now, so that there is no lack of it later.
+/// Takes the space for the first `len` bytes of a file now, so that there is no lack of it later. Its size stays.
 pub fn reserve(file: &File, len: u64) -> io::Result<()> {
     let len = len.try_into().map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     // SAFETY: no memory is involved.
-    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } {
+    match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -262,11 +262,16 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
     match &setup.store {
         StoreKind::Ram => stores::ram(setup.size, block, setup.huge),
         StoreKind::Null => stores::null(setup.size, block),
-        StoreKind::File(path) | StoreKind::Mapped(path) => {
-            let (path, size) = (path.clone(), Some(setup.size));
-            let mapped = matches!(setup.store, StoreKind::Mapped(_));
-            stores::file(&FileOptions { path, size, block, read_only: false, mapped })
-        }
+        StoreKind::File(path) | StoreKind::Mapped(path) => stores::file(&FileOptions {
+            path: path.clone(),
+            size: Some(setup.size),
+            create: true,
+            record: None,
+            block,
+            read_only: false,
+            mapped: matches!(setup.store, StoreKind::Mapped(_)),
+            thin: true,
+        }),
     }
     .map_err(|e| format!("the store: {e}"))
 }

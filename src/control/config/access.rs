@@ -165,8 +165,9 @@ pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
     })
 }
 
-/// What is wrong with how a good configuration, which is in that file, keeps its secrets. Looks at permissions, not at the
-/// secrets. A daemon does not start with a secret in a file that is not there or that others may read.
+/// What may be wrong with a good configuration, which is in that file: how it keeps its secrets, and disks of which it is not
+/// certain that they can be served. Looks at permissions, not at the secrets. A daemon does not start with a secret in a
+/// file that is not there or that others may read.
 pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
@@ -191,6 +192,11 @@ pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
             Err(e) => Some(format!("secret: {}: {e}", path.display())),
         };
         found.extend(wrong.map(|why| format!("account {name:?}: {why}")));
+    }
+    for disk in &config.disks {
+        if let Some(Err(refusal)) = disk.image(&config.daemon.state_dir).map(|image| image.examine()) {
+            found.push(format!("disk {:?}: {}; {}", disk.name, refusal.message, refusal.help));
+        }
     }
     found
 }

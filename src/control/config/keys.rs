@@ -234,7 +234,7 @@ pub(super) const TABLES: &[Table] = &[
                 Is("\"/var/lib/ptgt/state\""),
                 "",
                 "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
-                 (APTPL), saved mode pages and identifying information, below the UUID of the disk. It is made when \
+                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of the disk. It is made when \
                  there is something to remember.",
             ),
             key(
@@ -423,8 +423,16 @@ pub(super) const TABLES: &[Table] = &[
                 Text("the path of an image file or block device"),
                 Means("an error for the store file"),
                 "\"/var/lib/ptgt/thin0.img\"",
-                "Store file: where it is. A file that is not there is made, sparse, and its directory, too. A \
-                 relative path starts at the directory of the configuration.",
+                "Store file: where it is. A relative path starts at the directory of the configuration.",
+            ),
+            key(
+                "create",
+                Flag,
+                Is("false"),
+                "true",
+                "Store file: an image that is not there is made, with `size` bytes and for the user of the daemon alone, \
+                 and its directory, too. But not if `state_dir` tells that there was one before: its file system is \
+                 probably not mounted.",
             ),
             key(
                 "mapped",
@@ -440,7 +448,8 @@ pub(super) const TABLES: &[Table] = &[
                 ValueKind::Size(4096, 1 << 60),
                 Means("as large as the file is; an error for other stores"),
                 "\"1GiB\"",
-                "Size of the disk, a multiple of 4096 bytes.",
+                "Size of the disk, a multiple of 4096 bytes. An image or a device that is there has to have exactly this size; \
+                 the daemon changes none.",
             ),
             key("block_size", Number(512, 4096), Is("512"), "", "Logical block size in bytes: 512 or 4096."),
             key(
@@ -450,7 +459,14 @@ pub(super) const TABLES: &[Table] = &[
                 "3",
                 "Logical blocks per physical block, as an exponent of two.",
             ),
-            key("thin", Flag, Is("true"), "", "Initiators may deallocate blocks (UNMAP)."),
+            key(
+                "thin",
+                Flag,
+                Is("true"),
+                "",
+                "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With `false` all of its \
+                 space is taken at the start.",
+            ),
             key("read_only", Flag, Is("false"), "", "Writes are refused."),
             key(
                 "write_cache",

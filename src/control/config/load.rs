@@ -29,19 +29,32 @@ const URL_MAX: usize = 255;
 /// Longest path of a Unix socket, in bytes: sun_path of unix(7) less its end.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// How much of a configuration is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The file alone.
+    File,
+    /// What it names on this machine, too: whether the daemon would start with it. Changes nothing.
+    Machine,
+}
+
 /// Reads and checks a file. The error holds the text, to show the lines in question.
-pub fn load(path: &Path) -> Result<Config, (String, Vec<Diagnostic>)> {
+pub fn load(path: &Path, scope: Scope) -> Result<Config, (String, Vec<Diagnostic>)> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let (message, help) =
             (format!("cannot be read: {e}"), "give the path of a configuration file".into());
         (String::new(), vec![Diagnostic { line: 0, column: 0, width: 0, key: String::new(), message, help }])
     })?;
     let base = path.parent().unwrap_or_else(|| Path::new("."));
-    parse(&text, base).map_err(|diagnostics| (text, diagnostics))
+    parse_in(&text, base, scope).map_err(|diagnostics| (text, diagnostics))
 }
 
 /// Checks a text; paths in it are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
+    parse_in(text, base, Scope::File)
+}
+
+fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnostic>> {
     let errors = Errors::new(text);
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in &syntax {
@@ -60,7 +73,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
     loader.distinct_addresses(&portals);
     let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
     loader.distinct_groups(&port_groups, &portals);
-    let disks = loader.all(&root, "disk", |s| loader.disk(s));
+    let state = daemon.as_ref().map(|daemon| &*daemon.state_dir).filter(|_| scope == Scope::Machine);
+    let disks = loader.all(&root, "disk", |s| loader.disk(s, state));
     loader.distinct_files(&disks);
     let accounts = loader.all(&root, "account", |s| loader.account(s));
     let discovery = loader.chap(root.section("discovery"), &accounts);
@@ -284,7 +298,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn disk(&self, s: Section<'a>) -> Option<Disk> {
+    /// With a state directory, the image is looked at.
+    fn disk(&self, s: Section<'a>, state: Option<&Path>) -> Option<Disk> {
         let name = s.text("name");
         let store = self.store(&s);
         let block = s.number("block_size").and_then(|bytes: u32| match bytes {
@@ -306,26 +321,36 @@ impl<'a> Loader<'a> {
         let (faults, fault_seed) = (faults.collect::<Option<_>>(), s.number("fault_seed"));
         let command_faults = s.sections("command_faults").into_iter().map(faults::of_commands);
         let command_faults = command_faults.collect::<Option<_>>();
-        if store.is_some() {
+        let known = store.is_some();
+        let disk = (|| {
+            Some(Disk {
+                name: name?,
+                store: store?,
+                block: block?,
+                physical_exponent: physical?,
+                thin: thin?,
+                read_only: read_only?,
+                write_cache: write_cache?,
+                atomic_writes: atomic_writes?,
+                lowest_aligned: lowest_aligned?,
+                removable: removable?,
+                soft_threshold: soft_threshold?,
+                faults: faults?,
+                command_faults: command_faults?,
+                fault_seed: fault_seed?,
+                identity: identity?,
+            })
+        })();
+        let image = disk.as_ref().zip(state).and_then(|(disk, state)| disk.image(state));
+        if let Some(Err(refusal)) = image.map(|image| image.examine())
+            && refusal.certain
+        {
+            s.error(refusal.key, refusal.message, refusal.help);
+        }
+        if known {
             s.finish();
         }
-        Some(Disk {
-            name: name?,
-            store: store?,
-            block: block?,
-            physical_exponent: physical?,
-            thin: thin?,
-            read_only: read_only?,
-            write_cache: write_cache?,
-            atomic_writes: atomic_writes?,
-            lowest_aligned: lowest_aligned?,
-            removable: removable?,
-            soft_threshold: soft_threshold?,
-            faults: faults?,
-            command_faults: command_faults?,
-            fault_seed: fault_seed?,
-            identity: identity?,
-        })
+        disk
     }
 
     fn store(&self, s: &Section<'_>) -> Option<StoreKind> {
@@ -345,7 +370,19 @@ impl<'a> Loader<'a> {
             if !s.given("path") {
                 s.missing("path");
             }
-            return Some(StoreKind::File { path: self.base.join(path?), size, mapped: s.flag("mapped")? });
+            if path.as_deref() == Some("") {
+                s.error("path", "is empty", "give the path of an image file or block device");
+            }
+            let (mapped, create) = (s.flag("mapped"), s.flag("create"));
+            if create == Some(true) && !s.given("size") {
+                s.error("create", "is of no use without `size`", "give the size that the image is made with");
+            }
+            return Some(StoreKind::File {
+                path: self.base.join(path?),
+                size,
+                mapped: mapped?,
+                create: create?,
+            });
         }
         if !s.given("size") {
             s.missing("size");

@@ -12,7 +12,7 @@ mod reader;
 mod reference;
 
 pub use access::{read_secret, warnings};
-pub use load::{load, parse};
+pub use load::{Scope, load, parse};
 pub use model::{
     AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup,
     Portal, Redirect, SecretSource, StoreKind, Target,

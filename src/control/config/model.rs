@@ -2,7 +2,7 @@
 //! What a configuration says, after it has been found to make sense.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::devices::sbc::BlockSize;
@@ -13,7 +13,7 @@ use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
-use crate::stores;
+use crate::stores::{self, FileOptions, image_record};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -195,6 +195,8 @@ pub enum StoreKind {
         size: Option<u64>,
         /// Read from a mapping.
         mapped: bool,
+        /// Made if it is not there.
+        create: bool,
     },
     /// In memory.
     Ram {
@@ -241,6 +243,23 @@ pub struct Disk {
     pub fault_seed: u64,
     /// Its names on the wire.
     pub identity: Identity,
+}
+
+impl Disk {
+    /// How its image is opened, if it has one; `state` is the state directory.
+    pub fn image(&self, state: &Path) -> Option<FileOptions> {
+        let StoreKind::File { path, size, mapped, create } = &self.store else { return None };
+        Some(FileOptions {
+            path: path.clone(),
+            size: *size,
+            create: *create,
+            record: Some(image_record(state, &self.identity.uuid())),
+            block: self.block.bytes(),
+            read_only: self.read_only,
+            mapped: *mapped,
+            thin: self.thin,
+        })
+    }
 }
 
 /// An iSCSI target.

@@ -31,7 +31,7 @@ fn every_configuration_of_the_project_is_good() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             count += 1;
-            if let Err((text, diagnostics)) = load(&path) {
+            if let Err((text, diagnostics)) = load(&path, Scope::File) {
                 let without = |d: &Diagnostic| d.message == "this ptgt was built without DPDK";
                 let told = render(&path, &text, &diagnostics);
                 assert!(!cfg!(feature = "dpdk") && diagnostics.iter().all(without), "{told}");
@@ -54,7 +54,8 @@ fn what_is_not_given_has_its_default() {
     let disk = &config.disks[1];
     assert_eq!((disk.block, disk.physical_exponent), (BlockSize::B512, 3));
     assert!(disk.thin && !disk.read_only);
-    assert_eq!(disk.store, StoreKind::File { path: "/etc/ptgt/f.img".into(), size: None, mapped: false });
+    let path = "/etc/ptgt/f.img".into();
+    assert_eq!(disk.store, StoreKind::File { path, size: None, mapped: false, create: false });
     let target = &config.targets[0];
     assert_eq!(target.portals, [0]);
     assert_eq!(target.luns, [(0, 0), (9, 1)]);
@@ -131,7 +132,7 @@ fn an_empty_file_lacks_the_essentials() {
 #[test]
 fn a_file_that_cannot_be_read_is_told() {
     let path = PathBuf::from("/dev/null/x.toml");
-    let (text, diagnostics) = load(&path).unwrap_err();
+    let (text, diagnostics) = load(&path, Scope::File).unwrap_err();
     let told = render(&path, &text, &diagnostics);
     assert!(told.starts_with("/dev/null/x.toml: cannot be read: Not a directory"), "{told}");
 }
@@ -238,6 +239,15 @@ fn one_thing_at_a_time() {
         ("lun = 9", "lun = 16384", "target[0].luns[0].lun", "16384 is out of range"),
         ("disk = \"f\"", "disk = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
         ("path = \"f.img\"", "", "disk[1].path", "is missing"),
+        ("path = \"f.img\"", "path = \"\"", "disk[1].path", "is empty"),
+        ("path = \"f.img\"", "path = \"f.img\", size = 0", "disk[1].size", "is out of range"),
+        (
+            "path = \"f.img\"",
+            "path = \"f.img\", create = true",
+            "disk[1].create",
+            "is of no use without `size`",
+        ),
+        ("size = 1_048_576", "size = 4096, create = true", "disk[0].create", "does not apply here"),
         ("size = 1_048_576", "", "disk[0].size", "is missing"),
         ("size = 1_048_576", "size = 4096, path = \"x\"", "disk[0].path", "does not apply here"),
         ("\"kernel\"", "\"kernel\", mtu = 1500", "port[0].mtu", "does not apply here"),

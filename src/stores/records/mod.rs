@@ -13,18 +13,21 @@
 //! of another name, that file to stable storage, renamed over the old one, the directory to stable storage. One thread
 //! does this for all; of several records of one name that wait it writes the newest.
 
+mod images;
 mod replace;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use images::image_record;
+pub(super) use images::remembers;
 use replace::{Folder, replace, unwrap};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use replace::{unwrap as unwrap_record, wrap as wrap_record};
@@ -99,6 +102,12 @@ impl Records {
         };
         let bytes = directory.read(name).map_err(fail)?;
         bytes.map(|bytes| unwrap(&bytes).map(<[u8]>::to_vec)).transpose().map_err(fail)
+    }
+
+    /// Keeps a record. Waits for the disk: for the start.
+    fn persist(&self, slot: RecordSlot, record: &Record) -> io::Result<()> {
+        let unit = lock(&self.slots)[slot.0].clone();
+        lock(&unit).persist(record)
     }
 
     /// A core's handle to the slots of all units.
@@ -242,7 +251,14 @@ impl Directory {
 
 impl Folder for Directory {
     fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        File::create(self.path.join(name))?.write_all(bytes)
+        let mut options = File::options();
+        options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(name))?
+            .write_all(bytes)
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
