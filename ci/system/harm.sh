@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # harm.sh: what the daemon has not made stays as it is, whatever the configuration says, and check and run agree on what can
-# be served (harm.py); images are made when that is asked for and nothing was there before, for their owner alone; every disk is flushed at the end.
+# be served (harm.py); images are made when that is asked for and nothing was there before, for their owner alone; a file that
+# is shortened stays short (shorten.py); every disk is flushed at the end.
 . "$(dirname "$0")/../lib.sh"
 use_port kernel
 
@@ -122,6 +123,13 @@ grep -q 'warning: disk "thin0": .*public.img cannot be opened: Permission denied
 ! as_nobody ./ptgt run --config test.toml >said 2>&1 || die "runs"
 grep -q 'ERROR.*public.img cannot be opened: Permission denied' said || { cat said; die "not told"; }
 [ "$(stat -c '%a %s %Y' public.img)" = "$before" ] || die "changed"
+
+say "a file that is shortened stays short, whatever is written 10 ms later"
+truncate -s 16M short.img
+one_disk "$work/short.img"
+start test.toml
+python3 -B "$root/ci/system/shorten.py" "$host" "$iqn" "$work/short.img" || die "see above"
+stop TERM 20 0
 
 say "1,100 disks are flushed at the end, and one that cannot be is named"
 many() { # CONFIGURATION [LINE]

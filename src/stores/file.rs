@@ -8,12 +8,14 @@
 mod open;
 mod users;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::exclusive::{Exclusive, ExclusiveGate};
 use super::ring::{Flight, RingOp, Shared};
@@ -34,9 +36,15 @@ const INLINE_PIECES: usize = 256;
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
+/// How long a write takes it for granted that a file has the size that it had: less than the 10 ms after which no write makes a
+/// file longer that somebody has shortened.
+const SIZE_LASTS: Duration = Duration::from_millis(4);
+
 pub(super) struct Image {
     file: Arc<File>,
     bytes: Arc<AtomicU64>,
+    /// A block device, which no write makes longer.
+    device: bool,
     block: u32,
     read_only: bool,
     thin: bool,
@@ -51,7 +59,7 @@ pub(super) struct Image {
 impl Image {
     pub(super) fn open(options: &FileOptions) -> io::Result<Self> {
         let Opened { file, found } = options.open()?;
-        let FoundImage { bytes, in_memory, thin, zero_range, .. } = found;
+        let FoundImage { bytes, device, in_memory, thin, zero_range } = found;
         let mapping = match options.mapped {
             false => None,
             true => Some(Arc::new(map(&file, bytes, in_memory, options.read_only)?)),
@@ -59,6 +67,7 @@ impl Image {
         Ok(Self {
             file: Arc::new(file),
             bytes: Arc::new(AtomicU64::new(bytes)),
+            device,
             block: options.block,
             read_only: options.read_only,
             thin,
@@ -99,8 +108,11 @@ impl Backing for Image {
     fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
         let handle = FileStore {
             fd: self.file.as_raw_fd(),
-            _file: self.file.clone(),
+            file: self.file.clone(),
             bytes: self.bytes.clone(),
+            // A mapping has no bytes behind its end, and a device cannot grow.
+            may_lengthen: !self.device && !self.read_only && self.mapping.is_none(),
+            size_known: Cell::new(0),
             block: self.block,
             read_only: self.read_only,
             thin: self.thin,
@@ -131,8 +143,12 @@ impl Backing for Image {
 
 struct FileStore {
     fd: RawFd,
-    _file: Arc<File>,
+    file: Arc<File>,
     bytes: Arc<AtomicU64>,
+    /// A write beyond the end of the file would make it longer.
+    may_lengthen: bool,
+    /// When a write has looked at the size last ([`sys::monotonic`]).
+    size_known: Cell<u64>,
     block: u32,
     read_only: bool,
     thin: bool,
@@ -151,6 +167,9 @@ struct FileStore {
 
 impl FileStore {
     fn check(&self, at: u64, len: u64, writes: bool) -> Result<(), Error> {
+        if writes && self.may_lengthen {
+            self.look_at_size();
+        }
         if at.checked_add(len).is_none_or(|end| end > self.bytes.load(Ordering::Relaxed)) {
             return Err(Error { kind: ErrorKind::OutOfRange, at });
         }
@@ -158,6 +177,22 @@ impl FileStore {
             return Err(Error { kind: ErrorKind::ReadOnly, at });
         }
         Ok(())
+    }
+
+    /// Notices that somebody has shortened the file: what is written behind its end is out of range, and makes it no longer.
+    /// A system call every few milliseconds in which there are writes, each of which is one itself.
+    fn look_at_size(&self) {
+        let now = sys::monotonic();
+        if now - self.size_known.get() < SIZE_LASTS.as_nanos() as u64 {
+            return;
+        }
+        self.size_known.set(now);
+        let block = u64::from(self.block);
+        if let Ok(bytes) = self.file.metadata().map(|meta| meta.len() / block * block)
+            && bytes < self.bytes.load(Ordering::Relaxed)
+        {
+            self.bytes.fetch_min(bytes, Ordering::Relaxed);
+        }
     }
 
     fn read(&mut self, tag: Tag, at: u64, len: u32, into: Landing) -> Submitted {
@@ -363,6 +398,12 @@ impl FileStore {
             }
             (Some(done), _) => Some((flight.tag, done)),
             (None, work) => {
+                // What is left of a long write begins late.
+                if let RingOp::Write { data, .. } = &work
+                    && let Err(error) = self.check(flight.at, data.len() as u64, true)
+                {
+                    return Some((flight.tag, Done::Failed(error)));
+                }
                 self.restart(Flight::new(self.number, flight.tag, self.fd, flight.at, work));
                 None
             }
@@ -458,12 +499,15 @@ impl Store for FileStore {
     fn inspect(&mut self) -> Health {
         let block = u64::from(self.block);
         let (mut used, mut available) = (None, None);
+        let before = self.bytes.load(Ordering::Relaxed);
         match sys::file_space(self.fd) {
             Ok(space) => {
                 if let Some(bytes) = space.bytes {
                     // What is mapped is so at its first size: more is there at the next start.
                     let bytes = self.mapping.as_ref().map_or(bytes, |(map, _)| bytes.min(map.len() as u64));
-                    self.bytes.store(bytes / block * block, Ordering::Relaxed);
+                    // What a write has noticed meanwhile is newer.
+                    let (now, relaxed) = (bytes / block * block, Ordering::Relaxed);
+                    _ = self.bytes.compare_exchange(before, now, relaxed, relaxed);
                 }
                 if self.thin {
                     (used, available) = (Some(space.used), Some(space.available));

@@ -241,3 +241,45 @@ fn whoever_may_only_read_an_image_cannot_hold_it_unnoticed() {
     let copies = [copy.open().unwrap(), copy.open().unwrap()];
     drop(copies);
 }
+
+#[test]
+fn no_write_makes_a_file_longer_that_was_shortened() {
+    for (number, folder) in FOLDERS.into_iter().enumerate() {
+        let at = SIZE - 4096;
+        for case in 0..6 {
+            let mut file = OpenStore::new(folder, &format!("shortened{number}{case}"));
+            file.write(at, 1, 4096);
+            file.resize(SIZE / 2);
+            sleep(Duration::from_millis(10));
+            let data = Sg::copied(&file.arena, &[1; 4096]).unwrap();
+            let pattern = Seg::from_static(&ZEROS).slice(0, 512);
+            let op = match case {
+                0 => Op::Write { at, data, fua: false },
+                1 => Op::Write { at, data, fua: true },
+                2 => Op::WriteSame { at, len: 4096, pattern, fua: false },
+                3 => Op::WriteSame { at: SIZE / 4, len: SIZE / 2, pattern, fua: false },
+                4 => Op::Anchor { at, len: 4096 },
+                _ => Op::CompareAndWrite { at, compare: None, data, fua: false },
+            };
+            assert_eq!(file.failure(op), ErrorKind::OutOfRange, "{folder}, case {case}");
+            assert_eq!(fs::metadata(&file.path).unwrap().len(), SIZE / 2, "{folder}, case {case}");
+        }
+    }
+}
+
+#[test]
+fn a_long_write_that_is_under_way_ends_where_the_file_does() {
+    let mut file = OpenStore::with(FOLDERS[0], "long", Some(8 * SIZE), false);
+    let pattern = Seg::from_static(&ZEROS).slice(0, 512);
+    let op = Op::WriteSame { at: 0, len: 8 * SIZE, pattern, fua: false };
+    assert!(matches!(file.store.submit(Tag(1), op), Submitted::Queued));
+    file.store.commit();
+    file.resize(2 * SIZE);
+    sleep(Duration::from_millis(10));
+    let failed = file.wait();
+    assert!(
+        matches!(failed, Done::Failed(Error { kind: ErrorKind::OutOfRange, at }) if at == 2 * SIZE),
+        "{failed:?}"
+    );
+    assert_eq!(fs::metadata(&file.path).unwrap().len(), 2 * SIZE);
+}
