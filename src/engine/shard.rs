@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use log::warn;
@@ -68,6 +69,8 @@ pub enum Message {
     },
     /// The session that a login waited for has ended.
     SessionEnded(Waiter),
+    /// There is memory for which the session of this nexus waits.
+    MemoryFree(NexusId),
     /// Reset logical units, then tell `from`.
     Reset {
         /// The logical units.
@@ -139,6 +142,18 @@ struct Ending {
     name: SessionName,
     nexus: NexusId,
     tsih: u16,
+}
+
+/// Tells the core of a session that there is memory for which it waits.
+struct MemoryFree {
+    core: Sender<Message>,
+    nexus: NexusId,
+}
+
+impl Wake for MemoryFree {
+    fn wake(self: Arc<Self>) {
+        self.core.send(Message::MemoryFree(self.nexus));
+    }
 }
 
 /// How far a stop has come.
@@ -271,6 +286,11 @@ impl Shard {
                 Message::SessionEnded(waiter) => {
                     if let Some((index, key)) = self.find(waiter.connection) {
                         self.admit(index, key);
+                        self.touch(index);
+                    }
+                }
+                Message::MemoryFree(nexus) => {
+                    if let Some(&index) = self.by_nexus.get(&nexus) {
                         self.touch(index);
                     }
                 }

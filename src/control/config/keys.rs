@@ -786,8 +786,10 @@ pub(super) const TABLES: &[Table] = &[
                 ValueKind::Size(1 << 20, 1 << 40),
                 Is("\"128MiB\""),
                 "",
-                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside 64KiB for \
-                 each session: the length of each command, up to 1MiB. A command beyond it ends with TASK SET FULL or BUSY.",
+                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
+                 64KiB for each session: the length of each command, up to 1MiB. Commands wait until there is enough, \
+                 and sessions have their turn. As much again may be promised: a command window is as wide as there is \
+                 for what may come unasked with each command.",
             ),
         ],
     },
@@ -835,7 +837,7 @@ pub(super) const TABLES: &[Table] = &[
                 Number(1, 4096),
                 Is("128"),
                 "",
-                "Commands that an initiator may have under way in a session.",
+                "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
             ),
             key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
             key(

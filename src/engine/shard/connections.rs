@@ -8,7 +8,7 @@ use std::sync::Arc;
 use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Ending, Established, LOGINS_MAX, Message, SessionEntry, Shard, Stop, Stream};
+use super::{Ending, Established, LOGINS_MAX, MemoryFree, Message, SessionEntry, Shard, Stop, Stream};
 use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::engine::tasks::AfterAbort;
 use crate::engine::topology::Topology;
@@ -408,8 +408,10 @@ impl Shard {
         key: ConnectionKey,
         name: SessionName,
         (nexus, tsih): (NexusId, u16),
-        (commands, memory): (u32, Allowance),
+        (commands, mut memory): (u32, Allowance),
     ) {
+        let core = self.parts.peers[self.parts.core].clone();
+        memory.wakes(Arc::new(MemoryFree { core, nexus }).into());
         let SessionEntry { iscsi, streams, established, .. } = &mut self.sessions[index];
         if let (None, Some(stream)) = (&name.target, &mut streams[key.0]) {
             // Whoever asks what there is may stay, and is no load.

@@ -5,7 +5,6 @@ use smallvec::SmallVec;
 
 use super::command_slots::CommandPhase;
 use super::framing::Pdu;
-use super::memory::charge;
 use super::session::{ActiveConnection, ConnectionKey, Session};
 use super::transmit::Out;
 use crate::activity;
@@ -99,9 +98,6 @@ impl ActiveConnection<'_> {
         slot.unsolicited = more.then_some(0);
         slot.solicited = immediate_data;
         slot.buffered = pdu.data;
-        if !self.session.commands.charge(index, charge(expected.data_in, expected.data_out)) {
-            return self.no_memory(index, pdu.damaged.then_some(&pdu.bhs));
-        }
         let slot = self.session.commands.slot(index);
         let command = Command {
             nexus: self.session.nexus,
@@ -115,27 +111,22 @@ impl ActiveConnection<'_> {
             },
             expected,
         };
-        let request_tag = RequestTag(index);
-        self.session.requests.push_back(Request::Command { request_tag, command });
+        let commands = &mut self.session.commands;
+        let immediate = pdu.bhs.is_immediate();
+        // Others may hold what it would wait for until the ACA condition is over, which it is to end. There is one at a time.
+        let passes = command.attribute == TaskAttribute::Aca;
+        if passes || (immediate || !commands.has_waiting()) && commands.charge(index) {
+            let request_tag = RequestTag(index);
+            self.session.requests.push_back(Request::Command { request_tag, command });
+        } else if immediate {
+            commands.close(index);
+            return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+        } else {
+            commands.wait(index, command);
+        }
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
-    }
-
-    /// The initiator has used up its memory: the command ends at once (SAM-5 5.3.1: BUSY if there is none whose end could
-    /// make room, else TASK SET FULL).
-    fn no_memory(&mut self, index: u32, damaged: Option<&Bhs>) {
-        if let Some(bhs) = damaged {
-            self.reject_damaged(bhs);
-        }
-        let status = if self.session.commands.live() == 1 { Status::Busy } else { Status::TaskSetFull };
-        let Expected { data_in, data_out } = self.session.commands.slot(index).expected;
-        let left = |expected| if expected == 0 { Residual::None } else { Residual::Underflow(expected) };
-        let (residual_in, residual_out) = (left(data_in), left(data_out));
-        self.complete(
-            index,
-            Response { status, sense: SmallVec::new(), data: Sg::new(), residual_in, residual_out },
-        );
     }
 
     // Out.
@@ -334,7 +325,13 @@ impl Session {
 impl Transport for Session {
     fn poll_request(&mut self) -> Option<Request> {
         loop {
-            match self.shared.requests.pop_front()? {
+            let Some(request) = self.shared.requests.pop_front() else {
+                match self.shared.begin_waiting() {
+                    true => continue,
+                    false => return None,
+                }
+            };
+            match request {
                 Request::TaskManagement { request, function: AbortTask(request_tag), .. }
                     if self.answer_late_abort(request, request_tag) => {}
                 request => {

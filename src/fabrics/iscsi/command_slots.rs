@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
-use super::memory::Allowance;
+use super::memory::{Allowance, charge};
 use super::requests::Scope;
 use super::session::ConnectionKey;
 use crate::memory::{Sg, prefetch};
-use crate::scsi::{Expected, RequestTag, Response};
+use crate::scsi::{Command, Expected, RequestTag, Response};
 use crate::wire::iscsi::NO_TAG;
 
 /// Immediate commands that are taken beyond the command window.
@@ -38,6 +38,8 @@ pub(super) enum CommandPhase {
     /// It is done, but the initiator has yet to finish the Data-Out sequence that it was allowed to begin: the response
     /// must not overtake that (RFC 7143 11.4.2). Boxed, because this is rare and a response is large.
     Draining(Box<Response>),
+    /// Nobody's yet: it waits for memory.
+    Waiting,
     /// Its response is in the outbox.
     Answered,
     /// The task manager's, but its connection has ended: nobody hears of its end.
@@ -55,8 +57,8 @@ pub(super) struct CommandSlot {
     pub(super) lun: u64,
     pub(super) flags: u8,
     pub(super) expected: Expected,
-    /// What it may make us hold, of the session's allowance.
-    pub(super) charge: u64,
+    /// What it may make us hold, of the session's allowance, once it has begun.
+    charge: u64,
     /// DataSN and R2TSN, which share one sequence.
     pub(super) sn: u32,
     /// Data-Out: what has come and was not asked for yet, and what the task has taken before.
@@ -102,7 +104,11 @@ pub(super) struct CommandSlots {
     free: Vec<u32>,
     depth: u32,
     /// For the payload of all of them.
-    pub(super) memory: Allowance,
+    memory: Allowance,
+    /// What a place in the window promises: payload that comes unasked.
+    place: u64,
+    /// Those for which there was no memory yet, in order.
+    waiting: VecDeque<(u32, Command)>,
     /// Commands that came through the window, and those that passed it.
     queued: u32,
     immediate: u32,
@@ -119,6 +125,8 @@ impl Default for CommandSlots {
             free: Vec::new(),
             depth: 1,
             memory: Allowance::default(),
+            place: 0,
+            waiting: VecDeque::new(),
             queued: 0,
             immediate: 0,
             orphans: 0,
@@ -128,9 +136,11 @@ impl Default for CommandSlots {
 }
 
 impl CommandSlots {
-    /// Sets how many commands the window admits, and what they may make us hold.
-    pub(super) fn grant(&mut self, depth: u32, memory: Allowance) {
-        self.depth = depth.clamp(1, WINDOW_MAX);
+    /// Sets what commands may make us hold, and how many of them the window admits: as many as asked for, as far as there is
+    /// memory for what may come with each unasked.
+    pub(super) fn grant(&mut self, depth: u32, place: u32, mut memory: Allowance) {
+        self.place = place.into();
+        self.depth = memory.promise(depth.clamp(1, WINDOW_MAX), self.place);
         self.memory = memory;
     }
 
@@ -139,13 +149,50 @@ impl CommandSlots {
         self.depth = 0;
     }
 
-    /// Takes what a command may make us hold off the allowance; `false` if there is not so much.
-    pub(super) fn charge(&mut self, index: u32, bytes: u64) -> bool {
-        let enough = self.memory.take(bytes);
+    /// Takes what a command may make us hold off the allowance; `false` if there is not so much. One for immediate delivery was
+    /// promised nothing, and does not wait.
+    pub(super) fn charge(&mut self, index: u32) -> bool {
+        let slot = &mut self.slots[index as usize];
+        let Expected { data_in, data_out } = slot.expected;
+        let promised = if slot.immediate { 0 } else { self.place };
+        let bytes = charge(data_in, data_out, promised);
+        let enough = match slot.immediate {
+            true => self.memory.take_now(bytes),
+            false => self.memory.take(bytes),
+        };
         if enough {
-            self.slots[index as usize].charge = bytes;
+            slot.charge = bytes;
         }
         enough
+    }
+
+    /// Whether commands wait for memory, so that others have to wait behind them.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Lets a command wait for memory.
+    pub(super) fn wait(&mut self, index: u32, command: Command) {
+        self.slot_mut(index).phase = CommandPhase::Waiting;
+        self.waiting.push_back((index, command));
+    }
+
+    /// The next command that has waited for memory, if there is some now.
+    pub(super) fn begin(&mut self) -> Option<(u32, Command)> {
+        let &(index, _) = self.waiting.front()?;
+        if !self.charge(index) {
+            return None;
+        }
+        self.slot_mut(index).phase = CommandPhase::Task;
+        self.waiting.pop_front()
+    }
+
+    /// Frees commands in a scope that wait for memory, unanswered.
+    pub(super) fn close_waiting(&mut self, scope: Scope) {
+        let covers = |slot: &CommandSlot| scope.covers(slot.itt, slot.lun);
+        while let Some(&(index, _)) = self.waiting.iter().find(|(index, _)| covers(self.slot(*index))) {
+            self.close(index);
+        }
     }
 
     /// Asks for the slot of the next command.
@@ -154,11 +201,6 @@ impl CommandSlots {
             prefetch(self.slot(next));
             prefetch(&self.tags[next as usize]);
         }
-    }
-
-    /// Commands that have not ended.
-    pub(super) fn live(&self) -> u32 {
-        self.queued + self.immediate
     }
 
     /// Whether the task manager has commands of connections that have ended.
@@ -226,10 +268,16 @@ impl CommandSlots {
         self.memory.give(std::mem::take(&mut slot.charge));
         slot.r2ts.clear();
         slot.drop_data_out();
-        if let CommandPhase::Orphaned = slot.phase {
-            self.orphans -= 1;
+        match std::mem::replace(&mut slot.phase, CommandPhase::Answered) {
+            CommandPhase::Orphaned => self.orphans -= 1,
+            CommandPhase::Waiting => {
+                self.waiting.retain(|(waiting, _)| *waiting != index);
+                if self.waiting.is_empty() {
+                    self.memory.withdraw();
+                }
+            }
+            CommandPhase::Task | CommandPhase::Draining(_) | CommandPhase::Answered => {}
         }
-        slot.phase = CommandPhase::Answered;
         self.tags[index as usize] = NO_TAG;
         self.free.push(index);
     }
@@ -244,7 +292,7 @@ impl CommandSlots {
         }
     }
 
-    /// A connection has ended: frees its commands that are done, and leaves the others to the task manager, which `abandon`
+    /// A connection has ended: frees its commands that are done or have not begun, and leaves the others to the task manager, which `abandon`
     /// is told of.
     pub(super) fn orphan(&mut self, connection: ConnectionKey, mut abandon: impl FnMut(RequestTag)) {
         for at in 0..self.slots.len() {
@@ -262,7 +310,9 @@ impl CommandSlots {
                     abandon(RequestTag(index));
                 }
                 CommandPhase::Orphaned => {}
-                CommandPhase::Draining(_) | CommandPhase::Answered => self.close(index),
+                CommandPhase::Waiting | CommandPhase::Draining(_) | CommandPhase::Answered => {
+                    self.close(index);
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use super::fence::acknowledges;
 use super::framing::{Framer, Limits, Pdu};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
-use super::session::{ActiveConnection, CommandWindow, Kept};
+use super::session::{ActiveConnection, CommandWindow};
 use super::text::TextExchange;
 use super::transmit::{ANSWERS_MAX, Outbox};
 use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
@@ -393,10 +393,11 @@ impl ActiveConnection<'_> {
         };
         let (negotiated, parameters, discovery) = login.finish();
         let session = &mut *self.session;
+        let place = negotiated.unasked_max().max(parameters.max_recv_data_segment_length);
         (session.nexus, session.tsih, session.discovery) = (nexus, tsih, discovery);
         (session.negotiated, session.parameters) = (negotiated.clone(), parameters);
         self.connection.negotiated = negotiated;
-        session.commands.grant(depth, memory);
+        session.commands.grant(depth, place, memory);
         session.cids.push((self.connection.cid, self.key));
         self.send_login_response(&reply, 0);
         self.connection.last_heard = self.session.now;
@@ -465,10 +466,8 @@ impl ActiveConnection<'_> {
         if self.session.take_turn(pdu.bhs.cmd_sn()) {
             return self.deliver(pdu, directory);
         }
-        match self.session.keep(self.key, pdu) {
-            Kept::Later => {}
-            Kept::Never => self.connection.counters.ignored += 1,
-            Kept::NoMemory => self.violation("more data before its turn than the initiator has memory for"),
+        if !self.session.keep(self.key, pdu) {
+            self.connection.counters.ignored += 1;
         }
     }
 

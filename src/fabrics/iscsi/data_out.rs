@@ -12,8 +12,10 @@ use super::transmit::Out;
 use crate::scsi::{Request, RequestTag};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 
-/// Most Data-Out PDUs that wait with a command for its turn in the command window.
+/// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength makes up
+/// with the shortest segments that may be declared.
 const OUT_OF_ORDER_DATA_MAX: usize = 512;
+const SEGMENT_MIN: usize = 512;
 
 impl ActiveConnection<'_> {
     pub(super) fn data_out(&mut self, pdu: Pdu) {
@@ -29,7 +31,7 @@ impl ActiveConnection<'_> {
             return self.violation("data on another connection than its command");
         }
         let slot = self.session.commands.slot(index);
-        if slot.damaged || !matches!(slot.phase, CommandPhase::Task) {
+        if slot.damaged || !matches!(slot.phase, CommandPhase::Task | CommandPhase::Waiting) {
             // The task has failed or ended: its data is of no use, but its end is waited for.
             self.connection.counters.ignored += 1;
             return self.sequence_ended(index, &pdu.bhs);
@@ -66,11 +68,10 @@ impl ActiveConnection<'_> {
             self.connection.counters.ignored += 1;
             return;
         };
-        if !out_of_order.push(pdu, &mut self.session.commands.memory) {
-            return self.violation("more data before its turn than the initiator has memory for");
-        }
+        out_of_order.data.push(pdu);
         let bytes: usize = out_of_order.data.iter().chain(&out_of_order.pdu).map(|pdu| pdu.data.len()).sum();
-        if bytes > first_burst || out_of_order.data.len() > OUT_OF_ORDER_DATA_MAX {
+        if bytes > first_burst || out_of_order.data.len() > OUT_OF_ORDER_DATA_MAX + first_burst / SEGMENT_MIN
+        {
             self.violation("more unsolicited data than agreed on");
         }
     }
@@ -150,7 +151,10 @@ impl ActiveConnection<'_> {
         let slot = self.session.commands.slot_mut(index);
         slot.damaged = true;
         slot.drop_data_out();
-        self.session.requests.push_back(Request::Abandoned { request_tag: RequestTag(index) });
+        // Who has not begun is abandoned when it does.
+        if matches!(slot.phase, CommandPhase::Task) {
+            self.session.requests.push_back(Request::Abandoned { request_tag: RequestTag(index) });
+        }
         self.connection.outbox.forget_r2ts(index);
     }
 

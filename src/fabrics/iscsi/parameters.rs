@@ -109,6 +109,11 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
+    /// Most data of a command that may come without being asked for.
+    pub(super) fn unasked_max(&self) -> u32 {
+        if self.immediate_data || !self.initial_r2t { self.first_burst_length } else { 0 }
+    }
+
     /// What holds on a connection that joins a session: its own keys, and those of the session.
     pub(super) fn joining(self, session: &Self) -> Self {
         Self {

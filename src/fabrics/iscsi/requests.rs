@@ -155,6 +155,7 @@ impl ActiveConnection<'_> {
             self.session.fill_gap(self.key, bhs.cmd_sn());
         }
         self.session.abort_early(scope, bhs.cmd_sn());
+        self.session.commands.close_waiting(scope);
         self.session.answering += u32::from(windowed);
         let pending = PendingFunction { connection: Some(self.key), itt, scope, windowed, answer: None };
         let request = self.session.task_management.insert(pending);
@@ -257,7 +258,7 @@ impl Shared {
             CommandPhase::Task | CommandPhase::Orphaned => Ok(RequestTag(index)),
             // Its response goes out before that of this request.
             CommandPhase::Answered => Err(NO_SUCH_TASK),
-            CommandPhase::Draining(_) => {
+            CommandPhase::Waiting | CommandPhase::Draining(_) => {
                 self.commands.close(index);
                 Err(COMPLETE)
             }

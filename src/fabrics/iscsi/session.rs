@@ -17,7 +17,7 @@ use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::activity;
 use crate::memory::{Arena, Seg, Sg, prefetch};
-use crate::scsi::{NexusId, Request};
+use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
 use crate::wire::{PeerText, Shown};
@@ -44,31 +44,17 @@ pub(super) struct OutOfOrderRequest {
     pub(super) pdu: Option<Pdu>,
     /// Its unsolicited Data-Out.
     pub(super) data: Vec<Pdu>,
-    /// Bytes of all these, which count against the session's allowance.
-    charge: u64,
 }
 
 impl OutOfOrderRequest {
     /// The place of a request that was aborted before it came.
     fn placeholder(connection: ConnectionKey, cmd_sn: u32) -> Self {
-        Self { cmd_sn, connection, immediate: false, pdu: None, data: Vec::new(), charge: 0 }
+        Self { cmd_sn, connection, immediate: false, pdu: None, data: Vec::new() }
     }
 
     /// Aborts it: its place in the order is filled.
-    fn abort(&mut self, memory: &mut Allowance) {
+    fn abort(&mut self) {
         (self.pdu, self.data) = (None, Vec::new());
-        memory.give(std::mem::take(&mut self.charge));
-    }
-
-    /// Adds Data-Out; `false` if there is no memory for it.
-    pub(super) fn push(&mut self, pdu: Pdu, memory: &mut Allowance) -> bool {
-        let bytes = pdu.data.len() as u64;
-        let enough = memory.take(bytes);
-        if enough {
-            self.charge += bytes;
-            self.data.push(pdu);
-        }
-        enough
     }
 }
 
@@ -88,16 +74,6 @@ impl Waiting {
     pub(super) fn is_windowed(&self) -> bool {
         matches!(self, Self::Answer(_, true) | Self::Leave(_, true))
     }
-}
-
-/// What becomes of a request whose turn it is not.
-pub(super) enum Kept {
-    /// It is kept for later.
-    Later,
-    /// It is outside of the window, or has come before.
-    Never,
-    /// There is no memory to keep it.
-    NoMemory,
 }
 
 /// What the connections of a session share: names, the command window, and all that came through it.
@@ -156,26 +132,16 @@ impl Shared {
         next
     }
 
-    /// Keeps a request for later. (What is kept has a CmdSN behind the next one: it would have had its turn.)
-    pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> Kept {
+    /// Keeps a request for later; `false` if it is outside of the window, or has come before. (What is kept has a CmdSN behind
+    /// the next one: it would have had its turn.)
+    pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> bool {
         let cmd_sn = pdu.bhs.cmd_sn();
         if !self.in_window(cmd_sn) || self.out_of_order_of(cmd_sn).is_some() {
-            return Kept::Never;
+            return false;
         }
-        let charge = pdu.data.len() as u64;
-        if !self.commands.memory.take(charge) {
-            return Kept::NoMemory;
-        }
-        let data = Vec::new();
-        self.out_of_order.push(OutOfOrderRequest {
-            cmd_sn,
-            connection,
-            immediate: false,
-            pdu: Some(pdu),
-            data,
-            charge,
-        });
-        Kept::Later
+        let (pdu, data) = (Some(pdu), Vec::new());
+        self.out_of_order.push(OutOfOrderRequest { cmd_sn, connection, immediate: false, pdu, data });
+        true
     }
 
     /// The request of a number, which waits for its turn.
@@ -201,9 +167,7 @@ impl Shared {
                 at
             }
         };
-        let out_of_order = self.out_of_order.swap_remove(at);
-        self.commands.memory.give(out_of_order.charge);
-        Some(out_of_order)
+        Some(self.out_of_order.swap_remove(at))
     }
 
     /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
@@ -228,7 +192,6 @@ impl Shared {
             immediate: true,
             pdu: Some(pdu),
             data,
-            charge: 0,
         });
     }
 
@@ -269,7 +232,7 @@ impl Shared {
             .iter_mut()
             .find(|out_of_order| !out_of_order.immediate && out_of_order.cmd_sn == cmd_sn)
         {
-            Some(out_of_order) => out_of_order.abort(&mut self.commands.memory),
+            Some(out_of_order) => out_of_order.abort(),
             None => self.out_of_order.push(OutOfOrderRequest::placeholder(connection, cmd_sn)),
         }
         true
@@ -283,9 +246,20 @@ impl Shared {
                 pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
             });
             if older && concerned {
-                out_of_order.abort(&mut self.commands.memory);
+                out_of_order.abort();
             }
         }
+    }
+
+    /// Hands on the next command that has waited for memory; `false` if none can begin.
+    pub(super) fn begin_waiting(&mut self) -> bool {
+        let Some((index, command)) = self.commands.begin() else { return false };
+        let request_tag = RequestTag(index);
+        self.requests.push_back(Request::Command { request_tag, command });
+        if self.commands.slot(index).damaged {
+            self.requests.push_back(Request::Abandoned { request_tag });
+        }
+        true
     }
 
     /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of those
@@ -297,7 +271,7 @@ impl Shared {
         for out_of_order in
             self.out_of_order.iter_mut().filter(|out_of_order| out_of_order.connection == connection)
         {
-            out_of_order.abort(&mut self.commands.memory);
+            out_of_order.abort();
         }
         if self.fence.as_mut().is_some_and(|fence| fence.forget_connection(connection)) {
             self.fence = None;

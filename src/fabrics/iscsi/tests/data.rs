@@ -235,51 +235,6 @@ fn both_residuals_of_a_bidirectional_command() {
 }
 
 #[test]
-fn an_initiator_has_so_much_memory() {
-    let mut world = world(Parameters::default(), &[]);
-    // All but 1 MiB is used by other sessions, less what each session has beside that.
-    let mut others = Allowance::of(&world.memory);
-    assert!(others.take(MEMORY - (1 << 20) + (128 << 10)));
-    assert_eq!(world.memory.left(), (1 << 20) - (64 << 10));
-    let free = world.memory.left();
-    let hold = |world: &mut World, len: u32| {
-        let command = world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len));
-        world.exchange(&[command])
-    };
-    for _ in 0..16 {
-        assert!(hold(&mut world, 64 << 10).is_empty());
-    }
-    assert_eq!((world.toy.running(), world.memory.left()), (16, 0));
-    // Nothing more, whatever the direction; a command without data goes on.
-    let full = hold(&mut world, 64 << 10);
-    assert_eq!((opcodes(&full), full[0].bhs.0[3]), (vec![Opcode::SCSI_RESPONSE], Status::TaskSetFull as u8));
-    assert_eq!((full[0].bhs.flags(), full[0].bhs.word(44)), (FINAL | flag::UNDERFLOW, 64 << 10));
-    let write = world.initiator.command(0, &write10(8), Transfer::write(4096)).data(&[1; 4096]);
-    assert_eq!(world.exchange(&[write])[0].bhs.0[3], Status::TaskSetFull as u8);
-    // Unsolicited data that follows is waited for, as for any command that has ended.
-    let mut write = world.initiator.command(0, &write10(8), Transfer::write(4096));
-    write.bhs.0[1] &= !FINAL;
-    assert!(world.exchange(&[&write]).is_empty());
-    let data = world.initiator.data_out(&write, None, 0, 0, &[1; 4096], true);
-    assert_eq!(world.exchange(&[data])[0].bhs.0[3], Status::TaskSetFull as u8);
-    assert_eq!((world.session.held(), world.toy.written.len(), world.toy.commands.len()), (0, 0, 16));
-    let nothing = world.initiator.command(0, &[0], Transfer::NONE);
-    assert_eq!(world.exchange(&[nothing])[0].bhs.0[3], Status::Good as u8);
-    // The end of the others makes room; what is held for long transfers is a chunk of each.
-    let reset = world.initiator.task_management(5, 0);
-    world.exchange(&[reset]);
-    assert_eq!(world.memory.left(), free);
-    assert!(hold(&mut world, 32 << 20).is_empty());
-    // Where none of its own has to end first, the initiator is told that others are in the way.
-    let reset = world.initiator.task_management(5, 0);
-    world.exchange(&[reset]);
-    assert!(others.take(64 << 10));
-    assert_eq!(hold(&mut world, 32 << 20)[0].bhs.0[3], Status::Busy as u8);
-    drop(others);
-    world.end();
-}
-
-#[test]
 fn malformed_additional_headers_are_rejected() {
     let mut world = world(Parameters::default(), &[]);
     for (ahs, len) in [

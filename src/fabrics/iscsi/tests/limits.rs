@@ -52,13 +52,23 @@ struct Late {
     immediate: usize,
     /// The task manager works before the initiator reads.
     works: bool,
+    /// Width of the window.
+    depth: u32,
 }
 
 impl Late {
     fn new(works: bool) -> Self {
+        Self::with(&Pool::new(MEMORY), works)
+    }
+
+    fn with(memory: &Arc<Pool>, works: bool) -> Self {
         let keys = [("InitialR2T", "No"), ("FirstBurstLength", "8192"), ("MaxBurstLength", "16384")];
-        let world = World::logged_in(Parameters { queue_depth: DEPTH, ..Parameters::default() }, &keys);
-        Self { world, asked: BTreeMap::new(), held: Vec::new(), immediate: 0, works }
+        // So that it is FirstBurstLength that the window promises.
+        let parameters =
+            Parameters { queue_depth: DEPTH, max_recv_data_segment_length: 8192, ..Parameters::default() };
+        let world = World::logged_in_with(memory.clone(), parameters, &keys);
+        let depth = world.initiator.max_cmd_sn - world.initiator.exp_cmd_sn + 1;
+        Self { world, asked: BTreeMap::new(), held: Vec::new(), immediate: 0, works, depth }
     }
 
     /// Sends a request of a kind, if it may. `size` is how much data it is about.
@@ -83,7 +93,7 @@ impl Late {
                 None => initiator.task_management(1, 0),
             },
             Kind::Reset => initiator.task_management(5, 7 << 48),
-            Kind::Ping => initiator.nop_out(&pattern_of(0, size)),
+            Kind::Ping => initiator.nop_out(&pattern_of(0, size.min(8192))),
             Kind::Text => initiator.text(b"SendTargets=\0"),
             Kind::Logout => {
                 let mut logout = initiator.logout(1);
@@ -168,7 +178,7 @@ impl Late {
         let ping = self.world.initiator.nop_out(b"");
         let ping = self.world.initiator.immediate(ping);
         let pong = [answers, self.world.exchange(&[ping])].concat().pop().unwrap();
-        assert_eq!(pong.bhs.word(32).wrapping_sub(pong.bhs.word(28)), DEPTH - 1, "the whole window");
+        assert_eq!(pong.bhs.word(32).wrapping_sub(pong.bhs.word(28)), self.depth - 1, "the whole window");
         assert_eq!((self.world.toy.running(), self.world.session.held()), (0, 0));
         self.world.end();
     }
@@ -228,6 +238,35 @@ fn a_request_has_its_place_in_the_window_until_its_answer_goes_out() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Of several sessions, which share little memory: commands wait for it, each session for those before it.
+    #[test]
+    fn every_mix_is_answered_where_memory_is_short(
+        requests in prop::collection::vec((0..3usize, 0..KINDS.len(), prop::bool::weighted(0.1), 0..WRITE_MAX), 1..300),
+        bytes in prop::sample::select(vec![64u64 << 10, 300 << 10, 1 << 20]),
+        works in any::<bool>(),
+    ) {
+        let memory = Pool::new(bytes);
+        let mut all = [(); 3].map(|()| Late::with(&memory, works));
+        for (session, kind, immediate, size) in requests {
+            let late = &mut all[session];
+            // A command for immediate delivery may be refused, and one that does not end holds what it has.
+            let kind = KINDS[kind];
+            late.ask(if kind == Kind::Hold { Kind::Write } else { kind }, immediate && !kind.is_command(), size);
+        }
+        while all.iter().any(|late| !late.asked.is_empty()) {
+            let before: usize = all.iter().map(|late| late.asked.len()).sum();
+            for late in &mut all {
+                late.read();
+                prop_assert_eq!(late.world.closed(), None);
+            }
+            prop_assert!(before > all.iter().map(|late| late.asked.len()).sum(), "nobody gets on");
+        }
+        for late in all {
+            late.end();
+        }
+        prop_assert_eq!(memory.left(), bytes);
+    }
 
     #[test]
     fn every_mix_within_the_window_is_answered(
@@ -331,4 +370,145 @@ fn who_is_held_back_by_a_fence_is_read() {
     assert_eq!(answers.iter().filter(|answer| answer.opcode() == Opcode::TEXT_RESPONSE).count(), 64);
     assert!(two.world.session.is_receiving(two.world.key));
     two.world.end();
+}
+
+/// A session that shares that memory, and is promised little of it.
+fn with(memory: &Arc<Pool>, queue_depth: u32, data_digest: &str) -> World {
+    let parameters = Parameters { queue_depth, max_recv_data_segment_length: 8192, ..Parameters::default() };
+    let keys = [("FirstBurstLength", "8192"), ("DataDigest", data_digest)];
+    World::logged_in_with(memory.clone(), parameters, &keys)
+}
+
+/// Expects that much data, and does not end by itself.
+fn hold(world: &mut World, len: u32) -> Packet {
+    let command = world.initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len));
+    assert!(world.exchange(&[&command]).is_empty());
+    command
+}
+
+fn tags(answers: &[Packet]) -> Vec<u32> {
+    answers.iter().map(|answer| answer.bhs.itt()).collect()
+}
+
+#[test]
+fn commands_wait_for_memory_in_order() {
+    let memory = Pool::new(8 << 20);
+    let mut world = with(&memory, 8, "None");
+    // Long ones count as the chunk that is under way of them.
+    let held: Vec<_> = (0..4).map(|_| hold(&mut world, 32 << 20)).collect();
+    assert_eq!((world.toy.running(), memory.left()), (4, (4 << 20) + (64 << 10)), "and 64 KiB beside");
+    let waits = hold(&mut world, 1 << 20);
+    // What could begin has to wait behind it, and so does what needs nothing.
+    let write = world.initiator.command(0, &vendor(WRITE_IN_PARTS, 4096, 4096), Transfer::write(4096));
+    let nothing = world.initiator.command(0, &[0], Transfer::NONE);
+    let ping = world.initiator.nop_out(b"");
+    let write = write.data(&[7; 4096]);
+    let answers = world.exchange(&[&write, &nothing, &ping]);
+    assert_eq!(tags(&answers), [ping.bhs.itt()]);
+    assert_eq!(answers[0].bhs.word(32) - answers[0].bhs.word(28) + 1, 1, "each has its place in the window");
+    assert_eq!((world.toy.running(), world.session.held()), (4, 4096), "what was promised is kept");
+    // For immediate delivery there is no promise.
+    let now = world.initiator.command(0, &[0], Transfer::write(1 << 20)).data(&[7; 4096]);
+    let now = world.initiator.immediate(now);
+    let answers = world.exchange(&[now]);
+    assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::REJECT], reject::TOO_MANY_IMMEDIATE));
+    // The end of one is the beginning of the next, and of all that it was in the way of.
+    let abort = world.initiator.abort_task(&held[0]);
+    let abort = world.initiator.immediate(abort);
+    let answers = world.exchange(&[&abort]);
+    assert_eq!(tags(&answers), [abort.bhs.itt(), write.bhs.itt(), nothing.bhs.itt()]);
+    assert_eq!((world.toy.running(), world.toy.written.pop()), (4, Some(vec![7; 4096])));
+    // What waits is aborted by name and with all others, and is in nobody's way any more.
+    let [second, third] = [(); 2].map(|()| hold(&mut world, 1 << 20));
+    assert_eq!(world.toy.running(), 4);
+    let abort = world.initiator.abort_task(&second);
+    let answers = world.exchange(&[abort]);
+    assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
+    let abort = world.initiator.abort_task(&waits);
+    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 0);
+    assert_eq!(world.toy.running(), 4, "the third has begun");
+    let abort = world.initiator.abort_task(&third);
+    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 0);
+    let waits = [(); 3].map(|()| hold(&mut world, 1 << 20));
+    let reset = world.initiator.task_management(5, 0);
+    assert_eq!(opcodes(&world.exchange(&[reset])), [Opcode::TASK_MANAGEMENT_RESPONSE]);
+    assert_eq!((world.toy.running(), world.session.in_flight(world.key), memory.left()), (0, 0, 8 << 20));
+    assert!(Allowance::of(&memory).take(1 << 20), "nobody waits before another session");
+    let again = world.initiator.abort_task(&waits[2]);
+    assert_eq!(world.exchange(&[again])[0].bhs.0[2], 1, "it is gone");
+    drop(memory);
+    world.end();
+}
+
+#[test]
+fn damaged_data_of_a_command_that_waits_fails_it_when_it_begins() {
+    let memory = Pool::new(1 << 20);
+    let mut world = with(&memory, 8, "CRC32C");
+    let held = hold(&mut world, 1 << 20);
+    let write = world.initiator.command(0, &vendor(WRITE_IN_PARTS, 1 << 20, 4096), Transfer::write(1 << 20));
+    let mut bytes = write.clone().data(&[7; 4096]).encode(world.initiator.digests);
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    world.receive(&bytes);
+    assert_eq!(opcodes(&world.run()), [Opcode::REJECT]);
+    let abort = world.initiator.abort_task(&held);
+    let answers = world.exchange(&[abort]);
+    assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE, Opcode::SCSI_RESPONSE]);
+    assert_eq!((answers[1].bhs.itt(), answers[1].bhs.0[3]), (write.bhs.itt(), Status::CheckCondition as u8));
+    assert_eq!(world.toy.abandoned, 1);
+    drop(memory);
+    world.end();
+}
+
+/// Who waits for the end of a condition holds what the command that ends it would wait for.
+#[test]
+fn a_command_with_the_aca_attribute_does_not_wait() {
+    let memory = Pool::new(1 << 20);
+    let mut world = with(&memory, 8, "None");
+    hold(&mut world, 1 << 20);
+    hold(&mut world, 1 << 20);
+    let mut aca = world.initiator.command(0, &vendor(READ_IN_PARTS, 512, 512), Transfer::read(512));
+    aca.bhs.0[1] = aca.bhs.0[1] & !7 | 4;
+    assert_eq!(opcodes(&world.exchange(&[&aca])), [Opcode::DATA_IN, Opcode::SCSI_RESPONSE]);
+    drop(memory);
+    drop(world);
+}
+
+/// A connection that ends takes along what waited, and other sessions go on.
+#[test]
+fn a_session_that_ends_is_in_nobodys_way() {
+    let memory = Pool::new(1 << 20);
+    let mut two = [(); 2].map(|()| with(&memory, 8, "None"));
+    let mut third = with(&memory, 8, "None");
+    for world in &mut two {
+        hold(world, 1 << 20);
+    }
+    let read = third.initiator.command(0, &vendor(READ_IN_PARTS, 1 << 20, 1 << 20), Transfer::read(1 << 20));
+    assert!(third.exchange(&[read]).is_empty());
+    for (world, ends) in two.iter_mut().zip([true, false]) {
+        assert_eq!(world.toy.running(), usize::from(ends), "the first has all, the second waits");
+        world.session.peer_finished(world.key);
+    }
+    assert_eq!(third.run().last().map(Packet::opcode), Some(Opcode::SCSI_RESPONSE));
+    drop(two);
+    drop(third);
+    assert_eq!(memory.left(), 1 << 20);
+}
+
+/// The window of each is as wide as there is memory for what may come unasked.
+#[test]
+fn windows_are_what_memory_is_left_for() {
+    let memory = Pool::new(8 << 20);
+    let window = |first_burst: &str, initial_r2t: &str, immediate: &str| {
+        let keys =
+            [("FirstBurstLength", first_burst), ("InitialR2T", initial_r2t), ("ImmediateData", immediate)];
+        let parameters = Parameters { max_recv_data_segment_length: 8192, ..Parameters::default() };
+        let world = World::logged_in_with(memory.clone(), parameters, &keys);
+        (world.initiator.max_cmd_sn - world.initiator.exp_cmd_sn + 1, world)
+    };
+    let (first, _held) = window("262144", "No", "No");
+    let (second, _too) = window("262144", "Yes", "Yes");
+    let (third, _three) = window("262144", "Yes", "No");
+    let (fourth, _four) = window("8192", "No", "Yes");
+    assert_eq!([first, second, third, fourth], [8, 6, 128, 112]);
 }
