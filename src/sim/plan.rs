@@ -195,6 +195,15 @@ pub(super) enum Action {
     Ping {
         session: usize,
     },
+    /// Pings that fill the command window, and as many for immediate delivery.
+    Flood {
+        session: usize,
+    },
+    /// ABORT TASK of every command that runs.
+    AbortAll {
+        session: usize,
+        immediate: bool,
+    },
     Text {
         session: usize,
     },
@@ -286,6 +295,12 @@ pub(super) struct Plan {
     #[serde(default)]
     pub(super) reserves: bool,
     pub(super) queue_depth: u32,
+    /// Bytes that the target holds for the commands of an initiator; 0: the default.
+    #[serde(default)]
+    pub(super) initiator_memory: u64,
+    /// All sessions are those of one initiator, and share that.
+    #[serde(default)]
+    pub(super) one_initiator: bool,
     /// MaxConnections of the target.
     #[serde(default = "one_connection")]
     pub(super) max_connections: u32,
@@ -342,6 +357,8 @@ impl Plan {
             chap: dice.chance(0.2),
             reserves: dice.chance(0.15),
             queue_depth: one(dice, &[1, 4, 16, 64]),
+            initiator_memory: 0,
+            one_initiator: false,
             max_connections: one(dice, &[1, 2, 4, 4]),
             segment_max: one(dice, &[512, 4096, 8192, 65_536]),
             sleepy: one(dice, &[0.0, 0.1, 0.6]),
@@ -363,7 +380,26 @@ impl Plan {
             };
             plan.steps.push(Step { after: dice.below(2 * pace + 1), action });
         }
+        plan.crowd(&mut Dice::new(seed ^ 0x6c69_6d69));
         plan
+    }
+
+    /// Some runs go to the limits: sessions share little memory, and use the whole window at once.
+    fn crowd(&mut self, dice: &mut Dice) {
+        if !dice.chance(0.3) {
+            return;
+        }
+        self.initiator_memory = one(dice, &[64 << 10, 256 << 10, 1 << 20]);
+        self.one_initiator = dice.chance(0.7);
+        for _ in 0..2 + dice.below(4) {
+            let session = index(dice, self.sessions.len());
+            let action = match dice.chance(0.5) {
+                true => Action::Flood { session },
+                false => Action::AbortAll { session, immediate: dice.chance(0.7) },
+            };
+            let at = index(dice, self.steps.len());
+            self.steps.insert(at, Step { after: 0, action });
+        }
     }
 }
 

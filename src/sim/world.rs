@@ -193,6 +193,8 @@ impl World {
             Action::Command { session, .. }
             | Action::Manage { session, .. }
             | Action::Ping { session }
+            | Action::Flood { session }
+            | Action::AbortAll { session, .. }
             | Action::Text { session }
             | Action::Logout { session, .. }
             | Action::Close { session, .. }
@@ -658,6 +660,10 @@ pub(super) fn boot(
         ..Parameters::default()
     };
     let Network { hosts, address, wires } = network;
+    let mut limits = Limits::default();
+    if plan.initiator_memory > 0 {
+        limits.initiator_memory = plan.initiator_memory;
+    }
     let disks: Vec<Arc<Disk>> = plan
         .disks
         .iter()
@@ -689,7 +695,7 @@ pub(super) fn boot(
             authentication: plan.chap.then(|| Arc::new(chap::authentication())),
             access: Vec::new(),
             redirects: Vec::new(),
-            limits: Limits::default(),
+            limits,
             portals: vec![0],
             ports: vec![Arc::new(TargetPort::iscsi(1, TARGET, 1))],
             luns,

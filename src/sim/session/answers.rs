@@ -4,7 +4,7 @@
 use super::super::plan::{Function, Violation};
 use super::super::scsi::{self, Ending};
 use super::link::State;
-use super::{Env, Managing, Running, Session};
+use super::{Env, Managing, RUNNING_MAX, Running, Session};
 use crate::fabrics::iscsi::initiator::Packet;
 use crate::wire::iscsi::{FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
 
@@ -158,7 +158,7 @@ impl Session {
 
     pub(super) fn managed(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
         let tag = packet.bhs.itt();
-        let Managing { function, at: asked, disk, tasks, sent, reset, .. } =
+        let Managing { function, at: asked, disk, tasks, immediate, sent, reset } =
             self.managing.remove(&tag).ok_or("a task management response that nobody asked for")?;
         if asked != at {
             return Err(format!("the response to {function:?} came on {at} instead of {asked}"));
@@ -189,7 +189,8 @@ impl Session {
                     self.give_up_command(tasks[0], env);
                 }
             }
-            (_, 255) => {}
+            // More at once than a session may have under way for immediate delivery.
+            (_, 255) if immediate && self.managing.len() >= RUNNING_MAX => {}
             _ => return Err(format!("{function:?} on disk {disk} was answered with {response}")),
         }
         let end = env.oracle.tick();

@@ -44,8 +44,7 @@ impl Session {
             return Err(format!("no session, or two, with TSIH {}", self.tsih));
         };
         let who = (&*session.initiator, session.target.as_deref(), session.user.as_deref());
-        let name = self.name();
-        let wanted = (name.as_str(), Some(scsi::TARGET), env.plan.chap.then_some(chap::NAME));
+        let wanted = (self.name.as_str(), Some(scsi::TARGET), env.plan.chap.then_some(chap::NAME));
         if who != wanted || session.isid != self.isid() {
             return Err(format!("session {} is shown as {who:?} with ISID {:?}", self.tsih, session.isid));
         }

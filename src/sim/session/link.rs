@@ -195,7 +195,7 @@ impl Session {
         if !env.plan.chap {
             return self.negotiate(at);
         }
-        let name = self.name();
+        let name = self.name.clone();
         let keys = [
             ("InitiatorName", name.as_str()),
             ("TargetName", scsi::TARGET),
@@ -210,10 +210,6 @@ impl Session {
 
     pub(super) fn isid(&self) -> [u8; 6] {
         [0x80, 0, 0, 0, 0, self.shape.name]
-    }
-
-    pub(super) fn name(&self) -> String {
-        format!("iqn.2026-11.test:initiator-{}", self.shape.name)
     }
 
     /// The next step of an authentication.
@@ -245,7 +241,7 @@ impl Session {
         let shape = &self.shape;
         let word = |on: bool| if on { "Yes" } else { "No" };
         let digest = |on: bool| if on { "CRC32C,None" } else { "None,CRC32C" };
-        let name = self.name();
+        let name = self.name.clone();
         let numbers = [
             shape.first_burst,
             shape.max_burst,

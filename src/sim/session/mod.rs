@@ -152,6 +152,8 @@ impl Default for Agreed {
 pub(in crate::sim) struct Session {
     index: usize,
     shape: SessionShape,
+    /// Its initiator's name.
+    name: String,
     /// Its connections, as many as it wishes for.
     links: Vec<Link>,
     agreed: Agreed,
@@ -194,8 +196,13 @@ fn reaches(number: u32, other: u32) -> bool {
 impl Session {
     pub(in crate::sim) fn new(index: usize, plan: &Plan) -> Self {
         let shape = plan.sessions[index].clone();
+        let name = match plan.one_initiator {
+            true => "iqn.2026-11.test:initiator".into(),
+            false => format!("iqn.2026-11.test:initiator-{}", shape.name),
+        };
         Self {
             index,
+            name,
             links: (0..shape.connections.max(1)).map(|_| Link::new()).collect(),
             shape,
             agreed: Agreed::default(),

@@ -14,7 +14,13 @@ impl Session {
     pub(super) fn work(&mut self, env: &mut Env) -> usize {
         let mut count = 0;
         while let Some(&action) = self.todo.front() {
-            let immediate = matches!(action, Action::Manage { immediate: true, .. } | Action::Violate { .. });
+            let immediate = matches!(
+                action,
+                Action::Manage { immediate: true, .. }
+                    | Action::Violate { .. }
+                    | Action::Flood { .. }
+                    | Action::AbortAll { .. }
+            );
             if !immediate && (!self.has_room() || self.running.len() >= RUNNING_MAX) {
                 break;
             }
@@ -28,14 +34,17 @@ impl Session {
                 Action::Manage { disk, function, immediate, .. } => {
                     self.manage(at, disk, function, immediate, env)
                 }
-                Action::Ping { .. } => {
-                    let data: Vec<u8> = (0..env.dice.below(600)).map(|i| i.to_le_bytes()[0]).collect();
-                    let data = &data[..data.len().min(self.agreed.segment)];
-                    let ping = self.make(at, |initiator| initiator.nop_out(data));
-                    let echo = data[..data.len().min(self.segment_max())].to_vec();
-                    self.pings.insert(ping.bhs.itt(), (at, echo));
-                    self.request(at, vec![ping]);
+                Action::Ping { .. } => self.ping(at, false, env),
+                Action::Flood { .. } => {
+                    env.tally.count("floods of pings");
+                    for _ in 0..env.plan.queue_depth {
+                        if self.has_room() {
+                            self.ping(at, false, env);
+                        }
+                        self.ping(at, true, env);
+                    }
                 }
+                Action::AbortAll { immediate, .. } => self.abort_all(immediate, env),
                 Action::Text { .. } => {
                     let text = self.make(at, |initiator| initiator.text(b"SendTargets=\0"));
                     self.texts.insert(text.bhs.itt(), at);
@@ -46,6 +55,32 @@ impl Session {
             }
         }
         count
+    }
+
+    fn ping(&mut self, at: usize, immediate: bool, env: &mut Env) {
+        let data: Vec<u8> = (0..env.dice.below(600)).map(|i| i.to_le_bytes()[0]).collect();
+        let data = &data[..data.len().min(self.agreed.segment)];
+        let ping = self.make(at, |initiator| {
+            let ping = initiator.nop_out(data);
+            if immediate { initiator.immediate(ping) } else { ping }
+        });
+        let echo = data[..data.len().min(self.segment_max())].to_vec();
+        self.pings.insert(ping.bhs.itt(), (at, echo));
+        self.request(at, vec![ping]);
+    }
+
+    /// Aborts all commands by name, at once.
+    fn abort_all(&mut self, immediate: bool, env: &mut Env) {
+        env.tally.count("aborts of all commands by name");
+        let can_be = |running: &Running| self.links[running.at].is_up() && !running.lost;
+        let tasks = self.running.iter().filter(|(_, running)| can_be(running));
+        let tasks: Vec<(u32, usize, usize)> =
+            tasks.map(|(&tag, running)| (tag, running.at, running.disk)).collect();
+        for (tag, at, disk) in tasks {
+            if immediate || self.has_room() {
+                self.ask_for(Function::AbortTask, vec![tag], (at, disk, immediate), env);
+            }
+        }
     }
 
     /// Whether the wire damages what is sent and received on a connection.
@@ -178,7 +213,6 @@ impl Session {
     }
 
     fn manage(&mut self, at: usize, disk: usize, function: Function, immediate: bool, env: &mut Env) {
-        let lun = scsi::lun(disk);
         let mut at = at;
         // Whatever has not come over other connections when a target reset for immediate delivery comes is taken for aborted
         // by the target, which cannot know what it is: nobody does so who waits for the answer to something else.
@@ -189,7 +223,7 @@ impl Session {
         let on_disk = |r: &Running| r.disk == disk;
         let mut tasks: Vec<u32> =
             self.running.iter().filter(|(_, r)| on_disk(r)).map(|(&tag, _)| tag).collect();
-        let number = match function {
+        match function {
             Function::AbortTask => {
                 // It goes where its task went (RFC 7143 11.5.1).
                 let latest = self.running.iter().next_back();
@@ -198,15 +232,28 @@ impl Session {
                     return env.tally.count("events that met no session");
                 };
                 (tasks, at) = (vec![tag], running.at);
-                1
             }
+            Function::TargetReset => tasks = self.running.keys().copied().collect(),
+            Function::AbortTaskSet | Function::ClearTaskSet | Function::LunReset => {}
+        }
+        self.ask_for(function, tasks, (at, disk, immediate), env);
+    }
+
+    /// Sends a function that concerns these tasks.
+    fn ask_for(
+        &mut self,
+        function: Function,
+        tasks: Vec<u32>,
+        (at, disk, immediate): (usize, usize, bool),
+        env: &mut Env,
+    ) {
+        let lun = scsi::lun(disk);
+        let number = match function {
+            Function::AbortTask => 1,
             Function::AbortTaskSet => 2,
             Function::ClearTaskSet => 4,
             Function::LunReset => 5,
-            Function::TargetReset => {
-                tasks = self.running.keys().copied().collect();
-                6
-            }
+            Function::TargetReset => 6,
         };
         let task = tasks.first().map(|tag| self.running[tag].packet.clone());
         let request = self.make(at, |initiator| {
