@@ -423,3 +423,6 @@ impl CoreAssembly {
         Ok(arena)
     }
 }
+
+#[cfg(test)]
+mod tests;

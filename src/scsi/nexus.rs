@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::wire::Shown;
+use crate::wire::iscsi::{NAME_MAX, normal_name};
 use crate::wire::scsi::{DataIn, be16};
 
 /// PROTOCOL IDENTIFIER of iSCSI (SPC-5 7.6.1).
@@ -14,8 +15,6 @@ const ISCSI: u8 = 0x05;
 const PORT_FORMAT: u8 = 0x40;
 /// What parts name and ISID of an initiator port's name (RFC 7143 4.4.1).
 const ISID_MARK: &str = ",i,0x";
-/// Longest iSCSI name (RFC 7143 4.2.7.1).
-const ISCSI_NAME_MAX: usize = 223;
 /// Length of the TransportIDs of all protocols but iSCSI.
 const PLAIN_LEN: usize = 24;
 
@@ -25,12 +24,12 @@ pub struct TransportId(Arc<[u8]>);
 
 impl TransportId {
     /// The longest: an iSCSI initiator port with the longest name.
-    pub const LEN_MAX: usize = 4 + (ISCSI_NAME_MAX + ISID_MARK.len() + 12 + 1).next_multiple_of(4);
+    pub const LEN_MAX: usize = 4 + (NAME_MAX + ISID_MARK.len() + 12 + 1).next_multiple_of(4);
 
     /// The iSCSI initiator port of that name and ISID. A name that is too long is cut.
     pub fn iscsi(name: &str, isid: [u8; 6]) -> Self {
         let isid = isid.iter().fold(0, |all, &byte| all << 8 | u64::from(byte));
-        let name: String = name.to_lowercase().chars().take(ISCSI_NAME_MAX).collect();
+        let name: String = normal_name(name).chars().take(NAME_MAX).collect();
         let text = format!("{name}{ISID_MARK}{isid:012x}");
         let len = (text.len() + 1).next_multiple_of(4).max(20);
         let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
@@ -55,7 +54,7 @@ impl TransportId {
         let digits = isid.len() <= 12 && isid.bytes().all(|b| b.is_ascii_hexdigit());
         let isid = u64::from_str_radix(isid, 16).ok().filter(|_| digits)?;
         let [_, _, isid @ ..] = isid.to_be_bytes();
-        let usable = first & 0xc0 == PORT_FORMAT && (1..=ISCSI_NAME_MAX).contains(&name.len());
+        let usable = first & 0xc0 == PORT_FORMAT && (1..=NAME_MAX).contains(&name.len());
         usable.then(|| (Self::iscsi(name, isid), len))
     }
 

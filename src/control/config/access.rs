@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::load::{Loader, Named, iscsi_name};
+use super::load::{Loader, Named};
 use super::model::{AccessConfig, Account, Chap, Config, Redirect, SecretSource};
 use super::reader::Section;
 use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::net::Address;
+use crate::wire::iscsi::{check_name, normal_name};
 
 /// What begins the name of a file in place of a secret.
 const FILE: &str = "file:";
@@ -86,11 +87,13 @@ impl<'a> Loader<'a> {
     ) -> Option<AccessConfig> {
         let strings = |key| s.given(key).then(|| s.texts(key, |text| Some(text.to_owned()))).flatten();
         let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let initiators = strings("initiators");
+        // Patterns, too: what begins with a part of a name begins with that part in its normal spelling.
+        let normal = |key| s.given(key).then(|| s.texts(key, |text| Some(normal_name(text)))).flatten();
+        let initiators = normal("initiators");
         for (name, span) in initiators.iter().flatten() {
             // With a `*` at the end, the rest of the name is missing, and nothing can be said about it.
             if !name.ends_with('*')
-                && let Err(why) = iscsi_name(name)
+                && let Err(why) = check_name(name)
             {
                 let help = "such as \"iqn.2026-11.com.example:host1\", or the beginning of a name and a `*`";
                 self.errors.add(

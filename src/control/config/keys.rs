@@ -158,7 +158,7 @@ const CHAP: &[Key] = &[
         Texts(ALGORITHM),
         Is(ALGORITHMS),
         "",
-        "Hash functions allowed, the preferred one first.",
+        "Hash functions allowed; of these the initiator's first choice is used.",
     ),
 ];
 
@@ -666,9 +666,15 @@ pub(super) const TABLES: &[Table] = &[
                 Text(ISCSI_NAME),
                 Required,
                 "\"iqn.2026-11.com.example.ptgt:reference\"",
-                "Its iSCSI name (RFC 7143 4.2.7), in lower case.",
+                "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are told in lower case.",
             ),
-            key("alias", Text("a string"), Means("none"), "\"the lab's disks\"", "A name for people."),
+            key(
+                "alias",
+                Text("a string of at most 255 bytes"),
+                Means("none"),
+                "\"the lab's disks\"",
+                "A name for people.",
+            ),
             key(
                 "portals",
                 Texts("the name of a [[portal]]"),
@@ -731,7 +737,7 @@ pub(super) const TABLES: &[Table] = &[
                 Texts("an iSCSI name, or its beginning and a \"*\""),
                 Means("all"),
                 "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
-                "Names of initiators. Anybody may claim a name: accounts tell who it is.",
+                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
             ),
             key(
                 "addresses",

@@ -19,9 +19,13 @@ use crate::fabrics::iscsi::{DigestOffer, Parameters};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
+use crate::wire::iscsi::{check_name, normal_name};
 
 /// Most reactors.
 const REACTORS_MAX: usize = 64;
+
+/// Longest alias of a target, in bytes.
+const ALIAS_MAX: usize = 255;
 
 /// Longest URL that initiators are told.
 const URL_MAX: usize = 255;
@@ -131,6 +135,8 @@ impl<'a> Loader<'a> {
         for section in root.sections(key) {
             let index = named.entries.len();
             if let Some(name) = section.text("name") {
+                // Those of targets are iSCSI names, and the same in any case.
+                let name = if key == "target" { normal_name(&name) } else { name };
                 if name.is_empty() {
                     section.error("name", "is empty", format!("each [[{key}]] has a name"));
                 } else if *named.names.entry(name.clone()).or_insert(index) != index {
@@ -412,8 +418,8 @@ impl<'a> Loader<'a> {
         disks: &Named<Disk>,
         accounts: &Named<Account>,
     ) -> Option<Target> {
-        let name = s.text("name");
-        if let Some(Err(why)) = name.as_deref().map(iscsi_name) {
+        let name = s.text("name").map(|name| normal_name(&name));
+        if let Some(Err(why)) = name.as_deref().map(check_name) {
             s.error(
                 "name",
                 format!("is not an iSCSI name: {why}"),
@@ -421,6 +427,9 @@ impl<'a> Loader<'a> {
             );
         }
         let alias = s.text("alias");
+        if alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_MAX) {
+            s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
+        }
         let portals = self.target_portals(&s, portals);
         let mut units: Vec<(Option<u16>, Option<usize>)> = Vec::new();
         for entry in s.sections("luns") {
@@ -559,48 +568,4 @@ fn log_filter(text: &str) -> bool {
         Some((module, word)) => !module.is_empty() && level(word),
         None => level(part),
     })
-}
-
-/// Whether that is an iSCSI name (RFC 7143 4.2.7), and if not, why.
-pub(super) fn iscsi_name(text: &str) -> Result<(), &'static str> {
-    /// Longest name in bytes (RFC 7143 4.2.7.1).
-    const NAME_MAX: usize = 223;
-    if text.len() > NAME_MAX {
-        return Err("it is longer than 223 bytes");
-    }
-    match text.split_once('.') {
-        Some(("iqn", rest)) => iqn(rest),
-        Some(("eui", digits)) if hexadecimal(digits) && digits.len() == 16 => Ok(()),
-        Some(("eui", _)) => Err("16 hexadecimal digits follow \"eui.\""),
-        Some(("naa", digits)) if hexadecimal(digits) && matches!(digits.len(), 16 | 32) => Ok(()),
-        Some(("naa", _)) => Err("16 or 32 hexadecimal digits follow \"naa.\""),
-        _ => Err("it begins with \"iqn.\", \"eui.\" or \"naa.\""),
-    }
-}
-
-fn hexadecimal(digits: &str) -> bool {
-    digits.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// The part of an iqn. name after the type: a month, a domain in reverse, and after a colon what its owner likes.
-fn iqn(rest: &str) -> Result<(), &'static str> {
-    let digits = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_digit());
-    let month = |text: &str| digits(text, 2) && text.parse().is_ok_and(|month: u8| (1..=12).contains(&month));
-    let (date, authority) = rest.split_once('.').unwrap_or((rest, ""));
-    if !date.split_once('-').is_some_and(|(y, m)| digits(y, 4) && month(m)) {
-        return Err("a month such as \"2026-11\" follows \"iqn.\"");
-    }
-    let domain = authority.split(':').next().unwrap_or_default();
-    if domain.split('.').any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-')) {
-        return Err("a domain in reverse such as \"com.example\" follows the month");
-    }
-    if authority.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err("it has capital letters");
-    }
-    // Beyond ASCII, RFC 3722 has more to say than this checks.
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':');
-    if !authority.bytes().all(allowed) {
-        return Err("it has other characters than a-z, 0-9, '.', '-' and ':'");
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use super::negotiate::{LoginKind, Negotiation};
 use super::parameters::{Negotiated, Parameters};
 use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
 use crate::wire::PeerText;
-use crate::wire::iscsi::{FINAL, claimed_name, pairs, push_pair};
+use crate::wire::iscsi::{FINAL, NAME_MAX, claimed_name, normal_name, pairs, push_pair};
 
 /// Most bytes of a login data segment, in both directions (RFC 7143 13.12).
 pub(super) const LOGIN_SEGMENT_MAX: usize = 8192;
@@ -20,9 +20,6 @@ const LOGIN_TEXT_MAX: usize = 64 << 10;
 
 /// Most PDUs of one login.
 const LOGIN_PDUS_MAX: u32 = 64;
-
-/// Longest iSCSI name (RFC 7143 4.2.7.1).
-const NAME_MAX: usize = 223;
 
 /// The C bit: the text goes on in the next PDU.
 const CONTINUE: u8 = 0x40;
@@ -333,8 +330,7 @@ impl Login {
         if value.is_empty() || value.len() > NAME_MAX {
             return Err((LoginStatus::InitiatorError, "iSCSI name empty or too long"));
         }
-        // iSCSI names compare in lower case (RFC 3722).
-        if slot.replace(value.to_lowercase()).is_some() {
+        if slot.replace(normal_name(value)).is_some() {
             return Err((LoginStatus::InitiatorError, "name given twice"));
         }
         Ok(())

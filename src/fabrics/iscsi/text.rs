@@ -9,7 +9,7 @@ use super::negotiate::{is_login_key, segment_length};
 use super::session::ActiveConnection;
 use super::{Directory, Visitor};
 use crate::memory::Sg;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, pairs, push_pair, reject};
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, normal_name, pairs, push_pair, reject};
 
 /// Most bytes of text of one request.
 const ASKED_MAX: usize = 64 << 10;
@@ -125,7 +125,7 @@ impl ActiveConnection<'_> {
     /// SendTargets (RFC 7143 appendix C): in a discovery session `All` or a name, in a normal one the session's own target,
     /// by name or by nothing.
     fn send_targets(&self, value: &str, directory: &dyn Directory, answer: &mut Vec<u8>) {
-        let value = value.to_lowercase();
+        let value = normal_name(value);
         let wanted = match (value.as_str(), &self.session.target) {
             ("all", None) => None,
             ("", Some(own)) => Some(own.as_str()),
