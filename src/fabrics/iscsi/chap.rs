@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 
 use super::LoginStatus;
 use super::login::LoginRefusal;
-use crate::wire::iscsi::{binary, push_pair};
+use crate::wire::iscsi::{binary, number, push_pair};
 
 /// Longest challenge that an initiator may send (RFC 7143 12.1.3).
 const CHALLENGE_MAX: usize = 1024;
@@ -108,7 +108,7 @@ pub struct Authentication {
     pub accounts: Vec<Account>,
     /// What we show to an initiator that asks for it.
     pub own: Option<Account>,
-    /// What may be used for it, the best first.
+    /// What may be used for it.
     pub algorithms: Vec<Algorithm>,
 }
 
@@ -203,9 +203,12 @@ impl Chap {
         let Said { algorithms: Some(offered), name: None, response: None, .. } = said else {
             return Err(failed("CHAP does not begin with CHAP_A"));
         };
-        let offered: SmallVec<[&str; 4]> = offered.split(',').collect();
-        let known = |algorithm: &&Algorithm| offered.contains(&(**algorithm as u8).to_string().as_str());
-        let Some(&algorithm) = ours.algorithms.iter().find(known) else {
+        // The first that is allowed of the initiator's list, which is in the order of its preference (RFC 7143 12.1.3).
+        let allowed = |offer| {
+            let number = number(offer)?;
+            ours.algorithms.iter().find(|algorithm| **algorithm as u32 == number)
+        };
+        let Some(&algorithm) = offered.split(',').find_map(allowed) else {
             return Err(failed("no common CHAP algorithm"));
         };
         let mut bytes = [0; 33];
@@ -259,7 +262,7 @@ fn mutual(
     let Some(own) = &ours.own else {
         return Err(failed("mutual CHAP was asked for, and there is no outgoing account"));
     };
-    let identifier = crate::wire::iscsi::number(identifier).and_then(|number| u8::try_from(number).ok());
+    let identifier = number(identifier).and_then(|number| u8::try_from(number).ok());
     let Some(identifier) = identifier else { return Err(failed("CHAP_I is no identifier")) };
     let Some(challenge) = binary(challenge, CHALLENGE_MAX).filter(|challenge| !challenge.is_empty()) else {
         return Err(failed("CHAP_C is no challenge"));

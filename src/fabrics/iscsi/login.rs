@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::chap::{Chap, Said};
 use super::framing::Pdu;
-use super::negotiate::{LoginKind, Negotiation};
+use super::negotiate::{LoginKind, Negotiation, Repeated, in_order};
 use super::parameters::{Negotiated, Parameters};
 use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
 use crate::wire::PeerText;
@@ -152,7 +152,7 @@ impl Login {
             }
             self.authorized = true;
         }
-        if stage == OPERATIONAL && !self.declared {
+        if stage == OPERATIONAL && !self.declared && !self.negotiation.segment_rejected {
             self.declared = true;
             let ours = self.parameters.max_recv_data_segment_length.to_string();
             push_pair(&mut answer, "MaxRecvDataSegmentLength", &ours);
@@ -252,10 +252,15 @@ impl Login {
             (false, _) => LoginKind::Joining,
         };
         let mut said = Said::default();
-        for pair in pairs(text).flatten() {
+        let twice = |Repeated| (LoginStatus::InitiatorError, "key offered twice");
+        for pair in in_order(text) {
             match pair.key {
-                "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => continue,
+                "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => {
+                    self.negotiation.note(pair.key).map_err(twice)?;
+                    continue;
+                }
                 "AuthMethod" if self.stage == Some(SECURITY) => {
+                    self.negotiation.note(pair.key).map_err(twice)?;
                     self.method(pair.value, answer)?;
                     continue;
                 }
@@ -271,8 +276,7 @@ impl Login {
                 None => {}
             }
             let offered = self.negotiation.offer(&self.parameters, kind, pair.key, pair.value);
-            let value = offered.map_err(|_| (LoginStatus::InitiatorError, "key offered twice"))?;
-            if let Some(value) = value {
+            if let Some(value) = offered.map_err(twice)? {
                 push_pair(answer, pair.key, &value);
             }
         }
@@ -294,8 +298,8 @@ impl Login {
             };
             return Err((LoginStatus::AuthenticationFailure, why));
         }
-        if required && self.chap.replace(Chap::new()).is_some() {
-            return Err((LoginStatus::InitiatorError, "AuthMethod offered twice"));
+        if required {
+            self.chap = Some(Chap::new());
         }
         push_pair(answer, "AuthMethod", method);
         Ok(())

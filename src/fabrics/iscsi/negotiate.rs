@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The operational keys (RFC 7143 13): one table row per key says how it is answered and where the result goes.
 
+use std::collections::HashSet;
+
 use super::parameters::{DigestOffer, Negotiated, Parameters};
 use crate::wire::iscsi as wire;
 
@@ -8,8 +10,8 @@ use crate::wire::iscsi as wire;
 enum KeyRule {
     /// Each side declares the longest data segment that it takes; where the peer's goes.
     Declared(fn(&mut Negotiated, u32)),
-    /// The smaller of both; range, ours, and where the result goes.
-    Minimum(u32, u32, fn(&Parameters) -> u32, fn(&mut Negotiated, u32)),
+    /// The smaller of both; range, ours (by what has been agreed on so far), and where the result goes.
+    Minimum(u32, u32, fn(&Parameters, &Negotiated) -> u32, fn(&mut Negotiated, u32)),
     /// The larger of both.
     Maximum(u32, u32, fn(&Parameters) -> u32, fn(&mut Negotiated, u32)),
     /// Yes if one side says so.
@@ -58,25 +60,30 @@ const TABLE: &[Row] = &[
     own("DataDigest", Digest(|p| p.data_digest, |n, v| n.data_digest = v)),
     own("MaxRecvDataSegmentLength", Declared(|n, v| n.max_xmit_data_segment_length = v)),
     row("DefaultTime2Wait", false, Maximum(0, 3600, |p| p.time2wait, |n, v| n.time2wait = v)),
-    row("DefaultTime2Retain", false, Minimum(0, 3600, |p| p.time2retain, |n, v| n.time2retain = v)),
-    row("ErrorRecoveryLevel", false, Minimum(0, 2, |_| 0, |_, _| ())),
-    row("MaxConnections", true, Minimum(1, 65535, |p| p.max_connections, |n, v| n.max_connections = v)),
+    row("DefaultTime2Retain", false, Minimum(0, 3600, |p, _| p.time2retain, |n, v| n.time2retain = v)),
+    row("ErrorRecoveryLevel", false, Minimum(0, 2, |_, _| 0, |_, _| ())),
+    row("MaxConnections", true, Minimum(1, 65535, |p, _| p.max_connections, |n, v| n.max_connections = v)),
     row("InitialR2T", true, Or(|p| p.initial_r2t, |n, v| n.initial_r2t = v)),
     row("ImmediateData", true, And(|p| p.immediate_data, |n, v| n.immediate_data = v)),
     row(
         "MaxBurstLength",
         true,
-        Minimum(512, SEGMENT_MAX, |p| p.max_burst_length, |n, v| n.max_burst_length = v),
+        Minimum(512, SEGMENT_MAX, |p, _| p.max_burst_length, |n, v| n.max_burst_length = v),
     ),
     row(
         "FirstBurstLength",
         true,
-        Minimum(512, SEGMENT_MAX, |p| p.first_burst_length, |n, v| n.first_burst_length = v),
+        Minimum(
+            512,
+            SEGMENT_MAX,
+            |p, n| p.first_burst_length.min(n.max_burst_length),
+            |n, v| n.first_burst_length = v,
+        ),
     ),
     row(
         "MaxOutstandingR2T",
         true,
-        Minimum(1, 65535, |p| p.max_outstanding_r2t, |n, v| n.max_outstanding_r2t = v),
+        Minimum(1, 65535, |p, _| p.max_outstanding_r2t, |n, v| n.max_outstanding_r2t = v),
     ),
     row("DataPDUInOrder", true, Or(|_| true, |_, _| ())),
     row("DataSequenceInOrder", true, Or(|_| true, |_, _| ())),
@@ -84,7 +91,7 @@ const TABLE: &[Row] = &[
     own("OFMarker", OBSOLETE),
     own("IFMarkInt", OBSOLETE),
     own("OFMarkInt", OBSOLETE),
-    row("iSCSIProtocolLevel", false, Minimum(0, 31, |_| 1, |_, _| ())),
+    row("iSCSIProtocolLevel", false, Minimum(0, 31, |_, _| 1, |_, _| ())),
     row("TaskReporting", true, Word(&["FastAbort", "RFC3720"], |n, v| n.fast_abort = v == "FastAbort")),
     row("RDMAExtensions", true, And(|_| false, |_, _| ())),
     row("InitiatorRecvDataSegmentLength", true, ISER),
@@ -109,7 +116,9 @@ pub(super) enum LoginKind {
 /// The state of one negotiation.
 #[derive(Default)]
 pub(super) struct Negotiation {
-    seen: u32,
+    seen: HashSet<Box<str>>,
+    /// MaxRecvDataSegmentLength was rejected, and ours is not declared in the same breath.
+    pub(super) segment_rejected: bool,
     /// A digest that was agreed on holds from the full feature phase on; everything else does so too.
     pub(super) result: Negotiated,
 }
@@ -119,6 +128,11 @@ pub(super) struct Negotiation {
 pub(super) struct Repeated;
 
 impl Negotiation {
+    /// Notes a key, which comes once in a login and has one answer.
+    pub(super) fn note(&mut self, key: &str) -> Result<(), Repeated> {
+        if self.seen.insert(key.into()) { Ok(()) } else { Err(Repeated) }
+    }
+
     /// Answers one offered key; `None` if it wants no answer.
     pub(super) fn offer(
         &mut self,
@@ -127,16 +141,13 @@ impl Negotiation {
         key: &str,
         value: &str,
     ) -> Result<Option<String>, Repeated> {
-        let Some(index) = TABLE.iter().position(|row| row.key == key) else {
+        self.note(key)?;
+        let Some(row) = TABLE.iter().find(|row| row.key == key) else {
             // These words answer an offer; to answer them in turn would never end.
             let answer = matches!(value, "NotUnderstood" | "Irrelevant" | "Reject");
             return Ok((!answer).then(|| "NotUnderstood".into()));
         };
-        if self.seen >> index & 1 == 1 {
-            return Err(Repeated);
-        }
-        self.seen |= 1 << index;
-        let Row { rule, normal_only, leading_only, .. } = &TABLE[index];
+        let Row { rule, normal_only, leading_only, .. } = row;
         if (kind == LoginKind::Discovery && *normal_only) || (kind == LoginKind::Joining && *leading_only) {
             return Ok(Some("Irrelevant".into()));
         }
@@ -147,10 +158,13 @@ impl Negotiation {
                     set(n, theirs);
                     return Ok(None);
                 }
-                None => None,
+                None => {
+                    self.segment_rejected = true;
+                    None
+                }
             },
             Minimum(low, high, get, set) => {
-                number(value, *low, *high).map(|theirs| settle(n, theirs.min(get(ours)), *set))
+                number(value, *low, *high).map(|theirs| settle(n, theirs.min(get(ours, n)), *set))
             }
             Maximum(low, high, get, set) => {
                 number(value, *low, *high).map(|theirs| settle(n, theirs.max(get(ours)), *set))
@@ -188,12 +202,18 @@ impl Negotiation {
         }
     }
 
-    /// What holds from now on. FirstBurstLength never exceeds MaxBurstLength, whatever order they came in.
+    /// What holds from now on: what was answered, else the default.
     pub(super) fn finish(self) -> Negotiated {
-        let mut n = self.result;
-        n.first_burst_length = n.first_burst_length.min(n.max_burst_length);
-        n
+        self.result
     }
+}
+
+/// The pairs of a text in the order in which they are settled: FirstBurstLength is bound by MaxBurstLength, which may stand
+/// behind it.
+pub(super) fn in_order(text: &[u8]) -> impl Iterator<Item = wire::Pair<'_>> {
+    let (bound, free): (Vec<_>, Vec<_>) =
+        wire::pairs(text).flatten().partition(|pair| pair.key == "FirstBurstLength");
+    free.into_iter().chain(bound)
 }
 
 fn settle(n: &mut Negotiated, value: u32, set: fn(&mut Negotiated, u32)) -> String {
@@ -323,8 +343,8 @@ mod tests {
         assert_eq!(answer(&ours, "MaxRecvDataSegmentLength", "512").1.max_xmit_data_segment_length, 512);
         assert!(answer(&ours, "DataDigest", "CRC32C").1.data_digest);
         assert!(!answer(&ours, "InitialR2T", "No").1.initial_r2t);
-        // The burst of unsolicited data never exceeds a burst, whichever key came first.
-        assert_eq!(answer(&ours, "MaxBurstLength", "512").1.first_burst_length, 512);
+        // What the initiator is not told does not hold: it is silent about FirstBurstLength, which has its default.
+        assert_eq!(answer(&ours, "MaxBurstLength", "512").1.first_burst_length, 65536);
     }
 
     #[test]

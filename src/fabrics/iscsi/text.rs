@@ -14,8 +14,8 @@ use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, normal_name, pairs, push_pa
 /// Most bytes of text of one request.
 const ASKED_MAX: usize = 64 << 10;
 
-/// Most bytes of text of an answer; targets beyond that are not listed.
-const ANSWER_MAX: usize = 1 << 20;
+/// Bytes of a list of targets that are made at a time: what is beyond them follows when the initiator has them.
+const LIST_CHUNK: usize = 64 << 10;
 
 /// The C bit of Text PDUs.
 const CONTINUE: u8 = 0x40;
@@ -30,8 +30,18 @@ pub(super) struct TextExchange {
     asked: Vec<u8>,
     /// What of the answer has not been sent.
     answer: Vec<u8>,
+    /// The targets that come behind that.
+    list: Option<TargetList>,
     /// The request had the F bit, so the exchange ends with its answer.
     last: bool,
+}
+
+/// A list of targets that is being told.
+struct TargetList {
+    /// Of this target alone.
+    only: Option<String>,
+    /// Addresses that have been told.
+    told: usize,
 }
 
 impl ActiveConnection<'_> {
@@ -48,10 +58,10 @@ impl ActiveConnection<'_> {
         } else if text.open != Some(itt) || text.tag != tag {
             return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR);
         }
-        if !text.answer.is_empty() {
+        if !text.answer.is_empty() || text.list.is_some() {
             // The initiator wants the rest of a long answer, and may not ask anything before it has that.
             return match pdu.data.is_empty() {
-                true => self.text_response(windowed, itt),
+                true => self.text_response(windowed, itt, directory),
                 false => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
             };
         }
@@ -63,22 +73,22 @@ impl ActiveConnection<'_> {
         if flags & CONTINUE != 0 {
             return match text.last {
                 true => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
-                false => self.text_response(windowed, itt),
+                false => self.text_response(windowed, itt, directory),
             };
         }
         let asked = std::mem::take(&mut text.asked);
-        match self.text_answer(&asked, directory) {
-            Some(answer) => {
-                self.connection.text.answer = answer;
-                self.text_response(windowed, itt);
+        match self.text_answer(&asked) {
+            Some((answer, list)) => {
+                (self.connection.text.answer, self.connection.text.list) = (answer, list);
+                self.text_response(windowed, itt, directory);
             }
             None => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
         }
     }
 
-    /// Answers a complete text; `None` if it is malformed or has a key twice.
-    fn text_answer(&mut self, asked: &[u8], directory: &dyn Directory) -> Option<Vec<u8>> {
-        let mut answer = Vec::new();
+    /// Answers a complete text, with a list of targets to come last; `None` if it is malformed or has a key twice.
+    fn text_answer(&mut self, asked: &[u8]) -> Option<(Vec<u8>, Option<TargetList>)> {
+        let (mut answer, mut list) = (Vec::new(), None);
         let mut seen = HashSet::new();
         for pair in pairs(asked) {
             let pair = pair.ok()?;
@@ -86,7 +96,10 @@ impl ActiveConnection<'_> {
                 return None;
             }
             match pair.key {
-                "SendTargets" => self.send_targets(pair.value, directory, &mut answer),
+                "SendTargets" => match self.send_targets(pair.value) {
+                    Some(targets) => list = Some(targets),
+                    None => push_pair(&mut answer, pair.key, "Reject"),
+                },
                 "MaxRecvDataSegmentLength" => match segment_length(pair.value) {
                     Some(limit) => self.connection.negotiated.max_xmit_data_segment_length = limit,
                     None => push_pair(&mut answer, pair.key, "Reject"),
@@ -96,20 +109,26 @@ impl ActiveConnection<'_> {
                 key => push_pair(&mut answer, key, "NotUnderstood"),
             }
         }
-        Some(answer)
+        Some((answer, list))
     }
 
     /// Sends as much of the answer as the initiator takes in one PDU.
-    fn text_response(&mut self, windowed: bool, itt: u32) {
-        let text = &mut self.connection.text;
+    fn text_response(&mut self, windowed: bool, itt: u32, directory: &dyn Directory) {
         let max = self.connection.negotiated.max_xmit_data_segment_length as usize;
+        if self.connection.text.answer.len() < max
+            && let Some(list) = self.connection.text.list.take()
+        {
+            self.connection.text.list = self.tell_targets(list, directory);
+        }
+        let text = &mut self.connection.text;
         let rest = text.answer.split_off(text.answer.len().min(max));
         let now = std::mem::replace(&mut text.answer, rest);
-        let (flags, tag) = match (text.answer.is_empty(), text.last) {
+        let all = text.answer.is_empty() && text.list.is_none();
+        let (flags, tag) = match (all, text.last) {
             (true, true) => (FINAL, NO_TAG),
-            (empty, _) => {
+            (all, _) => {
                 text.tag = text.tag.wrapping_add(1) & 0xffff;
-                (if empty { 0 } else { CONTINUE }, text.tag)
+                (if all { 0 } else { CONTINUE }, text.tag)
             }
         };
         text.open = (tag != NO_TAG).then_some(itt);
@@ -123,32 +142,47 @@ impl ActiveConnection<'_> {
     }
 
     /// SendTargets (RFC 7143 appendix C): in a discovery session `All` or a name, in a normal one the session's own target,
-    /// by name or by nothing.
-    fn send_targets(&self, value: &str, directory: &dyn Directory, answer: &mut Vec<u8>) {
+    /// by name or by nothing. `None` for anything else.
+    fn send_targets(&self, value: &str) -> Option<TargetList> {
         let value = normal_name(value);
-        let wanted = match (value.as_str(), &self.session.target) {
+        let only = match (value.as_str(), &self.session.target) {
             ("all", None) => None,
-            ("", Some(own)) => Some(own.as_str()),
-            (name, Some(own)) if name == own => Some(name),
-            ("", None) | (_, Some(_)) => return push_pair(answer, "SendTargets", "Reject"),
-            (name, None) => Some(name),
+            ("", Some(own)) => Some(own.clone()),
+            ("", None) => return None,
+            (name, Some(own)) if name != own => return None,
+            (_, _) => Some(value),
         };
-        let mut last = String::new();
+        Some(TargetList { only, told: 0 })
+    }
+
+    /// Appends the next targets of a list to the answer, an address at least; returns what is left of it.
+    fn tell_targets(&mut self, list: TargetList, directory: &dyn Directory) -> Option<TargetList> {
         let visitor = Visitor {
             initiator: &self.session.initiator,
             peer: self.connection.peer().ip(),
             local: self.connection.local,
             user: self.session.user.as_deref(),
         };
+        let answer = &mut self.connection.text.answer;
+        let end = answer.len() + LIST_CHUNK;
+        let TargetList { only, told: before } = list;
+        let (mut last, mut at, mut told) = (String::new(), 0, before);
         directory.discover(&visitor, &mut |target, address, group| {
-            if wanted.is_some_and(|wanted| wanted != target) || answer.len() > ANSWER_MAX {
+            if only.as_ref().is_some_and(|only| only != target) {
                 return;
+            }
+            at += 1;
+            if at > before && answer.len() < end {
+                if last != target {
+                    push_pair(answer, "TargetName", target);
+                }
+                push_pair(answer, "TargetAddress", &format!("{address},{group}"));
+                told = at;
             }
             if last != target {
                 target.clone_into(&mut last);
-                push_pair(answer, "TargetName", target);
             }
-            push_pair(answer, "TargetAddress", &format!("{address},{group}"));
         });
+        (told < at).then_some(TargetList { only, told })
     }
 }

@@ -55,9 +55,11 @@ fn status(world: &mut World, packet: Packet) -> u16 {
 fn every_algorithm_in_both_directions() {
     for (offer, expected) in [
         ("5", Algorithm::Md5),
-        ("5,6", Algorithm::Sha1),
+        // Its first choice of what is allowed, weak or strong.
+        ("0x6,5", Algorithm::Sha1),
         ("7,5", Algorithm::Sha256),
-        ("99,5,6,7,8", Algorithm::Sha3),
+        ("99,8,5", Algorithm::Sha3),
+        ("1,5,6,7,8", Algorithm::Md5),
     ] {
         let mut world = guarded();
         world.targets.user = Some("me");

@@ -3,6 +3,7 @@
 //! it is moved.
 
 mod access;
+mod answers;
 mod connections;
 mod data;
 mod hostile;
@@ -10,6 +11,7 @@ mod keys;
 mod limits;
 mod login;
 mod requests;
+mod sent;
 mod window;
 
 use std::borrow::Borrow;
@@ -42,6 +44,8 @@ pub(super) struct Targets {
     pub(super) user: Option<&'static str>,
     /// The next byte that is not random at all.
     pub(super) random: std::cell::Cell<u8>,
+    /// Targets besides, and how many addresses each of them has.
+    pub(super) more: (usize, u16),
 }
 
 impl Directory for Targets {
@@ -50,6 +54,11 @@ impl Directory for Targets {
         for target in [TARGET, "iqn.2026-11.test:b"] {
             found(target, local, 1);
             found(target, "[2001:db8::1]:3260".parse().unwrap(), 2);
+        }
+        for n in 0..self.more.0 {
+            for group in 1..=self.more.1 {
+                found(&format!("iqn.2026-11.test:more:{n}"), local, group);
+            }
         }
     }
 
@@ -328,7 +337,7 @@ impl World {
             arena,
             initiator: Initiator::new(),
             toy: Toy::default(),
-            targets: Targets { parameters, authentication: None, user: None, random: 1.into() },
+            targets: Targets { parameters, authentication: None, user: None, random: 1.into(), more: (0, 0) },
             now,
             events: Vec::new(),
             accepts: true,
