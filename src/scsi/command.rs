@@ -20,16 +20,22 @@ impl Lun {
         if index < 256 { Self((index as u64) << 48) } else { Self((0x4000 | index as u64) << 48) }
     }
 
-    /// The small number of a single-level LUN, in either addressing method; `None` for anything else.
+    /// The small number of a single-level LUN, in flat space addressing or in peripheral addressing; `None` for anything else.
+    /// There is no bus but the first: what stands in place of another's number is the high part of the LUN, which some
+    /// initiators put there.
     pub const fn index(self) -> Option<u16> {
         if self.0 & 0x0000_ffff_ffff_ffff != 0 {
             return None;
         }
         let top = (self.0 >> 48) as u16;
-        match top >> 14 {
-            0 if top >> 8 == 0 => Some(top),
-            1 => Some(top & 0x3fff),
-            _ => None,
+        if top >> 14 < 2 { Some(top & 0x3fff) } else { None }
+    }
+
+    /// The form that REPORT LUNS tells, of whichever form an initiator uses.
+    pub const fn normal(self) -> Self {
+        match self.index() {
+            Some(index) => Self::from_index(index),
+            None => self,
         }
     }
 }

@@ -387,7 +387,8 @@ impl TaskManager {
             id,
             name: Arc::new(name),
             task_sets,
-            luns: units.iter().map(|&(lun, _)| lun).collect(),
+            // The well-known unit is served whatever else is there.
+            luns: units.iter().map(|&(lun, _)| lun).chain([Lun::REPORT_LUNS]).collect(),
             exchanges: Vec::new(),
             tasks: 0,
             gone: false,

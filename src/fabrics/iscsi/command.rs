@@ -101,7 +101,7 @@ impl ActiveConnection<'_> {
         let slot = self.session.commands.slot(index);
         let command = Command {
             nexus: self.session.nexus,
-            lun: Lun(slot.lun),
+            lun: Lun(slot.lun).normal(),
             cdb,
             attribute: match flags & 7 {
                 2 => TaskAttribute::Ordered,

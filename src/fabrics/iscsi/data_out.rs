@@ -9,7 +9,7 @@ use super::command_slots::{CommandPhase, R2t};
 use super::framing::Pdu;
 use super::session::ActiveConnection;
 use super::transmit::Out;
-use crate::scsi::{Request, RequestTag};
+use crate::scsi::{Lun, Request, RequestTag};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 
 /// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength makes up
@@ -98,7 +98,9 @@ impl ActiveConnection<'_> {
                 _ => return Err("Data-Out of a burst out of order"),
             },
         };
-        if tag != NO_TAG && bhs.lun() != lun {
+        // The tag tells whose burst it is: some initiators leave the LUN at 0, or give its other form.
+        let stray = |given: u64| given != lun && given != 0 && Lun(given).normal() != Lun(lun).normal();
+        if tag != NO_TAG && stray(bhs.lun()) {
             return Err("Data-Out with the LUN of another command");
         }
         if data_sn != *next_sn {
@@ -112,7 +114,8 @@ impl ActiveConnection<'_> {
         let Some(reached) = reached.filter(|&reached| reached <= end) else {
             return Err("Data-Out beyond its burst");
         };
-        if tag != NO_TAG && bhs.is_final() != (reached == end) {
+        // The last PDU may be empty (RFC 7143 11.7.6).
+        if tag != NO_TAG && bhs.is_final() && reached != end {
             return Err("Data-Out burst of a wrong length");
         }
         Ok(true)

@@ -14,11 +14,13 @@ pub(crate) struct Packet {
     pub(crate) bhs: Bhs,
     pub(crate) ahs: Vec<u8>,
     pub(crate) data: Vec<u8>,
+    /// The byte with which the data segment is padded.
+    pub(crate) padding: u8,
 }
 
 impl Packet {
     pub(crate) fn new(opcode: Opcode, flags: u8) -> Self {
-        Self { bhs: Bhs::new(opcode, flags), ahs: Vec::new(), data: Vec::new() }
+        Self { bhs: Bhs::new(opcode, flags), ahs: Vec::new(), data: Vec::new(), padding: 0 }
     }
 
     /// Sets the 32-bit field at a byte offset.
@@ -67,7 +69,7 @@ impl Packet {
             bytes.extend(Crc32c::of(&bytes));
         }
         let mut body = self.data.clone();
-        body.resize(body.len().next_multiple_of(4), 0);
+        body.resize(body.len().next_multiple_of(4), self.padding);
         if digests.data && !body.is_empty() {
             body.extend(Crc32c::of(&body));
         }
@@ -331,7 +333,8 @@ impl Initiator {
         if pdu[data_end..body + padded].iter().any(|&b| b != 0) {
             return Err(StreamError::Padding);
         }
-        Ok(Some(Packet { bhs, ahs: pdu[Bhs::LEN..head].to_vec(), data: pdu[body..data_end].to_vec() }))
+        let (ahs, data) = (pdu[Bhs::LEN..head].to_vec(), pdu[body..data_end].to_vec());
+        Ok(Some(Packet { bhs, ahs, data, padding: 0 }))
     }
 
     fn account(&mut self, packet: &Packet) -> Result<(), StreamError> {

@@ -37,8 +37,8 @@ pub(super) enum Scope {
     Nothing,
     /// That of a task tag.
     Task(u32),
-    /// Those of a logical unit.
-    Unit(u64),
+    /// Those of a logical unit, whose LUN is in its normal form.
+    Unit(Lun),
     /// All.
     Target,
 }
@@ -48,7 +48,7 @@ impl Scope {
         match self {
             Self::Nothing => false,
             Self::Task(tag) => tag == itt,
-            Self::Unit(unit) => unit == lun,
+            Self::Unit(unit) => unit == Lun(lun).normal(),
             Self::Target => true,
         }
     }
@@ -126,7 +126,7 @@ impl ActiveConnection<'_> {
     pub(super) fn task_management_request(&mut self, pdu: &Pdu) {
         use TaskManagementFunction as F;
         let bhs = &pdu.bhs;
-        let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()), bhs.word(20));
+        let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()).normal(), bhs.word(20));
         let windowed = !bhs.is_immediate();
         let function = match bhs.flags() & 0x7f {
             1 => match self.abort_task(referenced, bhs.word(32), bhs.cmd_sn()) {
@@ -147,7 +147,7 @@ impl ActiveConnection<'_> {
         }
         let scope = match function {
             F::AbortTask(_) => Scope::Task(referenced),
-            F::AbortTaskSet | F::ClearTaskSet | F::LogicalUnitReset => Scope::Unit(lun.0),
+            F::AbortTaskSet | F::ClearTaskSet | F::LogicalUnitReset => Scope::Unit(lun),
             F::TargetReset | F::TargetColdReset => Scope::Target,
             F::ClearAca => Scope::Nothing,
         };

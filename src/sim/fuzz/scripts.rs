@@ -37,7 +37,7 @@ fn pdu(initiator: &mut Initiator, bytes: &[u8]) -> Vec<u8> {
     let mut bhs = [0; Bhs::LEN];
     let head = bytes.len().min(Bhs::LEN);
     bhs[..head].copy_from_slice(&bytes[..head]);
-    let mut packet = Packet { bhs: Bhs(bhs), ahs: Vec::new(), data: bytes[head..].to_vec() };
+    let mut packet = Packet { bhs: Bhs(bhs), ..Packet::new(Opcode::NOP_OUT, 0) }.data(&bytes[head..]);
     packet.bhs.set_word(24, initiator.cmd_sn);
     if !packet.bhs.is_immediate() && packet.bhs.opcode() != Opcode::DATA_OUT {
         initiator.cmd_sn = initiator.cmd_sn.wrapping_add(1);

@@ -10,6 +10,7 @@ mod hostile;
 mod keys;
 mod limits;
 mod login;
+mod pdus;
 mod requests;
 mod sent;
 mod window;
