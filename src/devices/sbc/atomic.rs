@@ -110,7 +110,7 @@ impl OrWrite {
         let extent = Extent::of(&job.cdb).checked(&job.shape, job.shape.transfer_max().into())?;
         let mut span = extent.span(&job.shape);
         let wanted = span.left;
-        span.left = wanted.min(job.shape.whole(job.command.expected.data_out));
+        span.left = job.shape.offered(job.command.expected.data_out, wanted)?;
         job.counts.command(MediumAccess::Write, span.left);
         let fua = job.unit.writes_through(job.cdb[1] & FUA != 0);
         Ok(Self { span, wanted, fua, chunk: (0, 0), bits: Sg::new() })

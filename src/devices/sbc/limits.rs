@@ -3,7 +3,7 @@
 //! promises them.
 
 use crate::io::Geometry;
-use crate::scsi::primary::{Features, Shape, Span};
+use crate::scsi::primary::{Fault, Features, Shape, Span};
 use crate::scsi::{Sense, asc};
 use crate::wire::scsi::{be16, be32, be64};
 
@@ -97,14 +97,19 @@ impl Limits {
         1 << self.shift
     }
 
+    /// How many of the bytes that a command wants an initiator offers with so many, if those are whole blocks: a part of one
+    /// could only be dropped, and the initiator would take it for written.
+    pub(super) fn offered(&self, data_out: u32, wanted: u64) -> Result<u64, Fault> {
+        let offered = u64::from(data_out);
+        match offered < wanted && !data_out.is_multiple_of(self.block()) {
+            true => Err(Fault::PartOfBlock { wanted }),
+            false => Ok(wanted.min(offered)),
+        }
+    }
+
     /// Bytes of so many blocks, which are known to be less than the capacity.
     pub(super) fn bytes(&self, blocks: u64) -> u64 {
         blocks << self.shift
-    }
-
-    /// `bytes` without the last, incomplete block.
-    pub(super) fn whole(&self, bytes: u32) -> u64 {
-        u64::from(bytes >> self.shift << self.shift)
     }
 
     /// Blocks of a physical block, as an exponent of two.

@@ -2,8 +2,8 @@
 //! READ, WRITE, WRITE AND VERIFY, VERIFY: data between initiator and store, a chunk at a time.
 //!
 //! The initiator may expect to move less than the CDB says. A READ then reads what there is room for, a WRITE or
-//! VERIFY takes the whole blocks that are offered; either way the outcome tells what the CDB wanted, from which
-//! residuals are made.
+//! VERIFY takes the blocks that are offered if they are whole, and fails if not; either way the outcome tells what the CDB
+//! wanted, from which residuals are made.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
@@ -114,7 +114,7 @@ impl Write {
     fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<Self, Fault> {
         let mut span = extent(job)?.span(&job.shape);
         let wanted = span.left;
-        span.left = wanted.min(job.shape.whole(job.command.expected.data_out));
+        span.left = job.shape.offered(job.command.expected.data_out, wanted)?;
         job.counts.command(MediumAccess::Write, span.left);
         let fua = job.unit.writes_through(fua);
         Ok(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() })
@@ -195,7 +195,6 @@ impl Verify {
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let extent = extent(job)?;
         let mut span = extent.span(&job.shape);
-        let offered = job.shape.whole(job.command.expected.data_out);
         let block = u64::from(job.shape.block());
         let (against, wanted) = match byte_check(&job.cdb) {
             0 => (Against::Nothing, 0),
@@ -203,10 +202,11 @@ impl Verify {
             3 => (Against::Block(Sg::new()), block.min(span.left)),
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(2)).into()),
         };
+        let offered = job.shape.offered(job.command.expected.data_out, wanted)?;
         match against {
             Against::Nothing => {}
-            Against::Bytes(_) => span.left = span.left.min(offered),
-            Against::Block(_) if offered < block => span.left = 0,
+            Against::Bytes(_) => span.left = offered,
+            Against::Block(_) if offered < wanted => span.left = 0,
             Against::Block(_) => {}
         }
         job.counts.command(MediumAccess::Verify, span.left);

@@ -10,6 +10,11 @@ use crate::scsi::{Outcome, Resume, Sense, Status, asc, key};
 pub enum Fault {
     /// CHECK CONDITION.
     Check(Sense),
+    /// CHECK CONDITION: of so many bytes that the command wants, the initiator offers a part that is no whole number of blocks.
+    PartOfBlock {
+        /// From which the residual is made.
+        wanted: u64,
+    },
     /// BUSY: there is no memory for the moment.
     Busy,
 }
@@ -24,6 +29,10 @@ impl From<Fault> for Outcome {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Check(sense) => Self::check(sense),
+            Fault::PartOfBlock { wanted } => {
+                let sense = Sense::illegal(asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+                Self { data_out: wanted, ..Self::check(sense) }
+            }
             Fault::Busy => Self::status(Status::Busy),
         }
     }

@@ -109,7 +109,9 @@ impl SelfTest {
     fn failed<D: DeviceType>(&self, fault: &Fault, job: &Job<'_, D>) {
         let sense = match fault {
             Fault::Check(sense) => *sense,
-            Fault::Busy => Sense::new(key::HARDWARE_ERROR, asc::SYSTEM_RESOURCE_FAILURE),
+            Fault::Busy | Fault::PartOfBlock { .. } => {
+                Sense::new(key::HARDWARE_ERROR, asc::SYSTEM_RESOURCE_FAILURE)
+            }
         };
         let lba = sense.information.unwrap_or_else(|| job.shape.lba(self.reading.0));
         job.primary().state().self_tests.end(FAILED, Some((lba, sense)));

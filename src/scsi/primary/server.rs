@@ -71,7 +71,7 @@ fn refusal<D: CommandSet>(unit: &D, definition: &Definition) -> Option<Sense> {
 fn in_own_words<D: CommandSet>(command: &Command, fault: Fault) -> Fault {
     match fault {
         Fault::Check(sense) => Fault::Check(D::in_own_words(&command.cdb, sense)),
-        busy => busy,
+        other => other,
     }
 }
 

@@ -134,7 +134,7 @@ impl Copy {
             Some(Resume::Stored(Done::Failed(error))) if self.run.is_some() => {
                 match unexpected(Some(Resume::Stored(Done::Failed(error))), &job.shape) {
                     Fault::Check(_) => Err(self.failure(asc::THIRD_PARTY_DEVICE_FAILURE, None).into()),
-                    busy @ Fault::Busy => Err(busy),
+                    other => Err(other),
                 }
             }
             other => Err(unexpected(other, &job.shape)),

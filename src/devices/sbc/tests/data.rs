@@ -138,7 +138,7 @@ fn writes_with_another_expected_length() {
     for (opcode, name) in [(0x2a, "write"), (0x2e, "write and verify")] {
         let mut rig = Rig::thin();
         let b = vec![b'b'; 10_000];
-        for (blocks, offered, written) in [(1, 0, 0), (1, 10_000, 1), (1, 200, 0), (2, 512, 1), (1, 1024, 1)]
+        for (blocks, offered, written) in [(1, 0, 0), (1, 10_000, 1), (2, 512, 1), (1, 1024, 1), (1, 600, 1)]
         {
             rig.bytes[..2048].fill(b'a');
             let ended = rig.write(&cdb10(opcode, 0, 0, blocks), &b[..offered]);
@@ -205,10 +205,65 @@ fn verify_compares_one_block_with_all() {
     rig.bytes[300 * 512 + 5] ^= 1;
     let ended = rig.write(&cdb, &block);
     assert_eq!((ended.sense(), ended.information()), (MISCOMPARE, Some(5)));
-    // Nothing is compared with less than a block.
+    // Nothing is compared with less than a block, and that is told.
     let ended = rig.write(&cdb, &block[..100]);
     assert_eq!((ended.fetched, ended.outcome.data_out), (0, 512));
-    ended.good();
+    assert_eq!(ended.sense(), (5, 0x0e03));
+}
+
+/// What an initiator offers is taken as far as the command wants it, or the command fails: no GOOD with bytes dropped.
+#[test]
+fn good_means_that_all_that_was_offered_and_wanted_was_taken() {
+    let mut cdbs: Vec<Vec<u8>> = vec![
+        vec![0x0a, 0, 0, 0, 2, 0],
+        vec![0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+        vec![0xae, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+        vec![0xaf, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+        vec![0x15, 0x10, 0, 0, 24, 0],
+        vec![0x1d, 0x10, 0, 0, 8, 0],
+        vec![0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+        vec![0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+        vec![0xa4, 0x0f, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0],
+        vec![0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, 64, 4, 0],
+        vec![0x04, 0x10, 0, 0, 0, 0],
+    ];
+    cdbs.extend([0x2a, 0x2e, 0x2f, 0x41].map(|opcode| cdb10(opcode, 2, 0, 2).to_vec()));
+    cdbs.extend([0x42, 0x4c, 0x55, 0x3b, 0x48, 0x5f].map(|opcode| cdb10(opcode, 0, 0, 24).to_vec()));
+    cdbs.extend([0x8a, 0x8b, 0x8e, 0x8f, 0x93].map(|opcode| cdb16(opcode, 2, 0, 2).to_vec()));
+    cdbs.push(cdb10(0x2f, 6, 0, 2).to_vec());
+    cdbs.extend([0x0b, 0x0c, 0x0a, 0x0d, 0x0e].map(|action| {
+        let mut long = vec![0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, 2, 0];
+        long.extend([0; 16]);
+        long.extend(2_u32.to_be_bytes());
+        long
+    }));
+    let mut taken = 0;
+    for cdb in cdbs {
+        for offered in [0, 1, 8, 24, 100, 511, 512, 513, 1000, 1023, 1024, 1025, 2000] {
+            let mut rig = Rig::thin();
+            let ended = rig.write(&cdb, &vec![0; offered]);
+            let wanted = ended.outcome.data_out;
+            if ended.outcome.status == Status::Good && ended.detached.is_none() {
+                let most = wanted.min(offered as u64);
+                assert_eq!(u64::from(ended.fetched), most, "{cdb:02x?}, {offered} offered");
+                taken += usize::from(most > 0);
+            }
+        }
+    }
+    assert!(taken > 80, "{taken} commands have taken something");
+}
+
+#[test]
+fn a_part_of_a_block_is_not_written() {
+    let mut rig = Rig::thin();
+    for opcode in [0x2a, 0x2e] {
+        for (blocks, offered) in [(1, 1), (1, 200), (1, 511), (2, 513), (2, 1000), (300, 299 * 512 + 1)] {
+            let ended = rig.write(&cdb10(opcode, 0, 0, blocks), &vec![b'b'; offered]);
+            assert_eq!((ended.sense(), ended.fetched), ((5, 0x0e03), 0), "{blocks} {offered}");
+            assert_eq!(ended.outcome.data_out, u64::from(blocks) * 512, "from which the overflow is made");
+        }
+    }
+    assert!(rig.log.is_empty() && rig.bytes.iter().all(|&byte| byte == 0));
 }
 
 #[test]
