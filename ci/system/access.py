@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 
-from initiator import IMMEDIATE, LOGOUT, LOGOUT_DONE, NO_TAG, TEXT, Closed, Connection, bhs
+from initiator import COMMAND, IMMEDIATE, LOGOUT, LOGOUT_DONE, NO_TAG, TEXT, Closed, Connection, bhs
 
 ADDRESS, IQN = sys.argv[1], sys.argv[2]
 HASHES = {5: "md5", 6: "sha1", 7: "sha256", 8: "sha3_256"}
@@ -76,6 +76,22 @@ def luns(c):
             return [struct.unpack(">H", data[at:at + 2])[0] for at in range(8, 8 + struct.unpack(">I", data[:4])[0], 8)]
 
 
+def enter(target, initiator, **more):
+    """The status of a login with these names as they stand."""
+    c = Connection(ADDRESS)
+    c.isid = os.urandom(6)
+    return c.ask(1, 3, InitiatorName=initiator, SessionType="Normal", TargetName=target, **more)[0].status, c
+
+
+def raw(c, lun, cdb, room):
+    """A command with a LUN of eight bytes as they stand; answers status and data."""
+    c.itt += 1
+    head = bhs(COMMAND, 0xC0 if room else 0x80, 0, 0, c.itt, rest=struct.pack(">III", room, c.cmd_sn, 0) + cdb.ljust(16, b"\0"))
+    c.cmd_sn += 1
+    c.send(head[:8] + lun + head[16:])
+    return c.finish(c.itt)
+
+
 def ready(c, lun):
     status = 2
     for _ in range(8):
@@ -93,8 +109,8 @@ def discovered(c):
     for pair in c.receive().data.split(b"\0"):
         key, _, value = pair.decode().partition("=")
         if key == "TargetName":
-            found[value[len(IQN):]] = []
-            last = value[len(IQN):]
+            last = value.removeprefix(IQN)
+            found[last] = []
         elif key == "TargetAddress":
             found[last].append(value)
     return found
@@ -109,7 +125,7 @@ for number, name in HASHES.items():
     status, c, got, _, knows = chap(":chap", str(number), mutual=True)
     check(f"CHAP {name}, mutual", (status, got, knows), (0, number, True))
     c.close()
-check("the best algorithm of those offered", chap(":chap", "5,6,7,8")[2], 8)
+check("the first algorithm of the initiator's list that is allowed", chap(":chap", "1,6,5,8,7")[2], 6)
 check("a wrong secret", chap(":chap", secret=b"another secret")[0], AUTH)
 check("another's name", chap(":chap", user="bob")[0], AUTH)
 check("nobody's name", chap(":chap", user="nobody")[0], AUTH)
@@ -144,12 +160,61 @@ check("an account with access to LUN 2", (status, luns(c)), (0, [2]))
 c.close()
 check("no such target", plain(":none")[0].status, UNKNOWN)
 
+# Names in every spelling.
+for target in ("eui.02004567a425678d", "EUI.02004567A425678D", "eui.02004567A425678d"):
+    for initiator in ("iqn.2026-11.com.example:one", "IQN.2026-11.COM.EXAMPLE:ONE", "naa.62004567ba64678d0123456789abcdef",
+                      "NAA.62004567BA64678D0123456789ABCDEF"):
+        status, c = enter(target, initiator)
+        check(f"{initiator[:12]}.. at {target}", (status, status or luns(c)), (0, [0]))
+        c.close()
+    check(f"a stranger at {target}", enter(target, "iqn.2026-11.com.example:two")[0], FORBIDDEN)
+
+# Answers of negotiation, one to each key, as they are in force.
+for keys in ({"FirstBurstLength": "262144", "MaxBurstLength": "8192"}, {"MaxBurstLength": "8192"}):
+    pdu, c, said = plain(":here", InitialR2T="No", **keys)
+    first = int(said.get("FirstBurstLength", 65536))
+    check(f"FirstBurstLength with {keys}", first, 8192 if len(keys) == 2 else 65536)
+    while c.ready(0):
+        pass
+    blocks = first // 512
+    try:
+        status = c.finish(c.command(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, blocks, 0), 0, 0xA0, first, bytes(first)))[0]
+    except Closed:
+        status = "closed"
+    check("as much is taken as was answered", status, 0)
+    c.close()
+c = Connection(ADDRESS)
+c.isid = os.urandom(6)
+c.login(None, text=b"".join(f"{key}={value}\0".encode() for key, value in
+                            (names(":here", "one") | {"MaxRecvDataSegmentLength": "100"}).items()))
+answers = [pair for pair in c.receive().data.split(b"\0") if pair.startswith(b"MaxRecv")]
+check("a length out of range is rejected, and that is all", answers, [b"MaxRecvDataSegmentLength=Reject"])
+c.close()
+
+# LUN 300 in both forms; no LUN 0; the REPORT LUNS well-known unit.
+_, c, _ = plain(":far")
+LIST, INQUIRY, FAR = b"\xa0" + bytes(5) + struct.pack(">IH", 256, 0), bytes([0x12, 0, 0, 0, 96, 0]), b"\x41\x2c" + bytes(6)
+while raw(c, FAR, bytes(6), 0)[0]:
+    pass
+for lun in (b"\x01\x2c" + bytes(6), FAR):
+    check(f"LUN 300 as {lun[:2].hex()}", raw(c, lun, bytes(6), 0)[0], 0)
+    check("it is a disk", raw(c, lun, INQUIRY, 96)[1][16:28], b"VIRTUAL-DISK")
+check("LUN 0 is not there, in text", (raw(c, bytes(8), bytes(6), 0)[0], raw(c, bytes(8), INQUIRY, 96)[1]),
+      (2, b"\x7f\0\6\2\x1f\0\0\0" + b" " * 28))
+check("but it tells what is", raw(c, bytes(8), LIST, 256), (0, b"\0\0\0\x08" + bytes(4) + FAR))
+KNOWN = b"\xc1\1" + bytes(6)
+check("the well-known unit is ready", raw(c, KNOWN, bytes(6), 0)[0], 0)
+check("it is what it is", raw(c, KNOWN, INQUIRY, 96)[1][:1], b"\x1e")
+for lun in (KNOWN, bytes(8), FAR):
+    check("all units", raw(c, lun, LIST[:2] + b"\2" + LIST[3:], 256), (0, b"\0\0\0\x10" + bytes(4) + FAR + KNOWN))
+c.close()
+
 # Discovery.
 status, c, *_ = chap(None, "7")
 check("discovery with CHAP", status, 0)
 found = discovered(c)
 check("initiator one discovers what is open to it", sorted(found), sorted(
-    [":account", ":away", ":chap", ":here", ":many", ":masked", ":moved", ":small"]))
+    [":account", ":away", ":chap", ":far", ":here", ":many", ":masked", ":moved", ":small", "eui.02004567a425678d"]))
 check("with portals of both groups", [a.rsplit(",")[1] for a in found[":many"]], ["1", "2"])
 c.close()
 status, c, *_ = chap(None, "7", initiator="three")

@@ -35,6 +35,9 @@ lun() { printf '{ lun = %s, disk = "%s" }' "$1" "$2"; }
   printf '[[target.redirect]]\naddress = "10.1.2.3:3260"\npermanent = true\n'
   target :away "$one"
   printf '[[target.redirect]]\naddress = "there.example:3261"\ngroup = 1\n'
+  target :far "$(lun 300 ram1)"
+  printf '[[target]]\nname = "eui.02004567A425678D"\nluns = [%s]\n' "$one"
+  printf '[[target.access]]\ninitiators = ["IQN.2026-11.com.example:One", "naa.62004567BA64678D0123456789ABCD*"]\n'
   target :many "$one"
   printf '[target.iscsi]\nmax_connections = 4\n'
   target :small "$one"
@@ -92,6 +95,15 @@ LIBISCSI_CHAP_TARGET_PASSWORD=not-the-targets-one
 bad "iscsi://alice%$secret@$host/$iqn:chap/0"
 grep 'Invalid CHAP_R' libiscsi.log || die "libiscsi does not find out that the target has another secret"
 unset LIBISCSI_CHAP_TARGET_USERNAME LIBISCSI_CHAP_TARGET_PASSWORD
+
+say "libiscsi: a name in capitals, LUN 300 as it encodes that, and a target without LUN 0"
+far=$iqn:far
+good -i iqn.2026-11.com.example:ONE "iscsi://$host/EUI.02004567a425678D/0"
+good "iscsi://$host/$far/300"
+grep -q 'VIRTUAL-DISK' libiscsi.log || { cat libiscsi.log; die "no disk at LUN 300"; }
+bad "iscsi://$host/$far/0"
+iscsi-ls -i iqn.2026-11.com.example:ONE "iscsi://alice%$secret@$host" >libiscsi.log || { cat libiscsi.log; die "iscsi-ls"; }
+grep -qF 'Target:eui.02004567a425678d ' libiscsi.log || { cat libiscsi.log; die "the name is not told as it is compared"; }
 
 say "refusals are told with their reasons, secrets never"
 for reason in 'no access rule of the target' 'wrong CHAP response' 'our own challenge was reflected' 'requires CHAP' \

@@ -284,6 +284,21 @@ def expects_four_gigabytes():
         return outcome(c)
 
 
+@case("check")
+def offers_a_part_of_a_block():
+    """It is not written, and not acknowledged as if it were; the residual tells."""
+    with session() as c:
+        c.write(LUN, 0, PATTERN)
+        for blocks, offered in ((1, 200), (2, 1000), (8, 4095)):
+            c.command(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, blocks, 0), LUN, 0xA0, offered, bytes(offered))
+            pdu = c.receive()
+            residual = struct.unpack(">I", pdu.head[44:48])[0]
+            wanted = (RESPONSE, 2, 4, 512 * blocks - offered)
+            assert (pdu.opcode, pdu.scsi_status, pdu.flags & 6, residual) == wanted, pdu.head.hex()
+            assert c.read(LUN, 0, 8) == PATTERN, "something was written"
+        return "check"
+
+
 @case("check", "good")
 def writes_without_saying_so():
     with session() as c:
@@ -331,6 +346,22 @@ def logical_unit_of_another():
     def change(c, itt, ttt):
         c.lun += 1
         c.data_out(itt, ttt, bytes(4096))
+    return after_r2t(change)
+
+
+@case("good")
+def data_without_a_logical_unit():
+    def change(c, itt, ttt):
+        c.lun = 0
+        c.data_out(itt, ttt, bytes(4096))
+    return after_r2t(change)
+
+
+@case("good")
+def data_in_pieces_of_which_some_are_empty():
+    def change(c, itt, ttt):
+        for sn, (offset, length, last) in enumerate(((0, 0, 0), (0, 1024, 0), (1024, 0, 0), (1024, 3072, 0), (4096, 0, 0x80))):
+            c.data_out(itt, ttt, bytes(length), sn, offset, last)
     return after_r2t(change)
 
 
