@@ -16,19 +16,19 @@ struct Activity {
     message: Cell<Option<(u8, u32)>>,
 }
 
-/// The thread serves that peer from now on.
+/// The thread serves that peer from now on, and a message of it: opcode and tag of the last one that has come.
 #[inline]
-pub fn serve(peer: SocketAddr) {
+pub fn serve(peer: SocketAddr, message: Option<(u8, u32)>) {
     NOW.with(|now| {
         now.peer.set(Some(peer));
-        now.message.set(None);
+        now.message.set(message);
     });
 }
 
-/// It handles a message of that peer.
+/// Whether it serves a peer.
 #[inline]
-pub fn handle(opcode: u8, tag: u32) {
-    NOW.with(|now| now.message.set(Some((opcode, tag))));
+pub fn serves() -> bool {
+    NOW.with(|now| now.peer.get().is_some())
 }
 
 /// It serves no peer any more.
@@ -36,7 +36,6 @@ pub fn handle(opcode: u8, tag: u32) {
 pub fn rest() {
     NOW.with(|now| {
         now.peer.set(None);
-        now.message.set(None);
     });
 }
 
@@ -45,13 +44,16 @@ pub fn rest() {
 pub struct Now {
     /// Whom it serves.
     pub peer: Option<SocketAddr>,
-    /// Opcode and tag of the last message of that peer that it has handled since it came to it.
+    /// Opcode and tag of the last message that had come from that peer.
     pub message: Option<(u8, u32)>,
 }
 
 /// What this thread is about.
 pub fn now() -> Now {
-    NOW.with(|now| Now { peer: now.peer.get(), message: now.message.get() })
+    NOW.with(|now| {
+        let peer = now.peer.get();
+        Now { peer, message: now.message.get().filter(|_| peer.is_some()) }
+    })
 }
 
 impl fmt::Display for Now {

@@ -390,4 +390,29 @@ mod tests {
         assert_eq!(count("10.0.0.7: 970 more lines like this one, not shown: often 21"), 1, "{text}");
         assert_eq!(text.lines().count(), 1000 + limits::LINES as usize + 10 + 1);
     }
+
+    #[test]
+    fn the_last_words_of_a_thread_name_the_connection_and_the_pdu() {
+        static SAID: Mutex<String> = Mutex::new(String::new());
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match std::thread::current().name() {
+            Some("reactor-77") => *SAID.lock().unwrap() = last_words(panic),
+            _ => others(panic),
+        }));
+        let dies = std::thread::Builder::new().name("reactor-77".into()).spawn(|| {
+            activity::serve("10.0.0.7:1234".parse().unwrap(), Some((0x01, 0x2a)));
+            panic!("no way out");
+        });
+        dies.unwrap().join().unwrap_err();
+        let said = SAID.lock().unwrap();
+        for part in [
+            "panic in reactor-77 at src/control/logging.rs:",
+            "no way out",
+            "10.0.0.7:1234",
+            "opcode 0x01",
+            "0x0000002a",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
 }

@@ -228,7 +228,7 @@ impl Transports for Lookup<'_> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
         let index = self.by_key.get(nexus.0).copied().flatten()?;
         let session = &mut self.sessions[index].iscsi;
-        session.announce();
+        session.note_activity();
         Some(session)
     }
 }
@@ -489,9 +489,14 @@ impl Poller for Shard {
         }
         work += self.touched.len();
         let mut round = std::mem::take(&mut self.touched);
+        // One alone is what the thread has been about since it received something, if it has.
+        let alone = round.len() == 1 && activity::serves();
         for index in round.drain(..) {
             if let Some(entry) = self.sessions.get_mut(index) {
                 entry.touched = false;
+                if !alone {
+                    entry.iscsi.note_activity();
+                }
                 self.serve(index);
             }
         }

@@ -194,9 +194,6 @@ impl Shard {
 
     /// Carries a session on until it has nothing more to do this turn.
     pub(super) fn serve(&mut self, index: usize) {
-        if let Some(entry) = self.sessions.get(index) {
-            entry.iscsi.announce();
-        }
         loop {
             let mut progress = false;
             while let Some(event) = self.sessions.get_mut(index).and_then(|entry| entry.iscsi.poll_event()) {

@@ -7,7 +7,6 @@ use super::command_slots::CommandPhase;
 use super::framing::Pdu;
 use super::session::{ActiveConnection, ConnectionKey, Session};
 use super::transmit::Out;
-use crate::activity;
 use crate::memory::Sg;
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Request, RequestTag, Residual, Response, Sense, Status, TaskAttribute,
@@ -334,15 +333,7 @@ impl Transport for Session {
             match request {
                 Request::TaskManagement { request, function: AbortTask(request_tag), .. }
                     if self.answer_late_abort(request, request_tag) => {}
-                request => {
-                    if let Request::Command { request_tag, .. } = &request {
-                        activity::handle(
-                            Opcode::SCSI_COMMAND.0,
-                            self.shared.commands.slot(request_tag.0).itt,
-                        );
-                    }
-                    return Some(request);
-                }
+                request => return Some(request),
             }
         }
     }

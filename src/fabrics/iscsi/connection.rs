@@ -59,6 +59,8 @@ pub struct Connection {
     peer: SocketAddr,
     pub(super) state: State,
     framer: Framer,
+    /// Opcode and task tag of the PDU that was received last.
+    last_pdu: Option<(u8, u32)>,
     pub(super) negotiated: Negotiated,
     pub(super) cid: u16,
     login_tag: u32,
@@ -95,6 +97,7 @@ impl Connection {
             peer,
             state: State::Login(Box::new(Login::new(parameters))),
             framer: Framer::default(),
+            last_pdu: None,
             negotiated: Negotiated::default(),
             cid: 0,
             login_tag: 0,
@@ -137,6 +140,11 @@ impl Connection {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Says that the thread is about this connection and its last PDU: see [`activity`].
+    pub(super) fn note_activity(&self) {
+        activity::serve(self.peer, self.last_pdu);
     }
 
     /// Whether [`Event::Closed`] was raised.
@@ -234,7 +242,8 @@ impl ActiveConnection<'_> {
         match self.connection.framer.next(limits) {
             Ok(None) => return false,
             Ok(Some(pdu)) => {
-                activity::handle(pdu.bhs.opcode().0, pdu.bhs.itt());
+                self.connection.last_pdu = Some((pdu.bhs.opcode().0, pdu.bhs.itt()));
+                self.connection.note_activity();
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
                     State::FullFeature => {

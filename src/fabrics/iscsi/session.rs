@@ -15,7 +15,6 @@ use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
 use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
-use crate::activity;
 use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
@@ -374,10 +373,10 @@ impl Session {
         Some(ActiveConnection { session: &mut self.shared, connection, key })
     }
 
-    /// Says that the thread is about this session now: see [`activity`].
-    pub fn announce(&self) {
+    /// Says that the thread is about this session now, and the last PDU of its first connection: see [`activity`].
+    pub fn note_activity(&self) {
         if let Some(connection) = self.connections.get(0) {
-            activity::serve(connection.peer());
+            connection.note_activity();
         }
     }
 
@@ -429,7 +428,7 @@ impl Session {
     /// until the command is done with it.
     pub fn receive(&mut self, key: ConnectionKey, now: Instant, data: Seg, directory: &dyn Directory) {
         let Some(mut at) = self.at(key) else { return };
-        activity::serve(at.connection.peer());
+        at.connection.note_activity();
         at.receive(now, data);
         self.resume(key, directory);
     }

@@ -186,8 +186,9 @@ fn a_thread_knows_whom_it_serves_and_with_which_pdu() {
     assert_eq!(activity::now().message, Some((Opcode::NOP_OUT.0, tag)));
     let said = activity::now().to_string();
     assert!(said.contains(&peer.to_string()) && said.contains("opcode 0x00"), "{said}");
-    world.session.announce();
-    assert_eq!(activity::now(), activity::Now { peer: Some(peer), message: None });
+    activity::rest();
+    world.session.note_activity();
+    assert_eq!(activity::now(), activity::Now { peer: Some(peer), message: Some((Opcode::NOP_OUT.0, tag)) });
 }
 
 #[test]
