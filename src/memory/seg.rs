@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::arena::Block;
 use super::loan::Loan;
 use super::prefetch;
+use crate::sys;
 
 /// What goes home when nobody refers to it any more.
 pub(super) trait ComesHome {
@@ -175,9 +176,12 @@ impl Seg {
     pub fn copy_to(&self, at: usize, into: &mut [u8]) {
         let end = at.checked_add(into.len()).expect("range does not wrap");
         assert!(end <= self.len(), "copy outside the segment");
-        // SAFETY: the source range is inside the segment and its owner keeps it mapped; `into` is a unique borrow and
-        // cannot overlap it. Lent bytes may change meanwhile: a torn block is what an overlapping WRITE may cause.
-        unsafe { std::ptr::copy_nonoverlapping(self.ptr.as_ptr().add(at), into.as_mut_ptr(), into.len()) }
+        match self.private() {
+            Some(bytes) => into.copy_from_slice(&bytes[at..end]),
+            // SAFETY: the source range is inside the segment and its owner keeps it mapped; `into` is a unique borrow. Lent
+            // bytes may change meanwhile: a torn block is what an overlapping WRITE may cause.
+            None => unsafe { sys::copy_racing(self.ptr.as_ptr().add(at), into.as_mut_ptr(), into.len()) },
+        }
     }
 
     /// The part of the segment from byte `from` with `len` bytes.

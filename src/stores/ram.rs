@@ -10,7 +10,7 @@ use super::exclusive::{Exclusive, ExclusiveGate};
 use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Lease, Seg, Sg, SharedMemory};
-use crate::sys::Mapping;
+use crate::sys::{self, Mapping};
 
 /// Longest read or write: one block of the arena, for those who want to read into it.
 const TRANSFER_MAX: u32 = 1 << 20;
@@ -88,7 +88,7 @@ impl Medium {
             // very disk, so the ranges may overlap. Another core may write the same bytes: then either content stays,
             // as with any overlapping writes.
             unsafe {
-                std::ptr::copy(seg.as_ptr(), to.as_ptr(), seg.len());
+                sys::copy_racing(seg.as_ptr(), to.as_ptr(), seg.len());
                 to = to.add(seg.len());
             }
         }
@@ -101,7 +101,7 @@ impl Medium {
         for offset in (0..len).step_by(pattern.len().max(1)) {
             let n = pattern.len().min(len - offset);
             // SAFETY: offset + n <= len, which address() found inside the disk; else as in write().
-            unsafe { std::ptr::copy(pattern.as_ptr(), to.as_ptr().add(offset), n) };
+            unsafe { sys::copy_racing(pattern.as_ptr(), to.as_ptr().add(offset), n) };
         }
         self.mark(at, len as u64);
         Ok(())
@@ -111,7 +111,7 @@ impl Medium {
     fn anchor(&self, at: u64, len: u64) -> Result<(), Done> {
         let (to, bytes) = self.address(at, len)?;
         // SAFETY: address() found the range inside the disk.
-        unsafe { std::ptr::write_bytes(to.as_ptr(), 0, bytes) };
+        unsafe { sys::zero_racing(to.as_ptr(), bytes) };
         self.mark(at, len);
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Medium {
         for (at, len) in edges {
             let (to, len) = self.address(at, len)?;
             // SAFETY: address() found the range inside the disk.
-            unsafe { std::ptr::write_bytes(to.as_ptr(), 0, len) };
+            unsafe { sys::zero_racing(to.as_ptr(), len) };
         }
         if first < last {
             for page in first / PAGE..last / PAGE {

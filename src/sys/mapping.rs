@@ -23,6 +23,10 @@ impl Mapping {
     /// Maps `len` bytes; from the 2 MiB page pool if `huge` and the pool has enough, else from ordinary pages for which
     /// transparent huge pages are asked.
     pub fn anonymous(len: usize, huge: bool) -> io::Result<Self> {
+        // Miri knows of no pages.
+        if cfg!(miri) {
+            return Self::map(len, 0);
+        }
         if huge && let Ok(mut map) = Self::map(len, libc::MAP_HUGETLB | libc::MAP_POPULATE) {
             map.huge = true;
             return Ok(map);
@@ -49,8 +53,8 @@ impl Mapping {
         assert!(inside, "discard outside the mapping");
         // SAFETY: the range is inside our own mapping, and its bytes are shared memory that anybody may change.
         unsafe {
-            if self.huge || libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) != 0 {
-                std::ptr::write_bytes(at.as_ptr(), 0, len);
+            if cfg!(miri) || self.huge || libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) != 0 {
+                super::zero_racing(at.as_ptr(), len);
             }
         }
     }

@@ -3,13 +3,14 @@
 //! puts zeros in their place and marks the mapping, whose owner then fails what it reads or writes.
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-use super::mapping;
+use super::{copy_racing, mapping};
 
 /// Most files that are mapped at once.
 pub const MAPPED_MAX: usize = 256;
@@ -83,7 +84,8 @@ impl FileMapping {
     pub fn reaches(&self, end: usize) -> bool {
         assert!((1..=self.len).contains(&end), "look outside the mapping");
         // SAFETY: inside our own mapping; if the page is gone, the handler puts another one there.
-        unsafe { self.base.add(end - 1).read_volatile() };
+        let last = unsafe { AtomicU8::from_ptr(self.base.add(end - 1).as_ptr()) };
+        black_box(last.load(Ordering::Relaxed));
         !RANGES[self.place].damaged.load(Ordering::Relaxed)
     }
 
@@ -101,7 +103,7 @@ impl FileMapping {
         );
         // SAFETY: inside our own mapping, and the caller vouches for `from`; if a page is gone, the handler puts another
         // one there.
-        unsafe { std::ptr::copy(from, self.base.as_ptr().add(at), len) };
+        unsafe { copy_racing(from, self.base.as_ptr().add(at), len) };
         !RANGES[self.place].damaged.load(Ordering::Relaxed)
     }
 
