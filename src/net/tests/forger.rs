@@ -215,7 +215,7 @@ fn lie(dice: &mut Dice, v6: bool, switch: &Switch) -> (Vec<u8>, bool) {
             let body = [&[0, 1, 8, 0, 6, 4, 0, operation][..], &FORGER, &THEIRS, &[0; 6], &about];
             ethernet([[0xff; 6], HOST_MAC][dice.below(2) as usize], 0x0806, &body.concat())
         }
-        // What comes next, but in a fragment, by a source route, or with a wrong checksum.
+        // What comes next, but in a fragment, or with a wrong checksum.
         _ => {
             let numbers = (switch.acknowledged, switch.next);
             let mut frame =

@@ -230,6 +230,35 @@ fn tcp_is_found_behind_ip_options_and_not_in_fragments() {
     assert_eq!(bench.counter("half_open"), 3);
 }
 
+/// RFC 7126 4.3: the answer goes to where the frame came from, whatever way the packet says it has come.
+#[test]
+fn a_source_route_is_not_followed() {
+    let mut bench = Bench::new();
+    // Loose and strict, with a hop that was passed and one that was not.
+    for (source, kind, pointer) in [(1000, 131, 8), (1001, 137, 8), (1002, 131, 4), (1003, 137, 4)] {
+        let route = [kind, 7, pointer, 10, 0, 0, 66, 0];
+        let answer = bench.ask(&ipv4(6, &route, 0, &syn4(source))).concat();
+        assert_eq!((&answer[..6], answer[14], &answer[30..34]), (&PEER_MAC[..], 0x45, &THEIRS[..]), "{kind}");
+    }
+}
+
+#[test]
+fn frames_from_groups_are_dropped() {
+    let mut bench = Bench::new();
+    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &PEER_MAC, &THEIRS, &[0; 6], &OURS].concat();
+    for frame in
+        [ethernet([0xff; 6], 0x0806, &arp), ipv4(1, &[], 0, &echo4(b"x")), ipv4(6, &[], 0, &syn4(1000))]
+    {
+        assert_eq!(bench.ask(&frame).len(), 1);
+        for group in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+            let mut frame = frame.clone();
+            frame[6..12].copy_from_slice(&group);
+            assert!(bench.ask(&frame).is_empty());
+        }
+    }
+    assert_eq!(bench.counter("dropped_malformed"), 6);
+}
+
 #[test]
 fn lies_about_lengths_are_dropped() {
     let mut bench = Bench::new();
