@@ -79,15 +79,19 @@ pub(super) fn session(rig: &mut Rig, script: &[u8]) {
     }
 }
 
-/// The same where memory is short: so many blocks of 2 KiB are free as the kind of the first piece says, and one more with
-/// each time that passes.
+/// The same where memory is short: so many blocks of 2 KiB are free as the lower bits of the first piece's kind say, and one
+/// more with each time that passes. With its upper bit as many of 256 bytes are, too, rather than enough.
 pub(super) fn full(rig: &mut Rig, script: &[u8]) {
     let pieces = pieces(script);
-    let Some((InputPiece { kind: free, .. }, script)) = pieces.split_first() else { return };
+    let Some((InputPiece { kind, .. }, script)) = pieces.split_first() else { return };
+    let free = usize::from(kind & 0x7f);
     let arena = rig.arena(0).clone();
     rig.held.extend(std::iter::from_fn(|| arena.alloc(2048)));
-    let left = rig.held.len().saturating_sub(usize::from(*free));
-    rig.held.truncate(left);
+    if kind & 0x80 != 0 {
+        rig.held.extend(std::iter::from_fn(|| arena.alloc(256)));
+        rig.held.truncate(rig.held.len().saturating_sub(free));
+    }
+    rig.held.drain(..free.min(rig.held.len()));
     session(rig, &InputShape::Pieces.join(script));
 }
 
