@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::sessions::Limits;
 use super::tasks::UnitKey;
-use crate::fabrics::iscsi::{Admission, Authentication, Denial, Directory, LoginStatus, Parameters, Visitor};
+use crate::fabrics::iscsi::{
+    Admission, Authentication, ConnectionOrigin, Denial, Directory, LoginStatus, Parameters, Visitor,
+};
 use crate::net::Address;
 use crate::scsi::{Lun, TargetPort};
 use crate::sys;
@@ -16,15 +18,28 @@ use crate::sys;
 pub struct Portal {
     /// Its name in the config.
     pub name: String,
-    /// Address and port; a wildcard address stands for all of the host's.
+    /// Index of the port that listens there. The listeners of a port have the order of its portals.
+    pub port: usize,
+    /// Whether the address is one of the host's, which all ports of the kernel's TCP have in common, and not the port's own.
+    pub of_host: bool,
+    /// Address and TCP port; a wildcard address stands for all of the host's that are of its family.
     pub address: SocketAddr,
     /// Target portal group tag.
     pub group: u16,
 }
 
 impl Portal {
-    fn answers(&self, local: SocketAddr) -> bool {
-        self.address == local || (self.address.ip().is_unspecified() && self.address.port() == local.port())
+    /// Whether addresses of both are on the same network.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.port == other.port || self.of_host && other.of_host
+    }
+}
+
+/// Of an address that means something on its own link or inside its own host alone, which that is; `None` for others.
+fn scope(address: SocketAddr) -> Option<u32> {
+    match address {
+        SocketAddr::V6(address) if address.ip().is_unicast_link_local() => Some(address.scope_id()),
+        address => address.ip().is_loopback().then_some(u32::MAX),
     }
 }
 
@@ -49,7 +64,10 @@ impl AccessRule {
             None => visitor.initiator == pattern,
         };
         self.initiators.as_ref().is_none_or(|patterns| patterns.iter().any(named))
-            && self.addresses.as_ref().is_none_or(|all| all.iter().any(|net| holds(net, visitor.peer)))
+            && self
+                .addresses
+                .as_ref()
+                .is_none_or(|all| all.iter().any(|net| holds(net, visitor.origin.peer.ip())))
     }
 
     fn applies(&self, visitor: &Visitor<'_>) -> bool {
@@ -142,27 +160,36 @@ impl Topology {
         self.targets.iter().find(|target| target.name == name)
     }
 
-    /// The portal that a connection to `local` came through.
-    fn portal(&self, local: SocketAddr) -> Option<usize> {
-        let exact = self.portals.iter().position(|portal| portal.address == local);
-        exact.or_else(|| self.portals.iter().position(|portal| portal.answers(local)))
+    /// The portal that a listener of a port is for.
+    pub fn portal_of(&self, port: usize, listener: usize) -> usize {
+        let mut of_port = self.portals.iter().enumerate().filter(|(_, portal)| portal.port == port);
+        let (portal, _) = of_port.nth(listener).expect("a port listens for its portals");
+        portal
+    }
+
+    /// The address at which a portal is reached by whom `origin` is about, as far as is known.
+    fn reached(&self, portal: &Portal, origin: ConnectionOrigin) -> Option<SocketAddr> {
+        let (local, address) = (origin.local, portal.address);
+        let beside = portal.is_beside(&self.portals[origin.portal]);
+        if address.ip().is_unspecified() {
+            // It listens at the address that was reached, too, if that is of its family.
+            let there = beside && address.is_ipv4() == local.is_ipv4();
+            return there.then(|| SocketAddr::new(local.ip(), address.port()));
+        }
+        let near = |wanted| beside && scope(local) == Some(wanted);
+        scope(address).is_none_or(near).then_some(address)
     }
 }
 
 impl Directory for Topology {
     fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
-        let local = visitor.local;
         // By which account it will log in is not known yet.
         for target in self.targets.iter().filter(|target| target.is_open(|rule| rule.names(visitor))) {
             for &portal in &target.portals {
-                let Portal { address, group, .. } = self.portals[portal];
-                // Of a wildcard portal, the initiator learns the address that it has reached.
-                let address = match address.ip().is_unspecified() {
-                    true if address.port() == local.port() => local,
-                    true => SocketAddr::new(local.ip(), address.port()),
-                    false => address,
-                };
-                found(&target.name, address, group);
+                let portal = &self.portals[portal];
+                if let Some(address) = self.reached(portal, visitor.origin) {
+                    found(&target.name, address, portal.group);
+                }
             }
         }
     }
@@ -178,8 +205,11 @@ impl Directory for Topology {
         };
         const UNKNOWN: Denial = Denial::Refused(LoginStatus::NotFound, "no such target at this portal");
         let target = self.target(target).ok_or(UNKNOWN)?;
-        let portal = self.portal(visitor.local).filter(|portal| target.portals.contains(portal));
-        let group = self.portals[portal.ok_or(UNKNOWN)?].group;
+        let portal = visitor.origin.portal;
+        if !target.portals.contains(&portal) {
+            return Err(UNKNOWN);
+        }
+        let group = self.portals[portal].group;
         if !target.is_open(|rule| rule.names(visitor)) {
             let why = "no access rule of the target is for this initiator name and address";
             return Err(Denial::Refused(LoginStatus::AuthorizationFailure, why));
@@ -226,15 +256,154 @@ mod tests {
     }
 
     fn topology(target: Target) -> Topology {
-        let portal =
-            |address: &str, group| Portal { name: "p".into(), address: address.parse().unwrap(), group };
+        let addresses = ["10.0.0.1:3260", "[2001:db8::1]:3260", "0.0.0.0:3261"];
         let portals =
-            vec![portal("10.0.0.1:3260", 1), portal("[2001:db8::1]:3260", 2), portal("0.0.0.0:3261", 3)];
+            addresses.iter().zip(1..).map(|(address, group)| portal(0, true, address, group)).collect();
         Topology { portals, targets: vec![target], discovery: None }
     }
 
+    fn portal(port: usize, of_host: bool, address: &str, group: u16) -> Portal {
+        Portal { name: "p".into(), port, of_host, address: address.parse().unwrap(), group }
+    }
+
     fn visitor<'a>(initiator: &'a str, peer: &str, user: Option<&'a str>) -> Visitor<'a> {
-        Visitor { initiator, peer: peer.parse().unwrap(), local: "10.0.0.1:3260".parse().unwrap(), user }
+        let (local, peer) =
+            ("10.0.0.1:3260".parse().unwrap(), SocketAddr::new(peer.parse().unwrap(), 40_000));
+        Visitor { initiator, origin: ConnectionOrigin { portal: 0, local, peer }, user }
+    }
+
+    /// Somebody who has come to a portal at an address.
+    fn at(portal: usize, local: &str) -> Visitor<'static> {
+        let visitor = visitor("iqn.2026-11.lab:a", "10.9.0.1", None);
+        let local = local.parse().unwrap();
+        Visitor { origin: ConnectionOrigin { portal, local, ..visitor.origin }, ..visitor }
+    }
+
+    /// Portals of each kind, each in a group of its own: the host's, those of a network device, those of another port of
+    /// the host.
+    fn of_each_kind() -> Topology {
+        let addresses = [
+            (0, true, "0.0.0.0:3260"),
+            (0, true, "[::]:3260"),
+            (0, true, "10.0.0.1:3261"),
+            (0, true, "[2001:db8::1]:3261"),
+            (0, true, "[fe80::1%3]:3261"),
+            (0, true, "127.0.0.1:3262"),
+            (1, false, "10.78.0.2:3260"),
+            (1, false, "[fe80::2]:3260"),
+            (2, true, "0.0.0.0:3263"),
+        ];
+        let portals = addresses.iter().zip(1..);
+        let portals: Vec<Portal> =
+            portals.map(|(&(port, of_host, address), group)| portal(port, of_host, address, group)).collect();
+        let mut targets: Vec<Target> = (0..portals.len())
+            .map(|portal| Target {
+                name: format!("own{portal}"),
+                portals: vec![portal],
+                ..target(Vec::new())
+            })
+            .collect();
+        let all = (0..portals.len()).collect();
+        targets.push(Target { name: "all".into(), portals: all, ..target(Vec::new()) });
+        Topology { portals, targets, discovery: None }
+    }
+
+    #[test]
+    fn whose_a_connection_is_the_listener_says_and_no_address() {
+        let topology = of_each_kind();
+        let listeners = [(0, 6), (1, 2), (2, 1)];
+        let found: Vec<usize> = listeners
+            .into_iter()
+            .flat_map(|(port, count)| (0..count).map(move |listener| (port, listener)))
+            .map(|(port, listener)| topology.portal_of(port, listener))
+            .collect();
+        assert_eq!(found, Vec::from_iter(0..topology.portals.len()));
+        let locals: Vec<String> = topology.portals.iter().map(|portal| portal.address.to_string()).collect();
+        for (portal, local) in
+            found.iter().flat_map(|portal| locals.iter().map(move |local| (*portal, local)))
+        {
+            let admitted = |target: &str| {
+                let admission = topology.admit(&at(portal, local), Some(target));
+                admission.map(|admission| admission.portal_group)
+            };
+            assert_eq!(admitted("all"), Ok(topology.portals[portal].group), "{portal} {local}");
+            for other in &found {
+                let good = admitted(&format!("own{other}")).is_ok();
+                assert_eq!(good, *other == portal, "the target of {other}, at {portal}, {local}");
+            }
+        }
+    }
+
+    #[test]
+    fn portals_are_told_where_they_listen_and_to_whom_they_mean_something() {
+        let topology = of_each_kind();
+        for (portal, local, told) in [
+            (
+                0,
+                "10.0.0.1:3260",
+                &[
+                    ("10.0.0.1:3260", 1),
+                    ("10.0.0.1:3261", 3),
+                    ("[2001:db8::1]:3261", 4),
+                    ("10.78.0.2:3260", 7),
+                    ("10.0.0.1:3263", 9),
+                ][..],
+            ),
+            (
+                8,
+                "127.0.0.1:3263",
+                &[
+                    ("127.0.0.1:3260", 1),
+                    ("10.0.0.1:3261", 3),
+                    ("[2001:db8::1]:3261", 4),
+                    ("127.0.0.1:3262", 6),
+                    ("10.78.0.2:3260", 7),
+                    ("127.0.0.1:3263", 9),
+                ],
+            ),
+            (
+                1,
+                "[fe80::1%3]:3260",
+                &[
+                    ("[fe80::1]:3260", 2),
+                    ("10.0.0.1:3261", 3),
+                    ("[2001:db8::1]:3261", 4),
+                    ("[fe80::1%3]:3261", 5),
+                    ("10.78.0.2:3260", 7),
+                ],
+            ),
+            (
+                1,
+                "[fe80::1%4]:3260",
+                &[
+                    ("[fe80::1]:3260", 2),
+                    ("10.0.0.1:3261", 3),
+                    ("[2001:db8::1]:3261", 4),
+                    ("10.78.0.2:3260", 7),
+                ],
+            ),
+            (6, "10.78.0.2:3260", &[("10.0.0.1:3261", 3), ("[2001:db8::1]:3261", 4), ("10.78.0.2:3260", 7)]),
+            (
+                7,
+                "[fe80::2]:3260",
+                &[
+                    ("10.0.0.1:3261", 3),
+                    ("[2001:db8::1]:3261", 4),
+                    ("10.78.0.2:3260", 7),
+                    ("[fe80::2]:3260", 8),
+                ],
+            ),
+        ] {
+            let mut found = Vec::new();
+            topology.discover(&at(portal, local), &mut |target, address, group| {
+                if target == "all" {
+                    found.push((address, group));
+                }
+            });
+            let told: Vec<(SocketAddr, u16)> =
+                told.iter().map(|(address, group)| (address.parse().unwrap(), *group)).collect();
+            assert_eq!(found, told, "{portal} {local}");
+        }
     }
 
     fn luns(target: &Target, visitor: &Visitor<'_>) -> Vec<u16> {
@@ -297,18 +466,11 @@ mod tests {
         target.redirects =
             vec![redirect(Some(2), true, "a.example:3260"), redirect(Some(1), false, "10.0.0.7:3260")];
         let topology = topology(target);
-        let visitor = visitor("iqn.2026-11.lab:a", "10.9.0.1", None);
         let name = Some("iqn.2026-11.test:t");
-        let moved = |local: &str| {
-            let visitor = Visitor { local: local.parse().unwrap(), ..visitor };
-            topology.admit(&visitor, name).unwrap_err()
-        };
+        let moved = |portal| topology.admit(&at(portal, "10.0.0.1:3260"), name).unwrap_err();
         let there = |permanently, address: &str| Denial::Moved { permanently, address: address.into() };
-        assert_eq!(moved("10.0.0.1:3260"), there(false, "10.0.0.7:3260"));
-        assert_eq!(moved("[2001:db8::1]:3260"), there(true, "a.example:3260"));
-        assert!(
-            matches!(moved("10.0.0.1:3261"), Denial::Refused(LoginStatus::NotFound, _)),
-            "another portal"
-        );
+        assert_eq!(moved(0), there(false, "10.0.0.7:3260"));
+        assert_eq!(moved(1), there(true, "a.example:3260"));
+        assert!(matches!(moved(2), Denial::Refused(LoginStatus::NotFound, _)), "another portal");
     }
 }

@@ -7,7 +7,7 @@ mod handover;
 
 use std::cell::Cell;
 use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ pub const RAW_FRAMES_MAX: usize = 256;
 pub struct HostConfig {
     /// Our addresses.
     pub addresses: Vec<Address>,
-    /// Where connections are accepted.
+    /// Where connections are accepted; [`super::StreamOrigin::listener`] counts in this order.
     pub listen: Vec<SocketAddr>,
     /// Receive window of a flow, in bytes.
     pub receive_window: usize,
@@ -113,7 +113,8 @@ pub struct TcpHost<P> {
     groups: Vec<[u8; 6]>,
     claimed: VecDeque<RawFrame>,
     shape: Shape,
-    listen: HashSet<SocketAddr>,
+    /// The number of the listener at an address.
+    listeners: HashMap<SocketAddr, usize>,
     flows: Flows,
     half_open: usize,
     secret: [u64; 2],
@@ -150,7 +151,7 @@ impl<P: FramePort> TcpHost<P> {
             groups: multicast_groups(&config.addresses),
             claimed: VecDeque::new(),
             shape,
-            listen: config.listen.iter().copied().collect(),
+            listeners: config.listen.iter().copied().zip(0..).collect(),
             flows: Flows::new(),
             half_open: 0,
             secret: config.secret,
@@ -284,11 +285,16 @@ impl<P: FramePort> TcpHost<P> {
                 self.counters.strays += 1;
                 return;
             }
-            None if opens && self.listen.contains(&tuple.local) => return self.open(segment, tuple),
-            None => match self.reopen(segment, tuple, events) {
-                Some(index) => index,
-                None => return self.refuse(segment, tuple),
-            },
+            None => {
+                let listener = self.listeners.get(&tuple.local).copied();
+                if let Some(listener) = listener.filter(|_| opens) {
+                    return self.open(segment, tuple, listener);
+                }
+                match listener.and_then(|listener| self.reopen(segment, tuple, listener, events)) {
+                    Some(index) => index,
+                    None => return self.refuse(segment, tuple),
+                }
+            }
         };
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let next = self.flows[index].flow.expects(sequence);
@@ -313,7 +319,7 @@ impl<P: FramePort> TcpHost<P> {
     }
 
     /// Answers a SYN. A flow is made for it, and forgotten if there are too many of these, or one for another SYN.
-    fn open(&mut self, segment: &Segment<'_>, tuple: Tuple) {
+    fn open(&mut self, segment: &Segment<'_>, tuple: Tuple, listener: usize) {
         if self.flows.len() >= FLOWS_MAX {
             self.counters.refused += 1;
             return;
@@ -323,7 +329,7 @@ impl<P: FramePort> TcpHost<P> {
             let mut hasher = DefaultHasher::new();
             (self.secret, tuple, self.now.as_nanos()).hash(&mut hasher);
             let flow = self.flow(tuple, segment.mac, hasher.finish() as u32, &syn);
-            let (_, index) = self.insert(flow, false);
+            let (_, index) = self.insert(flow, listener, false);
             self.half_open += 1;
             self.touch(index);
         } else {
@@ -339,6 +345,7 @@ impl<P: FramePort> TcpHost<P> {
         &mut self,
         segment: &Segment<'_>,
         tuple: Tuple,
+        listener: usize,
         events: &mut Vec<StreamEvent>,
     ) -> Option<usize> {
         if !self.cookies.are_out(self.now) || self.flows.len() >= FLOWS_MAX {
@@ -349,7 +356,7 @@ impl<P: FramePort> TcpHost<P> {
             u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]).wrapping_sub(1)
         };
         let (number, cookie) = (before(4), before(8));
-        let plain = header[13] & (SYN | RST | ACK) == ACK && self.listen.contains(&tuple.local);
+        let plain = header[13] & (SYN | RST | ACK) == ACK;
         let syn = plain.then(|| self.cookies.redeem(self.now, &tuple, number, cookie))??;
         if let Some(other) = self.flows.find(&tuple) {
             self.retire(other, events);
@@ -357,7 +364,7 @@ impl<P: FramePort> TcpHost<P> {
         let mut flow = self.flow(tuple, segment.mac, cookie, &syn);
         self.answer(&mut flow);
         self.burst.pop_back();
-        let (_, index) = self.insert(flow, false);
+        let (_, index) = self.insert(flow, listener, false);
         self.half_open += 1;
         Some(index)
     }
@@ -373,13 +380,14 @@ impl<P: FramePort> TcpHost<P> {
     }
 
     /// Gives a flow its place and its name.
-    fn insert(&mut self, flow: Flow, accepted: bool) -> (StreamId, usize) {
+    fn insert(&mut self, flow: Flow, listener: usize, accepted: bool) -> (StreamId, usize) {
         self.next_id += 1;
         let index = self.flows.next_place();
         let id = StreamId::new(self.next_id, index);
         self.flows.insert(FlowEntry {
             flow,
             id,
+            listener,
             born: self.now,
             accepted,
             gone: false,
@@ -400,7 +408,7 @@ impl<P: FramePort> TcpHost<P> {
             self.gone.forget(&entry.tuple());
             self.half_open -= 1;
             self.counters.accepted += 1;
-            events.push(StreamEvent::Accepted { stream: id, local: entry.flow.local, peer: entry.flow.peer });
+            events.push(StreamEvent::Accepted { stream: id, origin: entry.origin() });
         }
         if entry.accepted && !entry.gone {
             if entry.flow.is_readable() {
@@ -457,7 +465,8 @@ impl<P: FramePort> TcpHost<P> {
             self.resets = (second, RESETS_MAX - hasher.finish() as u32 % (RESETS_MAX / 2));
         }
         // While there are cookies, it may be the second segment of a peer whose first was lost.
-        let early = flags & ACK != 0 && self.cookies.are_out(self.now) && self.listen.contains(&tuple.local);
+        let early =
+            flags & ACK != 0 && self.cookies.are_out(self.now) && self.listeners.contains_key(&tuple.local);
         if flags & RST != 0 || early || self.resets.1 == 0 {
             return;
         }
@@ -611,7 +620,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
     }
 
     fn stop_listening(&mut self) {
-        self.listen.clear();
+        self.listeners.clear();
     }
 
     fn detach(&mut self, stream: StreamId, to: usize) -> Option<Detached> {

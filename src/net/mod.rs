@@ -86,6 +86,18 @@ impl<T> StreamMap<T> {
     }
 }
 
+/// How a stream came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamOrigin {
+    /// Which listener accepted it, in the order in which the host was given them. The local address would not tell: what
+    /// listens at all addresses has none of its own.
+    pub listener: usize,
+    /// The address that the peer connected to.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub peer: SocketAddr,
+}
+
 /// What happened at a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
@@ -93,10 +105,8 @@ pub enum StreamEvent {
     Accepted {
         /// The new stream.
         stream: StreamId,
-        /// The address it connected to.
-        local: SocketAddr,
-        /// The peer's address.
-        peer: SocketAddr,
+        /// How it came in.
+        origin: StreamOrigin,
     },
     /// There are bytes for [`StreamHost::receive`], which is to be called until it returns `None`.
     Readable(StreamId),
@@ -110,10 +120,8 @@ pub enum StreamEvent {
 
 /// A stream on its way from one core to another.
 pub struct Detached {
-    /// The address that the peer connected to.
-    pub local: SocketAddr,
-    /// The peer's address.
-    pub peer: SocketAddr,
+    /// How it came in.
+    pub origin: StreamOrigin,
     /// What the host makes of it.
     pub state: Box<dyn std::any::Any + Send>,
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Byte streams over the kernel's TCP: the fallback where there is no frame port, and the yardstick for those.
 //!
-//! Each core has a host with listeners of its own (SO_REUSEPORT), so that all of them accept; a socket that was accepted
-//! may be served by any. Bytes are received into arena blocks and sent from the segments where they lie.
+//! All cores accept from the same listeners, and a socket that was accepted may be served by any. Listeners of their own
+//! (SO_REUSEPORT) would share the address with those of another daemon, too. Bytes are received into arena blocks and sent from the segments where they lie.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
@@ -15,7 +16,7 @@ use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::memory::{Arena, Seg, Sg};
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
+use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::sys::{self, Epoll, Ready};
 use crate::time::{Instant, Wheel};
 
@@ -37,6 +38,9 @@ const BLOCKS: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
 /// How long a closed stream may wait for its peer to close, too.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Connections that wait to be accepted at an address; the kernel may be told to take fewer (net.core.somaxconn).
+const BACKLOG: i32 = 4096;
+
 /// How soon to try again after the arena was empty.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -46,6 +50,7 @@ const LISTENER: u64 = 1 << 63;
 struct Stream {
     socket: TcpStream,
     id: StreamId,
+    origin: StreamOrigin,
     readable: bool,
     /// The end is in sight: no further edge will tell of it.
     ended: bool,
@@ -67,7 +72,7 @@ struct Stream {
 pub struct KernelHost {
     arena: Arena,
     epoll: Epoll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Arc<TcpListener>>,
     streams: Slab<Stream>,
     next: u64,
     ready: Vec<Ready>,
@@ -85,15 +90,11 @@ pub struct KernelHost {
 }
 
 impl KernelHost {
-    /// Listens on `addresses`. The error names the address that could not be bound.
-    pub fn new(arena: Arena, addresses: &[SocketAddr]) -> io::Result<Self> {
+    /// A host that accepts from `listeners`.
+    pub fn new(arena: Arena, listeners: Vec<Arc<TcpListener>>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        let mut listeners = Vec::new();
-        for (i, &address) in addresses.iter().enumerate() {
-            let listener = listen(address)
-                .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))?;
-            epoll.add(listener.as_raw_fd(), LISTENER | i as u64, false)?;
-            listeners.push(listener);
+        for (number, listener) in listeners.iter().enumerate() {
+            epoll.add(listener.as_raw_fd(), LISTENER | number as u64, false)?;
         }
         Ok(Self {
             arena,
@@ -113,20 +114,15 @@ impl KernelHost {
         })
     }
 
-    /// The addresses that are listened on, with the ports that the kernel chose for port 0.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-    }
-
     fn get(&self, id: StreamId) -> Option<usize> {
         let index = id.place();
         self.streams.get(index).filter(|stream| stream.id == id).map(|_| index)
     }
 
-    fn accept(&mut self, listener: usize, events: &mut Vec<StreamEvent>) -> usize {
+    fn accept(&mut self, number: usize, events: &mut Vec<StreamEvent>) -> usize {
         let mut count = 0;
         while count < ACCEPTS_MAX
-            && let Some(listener) = self.listeners.get(listener)
+            && let Some(listener) = self.listeners.get(number)
             && let Ok((socket, peer)) = listener.accept()
         {
             count += 1;
@@ -134,20 +130,21 @@ impl KernelHost {
                 self.refused += 1;
                 continue; // dropped, which resets it
             }
-            if let Ok(event) = self.adopt(socket, peer) {
-                events.push(event);
+            if let Ok(local) = socket.local_addr() {
+                let origin = StreamOrigin { listener: number, local, peer };
+                let adopted = self.adopt(socket, origin);
+                events.extend(adopted.map(|stream| StreamEvent::Accepted { stream, origin }));
             }
         }
         count
     }
 
-    fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<StreamEvent> {
+    fn adopt(&mut self, socket: TcpStream, origin: StreamOrigin) -> io::Result<StreamId> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
         let keepalive =
             TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-        let local = socket.local_addr()?;
         let entry = self.streams.vacant_entry();
         self.next += 1;
         let id = StreamId::new(self.next & (!LISTENER >> 32), entry.key());
@@ -155,6 +152,7 @@ impl KernelHost {
         entry.insert(Stream {
             socket,
             id,
+            origin,
             readable: false,
             ended: false,
             finished: false,
@@ -167,7 +165,7 @@ impl KernelHost {
             dead: false,
             block: 0,
         });
-        Ok(StreamEvent::Accepted { stream: id, local, peer })
+        Ok(id)
     }
 
     fn kill(&mut self, index: usize) {
@@ -220,16 +218,17 @@ impl KernelHost {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at an address. One of IPv6 takes no connections of IPv4, and nobody else listens there; what is left of
+/// connections that have ended (TIME-WAIT) does not matter.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(1024)?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -386,7 +385,10 @@ impl StreamHost for KernelHost {
     }
 
     fn stop_listening(&mut self) {
-        self.listeners.clear();
+        // Those of the other cores may keep them open.
+        for listener in self.listeners.drain(..) {
+            self.epoll.remove(listener.as_raw_fd());
+        }
     }
 
     fn is_steerable(&self) -> bool {
@@ -396,13 +398,12 @@ impl StreamHost for KernelHost {
     fn detach(&mut self, id: StreamId, _to: usize) -> Option<Detached> {
         let whole = |stream: &Stream| !stream.dead && !stream.finished && !stream.closing;
         let index = self.get(id).filter(|&index| whole(&self.streams[index]))?;
-        // One that its peer has reset has no addresses any more; the kernel will tell of its end.
-        let socket = &self.streams[index].socket;
-        let (local, peer) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
-        let socket = self.streams.remove(index).socket;
+        // One that its peer has reset has no peer any more; the kernel will tell of its end.
+        self.streams[index].socket.peer_addr().ok()?;
+        let Stream { socket, origin, .. } = self.streams.remove(index);
         self.epoll.remove(socket.as_raw_fd());
         self.handed_over += 1;
-        Some(Detached { local, peer, state: Box::new(socket) })
+        Some(Detached { origin, state: Box::new(socket) })
     }
 
     /// What has arrived meanwhile is told at once: a level that is there when the socket is added counts as an edge.
@@ -412,13 +413,9 @@ impl StreamHost for KernelHost {
             self.refused += 1;
             return None;
         }
-        match self.adopt(socket, stream.peer).ok()? {
-            StreamEvent::Accepted { stream, .. } => {
-                self.taken_over += 1;
-                Some(stream)
-            }
-            _ => None,
-        }
+        let stream = self.adopt(socket, stream.origin).ok()?;
+        self.taken_over += 1;
+        Some(stream)
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

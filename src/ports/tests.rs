@@ -6,13 +6,15 @@
 //! again in a process of its own.
 
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use socket2::SockRef;
 
-use super::kernel::KernelHost;
+use super::kernel::{KernelHost, listen};
 use super::packet::{Packet, PacketConfig};
 use super::tap::{Tap, TapConfig};
 use crate::memory::{Arena, Sg};
@@ -169,19 +171,17 @@ fn both_ways(mut hosts: [Box<dyn StreamHost>; 2]) {
 /// Only what is whole goes to another core; what its peer has reset is told to have ended where it is.
 #[test]
 fn sockets_go_from_core_to_core() {
-    let mut hosts = [(); 2].map(|()| {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        KernelHost::new(arena(), &[address]).unwrap()
-    });
+    let listener = Arc::new(listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap());
+    let mut hosts = [(); 2].map(|()| KernelHost::new(arena(), vec![listener.clone()]).unwrap());
     let mut accept = |reset: bool| {
-        let client = std::net::TcpStream::connect(hosts[0].addresses()[0]).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut events = Vec::new();
         hosts[0].poll(Instant::ZERO, &mut events);
-        let [StreamEvent::Accepted { stream, .. }] = events[..] else { panic!("{events:?}") };
+        let [StreamEvent::Accepted { stream, origin }] = events[..] else { panic!("{events:?}") };
         if !reset {
             (&client).write_all(b"first").unwrap();
             let there = hosts[0].detach(stream, 1).unwrap();
-            assert_eq!(there.peer, client.local_addr().unwrap());
+            assert_eq!((there.origin, origin.peer), (origin, client.local_addr().unwrap()));
             let stream = hosts[1].attach(there).unwrap();
             hosts[1].poll(Instant::ZERO, &mut events);
             assert_eq!(events[1..], [StreamEvent::Readable(stream)], "what was there before is told");
@@ -204,9 +204,10 @@ fn sockets_go_from_core_to_core() {
 /// A flood of connections leaves turns to those that are there.
 #[test]
 fn connections_are_accepted_some_at_a_time() {
-    let mut host = KernelHost::new(arena(), &[([127, 0, 0, 1], 0).into()]).unwrap();
-    let address = host.addresses()[0];
-    let clients: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let listener = Arc::new(listen(([127, 0, 0, 1], 0).into()).unwrap());
+    let address = listener.local_addr().unwrap();
+    let mut host = KernelHost::new(arena(), vec![listener]).unwrap();
+    let clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
     let turns: Vec<usize> = std::iter::from_fn(|| {
         let mut events = Vec::new();
         (host.poll(Instant::ZERO, &mut events) > 0).then_some(events.len())
@@ -214,6 +215,42 @@ fn connections_are_accepted_some_at_a_time() {
     .take(20)
     .collect();
     assert_eq!((turns.iter().sum::<usize>(), turns.iter().max()), (clients.len(), Some(&64)), "{turns:?}");
+}
+
+/// Two listeners with one TCP port, which cores share: each connection is told to be its listener's, wherever it goes.
+#[test]
+fn sockets_are_those_of_their_listener() {
+    let [one, all] = ["127.0.0.1:0", "[::]:0"].map(|address| address.parse::<SocketAddr>().unwrap());
+    let one = listen(one).unwrap();
+    let port = one.local_addr().unwrap().port();
+    let all = listen(SocketAddr::new(all.ip(), port)).expect("IPv6 alone");
+    let listeners = [one, all].map(Arc::new);
+    let mut hosts = [(); 2].map(|()| KernelHost::new(arena(), listeners.to_vec()).unwrap());
+    let mut clients = Vec::new();
+    for (core, number, ip) in [(0, 0, "127.0.0.1"), (1, 1, "::1"), (0, 1, "::1"), (1, 0, "::ffff:127.0.0.1")]
+    {
+        clients.push(TcpStream::connect((ip, port)).unwrap());
+        let mut events = Vec::new();
+        hosts[core].poll(Instant::ZERO, &mut events);
+        let [StreamEvent::Accepted { mut stream, origin }] = events[..] else { panic!("{events:?}") };
+        assert_eq!(origin.listener, number, "{ip}");
+        assert_eq!(origin.local.is_ipv4(), number == 0);
+        for (from, to) in [(core, 1 - core), (1 - core, core)] {
+            let moved = hosts[from].detach(stream, to).unwrap();
+            assert_eq!(moved.origin, origin);
+            stream = hosts[to].attach(moved).unwrap();
+        }
+    }
+    // The address is taken until the last core has stopped to listen, though connections live on; then it is free.
+    let (address, mut stopped) = (listeners[0].local_addr().unwrap(), Vec::new());
+    drop(listeners);
+    for mut host in hosts {
+        let error = listen(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        host.stop_listening();
+        stopped.push(host);
+    }
+    listen(address).unwrap();
 }
 
 #[test]

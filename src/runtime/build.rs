@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use log::{info, warn};
 
-use super::ports::{self, Devices, Shared};
+use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
 use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
 use crate::engine::sessions::Sessions;
@@ -45,8 +45,17 @@ pub(super) struct Assembly {
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
     devices: Arc<Devices>,
+    _locks: AddressLocks,
     senders: Vec<Sender<Message>>,
-    mailboxes: Vec<std::sync::Mutex<Option<Mailbox<Message>>>>,
+    /// What each reactor takes with it.
+    shares: Vec<std::sync::Mutex<Option<CoreShare>>>,
+}
+
+/// What is a reactor's alone before it starts.
+struct CoreShare {
+    mailbox: Mailbox<Message>,
+    /// The last reactor that stops to listen closes them.
+    listeners: Listeners,
 }
 
 /// What a reactor is built from, on its own thread.
@@ -61,6 +70,7 @@ pub(super) struct CoreAssembly {
     devices: Arc<Devices>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
+    listeners: Listeners,
 }
 
 impl Assembly {
@@ -94,12 +104,14 @@ impl Assembly {
             information(&device, &records, slot).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
             units.push(Unit { disk: Arc::new(device), backing, slot, state, faults });
         }
+        let (listeners, locks) = ports::listen(config)?;
         let mut senders = Vec::new();
-        let mut mailboxes = Vec::new();
+        let mut shares = Vec::new();
         for _ in &config.daemon.reactors {
             let (sender, mailbox) = mailbox().map_err(|e| format!("mailbox: {e}"))?;
             senders.push(sender);
-            mailboxes.push(std::sync::Mutex::new(Some(mailbox)));
+            let share = CoreShare { mailbox, listeners: listeners.clone() };
+            shares.push(std::sync::Mutex::new(Some(share)));
         }
         Ok(Self {
             topology,
@@ -109,8 +121,9 @@ impl Assembly {
             sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(config.daemon.reactors.len())),
             devices: Arc::new(Devices::start(config)?),
+            _locks: locks,
             senders,
-            mailboxes,
+            shares,
         })
     }
 
@@ -124,7 +137,8 @@ impl Assembly {
     }
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
-        let mailbox = self.mailboxes[core].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let share = self.shares[core].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let CoreShare { mailbox, listeners } = share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
             config: self.config.clone(),
@@ -135,7 +149,8 @@ impl Assembly {
             left: self.left.clone(),
             devices: self.devices.clone(),
             peers: self.senders.clone(),
-            mailbox: mailbox.expect("each reactor is seeded once"),
+            mailbox,
+            listeners,
         }
     }
 
@@ -148,7 +163,7 @@ impl Assembly {
     pub(super) fn announce(&self) {
         for target in &self.topology.targets {
             for &portal in &target.portals {
-                let Portal { name, address, group } = &self.topology.portals[portal];
+                let Portal { name, address, group, .. } = &self.topology.portals[portal];
                 let luns: Vec<String> = target.luns.iter().map(|(lun, _)| lun.to_string()).collect();
                 info!("{}: LUN {} at {address} (portal {name}, group {group})", target.name, luns.join(", "));
             }
@@ -268,6 +283,8 @@ pub(super) fn unit_key(disk: usize) -> UnitKey {
 fn topology(config: &Config) -> Result<Topology, String> {
     let portals = config.portals.iter().map(|portal| Portal {
         name: portal.name.clone(),
+        port: portal.port,
+        of_host: config.ports[portal.port].driver.link().is_none(),
         address: portal.address,
         group: portal.group,
     });
@@ -377,7 +394,7 @@ impl CoreAssembly {
         let shared = Shared::of(self.units.iter().map(|unit| &unit.backing));
         for (index, port) in self.config.ports.iter().enumerate() {
             let place = (index, self.core);
-            let host = ports::open(&self.config, place, &self.devices, &shared, &arena)?;
+            let host = ports::open(&self.config, place, &self.listeners, (&self.devices, &shared), &arena)?;
             hosts.push((port.name.clone(), host));
         }
         Ok(Parts {

@@ -134,7 +134,7 @@ impl StatusSource for Monitor {
         let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
         let config = &self.config;
         let sessions = reports.iter().flat_map(|report| {
-            report.sessions.iter().map(move |session| session_status(report.core, session))
+            report.sessions.iter().map(move |session| session_status(config, report.core, session))
         });
         let draining = self.draining.load(Ordering::SeqCst);
         Status {
@@ -291,7 +291,7 @@ fn target(config: &Config, target: &config::Target) -> Target {
     }
 }
 
-fn session_status(core: usize, session: &SessionReport) -> Session {
+fn session_status(config: &Config, core: usize, session: &SessionReport) -> Session {
     Session {
         initiator: str::to_owned(&session.initiator),
         target: session.target.clone(),
@@ -299,11 +299,11 @@ fn session_status(core: usize, session: &SessionReport) -> Session {
         isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
         tsih: session.tsih,
         reactor: core,
-        connections: session.connections.iter().map(connection_status).collect(),
+        connections: session.connections.iter().map(|each| connection_status(config, each)).collect(),
     }
 }
 
-fn connection_status(connection: &ConnectionReport) -> Connection {
+fn connection_status(config: &Config, connection: &ConnectionReport) -> Connection {
     let counters = &connection.counters;
     let counters = [
         ("pdus_in", counters.pdus_in),
@@ -314,8 +314,9 @@ fn connection_status(connection: &ConnectionReport) -> Connection {
     ];
     Connection {
         cid: connection.cid,
-        local: connection.local.to_string(),
-        peer: connection.peer.to_string(),
+        portal: config.portals[connection.origin.portal].name.clone(),
+        local: connection.origin.local.to_string(),
+        peer: connection.origin.peer.to_string(),
         negotiated: negotiated(&connection.negotiated),
         in_flight: connection.in_flight,
         counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
@@ -352,7 +353,7 @@ mod tests {
 
     use super::*;
     use crate::engine::shard::UnitReport;
-    use crate::fabrics::iscsi::Counters;
+    use crate::fabrics::iscsi::{ConnectionOrigin, Counters};
     use crate::memory::ArenaStats;
     use crate::reactor::{Load, Mailbox, mailbox};
     use crate::runtime::build::device;
@@ -382,8 +383,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             tsih: 7,
             connections: vec![ConnectionReport {
                 cid: 1,
-                local: address,
-                peer: address,
+                origin: ConnectionOrigin { portal: 0, local: address, peer: address },
                 negotiated: Negotiated::default(),
                 in_flight: 2,
                 counters: Counters::default(),
@@ -431,6 +431,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         assert_eq!(status.sessions.len(), 1);
         let session = &status.sessions[0];
         assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
+        assert_eq!(session.connections[0].portal, "l");
         assert_eq!(session.connections[0].negotiated["MaxBurstLength"], "262144");
     }
 

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! From configured ports to where byte streams come from: what the reactors share of a device, and what each opens.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixDatagram};
+use std::sync::Arc;
 
-use crate::control::config::{Config, Driver, Link, Port};
+use crate::control::config::{Config, Driver, Link, Port, Portal};
 use crate::memory::Arena;
 use crate::net::{FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
-use crate::ports::kernel::KernelHost;
+use crate::ports::kernel::{self, KernelHost};
 use crate::ports::packet::{Packet, PacketConfig};
 use crate::ports::tap::{Tap, TapConfig};
 
@@ -19,12 +24,57 @@ pub(super) use with_dpdk::{Devices, Shared};
 #[cfg(not(feature = "dpdk"))]
 pub(super) use without_dpdk::{Devices, Shared};
 
+/// The listening sockets of each port, in the order of its portals; all reactors share them.
+pub(super) type Listeners = Vec<Vec<Arc<TcpListener>>>;
+
+/// What keeps other daemons from the addresses of ports with frames.
+pub(super) type AddressLocks = BTreeMap<String, UnixDatagram>;
+
+/// Takes the addresses of all portals. The kernel lets one socket listen at an address of the host; on a network device
+/// it would let several daemons answer, so these are kept apart by a name that the network namespace has once.
+pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), String> {
+    let (mut listeners, mut locks) = (vec![Vec::new(); config.ports.len()], BTreeMap::new());
+    for Portal { name, port, address, .. } in &config.portals {
+        let fail = |why: &str| format!("portal {name:?}: {address}: {why}");
+        let driver = &config.ports[*port].driver;
+        let Some(link) = driver.link() else {
+            let listener = kernel::listen(*address).map_err(|e| match e.kind() {
+                io::ErrorKind::AddrInUse => {
+                    let see = format!("ss -ltnp 'sport = :{}' tells which", address.port());
+                    fail(&format!("address in use: another program listens there; {see}"))
+                }
+                io::ErrorKind::AddrNotAvailable => fail("is no address of this host; ip address tells those"),
+                _ => fail(&format!("cannot listen: {e}")),
+            })?;
+            listeners[*port].push(Arc::new(listener));
+            continue;
+        };
+        let device = &link.device;
+        let lock = match driver {
+            // Two daemons would each get a part of its frames.
+            Driver::Tap { .. } => format!("ptgt/{device}"),
+            _ => format!("ptgt/{device}/{}", address.ip()),
+        };
+        if let Entry::Vacant(free) = locks.entry(lock) {
+            let name = net::SocketAddr::from_abstract_name(free.key());
+            let lock = name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|e| match e.kind() {
+                io::ErrorKind::AddrInUse => {
+                    fail(&format!("address in use: another ptgt serves the device {device:?}"))
+                }
+                _ => fail(&format!("cannot be taken: {e}")),
+            })?;
+            free.insert(lock);
+        }
+    }
+    Ok((listeners, locks))
+}
+
 /// A reactor's host on a port.
 pub(super) fn open(
     config: &Config,
     (index, core): (usize, usize),
-    devices: &Devices,
-    shared: &Shared,
+    listeners: &Listeners,
+    (devices, shared): (&Devices, &Shared),
     arena: &Arena,
 ) -> Result<Box<dyn StreamHost>, String> {
     let port = &config.ports[index];
@@ -32,7 +82,9 @@ pub(super) fn open(
     let listen: Vec<SocketAddr> = portals.map(|portal| portal.address).collect();
     let queues = config.daemon.reactors.len();
     let opened: io::Result<Box<dyn StreamHost>> = match &port.driver {
-        Driver::Kernel => KernelHost::new(arena.clone(), &listen).map(|host| Box::new(host) as _),
+        Driver::Kernel => {
+            KernelHost::new(arena.clone(), listeners[index].clone()).map(|host| Box::new(host) as _)
+        }
         Driver::Tap { link, host_addresses } => {
             let config = TapConfig {
                 device: link.device.clone(),

@@ -687,7 +687,7 @@ pub(super) fn boot(
         .collect();
     let luns = (0..disks.len()).map(|disk| (Lun(scsi::lun(disk)), UnitKey(disk + 1))).collect();
     let topology = Arc::new(Topology {
-        portals: vec![Portal { name: "sim".into(), address, group: 1 }],
+        portals: vec![Portal { name: "sim".into(), port: 0, of_host: false, address, group: 1 }],
         targets: vec![Target {
             name: TARGET.into(),
             alias: None,

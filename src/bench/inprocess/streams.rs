@@ -21,7 +21,7 @@ use crate::engine::shard::{Parts, Shard};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
+use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::reactor::Poller;
 use crate::scsi::Lun;
 use crate::time::Instant;
@@ -100,8 +100,7 @@ impl Ends for MemoryEnds {
         let peer_port = u16::try_from(number).expect("fewer than 65536 streams");
         memory.events.push(StreamEvent::Accepted {
             stream: stream_id(number),
-            local: (LOCAL, PORT).into(),
-            peer: (PEER, peer_port).into(),
+            origin: StreamOrigin { listener: 0, local: (LOCAL, PORT).into(), peer: (PEER, peer_port).into() },
         });
     }
 
@@ -187,7 +186,13 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         }
     };
     let topology = Topology {
-        portals: vec![Portal { name: "bench".into(), address: SocketAddr::from((LOCAL, PORT)), group: 1 }],
+        portals: vec![Portal {
+            name: "bench".into(),
+            port: 0,
+            of_host: false,
+            address: SocketAddr::from((LOCAL, PORT)),
+            group: 1,
+        }],
         targets: vec![Target {
             name: TARGET.into(),
             alias: None,

@@ -311,6 +311,8 @@ pub struct Session {
 pub struct Connection {
     /// The initiator's number for it.
     pub cid: u16,
+    /// Name of the portal that it came in at.
+    pub portal: String,
     /// Our address.
     pub local: String,
     /// The initiator's address.

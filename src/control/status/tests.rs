@@ -103,6 +103,7 @@ pub(in crate::control) fn sample() -> Status {
         reactor,
         connections: vec![Connection {
             cid: 1,
+            portal: "main".into(),
             local: "10.77.0.2:3260".into(),
             peer: format!("10.77.0.1:{}", 40_000 + tsih),
             negotiated: [
@@ -191,7 +192,7 @@ Target iqn.2026-11.test:a (lab)
   LUN 0: thin0
   LUN 12: r
   session of iqn.2026-11.test:initiator (account \"alice\", ISID 00023d000001, TSIH 1) on reactor 0
-    10.77.0.1:40001 -> 10.77.0.2:3260, 3 commands under way
+    10.77.0.1:40001 -> 10.77.0.2:3260 (portal main), 3 commands under way
       HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
       TaskReporting=RFC3720
 
@@ -201,7 +202,7 @@ Target iqn.2026-11.test:b
 
 Discovery sessions
   session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 2) on reactor 2
-    10.77.0.1:40002 -> 10.77.0.2:3260, 3 commands under way
+    10.77.0.1:40002 -> 10.77.0.2:3260 (portal main), 3 commands under way
       HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
       TaskReporting=RFC3720
 ";

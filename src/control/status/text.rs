@@ -205,8 +205,8 @@ fn one_session(out: &mut String, session: &Session) {
     for connection in connections {
         _ = writeln!(
             out,
-            "    {} -> {}, {} commands under way",
-            connection.peer, connection.local, connection.in_flight
+            "    {} -> {} (portal {}), {} commands under way",
+            connection.peer, connection.local, connection.portal, connection.in_flight
         );
         let agreed: Vec<String> =
             connection.negotiated.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -2,7 +2,6 @@
 //! Streams, the connections on them, and the sessions that these make up: from the first byte to the end of the last
 //! task.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::{debug, info};
@@ -13,10 +12,11 @@ use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::engine::tasks::AfterAbort;
 use crate::engine::topology::Topology;
 use crate::fabrics::iscsi::{
-    self, Allowance, Connection, ConnectionKey, Event, LoginRequest, LoginStatus, Session, Visitor,
+    self, Allowance, Connection, ConnectionKey, ConnectionOrigin, Event, LoginRequest, LoginStatus, Session,
+    Visitor,
 };
 use crate::memory::{Sg, prefetch};
-use crate::net::{CACHED_STREAMS, Detached, STAGE_MAX, StreamEvent, StreamId};
+use crate::net::{CACHED_STREAMS, Detached, STAGE_MAX, StreamEvent, StreamId, StreamOrigin};
 use crate::scsi::{Nexus, NexusId, TransportId};
 
 /// Why a connection cannot join a session that is not there.
@@ -68,8 +68,8 @@ impl Shard {
 
     fn stream_event(&mut self, host: usize, event: StreamEvent) {
         let id = match event {
-            StreamEvent::Accepted { stream: id, local, peer } => {
-                self.place(host, id, local, peer);
+            StreamEvent::Accepted { stream: id, origin } => {
+                self.place(host, id, origin);
                 return;
             }
             StreamEvent::Readable(id)
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// A new stream that has come in here: it goes to the core with the fewest if that makes no difference to the host.
-    fn place(&mut self, host: usize, id: StreamId, local: SocketAddr, peer: SocketAddr) {
+    fn place(&mut self, host: usize, id: StreamId, origin: StreamOrigin) {
         let (here, sessions) = (self.parts.core, &self.parts.sessions);
         let streams = &mut self.parts.hosts[host].1;
         let mut seat = match streams.is_steerable() {
@@ -133,22 +133,19 @@ impl Shard {
             // It has ended already, which the host will tell.
             seat = sessions.seat(here);
         }
-        self.accepted(host, id, (local, peer), seat);
+        self.accepted(host, id, origin, seat);
     }
 
     /// A stream of this core: a session of its own, until it turns out to belong to another.
-    fn accepted(
-        &mut self,
-        host: usize,
-        id: StreamId,
-        (local, peer): (SocketAddr, SocketAddr),
-        seat: Seat,
-    ) -> usize {
+    fn accepted(&mut self, host: usize, id: StreamId, origin: StreamOrigin, seat: Seat) -> usize {
         if self.logins >= LOGINS_MAX {
             self.cut_oldest_login();
         }
         let parameters = Arc::new(iscsi::Parameters::default());
-        let (iscsi, key) = Session::new(parameters, self.parts.arena.clone(), local, peer, self.now);
+        let StreamOrigin { listener, local, peer } = origin;
+        let portal = self.parts.topology.portal_of(host, listener);
+        let origin = ConnectionOrigin { portal, local, peer };
+        let (iscsi, key) = Session::new(parameters, self.parts.arena.clone(), origin, self.now);
         debug_assert_eq!(key, ConnectionKey(0), "streams are listed by the keys of their connections");
         self.next_serial += 1;
         let serial = self.next_serial;
@@ -175,9 +172,9 @@ impl Shard {
 
     /// Takes a stream that came in at another core.
     pub(super) fn adopt(&mut self, host: usize, stream: Detached, bytes: &[u8], seat: Seat) {
-        let addresses = (stream.local, stream.peer);
+        let origin = stream.origin;
         let Some(id) = self.parts.hosts[host].1.attach(stream) else { return };
-        let index = self.accepted(host, id, addresses, seat);
+        let index = self.accepted(host, id, origin, seat);
         let iscsi = &mut self.sessions[index].iscsi;
         if self.stop != Stop::No {
             return iscsi.close("the daemon is stopping");
@@ -418,8 +415,7 @@ impl Shard {
         let nexus_key = target.zip(iscsi.connection(key)).map(|(target, connection)| {
             let units = target.units(&Visitor {
                 initiator: &name.initiator,
-                peer: connection.peer().ip(),
-                local: connection.local(),
+                origin: connection.origin(),
                 user: iscsi.user(),
             });
             let initiator = TransportId::iscsi(&name.initiator, name.isid);

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What one core tells the control plane.
 
-use std::net::SocketAddr;
-
 use super::{Established, Shard};
 use crate::engine::tasks::{Latencies, UnitCounters};
-use crate::fabrics::iscsi::{self, Negotiated};
+use crate::fabrics::iscsi::{self, ConnectionOrigin, Negotiated};
 use crate::memory::{ArenaStats, Pages};
 use crate::reactor::Load;
 use crate::wire::PeerText;
@@ -62,10 +60,8 @@ pub struct SessionReport {
 pub struct ConnectionReport {
     /// The initiator's number for it.
     pub cid: u16,
-    /// Our address.
-    pub local: SocketAddr,
-    /// The initiator's address.
-    pub peer: SocketAddr,
+    /// How it came in.
+    pub origin: ConnectionOrigin,
     /// What was negotiated.
     pub negotiated: Negotiated,
     /// Commands under way.
@@ -82,8 +78,7 @@ impl Shard {
             let connections = entry.iscsi.connections().filter(|(_, connection)| !connection.is_closing());
             let connections = connections.map(|(key, connection)| ConnectionReport {
                 cid: connection.cid(),
-                local: connection.local(),
-                peer: connection.peer(),
+                origin: connection.origin(),
                 negotiated: connection.negotiated().clone(),
                 in_flight: entry.iscsi.in_flight(key),
                 counters: connection.counters(),

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::*;
 use crate::engine::sessions::Limits;
 use crate::engine::topology::{Portal, Target};
-use crate::fabrics::iscsi::Parameters;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
+use crate::fabrics::iscsi::{LoginStatus, Parameters};
 use crate::memory::{Seg, Sg};
+use crate::net::StreamOrigin;
 use crate::reactor::mailbox;
 use crate::scsi::primary::MissingLun;
 use crate::wire::iscsi::Opcode;
@@ -33,6 +34,8 @@ struct Net {
     events: RefCell<[Vec<StreamEvent>; CORES]>,
     /// Core and name of each stream, by its peer's port.
     places: RefCell<BTreeMap<u16, (usize, StreamId)>>,
+    /// Which listener accepts.
+    listener: Cell<usize>,
     names: Cell<u64>,
     /// Streams have ended when they are to be taken out, or there is no room where they go.
     ended: Cell<bool>,
@@ -62,6 +65,11 @@ fn peer(port: u16) -> std::net::SocketAddr {
 
 fn local() -> std::net::SocketAddr {
     ([10, 0, 0, 2], 3260).into()
+}
+
+/// All listeners have one address, so that it tells nothing.
+fn origin(listener: usize, port: u16) -> StreamOrigin {
+    StreamOrigin { listener, local: local(), peer: peer(port) }
 }
 
 struct Host {
@@ -123,12 +131,13 @@ impl StreamHost for Host {
 
     fn detach(&mut self, id: StreamId, _: usize) -> Option<Detached> {
         let port = self.net.port(self.core, id)?;
+        let listener = self.net.listener.get();
         if self.net.ended.get() {
             self.close(id);
             return None;
         }
         self.net.places.borrow_mut().remove(&port);
-        Some(Detached { local: local(), peer: peer(port), state: Box::new(port) })
+        Some(Detached { origin: origin(listener, port), state: Box::new(port) })
     }
 
     fn attach(&mut self, stream: Detached) -> Option<StreamId> {
@@ -160,7 +169,9 @@ impl World {
         let (net, sessions, left) = (Rc::<Net>::default(), Arc::default(), Arc::new(CORES.into()));
         let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..CORES).map(|_| mailbox().unwrap()).unzip();
         let topology = Arc::new(Topology {
-            portals: vec![Portal { name: "test".into(), address: local(), group: 1 }],
+            portals: [1, 2]
+                .map(|group| Portal { name: "test".into(), port: 0, of_host: false, address: local(), group })
+                .into(),
             targets: vec![Target {
                 name: TARGET.into(),
                 alias: None,
@@ -169,7 +180,7 @@ impl World {
                 access: Vec::new(),
                 redirects: Vec::new(),
                 limits: Limits::default(),
-                portals: vec![0],
+                portals: vec![0, 1],
                 ports: Vec::new(),
                 luns: Vec::new(),
             }],
@@ -210,7 +221,10 @@ impl World {
     fn accept(&mut self, core: usize) -> u16 {
         self.ports += 1;
         let stream = self.net.open(core, self.ports);
-        self.net.tell(core, StreamEvent::Accepted { stream, local: local(), peer: peer(self.ports) });
+        self.net.tell(
+            core,
+            StreamEvent::Accepted { stream, origin: origin(self.net.listener.get(), self.ports) },
+        );
         self.ports
     }
 
@@ -350,6 +364,34 @@ fn connections_of_a_session_count_where_it_lives() {
     assert_eq!((world.core(lost), world.counts()), (None, [0, 1]));
 }
 
+/// A session is one of a portal group, which the listener tells, at whichever core its connections come in.
+#[test]
+fn sessions_and_what_joins_them_are_those_of_a_listener() {
+    let mut world = World::new(true);
+    let at = |world: &mut World, listener, core, tsih| {
+        world.net.listener.set(listener);
+        let port = world.connect(core);
+        let (status, tsih) = world.login(port, 1, tsih, Some(TARGET));
+        (port, status, tsih)
+    };
+    let (first, 0, tsih) = at(&mut world, 0, 0, 0) else { panic!("a session") };
+    // This one is accepted at core 0 and goes to core 1; the same ISID at the other listener is another session.
+    let (second, 0, other) = at(&mut world, 1, 0, 0) else { panic!("another session") };
+    assert_eq!((world.core(first), world.core(second)), (Some(0), Some(1)));
+    for core in [0, 1] {
+        for (listener, tsih) in [(0, other), (1, tsih)] {
+            let (port, status, _) = at(&mut world, listener, core, tsih);
+            assert_eq!(status, LoginStatus::SessionDoesNotExist as u16, "it is not that listener's");
+            assert_eq!(world.core(port), None);
+        }
+    }
+    let (joined, 0, _) = at(&mut world, 1, 0, other) else { panic!("it is that listener's") };
+    assert_eq!((world.core(first), world.core(second), world.core(joined)), (Some(0), Some(1), Some(1)));
+    let (again, 0, _) = at(&mut world, 0, 1, 0) else { panic!("the same again") };
+    assert_eq!((world.core(first), world.core(second), world.core(joined)), (None, Some(1), Some(1)));
+    assert!(world.core(again).is_some());
+}
+
 #[test]
 fn who_only_asks_or_is_refused_is_no_load() {
     let mut world = World::new(true);
@@ -389,7 +431,7 @@ fn a_stream_whose_place_another_has_is_gone_though_nobody_has_told() {
     // As when one comes from another core before the host's events are looked at.
     let new = StreamId::new(100, old.place());
     world.net.places.borrow_mut().insert(2, (0, new));
-    world.net.tell(0, StreamEvent::Accepted { stream: new, local: local(), peer: peer(2) });
+    world.net.tell(0, StreamEvent::Accepted { stream: new, origin: origin(0, 2) });
     world.turns();
     assert_eq!((world.core(2), world.counts()), (Some(0), [1, 0]));
     world.net.tell(0, StreamEvent::Closed(old));

@@ -12,7 +12,7 @@ use super::memory::Allowance;
 use super::session::{ActiveConnection, CommandWindow};
 use super::text::TextExchange;
 use super::transmit::{ANSWERS_MAX, Outbox};
-use super::{CloseReason, Directory, Event, LoginStatus, Negotiated, Parameters};
+use super::{CloseReason, ConnectionOrigin, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::activity;
 use crate::memory::{Seg, Sg};
 use crate::scsi::NexusId;
@@ -55,8 +55,7 @@ pub(super) enum State {
 
 /// One TCP connection of a [`Session`](super::Session).
 pub struct Connection {
-    pub(super) local: SocketAddr,
-    peer: SocketAddr,
+    pub(super) origin: ConnectionOrigin,
     pub(super) state: State,
     framer: Framer,
     /// Opcode and task tag of the PDU that was received last.
@@ -86,15 +85,9 @@ pub struct Connection {
 
 impl Connection {
     /// A connection in the login phase.
-    pub(super) fn new(
-        parameters: Arc<Parameters>,
-        local: SocketAddr,
-        peer: SocketAddr,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(parameters: Arc<Parameters>, origin: ConnectionOrigin, now: Instant) -> Self {
         Self {
-            local,
-            peer,
+            origin,
             state: State::Login(Box::new(Login::new(parameters))),
             framer: Framer::default(),
             last_pdu: None,
@@ -117,14 +110,14 @@ impl Connection {
         }
     }
 
-    /// The address that the initiator connected to.
-    pub fn local(&self) -> SocketAddr {
-        self.local
+    /// How it came in.
+    pub fn origin(&self) -> ConnectionOrigin {
+        self.origin
     }
 
     /// The initiator's address.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.origin.peer
     }
 
     /// The initiator's number for it.
@@ -144,7 +137,7 @@ impl Connection {
 
     /// Says that the thread is about this connection and its last PDU: see [`activity`].
     pub(super) fn note_activity(&self) {
-        activity::serve(self.peer, self.last_pdu);
+        activity::serve(self.origin.peer, self.last_pdu);
     }
 
     /// Whether [`Event::Closed`] was raised.
@@ -365,7 +358,7 @@ impl ActiveConnection<'_> {
         let (session, connection) = (&mut *self.session, &mut *self.connection);
         let State::Login(login) = &mut connection.state else { return };
         connection.login_tag = pdu.bhs.itt();
-        match login.handle(pdu, (connection.local, connection.peer), directory) {
+        match login.handle(pdu, connection.origin, directory) {
             Err((status, why)) => {
                 session.isid = login.isid;
                 session.initiator = login.initiator().cloned().unwrap_or_default();

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The login phase (RFC 7143 6.3): names, security stage, operational stage.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::chap::{Chap, Said};
 use super::framing::Pdu;
 use super::negotiate::{LoginKind, Negotiation, Repeated, in_order};
 use super::parameters::{Negotiated, Parameters};
-use super::{Admission, Denial, Directory, LoginRequest, LoginStatus, Visitor};
+use super::{Admission, ConnectionOrigin, Denial, Directory, LoginRequest, LoginStatus, Visitor};
 use crate::wire::PeerText;
 use crate::wire::iscsi::{FINAL, NAME_MAX, claimed_name, normal_name, pairs, push_pair};
 
@@ -113,7 +112,7 @@ impl Login {
     pub(super) fn handle(
         &mut self,
         pdu: &Pdu,
-        (local, peer): (SocketAddr, SocketAddr),
+        origin: ConnectionOrigin,
         directory: &dyn Directory,
     ) -> Result<Reply, LoginRefusal> {
         let bhs = &pdu.bhs;
@@ -135,7 +134,7 @@ impl Login {
         let text = std::mem::take(&mut self.text);
         let mut answer = Vec::new();
         self.names(&text)?;
-        let visitor = Visitor { initiator: "", peer: peer.ip(), local, user: None };
+        let visitor = Visitor { initiator: "", origin, user: None };
         if !self.introduced {
             self.introduce(visitor, directory, &mut answer)?;
         }

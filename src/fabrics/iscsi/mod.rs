@@ -57,7 +57,7 @@ mod session;
 mod text;
 mod transmit;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
@@ -85,15 +85,24 @@ pub trait Directory {
     fn random(&self, bytes: &mut [u8]) -> bool;
 }
 
+/// How a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionOrigin {
+    /// The portal that accepted it, by the owner's number.
+    pub portal: usize,
+    /// The address that the initiator connected to.
+    pub local: SocketAddr,
+    /// The initiator's address.
+    pub peer: SocketAddr,
+}
+
 /// Who logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visitor<'a> {
     /// iSCSI name of the initiator, which anybody may claim.
     pub initiator: &'a str,
-    /// The initiator's address.
-    pub peer: IpAddr,
-    /// The address that it connected to.
-    pub local: SocketAddr,
+    /// How its connection came in.
+    pub origin: ConnectionOrigin,
     /// The CHAP account by which it has authenticated itself.
     pub user: Option<&'a str>,
 }

@@ -2,7 +2,6 @@
 //! A session: what its connections share, and the owner's view of all of it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -14,7 +13,7 @@ use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
-use super::{CloseReason, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
+use super::{CloseReason, ConnectionOrigin, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::memory::{Arena, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
@@ -314,12 +313,11 @@ impl Session {
     pub fn new(
         parameters: Arc<Parameters>,
         arena: Arena,
-        local: SocketAddr,
-        peer: SocketAddr,
+        origin: ConnectionOrigin,
         now: Instant,
     ) -> (Self, ConnectionKey) {
         let mut connections = Slab::with_capacity(1);
-        let key = ConnectionKey(connections.insert(Connection::new(parameters.clone(), local, peer, now)));
+        let key = ConnectionKey(connections.insert(Connection::new(parameters.clone(), origin, now)));
         let shared = Shared {
             parameters,
             arena,

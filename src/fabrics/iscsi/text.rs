@@ -3,6 +3,7 @@
 //! A request may come in several PDUs (C bit) and so may its answer go out; one is under way at a time.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use super::framing::Pdu;
 use super::negotiate::{is_login_key, segment_length};
@@ -159,8 +160,7 @@ impl ActiveConnection<'_> {
     fn tell_targets(&mut self, list: TargetList, directory: &dyn Directory) -> Option<TargetList> {
         let visitor = Visitor {
             initiator: &self.session.initiator,
-            peer: self.connection.peer().ip(),
-            local: self.connection.local,
+            origin: self.connection.origin,
             user: self.session.user.as_deref(),
         };
         let answer = &mut self.connection.text.answer;
@@ -176,6 +176,8 @@ impl ActiveConnection<'_> {
                 if last != target {
                     push_pair(answer, "TargetName", target);
                 }
+                // Zones of addresses are ours alone (RFC 4007 11).
+                let address = SocketAddr::new(address.ip(), address.port());
                 push_pair(answer, "TargetAddress", &format!("{address},{group}"));
                 told = at;
             }

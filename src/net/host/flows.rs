@@ -11,9 +11,9 @@ use slab::Slab;
 use smoltcp::socket::tcp::State;
 
 use super::{HANDSHAKE_TIME, LINGER};
-use crate::net::StreamId;
 use crate::net::flow::Flow;
 use crate::net::front::Segment;
+use crate::net::{StreamId, StreamOrigin};
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ impl Hash for Tuple {
 pub(super) struct FlowEntry {
     pub(super) flow: Flow,
     pub(super) id: StreamId,
+    /// Which listener its SYN came to.
+    pub(super) listener: usize,
     pub(super) born: Instant,
     /// The owner knows of it.
     pub(super) accepted: bool,
@@ -66,6 +68,10 @@ pub(super) struct FlowEntry {
 impl FlowEntry {
     pub(super) fn tuple(&self) -> Tuple {
         Tuple { local: self.flow.local, peer: self.flow.peer }
+    }
+
+    pub(super) fn origin(&self) -> StreamOrigin {
+        StreamOrigin { listener: self.listener, local: self.flow.local, peer: self.flow.peer }
     }
 
     /// When it has waited long enough for its peer.

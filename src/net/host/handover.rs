@@ -9,7 +9,7 @@ use super::flows::Tuple;
 use super::{FLOWS_MAX, TcpHost};
 use crate::memory::Seg;
 use crate::net::flow::Moving;
-use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId};
+use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId, StreamOrigin};
 use crate::time::Instant;
 use smoltcp::socket::tcp::State;
 use std::collections::HashMap;
@@ -69,15 +69,15 @@ impl<P: FramePort> TcpHost<P> {
         }
         let entry = self.flows.remove(index);
         self.timers.forget(index);
-        let tuple = entry.tuple();
-        self.gone.to.insert(tuple, (to, self.now));
+        self.gone.to.insert(entry.tuple(), (to, self.now));
         self.counters.handed_over += 1;
-        Some(Detached { local: tuple.local, peer: tuple.peer, state: Box::new(entry.flow.detach()) })
+        Some(Detached { origin: entry.origin(), state: Box::new(entry.flow.detach()) })
     }
 
     pub(super) fn attach_flow(&mut self, stream: Detached) -> Option<StreamId> {
         let moving: Moving = *stream.state.downcast().ok()?;
-        let tuple = Tuple { local: stream.local, peer: stream.peer };
+        let StreamOrigin { listener, local, peer } = stream.origin;
+        let tuple = Tuple { local, peer };
         self.gone.to.remove(&tuple);
         // A handshake that is not done is somebody else's.
         if let Some(other) = self.flows.find(&tuple).filter(|&other| !self.flows[other].accepted) {
@@ -88,7 +88,7 @@ impl<P: FramePort> TcpHost<P> {
             return None;
         }
         let flow = moving.attach(self.shape);
-        let (id, index) = self.insert(flow, true);
+        let (id, index) = self.insert(flow, listener, true);
         self.counters.taken_over += 1;
         self.touch(index);
         Some(id)

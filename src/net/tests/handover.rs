@@ -18,6 +18,11 @@ use crate::memory::Arena;
 use crate::net::front::SYN;
 use crate::ports::memory::{End, MemoryPort, Wire, wire};
 
+/// Where the client comes from, and to the second of two listeners.
+fn origin() -> StreamOrigin {
+    StreamOrigin { listener: 1, local: ([10, 0, 0, 1], PORT).into(), peer: ([10, 0, 0, 2], 40_000).into() }
+}
+
 /// A queue of a device: frames go out at any, and come in at the one that the device has chosen.
 struct Queue {
     device: Rc<RefCell<MemoryPort>>,
@@ -75,7 +80,8 @@ impl Cores {
         let (wire, [port, peer]) = wire(1, [End::new(1, 1500, device.clone()), End::new(2, 1500, device)]);
         let (device, chosen) = (Rc::new(RefCell::new(port)), Rc::new(Cell::new(0)));
         let addresses = vec![Address { ip: [10, 0, 0, 1].into(), prefix: 24 }];
-        let config = HostConfig::new(addresses, vec![([10, 0, 0, 1], PORT).into()]);
+        let config =
+            HostConfig::new(addresses, vec![([10, 0, 0, 1], PORT + 1).into(), ([10, 0, 0, 1], PORT).into()]);
         let hosts = [0, 1].map(|own| {
             let queue = Queue { device: device.clone(), chosen: chosen.clone(), own };
             TcpHost::new(queue, arenas[own].clone(), &config)
@@ -147,7 +153,10 @@ impl Cores {
             self.hosts[core].poll(self.now, &mut events);
             for event in events {
                 match event {
-                    StreamEvent::Accepted { stream, .. } => self.accepted.push((core, stream)),
+                    StreamEvent::Accepted { stream, origin: from } => {
+                        assert_eq!(from, origin());
+                        self.accepted.push((core, stream));
+                    }
                     StreamEvent::Closed(stream) => self.gone.push((core, stream)),
                     StreamEvent::Finished(stream) => self.hosts[core].close(stream),
                     StreamEvent::Readable(stream) => {
@@ -209,7 +218,7 @@ impl Cores {
         let (core, stream) = *self.accepted.last().unwrap();
         assert_eq!(core, 0);
         let detached = self.hosts[0].detach(stream, 1).expect("it can go");
-        assert_eq!(detached.peer, ([10, 0, 0, 2], 40_000).into());
+        assert_eq!(detached.origin, origin());
         self.hosts[1].attach(detached).expect("there is room")
     }
 }
@@ -240,6 +249,14 @@ fn a_flow_goes_on_at_another_core() {
     cores.until(|cores| cores.gone == [(1, stream)]);
     cores.until(|cores| cores.counter(1, "flows") == 0);
     assert_eq!(cores.arenas.each_ref().map(|arena| arena.stats().in_use), [0, 0]);
+}
+
+#[test]
+fn a_flow_keeps_its_origin_wherever_it_goes() {
+    let mut cores = Cores::new();
+    let stream = cores.hand_over();
+    let detached = cores.hosts[1].detach(stream, 0).expect("it goes back");
+    assert_eq!(detached.origin, origin());
 }
 
 #[test]
@@ -282,8 +299,8 @@ fn what_is_under_way_or_over_cannot_go() {
     cores.hosts[0].close(stream);
     assert!(cores.hosts[0].detach(stream, 1).is_none(), "it is closed");
     // Not a stream of that kind of host.
-    let (local, peer) = (([10, 0, 0, 1], PORT).into(), ([10, 0, 0, 2], 40_001).into());
-    assert!(cores.hosts[1].attach(Detached { local, peer, state: Box::new(7) }).is_none());
+    let origin = StreamOrigin { peer: ([10, 0, 0, 2], 40_001).into(), ..origin() };
+    assert!(cores.hosts[1].attach(Detached { origin, state: Box::new(7) }).is_none());
 }
 
 #[test]

@@ -288,7 +288,12 @@ impl World {
     fn own(&mut self, events: Vec<StreamEvent>) {
         for event in events {
             match event {
-                StreamEvent::Accepted { stream, .. } => {
+                StreamEvent::Accepted { stream, origin } => {
+                    assert_eq!(
+                        origin.listener,
+                        usize::from(origin.local.is_ipv6()),
+                        "they are in this order"
+                    );
                     self.streams.push(stream);
                     self.served.insert(stream, Served { send: self.owner.send, ..Served::default() });
                 }

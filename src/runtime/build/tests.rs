@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::control::config::parse;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
-use crate::fabrics::iscsi::{CloseReason, Event, LoginRequest, Session, Visitor};
+use crate::fabrics::iscsi::{CloseReason, ConnectionOrigin, Event, LoginRequest, Session, Visitor};
 use crate::memory::Sg;
 use crate::scsi::TransportId;
 use crate::time::Instant;
@@ -43,6 +43,11 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
     parse(&text, Path::new("/")).map(|config| topology(&config).unwrap())
 }
 
+fn origin() -> ConnectionOrigin {
+    let (local, peer) = (LOCAL.parse().unwrap(), "192.0.2.9:40000".parse().unwrap());
+    ConnectionOrigin { portal: 0, local, peer }
+}
+
 /// A connection, and what comes of what it sends.
 struct Wire {
     arena: Arena,
@@ -53,8 +58,7 @@ struct Wire {
 impl Wire {
     fn new() -> Self {
         let arena = Arena::new(4 << 20, false).unwrap();
-        let (local, peer) = (LOCAL.parse().unwrap(), "192.0.2.9:40000".parse().unwrap());
-        let (session, _) = Session::new(Arc::default(), arena.clone(), local, peer, Instant::ZERO);
+        let (session, _) = Session::new(Arc::default(), arena.clone(), origin(), Instant::ZERO);
         Self { arena, initiator: Initiator::new(), session }
     }
 
@@ -117,8 +121,7 @@ fn enter(topology: &Topology, (target, to): (&str, &str), (initiator, from): (&s
         panic!("{from} at {to}: {events:?}");
     };
     assert_eq!((&who[..], &whom[..]), (initiator, target));
-    let (local, peer) = (LOCAL.parse().unwrap(), "192.0.2.9".parse().unwrap());
-    let visitor = Visitor { initiator: who, peer, local, user: None };
+    let visitor = Visitor { initiator: who, origin: origin(), user: None };
     assert_eq!(topology.target(whom).unwrap().units(&visitor).len(), 1, "the logical unit is seen");
     // Reservations.
     let port = TransportId::iscsi(who, *isid);

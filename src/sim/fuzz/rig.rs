@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -20,7 +21,7 @@ use crate::engine::shard::{Message, Shard};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::memory::{Arena, SegMut};
 use crate::net::StreamHost;
-use crate::ports::kernel::KernelHost;
+use crate::ports::kernel::{KernelHost, listen};
 use crate::reactor::Poller;
 use crate::time::Instant;
 use crate::wire::iscsi::Opcode;
@@ -336,12 +337,9 @@ impl Rig {
 
 /// A host on sockets of the kernel for each core, at one address.
 fn sockets(arenas: &[Arena]) -> Network {
-    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut hosts: Vec<Box<dyn StreamHost>> = Vec::new();
-    for arena in arenas {
-        let host = KernelHost::new(arena.clone(), &[address]).expect("a listener");
-        address = host.addresses()[0];
-        hosts.push(Box::new(host));
-    }
+    let listener = Arc::new(listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port"));
+    let address = listener.local_addr().expect("it is bound");
+    let host = |arena: &Arena| KernelHost::new(arena.clone(), vec![listener.clone()]).expect("a host");
+    let hosts = arenas.iter().map(|arena| Box::new(host(arena)) as Box<dyn StreamHost>).collect();
     Network { hosts, address, wires: Vec::new() }
 }

@@ -11,10 +11,10 @@ use crate::engine::shard::{ConnectionReport, CoreReport};
 type Known = (u16, u16, usize, [u64; 3], [bool; 2], [usize; 2]);
 
 fn shown(connection: &ConnectionReport) -> Known {
-    let ConnectionReport { cid, peer, negotiated, in_flight, counters, .. } = connection;
+    let ConnectionReport { cid, origin, negotiated, in_flight, counters, .. } = connection;
     (
         *cid,
-        peer.port(),
+        origin.peer.port(),
         *in_flight,
         [counters.pdus_in, counters.pdus_out, counters.rejects],
         [negotiated.header_digest, negotiated.data_digest],

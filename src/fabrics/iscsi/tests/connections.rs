@@ -61,13 +61,8 @@ impl Two {
     /// Lets the other initiator add its connection.
     fn login(&mut self) {
         let world = &mut self.world;
-        let (mut guest, key) = Session::new(
-            world.targets.parameters.clone(),
-            world.arena.clone(),
-            local(),
-            "192.0.2.9:40001".parse().unwrap(),
-            world.now,
-        );
+        let (mut guest, key) =
+            Session::new(world.targets.parameters.clone(), world.arena.clone(), origin(40_001), world.now);
         let keys = [("MaxBurstLength", "4096"), ("HeaderDigest", "CRC32C"), ("MaxConnections", "1")];
         let login = self.other.login(1, Some(3), &[&NAMES[..], &keys].concat());
         let bytes = login.encode(Digests::default());
@@ -203,8 +198,7 @@ fn tasks_are_aborted_from_any_connection() {
 fn a_login_that_joins_tells_the_window_of_its_session() {
     let two = Two::new();
     let (targets, arena, now) = (&two.world.targets, &two.world.arena, two.world.now);
-    let peer = "192.0.2.9:40001".parse().unwrap();
-    let (mut guest, key) = Session::new(targets.parameters.clone(), arena.clone(), local(), peer, now);
+    let (mut guest, key) = Session::new(targets.parameters.clone(), arena.clone(), origin(40_001), now);
     let mut third = another(&two.world, 5);
     // Four requests are on their way.
     let window = two.world.session.window();
@@ -427,9 +421,8 @@ fn a_session_that_is_logged_out_takes_along_who_waits_to_join_it() {
     two.hold();
     two.world.toy.keeps = true;
     let (world, cmd_sn) = (&two.world, two.other.cmd_sn);
-    let peer = "192.0.2.9:40001".parse().unwrap();
     let parameters = world.targets.parameters.clone();
-    let (mut guest, key) = Session::new(parameters, world.arena.clone(), local(), peer, world.now);
+    let (mut guest, key) = Session::new(parameters, world.arena.clone(), origin(40_001), world.now);
     let login = another(world, 4).login(1, Some(3), &NAMES);
     for seg in Sg::copied(&world.arena, &login.encode(Digests::default())).unwrap().segs() {
         guest.receive(key, world.now, seg.clone(), &world.targets);

@@ -33,8 +33,10 @@ pub(super) const TARGET: &str = "iqn.2026-11.test:a";
 pub(super) const NAMES: [(&str, &str); 3] =
     [("InitiatorName", "iqn.2026-11.test:me"), ("TargetName", TARGET), ("SessionType", "Normal")];
 
-pub(super) fn local() -> SocketAddr {
-    "192.0.2.1:3260".parse().unwrap()
+/// How a connection of the initiator comes in that has this TCP port.
+pub(super) fn origin(port: u16) -> ConnectionOrigin {
+    let address = |last, port| SocketAddr::from(([192, 0, 2, last], port));
+    ConnectionOrigin { portal: 0, local: address(1, 3260), peer: address(9, port) }
 }
 
 /// Two targets, one of which nobody may use, with two portals each, and one that is elsewhere.
@@ -51,10 +53,11 @@ pub(super) struct Targets {
 
 impl Directory for Targets {
     fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
-        let local = visitor.local;
+        let local = visitor.origin.local;
         for target in [TARGET, "iqn.2026-11.test:b"] {
             found(target, local, 1);
-            found(target, "[2001:db8::1]:3260".parse().unwrap(), 2);
+            // With a zone, which nobody else is told.
+            found(target, "[2001:db8::1%7]:3260".parse().unwrap(), 2);
         }
         for n in 0..self.more.0 {
             for group in 1..=self.more.1 {
@@ -328,8 +331,7 @@ impl World {
         let arena = Arena::new(64 << 20, false).unwrap();
         let parameters = Arc::new(parameters);
         let now = Instant::from_nanos(1_000_000_000);
-        let peer = "192.0.2.9:40000".parse().unwrap();
-        let (session, key) = Session::new(parameters.clone(), arena.clone(), local(), peer, now);
+        let (session, key) = Session::new(parameters.clone(), arena.clone(), origin(40_000), now);
         Self {
             session,
             key,
