@@ -42,4 +42,4 @@ pub use process::{processor_time, raise_descriptor_limit};
 pub use racing::{copy_racing, zero_racing};
 pub use shared::{FileMapping, MAPPED_MAX, PAGE, reserve};
 pub use stdio::caught_output;
-pub use tap::{add_address, bring_up, open_tap, write_frame};
+pub use tap::{add_address, bring_up, open_tap, write_frame, zone_index};

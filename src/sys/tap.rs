@@ -104,6 +104,19 @@ pub(super) fn device_index(name: &str) -> io::Result<libc::c_int> {
     }
 }
 
+/// The number of the network device that the zone of an IPv6 address means: a name, or a number (RFC 4007 11.2).
+pub fn zone_index(zone: &str) -> Option<u32> {
+    let named = device_index(zone).ok().and_then(|index| u32::try_from(index).ok());
+    named.or_else(|| zone.parse().ok().filter(|index| has_device(*index)))
+}
+
+fn has_device(index: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the name has room for any that a device has.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    !found.is_null()
+}
+
 /// Gives a network device an address (RTM_NEWADDR over netlink). One that it has already is fine.
 pub fn add_address(name: &str, ip: IpAddr, prefix: u8) -> io::Result<()> {
     const RTM_NEWADDR: u16 = 20;

@@ -129,7 +129,7 @@ impl<'a> Loader<'a> {
         let address = s.parsed("address", |text| {
             let (host, port) = text.rsplit_once(':')?;
             let bracketed = host.starts_with('[') && host.ends_with(']');
-            let usable = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains(',');
+            let usable = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains([',', '%']);
             (usable && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| text.to_owned())
         });
         let permanently = s.flag("permanent");

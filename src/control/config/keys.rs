@@ -110,7 +110,8 @@ impl fmt::Display for Size {
 
 const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
 const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
-const SOCKET: &str = "an address and a TCP port such as \"10.77.0.2:3260\" or \"[fd77::2]:3260\"";
+const SOCKET: &str =
+    "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"";
 const DIGEST: &str = "\"None\" or \"CRC32C\"";
 const ACCOUNT: &str = "the name of an [[account]]";
 const ALGORITHM: &str = "\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\"";
@@ -363,7 +364,8 @@ pub(super) const TABLES: &[Table] = &[
                 Required,
                 "\"10.77.0.2:3260\"",
                 "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
-                 all of them.",
+                 all that it has of IPv4 or of IPv6. Behind the % stands the network device of a link-local address \
+                 of the host. No two portals have an address in common.",
             ),
             key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
         ],

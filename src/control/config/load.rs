@@ -2,7 +2,6 @@
 //! From a file to a [`Config`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +9,7 @@ use toml::de::DeTable;
 
 use super::access::limits;
 use super::faults;
-use super::model::{
-    Account, Config, Daemon, Disk, Dpdk, Hugepages, Port, PortGroup, Portal, StoreKind, Target,
-};
+use super::model::{Account, Config, Daemon, Disk, Dpdk, Hugepages, PortGroup, Portal, StoreKind, Target};
 use super::reader::{Diagnostic, Errors, Section, nearest};
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
@@ -74,7 +71,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let ports = loader.all(&root, "port", |s| loader.port(s));
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
-    loader.distinct_addresses(&portals);
+    loader.distinct_addresses(&portals, &ports);
     let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
     loader.distinct_groups(&port_groups, &portals);
     let state = daemon.as_ref().map(|daemon| &*daemon.state_dir).filter(|_| scope == Scope::Machine);
@@ -236,41 +233,6 @@ impl<'a> Loader<'a> {
             }
         }
         Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
-    }
-
-    fn portal(&self, s: Section<'a>, ports: &Named<Port>) -> Option<Portal> {
-        let name = s.text("name");
-        let port = self.reference(&s, "port", "port", ports);
-        let usable = |text: &str| {
-            text.parse()
-                .ok()
-                .filter(|address: &SocketAddr| address.port() != 0 && !address.ip().is_multicast())
-        };
-        let address = s.parsed("address", usable);
-        if let (Some(Some(Port { driver, name })), Some(address)) =
-            (port.map(|port| &ports.entries[port]), address)
-            && let Some(link) = driver.link()
-            && !link.addresses.iter().any(|ours| ours.ip == address.ip())
-        {
-            let known: Vec<String> = link.addresses.iter().map(|a| a.ip.to_string()).collect();
-            let help = format!("its addresses are {}", known.join(", "));
-            s.error("address", format!("{} is not an address of the port {name:?}", address.ip()), help);
-        }
-        let group = s.number("group");
-        s.finish();
-        Some(Portal { name: name?, port: port?, address: address?, group: group? })
-    }
-
-    fn distinct_addresses(&self, portals: &Named<Portal>) {
-        let mut taken = BTreeMap::new();
-        for (index, portal) in portals.entries.iter().enumerate() {
-            let Some(Portal { name, address, .. }) = portal else { continue };
-            if let Some(other) = taken.insert(address, name) {
-                let message = format!("{address} belongs to the portal {other:?} already");
-                let help = "a portal may serve several targets";
-                self.errors.add(portals.spans[index].clone(), &portals.paths[index], message, help);
-            }
-        }
     }
 
     fn port_group(&self, s: Section<'a>) -> Option<PortGroup> {

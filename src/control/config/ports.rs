@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `[[port]]`: where initiators come in.
+//! `[[port]]` and `[[portal]]`: where initiators come in.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
 
 use super::load::{Loader, Named};
-use super::model::{Driver, Link, Port};
+use super::model::{Driver, Link, Port, Portal};
 use super::reader::Section;
 use crate::net::Address;
+use crate::sys;
 
 /// Most that a device of a real network carries.
 const DPDK_MTU_MAX: u16 = 9700;
@@ -122,6 +123,98 @@ impl<'a> Loader<'a> {
         }
     }
 
+    pub(super) fn portal(&self, s: Section<'a>, ports: &Named<Port>) -> Option<Portal> {
+        let name = s.text("name");
+        let port = self.reference(&s, "port", "port", ports);
+        let given = s.parsed("address", endpoint);
+        let its_port = port.and_then(|port| ports.entries[port].as_ref());
+        let address =
+            its_port.zip(given).and_then(|(port, given)| Self::portal_address(&s, port, ports, given));
+        let group = s.number("group");
+        s.finish();
+        Some(Portal { name: name?, port: port?, address: address?, group: group? })
+    }
+
+    /// The address of a portal, with the number of its link, if it is one of its port.
+    fn portal_address(
+        s: &Section<'_>,
+        port: &Port,
+        ports: &Named<Port>,
+        (address, zone): (SocketAddr, Option<String>),
+    ) -> Option<SocketAddr> {
+        let (ip, name) = (address.ip(), &port.name);
+        let has = |port: &Port| {
+            port.driver.link().is_some_and(|link| link.addresses.iter().any(|ours| ours.ip == ip))
+        };
+        let others = ports.entries.iter().flatten().find(|other| has(other));
+        let (message, help) = match (port.driver.link(), zone, ip) {
+            (Some(_), Some(_), _) => {
+                let help = format!("the port {name:?} is its link: leave out what is behind '%'");
+                (format!("{ip} has a zone"), help)
+            }
+            (Some(_), ..) if has(port) => return Some(address),
+            (Some(link), ..) => {
+                let known: Vec<String> = link.addresses.iter().map(|a| a.ip.to_string()).collect();
+                let help = format!("its addresses are {}", known.join(", "));
+                (format!("{ip} is not an address of the port {name:?}"), help)
+            }
+            (None, None, IpAddr::V6(v6)) if v6.is_unicast_link_local() => {
+                let help = format!("name its network device, as in \"[{ip}%eth0]:{}\"", address.port());
+                (format!("{ip} is link-local, and which link is meant is not told"), help)
+            }
+            (None, Some(zone), IpAddr::V6(v6)) if v6.is_unicast_link_local() => {
+                match sys::zone_index(&zone) {
+                    Some(index) => return Some(SocketAddrV6::new(v6, address.port(), 0, index).into()),
+                    None => (format!("there is no network device {zone:?}"), "ip link lists them".to_owned()),
+                }
+            }
+            (None, Some(_), _) => {
+                (format!("{ip} is not link-local"), "leave out what is behind '%'".to_owned())
+            }
+            (None, None, _) => match others {
+                Some(Port { name, .. }) => {
+                    let message = format!("{ip} is an address of the port {name:?}, not of the host");
+                    (message, format!("give port = {name:?}"))
+                }
+                None => return Some(address),
+            },
+        };
+        s.error("address", message, help);
+        None
+    }
+
+    /// Where a connection comes in is one portal.
+    pub(super) fn distinct_addresses(&self, portals: &Named<Portal>, ports: &Named<Port>) {
+        let of_host = |portal: &Portal| {
+            ports.entries[portal.port].as_ref().is_some_and(|port| port.driver.link().is_none())
+        };
+        let known = portals.entries.iter().zip(&portals.spans);
+        for (index, portal) in portals.entries.iter().enumerate() {
+            let Some(portal) = portal else { continue };
+            let address = portal.address;
+            let meets = |other: &Portal| {
+                let all = [address, other.address].iter().any(|address| address.ip().is_unspecified());
+                let of_all = all && address.is_ipv4() == other.address.is_ipv4();
+                let both = of_host(portal) && of_host(other);
+                address == other.address || of_all && both && address.port() == other.address.port()
+            };
+            let mut earlier =
+                known.clone().take(index).filter_map(|(other, span)| Some((other.as_ref()?, span)));
+            let Some((other, span)) = earlier.find(|(other, _)| meets(other)) else { continue };
+            let whose = format!("the portal {:?} (line {})", other.name, self.errors.line(span.start));
+            let (message, help) = match other.address == address {
+                true => {
+                    (format!("{address} belongs to {whose} already"), "a portal may serve several targets")
+                }
+                false => (
+                    format!("{address} overlaps with {} of {whose}", other.address),
+                    "an address belongs to one portal: give one of them another TCP port, or leave it out",
+                ),
+            };
+            self.errors.add(portals.spans[index].clone(), &portals.paths[index], message, help);
+        }
+    }
+
     pub(super) fn distinct_devices(&self, ports: &Named<Port>) {
         let mut devices = BTreeMap::new();
         let mut taken = BTreeMap::new();
@@ -151,10 +244,25 @@ fn device_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 15 && !name.contains(bad) && name != "." && name != ".."
 }
 
+/// An address and a TCP port, and the zone of the address (RFC 4007 11). IPv4 in the form of IPv6 is IPv4.
+fn endpoint(text: &str) -> Option<(SocketAddr, Option<String>)> {
+    let (plain, zone) = match text.split_once('%') {
+        Some((ip, rest)) => {
+            let (zone, port) = rest.rsplit_once("]:")?;
+            (format!("{ip}]:{port}"), Some(zone.to_owned()))
+        }
+        None => (text.to_owned(), None),
+    };
+    let address: SocketAddr = plain.parse().ok()?;
+    let ip = address.ip().to_canonical();
+    let usable = address.port() != 0 && !ip.is_multicast();
+    usable.then(|| (SocketAddr::new(ip, address.port()), zone))
+}
+
 /// An address with a prefix length.
 fn address(text: &str) -> Option<Address> {
     let (ip, prefix) = text.split_once('/')?;
-    let ip: IpAddr = ip.parse().ok()?;
+    let ip: IpAddr = ip.parse().ok().filter(|ip: &IpAddr| ip.to_canonical() == *ip)?;
     let prefix: u8 = prefix.parse().ok()?;
     let max = if ip.is_ipv4() { 32 } else { 128 };
     let usable = prefix <= max && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();

@@ -87,6 +87,11 @@ impl<'a> Errors<'a> {
         Self { text, found: RefCell::new(Vec::new()) }
     }
 
+    /// The line of a place in the file, from 1.
+    pub(super) fn line(&self, place: usize) -> usize {
+        self.text[..self.text.floor_char_boundary(place)].matches('\n').count() + 1
+    }
+
     pub(super) fn add(
         &self,
         span: Range<usize>,
@@ -95,7 +100,7 @@ impl<'a> Errors<'a> {
         help: impl Into<String>,
     ) {
         let (before, after) = self.text.split_at(self.text.floor_char_boundary(span.start));
-        let line = before.matches('\n').count() + 1;
+        let line = self.line(span.start);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let about = after.lines().next().unwrap_or_default();
         let about = &about[..about.floor_char_boundary(span.len())];

@@ -178,7 +178,7 @@ name = "iqn.2026-11.test:t"
         (7, "10.1.0.1 is an address of the port \"a\" already"),
         (7, "device \"ptgt0\" belongs to the port \"a\" already"),
         (15, "10.1.0.2 is not an address of the port \"b\""),
-        (20, "10.1.0.1:3260 belongs to the portal \"q\" already"),
+        (20, "10.1.0.1:3260 belongs to the portal \"q\" (line 16) already"),
         (28, "/etc/ptgt/../disks/x belongs to the disk \"x\" already"),
     ];
     assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
@@ -221,6 +221,97 @@ fn names_of_targets_follow_the_rfc() {
     for (name, why) in bad {
         let found = changed("iqn.2026-11.test:t", name);
         assert!(found.len() == 1 && found[0].1.contains(why), "{name}: {found:?}");
+    }
+}
+
+/// Portals in a configuration with two ports of the host and one with frames; tells what is wrong with the last of them.
+fn portals(portals: &[(&str, &str)]) -> Vec<(usize, String)> {
+    let mut text = String::from(
+        "target = [{ name = \"iqn.2026-11.test:t\" }]
+port = [{ name = \"host\", driver = \"kernel\" }, { name = \"more\", driver = \"kernel\" }, \
+{ name = \"tap\", driver = \"tap\", address = [\"10.1.0.1/24\", \"fe80::2/64\"] }]
+",
+    );
+    for (name, (port, address)) in portals.iter().enumerate() {
+        text += &format!("[[portal]]\nname = \"{name}\"\nport = \"{port}\"\naddress = \"{address}\"\n");
+    }
+    match parse(&text, Path::new("")) {
+        Ok(_) => Vec::new(),
+        Err(found) => found.into_iter().map(|d| (d.line, format!("{} {}", d.message, d.help))).collect(),
+    }
+}
+
+/// Whatever two addresses are written like: they are of two portals if no connection could be of both, and else both are
+/// named.
+#[test]
+fn no_connection_is_of_two_portals() {
+    // What is in one row overlaps with the others there, and with nothing of other rows.
+    let rows: [&[(&str, &str)]; 9] = [
+        &[("host", "0.0.0.0:3260"), ("host", "127.0.0.1:3260"), ("more", "0.0.0.0:3260")],
+        &[("host", "[::]:3260"), ("host", "[::1]:3260"), ("more", "[0::0]:3260")],
+        &[("host", "10.2.0.1:3261"), ("more", "[::ffff:10.2.0.1]:3261"), ("host", "[::ffff:a02:1]:3261")],
+        &[("host", "10.2.0.2:3261"), ("host", "10.2.0.2:3261")],
+        &[("host", "[2001:db8::1]:3261"), ("more", "[2001:DB8:0::0:1]:3261")],
+        &[("host", "[fe80::1%lo]:3261"), ("host", "[fe80:0::1%1]:3261"), ("host", "[::]:3261")],
+        &[("host", "[::ffff:0.0.0.0]:3262"), ("more", "127.0.0.1:3262")],
+        &[("tap", "10.1.0.1:3260"), ("tap", "[::ffff:10.1.0.1]:3260")],
+        &[("tap", "[fe80::2]:3260")],
+    ];
+    let all = || rows.iter().enumerate().flat_map(|(row, them)| them.iter().map(move |it| (row, *it)));
+    for ((row, one), (other, two)) in all().flat_map(|one| all().map(move |two| (one, two))) {
+        let apart = row != other && ![one, two].contains(&("host", "[::]:3261"));
+        if apart {
+            assert_eq!(portals(&[one, two]), [], "{one:?} {two:?}");
+        } else if row == other {
+            let found = portals(&[one, two]);
+            let both = found.len() == 1 && found[0].0 == 7 && found[0].1.contains("\"0\" (line 3)");
+            assert!(both, "{one:?} {two:?}: {found:?}");
+        }
+    }
+    assert_eq!(portals(&[("host", "[::]:3261"), ("host", "[2001:db8::1]:3261")]).len(), 1);
+}
+
+#[test]
+fn a_link_local_address_of_the_host_names_its_link() {
+    for (port, address, why) in [
+        (
+            "host",
+            "[fe80::1]:3260",
+            "fe80::1 is link-local, and which link is meant is not told name its network device, \
+          as in \"[fe80::1%eth0]:3260\"",
+        ),
+        ("host", "[fe80::1%nosuch0]:3260", "there is no network device \"nosuch0\" ip link lists them"),
+        ("host", "[fe80::1%4000000000]:3260", "there is no network device \"4000000000\" ip link lists them"),
+        ("host", "[2001:db8::1%lo]:3260", "2001:db8::1 is not link-local leave out what is behind '%'"),
+        ("host", "[::%lo]:3260", ":: is not link-local leave out what is behind '%'"),
+        (
+            "tap",
+            "[fe80::2%lo]:3260",
+            "fe80::2 has a zone the port \"tap\" is its link: leave out what is behind '%'",
+        ),
+        (
+            "host",
+            "10.1.0.1:3261",
+            "10.1.0.1 is an address of the port \"tap\", not of the host give port = \"tap\"",
+        ),
+        ("tap", "[::]:3260", ":: is not an address of the port \"tap\" its addresses are 10.1.0.1, fe80::2"),
+    ] {
+        assert_eq!(portals(&[(port, address)]), [(6, why.to_owned())], "{address}");
+    }
+    for address in ["10.2.0.1%lo:3260", "[fe80::1%lo", "[fe80::1]%lo:3260", "[fe80::1%lo]:0"] {
+        let found = portals(&[("host", address)]);
+        assert!(found.len() == 1 && found[0].1.contains("is not allowed"), "{address}: {found:?}");
+    }
+    let text = MINIMAL.replace("[::]:3260", "[fe80::1%lo]:3260");
+    let std::net::SocketAddr::V6(address) = parse(&text, Path::new("")).unwrap().portals[0].address else {
+        panic!("of IPv6")
+    };
+    assert_eq!((address.scope_id(), address.port()), (1, 3260), "the loopback device is the first");
+    // A redirection is read by others, to whom a zone of ours means nothing.
+    for (address, good) in [("[fe80::1]:3260", true), ("[fe80::1%lo]:3260", false)] {
+        let redirect = format!("name = \"iqn.2026-11.test:t\", redirect = [{{ address = \"{address}\" }}]");
+        let text = MINIMAL.replace("name = \"iqn.2026-11.test:t\"", &redirect);
+        assert_eq!(parse(&text, Path::new("")).is_ok(), good, "{address}");
     }
 }
 
