@@ -37,6 +37,7 @@ tap-crash      default  120 ci/system/crash.sh tap
 mapped         default  180 ci/system/mapped.sh tap
 tap-stop       default  120 ci/system/stop.sh tap
 tap-portals    default  180 ci/system/portals.sh tap
+listeners      default  120 ci/system/listeners.sh
 tap-status     default   60 ci/system/status.sh tap
 tap-reserve    default  180 ci/system/reservations.sh tap
 tap-faults     default  120 ci/system/faults.sh tap

@@ -37,11 +37,11 @@ class Pdu:
 
 
 class Connection:
-    def __init__(self, address, timeout=5):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+    def __init__(self, address, timeout=5, port=3260):
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        self.socket = socket.socket(family, kind, protocol)
         self.socket.settimeout(timeout)
-        self.socket.connect((address, 3260))
+        self.socket.connect(place)
         self.cmd_sn, self.itt, self.stat_sn, self.lun = 1, 1, 0, 0
         self.isid = struct.pack(">IH", 0x80000000 | id(self) & 0xFFFFFF, id(self) >> 24 & 0xFFFF)
         self.tsih, self.cid = 0, 0
