@@ -154,12 +154,16 @@ fn load(path: &Path, scope: Scope) -> Option<Config> {
     }
 }
 
+fn warnings(path: &Path, config: &Config) -> Vec<String> {
+    [config::warnings(path, config), config::doubts(config)].concat()
+}
+
 fn check(files: &[PathBuf]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for path in files {
         match load(path, Scope::Machine) {
             Some(config) => {
-                for warning in config::warnings(path, &config) {
+                for warning in warnings(path, &config) {
                     tell(&format!("{}: warning: {warning}", path.display()));
                 }
                 print(&format!(
@@ -178,7 +182,7 @@ fn check(files: &[PathBuf]) -> ExitCode {
 
 fn check_json(files: &[PathBuf]) -> ExitCode {
     let look = |path: &PathBuf| match config::load(path, Scope::Machine) {
-        Ok(config) => (Vec::new(), config::warnings(path, &config)),
+        Ok(config) => (Vec::new(), warnings(path, &config)),
         Err((_, errors)) => (errors, Vec::new()),
     };
     let all: Vec<_> = files.iter().map(|path| (path, look(path))).collect();

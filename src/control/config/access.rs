@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::load::{Loader, Named};
-use super::model::{AccessConfig, Account, Chap, Config, Redirect, SecretSource};
+use super::model::{AccessConfig, Account, Chap, Config, Disk, Redirect, SecretSource};
 use super::reader::Section;
 use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
@@ -168,9 +168,8 @@ pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
     })
 }
 
-/// What may be wrong with a good configuration, which is in that file: how it keeps its secrets, and disks of which it is not
-/// certain that they can be served. Looks at permissions, not at the secrets. A daemon does not start with a secret in a
-/// file that is not there or that others may read.
+/// What is wrong with how a good configuration, which is in that file, keeps its secrets. Looks at permissions, not at the
+/// secrets. A daemon does not start with a secret in a file that is not there or that others may read.
 pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
@@ -196,12 +195,17 @@ pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
         };
         found.extend(wrong.map(|why| format!("account {name:?}: {why}")));
     }
-    for disk in &config.disks {
-        if let Some(Err(refusal)) = disk.image(&config.daemon.state_dir).map(|image| image.examine()) {
-            found.push(format!("disk {:?}: {}; {}", disk.name, refusal.message, refusal.help));
-        }
-    }
     found
+}
+
+/// Disks of which it is not certain that a daemon could serve them, though nothing is wrong with them: what this user may not
+/// open, another one may, and what another process has is perhaps served by it.
+pub fn doubts(config: &Config) -> Vec<String> {
+    let doubt = |disk: &Disk| {
+        let refusal = disk.image(&config.daemon.state_dir)?.examine().err()?;
+        Some(format!("disk {:?}: {}; {}", disk.name, refusal.message, refusal.help))
+    };
+    config.disks.iter().filter_map(doubt).collect()
 }
 
 /// Whether only its owner may read a file, and it is one.

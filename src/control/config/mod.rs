@@ -11,7 +11,7 @@ mod ports;
 mod reader;
 mod reference;
 
-pub use access::{read_secret, warnings};
+pub use access::{doubts, read_secret, warnings};
 pub use load::{Scope, load, parse};
 pub use model::{
     AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup,
