@@ -46,6 +46,7 @@ tap-bad        default  300 ci/system/badinput.sh tap
 tap-access     default  120 ci/system/access.sh tap
 tap-text       default  120 ci/system/text.sh tap
 tap-many       default  120 ci/system/many.sh tap
+tap-limits     default   60 ci/system/limits.sh tap
 capture        default  120 ci/system/capture.sh
 lossy          default  180 ci/system/lossy.sh
 suite          default  600 ci/system/suite.sh tap
@@ -64,6 +65,7 @@ kernel-faults  default  120 ci/system/faults.sh kernel
 kernel-copy    default   60 ci/system/copy.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-many    default  120 ci/system/many.sh kernel
+kernel-limits  default   60 ci/system/limits.sh kernel
 kernel-access  default  120 ci/system/access.sh kernel
 kernel-text    default  120 ci/system/text.sh kernel
 guest-quick    default 1200 ci/guest/run --quick

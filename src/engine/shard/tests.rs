@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::sessions::Limits;
 use crate::engine::topology::{Portal, Target};
-use crate::fabrics::iscsi::initiator::{Initiator, Packet};
+use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
 use crate::memory::{Seg, Sg};
 use crate::net::StreamOrigin;
@@ -19,6 +19,7 @@ use crate::wire::iscsi::Opcode;
 
 const TARGET: &str = "iqn.2026-11.test:t";
 const CORES: usize = 2;
+const MEMORY: u64 = 1 << 20;
 
 /// What is under way on a connection, which the peer's port names.
 #[derive(Default)]
@@ -40,6 +41,8 @@ struct Net {
     /// Streams have ended when they are to be taken out, or there is no room where they go.
     ended: Cell<bool>,
     full: Cell<bool>,
+    /// The peer of this port takes nothing.
+    blocked: Cell<Option<u16>>,
 }
 
 impl Net {
@@ -93,8 +96,9 @@ impl StreamHost for Host {
         Sg::copied(&self.arena, &bytes).and_then(|mut sg| sg.take().next())
     }
 
-    fn room(&self, _: StreamId) -> usize {
-        usize::MAX
+    fn room(&self, id: StreamId) -> usize {
+        let blocked = self.net.blocked.get();
+        if blocked.is_some() && blocked == self.net.port(self.core, id) { 0 } else { usize::MAX }
     }
 
     fn send(&mut self, id: StreamId, data: Sg) {
@@ -179,7 +183,7 @@ impl World {
                 authentication: None,
                 access: Vec::new(),
                 redirects: Vec::new(),
-                limits: Limits::default(),
+                limits: Limits { initiator_memory: MEMORY, ..Limits::default() },
                 portals: vec![0, 1],
                 ports: Vec::new(),
                 luns: Vec::new(),
@@ -266,6 +270,21 @@ impl World {
         let answer = initiator.take(&bytes).remove(0);
         assert_eq!(answer.opcode(), Opcode::LOGIN_RESPONSE);
         (answer.bhs.half(36), answer.bhs.half(14))
+    }
+
+    /// Sends a command that expects as much data as there is memory, and returns what is said to that.
+    fn read(&mut self, port: u16, cmd_sn: u32) -> Vec<u8> {
+        let mut initiator = Initiator::new();
+        let transfer = Transfer::read(u32::try_from(MEMORY).unwrap());
+        let command = initiator.command(0, &[0; 6], transfer);
+        self.say(port, &command.word(24, cmd_sn));
+        self.heard(port)
+    }
+
+    /// What has been said on a connection since.
+    fn heard(&mut self, port: u16) -> Vec<u8> {
+        self.turns();
+        std::mem::take(&mut self.net.wires.borrow_mut().get_mut(&port).unwrap().to_peer)
     }
 
     fn session(&mut self, core: usize, isid: u8) -> u16 {
@@ -438,4 +457,27 @@ fn a_stream_whose_place_another_has_is_gone_though_nobody_has_told() {
     world.turns();
     assert_eq!((world.core(2), world.counts()), (Some(0), [1, 0]));
     assert_eq!(world.login(2, 1, 0, Some(TARGET)).0, 0);
+}
+
+/// The status of a command that holds all the memory goes out on one core; a session of another core waits for that.
+#[test]
+fn who_waits_for_memory_is_told_wherever_it_lives() {
+    for cores in [[0, 1], [1, 0], [0, 0]] {
+        let mut world = World::new(false);
+        let [holds, waits] = cores.map(|core| world.session(core, 1 + u8::try_from(world.ports).unwrap()));
+        world.net.blocked.set(Some(holds));
+        assert!(world.read(holds, 100).is_empty() && world.read(waits, 100).is_empty());
+        world.net.blocked.set(None);
+        // What the host would tell.
+        let (core, id) = world.net.places.borrow()[&holds];
+        world.net.tell(core, StreamEvent::Writable(id));
+        for port in [holds, waits] {
+            assert_eq!(world.heard(port).first(), Some(&Opcode::SCSI_RESPONSE.0), "{cores:?}");
+        }
+        // Who ends lets others begin, too.
+        world.net.blocked.set(Some(holds));
+        assert!(world.read(holds, 101).is_empty() && world.read(waits, 101).is_empty());
+        world.close(holds);
+        assert_eq!(world.heard(waits).first(), Some(&Opcode::SCSI_RESPONSE.0), "{cores:?}");
+    }
 }
