@@ -324,16 +324,11 @@ impl Session {
 impl Transport for Session {
     fn poll_request(&mut self) -> Option<Request> {
         loop {
-            let Some(request) = self.shared.requests.pop_front() else {
-                match self.shared.begin_waiting() {
-                    true => continue,
-                    false => return None,
-                }
-            };
-            match request {
-                Request::TaskManagement { request, function: AbortTask(request_tag), .. }
+            match self.shared.requests.pop_front() {
+                None if self.shared.commands.has_waiting() && self.shared.begin_waiting() => {}
+                Some(Request::TaskManagement { request, function: AbortTask(request_tag), .. })
                     if self.answer_late_abort(request, request_tag) => {}
-                request => return Some(request),
+                request => return request,
             }
         }
     }
