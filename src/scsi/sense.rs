@@ -118,7 +118,7 @@ pub struct Sense {
     pub key: u8,
     /// `ASC << 8 | ASCQ` ([`asc`]).
     pub code: u16,
-    /// INFORMATION: an LBA, an offset or a count, as the command defines it.
+    /// INFORMATION: an LBA, an offset or a count, as the command defines it; a signed one as two's complement.
     pub information: Option<u64>,
     /// COMMAND-SPECIFIC INFORMATION.
     pub command_specific: Option<u64>,
@@ -130,6 +130,8 @@ pub struct Sense {
     pub eom: bool,
     /// Incorrect length indicator.
     pub ili: bool,
+    /// It is about an earlier command, which has ended with GOOD (a deferred error, SPC-5 4.4.6).
+    pub deferred: bool,
 }
 
 impl Sense {
@@ -147,6 +149,7 @@ impl Sense {
             filemark: false,
             eom: false,
             ili: false,
+            deferred: false,
         }
     }
 
@@ -189,8 +192,8 @@ impl Sense {
         self
     }
 
-    /// The bytes on the wire, of a current error: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3).
-    /// In fixed format INFORMATION that needs more than 32 bits is left out and VALID stays zero.
+    /// The bytes on the wire: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed format INFORMATION
+    /// that needs more than 32 bits, with or without a sign, is left out and VALID stays zero.
     pub fn encode(&self, descriptor: bool) -> SmallVec<[u8; Self::LEN_MAX]> {
         if descriptor { self.encode_descriptors() } else { self.encode_fixed() }
     }
@@ -200,14 +203,14 @@ impl Sense {
     }
 
     fn encode_fixed(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
-        let narrow = |value: Option<u64>| value.and_then(|v| u32::try_from(v).ok());
-        let information = narrow(self.information);
+        let information = self.information.and_then(narrow);
         let [asc, ascq] = self.code.to_be_bytes();
         let mut bytes = SmallVec::new();
-        bytes.extend([0x70 | u8::from(information.is_some()) << 7, 0, self.stream_bits() | self.key]);
+        let response = 0x70 | u8::from(self.deferred) | u8::from(information.is_some()) << 7;
+        bytes.extend([response, 0, self.stream_bits() | self.key]);
         bytes.extend(information.unwrap_or(0).to_be_bytes());
         bytes.push(10);
-        bytes.extend(narrow(self.command_specific).unwrap_or(0).to_be_bytes());
+        bytes.extend(self.command_specific.and_then(narrow).unwrap_or(0).to_be_bytes());
         bytes.extend([asc, ascq, 0]);
         bytes.extend(self.specific.unwrap_or_default());
         bytes
@@ -216,7 +219,7 @@ impl Sense {
     fn encode_descriptors(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
         let [asc, ascq] = self.code.to_be_bytes();
         let mut bytes = SmallVec::new();
-        bytes.extend([0x72, self.key, asc, ascq, 0, 0, 0, 0]);
+        bytes.extend([0x72 | u8::from(self.deferred), self.key, asc, ascq, 0, 0, 0, 0]);
         if let Some(information) = self.information {
             bytes.extend([0x00, 10, 0x80, 0]);
             bytes.extend(information.to_be_bytes());
@@ -236,6 +239,12 @@ impl Sense {
     }
 }
 
+/// A value in the 32 bits of fixed format: as it is, or as a negative number.
+fn narrow(value: u64) -> Option<u32> {
+    let signed = || i32::try_from(value.cast_signed()).ok().map(i32::cast_unsigned);
+    u32::try_from(value).ok().or_else(signed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,17 +253,19 @@ mod tests {
 
     /// Reads either format back.
     fn decode(bytes: &[u8]) -> Sense {
-        if bytes[0] & 0x7f == 0x70 {
+        if matches!(bytes[0] & 0x7f, 0x70 | 0x71) {
             let mut sense = Sense::new(bytes[2] & 0xf, be16(bytes, 12));
+            sense.deferred = bytes[0] & 1 != 0;
             sense.information = (bytes[0] & 0x80 != 0).then(|| be32(bytes, 3).into());
             sense.command_specific = Some(be32(bytes, 8).into()).filter(|&v| v != 0);
             sense.specific = (bytes[15] & 0x80 != 0).then(|| [bytes[15], bytes[16], bytes[17]]);
             (sense.filemark, sense.eom, sense.ili) = stream(bytes[2]);
             return sense;
         }
-        assert_eq!(bytes[0], 0x72);
+        assert!(matches!(bytes[0], 0x72 | 0x73));
         assert_eq!(bytes[7] as usize, bytes.len() - 8);
         let mut sense = Sense::new(bytes[1], be16(bytes, 2));
+        sense.deferred = bytes[0] & 1 != 0;
         let mut at = 8;
         while at < bytes.len() {
             let d = &bytes[at..at + 2 + bytes[at + 1] as usize];
@@ -288,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn information_with_a_sign_stays_valid_in_fixed_format() {
+        // A tape block that is longer than asked for: the difference is negative.
+        for (value, bytes) in
+            [(-6_i64, Some(-6_i32)), (i32::MIN.into(), Some(i32::MIN)), (-(1 << 31) - 1, None)]
+        {
+            let sense = Sense { information: Some(value.cast_unsigned()), ili: true, ..Sense::new(0, 0) };
+            let fixed = sense.encode(false);
+            assert_eq!((fixed[0] & 0x80 != 0).then(|| be32(&fixed, 3).cast_signed()), bytes);
+            assert_eq!(be64(&sense.encode(true), 12).cast_signed(), value);
+        }
+    }
+
+    #[test]
     fn descriptor_format() {
         let sense = Sense {
             information: Some(1 << 32),
@@ -308,7 +332,7 @@ mod tests {
         #[test]
         fn both_formats_round_trip(
             key in 0u8..16, code: u16, information: Option<u32>, wide: Option<u64>, flags: (bool, bool, bool),
-            specific: Option<[u8; 2]>,
+            deferred: bool, specific: Option<[u8; 2]>,
         ) {
             let mut sense = Sense {
                 information: information.map(u64::from),
@@ -316,6 +340,7 @@ mod tests {
                 filemark: flags.0,
                 eom: flags.1,
                 ili: flags.2,
+                deferred,
                 ..Sense::new(key, code)
             };
             prop_assert_eq!(decode(&sense.encode(false)), sense);
