@@ -3,11 +3,15 @@
 //! dry. Blocks keep their reference count with them, so the steady state allocates nothing. When all chunks are given
 //! away, one of which no block is in use is cut anew for the class that needs it, so that a burst of small requests
 //! never leaves large ones without memory for good.
+//!
+//! Some of the chunks are a reserve: payload never takes them, however little there is, so that something can still be
+//! received and answered.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::MemoryAccount;
 use super::seg::{ComesHome, SegMut};
 use crate::sys;
 
@@ -16,6 +20,16 @@ const CHUNK: usize = 2 << 20;
 
 /// Block sizes, ascending. 68 KiB holds a 64 KiB frame with its headers; blocks of 4 KiB and more are page-aligned.
 const CLASSES: [usize; 7] = [256, 2048, 4096, 16 << 10, 68 << 10, 256 << 10, 1 << 20];
+
+/// Free blocks are in a list for each class, first those that anybody may have, then those of the reserve.
+const LISTS: usize = 2 * CLASSES.len();
+
+/// Chunks of the reserve: one of so many, and so many at least. An arena that has fewer than [`RESERVE_SHARE`] has none.
+const RESERVE_SHARE: usize = 8;
+const RESERVE_MIN: usize = 2;
+
+/// The share of those who have not logged in.
+const STRANGERS_SHARE: u64 = 8;
 
 /// What kind of pages back an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +55,8 @@ pub struct ArenaStats {
 
 pub(super) struct Block {
     base: NonNull<u8>,
-    class: u8,
+    /// Where it is when it is free.
+    list: u8,
     chunk: u32,
     home: Rc<Inner>,
 }
@@ -52,7 +67,12 @@ impl Block {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        CLASSES[self.class as usize]
+        CLASSES[self.list as usize % CLASSES.len()]
+    }
+
+    /// Whether it is of the reserve.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.list as usize >= CLASSES.len()
     }
 }
 
@@ -62,14 +82,16 @@ impl ComesHome for Block {
         let home = last.home.clone();
         home.count_out(&last);
         if !home.closed.get() {
-            home.free[last.class as usize].borrow_mut().push(last);
+            home.free[last.list as usize].borrow_mut().push(last);
         }
     }
 }
 
-/// A chunk that was given to a class.
+/// A chunk, once it was cut into blocks.
+#[derive(Clone, Default)]
 struct Chunk {
-    class: usize,
+    /// Where these are when they are free.
+    list: usize,
     /// Blocks of it that somebody holds.
     in_use: u32,
 }
@@ -79,9 +101,16 @@ struct Inner {
     handles: Cell<usize>,
     /// The last handle is gone: blocks that come home are dropped, and the last one drops the mapping.
     closed: Cell<bool>,
-    /// By their order in the mapping; as many as have been given to a class.
+    /// By their order in the mapping; the last ones are the reserve.
     chunks: RefCell<Vec<Chunk>>,
-    free: [RefCell<Vec<Rc<Block>>>; CLASSES.len()],
+    /// How many of either have been cut, and where they begin.
+    made: [Cell<usize>; 2],
+    begin: [usize; 3],
+    free: [RefCell<Vec<Rc<Block>>>; LISTS],
+    budget: MemoryAccount,
+    /// Nothing comes on that: see [`Arena::forget_budget`].
+    #[cfg(any(test, feature = "sim"))]
+    forgets: Cell<bool>,
     in_use: Cell<usize>,
     in_use_max: Cell<usize>,
     refused: Cell<u64>,
@@ -109,12 +138,21 @@ impl Arena {
     pub fn new(bytes: usize, huge: bool) -> std::io::Result<Self> {
         let bytes = bytes.next_multiple_of(CHUNK);
         let map = sys::Mapping::anonymous(bytes, huge)?;
+        let chunks = bytes / CHUNK;
+        let reserve = if chunks < RESERVE_SHARE { 0 } else { (chunks / RESERVE_SHARE).max(RESERVE_MIN) };
+        // Blocks are larger than what is in them, and what is here already may be more than there is room for.
+        let budget = MemoryAccount::root(((chunks - reserve) * CHUNK / 8 * 7) as u64);
         Ok(Self(Rc::new(Inner {
             map,
             handles: Cell::new(1),
             closed: Cell::new(false),
-            chunks: RefCell::new(Vec::with_capacity(bytes / CHUNK)),
+            chunks: RefCell::new(vec![Chunk::default(); chunks]),
+            made: Default::default(),
+            begin: [0, chunks - reserve, chunks],
             free: Default::default(),
+            budget,
+            #[cfg(any(test, feature = "sim"))]
+            forgets: Cell::new(false),
             in_use: Cell::new(0),
             in_use_max: Cell::new(0),
             refused: Cell::new(0),
@@ -131,18 +169,59 @@ impl Arena {
         (self.0.map.base(), self.0.map.len(), self.0.map.is_huge())
     }
 
+    /// Most bytes of the reserve that may be held for a while.
+    pub const RESERVED_MAX: usize = CLASSES[1];
+
     /// The largest block there is.
     pub const fn block_max() -> usize {
         CLASSES[CLASSES.len() - 1]
     }
 
+    /// What peers may make this core hold: the root of their accounts.
+    pub fn budget(&self) -> MemoryAccount {
+        #[cfg(any(test, feature = "sim"))]
+        if self.0.forgets.get() {
+            return MemoryAccount::root(u64::MAX);
+        }
+        self.0.budget.clone()
+    }
+
+    /// From now on nothing that is held is on the accounts, for those who test whether that is noticed.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn forget_budget(&self) {
+        self.0.forgets.set(true);
+    }
+
+    /// Bytes that are on the accounts.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn charged(&self) -> u64 {
+        self.0.budget.used()
+    }
+
+    /// The account of whoever has not logged in: a small share of all.
+    pub fn strangers(&self) -> MemoryAccount {
+        let budget = self.budget();
+        budget.limited("before login", budget.limit() / STRANGERS_SHARE)
+    }
+
     /// A block of at least `len` bytes with its length set to `len`. Its bytes are what the last owner left. `None`
     /// when the arena is exhausted or `len` is beyond [`Arena::block_max`]: the caller answers BUSY or drops a frame.
     pub fn alloc(&self, len: usize) -> Option<SegMut> {
-        let class = CLASSES.iter().position(|&size| size >= len)?;
-        let mut block = self.0.free[class].borrow_mut().pop();
+        self.alloc_from(0, len)
+    }
+
+    /// The same for what keeps the service alive, of the reserve if there is nothing else: a frame that is being received, a
+    /// header, an answer. It must not be held for long.
+    pub fn alloc_reserved(&self, len: usize) -> Option<SegMut> {
+        self.alloc(len).or_else(|| self.alloc_from(CLASSES.len(), len))
+    }
+
+    #[inline]
+    fn alloc_from(&self, lists: usize, len: usize) -> Option<SegMut> {
+        let list = lists + CLASSES.iter().position(|&size| size >= len)?;
+        let mut block = self.0.free[list].borrow_mut().pop();
         if block.is_none() {
-            block = self.refill(class);
+            block = self.refill(list);
         }
         let Some(block) = block else {
             self.0.refused.set(self.0.refused.get() + 1);
@@ -152,36 +231,41 @@ impl Arena {
         Some(SegMut::new(block, u32::try_from(len).ok()?))
     }
 
-    /// A block of a class of which none is free: from a fresh chunk, from one that no other class uses, or a larger one.
+    /// A block of a list that is empty: from a fresh chunk, from one that no other class uses, or a larger one.
     #[cold]
-    fn refill(&self, class: usize) -> Option<Rc<Block>> {
-        let fresh = self.0.chunks.borrow().len();
-        if (fresh + 1) * CHUNK <= self.0.map.len() {
-            self.0.chunks.borrow_mut().push(Chunk { class, in_use: 0 });
-            return self.cut(fresh, class);
+    fn refill(&self, list: usize) -> Option<Rc<Block>> {
+        let part = list / CLASSES.len();
+        let (begin, end) = (self.0.begin[part], self.0.begin[part + 1]);
+        let made = &self.0.made[part];
+        let fresh = begin + made.get();
+        if fresh < end {
+            made.set(made.get() + 1);
+            self.0.chunks.borrow_mut()[fresh].list = list;
+            return self.cut(fresh, list);
         }
-        let idle = self.0.chunks.borrow().iter().position(|chunk| chunk.in_use == 0);
-        if let Some(idle) = idle {
-            let before = std::mem::replace(&mut self.0.chunks.borrow_mut()[idle].class, class);
+        let idle = self.0.chunks.borrow()[begin..end].iter().position(|chunk| chunk.in_use == 0);
+        if let Some(idle) = idle.map(|idle| begin + idle) {
+            let before = std::mem::replace(&mut self.0.chunks.borrow_mut()[idle].list, list);
             self.0.free[before].borrow_mut().retain(|block| block.chunk as usize != idle);
-            return self.cut(idle, class);
+            return self.cut(idle, list);
         }
-        self.0.free[class + 1..].iter().find_map(|free| free.borrow_mut().pop())
+        let larger = list + 1..(part + 1) * CLASSES.len();
+        self.0.free[larger].iter().find_map(|free| free.borrow_mut().pop())
     }
 
-    /// Cuts a chunk into blocks of `class` and returns one of them.
-    fn cut(&self, chunk: usize, class: usize) -> Option<Rc<Block>> {
-        let size = CLASSES[class];
-        let mut free = self.0.free[class].borrow_mut();
+    /// Cuts a chunk into blocks for a list and returns one of them.
+    fn cut(&self, chunk: usize, list: usize) -> Option<Rc<Block>> {
+        let size = CLASSES[list % CLASSES.len()];
+        let mut free = self.0.free[list].borrow_mut();
         // Room for every block of the class up front, so that coming home never allocates.
         free.reserve(self.0.map.len() / size);
         // Pushed from the end, so that blocks are handed out in ascending order.
         for i in (0..CHUNK / size).rev() {
             // SAFETY: chunk * CHUNK + (i + 1) * size <= length of the mapping.
             let base = unsafe { self.0.map.base().add(chunk * CHUNK + i * size) };
-            let class = u8::try_from(class).expect("few classes");
+            let list = u8::try_from(list).expect("few lists");
             let chunk = u32::try_from(chunk).expect("an arena has fewer than 2^32 chunks");
-            free.push(Rc::new(Block { base, class, chunk, home: self.0.clone() }));
+            free.push(Rc::new(Block { base, list, chunk, home: self.0.clone() }));
         }
         free.pop()
     }
@@ -266,6 +350,31 @@ mod tests {
         assert_eq!(small.len(), (2 << 20) / 256 - 1 + 1);
         drop((large, small));
         assert_eq!(arena.stats().in_use, 256);
+    }
+
+    #[test]
+    fn payload_never_takes_the_reserve() {
+        let arena = Arena::new(32 << 20, false).unwrap();
+        for len in CLASSES {
+            let held: Vec<_> = std::iter::from_fn(|| arena.alloc(len)).collect();
+            assert!(arena.stats().in_use <= 28 << 20, "{len}");
+            assert!(CLASSES.iter().all(|&len| arena.alloc(len).is_none()));
+            // A frame is received, and an answer sent, and again.
+            for _ in 0..1000 {
+                let frames: Vec<_> =
+                    (0..20).map(|_| arena.alloc_reserved(68 << 10).expect("a frame")).collect();
+                let answers: Vec<_> = (0..20).map(|_| arena.alloc_reserved(48).expect("a header")).collect();
+                assert!(frames.iter().chain(&answers).all(SegMut::is_reserved));
+            }
+            let all: Vec<_> = std::iter::from_fn(|| arena.alloc_reserved(2048)).collect();
+            assert_eq!(all.len(), (4 << 20) / 2048);
+            drop((held, all));
+            assert!(
+                arena.alloc_reserved(len).is_some_and(|block| !block.is_reserved()),
+                "there is other memory"
+            );
+            assert_eq!(arena.stats().in_use, 0);
+        }
     }
 
     #[test]

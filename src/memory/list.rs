@@ -182,11 +182,14 @@ impl Sg {
         bytes
     }
 
-    /// Copies `bytes` into blocks of `arena`. `None` when the arena is exhausted.
+    /// Copies `bytes` into blocks of `arena`, for which its reserve is good if they are few. `None` when there is no memory.
     pub fn copied(arena: &Arena, bytes: &[u8]) -> Option<Self> {
         let mut list = Self::new();
         for chunk in bytes.chunks(Arena::block_max()) {
-            let mut block = arena.alloc(chunk.len())?;
+            let mut block = match chunk.len() {
+                ..=Arena::RESERVED_MAX => arena.alloc_reserved(chunk.len())?,
+                len => arena.alloc(len)?,
+            };
             block.bytes_mut().copy_from_slice(chunk);
             list.push(block.freeze());
         }

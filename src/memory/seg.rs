@@ -151,6 +151,11 @@ impl Seg {
         }
     }
 
+    /// Whether it lies in the reserve of the arena, and so must not be held for long.
+    pub fn is_reserved(&self) -> bool {
+        matches!(&self.owner, Owner::Block(block) if block.0.is_reserved())
+    }
+
     /// The bytes, if nobody else can write them; `None` for lent memory, which must be copied to be looked at.
     pub fn private(&self) -> Option<&[u8]> {
         match self.owner {
@@ -261,6 +266,11 @@ impl SegMut {
     /// Bytes of the whole block, which `len` may be grown to.
     pub fn capacity(&self) -> usize {
         self.block.0.capacity()
+    }
+
+    /// Whether it is of the reserve of the arena.
+    pub fn is_reserved(&self) -> bool {
+        self.block.0.is_reserved()
     }
 
     /// Sets the length; bytes beyond what was written before are what the block held last.

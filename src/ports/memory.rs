@@ -242,7 +242,7 @@ impl Lane {
             return None;
         }
         // Without memory frames stay on the wire, which drops what it has no room for.
-        let mut block = arena.alloc(first.bytes.len())?;
+        let mut block = arena.alloc_reserved(first.bytes.len())?;
         let Reverse(frame) = self.under_way.pop()?;
         self.waiting -= frame.bytes.len();
         block.bytes_mut().copy_from_slice(&frame.bytes);

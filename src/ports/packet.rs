@@ -120,7 +120,7 @@ impl Packet {
             if lost {
                 self.lost += 1;
             } else if long.is_some() {
-                let mut block = self.spare.take().or_else(|| self.arena.alloc(FRAME_MAX))?;
+                let mut block = self.spare.take().or_else(|| self.arena.alloc_reserved(FRAME_MAX))?;
                 // Room for the tag before the frame: the vnet header is longer, and of no more use.
                 let read = self.socket.read_long(block.bytes_mut());
                 self.socket.release();
@@ -132,7 +132,7 @@ impl Packet {
                 self.spare = Some(block);
                 continue;
             } else if bytes.len() >= 14 {
-                let mut block = self.arena.alloc(TAG + bytes.len())?;
+                let mut block = self.arena.alloc_reserved(TAG + bytes.len())?;
                 block.bytes_mut()[TAG..].copy_from_slice(bytes);
                 let from = tag(block.bytes_mut(), TAG, vlan);
                 let len = block.len() - from;

@@ -80,7 +80,7 @@ impl Tap {
 
     fn read(&mut self) -> Option<RxFrame> {
         // Without memory frames stay with the kernel, which drops what it has no room for.
-        let mut block = self.spare.take().or_else(|| self.arena.alloc(FRAME_MAX))?;
+        let mut block = self.spare.take().or_else(|| self.arena.alloc_reserved(FRAME_MAX))?;
         let Ok(len) = self.file.read(block.bytes_mut()) else {
             self.spare = Some(block);
             return None;
@@ -92,7 +92,7 @@ impl Tap {
         let flags = block.bytes_mut()[0];
         let checksum = vnet::checksum(flags);
         if len - VNET <= SMALL
-            && let Some(mut small) = self.arena.alloc(len - VNET)
+            && let Some(mut small) = self.arena.alloc_reserved(len - VNET)
         {
             small.bytes_mut().copy_from_slice(&block.bytes_mut()[VNET..len]);
             self.spare = Some(block);

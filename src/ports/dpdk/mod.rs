@@ -148,7 +148,7 @@ impl Dpdk {
             burst.push(RxFrame { data, checksum });
             return;
         }
-        let Some(mut block) = self.arena.alloc(len.min(FRAME_MAX)) else {
+        let Some(mut block) = self.arena.alloc_reserved(len.min(FRAME_MAX)) else {
             self.counters.no_memory += 1;
             return;
         };
