@@ -24,6 +24,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use super::checksum::Sum;
 use super::front::{ACK, FIN, Front, RST, SYN, TcpFields};
 use super::options::{SEGMENT, SynFields, options};
+use super::held::HeldByFlow;
 use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;
@@ -183,6 +184,7 @@ pub(super) struct Flow {
     inbox_len: usize,
     /// Bytes that are in smoltcp's account.
     reassembly: Reassembly,
+    pub(super) held: HeldByFlow,
     closing: bool,
     /// Payload bytes per segment on the wire.
     segment: u16,
@@ -214,6 +216,7 @@ impl Flow {
         mac: [u8; 6],
         number: u32,
         syn: &SynFields,
+        held: HeldByFlow,
     ) -> Self {
         // smoltcp sees what was understood of the SYN, and nothing else of it.
         let packet = syn.packet(peer, local);
@@ -254,6 +257,7 @@ impl Flow {
             inbox: VecDeque::new(),
             inbox_len: 0,
             reassembly,
+            held,
             closing: false,
             segment,
             recovery: Recovery::new(segment),
@@ -294,7 +298,18 @@ impl Flow {
         self.recovery = Recovery::new(self.segment);
     }
 
+    /// Notes how much is held.
+    #[inline]
+    pub(super) fn weigh(&mut self) {
+        self.held.set(self.reassembly.held(), self.queued - self.acked + self.inbox_len as u64);
+    }
+
     // Receiving.
+
+    /// Whether payload that has come is to be taken: not if too much is held for the peer and the owner takes nothing.
+    pub(super) fn takes_payload(&self) -> bool {
+        (self.inbox_len == 0 && self.reassembly.ready() == 0) || !self.held.is_too_much()
+    }
 
     /// Takes a segment, or several in one, and leaves nothing of it.
     pub(super) fn ingress(&mut self, now: Instant, run: &mut Run, out: &mut Out<'_>) {
@@ -327,7 +342,13 @@ impl Flow {
         // Bytes that are next are handed on where they lie. While the owner does not take what it has, they stay in
         // smoltcp's account and close the window.
         let old = match self.reassembly.continues(sequence, payload) {
-            Some(old) if self.reassembly.ready() == 0 && self.inbox_len < INBOX_MAX => Some(old),
+            Some(old)
+                if self.reassembly.ready() == 0
+                    && self.inbox_len < INBOX_MAX
+                    && !self.reassembly.overlaps(sequence, payload) =>
+            {
+                Some(old)
+            }
             _ => None,
         };
         if old.is_none() && payload > 0 && !ended {
@@ -337,7 +358,7 @@ impl Flow {
                 return;
             }
             let pieces = run.pieces().iter().filter_map(Seg::private);
-            if !self.reassembly.keep(sequence, pieces, payload) {
+            if !self.reassembly.keep(sequence, pieces, payload, |bytes| self.held.may_keep(bytes)) {
                 return;
             }
         }
@@ -458,9 +479,10 @@ impl Flow {
         if len == 0 {
             return None;
         }
-        let mut block = arena.alloc(len)?;
+        let block = arena.alloc(len).or_else(|| arena.alloc_reserved(len.min(Arena::RESERVED_MAX)));
+        let mut block = block?;
         self.reassembly.read(block.bytes_mut());
-        self.forget(len);
+        self.forget(block.len());
         Some(block.freeze())
     }
 
@@ -469,7 +491,10 @@ impl Flow {
     /// How many bytes may be queued.
     pub(super) fn room(&self) -> usize {
         let waiting = usize::try_from(self.queued - self.acked).unwrap_or(usize::MAX);
-        (2 * self.shape.send).saturating_sub(waiting)
+        match waiting > 0 && self.held.is_too_much() {
+            true => 0,
+            false => (2 * self.shape.send).saturating_sub(waiting),
+        }
     }
 
     pub(super) fn send(&mut self, mut data: Sg) {
@@ -787,7 +812,7 @@ impl Flow {
 
 impl Moving {
     /// Puts the flow together again.
-    pub(super) fn attach(self, shape: Shape) -> Flow {
+    pub(super) fn attach(self, shape: Shape, held: HeldByFlow) -> Flow {
         let Self {
             interface,
             sockets,
@@ -820,6 +845,7 @@ impl Moving {
             inbox: VecDeque::new(),
             inbox_len: 0,
             reassembly,
+            held,
             closing: false,
             segment,
             recovery: self.recovery,

@@ -22,13 +22,14 @@ use self::flows::{FlowEntry, Flows, Tuple};
 use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
+use super::held::HeldByFlow;
 use super::options::SynFields;
 use super::run::Run;
 use super::{
     Address, CACHED_STREAMS, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, STAGE_MAX,
     StreamEvent, StreamHost, StreamId, TxFrame, multicast_groups,
 };
-use crate::memory::{Arena, Seg, Sg, prefetch};
+use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
 use crate::time::{Instant, Wheel};
 
 /// Most flows of one core, those that are about to end included.
@@ -42,6 +43,9 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a closed flow may wait for its peer to acknowledge anything.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How soon to try again after the arena was empty.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Most resets sent per second to segments that belong to nothing.
 const RESETS_MAX: u32 = 1000;
@@ -93,6 +97,8 @@ struct Counters {
     repaired: u64,
     claimed: u64,
     claimed_dropped: u64,
+    /// Segments whose payload was not taken for want of memory.
+    no_memory: u64,
     /// Flows that went to other cores and came from them, and frames that came in here after the former.
     handed_over: u64,
     taken_over: u64,
@@ -305,6 +311,11 @@ impl<P: FramePort> TcpHost<P> {
     fn settle(&mut self, events: &mut Vec<StreamEvent>) {
         let Some(index) = self.run.close() else { return };
         let entry = &mut self.flows[index];
+        // As if it were lost on the way: it is sent again.
+        if self.run.len() > 0 && !(entry.flow.takes_payload() && self.run.leave_reserve(&self.arena)) {
+            self.counters.no_memory += 1;
+            return self.run.clear();
+        }
         let (front, arena) = (&self.front, &self.arena);
         let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
         let before = entry.flow.acked;
@@ -370,7 +381,8 @@ impl<P: FramePort> TcpHost<P> {
     }
 
     fn flow(&self, tuple: Tuple, mac: [u8; 6], number: u32, syn: &SynFields) -> Flow {
-        Flow::open(self.shape, self.now, (tuple.local, tuple.peer), mac, number, syn)
+        let held = HeldByFlow::new(&self.arena);
+        Flow::open(self.shape, self.now, (tuple.local, tuple.peer), mac, number, syn, held)
     }
 
     /// Lets a flow answer its SYN, with one frame at the end of the burst.
@@ -529,9 +541,9 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         let entry = &mut self.flows[index];
         let seg = entry.flow.receive(&self.arena);
         let Some(seg) = seg else {
-            // Empty at last: a FIN that came behind the bytes is told now; an empty arena is tried again.
+            // Empty at last: a FIN that came behind the bytes is told now; an empty arena is tried again soon.
             if entry.flow.is_readable() {
-                self.pending.push(StreamEvent::Readable(id));
+                self.timers.wake_at(index, self.now + RETRY);
             } else if matches!(entry.flow.state(), State::CloseWait | State::Closing | State::LastAck)
                 && !std::mem::replace(&mut entry.finished, true)
             {
@@ -565,6 +577,12 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         self.touch(index);
     }
 
+    fn bill(&mut self, id: StreamId, account: &MemoryAccount) {
+        if let Some(index) = self.get(id) {
+            self.flows[index].flow.held.bill(account);
+        }
+    }
+
     fn close(&mut self, id: StreamId) {
         let Some(index) = self.get(id) else { return };
         let entry = &mut self.flows[index];
@@ -590,6 +608,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             let (front, arena) = (&self.front, &self.arena);
             let mut out = Out { front, arena, scratch: &mut self.scratch, burst: &mut self.burst };
             entry.flow.egress(now, &mut out);
+            entry.flow.weigh();
             // Both, because a flow remembers its earliest deadline only.
             if let Some(at) = [entry.flow.poll_at(now), entry.limit()].into_iter().flatten().min() {
                 self.timers.wake_at(index, at);
@@ -664,6 +683,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             ("dropped_fragments", drops.fragments),
             ("claimed", c.claimed),
             ("dropped_claimed", c.claimed_dropped),
+            ("dropped_no_memory", c.no_memory),
             ("handed_over", c.handed_over),
             ("taken_over", c.taken_over),
             ("strays", c.strays),

@@ -7,6 +7,7 @@ mod checksum;
 mod congestion;
 mod flow;
 mod front;
+mod held;
 mod host;
 mod options;
 mod reassembly;
@@ -19,7 +20,7 @@ use std::os::fd::RawFd;
 
 use smallvec::SmallVec;
 
-use crate::memory::{Seg, Sg};
+use crate::memory::{MemoryAccount, Seg, Sg};
 use crate::time::Instant;
 
 pub use checksum::{cut_in_software, finish_in_software};
@@ -143,6 +144,9 @@ pub trait StreamHost {
     /// Queues bytes behind those queued before. The segments are held until the peer has acknowledged them and the port
     /// has released them. May exceed [`StreamHost::room`] by one PDU, so that a PDU need never be cut.
     fn send(&mut self, stream: StreamId, data: Sg);
+
+    /// From now on what is held for a stream is on that account. Before that it is on that of those who have not logged in.
+    fn bill(&mut self, _stream: StreamId, _account: &MemoryAccount) {}
 
     /// No more will be sent: FIN after all that is queued.
     fn close(&mut self, stream: StreamId);

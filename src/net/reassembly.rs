@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Where received bytes belong in the stream, and those of them that cannot be handed on as they come: bytes behind a hole,
-//! and bytes that the owner does not take. They are copied into a ring, which is there from the first such byte on.
+//! and bytes that the owner does not take. They are copied into a ring, of which those pieces are there that are needed. What
+//! has come first stays: who sends other bytes in its place later changes nothing.
 //!
 //! Which bytes are in order, acknowledged and within the window is smoltcp's to say, which sees none of them. What is
 //! kept here is at least what it may count as received, so that a byte it counts is always here or in the frame at hand.
@@ -11,13 +12,18 @@ use smallvec::SmallVec;
 /// it drops may stay.
 const RUNS_MAX: usize = 64;
 
+/// Bytes of a piece of the ring.
+const PIECE: usize = 16 << 10;
+
 /// A run of bytes: offsets of its first byte and of the one behind it.
 type Run = (u64, u64);
 
 /// See the module. Offsets count from the first byte of the stream.
 pub(super) struct Reassembly {
-    /// The byte at an offset lies at the remainder of its division by the length.
-    ring: Vec<u8>,
+    /// The byte at an offset lies at the remainder of its division by the length. Empty as long as no piece is there.
+    ring: Vec<Option<Box<[u8]>>>,
+    /// How many pieces are there.
+    pieces: usize,
     /// Length of the ring: the receive window.
     window: usize,
     /// Sequence number of the next byte in order; none before the SYN.
@@ -32,7 +38,7 @@ pub(super) struct Reassembly {
 
 impl Reassembly {
     pub(super) fn new(window: usize) -> Self {
-        Self { ring: Vec::new(), window, next: None, at: 0, ready: 0, runs: SmallVec::new() }
+        Self { ring: Vec::new(), pieces: 0, window, next: None, at: 0, ready: 0, runs: SmallVec::new() }
     }
 
     /// Begins a stream, behind its SYN.
@@ -55,6 +61,17 @@ impl Reassembly {
     #[inline]
     pub(super) fn is_next(&self, sequence: u32) -> bool {
         self.next == Some(sequence) && self.runs.is_empty() && self.ready == 0
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn held(&self) -> usize {
+        self.pieces * PIECE
+    }
+
+    /// Whether some of what is kept behind the next byte is in a segment of `len` that begins with or before that.
+    pub(super) fn overlaps(&self, sequence: u32, len: usize) -> bool {
+        let Some(run) = self.runs.first() else { return false };
+        self.place(sequence).is_some_and(|(old, from)| run.0 < from + len.saturating_sub(old) as u64)
     }
 
     /// Whether everything before a sequence number has come.
@@ -89,33 +106,66 @@ impl Reassembly {
         (from == self.at && old < len).then_some(old)
     }
 
-    /// Keeps what may be needed of `len` bytes that begin at a sequence number. `false`: there are too many holes.
+    /// Keeps what may be needed of `len` bytes that begin at a sequence number. `false`: there are too many holes, or `may`
+    /// says that there is no memory for so many bytes more. What is next is kept whatever it says.
     pub(super) fn keep<'a>(
         &mut self,
         sequence: u32,
         pieces: impl Iterator<Item = &'a [u8]>,
         len: usize,
+        may: impl FnOnce(u64) -> bool,
     ) -> bool {
         let Some((mut old, mut at)) = self.place(sequence) else { return true };
         let to = self.end().min(at + len.saturating_sub(old) as u64);
         if at >= to {
             return true;
         }
-        if !self.add((at, to)) {
+        if self.ring.is_empty() {
+            self.ring.resize_with(self.window.div_ceil(PIECE), || None);
+        }
+        let missing = self.places(at, to).filter(|&index| self.ring[index].is_none()).count();
+        let next = at == self.at;
+        if missing > 0 && !may((missing * PIECE) as u64) && !next {
             return false;
         }
-        if self.ring.is_empty() {
-            // Zeroed pages of the kernel's, which cost memory when they are touched.
-            self.ring = vec![0; self.window];
+        let known = self.runs.clone();
+        if !self.add((at, to)) {
+            return false;
         }
         for piece in pieces {
             let (skipped, new) = piece.split_at(old.min(piece.len()));
             old -= skipped.len();
-            let new = &new[..new.len().min((to - at) as usize)];
-            self.write(at, new);
-            at += new.len() as u64;
+            let mut new = &new[..new.len().min((to - at) as usize)];
+            while !new.is_empty() {
+                // Up to the next byte that is known, or behind those that are.
+                let run = known.iter().find(|run| run.1 > at);
+                let (first, write) = match run {
+                    Some(run) if run.0 <= at => (run.1 - at, false),
+                    Some(run) => (run.0 - at, true),
+                    None => (u64::MAX, true),
+                };
+                let (part, rest) = new.split_at(usize::try_from(first).unwrap_or(usize::MAX).min(new.len()));
+                if write {
+                    self.write(at, part);
+                }
+                at += part.len() as u64;
+                new = rest;
+            }
         }
         true
+    }
+
+    /// The pieces of the ring between two offsets, which are no further from each other than it is long.
+    fn places(&self, from: u64, to: u64) -> impl Iterator<Item = usize> {
+        let (window, pieces) = (self.window as u64, self.ring.len());
+        let first = (from % window) as usize / PIECE;
+        // A window of no whole number of pieces has its end and its beginning in two of them.
+        let end = from % window + (to - from);
+        let count = match end > window {
+            true => pieces - first + ((end - window) as usize).div_ceil(PIECE),
+            false => (end as usize).div_ceil(PIECE) - first,
+        };
+        (first..first + count.min(pieces)).map(move |index| index % pieces)
     }
 
     /// Adds a run to those that are known.
@@ -137,11 +187,32 @@ impl Reassembly {
         true
     }
 
-    fn write(&mut self, at: u64, bytes: &[u8]) {
+    fn write(&mut self, mut at: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (index, from, room) = self.part(at);
+            let (now, rest) = bytes.split_at(bytes.len().min(room));
+            let (window, pieces) = (self.window, &mut self.pieces);
+            let piece = self.ring[index].get_or_insert_with(|| {
+                *pieces += 1;
+                vec![0; PIECE.min(window)].into()
+            });
+            piece[from..from + now.len()].copy_from_slice(now);
+            at += now.len() as u64;
+            bytes = rest;
+        }
+    }
+
+    /// Where the byte at an offset lies: its piece, the place in that, and how many bytes are there from it on.
+    fn part(&self, at: u64) -> (usize, usize, usize) {
         let at = (at % self.window as u64) as usize;
-        let (first, rest) = bytes.split_at(bytes.len().min(self.window - at));
-        self.ring[at..at + first.len()].copy_from_slice(first);
-        self.ring[..rest.len()].copy_from_slice(rest);
+        (at / PIECE, at % PIECE, (PIECE - at % PIECE).min(self.window - at))
+    }
+
+    /// Lets go of the memory when there is nothing in it.
+    fn tidy(&mut self) {
+        if self.pieces > 0 && self.ready == 0 && self.runs.is_empty() {
+            (self.ring, self.pieces) = (Vec::new(), 0);
+        }
     }
 
     /// `grown` more bytes are in order, the last `here` of which were kept; the others were handed on. `false`: they were
@@ -160,6 +231,7 @@ impl Reassembly {
                 self.runs.remove(0);
             }
         }
+        self.tidy();
         whole
     }
 
@@ -168,11 +240,20 @@ impl Reassembly {
     /// # Panics
     /// When there are fewer than `into` is long.
     pub(super) fn read(&mut self, into: &mut [u8]) {
-        let at = ((self.at - self.ready as u64) % self.window as u64) as usize;
+        let mut at = self.at - self.ready as u64;
         self.ready -= into.len();
-        let (first, rest) = into.split_at_mut(into.len().min(self.window - at));
-        first.copy_from_slice(&self.ring[at..at + first.len()]);
-        rest.copy_from_slice(&self.ring[..rest.len()]);
+        let mut into = into;
+        while !into.is_empty() {
+            let (index, from, room) = self.part(at);
+            let (now, rest) = into.split_at_mut(into.len().min(room));
+            match &self.ring[index] {
+                Some(piece) => now.copy_from_slice(&piece[from..from + now.len()]),
+                None => debug_assert!(false, "bytes that are not here"),
+            }
+            at += now.len() as u64;
+            into = rest;
+        }
+        self.tidy();
     }
 }
 
@@ -193,7 +274,7 @@ mod tests {
         let data = bytes(from, to);
         // In two pieces.
         let (a, b) = data.split_at(data.len() / 3);
-        it.keep(first.wrapping_add(from as u32), [a, b].into_iter(), data.len())
+        it.keep(first.wrapping_add(from as u32), [a, b].into_iter(), data.len(), |_| true)
     }
 
     /// The length of what is in order from `at` on.
@@ -250,6 +331,54 @@ mod tests {
         let mut out = [0];
         it.read(&mut out);
         assert_eq!(out, [byte(0)]);
+    }
+
+    /// A forger who hits a hole, or a peer that changes its mind.
+    #[test]
+    fn what_has_come_first_stays() {
+        const LEN: usize = 40_000;
+        let mut it = Reassembly::new(64 << 10);
+        it.begin(7);
+        let put = |it: &mut Reassembly, from: usize, to: usize, value: u8| {
+            let data = vec![value; to - from];
+            assert!(it.keep(7 + from as u32, data.chunks(700), data.len(), |_| true));
+        };
+        put(&mut it, 100, 200, 1);
+        put(&mut it, 20_000, 30_000, 2);
+        assert!(it.overlaps(7, 101) && !it.overlaps(7, 100));
+        put(&mut it, 50, 25_000, 3);
+        put(&mut it, 0, LEN, 4);
+        assert!(it.advance(LEN, LEN));
+        let mut out = vec![0; LEN];
+        it.read(&mut out);
+        let expected = [(50, 4), (50, 3), (100, 1), (19_800, 3), (10_000, 2), (10_000, 4)];
+        assert!(out == expected.iter().flat_map(|&(len, value)| vec![value; len]).collect::<Vec<u8>>());
+        assert_eq!(it.held(), 0, "nothing is left of it");
+    }
+
+    #[test]
+    fn memory_is_asked_for_and_what_is_next_is_always_kept() {
+        let mut it = Reassembly::new(1 << 20);
+        it.begin(7);
+        let asked = std::cell::Cell::new(0);
+        let keep = |it: &mut Reassembly, from: u32, len: usize, may: bool| {
+            let data = vec![1; len];
+            let ask = |bytes| {
+                asked.set(asked.get() + bytes);
+                may
+            };
+            it.keep(7 + from, [&data[..]].into_iter(), len, ask)
+        };
+        assert!(!keep(&mut it, 1, 100, false));
+        assert_eq!((it.held(), it.runs.len()), (0, 0));
+        assert!(keep(&mut it, 1, 100, true) && keep(&mut it, 900_000, 1, true));
+        assert_eq!(
+            (it.held(), asked.take()),
+            (2 * PIECE, 3 * PIECE as u64),
+            "as much as it takes, not a window"
+        );
+        assert!(keep(&mut it, 0, PIECE + 1, false), "what is next");
+        assert_eq!((it.held(), asked.take()), (3 * PIECE, PIECE as u64));
     }
 
     #[test]

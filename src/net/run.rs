@@ -3,7 +3,7 @@
 //! as one segment (receive offload in software). smoltcp is given its headers, and as many bytes of nothing as there is payload.
 
 use super::front::ACK;
-use crate::memory::Seg;
+use crate::memory::{Arena, Seg};
 
 /// TCP header without options.
 const TCP: usize = 20;
@@ -160,6 +160,17 @@ impl Run {
     /// The payload.
     pub(super) fn pieces(&self) -> &[Seg] {
         &self.pieces
+    }
+
+    /// Copies what lies in the reserve of the arena and is not small, so that it may be held; `false` if there is no memory.
+    pub(super) fn leave_reserve(&mut self, arena: &Arena) -> bool {
+        let large = |piece: &Seg| piece.is_reserved() && piece.pinned() > Arena::RESERVED_MAX;
+        self.pieces.iter_mut().filter(|piece| large(piece)).all(|piece| {
+            let Some(mut block) = arena.alloc(piece.len()) else { return false };
+            piece.copy_to(0, block.bytes_mut());
+            *piece = block.freeze();
+            true
+        })
     }
 
     /// Takes the payload out.

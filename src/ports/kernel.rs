@@ -15,7 +15,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, MemoryAccount, MemoryCharge, Seg, SegMut, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::sys::{self, Epoll, Ready};
 use crate::time::{Instant, Wheel};
@@ -34,6 +34,9 @@ const PIECES_MAX: usize = 128;
 
 /// Receive block sizes: what a quiet stream gets, and what one gets that fills its blocks.
 const BLOCKS: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
+
+/// What takes no more than this share of its block is copied out of it.
+const SMALL_SHARE: usize = 4;
 
 /// How long a closed stream may wait for its peer to close, too.
 const LINGER: Duration = Duration::from_secs(5);
@@ -57,6 +60,8 @@ struct Stream {
     finished: bool,
     queue: VecDeque<Seg>,
     queued: usize,
+    /// For what is queued.
+    charge: MemoryCharge,
     /// In the list of streams to be flushed.
     dirty: bool,
     /// The owner found no room.
@@ -66,6 +71,16 @@ struct Stream {
     dead: bool,
     /// Index into [`BLOCKS`].
     block: usize,
+}
+
+impl Stream {
+    /// How many bytes may be queued: none beside those that there are while there is too much on the account.
+    fn room(&self) -> usize {
+        match self.queued > 0 && self.charge.account().is_overdrawn() {
+            true => 0,
+            false => QUEUE_MAX.saturating_sub(self.queued),
+        }
+    }
 }
 
 /// See the module.
@@ -79,7 +94,11 @@ pub struct KernelHost {
     dirty: Vec<StreamId>,
     /// Events that did not come from the kernel.
     own: Vec<StreamEvent>,
+    /// Those that found no memory, and when they are told to try again.
     starved: Vec<StreamId>,
+    retry: Instant,
+    /// The block that the next quiet stream is read into.
+    spare: Option<SegMut>,
     /// When streams that are closing have had their time.
     linger: Wheel,
     now: Instant,
@@ -106,6 +125,8 @@ impl KernelHost {
             dirty: Vec::new(),
             own: Vec::new(),
             starved: Vec::new(),
+            retry: Instant::ZERO,
+            spare: None,
             linger: Wheel::new(),
             now: Instant::ZERO,
             refused: 0,
@@ -158,6 +179,7 @@ impl KernelHost {
             finished: false,
             queue: VecDeque::new(),
             queued: 0,
+            charge: MemoryCharge::on(&self.arena.strangers().connection()),
             dirty: false,
             full: std::cell::Cell::new(false),
             closing: false,
@@ -205,7 +227,8 @@ impl KernelHost {
             }
         }
         let stream = &mut self.streams[index];
-        if stream.full.get() && stream.queued < QUEUE_MAX / 2 {
+        stream.charge.set(stream.queued as u64);
+        if stream.full.get() && stream.room() > QUEUE_MAX / 2 {
             stream.full.set(false);
             self.own.push(StreamEvent::Writable(stream.id));
         }
@@ -258,8 +281,8 @@ impl StreamHost for KernelHost {
         while let Some(index) = self.linger.expired(now) {
             self.kill(index);
         }
-        for id in self.starved.drain(..) {
-            events.push(StreamEvent::Readable(id));
+        if now >= self.retry {
+            events.extend(self.starved.drain(..).map(StreamEvent::Readable));
         }
         for event in self.own.drain(..) {
             if let StreamEvent::Closed(id) = event {
@@ -278,8 +301,13 @@ impl StreamHost for KernelHost {
         if !stream.readable || stream.finished || stream.dead {
             return None;
         }
-        let Some(mut block) = self.arena.alloc(BLOCKS[stream.block]).or_else(|| self.arena.alloc(BLOCKS[0]))
-        else {
+        let spare = self.spare.take_if(|_| stream.block == 0);
+        let block = spare.or_else(|| self.arena.alloc(BLOCKS[stream.block]));
+        let block = block.or_else(|| self.arena.alloc(BLOCKS[0]));
+        let Some(mut block) = block.or_else(|| self.arena.alloc_reserved(Arena::RESERVED_MAX)) else {
+            if self.starved.is_empty() {
+                self.retry = self.now + RETRY;
+            }
             self.starved.push(id);
             return None;
         };
@@ -303,6 +331,14 @@ impl StreamHost for KernelHost {
                         false if n < BLOCKS[0] => stream.block.saturating_sub(1),
                         false => stream.block,
                     };
+                    // A few bytes would hold a whole block.
+                    if n <= block.capacity() / SMALL_SHARE
+                        && let Some(mut small) = self.arena.alloc(n)
+                    {
+                        small.bytes_mut().copy_from_slice(&block.bytes_mut()[..n]);
+                        self.spare = Some(block).filter(|block| block.capacity() == BLOCKS[0]);
+                        return Some(small.freeze());
+                    }
                     block.set_len(n);
                     return Some(block.freeze());
                 }
@@ -322,7 +358,7 @@ impl StreamHost for KernelHost {
     fn room(&self, id: StreamId) -> usize {
         let Some(index) = self.get(id) else { return 0 };
         let stream = &self.streams[index];
-        let room = QUEUE_MAX.saturating_sub(stream.queued);
+        let room = stream.room();
         if room == 0 {
             stream.full.set(true);
         }
@@ -337,8 +373,15 @@ impl StreamHost for KernelHost {
         }
         stream.queued += data.len();
         stream.queue.extend(data.take());
+        stream.charge.set(stream.queued as u64);
         if !std::mem::replace(&mut stream.dirty, true) {
             self.dirty.push(id);
+        }
+    }
+
+    fn bill(&mut self, id: StreamId, account: &MemoryAccount) {
+        if let Some(index) = self.get(id) {
+            self.streams[index].charge.bill(account);
         }
     }
 
@@ -375,7 +418,7 @@ impl StreamHost for KernelHost {
             return Some(self.now);
         }
         if !self.starved.is_empty() {
-            return Some(self.now + RETRY);
+            return [Some(self.retry), self.linger.next()].into_iter().flatten().min();
         }
         self.linger.next()
     }

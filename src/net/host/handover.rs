@@ -9,6 +9,7 @@ use super::flows::Tuple;
 use super::{FLOWS_MAX, TcpHost};
 use crate::memory::Seg;
 use crate::net::flow::Moving;
+use crate::net::held::HeldByFlow;
 use crate::net::{Detached, FramePort, RxChecksum, RxFrame, StreamEvent, StreamId, StreamOrigin};
 use crate::time::Instant;
 use smoltcp::socket::tcp::State;
@@ -87,7 +88,7 @@ impl<P: FramePort> TcpHost<P> {
             self.counters.refused += 1;
             return None;
         }
-        let flow = moving.attach(self.shape);
+        let flow = moving.attach(self.shape, HeldByFlow::new(&self.arena));
         let (id, index) = self.insert(flow, listener, true);
         self.counters.taken_over += 1;
         self.touch(index);
@@ -106,7 +107,7 @@ impl<P: FramePort> TcpHost<P> {
     pub(super) fn receive_strays(&mut self, events: &mut Vec<StreamEvent>) -> usize {
         let arrived = std::mem::take(&mut self.gone.arrived);
         for frame in &arrived {
-            if let Some(mut block) = self.arena.alloc(frame.len()) {
+            if let Some(mut block) = self.arena.alloc_reserved(frame.len()) {
                 block.bytes_mut().copy_from_slice(frame);
                 let stray = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
                 self.receive_frames(&[stray], events);

@@ -309,7 +309,7 @@ fn strays_without_memory_are_lost_and_sent_again() {
     let stream = cores.hand_over();
     let mut held = Vec::new();
     for size in [1 << 20, 64 << 10, 4096, 200] {
-        held.extend(std::iter::from_fn(|| cores.arenas[1].alloc(size)));
+        held.extend(std::iter::from_fn(|| cores.arenas[1].alloc_reserved(size)));
     }
     cores.say(5000);
     for _ in 0..20 {
