@@ -4,6 +4,7 @@
 
 mod connections;
 mod report;
+mod shortage;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,14 @@ use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use self::shortage::{Progress, Shortage};
 use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use super::topology::Topology;
 use crate::activity;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::io::Error;
-use crate::memory::Arena;
+use crate::memory::{Arena, MemoryAccount};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamMap};
 use crate::reactor::{Load, Mailbox, Poller, Sender};
 use crate::scsi::{Change, NexusId, Transport};
@@ -104,6 +106,9 @@ struct SessionEntry {
     established: Option<Established>,
     /// To be served this turn.
     touched: bool,
+    /// All that is held for it.
+    account: MemoryAccount,
+    progress: Progress,
 }
 
 /// The stream of a connection.
@@ -115,6 +120,8 @@ struct Stream {
     /// Counted among the streams of this core while there is a connection on it that is a load.
     seat: Option<Seat>,
     wanted: Option<LoginRequest>,
+    /// What has come in is left where it is, for want of memory.
+    unread: bool,
     /// Everything is over but the sending of what is queued.
     closing: bool,
     reset: bool,
@@ -212,6 +219,7 @@ pub struct Shard {
     touched: Vec<usize>,
     events: Vec<StreamEvent>,
     timers: Wheel,
+    shortage: Shortage,
     load: Load,
     stop: Stop,
     now: Instant,
@@ -251,6 +259,7 @@ impl Shard {
             touched: Vec::new(),
             events: Vec::new(),
             timers: Wheel::new(),
+            shortage: Shortage::default(),
             load: Load::default(),
             stop: Stop::No,
             now: Instant::ZERO,
@@ -475,6 +484,7 @@ impl Poller for Shard {
             work += self.poll_host(host);
         }
         self.run_timers();
+        self.run_short();
         if self.inspection.is_some_and(|due| due <= now) {
             self.inspection = Some(now + INSPECTION);
             self.parts.tasks.inspect();
@@ -525,7 +535,8 @@ impl Poller for Shard {
             _ => None,
         };
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        [self.timers.next(), hosts, stop, self.inspection, self.parts.tasks.next_deadline()]
+        let shortage = self.shortage_deadline();
+        [self.timers.next(), hosts, stop, shortage, self.inspection, self.parts.tasks.next_deadline()]
             .into_iter()
             .flatten()
             .min()

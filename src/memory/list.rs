@@ -182,18 +182,25 @@ impl Sg {
         bytes
     }
 
-    /// Copies `bytes` into blocks of `arena`, for which its reserve is good if they are few. `None` when there is no memory.
+    /// Copies `bytes` into blocks of `arena`. `None` when the arena is exhausted.
     pub fn copied(arena: &Arena, bytes: &[u8]) -> Option<Self> {
         let mut list = Self::new();
         for chunk in bytes.chunks(Arena::block_max()) {
-            let mut block = match chunk.len() {
-                ..=Arena::RESERVED_MAX => arena.alloc_reserved(chunk.len())?,
-                len => arena.alloc(len)?,
-            };
+            let mut block = arena.alloc(chunk.len())?;
             block.bytes_mut().copy_from_slice(chunk);
             list.push(block.freeze());
         }
         Some(list)
+    }
+
+    /// The same for what is not payload, and so may lie in the reserve if it is short.
+    pub fn copied_reserved(arena: &Arena, bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() || bytes.len() > Arena::RESERVED_MAX {
+            return Self::copied(arena, bytes);
+        }
+        let mut block = arena.alloc_reserved(bytes.len())?;
+        block.bytes_mut().copy_from_slice(bytes);
+        Some(block.freeze().into())
     }
 }
 

@@ -23,8 +23,8 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::checksum::Sum;
 use super::front::{ACK, FIN, Front, RST, SYN, TcpFields};
-use super::options::{SEGMENT, SynFields, options};
 use super::held::HeldByFlow;
+use super::options::{SEGMENT, SynFields, options};
 use super::reassembly::Reassembly;
 use super::recovery::{Flight, Range, Recovery, selective_acknowledgments};
 use super::run::Run;

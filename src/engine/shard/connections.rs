@@ -7,6 +7,7 @@ use std::sync::Arc;
 use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
+use super::shortage::Progress;
 use super::{Ending, Established, LOGINS_MAX, MemoryFree, Message, SessionEntry, Shard, Stop, Stream};
 use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::engine::tasks::AfterAbort;
@@ -90,13 +91,16 @@ impl Shard {
 
     /// Gives a connection what has come in, while it takes that.
     #[inline]
-    fn receive(&mut self, index: usize, key: ConnectionKey) {
+    pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
         while iscsi.is_receiving(key)
             && let Some(data) = self.parts.hosts[host].1.receive(id)
         {
             iscsi.receive(key, self.now, data, &*self.parts.topology);
+        }
+        if iscsi.holds_too_much(key) {
+            self.leave_unread(index, key);
         }
     }
 
@@ -145,15 +149,20 @@ impl Shard {
         let StreamOrigin { listener, local, peer } = origin;
         let portal = self.parts.topology.portal_of(host, listener);
         let origin = ConnectionOrigin { portal, local, peer };
-        let (iscsi, key) = Session::new(parameters, self.parts.arena.clone(), origin, self.now);
+        let (mut iscsi, key) = Session::new(parameters, self.parts.arena.clone(), origin, self.now);
+        let account = self.parts.arena.strangers().connection();
+        iscsi.bill(key, &account, None);
+        self.parts.hosts[host].1.bill(id, &account);
         debug_assert_eq!(key, ConnectionKey(0), "streams are listed by the keys of their connections");
         self.next_serial += 1;
         let serial = self.next_serial;
         let seat = Some(seat);
-        let stream =
-            Stream { serial, host, id, seat, wanted: None, closing: false, reset: false, closed: false };
+        let (wanted, unread, closing, reset, closed) = Default::default();
+        let stream = Stream { serial, host, id, seat, wanted, unread, closing, reset, closed };
         let streams = smallvec![Some(stream)];
-        let index = self.sessions.insert(SessionEntry { iscsi, streams, established: None, touched: false });
+        let progress = Progress { given: 0, since: self.now };
+        let entry = SessionEntry { iscsi, streams, established: None, touched: false, account, progress };
+        let index = self.sessions.insert(entry);
         self.logins += 1;
         self.register(host, id, (index, key));
         self.touch(index);
@@ -179,7 +188,7 @@ impl Shard {
         if self.stop != Stop::No {
             return iscsi.close("the daemon is stopping");
         }
-        match Sg::copied(&self.parts.arena, bytes) {
+        match Sg::copied_reserved(&self.parts.arena, bytes) {
             Some(data) => {
                 for seg in data.segs() {
                     iscsi.receive(ConnectionKey(0), self.now, seg.clone(), &*self.parts.topology);
@@ -215,6 +224,9 @@ impl Shard {
             if !progress {
                 break;
             }
+        }
+        if self.sessions[index].iscsi.waits_for_memory() {
+            self.try_again(index);
         }
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         if let Some(deadline) = iscsi.next_deadline() {
@@ -345,12 +357,15 @@ impl Shard {
         }
         let (Some(home), mut guest) = (home, self.forget(index)) else { return };
         let Some(stream) = guest.streams[key.0].take() else { return };
-        let SessionEntry { iscsi, streams, .. } = &mut self.sessions[home];
+        let SessionEntry { iscsi, streams, account, .. } = &mut self.sessions[home];
         let key = iscsi.join(&mut guest.iscsi, key);
         if let Some(connection) = iscsi.connection(key) {
             let (peer, initiator) = (connection.peer(), &wanted.initiator);
             info!(peer:% = peer; "{peer} {initiator}: another connection (TSIH {})", wanted.tsih);
         }
+        let account = account.connection();
+        iscsi.bill(key, &account, None);
+        self.parts.hosts[stream.host].1.bill(stream.id, &account);
         self.by_stream[stream.host].insert(stream.id, (home, key));
         if streams.len() <= key.0 {
             streams.resize_with(key.0 + 1, || None);
@@ -438,8 +453,13 @@ impl Shard {
                 None => debug!(peer:% = peer; "{peer} {initiator}: discovery session (TSIH {tsih})"),
             }
         }
+        let peer = iscsi.connection(key).map(|connection| connection.peer().ip());
         *established = Some(Established { name, nexus, tsih, key: nexus_key });
         self.logins -= 1;
+        if let Some(peer) = peer {
+            self.bill(index, key, peer, tsih);
+        }
+        let iscsi = &mut self.sessions[index].iscsi;
         iscsi.accept_login(key, nexus, tsih, commands, memory);
         iscsi.resume(key, &*self.parts.topology);
         self.touch(index);

@@ -427,6 +427,15 @@ impl TaskManager {
         }
     }
 
+    /// Whether a store works for a nexus, or will as soon as it has room.
+    pub fn is_storing(&self, nexus: NexusKey) -> bool {
+        let mut tasks = self.nexuses[nexus.0].exchanges.iter().flatten();
+        tasks.any(|&task| {
+            let state = self.tasks[task as usize].state;
+            matches!(state, State::Storing | State::Refused | State::Persisting | State::Delayed)
+        })
+    }
+
     /// Tasks that have not ended.
     pub fn tasks(&self) -> usize {
         self.tasks.len()

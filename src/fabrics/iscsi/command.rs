@@ -297,7 +297,7 @@ impl ActiveConnection<'_> {
             }
         }
         // Without memory for the sense data the initiator gets the status alone, and may ask with REQUEST SENSE.
-        let sense = Sg::copied(&self.session.arena, &sense_segment(&sense)).unwrap_or_default();
+        let sense = Sg::copied_reserved(&self.session.arena, &sense_segment(&sense)).unwrap_or_default();
         self.push(index, What::Response { status, sense, residual_in, residual_out });
     }
 }

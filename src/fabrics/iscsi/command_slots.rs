@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::memory::{Allowance, charge};
 use super::requests::Scope;
 use super::session::ConnectionKey;
-use crate::memory::{Sg, prefetch};
+use crate::memory::{MemoryCharge, Sg, prefetch};
 use crate::scsi::{Command, Expected, RequestTag, Response};
 use crate::wire::iscsi::NO_TAG;
 
@@ -59,6 +59,8 @@ pub(super) struct CommandSlot {
     pub(super) expected: Expected,
     /// What it may make us hold, of the session's allowance, once it has begun.
     charge: u64,
+    /// The same on the account, with what was promised.
+    billed: u64,
     /// DataSN and R2TSN, which share one sequence.
     pub(super) sn: u32,
     /// Data-Out: what has come and was not asked for yet, and what the task has taken before.
@@ -105,6 +107,8 @@ pub(super) struct CommandSlots {
     depth: u32,
     /// For the payload of all of them.
     memory: Allowance,
+    /// What those that have begun may make us hold, on the account of the session.
+    pub(super) bill: MemoryCharge,
     /// What a place in the window promises: payload that comes unasked.
     place: u64,
     /// Those for which there was no memory yet, in order.
@@ -125,6 +129,7 @@ impl Default for CommandSlots {
             free: Vec::new(),
             depth: 1,
             memory: Allowance::default(),
+            bill: MemoryCharge::default(),
             place: 0,
             waiting: VecDeque::new(),
             queued: 0,
@@ -155,13 +160,16 @@ impl CommandSlots {
         let slot = &mut self.slots[index as usize];
         let Expected { data_in, data_out } = slot.expected;
         let promised = if slot.immediate { 0 } else { self.place };
-        let bytes = charge(data_in, data_out, promised);
-        let enough = match slot.immediate {
+        let (bytes, billed) = (charge(data_in, data_out, promised), charge(data_in, data_out, 0));
+        let taken = match slot.immediate {
             true => self.memory.take_now(bytes),
             false => self.memory.take(bytes),
         };
-        if enough {
-            slot.charge = bytes;
+        let enough = taken && self.bill.raise(billed);
+        match enough {
+            true => (slot.charge, slot.billed) = (bytes, billed),
+            false if taken => self.memory.give(bytes),
+            false => {}
         }
         enough
     }
@@ -193,6 +201,17 @@ impl CommandSlots {
         while let Some(&(index, _)) = self.waiting.iter().find(|(index, _)| covers(self.slot(*index))) {
             self.close(index);
         }
+    }
+
+    /// Bytes of Data-Out that have come for commands that wait for memory.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|(index, _)| self.slot(*index).buffered.len()).sum()
+    }
+
+    /// Whether data has been promised by the initiator, or asked for, whose place is paid for.
+    pub(super) fn awaits_data(&self) -> bool {
+        let live = self.slots.iter().zip(&self.tags).filter(|(_, tag)| **tag != NO_TAG);
+        live.map(|(slot, _)| slot).any(CommandSlot::awaits_data)
     }
 
     /// Asks for the slot of the next command.
@@ -266,6 +285,7 @@ impl CommandSlots {
             self.queued -= 1;
         }
         self.memory.give(std::mem::take(&mut slot.charge));
+        self.bill.lower(std::mem::take(&mut slot.billed));
         slot.r2ts.clear();
         slot.drop_data_out();
         match std::mem::replace(&mut slot.phase, CommandPhase::Answered) {

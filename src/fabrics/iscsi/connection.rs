@@ -14,7 +14,7 @@ use super::text::TextExchange;
 use super::transmit::{ANSWERS_MAX, Outbox};
 use super::{CloseReason, ConnectionOrigin, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::activity;
-use crate::memory::{Seg, Sg};
+use crate::memory::{MemoryAccount, MemoryCharge, Seg, Sg};
 use crate::scsi::NexusId;
 use crate::time::Instant;
 use crate::wire::PeerText;
@@ -69,6 +69,12 @@ pub struct Connection {
     pub(super) text: TextExchange,
     pub(super) outbox: Outbox,
     pub(super) answers: usize,
+    /// Bytes of data of answers in the outbox.
+    pub(super) answer_bytes: usize,
+    /// Bytes of data that have come on it for commands of the session that have not begun.
+    pub(super) unbegun: usize,
+    /// For what is held beside the commands' payload.
+    pub(super) charge: MemoryCharge,
     /// Something waits for a fence.
     pub(super) held_back: bool,
     /// What comes in is left where it is, as the initiator does not read.
@@ -99,6 +105,9 @@ impl Connection {
             text: TextExchange::default(),
             outbox: Outbox::default(),
             answers: 0,
+            answer_bytes: 0,
+            unbegun: 0,
+            charge: MemoryCharge::default(),
             held_back: false,
             paused: false,
             created: now,
@@ -156,6 +165,24 @@ impl Connection {
     /// Bytes held of a PDU that is not whole yet.
     pub(super) fn held(&self) -> usize {
         self.framer.held()
+    }
+
+    /// Notes how much is held beside the commands' payload.
+    #[inline]
+    pub(super) fn weigh(&mut self) {
+        let login = match &self.state {
+            State::Login(login) | State::Joining(login, _) | State::Admitting(login, _) => login.held(),
+            State::FullFeature | State::Leaving | State::Closing => 0,
+        };
+        let held = self.framer.pinned() + self.answer_bytes + self.unbegun + self.text.held() + login;
+        if self.charge.bytes() != held as u64 {
+            self.charge.set(held as u64);
+        }
+    }
+
+    /// Says on which account it is.
+    pub(super) fn bill(&mut self, account: &MemoryAccount) {
+        self.charge.bill(account);
     }
 
     pub(super) fn next_deadline(&self, parameters: &Parameters, now: Instant) -> Option<Instant> {
@@ -434,7 +461,7 @@ impl ActiveConnection<'_> {
         bhs.set_half(14, self.session.tsih);
         bhs.set_word(16, self.connection.login_tag);
         bhs.set_half(36, status);
-        let Some(data) = Sg::copied(&self.session.arena, &reply.text) else {
+        let Some(data) = Sg::copied_reserved(&self.session.arena, &reply.text) else {
             return self.end(CloseReason::Ended("out of memory"), true);
         };
         self.answer(bhs, data, true);

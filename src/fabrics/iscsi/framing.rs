@@ -22,6 +22,11 @@ fn gathers(data: &Seg) -> bool {
     data.len() <= GATHER / 2 || data.len() < GATHER && data.pinned() > GATHER
 }
 
+/// Memory that a piece takes: all of its block, if that is of our arena.
+fn memory(data: &Seg) -> usize {
+    data.pinned().max(data.len())
+}
+
 /// A whole PDU.
 pub(super) struct Pdu {
     pub(super) bhs: Bhs,
@@ -51,6 +56,8 @@ pub(super) struct Limits {
 #[derive(Default)]
 pub(super) struct Framer {
     inbox: Sg,
+    /// Memory that cannot be used for anything else because of that, at most.
+    pinned: usize,
     /// A block in which small segments are gathered, behind the inbox, and how many bytes of it are filled.
     gather: Option<(SegMut, usize)>,
     /// The header of the PDU that is being collected.
@@ -74,6 +81,7 @@ impl Framer {
             }
         }
         self.settle();
+        self.pinned += memory(&data);
         self.inbox.push(data);
     }
 
@@ -81,6 +89,7 @@ impl Framer {
     fn settle(&mut self) {
         if let Some((mut block, filled)) = self.gather.take() {
             block.set_len(filled);
+            self.pinned += block.capacity();
             self.inbox.push(block.freeze());
         }
     }
@@ -144,6 +153,7 @@ impl Framer {
             }
             data.truncate(bhs.data_len());
         }
+        self.pinned = self.inbox.segs().iter().map(memory).sum();
         Ok(Some(Pdu { bhs, ahs, data, damaged }))
     }
 
@@ -152,10 +162,15 @@ impl Framer {
         self.inbox.len() + self.gather.as_ref().map_or(0, |(_, filled)| *filled)
     }
 
+    /// Memory that those take, at most.
+    pub(super) fn pinned(&self) -> usize {
+        self.pinned + self.gather.as_ref().map_or(0, |(block, _)| block.capacity())
+    }
+
     /// Takes out the bytes that belong to no whole PDU yet.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.settle();
-        self.head = None;
+        (self.head, self.pinned) = (None, 0);
         std::mem::take(&mut self.inbox).to_vec()
     }
 

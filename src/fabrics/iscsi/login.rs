@@ -219,6 +219,11 @@ impl Login {
     }
 
     /// Who speaks to whom: looked at before all else, because the target decides what is negotiated.
+    /// Bytes of text that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.text.len()
+    }
+
     fn names(&mut self, text: &[u8]) -> Result<(), LoginRefusal> {
         for pair in pairs(text) {
             let pair = pair.map_err(|_| (LoginStatus::InitiatorError, "malformed login text"))?;

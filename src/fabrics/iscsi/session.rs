@@ -14,7 +14,7 @@ use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
 use super::{CloseReason, ConnectionOrigin, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
-use crate::memory::{Arena, Seg, Sg, prefetch};
+use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, Opcode};
@@ -119,6 +119,16 @@ impl Shared {
         let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
         let width = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn);
         width < 1 << 31 && ahead <= width
+    }
+
+    /// Bytes of data of commands that have not begun.
+    #[inline]
+    fn unbegun(&self) -> usize {
+        if self.out_of_order.is_empty() && !self.commands.has_waiting() {
+            return 0;
+        }
+        let early = self.out_of_order.iter().flat_map(|request| request.pdu.iter().chain(&request.data));
+        early.map(|pdu| pdu.data.len()).sum::<usize>() + self.commands.waiting_bytes()
     }
 
     /// Whether it is the turn of a CmdSN, which thereby has had it.
@@ -434,7 +444,48 @@ impl Session {
     /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read
     /// what is sent. [`Event::Resumed`] tells when it does.
     pub fn is_receiving(&self, key: ConnectionKey) -> bool {
-        self.connection(key).is_none_or(|connection| !connection.paused)
+        self.connection(key).is_none_or(|connection| !connection.paused) && !self.holds_too_much(key)
+    }
+
+    /// Whether more is held for a connection than there is memory for, and nothing more is to be taken in. What belongs to
+    /// commands that have begun has its place, and without it they would never end.
+    #[inline]
+    pub fn holds_too_much(&self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.connection(key) else { return false };
+        connection.charge.account().is_overdrawn()
+            && !connection.is_closing()
+            && (connection.answer_bytes > 0 || !self.shared.commands.awaits_data())
+    }
+
+    /// Whether commands wait for memory.
+    pub fn waits_for_memory(&self) -> bool {
+        self.shared.commands.has_waiting()
+    }
+
+    /// Says on which account a connection is from now on; `commands`: that of the commands of the session, if it is new.
+    pub fn bill(&mut self, key: ConnectionKey, account: &MemoryAccount, commands: Option<&MemoryAccount>) {
+        if let Some(at) = self.at(key) {
+            at.connection.bill(account);
+        }
+        if let Some(commands) = commands {
+            self.shared.commands.bill.bill(commands);
+        }
+    }
+
+    /// The accounts of the session.
+    fn accounts(&self) -> impl Iterator<Item = &MemoryAccount> {
+        let connections = self.connections.iter().map(|(_, connection)| connection.charge.account());
+        connections.chain([self.shared.commands.bill.account()])
+    }
+
+    /// Bytes of memory that it has given back so far, wrapping.
+    pub fn given(&self) -> u64 {
+        self.accounts().map(MemoryAccount::given).fold(0, u64::wrapping_add)
+    }
+
+    /// Gives back credit that it does not use.
+    pub fn trim(&self) {
+        self.accounts().for_each(MemoryAccount::trim);
     }
 
     /// Takes the PDUs that are whole. Stops while a login waits for the owner, and while the initiator does not read; to be
@@ -450,6 +501,10 @@ impl Session {
                 }
             }
             self.orphans_ended();
+        }
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.unbegun = self.shared.unbegun();
+            connection.weigh();
         }
     }
 

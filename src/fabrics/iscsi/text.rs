@@ -45,6 +45,13 @@ struct TargetList {
     told: usize,
 }
 
+impl TextExchange {
+    /// Bytes of text that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.asked.len() + self.answer.len()
+    }
+}
+
 impl ActiveConnection<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
         let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
@@ -136,7 +143,7 @@ impl ActiveConnection<'_> {
         let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, flags);
         bhs.set_word(16, itt);
         bhs.set_word(20, tag);
-        match Sg::copied(&self.session.arena, &now) {
+        match Sg::copied_reserved(&self.session.arena, &now) {
             Some(data) => self.respond(windowed, bhs, data),
             None => self.violation("no memory for a text response"),
         }

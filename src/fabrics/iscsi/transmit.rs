@@ -126,6 +126,13 @@ impl Outbox {
         self.orderly.retain_mut(&mut is_left);
         (windowed, self.urgent.len() + self.orderly.len())
     }
+
+    /// Bytes of data of answers.
+    fn answer_bytes(&self) -> usize {
+        let all = self.urgent.iter().chain(&self.orderly);
+        let data = |out: &Out| if let Out::Answer(answer) = out { answer.data.len() } else { 0 };
+        all.map(data).sum()
+    }
 }
 
 impl ActiveConnection<'_> {
@@ -150,6 +157,7 @@ impl ActiveConnection<'_> {
             true => self.session.answering += 1,
             false => self.connection.answers += 1,
         }
+        self.connection.answer_bytes += answer.data.len();
         self.connection.outbox.push(Out::Answer(answer));
     }
 
@@ -158,6 +166,7 @@ impl ActiveConnection<'_> {
         let (windowed, left) = self.connection.outbox.forget_commands();
         self.session.answering -= windowed;
         self.connection.answers = left;
+        self.connection.answer_bytes = self.connection.outbox.answer_bytes();
     }
 
     /// Whether the connection is not to be read, as its initiator does not read: what waits to be sent does so because the
@@ -177,7 +186,7 @@ impl ActiveConnection<'_> {
         let mut bhs = Bhs::new(Opcode::REJECT, FINAL);
         bhs.0[2] = reason;
         bhs.set_word(16, NO_TAG);
-        let Some(data) = Sg::copied(&self.session.arena, &bad.0) else {
+        let Some(data) = Sg::copied_reserved(&self.session.arena, &bad.0) else {
             return self.violation("no memory to reject a PDU");
         };
         self.answer(bhs, data, true);
@@ -193,7 +202,7 @@ impl ActiveConnection<'_> {
     /// does not read, what can be had with the next command is not kept.
     pub(super) fn announce_event(&mut self, lun: u64, sense: &[u8]) {
         if self.connection.answers < ANSWERS_MAX / 2
-            && let Some(data) = Sg::copied(&self.session.arena, sense)
+            && let Some(data) = Sg::copied_reserved(&self.session.arena, sense)
         {
             self.asynchronous(0, lun, [0; 3], data);
         }
@@ -301,6 +310,10 @@ impl ActiveConnection<'_> {
                     true => self.session.answering -= 1,
                     false => self.connection.answers -= 1,
                 }
+                if len > 0 {
+                    self.connection.answer_bytes -= len;
+                    self.connection.weigh();
+                }
                 if answer.fenced {
                     self.fenced_response_sent();
                 }
@@ -348,7 +361,8 @@ impl ActiveConnection<'_> {
         let head = Bhs::LEN + if header_digest { 4 } else { 0 };
         let pad = data.len().next_multiple_of(4) - data.len();
         // The data digest lies behind the header in the same block, each in its own segment of it.
-        let Some(mut block) = self.session.arena.alloc(head + if data_digest { 4 } else { 0 }) else {
+        let Some(mut block) = self.session.arena.alloc_reserved(head + if data_digest { 4 } else { 0 })
+        else {
             return Err(data);
         };
         let bytes = block.bytes_mut();

@@ -658,7 +658,7 @@ fn without_memory_a_pdu_waits() {
         // Blocks of all sizes, so that nothing is left.
         let mut held = Vec::new();
         for size in [1 << 20, 64 << 10, 4096, 200] {
-            held.extend(std::iter::from_fn(|| world.arena.alloc(size)));
+            held.extend(std::iter::from_fn(|| world.arena.alloc_reserved(size)));
         }
         assert!(world.session.poll_transmit(world.key).is_none());
         let retry = world.session.next_deadline().unwrap();

@@ -4,6 +4,7 @@
 
 mod access;
 mod answers;
+mod budget;
 mod connections;
 mod data;
 mod hostile;

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What becomes of peers when memory is short: those for whom too much is held are not read, and when somebody waits, those
+//! who hold most and make no progress are cut.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use log::warn;
+use smallvec::SmallVec;
+
+use super::{SessionEntry, Shard, Stream};
+use crate::fabrics::iscsi::ConnectionKey;
+use crate::time::Instant;
+
+/// How soon those that were not read are looked at again.
+const UNREAD_RETRY: Duration = Duration::from_millis(1);
+
+/// How often all sessions are looked at while somebody waits.
+const AUDIT: Duration = Duration::from_millis(25);
+
+/// How long a session may hold memory that others wait for without giving back a part of it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// That part.
+const PROGRESS_SHARE: u64 = 16;
+
+/// Most sessions that are cut at once.
+const CUT_MAX: usize = 16;
+
+/// Whoever holds less is not worth it.
+const HELD_MIN: u64 = 16 << 10;
+
+/// What is known of who waits.
+#[derive(Default)]
+pub(super) struct Shortage {
+    /// Connections that are not read.
+    unread: Vec<(usize, ConnectionKey)>,
+    /// Sessions with commands that wait for memory.
+    waiting: Vec<usize>,
+    retry: Instant,
+    /// Requests that had been refused when this was looked at last.
+    refused: u64,
+    arena_refused: u64,
+    /// When all sessions are looked at next, if somebody waits; and when they were last.
+    due: Option<Instant>,
+    audited: Instant,
+}
+
+impl Shortage {
+    fn is_waited_for(&self) -> bool {
+        !self.unread.is_empty() || !self.waiting.is_empty()
+    }
+}
+
+/// What a session has given back, and when it was seen that this was much.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Progress {
+    pub(super) given: u64,
+    pub(super) since: Instant,
+}
+
+impl Shard {
+    /// A session that begins has an account of its own, below those of its initiator's address and name, which is only a claim.
+    pub(super) fn bill(&mut self, index: usize, key: ConnectionKey, peer: IpAddr, tsih: u16) {
+        let SessionEntry { iscsi, streams, account, established, .. } = &mut self.sessions[index];
+        let name = established.as_ref().map_or("", |session| &session.name.initiator);
+        let address = self.parts.arena.budget().child(&peer.to_string());
+        *account = address.child(name).child(&tsih.to_string());
+        let connection = account.connection();
+        iscsi.bill(key, &connection, Some(&account.connection()));
+        if let Some(Some(stream)) = streams.get(key.0) {
+            self.parts.hosts[stream.host].1.bill(stream.id, &connection);
+        }
+    }
+
+    /// Too much is held for a connection: what comes in stays where it is until there is less, or more for all.
+    #[cold]
+    pub(super) fn leave_unread(&mut self, index: usize, key: ConnectionKey) {
+        let Some(Some(stream)) = self.sessions[index].streams.get_mut(key.0) else { return };
+        if !std::mem::replace(&mut stream.unread, true) {
+            log::trace!("a connection is not read for want of memory");
+            self.shortage.unread.push((index, key));
+            self.shortage.retry = self.now + UNREAD_RETRY;
+        }
+    }
+
+    /// Commands of a session wait for memory, of its initiator or its account: it is looked at again soon.
+    #[cold]
+    pub(super) fn try_again(&mut self, index: usize) {
+        if !self.shortage.is_waited_for() {
+            self.shortage.retry = self.now + UNREAD_RETRY;
+        }
+        if !self.shortage.waiting.contains(&index) {
+            self.shortage.waiting.push(index);
+        }
+    }
+
+    /// Deals with whoever waits for memory.
+    pub(super) fn run_short(&mut self) {
+        if self.shortage.is_waited_for() && self.now >= self.shortage.retry {
+            self.read_again();
+        }
+        let refused = self.parts.arena.stats().refused + self.parts.arena.budget().refusals();
+        if refused != self.shortage.refused {
+            self.somebody_waits(refused);
+        }
+        if self.shortage.due.is_some_and(|due| due <= self.now) {
+            self.audit();
+        }
+    }
+
+    #[cold]
+    fn read_again(&mut self) {
+        for index in std::mem::take(&mut self.shortage.waiting) {
+            if self.sessions.contains(index) {
+                self.touch(index);
+            }
+        }
+        for (index, key) in std::mem::take(&mut self.shortage.unread) {
+            let Some(SessionEntry { iscsi, streams, account, .. }) = self.sessions.get_mut(index) else {
+                continue;
+            };
+            let Some(Some(stream @ Stream { unread: true, .. })) = streams.get_mut(key.0) else { continue };
+            stream.unread = false;
+            if iscsi.holds_too_much(key) {
+                account.waits(account.used());
+                self.leave_unread(index, key);
+            } else {
+                self.touch(index);
+                self.receive(index, key);
+            }
+        }
+    }
+
+    #[cold]
+    fn somebody_waits(&mut self, refused: u64) {
+        if self.parts.arena.stats().refused != self.shortage.arena_refused {
+            self.shortage.arena_refused = self.parts.arena.stats().refused;
+            self.parts.arena.budget().waits(0);
+        }
+        self.shortage.refused = refused;
+        self.shortage.due.get_or_insert(self.now);
+    }
+
+    /// Looks at all sessions: idle ones give credit back, and of those who hold more than somebody who waits does, the largest
+    /// that make no progress are cut.
+    #[cold]
+    fn audit(&mut self) {
+        let now = self.now;
+        // Before the first look nobody is known to make no progress.
+        let first = now - self.shortage.audited > 4 * AUDIT;
+        self.shortage.audited = now;
+        let least = self.parts.arena.budget().take_refused();
+        self.shortage.due = least.map(|_| now + AUDIT);
+        let Some(least) = least else { return };
+        let mut stuck: SmallVec<[(u64, usize); CUT_MAX + 1]> = SmallVec::new();
+        for (index, SessionEntry { iscsi, established, account, progress, .. }) in &mut self.sessions {
+            iscsi.trim();
+            let (held, given) = (account.used(), iscsi.given());
+            if first || given.wrapping_sub(progress.given) > held / PROGRESS_SHARE {
+                *progress = Progress { given, since: now };
+            }
+            let key = established.as_ref().and_then(|session| session.key);
+            let working = || key.is_some_and(|key| self.parts.tasks.is_storing(key));
+            if held > least.max(HELD_MIN)
+                && now - progress.since >= PATIENCE
+                && !iscsi.is_over()
+                && !working()
+            {
+                stuck.push((held, index));
+                stuck.sort_unstable_by_key(|&(held, _)| std::cmp::Reverse(held));
+                stuck.truncate(CUT_MAX);
+            }
+        }
+        let Some(&(held, largest)) = stuck.first() else { return };
+        let iscsi = &self.sessions[largest].iscsi;
+        let peer = iscsi.connections().next().map(|(_, connection)| connection.peer().to_string());
+        warn!(
+            "memory is short: {} sessions that hold much of it and make no progress are cut, the largest ({} KiB) is {} {}",
+            stuck.len(),
+            held >> 10,
+            peer.unwrap_or_default(),
+            iscsi.initiator(),
+        );
+        for (_, index) in stuck {
+            log::trace!("a session is cut for want of memory");
+            self.sessions[index].iscsi.close("it held memory that others need and made no progress");
+            self.touch(index);
+        }
+    }
+
+    /// When [`Self::run_short`] is to be called next.
+    pub(super) fn shortage_deadline(&self) -> Option<Instant> {
+        let Shortage { retry, due, .. } = &self.shortage;
+        [self.shortage.is_waited_for().then_some(*retry), *due].into_iter().flatten().min()
+    }
+}
