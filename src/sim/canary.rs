@@ -16,16 +16,19 @@ pub(super) enum Canary {
     MixedTags,
     /// A segment that was lost is never sent again.
     ForgottenRetransmission,
+    /// Of what is held for peers nothing is on their accounts.
+    UnchargedMemory,
     /// A page is written again while it is still lent to somebody who sends it.
     ReusedPage,
 }
 
 impl Canary {
-    pub(super) const ALL: [(&str, Self); 4] = [
+    pub(super) const ALL: [(&str, Self); 5] = [
         ("dropped-flush", Self::DroppedFlush),
         ("mixed-tags", Self::MixedTags),
         ("forgotten-retransmission", Self::ForgottenRetransmission),
         ("reused-page", Self::ReusedPage),
+        ("uncharged-memory", Self::UnchargedMemory),
     ];
 }
 

@@ -254,6 +254,11 @@ pub(super) enum Action {
         micros: u64,
     },
     /// Nothing passes the wires of a core.
+    /// All memory of a core but its reserve is with somebody else for so long.
+    Exhaust {
+        core: usize,
+        micros: u64,
+    },
     Partition {
         core: usize,
         micros: u64,
@@ -522,8 +527,12 @@ fn event(dice: &mut Dice, plan: &Plan) -> Action {
             ];
             Action::Violate { session, violation: one(dice, &all) }
         }
-        70..75 => Action::Deaf { session, connection, micros: dice.below(50_000) },
-        75..82 => {
+        70..73 => Action::Deaf { session, connection, micros: dice.below(50_000) },
+        73..78 => {
+            let micros = one(dice, &[1000, 20_000, 200_000]);
+            Action::Exhaust { core: index(dice, plan.cores), micros }
+        }
+        78..82 => {
             let micros = one(dice, &[1000, 100_000, 3_000_000]);
             Action::Partition { core: index(dice, plan.cores), micros }
         }

@@ -25,7 +25,7 @@ use crate::engine::shard::{CoreReport, Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
-use crate::memory::Arena;
+use crate::memory::{Arena, SegMut};
 use crate::net::{Address, FrameCaps, FramePort, HostConfig, StreamHost, TcpHost};
 use crate::ports::memory::{Dice, End, Faults, Wire, wire};
 use crate::reactor::{Poller, Sender, mailbox};
@@ -42,6 +42,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(100);
 
 /// How long it may then take until the target knows of nothing that its initiators have forgotten: its pings find that out.
 const AUDIT_TIME: Duration = Duration::from_secs(120);
+
+/// How many times what is on accounts may be held in blocks, which are larger than what is in them; and what may be held beside
+/// that: by ports, and by devices that look at their medium.
+const BLOCKS_SHARE: u64 = 4;
+const UNCHARGED_MAX: u64 = 1 << 20;
 
 /// How long everything may take to come to rest when all faults have ended.
 const REST_TIME: Duration = Duration::from_secs(300);
@@ -66,6 +71,8 @@ pub(super) struct World {
     sessions: Vec<Session>,
     /// When the wires of a core are joined again.
     partitions: Vec<Option<Instant>>,
+    /// Memory of cores that is with somebody else, and until when.
+    exhausted: Vec<(Instant, usize, Vec<SegMut>)>,
     canary: Option<Canary>,
     machines: u64,
     /// Connections that initiators had begun before this machine.
@@ -144,6 +151,7 @@ impl World {
             },
             sessions: (0..plan.sessions.len()).map(|index| Session::new(index, plan)).collect(),
             partitions: vec![None; plan.cores],
+            exhausted: Vec::new(),
             clock,
             media,
             machine,
@@ -178,6 +186,14 @@ impl World {
                 let until = self.env.now + Duration::from_micros(micros);
                 self.partitions[core] = self.partitions[core].max(Some(until));
                 self.machine.wires[core].set_all_faults(Faults { loss: 1.0, ..Faults::default() });
+            }
+            Action::Exhaust { core, micros } => {
+                self.env.tally.count("arenas exhausted");
+                let core = core % self.machine.arenas.len();
+                let arena = &self.machine.arenas[core];
+                let sizes = [1 << 20, 256 << 10, 64 << 10, 16 << 10, 4096, 2048, 256].into_iter();
+                let all = sizes.flat_map(|len| std::iter::from_fn(move || arena.alloc(len))).collect();
+                self.exhausted.push((self.env.now + Duration::from_micros(micros), core, all));
             }
             Action::Blocks { disk, lba, blocks, bad } => {
                 self.env.tally.count(if bad { "blocks gone bad" } else { "blocks mended" });
@@ -229,6 +245,7 @@ impl World {
     }
 
     fn heal(&mut self) {
+        self.exhausted.clear();
         for core in 0..self.partitions.len() {
             self.partitions[core] = None;
             self.machine.wires[core].set_all_faults(Faults::default());
@@ -266,6 +283,7 @@ impl World {
     /// Stops the daemon in order: it has to finish, to flush, and to give all memory back.
     fn drain(&mut self) -> Result<(), String> {
         self.env.tally.count("stops in order");
+        self.exhausted.clear();
         self.env.draining = true;
         for sender in &self.machine.senders {
             sender.send(Message::Drain);
@@ -297,6 +315,7 @@ impl World {
     fn lose_machine(&mut self, power: bool) -> Result<(), String> {
         self.env.tally.count(if power { "power losses" } else { "crashes" });
         self.count_wires();
+        self.exhausted.clear();
         for session in &mut self.sessions {
             session.machine_lost(&mut self.env);
         }
@@ -470,6 +489,19 @@ impl World {
         Ok(())
     }
 
+    /// What cores hold is on the accounts of whoever they hold it for.
+    fn look_at_accounts(&mut self) -> Result<(), String> {
+        for (core, arena) in self.machine.arenas.iter().enumerate() {
+            let taken = self.exhausted.iter().filter(|(_, of, _)| *of == core);
+            let taken: usize = taken.flat_map(|(.., all)| all).map(SegMut::capacity).sum();
+            let (held, charged) = (arena.stats().in_use - taken, arena.charged());
+            if held as u64 > BLOCKS_SHARE * charged + UNCHARGED_MAX {
+                return Err(format!("core {core} holds {held} bytes, of which {charged} are on accounts"));
+            }
+        }
+        Ok(())
+    }
+
     /// The bounds that hold for everything that is kept, and what the counters must agree on.
     fn look_at_bounds(&mut self) -> Result<(), String> {
         for report in self.reports() {
@@ -532,6 +564,7 @@ impl World {
             return Err(format!("bytes for port {port} went to a forger"));
         }
         self.tell_news();
+        self.look_at_accounts()?;
         if self.rounds.is_multiple_of(512) {
             self.look_at_bounds()?;
         }
@@ -549,6 +582,7 @@ impl World {
     }
 
     fn mend(&mut self, now: Instant) {
+        self.exhausted.retain(|(until, ..)| *until > now);
         for (until, wire) in self.partitions.iter_mut().zip(&self.machine.wires) {
             if until.is_some_and(|until| until <= now) {
                 *until = None;
@@ -627,6 +661,9 @@ pub(super) fn network(
         let seed = plan.seed.wrapping_mul(31) ^ (core as u64) << 48 ^ number << 32;
         let (line, [port, peer]) = wire(seed, [ours, theirs]);
         line.set_all_faults(plan.wires.faults());
+        if canary == Some(Canary::UnchargedMemory) {
+            arena.forget_budget();
+        }
         if canary == Some(Canary::ForgottenRetransmission) {
             line.set_filter(0, Some(forget_retransmissions(seed)));
         }
