@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// That part.
 const PROGRESS_SHARE: u64 = 16;
 
+/// What was seen of a session longer ago says nothing. Turns of a core that is busy may be long.
+const MEMORY_OF_PROGRESS: Duration = Duration::from_secs(1);
+
 /// Most sessions that are cut at once.
 const CUT_MAX: usize = 16;
 
@@ -148,7 +151,7 @@ impl Shard {
     fn audit(&mut self) {
         let now = self.now;
         // Before the first look nobody is known to make no progress.
-        let first = now - self.shortage.audited > 4 * AUDIT;
+        let first = now - self.shortage.audited > MEMORY_OF_PROGRESS;
         self.shortage.audited = now;
         let least = self.parts.arena.budget().take_refused();
         self.shortage.due = least.map(|_| now + AUDIT);
