@@ -71,6 +71,8 @@ kernel-text    default  120 ci/system/text.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
 guest          full    2400 ci/guest/run --all
 guest-matrix   full    5400 ci/guest/run --matrix
+tap-hostile    full     180 ci/system/hostile.sh tap
+kernel-hostile full     180 ci/system/hostile.sh kernel
 tap-syscalls   default   60 ci/system/syscalls.sh tap
 kernel-syscalls default  60 ci/system/syscalls.sh kernel
 slow           default  120 ci/system/slow.sh tap
