@@ -49,16 +49,10 @@ pub struct Limits {
     pub thin: bool,
     /// The store is not to be written.
     pub read_only: bool,
-    features: Features,
+    removable: bool,
     atomic_writes: bool,
     physical_exponent: u32,
     lowest_aligned: u16,
-}
-
-fn features(config: &Config, thin: bool) -> Features {
-    let either = if config.removable { REMOVABLE } else { FIXED };
-    let atomic = if config.atomic_writes { ATOMIC.0 } else { 0 };
-    Features(either.0 | atomic | if thin { THIN.0 } else { 0 })
 }
 
 impl Shape for Limits {
@@ -71,20 +65,22 @@ impl Shape for Limits {
     }
 
     fn features(&self) -> Features {
-        self.features
+        let either = if self.removable { REMOVABLE } else { FIXED };
+        let atomic = if self.atomic_writes { ATOMIC.0 } else { 0 };
+        Features(either.0 | atomic | if self.thin { THIN.0 } else { 0 })
     }
 }
 
 impl Limits {
+    #[inline]
     pub(super) fn new(config: &Config, geometry: &Geometry) -> Self {
-        let thin = config.thin && geometry.thin;
         let shift = config.block.shift();
         Self {
             shift,
             capacity: geometry.bytes >> shift,
             chunk: (geometry.transfer_max >> shift).max(1) << shift,
-            thin,
-            features: features(config, thin),
+            thin: config.thin && geometry.thin,
+            removable: config.removable,
             read_only: config.read_only || geometry.read_only,
             atomic_writes: config.atomic_writes,
             physical_exponent: config.physical_exponent.min(15).into(),

@@ -26,7 +26,8 @@ pub enum DiskTask {
 }
 
 impl DeviceTask<Disk> for DiskTask {
-    #[inline]
+    // Always: a READ or a WRITE comes here with each step.
+    #[inline(always)]
     fn advance(
         &mut self,
         answer: Option<Resume>,

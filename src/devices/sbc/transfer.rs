@@ -43,6 +43,8 @@ pub struct Read {
 }
 
 impl Read {
+    // Always, so that the task is made where it stays.
+    #[inline(always)]
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         let mut span = extent(job)?.span(&job.shape);
         let wanted = span.left;
@@ -111,6 +113,7 @@ pub struct Write {
 }
 
 impl Write {
+    #[inline(always)]
     fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<Self, Fault> {
         let mut span = extent(job)?.span(&job.shape);
         let wanted = span.left;
@@ -120,6 +123,7 @@ impl Write {
         Ok(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() })
     }
 
+    #[inline(always)]
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         Self::with(job, fua(&job.cdb), Check::Nothing)
     }

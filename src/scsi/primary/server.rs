@@ -77,7 +77,7 @@ fn in_own_words<D: CommandSet>(command: &Command, fault: Fault) -> Fault {
 
 /// Finds the command in the table and begins it.
 fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<Work<D>, Fault> {
-    let row = D::table().find(&job.command.cdb, job.shape.features())?;
+    let row = D::table().find(&job.command.cdb, || job.shape.features())?;
     if job.primary().flags().has(D::MEDIUM)
         && let Some(sense) = refusal(job.unit, &row.definition)
     {

@@ -236,6 +236,13 @@ pub struct Row<H> {
     pub run: H,
 }
 
+/// Most commands need no features.
+#[inline]
+fn is_offered<H>(row: &Row<H>, features: &impl Fn() -> Features) -> bool {
+    let needed = row.definition.features;
+    needed == Features(0) || features().contain(needed)
+}
+
 /// No row for this operation code.
 const NONE: u8 = 0xff;
 
@@ -293,13 +300,14 @@ impl<H: Copy> Table<H> {
         rows.find(|d| d.action.is_none_or(|a| a == action))
     }
 
-    /// Finds the row of a command that is offered with these features, and checks its reserved bits.
+    /// Finds the row of a command that is offered with these features, which are asked for where they matter, and checks its
+    /// reserved bits.
     #[inline]
-    pub fn find(&self, cdb: &Cdb, features: Features) -> Result<&'static Row<H>, Sense> {
+    pub fn find(&self, cdb: &Cdb, features: impl Fn() -> Features) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
         let action = service_action(cdb);
         let mut unknown = Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE);
-        for row in self.of(cdb.opcode()).iter().filter(|r| features.contain(r.definition.features)) {
+        for row in self.of(cdb.opcode()).iter().filter(|row| is_offered(row, &features)) {
             if row.definition.action.is_none_or(|a| a == action) {
                 row.definition.check(bytes)?;
                 return Ok(row);
