@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +100,8 @@ impl Reused {
 enum LineEnd {
     Flow(Port),
     Socket(TcpStream),
+    /// A socket that was reset.
+    Gone,
 }
 
 /// See the module.
@@ -197,6 +199,7 @@ impl Rig {
                     Ok(sent) => bytes.drain(..sent).len() > 0,
                     Err(_) => false,
                 },
+                LineEnd::Gone => false,
             };
             self.settle();
             if !sent {
@@ -214,6 +217,7 @@ impl Rig {
                 bytes.truncate(len);
                 bytes
             }
+            LineEnd::Gone => Vec::new(),
         }
     }
 
@@ -221,7 +225,8 @@ impl Rig {
     pub(super) fn finish(&mut self, line: usize) {
         match &self.lines[line] {
             LineEnd::Flow(port) => self.peers.close(*port),
-            LineEnd::Socket(socket) => _ = socket.shutdown(std::net::Shutdown::Write),
+            LineEnd::Socket(socket) => _ = socket.shutdown(Shutdown::Write),
+            LineEnd::Gone => {}
         }
         self.settle();
     }
@@ -231,10 +236,11 @@ impl Rig {
         match &self.lines[line] {
             LineEnd::Flow(port) => self.peers.abort(*port),
             LineEnd::Socket(socket) => {
-                // With that a socket that is dropped is reset; it is there until then.
+                // With that it is reset when it is dropped, which is now.
                 _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-                _ = socket.shutdown(std::net::Shutdown::Both);
+                self.lines[line] = LineEnd::Gone;
             }
+            LineEnd::Gone => {}
         }
         self.settle();
     }
