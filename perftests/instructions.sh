@@ -150,7 +150,7 @@ def copied(path):
     frames, payload, other, places = data["ftbl"], 0, 0, collections.Counter()
     for point in data["pps"]:
         stack = [re.sub(r"^0x[0-9A-F]+: ", "", frames[number]) for number in point["fs"]]
-        if not any("Shard as ptgt::reactor::Work>::turn" in f or "inprocess::scsi::turn" in f for f in stack):
+        if not any("Shard as ptgt::reactor::Poller>::turn" in f or "inprocess::scsi::turn" in f for f in stack):
             continue
         if point["tb"] / point["tbk"] >= PAYLOAD:
             payload += point["tb"]

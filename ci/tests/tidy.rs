@@ -88,10 +88,12 @@ const LINES_MAX: usize = 900;
 const CIRCLES: &[&[&str]] = &[
     &["src/bench/inprocess/adapter.rs", "src/bench/inprocess/frames.rs", "src/bench/inprocess/streams.rs"],
     &["src/control/config/access.rs", "src/control/config/load.rs"],
+    &["src/engine/shard.rs", "src/engine/shard/shortage.rs"],
     &[
         "src/engine/tasks/aca.rs",
         "src/engine/tasks/change.rs",
         "src/engine/tasks/faults.rs",
+        "src/engine/tasks/flush.rs",
         "src/engine/tasks/latency.rs",
         "src/engine/tasks/mod.rs",
         "src/engine/tasks/nobody.rs",
@@ -109,7 +111,7 @@ const CIRCLES: &[&[&str]] = &[
         "src/fabrics/iscsi/transmit.rs",
     ],
     &["src/memory/arena.rs", "src/memory/loan.rs", "src/memory/seg.rs"],
-    &["src/net/host.rs", "src/net/host/flows.rs", "src/net/host/handover.rs"],
+    &["src/net/host.rs", "src/net/host/cookies.rs", "src/net/host/flows.rs", "src/net/host/handover.rs"],
     &["src/ports/dpdk/device.rs", "src/ports/dpdk/rings.rs"],
     &[
         "src/runtime/build.rs",
@@ -128,6 +130,7 @@ const CIRCLES: &[&[&str]] = &[
         "src/scsi/reservations/commands.rs",
         "src/scsi/unit.rs",
     ],
+    &["src/sim/forger.rs", "src/sim/peer.rs"],
     &["src/sim/session/link.rs", "src/sim/session/mod.rs"],
 ];
 
