@@ -3,7 +3,7 @@
 //! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
 //!
 //! A line about a peer has its address as the key-value `peer`, and if its text varies a `kind`: of each kind a peer gets
-//! [few](limits), the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
+//! few, the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
 
 mod limits;
 

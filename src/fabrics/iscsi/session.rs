@@ -381,7 +381,7 @@ impl Session {
         Some(ActiveConnection { session: &mut self.shared, connection, key })
     }
 
-    /// Says that the thread is about this session now, and the last PDU of its first connection: see [`activity`].
+    /// Says that the thread is about this session now, and the last PDU of its first connection: see [`crate::activity`].
     pub fn note_activity(&self) {
         if let Some(connection) = self.connections.get(0) {
             connection.note_activity();
