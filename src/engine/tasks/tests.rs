@@ -413,7 +413,7 @@ const TAPE: Lun = Lun::from_index(1);
 
 impl World {
     fn new(kind: TransportKind, peers: usize) -> Self {
-        let arena = Arena::new(16 << 20, false).unwrap();
+        let arena = Arena::new(32 << 20, false).unwrap();
         let disk = Rc::<RefCell<ToyDisk>>::default();
         let mut manager =
             TaskManager::new(arena.clone(), Box::new(Rc::<RefCell<ToyDisk>>::default()), 0, peers);
