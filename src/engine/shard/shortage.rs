@@ -30,9 +30,6 @@ const MEMORY_OF_PROGRESS: Duration = Duration::from_secs(1);
 /// Most sessions that are cut at once.
 const CUT_MAX: usize = 16;
 
-/// Whoever holds less is not worth it.
-const HELD_MIN: u64 = 16 << 10;
-
 /// What is known of who waits.
 #[derive(Default)]
 pub(super) struct Shortage {
@@ -156,6 +153,8 @@ impl Shard {
         let least = self.parts.arena.budget().take_refused();
         self.shortage.due = least.map(|_| now + AUDIT);
         let Some(least) = least else { return };
+        // Half of what all would have if they had the same: when there is no memory left, there are some who hold more.
+        let small = self.parts.arena.budget().limit() / (2 * self.sessions.len().max(1) as u64);
         let mut stuck: SmallVec<[(u64, usize); CUT_MAX + 1]> = SmallVec::new();
         for (index, SessionEntry { iscsi, established, account, progress, .. }) in &mut self.sessions {
             iscsi.trim();
@@ -165,11 +164,7 @@ impl Shard {
             }
             let key = established.as_ref().and_then(|session| session.key);
             let working = || key.is_some_and(|key| self.parts.tasks.is_storing(key));
-            if held > least.max(HELD_MIN)
-                && now - progress.since >= PATIENCE
-                && !iscsi.is_over()
-                && !working()
-            {
+            if held > least.max(small) && now - progress.since >= PATIENCE && !iscsi.is_over() && !working() {
                 stuck.push((held, index));
                 stuck.sort_unstable_by_key(|&(held, _)| std::cmp::Reverse(held));
                 stuck.truncate(CUT_MAX);
