@@ -34,7 +34,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "control",
-        &["engine", "devices", "fabrics", "scsi", "stores", "ports", "net", "reactor", "io", "sys", "wire"],
+        &[
+            "activity", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net", "reactor", "io",
+            "sys", "wire",
+        ],
     ),
     (
         "runtime",

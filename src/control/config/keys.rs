@@ -202,8 +202,8 @@ pub(super) const TABLES: &[Table] = &[
                 ValueKind::Size(16 << 20, 1 << 40),
                 Is("\"256MiB\""),
                 "",
-                "Payload memory of each reactor. When it is full, commands are answered with TASK SET FULL or \
-                 received frames are dropped.",
+                "Payload memory of each reactor, which all its peers share. When it is short, commands wait and \
+                 connections are not read; then sessions are cut that hold most and give nothing back.",
             ),
             key(
                 "hugepages",
