@@ -24,12 +24,18 @@ const STEP: u64 = 64 << 10;
 /// What every account may hold, however little there is: a header, and a text or a block with it.
 const FLOOR: u64 = 8 << 10;
 
+/// What a connection of a session may: about a receive window, which TCP has promised. What it brings is asked for, and its
+/// place is on the account of its command: without it commands would keep that for ever.
+const STREAM_FLOOR: u64 = 1 << 20;
+
 struct AccountNode {
     parent: Option<MemoryAccount>,
     /// By which its parent knows it.
     name: Option<Box<str>>,
     /// Most that it ever holds.
     limit: u64,
+    /// What it may hold however little there is.
+    floor: u64,
     used: Cell<u64>,
     /// What it has drawn from its parent; for the root the limit.
     credit: Cell<u64>,
@@ -59,7 +65,7 @@ impl Drop for AccountNode {
 pub struct MemoryAccount(Rc<AccountNode>);
 
 impl MemoryAccount {
-    fn new(parent: Option<Self>, name: Option<Box<str>>, limit: u64) -> Self {
+    fn new(parent: Option<Self>, name: Option<Box<str>>, limit: u64, floor: u64) -> Self {
         let credit = Cell::new(if parent.is_some() { 0 } else { limit });
         let (used, given, over) = (Cell::new(0), Cell::new(0), Cell::new(false));
         let (refusals, refused, children) = Default::default();
@@ -67,6 +73,7 @@ impl MemoryAccount {
             parent,
             name,
             limit,
+            floor,
             used,
             credit,
             over,
@@ -79,7 +86,7 @@ impl MemoryAccount {
 
     /// A tree of its own, with so many bytes for all.
     pub fn root(bytes: u64) -> Self {
-        Self::new(None, None, bytes)
+        Self::new(None, None, bytes, FLOOR)
     }
 
     /// The account of that name below this one, which is made if there is none. It is gone with its last handle.
@@ -91,7 +98,7 @@ impl MemoryAccount {
     pub fn limited(&self, name: &str, limit: u64) -> Self {
         let known = self.0.children.borrow().get(name).and_then(Weak::upgrade);
         known.map(Self).unwrap_or_else(|| {
-            let child = Self::new(Some(self.clone()), Some(name.into()), limit);
+            let child = Self::new(Some(self.clone()), Some(name.into()), limit, FLOOR);
             self.0.children.borrow_mut().insert(name.into(), Rc::downgrade(&child.0));
             child
         })
@@ -99,7 +106,12 @@ impl MemoryAccount {
 
     /// A new account below this one, without a name: a connection, which takes credit in steps.
     pub fn connection(&self) -> Self {
-        Self::new(Some(self.clone()), None, u64::MAX)
+        Self::new(Some(self.clone()), None, u64::MAX, FLOOR)
+    }
+
+    /// The same for a connection of a session, which is to go on receiving what its commands have asked for.
+    pub fn stream(&self) -> Self {
+        Self::new(Some(self.clone()), None, u64::MAX, STREAM_FLOOR)
     }
 
     /// Bytes that it holds.
@@ -227,7 +239,7 @@ impl MemoryAccount {
     fn draw(&self, need: u64, must: bool) -> bool {
         let Some(parent) = &self.0.parent else { return must };
         let credit = self.0.credit.get();
-        let must = must || credit + need <= FLOOR;
+        let must = must || credit + need <= self.0.floor;
         let most = if must { u64::MAX } else { self.most() };
         if credit + need > most {
             return false;
@@ -258,7 +270,7 @@ impl MemoryAccount {
             self.0.credit.set(credit - back);
             parent.give(back);
         }
-        self.0.over.set(self.0.over.get() && self.used() > self.most().max(FLOOR));
+        self.0.over.set(self.0.over.get() && self.used() > self.most().max(self.0.floor));
     }
 }
 
@@ -370,6 +382,20 @@ mod tests {
         drop(one);
         assert_eq!(root.used(), 0);
         assert!(root.0.children.borrow().is_empty(), "the accounts above it are gone, too");
+    }
+
+    #[test]
+    fn a_stream_goes_on_though_commands_have_all_that_there_is() {
+        let root = MemoryAccount::root(64 * MIB);
+        let session = root.child("a").child("n").child("s");
+        let (stream, commands) = (session.stream(), [(); 8].map(|()| session.connection()));
+        commands.iter().for_each(|commands| _ = greed(commands, 4096));
+        assert!(!session.connection().take(STREAM_FLOOR), "nothing is left: {session:?}");
+        for _ in 0..100 {
+            assert!(stream.take(STREAM_FLOOR), "{stream:?}");
+            stream.give(STREAM_FLOOR);
+        }
+        commands.iter().for_each(|commands| commands.give(commands.used()));
     }
 
     /// Whatever level the greedy ones differ at, a newcomer beside them still gets something, and more when some of them go.

@@ -363,7 +363,7 @@ impl Shard {
             let (peer, initiator) = (connection.peer(), &wanted.initiator);
             info!(peer:% = peer; "{peer} {initiator}: another connection (TSIH {})", wanted.tsih);
         }
-        let account = account.connection();
+        let account = account.stream();
         iscsi.bill(key, &account, None);
         self.parts.hosts[stream.host].1.bill(stream.id, &account);
         self.by_stream[stream.host].insert(stream.id, (home, key));

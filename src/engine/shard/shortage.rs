@@ -19,13 +19,13 @@ const UNREAD_RETRY: Duration = Duration::from_millis(1);
 const AUDIT: Duration = Duration::from_millis(25);
 
 /// How long a session may hold memory that others wait for without giving back a part of it.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
-/// That part.
-const PROGRESS_SHARE: u64 = 16;
+/// That part: little, as sessions of a slow link that share it fill much memory and give it back slowly.
+const PROGRESS_SHARE: u64 = 256;
 
 /// What was seen of a session longer ago says nothing. Turns of a core that is busy may be long.
-const MEMORY_OF_PROGRESS: Duration = Duration::from_secs(1);
+const MEMORY_OF_PROGRESS: Duration = Duration::from_secs(5);
 
 /// Most sessions that are cut at once.
 const CUT_MAX: usize = 16;
@@ -66,7 +66,7 @@ impl Shard {
         let name = established.as_ref().map_or("", |session| &session.name.initiator);
         let address = self.parts.arena.budget().child(&peer.to_string());
         *account = address.child(name).child(&tsih.to_string());
-        let connection = account.connection();
+        let connection = account.stream();
         iscsi.bill(key, &connection, Some(&account.connection()));
         if let Some(Some(stream)) = streams.get(key.0) {
             self.parts.hosts[stream.host].1.bill(stream.id, &connection);
