@@ -93,7 +93,8 @@ def pings():
 class Writer(threading.Thread):
     """A session that writes as much as it may at once."""
 
-    COUNT = 100
+    # Long enough for the threads here to have their turns.
+    COUNT = 600
 
     def __init__(self):
         super().__init__()
@@ -102,6 +103,7 @@ class Writer(threading.Thread):
     def run(self):
         try:
             with session("iqn.2026-11.com.example:one", InitialR2T="No", MaxBurstLength=MIB, FirstBurstLength=1 << 16) as c:
+                TOGETHER.wait()
                 self.write(c)
         except BaseException as error:
             self.failed = error
@@ -136,11 +138,12 @@ def writes():
             raise writer.failed
     # When the first has ended, all have got on.
     first = max((writer for writer in WRITERS), key=lambda writer: sum(writer.others) * -1)
-    print(f"  when the first session has written 100 MiB, the others have {first.others}", flush=True)
-    assert min(first.others) >= 10, "the sessions do not share what there is"
+    print(f"  when the first session has written {Writer.COUNT} MiB, the others have {first.others}", flush=True)
+    assert min(first.others) >= Writer.COUNT // 10, "the sessions do not share what there is"
 
 
 WRITERS = [Writer() for _ in range(3)]
+TOGETHER = threading.Barrier(len(WRITERS), timeout=20)
 for test in (aborts, pings, writes):
     began = time.monotonic()
     test()
