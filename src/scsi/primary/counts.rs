@@ -27,9 +27,9 @@ pub enum MediumAccess {
 
 /// A counter that one core writes and others read.
 #[derive(Debug, Default)]
-struct Count(AtomicU64);
+struct LogCount(AtomicU64);
 
-impl Count {
+impl LogCount {
     fn add(&self, n: u64) {
         // No atomic addition: nobody else writes.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
@@ -39,14 +39,14 @@ impl Count {
 /// What one core has counted, in cache lines of its own: others write theirs at the same time.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-pub struct Counts {
-    commands: [Count; 3],
-    bytes: [Count; 3],
-    uncorrected: [Count; 3],
-    others: Count,
+pub struct LogCounts {
+    commands: [LogCount; 3],
+    bytes: [LogCount; 3],
+    uncorrected: [LogCount; 3],
+    others: LogCount,
 }
 
-impl Counts {
+impl LogCounts {
     /// A command that moves or verifies so many bytes.
     pub fn command(&self, access: MediumAccess, bytes: u64) {
         self.commands[access as usize].add(1);
@@ -74,8 +74,9 @@ pub(super) struct Totals {
 
 impl Totals {
     /// Adds what a core has counted.
-    pub(super) fn add(&mut self, counts: &Counts) {
-        let sum = |into: &mut u64, count: &Count| *into = into.wrapping_add(count.0.load(Ordering::Relaxed));
+    pub(super) fn add(&mut self, counts: &LogCounts) {
+        let sum =
+            |into: &mut u64, count: &LogCount| *into = into.wrapping_add(count.0.load(Ordering::Relaxed));
         for i in 0..3 {
             sum(&mut self.commands[i], &counts.commands[i]);
             sum(&mut self.bytes[i], &counts.bytes[i]);
@@ -162,10 +163,10 @@ mod tests {
 
     #[test]
     fn counters_of_cores_share_no_cache_line() {
-        let cores: Vec<_> = (0..16).map(|_| Arc::new(Counts::default())).collect();
-        let lines = |counts: &Arc<Counts>| {
+        let cores: Vec<_> = (0..16).map(|_| Arc::new(LogCounts::default())).collect();
+        let lines = |counts: &Arc<LogCounts>| {
             let first = Arc::as_ptr(counts).addr();
-            first / 64..(first + size_of::<Counts>()).div_ceil(64)
+            first / 64..(first + size_of::<LogCounts>()).div_ceil(64)
         };
         let mut all: Vec<usize> = cores.iter().flat_map(lines).collect();
         let before = all.len();

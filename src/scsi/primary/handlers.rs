@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What begins the commands of SPC, for the tables of all device types.
 
+use super::common_pages::test_exception;
 use super::fault::Fault;
 use super::initiator_data::{
     InitiatorData, receive_diagnostic as diagnostic_pages, send_diagnostic as check_page,
@@ -11,11 +12,11 @@ use super::select::ModeSelect;
 use super::selftest::{Asked, SelfTest, without_test};
 use super::shape::Shape;
 use super::take_list::TakeList;
-use super::unit::{DeviceType, Job, PrimaryUnit};
+use super::unit::{DeviceType, Job};
 use super::work::{CommandSet, Work};
 use crate::scsi::alua::PortGroupCommand;
 use crate::scsi::reservations::ReservationCommand;
-use crate::scsi::{Context, Outcome, Sense, asc};
+use crate::scsi::{Context, Outcome, Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::{DataIn, be16, be32};
 
@@ -33,7 +34,20 @@ pub fn test_unit_ready<D: CommandSet>(_: &Job<'_, D>, _: &mut Context<'_>) -> Be
 
 /// REQUEST SENSE.
 pub fn request_sense<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Done(super::request_sense(&job.cdb, PrimaryUnit::condition(job.unit), cx)))
+    Ok(Work::Done(super::request_sense(&job.cdb, condition(job.unit), cx)))
+}
+
+/// What REQUEST SENSE tells when nothing is wrong with a command: what goes on, and for how long.
+fn condition<D: DeviceType>(unit: &D) -> Sense {
+    if let Some(sense) = unit.occupied() {
+        return sense;
+    }
+    let state = unit.primary().state();
+    if state.self_tests.running() {
+        let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
+        return Sense::new(key::NO_SENSE, code).at_progress(unit.primary().progress());
+    }
+    unit.unready().or_else(|| test_exception(&state.modes)).unwrap_or_default()
 }
 
 /// INQUIRY.

@@ -26,7 +26,7 @@ mod unit;
 mod work;
 
 pub use common_pages::{CONTROL_PAGE, EXCEPTIONS_PAGE, check_common_page, control_flags};
-pub use counts::{Counts, MediumAccess};
+pub use counts::{LogCounts, MediumAccess};
 pub use fault::{Fault, miscompare, unexpected, unexpected_after_flush};
 pub use flags::UnitFlags;
 pub use identity::{Designation, Identity, IdentityError};

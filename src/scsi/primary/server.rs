@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::common_pages::control;
-use super::counts::Counts;
+use super::counts::LogCounts;
 use super::fault::Fault;
 use super::identity::Designation;
 use super::shape::Shape;
 use super::table::{Definition, Needs};
-use super::unit::{Job, PrimaryUnit};
+use super::unit::Job;
 use super::work::{CommandSet, DeviceTask, Work};
 use crate::io::{Geometry, Health, Op};
 use crate::scsi::{
@@ -21,7 +21,7 @@ use crate::scsi::{
 #[derive(Debug)]
 pub struct PrimaryServer<D: CommandSet> {
     unit: Arc<D>,
-    counts: Arc<Counts>,
+    counts: Arc<LogCounts>,
     /// By [`TaskId`], which is dense: grows to the most tasks there ever were at once.
     tasks: Vec<Work<D>>,
 }
@@ -41,7 +41,7 @@ impl<D: CommandSet> PrimaryServer<D> {
 
 fn job<'a, D: CommandSet>(
     unit: &'a D,
-    counts: &'a Counts,
+    counts: &'a LogCounts,
     command: &'a Command,
     geometry: &Geometry,
 ) -> Job<'a, D> {
@@ -144,7 +144,7 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
     }
 
     fn nexus_lost(&mut self, nexus: NexusId) {
-        self.unit.primary().state().prevented.retain(|other| *other != nexus);
+        self.unit.primary().prevent(nexus, false);
         self.unit.nexus_lost(nexus);
     }
 
@@ -153,7 +153,7 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
     }
 
     fn copies_as(&self, name: &Designation) -> Option<CopyTraits> {
-        if self.unit.primary().goes_by(name) { self.unit.copy_traits() } else { None }
+        if self.unit.primary().identity().goes_by(name) { self.unit.copy_traits() } else { None }
     }
 
     fn admits(&self, op: &Op, geometry: &Geometry) -> bool {
@@ -171,16 +171,5 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
 
     fn control(&self) -> Control {
         control(self.unit.primary().flags())
-    }
-}
-
-impl PrimaryUnit {
-    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-5 6.18): each nexus for itself, until it allows, is lost, or the unit is reset.
-    pub(super) fn prevent(&self, nexus: NexusId, prevents: bool) {
-        let prevented = &mut self.state().prevented;
-        prevented.retain(|other| *other != nexus);
-        if prevents {
-            prevented.push(nexus);
-        }
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use super::common_pages::{control_flags, test_exception};
-use super::counts::{Counts, Totals};
+use super::common_pages::control_flags;
+use super::counts::{LogCounts, Totals};
 use super::flags::UnitFlags;
-use super::identity::{Designation, Identity};
+use super::identity::Identity;
 use super::initiator_data::InitiatorData;
 use super::inquiry::Peripheral;
 use super::log::LogData;
@@ -18,7 +18,7 @@ use super::mode::{ModeUnit, ModeValues};
 use super::selftest_results::SelfTestResults;
 use super::shape::{Shape, Span};
 use crate::io::{Geometry, Health, Op};
-use crate::scsi::{Command, CopyTraits, NexusId, Sense, asc, key};
+use crate::scsi::{Command, CopyTraits, NexusId, Sense};
 use crate::time::Instant;
 
 /// A device type: one value of it is a logical unit, which all cores share.
@@ -121,7 +121,7 @@ pub struct PrimaryUnit {
     progress: AtomicU32,
     state: Mutex<PrimaryState>,
     /// What each core has counted.
-    counts: Mutex<Vec<Arc<Counts>>>,
+    counts: Mutex<Vec<Arc<LogCounts>>>,
 }
 
 impl PrimaryUnit {
@@ -193,8 +193,8 @@ impl PrimaryUnit {
     }
 
     /// Counters for one more core.
-    pub(super) fn counters(&self) -> Arc<Counts> {
-        let counts = Arc::<Counts>::default();
+    pub(super) fn counters(&self) -> Arc<LogCounts> {
+        let counts = Arc::<LogCounts>::default();
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(counts.clone());
         counts
     }
@@ -233,22 +233,13 @@ impl PrimaryUnit {
         state.prevented.clear();
     }
 
-    /// What REQUEST SENSE tells when nothing is wrong with a command: what goes on, and for how long.
-    pub(super) fn condition<D: DeviceType>(unit: &D) -> Sense {
-        if let Some(sense) = unit.occupied() {
-            return sense;
+    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-5 6.18): each nexus for itself, until it allows, is lost, or the unit is reset.
+    pub(super) fn prevent(&self, nexus: NexusId, prevents: bool) {
+        let prevented = &mut self.state().prevented;
+        prevented.retain(|other| *other != nexus);
+        if prevents {
+            prevented.push(nexus);
         }
-        let state = unit.primary().state();
-        if state.self_tests.running() {
-            let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
-            return Sense::new(key::NO_SENSE, code).at_progress(unit.primary().progress());
-        }
-        unit.unready().or_else(|| test_exception(&state.modes)).unwrap_or_default()
-    }
-
-    /// Whether it goes by that name.
-    pub(super) fn goes_by(&self, name: &Designation) -> bool {
-        self.identity.goes_by(name)
     }
 }
 
@@ -264,7 +255,7 @@ pub struct Job<'a, D: DeviceType> {
     /// The shape of the unit at this moment.
     pub shape: D::Shape,
     /// What this core counts.
-    pub counts: &'a Counts,
+    pub counts: &'a LogCounts,
 }
 
 impl<'a, D: DeviceType> Job<'a, D> {
