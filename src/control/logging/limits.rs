@@ -23,7 +23,7 @@ const EXAMPLE_MAX: usize = 256;
 /// What kind of line, by a hash, and about whom: `None` for all that there is no room for.
 type Pair = (u64, Option<IpAddr>);
 
-struct Count {
+struct LineCount {
     since: Instant,
     written: u32,
     held: u64,
@@ -39,7 +39,7 @@ pub(super) struct Held {
 
 #[derive(Default)]
 pub(super) struct Limits {
-    counts: HashMap<Pair, Count>,
+    counts: HashMap<Pair, LineCount>,
     next: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Limits {
                 pair.1 = None;
             }
         }
-        let new = || Count { since: now, written: 0, held: 0, level, example: String::new() };
+        let new = || LineCount { since: now, written: 0, held: 0, level, example: String::new() };
         let count = self.counts.entry(pair).or_insert_with(new);
         // What is held is told before anything else counts.
         if count.held == 0 && now >= count.since + TIME {
@@ -89,7 +89,7 @@ impl Limits {
         let over = self.counts.extract_if(|_, count| count.since <= before);
         let held = over.filter(|(_, count)| count.held > 0).map(|((_, peer), count)| {
             let from = peer.map_or_else(|| "other peers".into(), |peer| peer.to_string());
-            let Count { held, level, example, .. } = count;
+            let LineCount { held, level, example, .. } = count;
             let lines = if held == 1 { "line" } else { "lines" };
             Held { level, text: format!("{from}: {held} more {lines} like this one, not shown: {example}") }
         });

@@ -18,7 +18,7 @@ const WRITE_MAX: usize = 20_000;
 
 /// What an initiator may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum RequestKind {
     Read,
     /// With immediate data, unsolicited data, or what is asked for.
     Write,
@@ -33,20 +33,28 @@ enum Kind {
     Logout,
 }
 
-const KINDS: [Kind; 8] =
-    [Kind::Read, Kind::Write, Kind::Hold, Kind::Abort, Kind::Reset, Kind::Ping, Kind::Text, Kind::Logout];
+const KINDS: [RequestKind; 8] = [
+    RequestKind::Read,
+    RequestKind::Write,
+    RequestKind::Hold,
+    RequestKind::Abort,
+    RequestKind::Reset,
+    RequestKind::Ping,
+    RequestKind::Text,
+    RequestKind::Logout,
+];
 
-impl Kind {
+impl RequestKind {
     fn is_command(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::Hold)
     }
 }
 
 /// An initiator that asks for all that it may before it reads anything.
-struct Late {
+struct LateReader {
     world: World,
     /// By task tag, what waits for its answer.
-    asked: BTreeMap<u32, (Kind, Packet)>,
+    asked: BTreeMap<u32, (RequestKind, Packet)>,
     held: Vec<Packet>,
     /// Commands for immediate delivery, of which there may be few.
     immediate: usize,
@@ -56,7 +64,7 @@ struct Late {
     depth: u32,
 }
 
-impl Late {
+impl LateReader {
     fn new(works: bool) -> Self {
         Self::with(&Pool::new(MEMORY), works)
     }
@@ -72,7 +80,7 @@ impl Late {
     }
 
     /// Sends a request of a kind, if it may. `size` is how much data it is about.
-    fn ask(&mut self, kind: Kind, immediate: bool, size: usize) {
+    fn ask(&mut self, kind: RequestKind, immediate: bool, size: usize) {
         let initiator = &mut self.world.initiator;
         let full = match immediate {
             true => kind.is_command() && self.immediate == 8,
@@ -85,17 +93,19 @@ impl Late {
         let len = u32::try_from(size).unwrap();
         let mut data = Vec::new();
         let mut packet = match kind {
-            Kind::Read => initiator.command(0, &vendor(READ_IN_PARTS, len, 5000), Transfer::read(len)),
-            Kind::Write => initiator.command(0, &vendor(WRITE_IN_PARTS, len, 5000), Transfer::write(len)),
-            Kind::Hold => initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len)),
-            Kind::Abort => match self.held.pop() {
+            RequestKind::Read => initiator.command(0, &vendor(READ_IN_PARTS, len, 5000), Transfer::read(len)),
+            RequestKind::Write => {
+                initiator.command(0, &vendor(WRITE_IN_PARTS, len, 5000), Transfer::write(len))
+            }
+            RequestKind::Hold => initiator.command(0, &vendor(HOLD, 0, 0), Transfer::read(len)),
+            RequestKind::Abort => match self.held.pop() {
                 Some(task) => initiator.abort_task(&task),
                 None => initiator.task_management(1, 0),
             },
-            Kind::Reset => initiator.task_management(5, 7 << 48),
-            Kind::Ping => initiator.nop_out(&pattern_of(0, size.min(8192))),
-            Kind::Text => initiator.text(b"SendTargets=\0"),
-            Kind::Logout => {
+            RequestKind::Reset => initiator.task_management(5, 7 << 48),
+            RequestKind::Ping => initiator.nop_out(&pattern_of(0, size.min(8192))),
+            RequestKind::Text => initiator.text(b"SendTargets=\0"),
+            RequestKind::Logout => {
                 let mut logout = initiator.logout(1);
                 logout.bhs.set_half(20, 99);
                 logout
@@ -104,7 +114,7 @@ impl Late {
         if immediate {
             packet = initiator.immediate(packet);
         }
-        if kind == Kind::Write && size > 0 {
+        if kind == RequestKind::Write && size > 0 {
             let buffer = pattern_of(0, size);
             let (now, unasked) = (size.min(1000), size.min(8192));
             packet = packet.data(&buffer[..now]);
@@ -113,7 +123,7 @@ impl Late {
                 data.push(initiator.data_out(&packet, None, 0, 1000, &buffer[now..unasked], true));
             }
         }
-        if kind == Kind::Hold {
+        if kind == RequestKind::Hold {
             self.held.push(packet.clone());
         }
         self.asked.insert(packet.bhs.itt(), (kind, packet.clone()));
@@ -141,23 +151,23 @@ impl Late {
         let itt = answer.bhs.itt();
         let (kind, request) = self.asked.get(&itt).unwrap_or_else(|| panic!("nobody asked for {answer:?}"));
         let (wanted, last) = match (kind, answer.opcode()) {
-            (Kind::Write, Opcode::R2T) => {
+            (RequestKind::Write, Opcode::R2T) => {
                 let buffer = pattern_of(0, request.bhs.word(20) as usize);
                 return self.world.initiator.answer_r2t(request, answer, &buffer, 4096);
             }
-            (Kind::Read, Opcode::DATA_IN) => (Opcode::DATA_IN, answer.bhs.flags() & 1 != 0),
-            (Kind::Read | Kind::Write | Kind::Hold, _) => (Opcode::SCSI_RESPONSE, true),
-            (Kind::Abort | Kind::Reset, _) => (Opcode::TASK_MANAGEMENT_RESPONSE, true),
-            (Kind::Ping, _) => (Opcode::NOP_IN, true),
-            (Kind::Text, _) => (Opcode::TEXT_RESPONSE, true),
-            (Kind::Logout, _) => (Opcode::LOGOUT_RESPONSE, true),
+            (RequestKind::Read, Opcode::DATA_IN) => (Opcode::DATA_IN, answer.bhs.flags() & 1 != 0),
+            (RequestKind::Read | RequestKind::Write | RequestKind::Hold, _) => (Opcode::SCSI_RESPONSE, true),
+            (RequestKind::Abort | RequestKind::Reset, _) => (Opcode::TASK_MANAGEMENT_RESPONSE, true),
+            (RequestKind::Ping, _) => (Opcode::NOP_IN, true),
+            (RequestKind::Text, _) => (Opcode::TEXT_RESPONSE, true),
+            (RequestKind::Logout, _) => (Opcode::LOGOUT_RESPONSE, true),
         };
         assert_eq!(answer.opcode(), wanted, "{kind:?}: {answer:?}");
         if kind.is_command() {
             assert_eq!(answer.bhs.0[3], 0, "GOOD: {kind:?}");
-        } else if let Kind::Abort | Kind::Reset = kind {
+        } else if let RequestKind::Abort | RequestKind::Reset = kind {
             assert!(answer.bhs.0[2] <= 1, "complete, or no such task: {answer:?}");
-        } else if let Kind::Ping = kind {
+        } else if let RequestKind::Ping = kind {
             assert_eq!(answer.data, request.data[..request.data.len().min(8192)]);
         }
         if last {
@@ -170,7 +180,7 @@ impl Late {
     fn end(mut self) {
         self.read();
         assert_eq!(self.world.closed(), None);
-        self.asked.retain(|_, (kind, _)| *kind != Kind::Hold);
+        self.asked.retain(|_, (kind, _)| *kind != RequestKind::Hold);
         assert!(self.asked.is_empty(), "not answered: {:?}", self.asked);
         let reset = self.world.initiator.task_management(5, 0);
         let reset = self.world.initiator.immediate(reset);
@@ -191,7 +201,7 @@ fn a_whole_window_of_each_kind_is_answered() {
         for (immediate, works, count) in
             [(false, true, DEPTH), (false, false, DEPTH), (true, true, 60), (true, false, 60)]
         {
-            let mut late = Late::new(works);
+            let mut late = LateReader::new(works);
             for n in 0..count {
                 late.ask(kind, immediate, n as usize * 300 % WRITE_MAX);
             }
@@ -204,12 +214,12 @@ fn a_whole_window_of_each_kind_is_answered() {
 #[test]
 fn all_tasks_can_be_aborted_at_once() {
     for immediate in [false, true] {
-        let mut late = Late::new(false);
+        let mut late = LateReader::new(false);
         for _ in 0..if immediate { DEPTH } else { DEPTH / 2 } {
-            late.ask(Kind::Hold, false, 0);
+            late.ask(RequestKind::Hold, false, 0);
         }
         for _ in 0..DEPTH {
-            late.ask(Kind::Abort, immediate, 0);
+            late.ask(RequestKind::Abort, immediate, 0);
         }
         late.read();
         assert_eq!(late.world.toy.running(), 0);
@@ -220,8 +230,8 @@ fn all_tasks_can_be_aborted_at_once() {
 /// So what waits to be read is no more than the window admits.
 #[test]
 fn a_request_has_its_place_in_the_window_until_its_answer_goes_out() {
-    for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Hold) {
-        let mut late = Late::new(true);
+    for kind in KINDS.into_iter().filter(|kind| *kind != RequestKind::Hold) {
+        let mut late = LateReader::new(true);
         for _ in 0..DEPTH {
             late.ask(kind, false, 0);
         }
@@ -247,12 +257,12 @@ proptest! {
         works in any::<bool>(),
     ) {
         let memory = Pool::new(bytes);
-        let mut all = [(); 3].map(|()| Late::with(&memory, works));
+        let mut all = [(); 3].map(|()| LateReader::with(&memory, works));
         for (session, kind, immediate, size) in requests {
             let late = &mut all[session];
             // A command for immediate delivery may be refused, and one that does not end holds what it has.
             let kind = KINDS[kind];
-            late.ask(if kind == Kind::Hold { Kind::Write } else { kind }, immediate && !kind.is_command(), size);
+            late.ask(if kind == RequestKind::Hold { RequestKind::Write } else { kind }, immediate && !kind.is_command(), size);
         }
         while all.iter().any(|late| !late.asked.is_empty()) {
             let before: usize = all.iter().map(|late| late.asked.len()).sum();
@@ -274,7 +284,7 @@ proptest! {
         pauses in prop::collection::vec(20usize..300, 1..4),
         works in any::<bool>(),
     ) {
-        let mut late = Late::new(works);
+        let mut late = LateReader::new(works);
         let mut pauses = pauses.into_iter().cycle();
         let mut left = pauses.next().unwrap();
         for (kind, immediate, size) in requests {
