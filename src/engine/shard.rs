@@ -106,6 +106,8 @@ struct SessionEntry {
     established: Option<Established>,
     /// To be served this turn.
     touched: bool,
+    /// It is on the list of those with commands that wait for memory.
+    waiting: bool,
     /// All that is held for it.
     account: MemoryAccount,
     progress: Progress,

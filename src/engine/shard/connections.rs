@@ -161,7 +161,15 @@ impl Shard {
         let stream = Stream { serial, host, id, seat, wanted, unread, closing, reset, closed };
         let streams = smallvec![Some(stream)];
         let progress = Progress { given: 0, since: self.now };
-        let entry = SessionEntry { iscsi, streams, established: None, touched: false, account, progress };
+        let entry = SessionEntry {
+            iscsi,
+            streams,
+            established: None,
+            touched: false,
+            waiting: false,
+            account,
+            progress,
+        };
         let index = self.sessions.insert(entry);
         self.logins += 1;
         self.register(host, id, (index, key));

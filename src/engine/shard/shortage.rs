@@ -90,7 +90,7 @@ impl Shard {
         if !self.shortage.is_waited_for() {
             self.shortage.retry = self.now + UNREAD_RETRY;
         }
-        if !self.shortage.waiting.contains(&index) {
+        if !std::mem::replace(&mut self.sessions[index].waiting, true) {
             self.shortage.waiting.push(index);
         }
     }
@@ -112,7 +112,8 @@ impl Shard {
     #[cold]
     fn read_again(&mut self) {
         for index in std::mem::take(&mut self.shortage.waiting) {
-            if self.sessions.contains(index) {
+            if let Some(entry) = self.sessions.get_mut(index) {
+                entry.waiting = false;
                 self.touch(index);
             }
         }
