@@ -2,7 +2,8 @@
 //! Byte streams over the kernel's TCP: the fallback where there is no frame port, and the yardstick for those.
 //!
 //! All cores accept from the same listeners, and a socket that was accepted may be served by any. Listeners of their own
-//! (SO_REUSEPORT) would share the address with those of another daemon, too. Bytes are received into arena blocks and sent from the segments where they lie.
+//! (SO_REUSEPORT) would share the address with those of another daemon, too. Bytes are received into arena blocks and sent
+//! from the segments where they lie.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
