@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`sys`] | every libc call, wrapped safely |
 //! | [`wire`] | byte formats of SCSI and of the fabrics, nothing else |
+//! | [`options`] | keys of the configuration: how they are described and read; each kind of part has its own table |
 //! | [`time`] | an instant, as an argument; a timer wheel |
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
@@ -90,8 +91,8 @@
 //!   [`scsi::primary::PrimaryServer`].
 //! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to.
 //! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams).
-//! * Each with its keys in `control/config/keys.rs`, from which `configs/reference.toml` is made, and its row in
-//!   `runtime/build.rs`.
+//! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are
+//!   made, and its row in `runtime/build.rs`.
 //!
 //! # Why it is so and not otherwise
 //!
@@ -113,6 +114,7 @@ pub mod fabrics;
 pub mod io;
 pub mod memory;
 pub mod net;
+pub mod options;
 pub mod ports;
 pub mod reactor;
 pub mod runtime;

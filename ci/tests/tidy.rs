@@ -14,6 +14,7 @@ use std::process::Command;
 const ROOMS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("wire", &[]),
+    ("options", &["wire"]),
     ("time", &[]),
     ("activity", &[]),
     ("memory", &["sys"]),
@@ -35,8 +36,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "activity", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net", "reactor", "io",
-            "sys", "wire",
+            "activity", "options", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net",
+            "reactor", "io", "sys", "wire",
         ],
     ),
     (

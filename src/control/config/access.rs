@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::load::{Loader, Named};
 use super::model::{AccessConfig, Account, Chap, Config, Disk, Redirect, SecretSource};
-use super::reader::Section;
 use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::net::Address;
+use crate::options::Section;
 use crate::wire::iscsi::{check_name, normal_name};
 
 /// What begins the name of a file in place of a secret.

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Section, nearest};
 use crate::devices::sbc::{self, BlockSize};
 use crate::engine::tasks::{Answer, CommandFault};
 use crate::io::FaultRate;
+use crate::options::{Section, nearest};
 use crate::scsi::Status;
 use crate::stores::{Failure, Operations, StoreFault};
 

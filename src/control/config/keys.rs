@@ -1,119 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! All keys of the configuration, in one place: what they mean, what they may be, and what holds without them. The
-//! reader refuses what is not in here, and the reference (`configs/reference.toml`, `docs/configuration.md`) is made
-//! of it.
+//! The tables of the configuration and their keys, from the root.
 
-use std::fmt;
 use std::time::Duration;
 
-/// What a value may be.
-#[derive(Clone, Copy)]
-pub(super) enum ValueKind {
-    /// A string that means this.
-    Text(&'static str),
-    /// One of these strings.
-    Word(&'static [&'static str]),
-    /// A whole number in this range.
-    Number(u64, u64),
-    /// Yes or no.
-    Flag,
-    /// A size in bytes, in this range.
-    Size(u64, u64),
-    /// A time up to this one.
-    Time(Duration),
-    /// A list of whole numbers up to this one.
-    Numbers(u64),
-    /// A list of strings, each of which means this.
-    Texts(&'static str),
-    /// A table of that name in [`TABLES`].
-    Table(&'static str),
-    /// A list of such tables.
-    Tables(&'static str),
-}
-
-/// What holds when a key is not given.
-#[derive(Clone, Copy)]
-pub(super) enum Absent {
-    /// It must be given.
-    Required,
-    /// This value, in TOML.
-    Is(&'static str),
-    /// Something that depends.
-    Means(&'static str),
-}
-
-/// A key of a table.
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) kind: ValueKind,
-    pub(super) absent: Absent,
-    /// A value for the reference, in TOML; empty for the default.
-    pub(super) example: &'static str,
-    pub(super) doc: &'static str,
-}
-
-/// A table.
-pub(super) struct Table {
-    /// As in `target.iscsi`; empty for the file itself.
-    pub(super) name: &'static str,
-    pub(super) doc: &'static str,
-    pub(super) keys: &'static [Key],
-}
-
-impl Table {
-    /// The key of that name.
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name)
-    }
-}
-
-/// The table of that name.
-pub(super) fn table(name: &str) -> &'static Table {
-    TABLES.iter().find(|table| table.name == name).expect("the loader asks for tables of this file only")
-}
-
-impl fmt::Display for ValueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(what) => f.write_str(what),
-            Self::Word(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                f.write_str(&words.join(" or "))
-            }
-            Self::Number(low, high) => write!(f, "a whole number from {low} to {high}"),
-            Self::Flag => f.write_str("true or false"),
-            Self::Size(low, high) => {
-                write!(f, "a size from {} to {}, such as \"1GiB\" or \"500MB\"", Size(*low), Size(*high))
-            }
-            Self::Time(max) => write!(f, "a time up to {max:?}, such as \"50us\", \"10ms\" or \"30s\""),
-            Self::Numbers(high) => write!(f, "a list of whole numbers from 0 to {high}"),
-            Self::Texts(each) => write!(f, "a list, each entry {each}"),
-            Self::Table(name) => write!(f, "the table [{name}]"),
-            Self::Tables(name) => write!(f, "a list of tables [[{name}]]"),
-        }
-    }
-}
-
-/// Bytes as they are written in the file.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units =
-            [(1 << 60, "EiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units.iter().find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
-            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
-            None => write!(f, "{} bytes", self.0),
-        }
-    }
-}
+use crate::options::Absent::{Is, Means, Required};
+use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
+use crate::options::{Key, Table, ValueKind, key};
 
 const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
 const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
 const SOCKET: &str =
     "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"";
 const DIGEST: &str = "\"None\" or \"CRC32C\"";
-const ACCOUNT: &str = "the name of an [[account]]";
+const ACCOUNT_NAME: &str = "the name of an [[account]]";
 const ALGORITHM: &str = "\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\"";
 const ALGORITHMS: &str = "[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]";
 const OUTGOING: &str =
@@ -121,19 +20,6 @@ const OUTGOING: &str =
 const HOUR: Duration = Duration::from_secs(3600);
 /// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
 const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
-
-use Absent::{Is, Means, Required};
-use ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
-
-const fn key(
-    name: &'static str,
-    kind: ValueKind,
-    absent: Absent,
-    example: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key { name, kind, absent, example, doc }
-}
 
 /// Of rules for faults.
 const DELAY: Key = key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "How much later they end, at least.");
@@ -152,8 +38,8 @@ const TIMES: Key =
 
 /// Of a target, and of discovery.
 const CHAP: &[Key] = &[
-    key("accounts", Texts(ACCOUNT), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
-    key("outgoing", Text(ACCOUNT), Is("\"\""), "", OUTGOING),
+    key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
+    key("outgoing", Text(ACCOUNT_NAME), Is("\"\""), "", OUTGOING),
     key(
         "algorithms",
         Texts(ALGORITHM),
@@ -163,707 +49,685 @@ const CHAP: &[Key] = &[
     ),
 ];
 
-/// All tables, in the order of the reference.
-pub(super) const TABLES: &[Table] = &[
-    Table {
-        name: "",
-        doc: "",
-        keys: &[
-            key("daemon", ValueKind::Table("daemon"), Means("all defaults"), "", "The process."),
-            key("dpdk", ValueKind::Table("dpdk"), Means("all defaults"), "", "DPDK's environment."),
-            key("port", Tables("port"), Means("an error"), "", "Where initiators come in."),
-            key("portal", Tables("portal"), Means("an error"), "", "Addresses."),
-            key("port_group", Tables("port_group"), Means("none"), "", "Asymmetric access."),
-            key("disk", Tables("disk"), Means("none"), "", "Blocks."),
-            key("account", Tables("account"), Means("none"), "", "Names and secrets."),
-            key(
-                "discovery",
-                ValueKind::Table("discovery"),
-                Means("nobody needs to"),
-                "",
-                "Who may discover targets.",
-            ),
-            key("target", Tables("target"), Means("an error"), "", "What initiators log in to."),
-        ],
-    },
-    Table {
-        name: "daemon",
-        doc: "The process.",
-        keys: &[
-            key(
-                "reactors",
-                Numbers(1023),
-                Means("one reactor, on any processor"),
-                "[0, 1]",
-                "The processors that serve, one polling loop each. Connections are spread over them.",
-            ),
-            key(
-                "memory",
-                ValueKind::Size(16 << 20, 1 << 40),
-                Is("\"256MiB\""),
-                "",
-                "Payload memory of each reactor, which all its peers share. When it is short, commands wait and \
+/// The file itself.
+pub(super) const ROOT: &Table = &Table {
+    doc: "",
+    groups: &[&[
+        key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
+        key("dpdk", ValueKind::Table(DPDK), Means("all defaults"), "", "DPDK's environment."),
+        key("port", Tables(PORT), Means("an error"), "", "Where initiators come in."),
+        key("portal", Tables(PORTAL), Means("an error"), "", "Addresses."),
+        key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
+        key("disk", Tables(DISK), Means("none"), "", "Blocks."),
+        key("account", Tables(ACCOUNT), Means("none"), "", "Names and secrets."),
+        key(
+            "discovery",
+            ValueKind::Table(DISCOVERY),
+            Means("nobody needs to"),
+            "",
+            "Who may discover targets.",
+        ),
+        key("target", Tables(TARGET), Means("an error"), "", "What initiators log in to."),
+    ]],
+};
+
+/// `daemon`
+const DAEMON: &Table = &Table {
+    doc: "The process.",
+    groups: &[&[
+        key(
+            "reactors",
+            Numbers(1023),
+            Means("one reactor, on any processor"),
+            "[0, 1]",
+            "The processors that serve, one polling loop each. Connections are spread over them.",
+        ),
+        key(
+            "memory",
+            ValueKind::Size(16 << 20, 1 << 40),
+            Is("\"256MiB\""),
+            "",
+            "Payload memory of each reactor, which all its peers share. When it is short, commands wait and \
                  connections are not read; then sessions are cut that hold most and give nothing back.",
-            ),
-            key(
-                "hugepages",
-                Word(&["auto", "require", "never"]),
-                Is("\"auto\""),
-                "",
-                "Whether that memory comes from the kernel's pool of huge pages: if there are enough of them, always \
+        ),
+        key(
+            "hugepages",
+            Word(&["auto", "require", "never"]),
+            Is("\"auto\""),
+            "",
+            "Whether that memory comes from the kernel's pool of huge pages: if there are enough of them, always \
                  (the daemon does not start without), or never.",
-            ),
-            key(
-                "idle",
-                Word(&["adaptive", "spin"]),
-                Is("\"adaptive\""),
-                "",
-                "What a reactor does when there is nothing to do: poll for a while, then sleep until something \
+        ),
+        key(
+            "idle",
+            Word(&["adaptive", "spin"]),
+            Is("\"adaptive\""),
+            "",
+            "What a reactor does when there is nothing to do: poll for a while, then sleep until something \
                  happens; or poll on, which costs a whole processor and saves the wake-up.",
-            ),
-            key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long the former polls."),
-            key(
-                "control_socket",
-                Text("a path"),
-                Is("\"/run/ptgt/control.sock\""),
-                "",
-                "Where `ptgt status` asks. Its directory is made if there is none. Each daemon has its own.",
-            ),
-            key(
-                "state_dir",
-                Text("a path"),
-                Is("\"/var/lib/ptgt/state\""),
-                "",
-                "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
+        ),
+        key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long the former polls."),
+        key(
+            "control_socket",
+            Text("a path"),
+            Is("\"/run/ptgt/control.sock\""),
+            "",
+            "Where `ptgt status` asks. Its directory is made if there is none. Each daemon has its own.",
+        ),
+        key(
+            "state_dir",
+            Text("a path"),
+            Is("\"/var/lib/ptgt/state\""),
+            "",
+            "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
                  (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of the disk. It is made when \
                  there is something to remember.",
-            ),
-            key(
-                "management_url",
-                Text("a URL of at most 255 ASCII characters such as \"https://lab.example/ptgt\""),
-                Means("none"),
-                "\"https://lab.example/ptgt\"",
-                "Where this daemon is managed: disks tell it to initiators that ask (Management Network Addresses page).",
-            ),
-            key(
-                "log",
-                Text("a level: \"error\", \"warn\", \"info\" or \"debug\""),
-                Is("\"info\""),
-                "",
-                "What is written to stderr. The environment variable RUST_LOG overrides it.",
-            ),
-        ],
-    },
-    Table {
-        name: "dpdk",
-        doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of [daemon] says \
+        ),
+        key(
+            "management_url",
+            Text("a URL of at most 255 ASCII characters such as \"https://lab.example/ptgt\""),
+            Means("none"),
+            "\"https://lab.example/ptgt\"",
+            "Where this daemon is managed: disks tell it to initiators that ask (Management Network Addresses page).",
+        ),
+        key(
+            "log",
+            Text("a level: \"error\", \"warn\", \"info\" or \"debug\""),
+            Is("\"info\""),
+            "",
+            "What is written to stderr. The environment variable RUST_LOG overrides it.",
+        ),
+    ]],
+};
+
+/// `dpdk`
+const DPDK: &Table = &Table {
+    doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of [daemon] says \
               where its buffers come from, too.",
-        keys: &[
-            key(
-                "arguments",
-                Texts("an argument of DPDK's environment abstraction layer"),
-                Is("[]"),
-                "",
-                "More arguments, after those that the daemon gives. What they say wins.",
-            ),
-            key(
-                "memory",
-                ValueKind::Size(32 << 20, 1 << 40),
-                Means("what the ports need"),
-                "\"128MiB\"",
-                "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
-            ),
-        ],
-    },
-    Table {
-        name: "port",
-        doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
+    groups: &[&[
+        key(
+            "arguments",
+            Texts("an argument of DPDK's environment abstraction layer"),
+            Is("[]"),
+            "",
+            "More arguments, after those that the daemon gives. What they say wins.",
+        ),
+        key(
+            "memory",
+            ValueKind::Size(32 << 20, 1 << 40),
+            Means("what the ports need"),
+            "\"128MiB\"",
+            "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
+        ),
+    ]],
+};
+
+/// `port`
+const PORT: &Table = &Table {
+    doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
               sockets.",
-        keys: &[
-            key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
-            key(
-                "driver",
-                Word(&["tap", "packet", "dpdk", "kernel"]),
-                Required,
-                "\"tap\"",
-                "Ethernet frames and TCP in the daemon: `tap`: of a TAP device; `packet`: of a network device that the \
+    groups: &[&[
+        key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
+        key(
+            "driver",
+            Word(&["tap", "packet", "dpdk", "kernel"]),
+            Required,
+            "\"tap\"",
+            "Ethernet frames and TCP in the daemon: `tap`: of a TAP device; `packet`: of a network device that the \
                  system has; `dpdk`: of a device that DPDK drives. `kernel`: the kernel's TCP sockets.",
-            ),
-            key(
-                "device",
-                Text("a device"),
-                Means("the name of the port"),
-                "\"ptgt0\"",
-                "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
+        ),
+        key(
+            "device",
+            Text("a device"),
+            Means("the name of the port"),
+            "\"ptgt0\"",
+            "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
                  before. Driver packet: a network device that is up. Driver dpdk: a PCI address such as \
                  \"0000:3b:00.0\", or a virtual device of DPDK with its arguments such as \
                  \"net_af_xdp0,iface=eth1\".",
-            ),
-            key(
-                "mtu",
-                Number(1280, 65521),
-                Means("65521 for the driver tap, the device's own for packet, 1500 for dpdk"),
-                "65521",
-                "MTU. With a bridge to a real network, that network's MTU, such as 1500 or 9000. Driver packet: not \
+        ),
+        key(
+            "mtu",
+            Number(1280, 65521),
+            Means("65521 for the driver tap, the device's own for packet, 1500 for dpdk"),
+            "65521",
+            "MTU. With a bridge to a real network, that network's MTU, such as 1500 or 9000. Driver packet: not \
                  above the device's own.",
-            ),
-            key(
-                "mac",
-                Text("a MAC address such as \"02:00:00:00:00:01\""),
-                Means("the device's own; for the driver tap one made from its name"),
-                "\"02:70:74:67:74:01\"",
-                "The daemon's MAC address. Driver packet: with one that is not the device's own, the kernel leaves the \
+        ),
+        key(
+            "mac",
+            Text("a MAC address such as \"02:00:00:00:00:01\""),
+            Means("the device's own; for the driver tap one made from its name"),
+            "\"02:70:74:67:74:01\"",
+            "The daemon's MAC address. Driver packet: with one that is not the device's own, the kernel leaves the \
                  daemon's frames alone, but not every network lets it through.",
-            ),
-            key(
-                "promiscuous",
-                Flag,
-                Is("false"),
-                "",
-                "Drivers packet and dpdk: hear what is sent to other addresses, too.",
-            ),
-            key(
-                "address",
-                Texts(ADDRESS),
-                Means("an error unless the driver is kernel"),
-                "[\"10.77.0.2/24\", \"fd77::2/64\"]",
-                "The daemon's addresses, which nobody else has. Not for the driver kernel.",
-            ),
-            key(
-                "host_address",
-                Texts(ADDRESS),
-                Is("[]"),
-                "[\"10.77.0.1/24\", \"fd77::1/64\"]",
-                "Driver tap: addresses that the host's side of the device is given, in the networks of `address`.",
-            ),
-            key(
-                "offload",
-                Flag,
-                Is("true"),
-                "",
-                "Leave checksums and segmentation to the device, or to the kernel on its other side. Not for the \
+        ),
+        key(
+            "promiscuous",
+            Flag,
+            Is("false"),
+            "",
+            "Drivers packet and dpdk: hear what is sent to other addresses, too.",
+        ),
+        key(
+            "address",
+            Texts(ADDRESS),
+            Means("an error unless the driver is kernel"),
+            "[\"10.77.0.2/24\", \"fd77::2/64\"]",
+            "The daemon's addresses, which nobody else has. Not for the driver kernel.",
+        ),
+        key(
+            "host_address",
+            Texts(ADDRESS),
+            Is("[]"),
+            "[\"10.77.0.1/24\", \"fd77::1/64\"]",
+            "Driver tap: addresses that the host's side of the device is given, in the networks of `address`.",
+        ),
+        key(
+            "offload",
+            Flag,
+            Is("true"),
+            "",
+            "Leave checksums and segmentation to the device, or to the kernel on its other side. Not for the \
                  driver kernel.",
-            ),
-        ],
-    },
-    Table {
-        name: "portal",
-        doc: "An address at which initiators may connect.",
-        keys: &[
-            key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
-            key(
-                "port",
-                Text("the name of a [[port]]"),
-                Required,
-                "\"lab0\"",
-                "The port that has the address.",
-            ),
-            key(
-                "address",
-                Text(SOCKET),
-                Required,
-                "\"10.77.0.2:3260\"",
-                "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
+        ),
+    ]],
+};
+
+/// `portal`
+const PORTAL: &Table = &Table {
+    doc: "An address at which initiators may connect.",
+    groups: &[&[
+        key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
+        key("port", Text("the name of a [[port]]"), Required, "\"lab0\"", "The port that has the address."),
+        key(
+            "address",
+            Text(SOCKET),
+            Required,
+            "\"10.77.0.2:3260\"",
+            "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
                  all that it has of IPv4 or of IPv6. Behind the % stands the network device of a link-local address \
                  of the host. No two portals have an address in common.",
-            ),
-            key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
-        ],
-    },
-    Table {
-        name: "port_group",
-        doc: "A target port group (ALUA): all target ports with that portal group tag. Without it, the ports of a tag are \
+        ),
+        key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
+    ]],
+};
+
+/// `port_group`
+const PORT_GROUP: &Table = &Table {
+    doc: "A target port group (ALUA): all target ports with that portal group tag. Without it, the ports of a tag are \
               a group that is active/optimized.",
-        keys: &[
-            key("name", Text("a name"), Required, "\"first\"", "What `ptgt port-group` calls it."),
-            key(
-                "group",
-                Number(1, 65535),
-                Required,
-                "1",
-                "The portal group tag, as in `group` of [[portal]].",
-            ),
-            key(
-                "state",
-                Word(&[
-                    "active/optimized",
-                    "active/non-optimized",
-                    "standby",
-                    "unavailable",
-                    "offline",
-                    "transitioning",
-                ]),
-                Is("\"active/optimized\""),
-                "",
-                "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
-            ),
-            key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
-        ],
-    },
-    Table {
-        name: "disk",
-        doc: "A disk, and where its blocks lie.",
-        keys: &[
-            key(
-                "name",
-                Text("a name"),
-                Required,
-                "\"thin0\"",
-                "What targets call it. Initiators recognise the disk by identifiers made of the name, unless `uuid` \
+    groups: &[&[
+        key("name", Text("a name"), Required, "\"first\"", "What `ptgt port-group` calls it."),
+        key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
+        key(
+            "state",
+            Word(&[
+                "active/optimized",
+                "active/non-optimized",
+                "standby",
+                "unavailable",
+                "offline",
+                "transitioning",
+            ]),
+            Is("\"active/optimized\""),
+            "",
+            "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
+        ),
+        key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
+    ]],
+};
+
+/// `disk`
+const DISK: &Table = &Table {
+    doc: "A disk, and where its blocks lie.",
+    groups: &[&[
+        key(
+            "name",
+            Text("a name"),
+            Required,
+            "\"thin0\"",
+            "What targets call it. Initiators recognise the disk by identifiers made of the name, unless `uuid` \
                  is given.",
-            ),
-            key(
-                "store",
-                Word(&["file", "ram", "null"]),
-                Required,
-                "\"file\"",
-                "`file`: an image file or a block device. `ram`: memory, lost at the end. `null`: reads as zeros and \
+        ),
+        key(
+            "store",
+            Word(&["file", "ram", "null"]),
+            Required,
+            "\"file\"",
+            "`file`: an image file or a block device. `ram`: memory, lost at the end. `null`: reads as zeros and \
                  forgets what is written, to measure everything else.",
-            ),
-            key(
-                "path",
-                Text("the path of an image file or block device"),
-                Means("an error for the store file"),
-                "\"/var/lib/ptgt/thin0.img\"",
-                "Store file: where it is. A relative path starts at the directory of the configuration.",
-            ),
-            key(
-                "create",
-                Flag,
-                Is("false"),
-                "true",
-                "Store file: an image that is not there is made, with `size` bytes and for the user of the daemon alone, \
+        ),
+        key(
+            "path",
+            Text("the path of an image file or block device"),
+            Means("an error for the store file"),
+            "\"/var/lib/ptgt/thin0.img\"",
+            "Store file: where it is. A relative path starts at the directory of the configuration.",
+        ),
+        key(
+            "create",
+            Flag,
+            Is("false"),
+            "true",
+            "Store file: an image that is not there is made, with `size` bytes and for the user of the daemon alone, \
                  and its directory, too. But not if `state_dir` tells that there was one before: its file system is \
                  probably not mounted.",
-            ),
-            key(
-                "mapped",
-                Flag,
-                Is("false"),
-                "",
-                "Store file: reads lend the pages of the file instead of copying them, and writes go into them without a \
+        ),
+        key(
+            "mapped",
+            Flag,
+            Is("false"),
+            "",
+            "Store file: reads lend the pages of the file instead of copying them, and writes go into them without a \
                  system call, which takes a file on tmpfs or hugetlbfs. All of its space is taken at the start, and none is given back (no UNMAP). A file on \
                  hugetlbfs must be mapped, and its size be a multiple of the huge page.",
-            ),
-            key(
-                "size",
-                ValueKind::Size(4096, 1 << 60),
-                Means("as large as the file is; an error for other stores"),
-                "\"1GiB\"",
-                "Size of the disk, a multiple of 4096 bytes. An image or a device that is there has to have exactly this size; \
+        ),
+        key(
+            "size",
+            ValueKind::Size(4096, 1 << 60),
+            Means("as large as the file is; an error for other stores"),
+            "\"1GiB\"",
+            "Size of the disk, a multiple of 4096 bytes. An image or a device that is there has to have exactly this size; \
                  the daemon changes none.",
-            ),
-            key("block_size", Number(512, 4096), Is("512"), "", "Logical block size in bytes: 512 or 4096."),
-            key(
-                "physical_exponent",
-                Number(0, 15),
-                Means("blocks of 4096 bytes: 3, or 0 if that is the logical block size"),
-                "3",
-                "Logical blocks per physical block, as an exponent of two.",
-            ),
-            key(
-                "thin",
-                Flag,
-                Is("true"),
-                "",
-                "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With `false` all of its \
+        ),
+        key("block_size", Number(512, 4096), Is("512"), "", "Logical block size in bytes: 512 or 4096."),
+        key(
+            "physical_exponent",
+            Number(0, 15),
+            Means("blocks of 4096 bytes: 3, or 0 if that is the logical block size"),
+            "3",
+            "Logical blocks per physical block, as an exponent of two.",
+        ),
+        key(
+            "thin",
+            Flag,
+            Is("true"),
+            "",
+            "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With `false` all of its \
                  space is taken at the start.",
-            ),
-            key("read_only", Flag, Is("false"), "", "Writes are refused."),
-            key(
-                "write_cache",
-                Flag,
-                Is("true"),
-                "",
-                "What is written may stay in the page cache until the initiator has it synchronized; otherwise each \
+        ),
+        key("read_only", Flag, Is("false"), "", "Writes are refused."),
+        key(
+            "write_cache",
+            Flag,
+            Is("true"),
+            "",
+            "What is written may stay in the page cache until the initiator has it synchronized; otherwise each \
                  write is stable before its status. Initiators can change this (WCE of the caching mode page).",
-            ),
-            key(
-                "atomic_writes",
-                Flag,
-                Is("false"),
-                "",
-                "Offer WRITE ATOMIC. It is atomic against other commands, but a loss of power may leave half of it in a file \
+        ),
+        key(
+            "atomic_writes",
+            Flag,
+            Is("false"),
+            "",
+            "Offer WRITE ATOMIC. It is atomic against other commands, but a loss of power may leave half of it in a file \
                  or on a block device, and a READ that lends pages (store ram, `mapped`) may see half of it.",
-            ),
-            key(
-                "lowest_aligned",
-                Number(0, 16383),
-                Is("0"),
-                "",
-                "The first logical block that lies at the beginning of a physical block.",
-            ),
-            key(
-                "removable",
-                Flag,
-                Is("false"),
-                "",
-                "The medium can be taken out and put in by initiators (START STOP UNIT), unless one prevents it.",
-            ),
-            key(
-                "soft_threshold",
-                ValueKind::Size(0, 1 << 60),
-                Is("0"),
-                "\"10GiB\"",
-                "Thin disks in files: initiators are warned (THIN PROVISIONING SOFT THRESHOLD REACHED) when the file \
+        ),
+        key(
+            "lowest_aligned",
+            Number(0, 16383),
+            Is("0"),
+            "",
+            "The first logical block that lies at the beginning of a physical block.",
+        ),
+        key(
+            "removable",
+            Flag,
+            Is("false"),
+            "",
+            "The medium can be taken out and put in by initiators (START STOP UNIT), unless one prevents it.",
+        ),
+        key(
+            "soft_threshold",
+            ValueKind::Size(0, 1 << 60),
+            Is("0"),
+            "\"10GiB\"",
+            "Thin disks in files: initiators are warned (THIN PROVISIONING SOFT THRESHOLD REACHED) when the file \
                  system has less room left than this; 0 for never.",
-            ),
-            key(
-                "faults",
-                Tables("disk.faults"),
-                Is("[]"),
-                "",
-                "Delays and errors that the store makes, to see what initiators make of them.",
-            ),
-            key(
-                "command_faults",
-                Tables("disk.command_faults"),
-                Is("[]"),
-                "",
-                "Delays and errors of commands, for the same purpose.",
-            ),
-            key(
-                "fault_seed",
-                Number(0, i64::MAX as u64),
-                Is("1"),
-                "",
-                "What the chance in `faults` and `command_faults` comes from: with the same number, the same in the same \
+        ),
+        key(
+            "faults",
+            Tables(DISK_FAULTS),
+            Is("[]"),
+            "",
+            "Delays and errors that the store makes, to see what initiators make of them.",
+        ),
+        key(
+            "command_faults",
+            Tables(DISK_COMMAND_FAULTS),
+            Is("[]"),
+            "",
+            "Delays and errors of commands, for the same purpose.",
+        ),
+        key(
+            "fault_seed",
+            Number(0, i64::MAX as u64),
+            Is("1"),
+            "",
+            "What the chance in `faults` and `command_faults` comes from: with the same number, the same in the same \
                  order fares alike.",
-            ),
-            key(
-                "vendor",
-                Text("1 to 8 ASCII characters"),
-                Is("\"PTGT\""),
-                "",
-                "Vendor, as INQUIRY tells it.",
-            ),
-            key(
-                "product",
-                Text("1 to 16 ASCII characters"),
-                Is("\"VIRTUAL-DISK\""),
-                "",
-                "Product, as INQUIRY tells it.",
-            ),
-            key(
-                "revision",
-                Text("1 to 4 ASCII characters"),
-                Is("\"0001\""),
-                "",
-                "Revision, as INQUIRY tells it.",
-            ),
-            key(
-                "serial",
-                Text("1 to 64 ASCII characters"),
-                Means("the digits of the UUID"),
-                "\"T0001\"",
-                "Unit serial number.",
-            ),
-            key(
-                "uuid",
-                Text("a UUID"),
-                Means("made from the name"),
-                "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
-                "What the disk's identifiers are made of, so that they stay when the name changes.",
-            ),
-        ],
-    },
-    Table {
-        name: "disk.faults",
-        doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
+        ),
+        key("vendor", Text("1 to 8 ASCII characters"), Is("\"PTGT\""), "", "Vendor, as INQUIRY tells it."),
+        key(
+            "product",
+            Text("1 to 16 ASCII characters"),
+            Is("\"VIRTUAL-DISK\""),
+            "",
+            "Product, as INQUIRY tells it.",
+        ),
+        key(
+            "revision",
+            Text("1 to 4 ASCII characters"),
+            Is("\"0001\""),
+            "",
+            "Revision, as INQUIRY tells it.",
+        ),
+        key(
+            "serial",
+            Text("1 to 64 ASCII characters"),
+            Means("the digits of the UUID"),
+            "\"T0001\"",
+            "Unit serial number.",
+        ),
+        key(
+            "uuid",
+            Text("a UUID"),
+            Means("made from the name"),
+            "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
+            "What the disk's identifiers are made of, so that they stay when the name changes.",
+        ),
+    ]],
+};
+
+/// `disk.faults`
+const DISK_FAULTS: &Table = &Table {
+    doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
               delays add up, and the first error counts. One command may take several operations of the store.",
-        keys: &[
-            key(
-                "operation",
-                Word(&["any", "read", "write", "flush", "unmap"]),
-                Is("\"any\""),
-                "\"read\"",
-                "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
+    groups: &[&[
+        key(
+            "operation",
+            Word(&["any", "read", "write", "flush", "unmap"]),
+            Is("\"any\""),
+            "\"read\"",
+            "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
                  `flush`: SYNCHRONIZE CACHE.",
-            ),
-            key(
-                "lba",
-                Number(0, i64::MAX as u64),
-                Is("0"),
-                "2048",
-                "The first logical block that it is about.",
-            ),
-            key(
-                "blocks",
-                Number(1, i64::MAX as u64),
-                Means("all to the end"),
-                "8",
-                "How many. Operations that touch one of them fit the rule, and flushes always do.",
-            ),
-            key(
-                "error",
-                Word(&["none", "medium", "space", "protected", "busy"]),
-                Is("\"none\""),
-                "\"medium\"",
-                "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
+        ),
+        key("lba", Number(0, i64::MAX as u64), Is("0"), "2048", "The first logical block that it is about."),
+        key(
+            "blocks",
+            Number(1, i64::MAX as u64),
+            Means("all to the end"),
+            "8",
+            "How many. Operations that touch one of them fit the rule, and flushes always do.",
+        ),
+        key(
+            "error",
+            Word(&["none", "medium", "space", "protected", "busy"]),
+            Is("\"none\""),
+            "\"medium\"",
+            "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
                  PROTECT because the medium may not be written, or the status BUSY.",
-            ),
-            DELAY,
-            JITTER,
-            ONE_IN,
-            AFTER,
-            TIMES,
-        ],
-    },
-    Table {
-        name: "disk.command_faults",
-        doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. Of several rules that fit \
+        ),
+        DELAY,
+        JITTER,
+        ONE_IN,
+        AFTER,
+        TIMES,
+    ]],
+};
+
+/// `disk.command_faults`
+const DISK_COMMAND_FAULTS: &Table = &Table {
+    doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. Of several rules that fit \
               a command the delays add up, and the first answer counts. A command that a reservation or a unit attention ends does \
               not count.",
-        keys: &[
-            key(
-                "command",
-                Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
-                Required,
-                "\"WRITE(10)\"",
-                "Which command it is about, by its name in the standards, of which `ptgt check` lists all when it does not know one; or \
+    groups: &[&[
+        key(
+            "command",
+            Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
+            Required,
+            "\"WRITE(10)\"",
+            "Which command it is about, by its name in the standards, of which `ptgt check` lists all when it does not know one; or \
                  by its operation code, which stands for all its service actions.",
+        ),
+        key(
+            "answer",
+            Text(
+                "\"none\", \"busy\", \"task-set-full\", or sense key, code and qualifier in hexadecimal digits such as \"0b/47/03\"",
             ),
-            key(
-                "answer",
-                Text(
-                    "\"none\", \"busy\", \"task-set-full\", or sense key, code and qualifier in hexadecimal digits such as \"0b/47/03\"",
-                ),
-                Is("\"none\""),
-                "\"0b/47/03\"",
-                "How it ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK CONDITION and this sense.",
-            ),
-            DELAY,
-            JITTER,
-            ONE_IN,
-            AFTER,
-            TIMES,
-        ],
-    },
-    Table {
-        name: "account",
-        doc: "A name and a secret for CHAP, of initiators or of targets.",
-        keys: &[
-            key("name", Text("a name"), Required, "\"lab\"", "The name (CHAP_N)."),
-            key(
-                "secret",
-                Text("12 to 255 bytes, or \"file:\" and the path of a file"),
-                Required,
-                "\"file:/etc/ptgt/lab.secret\"",
-                "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
+            Is("\"none\""),
+            "\"0b/47/03\"",
+            "How it ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK CONDITION and this sense.",
+        ),
+        DELAY,
+        JITTER,
+        ONE_IN,
+        AFTER,
+        TIMES,
+    ]],
+};
+
+/// `account`
+const ACCOUNT: &Table = &Table {
+    doc: "A name and a secret for CHAP, of initiators or of targets.",
+    groups: &[&[
+        key("name", Text("a name"), Required, "\"lab\"", "The name (CHAP_N)."),
+        key(
+            "secret",
+            Text("12 to 255 bytes, or \"file:\" and the path of a file"),
+            Required,
+            "\"file:/etc/ptgt/lab.secret\"",
+            "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
                  directory of the configuration.",
-            ),
-        ],
-    },
-    Table {
-        name: "discovery",
-        doc: "How initiators authenticate themselves before they may ask for targets.",
-        keys: CHAP,
-    },
-    Table {
-        name: "target",
-        doc: "An iSCSI target.",
-        keys: &[
-            key(
-                "name",
-                Text(ISCSI_NAME),
-                Required,
-                "\"iqn.2026-11.com.example.ptgt:reference\"",
-                "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are told in lower case.",
-            ),
-            key(
-                "alias",
-                Text("a string of at most 255 bytes"),
-                Means("none"),
-                "\"the lab's disks\"",
-                "A name for people.",
-            ),
-            key(
-                "portals",
-                Texts("the name of a [[portal]]"),
-                Means("all of them"),
-                "[\"main\"]",
-                "Through which portals it is reached.",
-            ),
-            key(
-                "luns",
-                Tables("target.luns"),
-                Is("[]"),
-                "[{ lun = 0, disk = \"thin0\" }]",
-                "Its logical units, a table each.",
-            ),
-            key("iscsi", ValueKind::Table("target.iscsi"), Means("all defaults"), "", "What it negotiates."),
-            key(
-                "chap",
-                ValueKind::Table("target.chap"),
-                Means("nobody needs to"),
-                "",
-                "How initiators authenticate themselves.",
-            ),
-            key(
-                "access",
-                Tables("target.access"),
-                Is("[]"),
-                "",
-                "Who may use what of it; everybody everything if there is none.",
-            ),
-            key("redirect", Tables("target.redirect"), Is("[]"), "", "Where initiators are sent instead."),
-            key(
-                "limits",
-                ValueKind::Table("target.limits"),
-                Means("all defaults"),
-                "",
-                "How much it serves.",
-            ),
-        ],
-    },
-    Table {
-        name: "target.luns",
-        doc: "A logical unit, as in `luns = [{ lun = 0, disk = \"thin0\" }]`.",
-        keys: &[
-            key("lun", Number(0, 16383), Required, "0", "Its number."),
-            key("disk", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
-        ],
-    },
-    Table {
-        name: "target.chap",
-        doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
-        keys: CHAP,
-    },
-    Table {
-        name: "target.access",
-        doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
+        ),
+    ]],
+};
+
+/// `discovery`
+const DISCOVERY: &Table = &Table {
+    doc: "How initiators authenticate themselves before they may ask for targets.",
+    groups: &[CHAP],
+};
+
+/// `target`
+const TARGET: &Table = &Table {
+    doc: "An iSCSI target.",
+    groups: &[&[
+        key(
+            "name",
+            Text(ISCSI_NAME),
+            Required,
+            "\"iqn.2026-11.com.example.ptgt:reference\"",
+            "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are told in lower case.",
+        ),
+        key(
+            "alias",
+            Text("a string of at most 255 bytes"),
+            Means("none"),
+            "\"the lab's disks\"",
+            "A name for people.",
+        ),
+        key(
+            "portals",
+            Texts("the name of a [[portal]]"),
+            Means("all of them"),
+            "[\"main\"]",
+            "Through which portals it is reached.",
+        ),
+        key(
+            "luns",
+            Tables(LUNS),
+            Is("[]"),
+            "[{ lun = 0, disk = \"thin0\" }]",
+            "Its logical units, a table each.",
+        ),
+        key(
+            "chap",
+            ValueKind::Table(TARGET_CHAP),
+            Means("nobody needs to"),
+            "",
+            "How initiators authenticate themselves.",
+        ),
+        key(
+            "access",
+            Tables(TARGET_ACCESS),
+            Is("[]"),
+            "",
+            "Who may use what of it; everybody everything if there is none.",
+        ),
+        key("redirect", Tables(TARGET_REDIRECT), Is("[]"), "", "Where initiators are sent instead."),
+        key("limits", ValueKind::Table(TARGET_LIMITS), Means("all defaults"), "", "How much it serves."),
+        key("iscsi", ValueKind::Table(TARGET_ISCSI), Means("all defaults"), "", "What it negotiates."),
+    ]],
+};
+
+/// `target.luns`
+const LUNS: &Table = &Table {
+    doc: "A logical unit, as in `luns = [{ lun = 0, disk = \"thin0\" }]`.",
+    groups: &[&[
+        key("lun", Number(0, 16383), Required, "0", "Its number."),
+        key("disk", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
+    ]],
+};
+
+/// `target.chap`
+const TARGET_CHAP: &Table = &Table {
+    doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
+    groups: &[CHAP],
+};
+
+/// `target.access`
+const TARGET_ACCESS: &Table = &Table {
+    doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
               several rules, an initiator sees what any of them opens.",
-        keys: &[
-            key(
-                "initiators",
-                Texts("an iSCSI name, or its beginning and a \"*\""),
-                Means("all"),
-                "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
-                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
-            ),
-            key(
-                "addresses",
-                Texts("an address, or a network such as \"10.77.0.0/24\""),
-                Means("all"),
-                "[\"10.77.0.0/24\", \"fd77::1\"]",
-                "Addresses of initiators.",
-            ),
-            key("accounts", Texts(ACCOUNT), Means("all"), "[\"lab\"]", "Accounts of initiators."),
-            key(
-                "luns",
-                Numbers(16383),
-                Means("all"),
-                "[0]",
-                "What is opened to them. Other LUNs do not exist for them.",
-            ),
-        ],
-    },
-    Table {
-        name: "target.redirect",
-        doc: "Sends initiators that log in to a target elsewhere.",
-        keys: &[
-            key(
-                "address",
-                Text("a host or address and a TCP port"),
-                Required,
-                "\"10.77.0.3:3260\"",
-                "Where to.",
-            ),
-            key("permanent", Flag, Is("false"), "", "The target has moved for good."),
-            key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
-        ],
-    },
-    Table {
-        name: "target.limits",
-        doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
+    groups: &[&[
+        key(
+            "initiators",
+            Texts("an iSCSI name, or its beginning and a \"*\""),
+            Means("all"),
+            "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
+            "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
+        ),
+        key(
+            "addresses",
+            Texts("an address, or a network such as \"10.77.0.0/24\""),
+            Means("all"),
+            "[\"10.77.0.0/24\", \"fd77::1\"]",
+            "Addresses of initiators.",
+        ),
+        key("accounts", Texts(ACCOUNT_NAME), Means("all"), "[\"lab\"]", "Accounts of initiators."),
+        key(
+            "luns",
+            Numbers(16383),
+            Means("all"),
+            "[0]",
+            "What is opened to them. Other LUNs do not exist for them.",
+        ),
+    ]],
+};
+
+/// `target.redirect`
+const TARGET_REDIRECT: &Table = &Table {
+    doc: "Sends initiators that log in to a target elsewhere.",
+    groups: &[&[
+        key("address", Text("a host or address and a TCP port"), Required, "\"10.77.0.3:3260\"", "Where to."),
+        key("permanent", Flag, Is("false"), "", "The target has moved for good."),
+        key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
+    ]],
+};
+
+/// `target.limits`
+const TARGET_LIMITS: &Table = &Table {
+    doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
               connections\"; a session gets what is left of the commands.",
-        keys: &[
-            key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
-            key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
-            key("initiator_sessions", Number(1, 65000), Is("1024"), "", "Sessions of an initiator."),
-            key("initiator_connections", Number(1, 65000), Is("2048"), "", "Connections of an initiator."),
-            key(
-                "initiator_commands",
-                Number(1, 1_000_000),
-                Is("65536"),
-                "",
-                "Commands that an initiator may have under way in all its sessions.",
-            ),
-            key(
-                "initiator_memory",
-                ValueKind::Size(1 << 20, 1 << 40),
-                Is("\"128MiB\""),
-                "",
-                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
+    groups: &[&[
+        key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
+        key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
+        key("initiator_sessions", Number(1, 65000), Is("1024"), "", "Sessions of an initiator."),
+        key("initiator_connections", Number(1, 65000), Is("2048"), "", "Connections of an initiator."),
+        key(
+            "initiator_commands",
+            Number(1, 1_000_000),
+            Is("65536"),
+            "",
+            "Commands that an initiator may have under way in all its sessions.",
+        ),
+        key(
+            "initiator_memory",
+            ValueKind::Size(1 << 20, 1 << 40),
+            Is("\"128MiB\""),
+            "",
+            "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
                  64KiB for each session: the length of each command, up to 1MiB. Commands wait until there is enough, \
                  and sessions have their turn. As much again may be promised: a command window is as wide as there is \
                  for what may come unasked with each command.",
-            ),
-        ],
-    },
-    Table {
-        name: "target.iscsi",
-        doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
-        keys: &[
-            key(
-                "max_recv_data_segment_length",
-                LENGTH,
-                Is("\"256KiB\""),
-                "",
-                "Longest data segment that the target takes.",
-            ),
-            key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
-            key(
-                "first_burst_length",
-                LENGTH,
-                Is("\"256KiB\""),
-                "",
-                "Most unsolicited data of a command, not above max_burst_length.",
-            ),
-            key("max_outstanding_r2t", Number(1, 256), Is("16"), "", "R2Ts of a command at a time."),
-            key("initial_r2t", Flag, Is("false"), "", "Insist on an R2T before any Data-Out PDU."),
-            key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
-            key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
-            key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
-            key("max_connections", Number(1, 64), Is("1"), "", "Connections of a session."),
-            key(
-                "default_time2wait",
-                Number(0, 3600),
-                Is("2"),
-                "",
-                "Seconds before an initiator comes back, at least.",
-            ),
-            key(
-                "default_time2retain",
-                Number(0, 3600),
-                Is("0"),
-                "",
-                "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
-            ),
-            key(
-                "queue_depth",
-                Number(1, 4096),
-                Is("128"),
-                "",
-                "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
-            ),
-            key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
-            key(
-                "nop_interval",
-                Time(HOUR),
-                Is("\"30s\""),
-                "",
-                "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
-            ),
-            key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
-            key(
-                "scsi_events",
-                Flag,
-                Is("false"),
-                "",
-                "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
+        ),
+    ]],
+};
+
+/// `target.iscsi`
+const TARGET_ISCSI: &Table = &Table {
+    doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
+    groups: &[&[
+        key(
+            "max_recv_data_segment_length",
+            LENGTH,
+            Is("\"256KiB\""),
+            "",
+            "Longest data segment that the target takes.",
+        ),
+        key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
+        key(
+            "first_burst_length",
+            LENGTH,
+            Is("\"256KiB\""),
+            "",
+            "Most unsolicited data of a command, not above max_burst_length.",
+        ),
+        key("max_outstanding_r2t", Number(1, 256), Is("16"), "", "R2Ts of a command at a time."),
+        key("initial_r2t", Flag, Is("false"), "", "Insist on an R2T before any Data-Out PDU."),
+        key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
+        key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
+        key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
+        key("max_connections", Number(1, 64), Is("1"), "", "Connections of a session."),
+        key(
+            "default_time2wait",
+            Number(0, 3600),
+            Is("2"),
+            "",
+            "Seconds before an initiator comes back, at least.",
+        ),
+        key(
+            "default_time2retain",
+            Number(0, 3600),
+            Is("0"),
+            "",
+            "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
+        ),
+        key(
+            "queue_depth",
+            Number(1, 4096),
+            Is("128"),
+            "",
+            "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
+        ),
+        key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
+        key(
+            "nop_interval",
+            Time(HOUR),
+            Is("\"30s\""),
+            "",
+            "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
+        ),
+        key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
+        key(
+            "scsi_events",
+            Flag,
+            Is("false"),
+            "",
+            "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
                  only with their next command. Off by default: not every initiator was tried with such messages.",
-            ),
-        ],
-    },
-];
+        ),
+    ]],
+};

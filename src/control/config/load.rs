@@ -9,10 +9,11 @@ use toml::de::DeTable;
 
 use super::access::limits;
 use super::faults;
+use super::keys::ROOT;
 use super::model::{Account, Config, Daemon, Disk, Dpdk, Hugepages, PortGroup, Portal, StoreKind, Target};
-use super::reader::{Diagnostic, Errors, Section, nearest};
 use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
+use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
@@ -64,7 +65,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     if !syntax.is_empty() {
         return Err(errors.finish());
     }
-    let root = Section::root(document.get_ref(), &errors);
+    let root = Section::root(document.get_ref(), ROOT, &errors);
     let loader = Loader { errors: &errors, base };
     let daemon = loader.daemon(root.section("daemon"));
     let dpdk = loader.dpdk(root.section("dpdk"));

@@ -8,16 +8,16 @@ mod keys;
 mod load;
 mod model;
 mod ports;
-mod reader;
+
 mod reference;
 
+pub use crate::options::{Diagnostic, render};
 pub use access::{doubts, read_secret, warnings};
 pub use load::{Scope, load, parse};
 pub use model::{
     AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup,
     Portal, Redirect, SecretSource, StoreKind, Target,
 };
-pub use reader::{Diagnostic, render};
 pub use reference::reference;
 
 #[cfg(test)]

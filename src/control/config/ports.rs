@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::load::{Loader, Named};
 use super::model::{Driver, Link, Port, Portal};
-use super::reader::Section;
 use crate::net::Address;
+use crate::options::Section;
 use crate::sys;
 
 /// Most that a device of a real network carries.

@@ -3,10 +3,37 @@
 
 use std::fmt::Write;
 
-use super::keys::{Absent, Key, TABLES, Table, ValueKind};
+use super::keys::ROOT;
+use crate::options::{Absent, Key, Table, ValueKind, below};
 
 /// Width of the comments.
 const WIDTH: usize = 100;
+
+/// A table, its name from the root, and how the file begins it.
+struct DescribedTable {
+    name: String,
+    header: String,
+    table: &'static Table,
+}
+
+/// All tables, each before those inside it.
+fn tables() -> Vec<DescribedTable> {
+    fn add(name: &str, table: &Table, found: &mut Vec<DescribedTable>) {
+        for key in table.keys() {
+            let name = below(name, key.name);
+            let (header, table) = match key.kind {
+                ValueKind::Table(table) => (format!("[{name}]"), table),
+                ValueKind::Tables(table) => (format!("[[{name}]]"), table),
+                _ => continue,
+            };
+            found.push(DescribedTable { name: name.clone(), header, table });
+            add(&name, table, found);
+        }
+    }
+    let mut found = Vec::new();
+    add("", ROOT, &mut found);
+    found
+}
 
 /// A configuration that gives every key, most with its default, and tells what it means.
 pub fn reference() -> String {
@@ -14,14 +41,14 @@ pub fn reference() -> String {
         "# Every key of a ptgt configuration, most with its default: ptgt check --explain prints this.\n\
          # configs/quickstart.toml is one to begin with.\n",
     );
-    for table in TABLES.iter().filter(|table| !table.name.is_empty()) {
+    for DescribedTable { name, header, table } in tables() {
         out.push('\n');
         comment(&mut out, table.doc);
-        _ = writeln!(out, "{}", header(table));
-        for key in table.keys.iter().filter(|key| !is_table(key)) {
+        _ = writeln!(out, "{header}");
+        for key in table.keys().filter(|key| !is_table(key)) {
             out.push('\n');
             comment(&mut out, key.doc);
-            comment(&mut out, &format!("{}. {}", capital(&key.kind.to_string()), absent(key)));
+            comment(&mut out, &format!("{}. {}", capital(&key.allowed(&name)), absent(key)));
             _ = writeln!(out, "{} = {}", key.name, value(key));
         }
     }
@@ -31,14 +58,6 @@ pub fn reference() -> String {
 /// Tables have a section of their own.
 fn is_table(key: &Key) -> bool {
     matches!(key.kind, ValueKind::Table(_) | ValueKind::Tables(_))
-}
-
-fn header(table: &Table) -> String {
-    let mut keys = TABLES.iter().flat_map(|table| table.keys);
-    match keys.any(|key| matches!(key.kind, ValueKind::Tables(name) if name == table.name)) {
-        true => format!("[[{}]]", table.name),
-        false => format!("[{}]", table.name),
-    }
 }
 
 fn absent(key: &Key) -> String {
@@ -83,11 +102,11 @@ mod tests {
     /// The sections of `docs/configuration.md` that describe the keys.
     fn markdown() -> String {
         let mut out = String::new();
-        for table in TABLES.iter().filter(|table| !table.name.is_empty()) {
-            _ = write!(out, "\n## `{}`\n\n{}\n\n", header(table), table.doc);
+        for DescribedTable { name: within, header, table } in tables() {
+            _ = write!(out, "\n## `{header}`\n\n{}\n\n", table.doc);
             out.push_str("| Key | Meaning | Value | Without it |\n|---|---|---|---|\n");
-            for key in table.keys {
-                let Key { name, kind, doc, .. } = key;
+            for key in table.keys() {
+                let (Key { name, doc, .. }, kind) = (key, key.allowed(&within));
                 let absent = match key.absent {
                     Absent::Required => "an error".to_owned(),
                     Absent::Is(value) => format!("`{value}`"),
@@ -116,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_page_is_current() {
-        const MARK: &str = "<!-- The rest is made from src/control/config/keys.rs. -->\n";
+        const MARK: &str = "<!-- The rest is made from the tables of keys in the source. -->\n";
         let page = include_str!("../../../docs/configuration.md");
         let (written, _) = page.split_once(MARK).expect("the page has the mark");
         check("docs/configuration.md", &format!("{written}{MARK}{}", markdown()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Reading tables of a TOML document so that every error is kept, with its place, and reading goes on. What a key may be
-//! and what holds without it stands in [`super::keys`].
+//! and what holds without it its [`Table`] says.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Absent, Key, Table, ValueKind};
+use super::keys::{Absent, Key, Table, ValueKind, below};
 use crate::wire::{Shown, is_printable};
 
 /// One thing that is wrong.
@@ -77,28 +77,24 @@ fn without_secret(line: &str) -> String {
 }
 
 /// What is wrong so far.
-pub(super) struct Errors<'a> {
+pub struct Errors<'a> {
     text: &'a str,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Errors<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    /// Nothing yet is wrong with a file of that text.
+    pub fn new(text: &'a str) -> Self {
         Self { text, found: RefCell::new(Vec::new()) }
     }
 
     /// The line of a place in the file, from 1.
-    pub(super) fn line(&self, place: usize) -> usize {
+    pub fn line(&self, place: usize) -> usize {
         self.text[..self.text.floor_char_boundary(place)].matches('\n').count() + 1
     }
 
-    pub(super) fn add(
-        &self,
-        span: Range<usize>,
-        key: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    /// Something at a place is wrong: with that key, what, and what to do.
+    pub fn add(&self, span: Range<usize>, key: &str, message: impl Into<String>, help: impl Into<String>) {
         let (before, after) = self.text.split_at(self.text.floor_char_boundary(span.start));
         let line = self.line(span.start);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -110,7 +106,7 @@ impl<'a> Errors<'a> {
     }
 
     /// All of them, in the order of the file.
-    pub(super) fn finish(self) -> Vec<Diagnostic> {
+    pub fn finish(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
         found.sort();
         found.dedup();
@@ -119,10 +115,12 @@ impl<'a> Errors<'a> {
 }
 
 /// A table whose keys are asked for one by one. What was not asked for does not belong there.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     /// `None` if the file does not have it, or has something else in its place.
     table: Option<&'a DeTable<'a>>,
     keys: &'static Table,
+    /// As in `target.luns`; empty for the file itself.
+    name: String,
     span: Range<usize>,
     path: String,
     errors: &'a Errors<'a>,
@@ -130,50 +128,55 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The file itself.
-    pub(super) fn root(table: &'a DeTable<'a>, errors: &'a Errors<'a>) -> Self {
-        Self::new(Some(table), "", 0..0, String::new(), errors)
+    /// The file itself, which may have these keys.
+    pub fn root(table: &'a DeTable<'a>, keys: &'static Table, errors: &'a Errors<'a>) -> Self {
+        let (name, path) = (String::new(), String::new());
+        Self { table: Some(table), keys, name, span: 0..0, path, errors, asked: RefCell::default() }
     }
 
-    fn new(
+    /// A table inside this one.
+    fn inside(
+        &self,
         table: Option<&'a DeTable<'a>>,
-        name: &str,
+        (key, keys): (&str, &'static Table),
         span: Range<usize>,
         path: String,
-        errors: &'a Errors<'a>,
     ) -> Self {
-        Self { table, keys: keys::table(name), span, path, errors, asked: RefCell::default() }
+        let name = below(&self.name, key);
+        Self { table, keys, name, span, path, errors: self.errors, asked: RefCell::default() }
     }
 
     /// Where the table is, or what stands in its place.
-    pub(super) fn span(&self) -> Range<usize> {
+    pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
     /// Where the value of a key is, or the table if it is not there.
-    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+    pub fn span_of(&self, key: &str) -> Range<usize> {
         self.table.and_then(|table| table.get(key)).map_or_else(|| self.span(), Spanned::span)
     }
 
     /// A key as diagnostics call it; the table itself if it is empty.
-    pub(super) fn path(&self, key: &str) -> String {
-        match (&self.path[..], key) {
-            (path, "") | ("", path) => path.to_owned(),
-            (path, key) => format!("{path}.{key}"),
-        }
+    pub fn path(&self, key: &str) -> String {
+        below(&self.path, key)
     }
 
-    pub(super) fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+    /// Something is wrong with a key: what, and what to do.
+    pub fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.errors.add(self.span_of(key), &self.path(key), message, help);
     }
 
     fn key(&self, name: &'static str) -> &'static Key {
         self.asked.borrow_mut().insert(name);
-        self.keys.key(name).expect("the loader asks for keys of keys.rs only")
+        self.keys.key(name).expect("only keys of the table are asked for")
+    }
+
+    fn give(&self, name: &'static str) -> String {
+        format!("give {}", self.key(name).allowed(&self.name))
     }
 
     /// Whether the file has it.
-    pub(super) fn given(&self, name: &'static str) -> bool {
+    pub fn given(&self, name: &'static str) -> bool {
         self.asked.borrow_mut().insert(name);
         self.table.is_some_and(|table| table.contains_key(name))
     }
@@ -197,8 +200,8 @@ impl<'a> Section<'a> {
     }
 
     /// Complains that a key is not there.
-    pub(super) fn missing(&self, name: &'static str) {
-        self.error(name, "is missing", format!("give {}", self.key(name).kind));
+    pub fn missing(&self, name: &'static str) {
+        self.error(name, "is missing", self.give(name));
     }
 
     fn wrong_type(&self, name: &'static str, value: &Spanned<DeValue<'_>>) {
@@ -211,12 +214,12 @@ impl<'a> Section<'a> {
             "table" => "a table",
             _ => "a string",
         };
-        let wanted = format!("give {}", self.key(name).kind);
+        let wanted = self.give(name);
         self.errors.add(value.span(), &self.path(name), format!("is {found}"), wanted);
     }
 
     /// A string.
-    pub(super) fn text(&self, name: &'static str) -> Option<String> {
+    pub fn text(&self, name: &'static str) -> Option<String> {
         let value = self.value(name)?;
         let text = value.get_ref().as_str();
         if text.is_none() {
@@ -226,18 +229,17 @@ impl<'a> Section<'a> {
     }
 
     /// A string that means something.
-    pub(super) fn parsed<T>(&self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub fn parsed<T>(&self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text(name)?;
         let value = parse(&text);
         if value.is_none() {
-            let kind = self.key(name).kind;
-            self.error(name, format!("{text:?} is not allowed"), format!("give {kind}"));
+            self.error(name, format!("{text:?} is not allowed"), self.give(name));
         }
         value
     }
 
     /// One of a few words; `values` go with those of the key, in their order.
-    pub(super) fn word<T: Copy>(&self, name: &'static str, values: &[T]) -> Option<T> {
+    pub fn word<T: Copy>(&self, name: &'static str, values: &[T]) -> Option<T> {
         let ValueKind::Word(words) = self.key(name).kind else { unreachable!("{name} is not a word") };
         let text = self.text(name)?;
         let found = words.iter().zip(values).find(|(word, _)| **word == text);
@@ -249,7 +251,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number in the key's range.
-    pub(super) fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
+    pub fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
         let value = self.value(name)?;
         let kind = self.key(name).kind;
         let ValueKind::Number(low, high) = kind else { unreachable!("{name} is not a number") };
@@ -265,7 +267,7 @@ impl<'a> Section<'a> {
     }
 
     /// Yes or no.
-    pub(super) fn flag(&self, name: &'static str) -> Option<bool> {
+    pub fn flag(&self, name: &'static str) -> Option<bool> {
         let value = self.value(name)?;
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
@@ -275,7 +277,7 @@ impl<'a> Section<'a> {
     }
 
     /// A size in bytes, in the key's range: a number, or a string with a unit.
-    pub(super) fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
+    pub fn size<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
         let value = self.value(name)?;
         let kind = self.key(name).kind;
         let ValueKind::Size(low, high) = kind else { unreachable!("{name} is not a size") };
@@ -297,7 +299,7 @@ impl<'a> Section<'a> {
     }
 
     /// A time, as a string with a unit, in the key's range.
-    pub(super) fn time(&self, name: &'static str) -> Option<Duration> {
+    pub fn time(&self, name: &'static str) -> Option<Duration> {
         let ValueKind::Time(max) = self.key(name).kind else { unreachable!("{name} is not a time") };
         self.parsed(name, |text| duration(text).filter(|time| *time <= max))
     }
@@ -330,7 +332,7 @@ impl<'a> Section<'a> {
     }
 
     /// Strings that mean something.
-    pub(super) fn texts<T>(
+    pub fn texts<T>(
         &self,
         name: &'static str,
         parse: impl Fn(&str) -> Option<T>,
@@ -339,7 +341,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whole numbers.
-    pub(super) fn numbers(&self, name: &'static str) -> Option<Vec<(u64, Range<usize>)>> {
+    pub fn numbers(&self, name: &'static str) -> Option<Vec<(u64, Range<usize>)>> {
         let ValueKind::Numbers(high) = self.key(name).kind else {
             unreachable!("{name} is not a list of numbers")
         };
@@ -347,7 +349,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table inside this one. Without it, its defaults hold.
-    pub(super) fn section(&self, name: &'static str) -> Self {
+    pub fn section(&self, name: &'static str) -> Self {
         let ValueKind::Table(keys) = self.key(name).kind else { unreachable!("{name} is not a table") };
         let value = self.table.and_then(|table| table.get(name));
         let table = value.and_then(|value| value.get_ref().as_table());
@@ -355,11 +357,11 @@ impl<'a> Section<'a> {
             self.wrong_type(name, value);
         }
         let span = value.map_or_else(|| self.span(), Spanned::span);
-        Self::new(table, keys, span, self.path(name), self.errors)
+        self.inside(table, (name, keys), span, self.path(name))
     }
 
     /// The tables of a list.
-    pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
+    pub fn sections(&self, name: &'static str) -> Vec<Self> {
         let ValueKind::Tables(keys) = self.key(name).kind else {
             unreachable!("{name} is not a list of tables")
         };
@@ -374,15 +376,15 @@ impl<'a> Section<'a> {
             if table.is_none() {
                 self.errors.add(entry.span(), &path, "is not a table", "give { key = value, ... }");
             }
-            Self::new(table, keys, entry.span(), path, self.errors)
+            self.inside(table, (name, keys), entry.span(), path)
         });
         entries.collect()
     }
 
     /// Reports the keys that nobody asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let asked = self.asked.borrow();
-        let known: Vec<&str> = self.keys.keys.iter().map(|key| key.name).collect();
+        let known: Vec<&str> = self.keys.keys().map(|key| key.name).collect();
         for (key, _) in self.table.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if asked.contains(name) {
@@ -403,7 +405,7 @@ fn whole(value: &Spanned<DeValue<'_>>) -> Option<u64> {
 }
 
 /// Points at the known word that was probably meant.
-pub(super) fn nearest(word: &str, known: &[&str], otherwise: &str) -> String {
+pub fn nearest(word: &str, known: &[&str], otherwise: &str) -> String {
     let close = known.iter().map(|known| (distance(word, known), known)).min();
     match close {
         Some((d, known)) if d <= 1 + word.len() / 3 => format!("did you mean {known:?}?"),
@@ -433,7 +435,7 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
     Some((text[..digits].parse().ok()?, text[digits..].trim()))
 }
 
-pub(super) fn size(text: &str) -> Option<u64> {
+fn size(text: &str) -> Option<u64> {
     let (number, unit) = quantity(text)?;
     let factor: u64 = match unit {
         "" | "B" => 1,
