@@ -13,11 +13,11 @@ export CARGO_TERM_COLOR=never CARGO_TERM_QUIET=true
 # Part, "default" or "full", time limit in seconds, command.
 parts='
 setup          default  900 ci/setup.sh
-fmt            default   60 cargo fmt --check
-clippy         default  600 cargo clippy --all-targets -- -D warnings
+fmt            default   60 cargo fmt --all --check
+clippy         default  600 cargo clippy --workspace --all-targets -- -D warnings
 doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 scripts        default   60 scripts
-tidy           default  300 cargo test --test tidy
+tidy           default  300 cargo test -p tidy
 unit           default  600 cargo test --lib --bins
 interleavings  default  300 cargo test --test interleavings
 world          default  900 ci/world.sh

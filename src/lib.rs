@@ -4,7 +4,7 @@
 //! # Rooms
 //!
 //! Each module at the top is a room with one concern; imports go one way, from the lower part of this table to the
-//! upper, and `ci/tests/tidy.rs` holds the exact list and enforces it.
+//! upper, and `ci/tidy/tidy.rs` holds the exact list and enforces it.
 //!
 //! | Room | What is in it |
 //! |---|---|

@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
+    fs::read_to_string(super::root().join(name)).expect(name)
 }
 
 fn rules() -> toml::Table {
@@ -20,7 +19,7 @@ fn rules() -> toml::Table {
 fn cargo(arguments: &[&str]) -> Vec<u8> {
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments).args(["--all-features", "--locked"]);
-    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    let output = command.current_dir(super::root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
