@@ -12,6 +12,7 @@
 //! | [`wire`] | byte formats of SCSI and of the fabrics, nothing else |
 //! | [`options`] | keys of the configuration: how they are described and read; each kind of part has its own table |
 //! | [`time`] | an instant, as an argument; a timer wheel |
+//! | [`counters`] | the lists that say what is counted, and what comes from them |
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
 //! | [`io`] | the lower waist: block operations and their completions |
@@ -108,6 +109,7 @@
 pub mod activity;
 pub mod bench;
 pub mod control;
+pub mod counters;
 pub mod devices;
 pub mod engine;
 pub mod fabrics;

@@ -66,6 +66,9 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Print what every counter means; asks no daemon.
+        #[arg(long, conflicts_with_all = ["json", "socket", "config"])]
+        explain: bool,
         /// The daemon's control socket.
         #[arg(short, long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
         socket: PathBuf,
@@ -111,7 +114,11 @@ fn main() -> ExitCode {
         Command::Check { files, json: true, .. } => check_json(&files),
         Command::Check { files, .. } => check(&files),
         Command::Doctor { config, json } => examine(&config, json),
-        Command::Status { json, socket, config } => {
+        Command::Status { explain: true, .. } => {
+            print(&status::explain());
+            ExitCode::SUCCESS
+        }
+        Command::Status { json, socket, config, .. } => {
             place(socket, config).map_or(ExitCode::FAILURE, |socket| report(&socket, json))
         }
         Command::PortGroup { group, state, disk, socket, config } => {

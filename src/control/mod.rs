@@ -5,6 +5,8 @@
 pub mod client;
 pub mod config;
 pub mod doctor;
+#[cfg(test)]
+mod generated;
 mod lines;
 pub mod logging;
 pub mod output;

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use super::MemoryAccount;
 use super::seg::{ComesHome, SegMut};
+use crate::counters::counter_set;
 use crate::sys;
 
 /// Bytes of a chunk: one huge page.
@@ -40,17 +41,18 @@ pub enum Pages {
     Ordinary,
 }
 
-/// How full an arena is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArenaStats {
-    /// Bytes mapped.
-    pub bytes: usize,
-    /// Bytes of blocks that somebody holds.
-    pub in_use: usize,
-    /// Most bytes that were ever held at once.
-    pub in_use_max: usize,
-    /// Requests that found no memory.
-    pub refused: u64,
+counter_set! {
+    /// How full an arena is.
+    pub struct ArenaCounters {
+        /// Payload memory, all of it.
+        bytes: Gauge of Bytes as "MEMORY",
+        /// What of that somebody holds.
+        in_use_bytes: Gauge of Bytes as "IN USE",
+        /// Most that was ever held at once.
+        in_use_max_bytes: Maximum of Bytes as "MOST",
+        /// Requests that found none.
+        refused: Counter of Requests as "REFUSED",
+    }
 }
 
 pub(super) struct Block {
@@ -270,12 +272,22 @@ impl Arena {
         free.pop()
     }
 
+    /// Bytes mapped.
+    pub fn bytes(&self) -> usize {
+        self.0.map.len()
+    }
+
+    /// Bytes of blocks that somebody holds.
+    pub fn in_use(&self) -> usize {
+        self.0.in_use.get()
+    }
+
     /// How full the arena is.
-    pub fn stats(&self) -> ArenaStats {
-        ArenaStats {
-            bytes: self.0.map.len(),
-            in_use: self.0.in_use.get(),
-            in_use_max: self.0.in_use_max.get(),
+    pub fn counters(&self) -> ArenaCounters {
+        ArenaCounters {
+            bytes: self.bytes() as u64,
+            in_use_bytes: self.in_use() as u64,
+            in_use_max_bytes: self.0.in_use_max.get() as u64,
             refused: self.0.refused.get(),
         }
     }
@@ -314,10 +326,10 @@ mod tests {
         let seg = block.freeze();
         let tail = seg.slice(4000, 1000);
         drop(seg);
-        assert_eq!(arena.stats().in_use, 16 << 10);
+        assert_eq!(arena.in_use(), 16 << 10);
         assert_eq!(tail.private().unwrap(), [7; 1000]);
         drop(tail);
-        assert_eq!(arena.stats().in_use, 0);
+        assert_eq!(arena.in_use(), 0);
     }
 
     #[test]
@@ -326,7 +338,7 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| arena.alloc(1 << 20)).collect();
         assert_eq!(held.len(), 2);
         assert!(arena.alloc(1).is_none());
-        assert_eq!(arena.stats().refused, 2);
+        assert_eq!(arena.counters().refused, 2);
         drop(held);
         assert!(arena.alloc(1 << 20).is_some());
     }
@@ -344,12 +356,12 @@ mod tests {
         let [last, _first] = held;
         drop(last);
         let large = arena.alloc(1 << 20).unwrap();
-        assert_eq!(arena.stats().in_use, (1 << 20) + 256);
+        assert_eq!(arena.in_use(), (1 << 20) + 256);
         // And a small request takes a large block rather than none.
         let small: Vec<_> = std::iter::from_fn(|| arena.alloc(256)).collect();
         assert_eq!(small.len(), (2 << 20) / 256 - 1 + 1);
         drop((large, small));
-        assert_eq!(arena.stats().in_use, 256);
+        assert_eq!(arena.in_use(), 256);
     }
 
     #[test]
@@ -357,7 +369,7 @@ mod tests {
         let arena = Arena::new(32 << 20, false).unwrap();
         for len in CLASSES {
             let held: Vec<_> = std::iter::from_fn(|| arena.alloc(len)).collect();
-            assert!(arena.stats().in_use <= 28 << 20, "{len}");
+            assert!(arena.in_use() <= 28 << 20, "{len}");
             assert!(CLASSES.iter().all(|&len| arena.alloc(len).is_none()));
             // A frame is received, and an answer sent, and again.
             for _ in 0..1000 {
@@ -373,7 +385,7 @@ mod tests {
                 arena.alloc_reserved(len).is_some_and(|block| !block.is_reserved()),
                 "there is other memory"
             );
-            assert_eq!(arena.stats().in_use, 0);
+            assert_eq!(arena.in_use(), 0);
         }
     }
 

@@ -267,7 +267,7 @@ mod tests {
             rest.skip(cut);
             prop_assert_eq!(rest.to_vec(), &bytes[cut..]);
             drop(rest);
-            prop_assert_eq!(arena.stats().in_use, 0);
+            prop_assert_eq!(arena.in_use(), 0);
         }
     }
 }

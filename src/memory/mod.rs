@@ -17,7 +17,7 @@ mod prefetch;
 mod seg;
 
 pub use account::{MemoryAccount, MemoryCharge};
-pub use arena::{Arena, ArenaStats, Pages};
+pub use arena::{Arena, ArenaCounters, Pages};
 pub use list::Sg;
 #[cfg(test)]
 pub(crate) use list::drop_spare;

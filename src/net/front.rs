@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use smallvec::SmallVec;
 
 use super::checksum::Sum;
-use super::{Address, TcpOffload, TxFrame};
+use super::{Address, DropCounters, TcpOffload, TxFrame};
 use crate::memory::Sg;
 
 const ETHERNET: usize = 14;
@@ -31,19 +31,6 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// Longest echo request that is answered; pings are not for moving data.
 const ECHO_MAX: usize = 16 << 10;
-
-/// Why frames were not served.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Drops {
-    /// For somebody else.
-    pub(super) not_ours: u64,
-    /// Of an ethertype or protocol that nobody serves.
-    pub(super) unserved: u64,
-    /// With lengths or checksums that are wrong.
-    pub(super) malformed: u64,
-    /// Fragments of a packet: peers are expected to keep to the MTU.
-    pub(super) fragments: u64,
-}
 
 /// A TCP segment for one of our addresses.
 #[derive(Clone, Copy)]
@@ -98,7 +85,7 @@ pub(super) struct Front {
     claims: Vec<(u16, Option<u16>)>,
     /// Unicast addresses of theirs.
     others: Vec<[u8; 6]>,
-    pub(super) drops: Drops,
+    pub(super) drops: DropCounters,
 }
 
 fn half(bytes: &[u8], at: usize) -> u16 {
@@ -123,7 +110,7 @@ impl Front {
             let octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
             addresses.push(Address { ip: Ipv6Addr::from(octets).into(), prefix: 64 });
         }
-        Self { mac, addresses, claims: Vec::new(), others: Vec::new(), drops: Drops::default() }
+        Self { mac, addresses, claims: Vec::new(), others: Vec::new(), drops: DropCounters::default() }
     }
 
     /// Frames of this kind are somebody else's.
@@ -146,14 +133,14 @@ impl Front {
     pub(super) fn receive<'a>(&mut self, frame: &'a [u8], verified: bool) -> Verdict<'a> {
         // Nobody is a group, and what is sent back would go to all of it.
         if frame.len() < ETHERNET || frame[6] & 1 != 0 {
-            self.drops.malformed += 1;
+            self.drops.dropped_malformed += 1;
             return Verdict::Nothing;
         }
         let to = &frame[..6];
         let (mut ethertype, mut body_at, mut vlan) = (half(frame, 12), ETHERNET, None);
         if ethertype == ETHERTYPE_VLAN {
             if frame.len() < ETHERNET + TAG {
-                self.drops.malformed += 1;
+                self.drops.dropped_malformed += 1;
                 return Verdict::Nothing;
             }
             (ethertype, body_at) = (half(frame, ETHERNET + 2), ETHERNET + TAG);
@@ -166,7 +153,7 @@ impl Front {
             return Verdict::Claimed(ethertype, vlan, body_at);
         }
         if !ours {
-            self.drops.not_ours += 1;
+            self.drops.dropped_not_ours += 1;
             return Verdict::Nothing;
         }
         let mac: [u8; 6] = frame[6..12].try_into().expect("six bytes");
@@ -176,12 +163,12 @@ impl Front {
             ETHERTYPE_IPV4 if vlan.is_none() => self.ipv4(mac, body, verified),
             ETHERTYPE_IPV6 if vlan.is_none() => self.ipv6(mac, body, verified),
             _ => {
-                self.drops.unserved += 1;
+                self.drops.dropped_unserved += 1;
                 return Verdict::Nothing;
             }
         };
         verdict.unwrap_or_else(|| {
-            self.drops.malformed += 1;
+            self.drops.dropped_malformed += 1;
             Verdict::Nothing
         })
     }
@@ -220,18 +207,18 @@ impl Front {
         }
         let (from, to) = (v4(packet, 12), v4(packet, 16));
         if !self.is_ours(to.into()) || from.is_unspecified() || from.is_broadcast() || from.is_multicast() {
-            self.drops.not_ours += 1;
+            self.drops.dropped_not_ours += 1;
             return Some(Verdict::Nothing);
         }
         if half(packet, 6) & 0x3fff != 0 {
-            self.drops.fragments += 1;
+            self.drops.dropped_fragments += 1;
             return Some(Verdict::Nothing);
         }
         match packet[9] {
             PROTOCOL_TCP => self.tcp(mac, from.into(), to.into(), packet, header, verified),
             PROTOCOL_ICMP => self.echo(mac, from, to, &packet[header..], verified),
             _ => {
-                self.drops.unserved += 1;
+                self.drops.dropped_unserved += 1;
                 Some(Verdict::Nothing)
             }
         }
@@ -256,7 +243,7 @@ impl Front {
                 self.icmpv6(mac, from, to, packet[7], &packet[HEADER..], verified)
             }
             _ => {
-                self.drops.unserved += 1;
+                self.drops.dropped_unserved += 1;
                 Some(Verdict::Nothing)
             }
         }

@@ -27,8 +27,9 @@ use super::options::SynFields;
 use super::run::Run;
 use super::{
     Address, CACHED_STREAMS, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, STAGE_MAX,
-    StreamEvent, StreamHost, StreamId, TxFrame, multicast_groups,
+    StreamEvent, StreamHost, StreamId, TcpCounters, TxFrame, multicast_groups,
 };
+use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
 use crate::time::{Instant, Wheel};
 
@@ -82,29 +83,6 @@ impl HostConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counters {
-    frames_in: u64,
-    frames_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-    accepted: u64,
-    refused: u64,
-    cookies: u64,
-    resets: u64,
-    challenges: u64,
-    retransmitted: u64,
-    repaired: u64,
-    claimed: u64,
-    claimed_dropped: u64,
-    /// Segments whose payload was not taken for want of memory.
-    no_memory: u64,
-    /// Flows that went to other cores and came from them, and frames that came in here after the former.
-    handed_over: u64,
-    taken_over: u64,
-    strays: u64,
-}
-
 /// Bytes of the TCP header of a segment.
 fn header_len(segment: &Segment<'_>) -> usize {
     usize::from(segment.packet[segment.tcp + 12] >> 4) * 4
@@ -137,7 +115,7 @@ pub struct TcpHost<P> {
     pending: Vec<StreamEvent>,
     /// A second, and how many resets it has left.
     resets: (u64, u32),
-    counters: Counters,
+    counters: TcpCounters,
     /// Flows that have gone to other cores.
     gone: Gone,
     now: Instant,
@@ -171,7 +149,7 @@ impl<P: FramePort> TcpHost<P> {
             scratch: Vec::new(),
             pending: Vec::new(),
             resets: (u64::MAX, 0),
-            counters: Counters::default(),
+            counters: TcpCounters::default(),
             gone: Gone::default(),
             now: Instant::ZERO,
         }
@@ -246,7 +224,7 @@ impl<P: FramePort> TcpHost<P> {
             Verdict::Answer(answer) => self.burst.push_back(answer),
             Verdict::Tcp(segment) => return Some(segment),
             Verdict::Claimed(..) if self.claimed.len() >= RAW_FRAMES_MAX => {
-                self.counters.claimed_dropped += 1;
+                self.counters.dropped_claimed += 1;
             }
             Verdict::Claimed(ethertype, vlan, body) => {
                 self.counters.claimed += 1;
@@ -313,7 +291,7 @@ impl<P: FramePort> TcpHost<P> {
         let entry = &mut self.flows[index];
         // As if it were lost on the way: it is sent again.
         if self.run.len() > 0 && !(entry.flow.takes_payload() && self.run.leave_reserve(&self.arena)) {
-            self.counters.no_memory += 1;
+            self.counters.dropped_no_memory += 1;
             return self.run.clear();
         }
         let (front, arena) = (&self.front, &self.arena);
@@ -345,7 +323,7 @@ impl<P: FramePort> TcpHost<P> {
             self.touch(index);
         } else {
             let number = self.cookies.give(self.now, &tuple, &syn);
-            self.counters.cookies += 1;
+            self.counters.cookies_sent += 1;
             let mut flow = self.flow(tuple, segment.mac, number, &syn);
             self.answer(&mut flow);
         }
@@ -460,9 +438,9 @@ impl<P: FramePort> TcpHost<P> {
         if !entry.accepted {
             self.half_open -= 1;
         }
-        self.counters.challenges += entry.flow.challenges;
-        self.counters.retransmitted += entry.flow.retransmitted;
-        self.counters.repaired += entry.flow.repaired;
+        self.counters.challenges_sent += entry.flow.challenges;
+        self.counters.retransmitted_bytes += entry.flow.retransmitted;
+        self.counters.repaired_bytes += entry.flow.repaired;
     }
 
     /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate. The bound is not quite known, so that who
@@ -483,7 +461,7 @@ impl<P: FramePort> TcpHost<P> {
             return;
         }
         self.resets.1 -= 1;
-        self.counters.resets += 1;
+        self.counters.resets_sent += 1;
         let payload = header.len() - header_len(segment);
         let (sequence, acknowledged, answer) = match flags & ACK {
             0 => {
@@ -552,7 +530,7 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             return None;
         };
         // A few bytes would hold a whole frame, and lent frames must leave room for those to come.
-        let crowded = self.arena.stats().in_use > self.arena.stats().bytes / 2;
+        let crowded = self.arena.in_use() > self.arena.bytes() / 2;
         if (seg.len() <= SMALL || crowded)
             && let Some(mut copy) = self.arena.alloc(seg.len())
         {
@@ -658,36 +636,16 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         self.give_stray(stray);
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        let (c, drops) = (&self.counters, &self.front.drops);
-        let live: u64 = self.flows.iter().map(|entry| entry.flow.retransmitted).sum();
-        let repaired: u64 = self.flows.iter().map(|entry| entry.flow.repaired).sum();
-        let challenges: u64 = self.flows.iter().map(|entry| entry.flow.challenges).sum();
-        let mut counters = vec![
-            ("frames_in", c.frames_in),
-            ("frames_out", c.frames_out),
-            ("bytes_in", c.bytes_in),
-            ("bytes_out", c.bytes_out),
-            ("flows", self.flows.len() as u64),
-            ("half_open", self.half_open as u64),
-            ("accepted", c.accepted),
-            ("refused", c.refused),
-            ("cookies_sent", c.cookies),
-            ("resets_sent", c.resets),
-            ("challenges_sent", c.challenges + challenges),
-            ("retransmitted_bytes", c.retransmitted + live),
-            ("repaired_bytes", c.repaired + repaired),
-            ("dropped_not_ours", drops.not_ours),
-            ("dropped_unserved", drops.unserved),
-            ("dropped_malformed", drops.malformed),
-            ("dropped_fragments", drops.fragments),
-            ("claimed", c.claimed),
-            ("dropped_claimed", c.claimed_dropped),
-            ("dropped_no_memory", c.no_memory),
-            ("handed_over", c.handed_over),
-            ("taken_over", c.taken_over),
-            ("strays", c.strays),
-        ];
+    fn counters(&self) -> Vec<Counted> {
+        let mut sum = self.counters;
+        sum.flows = self.flows.len() as u64;
+        sum.half_open = self.half_open as u64;
+        for FlowEntry { flow, .. } in self.flows.iter() {
+            sum.retransmitted_bytes += flow.retransmitted;
+            sum.repaired_bytes += flow.repaired;
+            sum.challenges_sent += flow.challenges;
+        }
+        let mut counters: Vec<Counted> = sum.counted().chain(self.front.drops.counted()).collect();
         counters.extend(self.port.counters());
         counters
     }

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod congestion;
+mod counters;
 mod flow;
 mod front;
 mod held;
@@ -20,10 +21,12 @@ use std::os::fd::RawFd;
 
 use smallvec::SmallVec;
 
+use crate::counters::Counted;
 use crate::memory::{MemoryAccount, Seg, Sg};
 use crate::time::Instant;
 
 pub use checksum::{cut_in_software, finish_in_software};
+pub use counters::{DropCounters, TcpCounters};
 pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
 
@@ -190,7 +193,7 @@ pub trait StreamHost {
     fn give(&mut self, _stray: Vec<u8>) {}
 
     /// Names and values of what was counted, for the control plane.
-    fn counters(&self) -> Vec<(&'static str, u64)>;
+    fn counters(&self) -> Vec<Counted>;
 
     /// The link below, where there is one whose frames can be had.
     fn link(&mut self) -> Option<&mut dyn RawLink> {
@@ -310,7 +313,7 @@ pub trait FramePort {
 
     /// Names and values of what the port has counted, for the control plane. What belongs to the whole device is told by
     /// one of its queues.
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> Vec<Counted> {
         Vec::new()
     }
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::*;
+use crate::counters::by_name;
 use crate::memory::Arena;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -105,7 +106,7 @@ fn claimed_frames_go_to_their_claimant() {
         .collect();
     let expected = [(None, 1), (None, 2), (None, 3), (None, 4), (Some(100), 5)];
     assert_eq!(taken, expected.map(|(vlan, byte)| (vlan, vec![byte])));
-    let counters: std::collections::BTreeMap<_, _> = host.counters().into_iter().collect();
+    let counters = by_name(host.counters());
     assert_eq!((counters["claimed"], counters["dropped_unserved"]), (5, 5));
     assert_eq!((counters["dropped_not_ours"], counters["dropped_malformed"]), (1, 1));
 }
@@ -126,7 +127,7 @@ fn frames_that_nobody_takes_are_bounded_and_the_rest_is_sent_as_it_is() {
         arrive(&mut host, MAC, &[0x89, 0x06, 0]);
     }
     poll(&mut host);
-    let counters: std::collections::BTreeMap<_, _> = host.counters().into_iter().collect();
+    let counters = by_name(host.counters());
     assert_eq!((counters["claimed"], counters["dropped_claimed"]), (256, 1));
     StreamHost::commit(&mut host, Instant::ZERO);
     host.port().sent.clear();

@@ -16,6 +16,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::KernelCounters;
+use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, MemoryAccount, MemoryCharge, Seg, SegMut, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::sys::{self, Epoll, Ready};
@@ -103,10 +105,7 @@ pub struct KernelHost {
     /// When streams that are closing have had their time.
     linger: Wheel,
     now: Instant,
-    refused: u64,
-    /// Sockets that went to other cores, and came from them.
-    handed_over: u64,
-    taken_over: u64,
+    counters: KernelCounters,
 }
 
 impl KernelHost {
@@ -130,9 +129,7 @@ impl KernelHost {
             spare: None,
             linger: Wheel::new(),
             now: Instant::ZERO,
-            refused: 0,
-            handed_over: 0,
-            taken_over: 0,
+            counters: KernelCounters::default(),
         })
     }
 
@@ -149,7 +146,7 @@ impl KernelHost {
         {
             count += 1;
             if self.streams.len() >= STREAMS_MAX {
-                self.refused += 1;
+                self.counters.refused += 1;
                 continue; // dropped, which resets it
             }
             if let Ok(local) = socket.local_addr() {
@@ -446,7 +443,7 @@ impl StreamHost for KernelHost {
         self.streams[index].socket.peer_addr().ok()?;
         let Stream { socket, origin, .. } = self.streams.remove(index);
         self.epoll.remove(socket.as_raw_fd());
-        self.handed_over += 1;
+        self.counters.handed_over += 1;
         Some(Detached { origin, state: Box::new(socket) })
     }
 
@@ -454,21 +451,20 @@ impl StreamHost for KernelHost {
     fn attach(&mut self, stream: Detached) -> Option<StreamId> {
         let socket: TcpStream = *stream.state.downcast().ok()?;
         if self.streams.len() >= STREAMS_MAX {
-            self.refused += 1;
+            self.counters.refused += 1;
             return None;
         }
         let stream = self.adopt(socket, stream.origin).ok()?;
-        self.taken_over += 1;
+        self.counters.taken_over += 1;
         Some(stream)
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![
-            ("accepted", self.next - self.taken_over),
-            ("open", self.streams.len() as u64),
-            ("refused", self.refused),
-            ("handed_over", self.handed_over),
-            ("taken_over", self.taken_over),
-        ]
+    fn counters(&self) -> Vec<Counted> {
+        let counters = KernelCounters {
+            accepted: self.next - self.counters.taken_over,
+            open: self.streams.len() as u64,
+            ..self.counters
+        };
+        counters.counted().collect()
     }
 }

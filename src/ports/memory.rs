@@ -550,7 +550,7 @@ mod tests {
         let mut burst = Vec::new();
         assert_eq!(two.receive(Instant::ZERO, &mut burst), 1);
         assert_eq!((burst[0].data.len(), burst[0].checksum), (20_054, RxChecksum::Good));
-        assert_eq!(arena.stats().in_use, 0, "sent memory is free again");
+        assert_eq!(arena.in_use(), 0, "sent memory is free again");
         let seg: Option<&Seg> = burst.first().map(|frame| &frame.data);
         assert!(seg.is_some_and(|seg| seg.private().is_some()));
     }

@@ -2,6 +2,7 @@
 //! Ports: where frames and byte streams really come from.
 #![expect(unsafe_code, reason = "segments go to the kernel and to devices as addresses")]
 
+mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod kernel;
@@ -11,3 +12,5 @@ pub mod tap;
 #[cfg(test)]
 mod tests;
 mod vnet;
+
+pub use counters::{KernelCounters, LinkCounters, PacketCounters, QueueCounters, TapCounters};

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+use super::PacketCounters;
 use super::vnet::{self, FRAME_MAX, VNET};
+use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, SegMut};
 use crate::net::{FrameCaps, FramePort, RxFrame, TxFrame};
 use crate::sys::{self, PacketSocket, Waiting};
@@ -188,13 +190,14 @@ impl FramePort for Packet {
         self.socket.accept(&all)
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> Vec<Counted> {
         self.ring_full.set(self.ring_full.get() + u64::from(self.socket.drops().ring_full));
-        vec![
-            ("dropped_ring_full", self.ring_full.get()),
-            ("dropped_too_long", self.lost),
-            ("dropped_sending", self.not_sent),
-        ]
+        let counters = PacketCounters {
+            dropped_ring_full: self.ring_full.get(),
+            dropped_too_long: self.lost,
+            dropped_sending: self.not_sent,
+        };
+        counters.counted().collect()
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
+use super::TapCounters;
 use super::vnet::{self, FRAME_MAX, VNET};
+use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, SegMut};
 use crate::net::{Address, FrameCaps, FramePort, RxFrame, TxFrame};
 use crate::sys;
@@ -147,8 +149,8 @@ impl FramePort for Tap {
         self.not_sent += vnet::transmit(self.file.as_raw_fd(), self.offload, burst);
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![("dropped_sending", self.not_sent)]
+    fn counters(&self) -> Vec<Counted> {
+        TapCounters { dropped_sending: self.not_sent }.counted().collect()
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

@@ -10,6 +10,7 @@ pub use mailbox::{Mailbox, Sender, mailbox};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use crate::counters::counter_set;
 use crate::sys;
 use crate::time::Instant;
 
@@ -41,17 +42,25 @@ pub trait Poller {
     fn account(&mut self, load: Load);
 }
 
-/// How busy a core was over the last [`ACCOUNT_PERIOD`].
+counter_set! {
+    /// What a core's loop has done.
+    pub struct LoopCounters {
+        /// Turns of the loop.
+        turns: Counter of Turns as "TURNS",
+        /// Time spent in turns that did something.
+        busy_ns: Counter of Nanoseconds,
+    }
+}
+
+/// How busy a core is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Share of the time spent in turns that did something, 0 to 1.
+    /// Share of the last [`ACCOUNT_PERIOD`] spent in turns that did something, 0 to 1.
     pub busy: f32,
-    /// Share of the time asleep; what is left was spent looking for work.
+    /// Share of it asleep; what is left was spent looking for work.
     pub asleep: f32,
-    /// Turns since the start.
-    pub turns: u64,
-    /// Time spent in turns that did something, since the start.
-    pub busy_time: Duration,
+    /// What was counted since the start.
+    pub counters: LoopCounters,
 }
 
 /// Over how long the shares of a [`Load`] are taken.
@@ -75,17 +84,17 @@ pub fn run(work: &mut dyn Poller, idle: Idle) {
     let mut fds = Vec::new();
     let mut scratch = Vec::new();
     let mut load = Load::default();
-    let (mut busy, mut asleep) = (Duration::ZERO, Duration::ZERO);
+    let (mut busy, mut asleep, mut busy_time) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut now = clock();
     let mut last_work = now;
     let (mut period, mut told) = (now, now);
     while !work.finished() {
         let did = work.turn(now);
-        load.turns += 1;
+        load.counters.turns += 1;
         let after = clock();
         if did > 0 {
             busy += after - now;
-            load.busy_time += after - now;
+            busy_time += after - now;
             last_work = after;
             work.turned(after);
         }
@@ -117,6 +126,7 @@ pub fn run(work: &mut dyn Poller, idle: Idle) {
             (busy, asleep, period) = (Duration::ZERO, Duration::ZERO, now);
         }
         if now - told >= TOTALS_PERIOD {
+            load.counters.busy_ns = u64::try_from(busy_time.as_nanos()).unwrap_or(u64::MAX);
             work.account(load);
             told = now;
         }

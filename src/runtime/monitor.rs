@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use super::build::unit_key;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
-    Connection, Disk, DiskCounters, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal,
-    Reactor, Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
+    Connection, Disk, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
+    Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
 };
+use crate::counters::{CounterSet, by_name};
 use crate::devices::sbc;
 use crate::engine::shard::{ConnectionReport, CoreReport, Message, SessionReport};
 use crate::fabrics::iscsi::Negotiated;
@@ -154,19 +155,15 @@ impl StatusSource for Monitor {
 }
 
 fn reactor(config: &Config, report: &CoreReport) -> Reactor {
-    let memory = &report.memory;
     Reactor {
         reactor: report.core,
         processor: config.daemon.reactors[report.core],
         busy_share: report.load.busy,
         asleep_share: report.load.asleep,
-        turns: report.load.turns,
-        busy_seconds: report.load.busy_time.as_secs_f64(),
+        counters: report.load.counters,
+        busy_seconds: Duration::from_nanos(report.load.counters.busy_ns).as_secs_f64(),
         memory: Memory {
-            bytes: memory.bytes as u64,
-            in_use_bytes: memory.in_use as u64,
-            in_use_max_bytes: memory.in_use_max as u64,
-            refused: memory.refused,
+            counters: report.memory,
             pages: match report.pages {
                 memory::Pages::Huge => Pages::Huge,
                 memory::Pages::Ordinary => Pages::Ordinary,
@@ -177,11 +174,8 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
 
 fn port(config: &Config, index: usize, reports: &[CoreReport]) -> Port {
     let config::Port { name, driver } = &config.ports[index];
-    let mut counters = BTreeMap::new();
     // Each core has its hosts in the order of the configured ports.
-    for (name, count) in reports.iter().flat_map(|report| &report.hosts[index].1) {
-        *counters.entry((*name).to_owned()).or_insert(0) += count;
-    }
+    let counters = by_name(reports.iter().flat_map(|report| report.hosts[index].1.iter().copied()));
     Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
 
@@ -202,7 +196,6 @@ fn disk(
         latencies.add(&unit.latencies);
         size_bytes = unit.bytes;
     }
-    let UnitCounters { reads, read_bytes, writes, write_bytes, others, errors, aborts } = sum;
     let store = match store {
         StoreKind::File { .. } => "file",
         StoreKind::Ram { .. } => "ram",
@@ -218,7 +211,7 @@ fn disk(
         state: disk_state(&disk.report(), *removable, faults.len() + command_faults.len()),
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
-        counters: DiskCounters { reads, read_bytes, writes, write_bytes, others, errors, aborts },
+        counters: sum,
         latencies: latencies.all().map(|(kind, stage, times)| latency(kind, stage, times)).collect(),
     }
 }
@@ -304,14 +297,6 @@ fn session_status(config: &Config, core: usize, session: &SessionReport) -> Sess
 }
 
 fn connection_status(config: &Config, connection: &ConnectionReport) -> Connection {
-    let counters = &connection.counters;
-    let counters = [
-        ("pdus_in", counters.pdus_in),
-        ("pdus_out", counters.pdus_out),
-        ("digest_errors", counters.digest_errors),
-        ("rejects", counters.rejects),
-        ("ignored", counters.ignored),
-    ];
     Connection {
         cid: connection.cid,
         portal: config.portals[connection.origin.portal].name.clone(),
@@ -319,7 +304,7 @@ fn connection_status(config: &Config, connection: &ConnectionReport) -> Connecti
         peer: connection.origin.peer.to_string(),
         negotiated: negotiated(&connection.negotiated),
         in_flight: connection.in_flight,
-        counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+        counters: by_name(connection.counters.counted()),
     }
 }
 
@@ -353,8 +338,9 @@ mod tests {
 
     use super::*;
     use crate::engine::shard::UnitReport;
-    use crate::fabrics::iscsi::{ConnectionOrigin, Counters};
-    use crate::memory::ArenaStats;
+    use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
+    use crate::memory::ArenaCounters;
+    use crate::ports::KernelCounters;
     use crate::reactor::{Load, Mailbox, mailbox};
     use crate::runtime::build::device;
 
@@ -386,18 +372,19 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
                 origin: ConnectionOrigin { portal: 0, local: address, peer: address },
                 negotiated: Negotiated::default(),
                 in_flight: 2,
-                counters: Counters::default(),
+                counters: ConnectionCounters::default(),
             }],
         };
+        let accepted = KernelCounters { accepted: 10, open: 1, ..KernelCounters::default() };
         let counters = UnitCounters { reads: 1, read_bytes: 512, errors: 3, ..Default::default() };
         CoreReport {
             core,
             load: Load::default(),
-            memory: ArenaStats::default(),
+            memory: ArenaCounters::default(),
             pages: memory::Pages::Ordinary,
             units: vec![UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() }],
             sessions: vec![session; core],
-            hosts: vec![("p".into(), vec![("accepted", 10), ("open", 1)])],
+            hosts: vec![("p".into(), accepted.counted().collect())],
         }
     }
 
@@ -425,7 +412,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         assert_eq!(processors, [Some(3), Some(5)]);
         assert_eq!(status.ports[0].counters["accepted"], 20);
         let disk = &status.disks[0];
-        let counters = DiskCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
+        let counters = UnitCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
         assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
         assert_eq!(status.targets[0].luns, [LogicalUnit { lun: 4, disk: "d".into() }]);
         assert_eq!(status.sessions.len(), 1);

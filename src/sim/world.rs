@@ -19,6 +19,7 @@ use super::scsi::{self, TARGET};
 use super::session::{Env, News, Session};
 use super::store::{Medium, SimStore};
 use super::tally::{self, Tally};
+use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::sessions::{Limits, Sessions};
 use crate::engine::shard::{CoreReport, Message, Parts, Shard};
@@ -274,7 +275,7 @@ impl World {
         }
         self.env.tally.add("segments damaged unseen by TCP", self.env.peers.damaged);
         self.env.tally.add("frames forged", self.env.peers.forged);
-        match self.client_arena.stats().in_use {
+        match self.client_arena.in_use() {
             0 => Ok(()),
             bytes => Err(format!("the peers hold {bytes} bytes")),
         }
@@ -350,7 +351,7 @@ impl World {
     /// No block of a machine that has stopped is with anybody.
     fn memory_is_home(&self) -> Result<(), String> {
         for (core, arena) in self.machine.arenas.iter().enumerate() {
-            let held = arena.stats().in_use;
+            let held = arena.in_use();
             if held > 0 {
                 return Err(format!("core {core}: {held} bytes did not come home"));
             }
@@ -378,7 +379,7 @@ impl World {
             let flows = report.hosts.iter().flat_map(|(_, counters)| counters);
             for (what, count) in flows {
                 if matches!(
-                    *what,
+                    what.name,
                     "retransmitted_bytes"
                         | "resets_sent"
                         | "challenges_sent"
@@ -387,7 +388,7 @@ impl World {
                         | "taken_over"
                         | "strays"
                 ) {
-                    self.env.tally.add(what, *count);
+                    self.env.tally.add(what.name, *count);
                 }
             }
         }
@@ -453,7 +454,7 @@ impl World {
         }
         let sum = |name| {
             let counters = reports.iter().flat_map(|report| &report.hosts).flat_map(|(_, counters)| counters);
-            counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
+            counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
         };
         let streams: usize = self.sessions.iter().map(Session::streams).sum();
         if (sum("flows"), sum("half_open")) != (streams as u64, 0) {
@@ -494,7 +495,7 @@ impl World {
         for (core, arena) in self.machine.arenas.iter().enumerate() {
             let taken = self.exhausted.iter().filter(|(_, of, _)| *of == core);
             let taken: usize = taken.flat_map(|(.., all)| all).map(SegMut::capacity).sum();
-            let (held, charged) = (arena.stats().in_use - taken, arena.charged());
+            let (held, charged) = (arena.in_use() - taken, arena.charged());
             if held as u64 > BLOCKS_SHARE * charged + UNCHARGED_MAX {
                 return Err(format!("core {core} holds {held} bytes, of which {charged} are on accounts"));
             }
@@ -518,7 +519,7 @@ impl World {
             }
             let flow = |name| {
                 let counters = report.hosts.iter().flat_map(|(_, counters)| counters);
-                counters.filter(|(what, _)| *what == name).map(|(_, count)| count).sum::<u64>()
+                counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
             };
             let half_open = flow("half_open");
             if half_open > 256 || flow("flows") - half_open > 4 * self.env.peers.begun() {

@@ -16,6 +16,7 @@ use super::{Cores, Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
+use crate::counters::Counted;
 use crate::engine::sessions::Limits;
 use crate::engine::shard::{Parts, Shard};
 use crate::engine::topology::{Portal, Target, Topology};
@@ -161,7 +162,7 @@ impl StreamHost for MemoryHost {
         None
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> Vec<Counted> {
         Vec::new()
     }
 }

@@ -95,9 +95,8 @@ fn comment(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::control::generated::is_current;
 
     /// The sections of `docs/configuration.md` that describe the keys.
     fn markdown() -> String {
@@ -118,19 +117,9 @@ mod tests {
         out
     }
 
-    /// Compares a file of the project with what it should be; writes it instead if UPDATE_GOLDEN is set.
-    fn check(path: &str, wanted: &str) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&file, wanted).unwrap();
-        }
-        let found = std::fs::read_to_string(&file).unwrap();
-        assert!(found == wanted, "{path} is old: UPDATE_GOLDEN=1 cargo test reference");
-    }
-
     #[test]
     fn the_reference_is_current() {
-        check("configs/reference.toml", &reference());
+        is_current("configs/reference.toml", &reference());
     }
 
     #[test]
@@ -138,6 +127,6 @@ mod tests {
         const MARK: &str = "<!-- The rest is made from the tables of keys in the source. -->\n";
         let page = include_str!("../../../docs/configuration.md");
         let (written, _) = page.split_once(MARK).expect("the page has the mark");
-        check("docs/configuration.md", &format!("{written}{MARK}{}", markdown()));
+        is_current("docs/configuration.md", &format!("{written}{MARK}{}", markdown()));
     }
 }

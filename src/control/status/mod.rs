@@ -2,12 +2,18 @@
 //! What a running daemon tells about itself: the model behind `ptgt status`, the same as JSON on the control socket and
 //! as text. A later version may add fields; it does not take any away.
 
+mod lists;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::tasks::UnitCounters;
+use crate::memory::ArenaCounters;
+use crate::reactor::LoopCounters;
+
+pub use lists::explain;
 pub use text::render;
 
 /// Who knows the status, and does what the operator asks for.
@@ -77,9 +83,10 @@ pub struct Reactor {
     pub busy_share: f32,
     /// Share of the last second asleep; what is left was spent looking for work.
     pub asleep_share: f32,
-    /// Turns of the loop since the start.
-    pub turns: u64,
-    /// Seconds spent in turns that did something, since the start.
+    /// What its loop has done since the start.
+    #[serde(flatten)]
+    pub counters: LoopCounters,
+    /// Its `busy_ns` in seconds.
     pub busy_seconds: f64,
     /// Its payload memory.
     pub memory: Memory,
@@ -95,17 +102,12 @@ pub enum Pages {
     Ordinary,
 }
 
-/// Payload memory, in bytes.
+/// Payload memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// All of it.
-    pub bytes: u64,
-    /// Held by somebody.
-    pub in_use_bytes: u64,
-    /// Most that was ever held at once.
-    pub in_use_max_bytes: u64,
-    /// Requests that found none.
-    pub refused: u64,
+    /// How much there is, and was given out.
+    #[serde(flatten)]
+    pub counters: ArenaCounters,
     /// Its pages.
     pub pages: Pages,
 }
@@ -143,8 +145,8 @@ pub struct Disk {
     /// States of the target port groups through which it is reached.
     #[serde(default)]
     pub port_groups: Vec<PortGroup>,
-    /// What it has done.
-    pub counters: DiskCounters,
+    /// What it has done since the start.
+    pub counters: UnitCounters,
     /// How long that took, whether or not the sessions are still there.
     #[serde(default)]
     pub latencies: Vec<Latency>,
@@ -233,25 +235,6 @@ pub struct PortGroup {
     pub preferred: bool,
     /// Names of its ports.
     pub target_ports: Vec<String>,
-}
-
-/// What a disk has done since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskCounters {
-    /// Commands that moved data to an initiator.
-    pub reads: u64,
-    /// Bytes they moved.
-    pub read_bytes: u64,
-    /// Commands that took data from an initiator.
-    pub writes: u64,
-    /// Bytes they took.
-    pub write_bytes: u64,
-    /// Commands without data.
-    pub others: u64,
-    /// Commands that ended with CHECK CONDITION, unit attentions apart.
-    pub errors: u64,
-    /// Commands aborted.
-    pub aborts: u64,
 }
 
 /// An iSCSI target.

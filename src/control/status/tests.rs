@@ -8,23 +8,19 @@ use crate::control::output;
 use crate::wire::tests::{HOSTILE, is_clean};
 
 pub(in crate::control) fn sample() -> Status {
-    let memory = Memory {
-        bytes: 256 << 20,
-        in_use_bytes: 3 << 19,
-        in_use_max_bytes: 64 << 20,
-        refused: 0,
-        pages: Pages::Huge,
-    };
+    let arena =
+        ArenaCounters { bytes: 256 << 20, in_use_bytes: 3 << 19, in_use_max_bytes: 64 << 20, refused: 0 };
+    let memory = Memory { counters: arena, pages: Pages::Huge };
     let reactor = |reactor, processor, busy_share, turns| Reactor {
         reactor,
         processor,
         busy_share,
         asleep_share: 0.5,
-        turns,
+        counters: LoopCounters { turns, busy_ns: 1_500_000_000 },
         busy_seconds: 1.5,
         memory: memory.clone(),
     };
-    let counters = DiskCounters {
+    let counters = UnitCounters {
         reads: 120,
         read_bytes: 1_048_576,
         writes: 7,
@@ -135,7 +131,7 @@ pub(in crate::control) fn sample() -> Status {
             driver: "tap".into(),
             counters: [("frames_in".into(), 1000), ("frames_out".into(), 900), ("refused".into(), 0)].into(),
         }],
-        disks: vec![thin, disk("r", "ram", 256 << 20, true, DiskCounters::default())],
+        disks: vec![thin, disk("r", "ram", 256 << 20, true, UnitCounters::default())],
         targets: vec![
             target(
                 "iqn.2026-11.test:a",

@@ -8,6 +8,10 @@ use serde_json::Value;
 use super::{
     Disk, Latency, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target,
 };
+use crate::counters::{CounterDefinition, CounterSet, CounterUnit};
+use crate::engine::tasks::UnitCounters;
+use crate::memory::ArenaCounters;
+use crate::reactor::LoopCounters;
 use crate::wire::Shown;
 
 /// The status as text: aligned tables, units that people use. Ends with a line feed.
@@ -56,21 +60,20 @@ fn shown(status: &Status) -> Status {
 }
 
 fn reactors(out: &mut String, reactors: &[Reactor]) {
-    let mut table = Table::new("REACTOR,PROCESSOR,BUSY,ASLEEP,TURNS,MEMORY,IN USE,MOST,REFUSED,PAGES");
+    let mut table = Table::new("REACTOR,PROCESSOR,BUSY,ASLEEP")
+        .counters::<LoopCounters>()
+        .counters::<ArenaCounters>()
+        .headings("PAGES");
     for reactor in reactors {
-        let memory = &reactor.memory;
-        table.row([
-            reactor.reactor.to_string(),
-            reactor.processor.map_or_else(|| "any".into(), |processor| processor.to_string()),
-            percent(reactor.busy_share),
-            percent(reactor.asleep_share),
-            reactor.turns.to_string(),
-            bytes(memory.bytes),
-            bytes(memory.in_use_bytes),
-            bytes(memory.in_use_max_bytes),
-            memory.refused.to_string(),
-            format!("{:?}", memory.pages).to_lowercase(),
-        ]);
+        let Reactor { reactor, processor, busy_share, asleep_share, counters, memory, .. } = reactor;
+        let head = [
+            reactor.to_string(),
+            processor.map_or_else(|| "any".into(), |processor| processor.to_string()),
+            percent(*busy_share),
+            percent(*asleep_share),
+        ];
+        let counters = cells(counters).chain(cells(&memory.counters));
+        table.row(head.into_iter().chain(counters).chain([format!("{:?}", memory.pages).to_lowercase()]));
     }
     table.write(out);
 }
@@ -88,23 +91,15 @@ fn ports(out: &mut String, ports: &[Port]) {
 }
 
 fn disks(out: &mut String, disks: &[Disk]) {
-    let mut table =
-        Table::new("DISK,STORE,SIZE,BLOCK,READS,READ,WRITES,WRITTEN,OTHERS,ERRORS,ABORTS").left(2);
+    let mut table = Table::new("DISK,STORE,SIZE,BLOCK").counters::<UnitCounters>().left(2);
     for disk in disks {
-        let counters = &disk.counters;
-        table.row([
+        let head = [
             disk.name.clone(),
             format!("{}{}", disk.store, if disk.read_only { ", read-only" } else { "" }),
             bytes(disk.size_bytes),
             disk.block_bytes.to_string(),
-            counters.reads.to_string(),
-            bytes(counters.read_bytes),
-            counters.writes.to_string(),
-            bytes(counters.write_bytes),
-            counters.others.to_string(),
-            counters.errors.to_string(),
-            counters.aborts.to_string(),
-        ]);
+        ];
+        table.row(head.into_iter().chain(cells(&disk.counters)));
     }
     table.write(out);
 }
@@ -225,7 +220,7 @@ struct Table {
 impl Table {
     /// With the headings, separated by commas. All columns are aligned to the right.
     fn new(headings: &str) -> Self {
-        Self { rows: vec![headings.split(',').map(str::to_owned).collect()], left: 0 }
+        Self { rows: vec![Vec::new()], left: 0 }.headings(headings)
     }
 
     /// The first columns are aligned to the left.
@@ -233,8 +228,21 @@ impl Table {
         Self { left, ..self }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+    /// More headings.
+    fn headings(mut self, headings: &str) -> Self {
+        self.rows[0].extend(headings.split(',').map(str::to_owned));
+        self
+    }
+
+    /// The headings of counters that have one.
+    fn counters<S: CounterSet>(mut self) -> Self {
+        let shown = S::LIST.iter().filter(|definition| is_shown(definition));
+        self.rows[0].extend(shown.map(|definition| definition.heading.to_owned()));
+        self
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// With an empty line before; nothing if there are headings only.
@@ -255,6 +263,20 @@ impl Table {
             out.push('\n');
         }
     }
+}
+
+fn is_shown(definition: &CounterDefinition) -> bool {
+    !definition.heading.is_empty()
+}
+
+/// The values of counters that have a heading.
+fn cells(counters: &impl CounterSet) -> impl Iterator<Item = String> {
+    counters.counted().filter(|(definition, _)| is_shown(definition)).map(|(definition, value)| {
+        match definition.unit {
+            CounterUnit::Bytes => bytes(value),
+            _ => value.to_string(),
+        }
+    })
 }
 
 fn percent(share: f32) -> String {

@@ -2,9 +2,10 @@
 //! What one core tells the control plane.
 
 use super::{Established, Shard};
+use crate::counters::Counted;
 use crate::engine::tasks::{Latencies, UnitCounters};
-use crate::fabrics::iscsi::{self, ConnectionOrigin, Negotiated};
-use crate::memory::{ArenaStats, Pages};
+use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
+use crate::memory::{ArenaCounters, Pages};
 use crate::reactor::Load;
 use crate::wire::PeerText;
 
@@ -16,7 +17,7 @@ pub struct CoreReport {
     /// How busy it is.
     pub load: Load,
     /// Its payload memory.
-    pub memory: ArenaStats,
+    pub memory: ArenaCounters,
     /// The pages of that.
     pub pages: Pages,
     /// Its logical units, in the order of [`super::Parts::units`].
@@ -24,7 +25,7 @@ pub struct CoreReport {
     /// Its sessions.
     pub sessions: Vec<SessionReport>,
     /// Per host: name and counters.
-    pub hosts: Vec<(String, Vec<(&'static str, u64)>)>,
+    pub hosts: Vec<(String, Vec<Counted>)>,
 }
 
 /// A logical unit as one core sees it.
@@ -67,7 +68,7 @@ pub struct ConnectionReport {
     /// Commands under way.
     pub in_flight: usize,
     /// What was counted.
-    pub counters: iscsi::Counters,
+    pub counters: ConnectionCounters,
 }
 
 impl Shard {
@@ -100,7 +101,7 @@ impl Shard {
         CoreReport {
             core: parts.core,
             load: self.load,
-            memory: parts.arena.stats(),
+            memory: parts.arena.counters(),
             pages: parts.arena.pages(),
             units: units.collect(),
             sessions: sessions.collect(),

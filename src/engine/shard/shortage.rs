@@ -100,7 +100,7 @@ impl Shard {
         if self.shortage.is_waited_for() && self.now >= self.shortage.retry {
             self.read_again();
         }
-        let refused = self.parts.arena.stats().refused + self.parts.arena.budget().refusals();
+        let refused = self.parts.arena.counters().refused + self.parts.arena.budget().refusals();
         if refused != self.shortage.refused {
             self.somebody_waits(refused);
         }
@@ -135,8 +135,8 @@ impl Shard {
 
     #[cold]
     fn somebody_waits(&mut self, refused: u64) {
-        if self.parts.arena.stats().refused != self.shortage.arena_refused {
-            self.shortage.arena_refused = self.parts.arena.stats().refused;
+        if self.parts.arena.counters().refused != self.shortage.arena_refused {
+            self.shortage.arena_refused = self.parts.arena.counters().refused;
             self.parts.arena.budget().waits(0);
         }
         self.shortage.refused = refused;

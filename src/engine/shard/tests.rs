@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::counters::Counted;
 use crate::engine::sessions::Limits;
 use crate::engine::topology::{Portal, Target};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
@@ -154,7 +155,7 @@ impl StreamHost for Host {
         Some(id)
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> Vec<Counted> {
         Vec::new()
     }
 }

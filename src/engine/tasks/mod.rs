@@ -25,6 +25,7 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use crate::counters::counter_set;
 use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Tag};
 use crate::memory::{Arena, Lease, prefetch};
 use crate::scsi::reservations::Effects;
@@ -131,36 +132,23 @@ pub enum PeerMessage {
     Turn(Turn),
 }
 
-/// What a logical unit did on this core.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UnitCounters {
-    /// Commands that moved data to the initiator.
-    pub reads: u64,
-    /// Bytes they moved.
-    pub read_bytes: u64,
-    /// Commands that took data from the initiator.
-    pub writes: u64,
-    /// Bytes they took.
-    pub write_bytes: u64,
-    /// Commands without data.
-    pub others: u64,
-    /// Commands that ended with CHECK CONDITION, unit attentions apart.
-    pub errors: u64,
-    /// Commands aborted.
-    pub aborts: u64,
-}
-
-impl UnitCounters {
-    /// Adds what another core has done with the same logical unit.
-    pub fn add(&mut self, other: &Self) {
-        let Self { reads, read_bytes, writes, write_bytes, others, errors, aborts } = self;
-        *reads += other.reads;
-        *read_bytes += other.read_bytes;
-        *writes += other.writes;
-        *write_bytes += other.write_bytes;
-        *others += other.others;
-        *errors += other.errors;
-        *aborts += other.aborts;
+counter_set! {
+    /// What a logical unit has done.
+    pub struct UnitCounters {
+        /// Commands that moved data to an initiator.
+        reads: Counter of Commands as "READS",
+        /// Bytes they moved.
+        read_bytes: Counter of Bytes as "READ",
+        /// Commands that took data from an initiator.
+        writes: Counter of Commands as "WRITES",
+        /// Bytes they took.
+        write_bytes: Counter of Bytes as "WRITTEN",
+        /// Commands without data.
+        others: Counter of Commands as "OTHERS",
+        /// Commands that ended with CHECK CONDITION, unit attentions apart.
+        errors: Counter of Commands as "ERRORS",
+        /// Commands aborted.
+        aborts: Counter of Commands as "ABORTS",
     }
 }
 

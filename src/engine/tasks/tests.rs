@@ -535,7 +535,7 @@ impl World {
         }
         assert_eq!(self.manager.tasks(), 0);
         assert_eq!(self.disk.borrow().live, 0);
-        assert_eq!(self.arena.stats().in_use, 0, "all memory is home");
+        assert_eq!(self.arena.in_use(), 0, "all memory is home");
     }
 }
 

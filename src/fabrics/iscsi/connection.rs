@@ -14,6 +14,7 @@ use super::text::TextExchange;
 use super::transmit::{ANSWERS_MAX, Outbox};
 use super::{CloseReason, ConnectionOrigin, Directory, Event, LoginStatus, Negotiated, Parameters};
 use crate::activity;
+use crate::counters::counter_set;
 use crate::memory::{MemoryAccount, MemoryCharge, Seg, Sg};
 use crate::scsi::NexusId;
 use crate::time::Instant;
@@ -26,19 +27,20 @@ const BEHIND_LOGIN_MAX: usize = 64 << 10;
 /// How long a connection that found no memory for a header waits before it tries again.
 const STARVED_RETRY: Duration = Duration::from_millis(1);
 
-/// What a connection counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// PDUs received.
-    pub pdus_in: u64,
-    /// PDUs sent.
-    pub pdus_out: u64,
-    /// Data digests that did not match.
-    pub digest_errors: u64,
-    /// PDUs answered with Reject.
-    pub rejects: u64,
-    /// Requests outside the command window, and Data-Out for commands that are gone; both are ignored.
-    pub ignored: u64,
+counter_set! {
+    /// What a connection counted.
+    pub struct ConnectionCounters {
+        /// PDUs received.
+        pdus_in: Counter of Pdus,
+        /// PDUs sent.
+        pdus_out: Counter of Pdus,
+        /// Data digests that did not match.
+        digest_errors: Counter of Pdus,
+        /// PDUs answered with Reject.
+        rejects: Counter of Pdus,
+        /// Requests outside the command window, and Data-Out for commands that are gone; both are ignored.
+        ignored: Counter of Pdus,
+    }
 }
 
 pub(super) enum State {
@@ -86,7 +88,7 @@ pub struct Connection {
     progress: (Instant, u64),
     /// The arena had no room for a header.
     pub(super) starved: bool,
-    pub(super) counters: Counters,
+    pub(super) counters: ConnectionCounters,
 }
 
 impl Connection {
@@ -115,7 +117,7 @@ impl Connection {
             pinged: None,
             progress: (now, 0),
             starved: false,
-            counters: Counters::default(),
+            counters: ConnectionCounters::default(),
         }
     }
 
@@ -140,7 +142,7 @@ impl Connection {
     }
 
     /// What was counted.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> ConnectionCounters {
         self.counters
     }
 

@@ -251,10 +251,10 @@ mod tests {
             (1460, 16 << 10, LEN * 2048 / 1460 + SEGMENTS_FREE * (16 << 10)),
         ] {
             let (data, _) = collect(&arena, &[(piece, block)]);
-            let (held, pieces) = (arena.stats().in_use, data.segs().len());
+            let (held, pieces) = (arena.in_use(), data.segs().len());
             assert!(held <= most, "{held} bytes for {LEN} in pieces of {piece}, in {pieces}");
             drop(data);
-            assert_eq!(arena.stats().in_use, 0);
+            assert_eq!(arena.in_use(), 0);
         }
     }
 

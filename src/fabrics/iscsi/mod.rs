@@ -61,7 +61,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
-pub use connection::{Connection, Counters};
+pub use connection::{Connection, ConnectionCounters};
 pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::{CommandWindow, ConnectionKey, Session};

@@ -13,7 +13,9 @@ use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
 use super::requests::{FUNCTIONS_MAX, PendingFunction, Scope, waits_for_others};
-use super::{CloseReason, ConnectionOrigin, Counters, Directory, Event, LoginStatus, Negotiated, Parameters};
+use super::{
+    CloseReason, ConnectionCounters, ConnectionOrigin, Directory, Event, LoginStatus, Negotiated, Parameters,
+};
 use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
 use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
@@ -697,7 +699,7 @@ impl Session {
     }
 
     /// What a connection counted.
-    pub fn counters(&self, key: ConnectionKey) -> Counters {
+    pub fn counters(&self, key: ConnectionKey) -> ConnectionCounters {
         self.connection(key).map(Connection::counters).unwrap_or_default()
     }
 

@@ -265,7 +265,7 @@ fn session() -> Sender {
 }
 
 fn counter(sender: &Sender, name: &str) -> u64 {
-    sender.host.counters().iter().find(|counter| counter.0 == name).unwrap().1
+    sender.host.counters().iter().find(|counter| counter.0.name == name).unwrap().1
 }
 
 #[test]

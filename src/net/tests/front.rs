@@ -57,7 +57,7 @@ impl Bench {
     }
 
     fn counter(&self, name: &str) -> u64 {
-        self.host.counters().iter().find(|counter| counter.0 == name).unwrap().1
+        self.host.counters().iter().find(|counter| counter.0.name == name).unwrap().1
     }
 }
 

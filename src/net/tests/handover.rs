@@ -130,7 +130,7 @@ impl Cores {
     }
 
     fn counter(&self, core: usize, name: &str) -> u64 {
-        self.hosts[core].counters().iter().find(|counter| counter.0 == name).unwrap().1
+        self.hosts[core].counters().iter().find(|counter| counter.0.name == name).unwrap().1
     }
 
     /// The client says so many more bytes.
@@ -248,7 +248,7 @@ fn a_flow_goes_on_at_another_core() {
     cores.socket().close();
     cores.until(|cores| cores.gone == [(1, stream)]);
     cores.until(|cores| cores.counter(1, "flows") == 0);
-    assert_eq!(cores.arenas.each_ref().map(|arena| arena.stats().in_use), [0, 0]);
+    assert_eq!(cores.arenas.each_ref().map(|arena| arena.in_use()), [0, 0]);
 }
 
 #[test]

@@ -412,7 +412,11 @@ impl World {
 
     pub(super) fn counter(&self, name: &str) -> u64 {
         let counters = self.host.counters();
-        counters.iter().find(|counter| counter.0 == name).unwrap_or_else(|| panic!("no counter {name}")).1
+        counters
+            .iter()
+            .find(|counter| counter.0.name == name)
+            .unwrap_or_else(|| panic!("no counter {name}"))
+            .1
     }
 
     /// What the owner has done with the newest stream.
@@ -432,7 +436,7 @@ impl World {
     pub(super) fn assert_empty(&mut self) {
         assert!(self.run(Duration::from_secs(120), |world| world.counter("flows") == 0), "flows are left");
         self.pass(Duration::from_secs(1));
-        assert_eq!(self.arena.stats().in_use, 0, "memory is not home");
+        assert_eq!(self.arena.in_use(), 0, "memory is not home");
         assert_eq!(self.counter("half_open"), 0);
     }
 }

@@ -364,6 +364,6 @@ proptest! {
         prop_assert!(sender.finished, "{} of {len} are acknowledged, {} are here", sender.acked, sender.received.len());
         prop_assert_eq!(sender.received.len() as u64, len);
         drop(sender.host);
-        prop_assert_eq!(sender.arena.stats().in_use, 0);
+        prop_assert_eq!(sender.arena.in_use(), 0);
     }
 }

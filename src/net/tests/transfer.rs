@@ -181,7 +181,7 @@ fn what_the_owner_does_not_take_is_bounded_and_kept() {
     world.owner.reads = false;
     let (client, _) = world.established(16 << 20);
     world.pass(5 * SECOND);
-    let (sent, held) = (world.clients[client].sent, world.arena.stats().in_use);
+    let (sent, held) = (world.clients[client].sent, world.arena.in_use());
     // A mebibyte of frames, one of the ring, and the client's own ring.
     assert!((2 << 20..4 << 20).contains(&sent), "{sent} bytes were taken");
     assert!(held < 3 << 20, "{held} bytes are held");

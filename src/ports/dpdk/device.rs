@@ -15,6 +15,8 @@ use super::eal::{self, Eal};
 use super::memory::{Regions, Span};
 use super::pool::{Mbuf, Pool, PoolConfig};
 use super::rings::Rings;
+use crate::counters::{Counted, CounterDefinition, CounterKind, CounterSet, CounterUnit};
+use crate::ports::LinkCounters;
 
 /// Descriptors of a queue, if the device has as many.
 const DESCRIPTORS: u16 = 1024;
@@ -141,7 +143,7 @@ struct State {
     closed: bool,
     spans: Vec<Span>,
     accepted: Vec<[u8; 6]>,
-    names: HashMap<u64, &'static str>,
+    names: HashMap<u64, &'static CounterDefinition>,
 }
 
 /// A ring of frames between cores.
@@ -561,12 +563,13 @@ impl Running {
     }
 
     /// Link state and what the device has counted.
-    pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn counters(&self) -> Vec<Counted> {
         let mut link = dpdk::rte_eth_link::default();
         // SAFETY: the device runs and the link is writable.
         unsafe { dpdk::rte_eth_link_get_nowait(self.port, &raw mut link) };
         let speed = if link.link_speed == u32::MAX { 0 } else { link.link_speed };
-        let mut list = vec![("link_up", link.link_status().into()), ("link_mbps", speed.into())];
+        let counters = LinkCounters { link_up: link.link_status().into(), link_mbps: speed.into() };
+        let mut list: Vec<Counted> = counters.counted().collect();
         let mut values = [dpdk::rte_eth_xstat::default(); 512];
         // SAFETY: room for as many; a device with more says so, and is left alone.
         let count = unsafe { dpdk::rte_eth_xstats_get(self.port, values.as_mut_ptr(), 512) };
@@ -580,7 +583,14 @@ impl Running {
                 // SAFETY: DPDK has ended the name with a zero.
                 let name = unsafe { CStr::from_ptr(name.name.as_ptr()) }.to_string_lossy();
                 // As long as the device: it is opened once in the life of the process.
-                state.names.insert(id, Box::leak(format!("device_{name}").into_boxed_str()));
+                let definition = CounterDefinition {
+                    name: Box::leak(format!("device_{name}").into_boxed_str()),
+                    help: "As the device's driver counts it.",
+                    kind: CounterKind::Counter,
+                    unit: CounterUnit::Unknown,
+                    heading: "",
+                };
+                state.names.insert(id, Box::leak(Box::new(definition)));
             }
         }
         let values = values[..count].iter().filter(|each| each.value > 0);

@@ -146,8 +146,8 @@ mod tests {
             }
         });
         device.join().unwrap();
-        assert!(arena.stats().in_use > 0, "the device's thread drops nothing");
-        assert_eq!((guards.collect(), guards.out(), arena.stats().in_use), (2, 0, 0));
+        assert!(arena.in_use() > 0, "the device's thread drops nothing");
+        assert_eq!((guards.collect(), guards.out(), arena.in_use()), (2, 0, 0));
         assert_eq!(guards.collect(), 0);
     }
 }

@@ -26,6 +26,8 @@ pub use device::{DeviceConfig, Found, Queue};
 pub use eal::{Eal, EalConfig};
 pub use rings::{FarEnd, RingCounts};
 
+use super::QueueCounters;
+use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, Lender};
 use crate::net::{FrameCaps, FramePort, RxChecksum, RxFrame, TxFrame};
 use crate::time::Instant;
@@ -83,18 +85,8 @@ pub struct Dpdk {
     arena: Arena,
     now: Cell<Instant>,
     last_work: Instant,
-    counters: Counters,
+    counters: QueueCounters,
     _thread: Registered,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Counters {
-    in_place: u64,
-    copied: u64,
-    lent: u64,
-    refused: u64,
-    no_memory: u64,
-    overrun: u64,
 }
 
 impl Dpdk {
@@ -125,7 +117,7 @@ impl Dpdk {
             arena,
             now: Cell::new(Instant::ZERO),
             last_work: Instant::ZERO,
-            counters: Counters::default(),
+            counters: QueueCounters::default(),
             _thread: thread,
         })
     }
@@ -137,19 +129,19 @@ impl Dpdk {
         let checksum = if frame.good != 0 { RxChecksum::Good } else { RxChecksum::Unknown };
         let len = frame.len as usize;
         if len == 0 {
-            self.counters.no_memory += 1;
+            self.counters.dropped_no_memory += 1;
             return;
         }
         let lendable = frame.pieces == 1 && len > SMALL && self.lender.out() < LENT_MAX;
         if let Some(data) = NonNull::new(frame.data).filter(|_| lendable) {
-            self.counters.lent += 1;
+            self.counters.received_lent += 1;
             // SAFETY: the bytes of the only buffer of the frame, which nobody writes until it is freed.
             let data = unsafe { self.lender.lend(mbuf.into_raw().cast(), data, frame.len) };
             burst.push(RxFrame { data, checksum });
             return;
         }
         let Some(mut block) = self.arena.alloc_reserved(len.min(FRAME_MAX)) else {
-            self.counters.no_memory += 1;
+            self.counters.dropped_no_memory += 1;
             return;
         };
         let room = u32::try_from(block.len()).unwrap_or(0);
@@ -184,7 +176,7 @@ impl Dpdk {
             for (ring, frames) in spread.received.iter().zip(&mut self.outbound) {
                 if !frames.is_empty() {
                     ring.put(frames);
-                    self.counters.overrun += frames.len() as u64;
+                    self.counters.dropped_overrun += frames.len() as u64;
                     frames.clear();
                 }
             }
@@ -236,7 +228,7 @@ impl Dpdk {
             };
             if !made.is_null() {
                 self.guards.hold(number, std::mem::take(&mut frame.payload));
-                self.counters.in_place += 1;
+                self.counters.sent_in_place += 1;
             }
             made
         } else {
@@ -250,7 +242,7 @@ impl Dpdk {
             // SAFETY: header and pieces are readable during the call.
             let made =
                 unsafe { dpdk::ptgt_tx_copy(pools.frames.as_ptr(), &raw const tx, abilities.checksum) };
-            self.counters.copied += u64::from(!made.is_null() && !frame.payload.is_empty());
+            self.counters.sent_copied += u64::from(!made.is_null() && !frame.payload.is_empty());
             made
         };
         // SAFETY: a chain that has just been made for us.
@@ -272,7 +264,7 @@ impl Dpdk {
             if ready < count {
                 // The device says that it can never send this one.
                 self.staged.remove(self.prepared);
-                self.counters.refused += 1;
+                self.counters.dropped_refused += 1;
             }
         }
         if self.staged.is_empty() {
@@ -406,7 +398,7 @@ impl FramePort for Dpdk {
             if self.stage(frame).is_none() {
                 if self.staged.is_empty() && self.guards.out() == 0 {
                     // Nothing is under way whose end would help: the frame cannot be made.
-                    self.counters.refused += 1;
+                    self.counters.dropped_refused += 1;
                     burst.pop_front();
                     continue;
                 }
@@ -421,18 +413,13 @@ impl FramePort for Dpdk {
         self.queue.device.accept(addresses)
     }
 
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        let c = &self.counters;
-        let mut list = vec![
-            ("sent_in_place", c.in_place),
-            ("sent_copied", c.copied),
-            ("sent_waiting", self.guards.out() as u64),
-            ("received_lent", c.lent),
-            ("received_waiting", self.lender.out() as u64),
-            ("dropped_refused", c.refused),
-            ("dropped_no_memory", c.no_memory),
-            ("dropped_overrun", c.overrun),
-        ];
+    fn counters(&self) -> Vec<Counted> {
+        let counters = QueueCounters {
+            sent_waiting: self.guards.out() as u64,
+            received_waiting: self.lender.out() as u64,
+            ..self.counters
+        };
+        let mut list: Vec<Counted> = counters.counted().collect();
         if self.queue.core == 0 {
             list.extend(self.queue.device.counters());
         }

@@ -94,7 +94,7 @@ fn run<P: FramePort>(
         }
     }
     drop((host, port));
-    assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
+    assert_eq!(arena.in_use(), 0, "memory that did not come home");
     REUSED.set(Some(arena));
 }
 

@@ -335,7 +335,7 @@ impl Rig {
             medium.borrow_mut().blank(0);
         }
         for arena in arenas {
-            assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
+            assert_eq!(arena.in_use(), 0, "memory that did not come home");
         }
         reused
     }

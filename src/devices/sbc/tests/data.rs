@@ -57,7 +57,7 @@ fn large_transfers_move_in_chunks() {
         ["write 1+128", "write 129+128", "write 257+44", "read 1+128", "read 129+128", "read 257+44"]
     );
     // Never more than a chunk and what a copy of it takes was held at once.
-    assert!(rig.arena.stats().in_use_max <= 256 << 10);
+    assert!(rig.arena.counters().in_use_max_bytes <= 256 << 10);
 }
 
 #[test]

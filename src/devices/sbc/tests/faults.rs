@@ -94,9 +94,9 @@ fn an_aborted_task_holds_nothing_and_its_number_can_be_used_again() {
     let step = rig.call(&command, Some(Resume::Fetched(data)));
     assert!(matches!(step, Step::Store(Op::Write { .. })));
     drop(step);
-    assert_ne!(rig.arena.stats().in_use, 0, "held for the comparison");
+    assert_ne!(rig.arena.in_use(), 0, "held for the comparison");
     rig.server.abort(TASK);
-    assert_eq!(rig.arena.stats().in_use, 0);
+    assert_eq!(rig.arena.in_use(), 0);
     rig.write(&cdb10(0x2a, 0, 0, 1), &[2; 512]).good();
     rig.server.abort(TaskId(100));
 }

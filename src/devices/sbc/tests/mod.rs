@@ -247,7 +247,7 @@ impl Rig {
         }
         // Nothing is left behind but what the outcome holds.
         ended.outcome.data = Sg::new();
-        assert_eq!(self.arena.stats().in_use, 0, "a task that is over holds memory");
+        assert_eq!(self.arena.in_use(), 0, "a task that is over holds memory");
         ended
     }
 

@@ -112,7 +112,7 @@ fn write_same_writes_in_chunks() {
     ended.good();
     assert!(rig.blocks(3, 20).chunks(512).all(|b| b == block));
     assert_eq!(rig.log, ["same 3+8", "same 11+8", "same 19+4"]);
-    assert_eq!(rig.arena.stats().in_use, 0);
+    assert_eq!(rig.arena.in_use(), 0);
 }
 
 #[test]

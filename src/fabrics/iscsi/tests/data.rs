@@ -114,7 +114,7 @@ fn one_part_at_a_time_is_in_memory() {
         total += pdu.len();
         drop(pdu);
         world.work();
-        most = most.max(world.arena.stats().in_use);
+        most = most.max(world.arena.in_use());
     }
     assert!(total > 1 << 20 && most < 100 << 10, "{most} of {total}");
     world.end();

@@ -129,11 +129,11 @@ proptest! {
     fn a_byte_at_a_time_pins_little(len in 1usize..100_000) {
         let mut world = World::logged_in(Parameters::default(), &[]);
         let ping = world.initiator.nop_out(&vec![5; len]).encode(Digests::default());
-        let before = world.arena.stats().in_use;
+        let before = world.arena.in_use();
         for byte in &ping[..ping.len() - 1] {
             world.receive(&[*byte]);
         }
-        let pinned = world.arena.stats().in_use - before;
+        let pinned = world.arena.in_use() - before;
         prop_assert!(pinned <= 2 * len + (16 << 10), "{} for {}", pinned, len);
         world.receive(&ping[ping.len() - 1..]);
         prop_assert_eq!(world.run().remove(0).data.len(), len.min(8192));

@@ -456,7 +456,7 @@ impl World {
         if Arc::strong_count(&memory) == 1 {
             assert_eq!(memory.left(), memory.bytes, "allowance that did not come home");
         }
-        assert_eq!(arena.stats().in_use, 0, "memory that did not come home");
+        assert_eq!(arena.in_use(), 0, "memory that did not come home");
     }
 }
 

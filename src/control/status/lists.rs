@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where in the status the counters of each list are, and what they mean.
+
+use std::fmt::Write;
+
+use crate::counters::{CounterDefinition, CounterSet};
+use crate::engine::tasks::UnitCounters;
+use crate::fabrics::iscsi::ConnectionCounters;
+use crate::memory::ArenaCounters;
+use crate::net::{DropCounters, TcpCounters};
+use crate::ports::{KernelCounters, LinkCounters, PacketCounters, QueueCounters, TapCounters};
+use crate::reactor::LoopCounters;
+
+/// A place in the status, as `jq` takes it, whose counters are there, and the lists of them.
+struct CounterPlace {
+    path: &'static str,
+    what: &'static str,
+    lists: &'static [&'static [CounterDefinition]],
+}
+
+const COUNTER_PLACES: &[CounterPlace] = &[
+    CounterPlace { path: "reactors[]", what: "The loop of a core", lists: &[LoopCounters::LIST] },
+    CounterPlace {
+        path: "reactors[].memory",
+        what: "Payload memory of a core",
+        lists: &[ArenaCounters::LIST],
+    },
+    CounterPlace {
+        path: "ports[].counters",
+        what: "A port of any driver but `kernel`: TCP/IP on its frames",
+        lists: &[TcpCounters::LIST, DropCounters::LIST],
+    },
+    CounterPlace {
+        path: "ports[].counters",
+        what: "Beside that, a port of driver `tap`",
+        lists: &[TapCounters::LIST],
+    },
+    CounterPlace {
+        path: "ports[].counters",
+        what: "Beside that, a port of driver `packet`",
+        lists: &[PacketCounters::LIST],
+    },
+    CounterPlace {
+        path: "ports[].counters",
+        what: "Beside that, a port of driver `dpdk`; and `device_` with a name of the device's driver for each thing that it counts",
+        lists: &[QueueCounters::LIST, LinkCounters::LIST],
+    },
+    CounterPlace {
+        path: "ports[].counters",
+        what: "A port of driver `kernel`",
+        lists: &[KernelCounters::LIST],
+    },
+    CounterPlace {
+        path: "disks[].counters",
+        what: "A disk, over all targets and sessions",
+        lists: &[UnitCounters::LIST],
+    },
+    CounterPlace {
+        path: "sessions[].connections[].counters",
+        what: "A connection of a session",
+        lists: &[ConnectionCounters::LIST],
+    },
+];
+
+/// What every counter means, for people: a page of Markdown.
+pub fn explain() -> String {
+    let mut out = String::from(
+        "# Counters\n\n\
+        What a running daemon counts, by its place in `ptgt status --json`; `ptgt status --explain` prints this page. A counter \
+        only rises, from 0 at the start; a gauge rises and falls; a maximum is the most that a gauge has been. A later version \
+        may add others.\n",
+    );
+    for CounterPlace { path, what, lists } in COUNTER_PLACES {
+        _ = write!(out, "\n## `{path}`\n\n{what}.\n\n| Name | Unit | Kind | Meaning |\n|---|---|---|---|\n");
+        for CounterDefinition { name, unit, kind, help, .. } in lists.iter().copied().flatten() {
+            _ = writeln!(out, "| `{name}` | {unit} | {kind} | {help} |");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::control::generated;
+
+    #[test]
+    fn the_page_is_current() {
+        generated::is_current("docs/counters.md", &explain());
+    }
+
+    /// A list that is defined anywhere is told of here.
+    #[test]
+    fn no_list_is_forgotten() {
+        fn lists(directory: &Path) -> usize {
+            let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            let count = |path: std::path::PathBuf| match path.is_dir() {
+                true => lists(&path),
+                false => std::fs::read_to_string(path).unwrap().matches("\ncounter_set! {").count(),
+            };
+            entries.map(count).sum()
+        }
+        let defined = lists(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        let mut told: Vec<_> = COUNTER_PLACES.iter().flat_map(|place| place.lists).copied().collect();
+        told.sort_by_key(|list| list.as_ptr());
+        told.dedup_by_key(|list| list.as_ptr());
+        assert_eq!(told.len(), defined);
+    }
+}
