@@ -18,8 +18,8 @@ clippy         default  600 cargo clippy --workspace --all-targets -- -D warning
 doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 scripts        default   60 scripts
 tidy           default  300 cargo test -p tidy
-unit           default  600 cargo test --lib --bins
-interleavings  default  300 cargo test --test interleavings
+unit           default  600 cargo test --features sim --lib --bins
+interleavings  default  300 cargo test --features sim --test interleavings
 world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
