@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::primary::{Definition, head, reply};
-use super::reservations::{Access, ChangeError, Effects, Whom};
-use super::{Change, Command, Context, Outcome, Resume, Sense, Step, TargetPort, UnitState, asc, key};
+use super::reservations::{Access, ChangeError, Effects};
+use super::{Change, Command, Context, Outcome, Resume, Sense, Step, TargetPort, UnitState, Whom, asc, key};
 use crate::wire::scsi::{DataIn, be16, be32};
 
 /// REPORT TARGET PORT GROUPS, with either header.
@@ -205,7 +205,7 @@ pub(super) fn set(
         if group.state != state {
             group.state = state;
             group.status = if by_initiator { 1 } else { 2 };
-            effects.attentions = vec![(Whom::All, asc::ASYMMETRIC_ACCESS_STATE_CHANGED)];
+            effects.attentions = vec![(Whom::Others, asc::ASYMMETRIC_ACCESS_STATE_CHANGED)];
         }
     }
     Ok(effects)

@@ -1,9 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Unit attentions (SAM-5 5.14): what one I_T nexus has yet to be told about one logical unit.
+//! Unit attentions (SAM-5 5.14): what a command makes others know, and what one I_T nexus has yet to be told about one logical
+//! unit.
 
 use smallvec::SmallVec;
 
-use super::{Interlock, Status, asc};
+use super::{Interlock, Nexus, Status, TransportId, UnitKey, asc};
+
+/// Some nexuses of a logical unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// All but the one whose command it is.
+    Others,
+    /// All, and that one too: it is another logical unit, or the rule says so.
+    All,
+    /// That one alone.
+    Sender,
+    /// Those of an initiator port, at one target port (by its relative identifier) or at all, but for that one.
+    Port(TransportId, Option<u16>),
+}
+
+impl Whom {
+    /// Whether a nexus is meant, which is the sender of the command or is not.
+    pub fn includes(&self, nexus: &Nexus, sender: bool) -> bool {
+        match self {
+            Self::Others => !sender,
+            Self::All => true,
+            Self::Sender => sender,
+            Self::Port(initiator, port) => {
+                !sender
+                    && *initiator == nexus.initiator
+                    && port.is_none_or(|port| port == nexus.port.relative)
+            }
+        }
+    }
+}
+
+/// A unit attention that the end of a command establishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// At which logical unit; `None` is the command's own. One that is gone is told nothing.
+    pub unit: Option<UnitKey>,
+    /// For which of its nexuses.
+    pub whom: Whom,
+    /// `ASC << 8 | ASCQ`.
+    pub code: u16,
+}
+
+impl Attention {
+    /// At the command's own logical unit for all nexuses but the sender, as most are.
+    pub const fn others(code: u16) -> Self {
+        Self { unit: None, whom: Whom::Others, code }
+    }
+}
 
 /// Most conditions that wait at once; a reset replaces all before it, so that few are ever needed.
 const ATTENTIONS_MAX: usize = 8;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::primary::{Definition, Designation, universal};
 use super::reservations::ChangeError;
 use super::{
-    Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions, UnitKey, UnitState,
+    Attention, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions, UnitKey,
+    UnitState,
 };
 use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
 use crate::memory::{Arena, Lease, Sg};
@@ -29,7 +30,7 @@ pub enum Step {
     /// Look for another logical unit that the nexus may see; answered by [`Resume::Seen`].
     Look(Designation),
     /// The initiator gets its status now and the task goes on: with [`Step::Store`] and at last [`Step::Finish`], whose
-    /// outcome nobody learns but for its attention. Neither resets nor the loss of the nexus abort it any more, only the
+    /// outcome nobody learns but for its attentions. Neither resets nor the loss of the nexus abort it any more, only the
     /// end of the daemon. Answered by [`Resume::Detached`].
     Detach(Outcome),
     /// Persist this record of the logical unit for the next start of the daemon; answered by [`Resume::Persisted`]. What the
@@ -103,15 +104,15 @@ pub struct Outcome {
     pub data_in: u64,
     /// How many bytes the command wanted from the initiator.
     pub data_out: u64,
-    /// A unit attention (`ASC << 8 | ASCQ`) to be established at this logical unit for every nexus but the one that
-    /// sent the command, on every core, before the status goes out.
-    pub attention: Option<u16>,
+    /// Unit attentions to be established on every core before the status goes out.
+    pub attentions: Vec<Attention>,
 }
 
 impl Outcome {
     /// GOOD without data.
     pub fn good() -> Self {
-        Self { status: Status::Good, sense: None, data: Sg::new(), data_in: 0, data_out: 0, attention: None }
+        let (data, attentions) = (Sg::new(), Vec::new());
+        Self { status: Status::Good, sense: None, data, data_in: 0, data_out: 0, attentions }
     }
 
     /// GOOD with all the data there is. (A task that sent data before adds its length to `data_in`.)
@@ -127,6 +128,13 @@ impl Outcome {
     /// CHECK CONDITION.
     pub fn check(sense: Sense) -> Self {
         Self { status: Status::CheckCondition, sense: Some(sense), ..Self::good() }
+    }
+
+    /// Tells all nexuses but the sender, if there is anything to tell.
+    #[must_use]
+    pub fn telling_others(mut self, code: Option<u16>) -> Self {
+        self.attentions.extend(code.map(Attention::others));
+        self
     }
 
     /// Another status without data.

@@ -13,7 +13,7 @@ mod sense;
 mod transport;
 mod unit;
 
-pub use attention::UnitAttentions;
+pub use attention::{Attention, UnitAttentions, Whom};
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
 pub use device::{Context, Control, CopyTraits, DeviceServer, Interlock, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::alua::{self, Group, GroupState};
 use super::primary::Definition;
-use super::reservations::{Access, ChangeError, Effects, Request, Reservations, Standing, Whom};
-use super::{Nexus, NexusId, Sense, TargetPort};
+use super::reservations::{Access, ChangeError, Effects, Request, Reservations, Standing};
+use super::{Nexus, NexusId, Sense, TargetPort, Whom};
 
 /// What is asked of the state of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum Change {
     Reservations(Request),
     /// Target port groups go into other states.
     Groups(Vec<(u16, GroupState)>),
-    /// Nothing, but every nexus except the one that asks is told (`ASC << 8 | ASCQ`).
-    Attention(u16),
+    /// Nothing, but nexuses are told (`ASC << 8 | ASCQ`).
+    Attentions(Vec<(Whom, u16)>),
     /// The nexus is gone.
     Lost,
     /// The logical unit was reset.
@@ -101,7 +101,7 @@ impl UnitState {
             (Change::Groups(wanted), nexus) => {
                 effects = alua::set(&mut next.groups, wanted, nexus.is_some())?;
             }
-            (Change::Attention(code), _) => effects.attentions.push((Whom::All, *code)),
+            (Change::Attentions(told), _) => effects.attentions.clone_from(told),
             (Change::Lost, Some((id, _))) => next.reservations = table.without(id),
             (Change::Reset, _) => next.reservations = table.after_reset(),
             (Change::Look | Change::Reservations(_) | Change::Lost, _) => {}

@@ -52,9 +52,7 @@ impl StartStop {
 
     pub(super) fn advance(&self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         match (self, answer) {
-            (Self::Nothing(attention), None) => {
-                Ok(Step::Finish(Outcome { attention: *attention, ..Outcome::good() }))
-            }
+            (Self::Nothing(attention), None) => Ok(Step::Finish(Outcome::good().telling_others(*attention))),
             (_, None) => Ok(Step::Store(Op::Flush)),
             (_, Some(Resume::Stored(Done::Finished))) => {
                 if let Self::Eject = self {

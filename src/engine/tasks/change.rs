@@ -26,8 +26,8 @@ use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
 use crate::scsi::reservations::{ChangeError, Effects, RECORD_NAME};
 use crate::scsi::{
-    Change, Nexus, NexusId, NotAdmitted, Outcome, Resume, Sense, Status, Step, TaskId, Transport, UnitState,
-    asc, key,
+    Attention, Change, Nexus, NexusId, NotAdmitted, Outcome, Resume, Sense, Status, Step, TaskId, Transport,
+    UnitState, Whom, asc, key,
 };
 use crate::time::Instant;
 
@@ -332,23 +332,69 @@ impl TaskManager {
         }
     }
 
-    /// A task has ended, or detaches itself, and its status follows when the unit attention of its outcome is established on
-    /// all cores.
-    pub(super) fn finish_everywhere(
-        &mut self,
-        now: Instant,
-        task: u32,
-        mut outcome: Outcome,
-        state: State,
-        transport: &mut dyn Transport,
-    ) {
-        let Some(code) = outcome.attention.take() else { return self.finish(now, task, outcome, transport) };
-        let this = &mut self.tasks[task as usize];
-        this.state = state;
-        let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
-        let unit = this.unit;
+    /// Whether all cores have to establish the unit attentions of an outcome before its status goes out. If there are none,
+    /// or no other core, that is done when it returns.
+    #[inline]
+    pub(super) fn must_tell_cores(&mut self, task: u32, outcome: &mut Outcome) -> bool {
+        !outcome.attentions.is_empty() && (self.peers > 0 || self.tell_this_core(task, outcome))
+    }
+
+    #[cold]
+    fn tell_this_core(&mut self, task: u32, outcome: &mut Outcome) -> bool {
+        while let Some((unit, told)) = self.next_told(task, &mut outcome.attentions) {
+            let sender = self.tasks[task as usize].command.nexus;
+            self.establish(unit, &told, Some(sender));
+        }
+        false
+    }
+
+    /// A task has ended, or detaches itself, and its status follows when the unit attentions of its outcome are established
+    /// on all cores.
+    #[cold]
+    pub(super) fn finish_everywhere(&mut self, task: u32, outcome: Outcome, state: State) {
+        self.tasks[task as usize].state = state;
         self.changes.finishing.push((task, outcome));
-        self.ask(unit, Change::Attention(code), Some(nexus), Requester::Finish(task));
+        if !self.tell_next(task) {
+            self.finish_soon(task);
+        }
+    }
+
+    /// Goes on with the unit attentions of a task in [`State::Finishing`] or [`State::Detaching`], logical unit by logical unit.
+    /// False if all are established.
+    fn tell_next(&mut self, task: u32) -> bool {
+        let Some(index) = self.changes.finishing.iter().position(|(waiting, _)| *waiting == task) else {
+            return false;
+        };
+        let mut attentions = std::mem::take(&mut self.changes.finishing[index].1.attentions);
+        let next = self.next_told(task, &mut attentions);
+        self.changes.finishing[index].1.attentions = attentions;
+        let Some((unit, told)) = next else { return false };
+        let this = &self.tasks[task as usize];
+        let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
+        self.ask(unit, Change::Attentions(told), Some(nexus), Requester::Finish(task));
+        true
+    }
+
+    /// Takes out what the next logical unit is told that is there.
+    fn next_told(&self, task: u32, attentions: &mut Vec<Attention>) -> Option<(usize, Vec<(Whom, u16)>)> {
+        let own = UnitKey(self.tasks[task as usize].unit);
+        let at = |attention: &Attention| attention.unit.unwrap_or(own).0;
+        attentions.retain(|attention| at(attention) < self.units.len());
+        let unit = at(attentions.first()?);
+        let told = attentions.extract_if(.., |attention| at(attention) == unit);
+        Some((unit, told.map(|attention| (attention.whom, attention.code)).collect()))
+    }
+
+    /// Establishes unit attentions at a logical unit for nexuses of this core.
+    pub(super) fn establish(&mut self, unit: usize, told: &[(Whom, u16)], sender: Option<NexusId>) {
+        for (key, nexus) in &mut self.nexuses {
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+                let sender = sender == Some(nexus.id);
+                for (_, code) in told.iter().filter(|(whom, _)| whom.includes(&nexus.name, sender)) {
+                    self.undelivered.extend(task_set.establish(*code).map(|event| (NexusKey(key), event)));
+                }
+            }
+        }
     }
 
     /// A task in [`State::Finishing`] gets its status as soon as the transports are at hand.
@@ -384,17 +430,18 @@ impl TaskManager {
             this.state = state;
             this.epoch = this.epoch.wrapping_add(1);
         }
-        let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
-        for (key, nexus) in &mut self.nexuses {
+        for (_, nexus) in &mut self.nexuses {
             for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
                 task_set.access = this.state.nexus_access(nexus.id, &nexus.name);
-                if by == Some(nexus.id) {
-                    continue;
-                }
-                for (_, code) in effects.attentions.iter().filter(|(whom, _)| whom.includes(&nexus.name)) {
-                    self.undelivered.extend(task_set.establish(*code).map(|event| (NexusKey(key), event)));
-                }
-                if effects.aborts.iter().any(|whom| whom.includes(&nexus.name)) {
+            }
+        }
+        self.establish(unit, &effects.attentions, by);
+        let this = &mut self.units[unit];
+        let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
+        for (_, nexus) in self.nexuses.iter_mut().filter(|_| !effects.aborts.is_empty()) {
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+                let sender = by == Some(nexus.id);
+                if effects.aborts.iter().any(|whom| whom.includes(&nexus.name, sender)) {
                     let before = aborts.len();
                     let own = nexus.exchanges.iter().flatten().copied();
                     aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));
@@ -444,6 +491,9 @@ impl TaskManager {
             }
             while let Some((task, answer)) = self.changes.ended.pop_front() {
                 work += 1;
+                if self.tell_next(task) {
+                    continue;
+                }
                 let Some(outcome) = self.finishing(task) else {
                     self.carry_on(now, task, Resume::Changed(answer), transports, touched);
                     continue;

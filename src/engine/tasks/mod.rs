@@ -32,7 +32,7 @@ use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Command, DeviceServer, Lun, Nexus, NexusAccess, NexusId, Outcome, Request, RequestTag, Residual,
     Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions,
-    UnitState, asc, key,
+    UnitState, Whom, asc, key,
 };
 use aca::{Aca, Admission};
 use change::{Changes, FrozenTask};
@@ -731,11 +731,7 @@ impl TaskManager {
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
     fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
-        for (key, nexus) in self.nexuses.iter_mut().filter(|(_, nexus)| Some(nexus.id) != except) {
-            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit == unit) {
-                self.undelivered.extend(task_set.establish(code).map(|event| (NexusKey(key), event)));
-            }
-        }
+        self.establish(unit.0, &[(Whom::Others, code)], except);
     }
 
     /// Looks after the stores, for all cores.

@@ -2,7 +2,7 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{CommandKind, NOBODY, Notice, PeerMessage, State, TaskManager, UnitKey, residual};
+use super::{CommandKind, NOBODY, State, TaskManager, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
     Command, Context, DeviceServer, Interlock, NotAdmitted, Outcome, Response, Resume, Sense, Status, Step,
@@ -173,18 +173,20 @@ impl TaskManager {
                     Resume::Sent
                 }
                 Step::Look(name) => Resume::Seen(self.look(task, &name)),
-                Step::Detach(outcome) if outcome.attention.is_some() && self.peers > 0 => {
-                    return self.finish_everywhere(now, task, outcome, State::Detaching, transport);
-                }
-                Step::Detach(outcome) => {
+                Step::Detach(mut outcome) => {
+                    if self.must_tell_cores(task, &mut outcome) {
+                        return self.finish_everywhere(task, outcome, State::Detaching);
+                    }
                     self.detach(now, task, outcome, transport);
                     transport = &mut nobody;
                     Resume::Detached
                 }
-                Step::Finish(outcome) if outcome.attention.is_some() && self.peers > 0 => {
-                    return self.finish_everywhere(now, task, outcome, State::Finishing, transport);
+                Step::Finish(mut outcome) => {
+                    if self.must_tell_cores(task, &mut outcome) {
+                        return self.finish_everywhere(task, outcome, State::Finishing);
+                    }
+                    return self.finish(now, task, outcome, transport);
                 }
-                Step::Finish(outcome) => return self.finish(now, task, outcome, transport),
             };
             step = self
                 .call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
@@ -210,7 +212,7 @@ impl TaskManager {
         self.end(now, task, Some(transport));
     }
 
-    /// Tells the initiator how its command ended, and other initiators what they have to know of it.
+    /// Tells the initiator how its command ended.
     #[inline(always)]
     pub(super) fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
         let this = &self.tasks[task as usize];
@@ -254,12 +256,5 @@ impl TaskManager {
             residual_out: residual(expected.data_out, outcome.data_out, this.fetched),
         };
         transport.send_command_complete(this.request_tag, response);
-        if let Some(code) = outcome.attention {
-            let (unit, from) = (UnitKey(this.unit), this.command.nexus);
-            self.attention(unit, code, Some(from));
-            if self.peers > 0 {
-                self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(unit, code)));
-            }
-        }
     }
 }

@@ -170,9 +170,7 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
             Resume::Fetched(data) => return Step::Store(Op::Write { at, data, fua: false }),
             Resume::Stored(Done::Data(data)) => Outcome::data(data),
             Resume::Detached => return Step::Store(Op::Flush),
-            Resume::Stored(_) if command.cdb.opcode() == 0x48 => {
-                Outcome { attention: Some(0x2a01), ..Outcome::good() }
-            }
+            Resume::Stored(_) if command.cdb.opcode() == 0x48 => Outcome::good().telling_others(Some(0x2a01)),
             Resume::Seen(None) => Outcome::check(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
             Resume::Seen(Some(peer)) => {
                 let op = match command.cdb.bytes()[2] {

@@ -235,5 +235,5 @@ pub fn log_select<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun
         counted.reset(page, &all);
     }
     let attention = (*counted != before).then_some(asc::LOG_PARAMETERS_CHANGED);
-    Ok(Work::Done(Outcome { attention, ..Outcome::good() }))
+    Ok(Work::Done(Outcome::good().telling_others(attention)))
 }

@@ -86,6 +86,6 @@ impl ModeSelect {
 
     fn end(&self) -> Step {
         let attention = self.changed.then_some(asc::MODE_PARAMETERS_CHANGED);
-        Step::Finish(Outcome { attention, ..Outcome::took(self.wanted.into()) })
+        Step::Finish(Outcome::took(self.wanted.into()).telling_others(attention))
     }
 }

@@ -59,6 +59,6 @@ impl<D: DeviceType> TakeList<D> {
     }
 
     fn end(&self) -> Step {
-        Step::Finish(Outcome { attention: self.attention, ..Outcome::took(self.wanted.into()) })
+        Step::Finish(Outcome::took(self.wanted.into()).telling_others(self.attention))
     }
 }

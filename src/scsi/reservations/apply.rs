@@ -4,30 +4,9 @@
 
 use super::commands::{Action, Out};
 use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
-use crate::scsi::{Nexus, NexusId, Sense, TargetPort, TransportId, asc};
+use crate::scsi::{Nexus, NexusId, Sense, TargetPort, TransportId, Whom, asc};
 
-/// Some nexuses of a logical unit, but never the one whose command it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
-    /// All of them.
-    All,
-    /// Those of an initiator port, at one target port (by its relative identifier) or at all.
-    Port(TransportId, Option<u16>),
-}
-
-impl Whom {
-    /// Whether a nexus is meant.
-    pub fn includes(&self, nexus: &Nexus) -> bool {
-        match self {
-            Self::All => true,
-            Self::Port(initiator, port) => {
-                *initiator == nexus.initiator && port.is_none_or(|port| port == nexus.port.relative)
-            }
-        }
-    }
-}
-
-/// What a change means for nexuses other than the one that asked for it.
+/// What a change means for nexuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Unit attentions (`ASC << 8 | ASCQ`).

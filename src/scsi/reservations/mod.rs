@@ -14,9 +14,9 @@ mod report;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Nexus, NexusId, TargetPort, TransportId};
+use super::{Nexus, NexusId, TargetPort, TransportId, Whom};
 
-pub use apply::{ChangeError, Effects, Whom};
+pub use apply::{ChangeError, Effects};
 pub use commands::{Action, Out, Request, ReservationCommand};
 pub use record::RECORD_NAME;
 

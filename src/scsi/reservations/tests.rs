@@ -72,7 +72,7 @@ impl World {
     /// Who is told what: one code, and the numbers of the nexuses.
     fn told(&self, code: u16) -> Vec<usize> {
         let told = |&number: &usize| {
-            self.effects.attentions.iter().any(|(whom, c)| *c == code && whom.includes(&nexus(number)))
+            self.effects.attentions.iter().any(|(whom, c)| *c == code && whom.includes(&nexus(number), false))
         };
         (0..4).filter(told).collect()
     }
@@ -432,7 +432,7 @@ proptest! {
             for other in (0..4).filter(|&other| nexus(other) != nexus(number)) {
                 let lost = before.find(&nexus(other)).is_some() && table.find(&nexus(other)).is_none();
                 let own = before.find(&nexus(number)) == before.find(&nexus(other));
-                let told = effects.attentions.iter().any(|(whom, _)| whom.includes(&nexus(other)));
+                let told = effects.attentions.iter().any(|(whom, _)| whom.includes(&nexus(other), false));
                 prop_assert!(!lost || own || told, "{:?}", out);
             }
             let kept = Reservations::from_record(&table.to_record(), &ports()).unwrap();

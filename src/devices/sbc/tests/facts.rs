@@ -74,14 +74,14 @@ fn counters_count_and_are_reset() {
     assert_eq!(be64(&parameter(&mut rig, 2, 6), 0), 0);
     let reset = |page| [0x4c, 2, page, 0, 0, 0, 0, 0, 0, 0];
     let ended = rig.none(&reset(3));
-    assert_eq!(ended.outcome.attention, Some(0x2a02));
+    assert_eq!(ended.attention(), Some(0x2a02));
     ended.good();
     assert_eq!(be64(&parameter(&mut rig, 3, 6), 0), 0);
     rig.none(&reset(0)).good();
     assert_eq!(parameter(&mut rig, 0x19, 1), [0; 64]);
     assert_eq!(parameter(&mut rig, 0x19, 2), [0; 8]);
     assert_eq!(parameter(&mut rig, 0x19, 3), [0, 0, 0, 3, 0, 0, 0, 1]);
-    assert_eq!(rig.none(&reset(0)).outcome.attention, None, "nothing has changed");
+    assert_eq!(rig.none(&reset(0)).attention(), None, "nothing has changed");
     assert_eq!(rig.write(&[0x4c, 0, 0, 0, 0, 0, 0, 0, 4, 0], &[0; 4]).sense(), INVALID_FIELD_IN_CDB);
 }
 
@@ -175,7 +175,7 @@ fn the_time_is_told_and_set() {
     assert_eq!(rig.read(&report).good(), answer(3, 1_005_000));
     rig.none(&set(0)).good();
     let ended = rig.write(&set(12), &[&[0; 4], &77_u64.to_be_bytes()[2..], &[0, 0]].concat());
-    assert_eq!(ended.outcome.attention, Some(0x2a10));
+    assert_eq!(ended.attention(), Some(0x2a10));
     ended.good();
     rig.now = Instant::from_nanos(6_000_000_000);
     assert_eq!(rig.read(&report).good(), answer(2, 1077));
@@ -189,7 +189,7 @@ fn identifying_information_and_buffers_are_given_back() {
     let set = |kind: u8, len: u8| [0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, len, kind << 1, 0];
     assert_eq!(rig.read(&report(0)).good(), [0; 4]);
     let ended = rig.write(&set(0, 5), b"rack3");
-    assert_eq!(ended.outcome.attention, Some(0x3f05));
+    assert_eq!(ended.attention(), Some(0x3f05));
     ended.good();
     rig.write(&set(2, 4), b"lab\0").good();
     assert_eq!(rig.read(&report(0)).good(), [&[0, 0, 0, 5], &b"rack3"[..]].concat());

@@ -24,8 +24,8 @@ use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::primary::{Designation, Identity};
 use crate::scsi::reservations::Reservations;
 use crate::scsi::{
-    Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Peer, Resume,
-    Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitKey, UnitState,
+    Attention, Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Peer,
+    Resume, Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitKey, UnitState,
 };
 use crate::time::Instant;
 
@@ -56,6 +56,14 @@ impl Ended {
         assert_eq!(self.outcome.status, Status::CheckCondition);
         let sense = self.outcome.sense.expect("CHECK CONDITION comes with sense data");
         (sense.key, sense.code)
+    }
+
+    /// What the other initiators are told.
+    fn attention(&self) -> Option<u16> {
+        let attentions = &self.outcome.attentions;
+        let code = attentions.first().map(|attention| attention.code);
+        assert_eq!(*attentions, Vec::from_iter(code.map(Attention::others)));
+        code
     }
 
     fn information(&self) -> Option<u64> {

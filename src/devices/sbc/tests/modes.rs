@@ -87,7 +87,7 @@ fn mode_sense_10() {
 fn software_write_protection() {
     let mut rig = Rig::thin();
     let ended = select(&mut rig, &with(CONTROL, 4, 8));
-    assert_eq!((ended.outcome.attention, ended.outcome.data_out), (Some(0x2a01), 16));
+    assert_eq!((ended.attention(), ended.outcome.data_out), (Some(0x2a01), 16));
     ended.good();
     assert_eq!(
         rig.read(&sense6(true, 0x0a, 0, 255)).good(),
@@ -98,8 +98,8 @@ fn software_write_protection() {
     }
     rig.read(&cdb10(0x28, 0, 0, 1)).good();
     // The same once more changes nothing, and nobody is told.
-    assert_eq!(select(&mut rig, &with(CONTROL, 4, 8)).outcome.attention, None);
-    assert_eq!(select(&mut rig, &CONTROL).outcome.attention, Some(0x2a01));
+    assert_eq!(select(&mut rig, &with(CONTROL, 4, 8)).attention(), None);
+    assert_eq!(select(&mut rig, &CONTROL).attention(), Some(0x2a01));
     rig.write(&cdb10(0x2a, 0, 0, 1), &[0; 512]).good();
 }
 
@@ -220,7 +220,7 @@ fn saved_pages_survive_a_reset_and_a_restart() {
     assert_eq!((rig.kept.len(), page(&mut rig, 3, 0x0a, 0)), (0, CONTROL.to_vec()));
     let list = [&[0; 4], &off[..]].concat();
     let ended = rig.write(&save6(list.len()), &list);
-    assert_eq!(ended.outcome.attention, Some(0x2a01));
+    assert_eq!(ended.attention(), Some(0x2a01));
     ended.good();
     assert_eq!(rig.log, ["flush 0+0"], "there is no cache any more");
     assert_eq!(page(&mut rig, 3, 0x08, 0), off);
@@ -256,7 +256,7 @@ fn what_cannot_be_saved_is_told_and_changes_nothing() {
     for changed in [&with(CONTROL, 4, 8)[..], &with(CACHING, 2, 0)] {
         let list = [&[0; 4], changed].concat();
         let ended = rig.write(&save6(list.len()), &list);
-        assert_eq!((ended.sense(), ended.outcome.attention), ((4, 0x4400), None));
+        assert_eq!((ended.sense(), ended.attention()), ((4, 0x4400), None));
         for control in [0, 3] {
             assert_eq!(page(&mut rig, control, 0x0a, 0), CONTROL);
             assert_eq!(page(&mut rig, control, 0x08, 0), CACHING);

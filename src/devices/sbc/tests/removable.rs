@@ -46,9 +46,9 @@ fn an_ejected_medium_is_not_there_until_it_is_loaded() {
     rig.none(&start_stop(EJECT)).good();
     assert_eq!(rig.none(&[0; 6]).sense(), NOT_PRESENT);
     let loaded = rig.none(&start_stop(LOAD));
-    assert_eq!(loaded.outcome.attention, Some(0x2800));
+    assert_eq!(loaded.attention(), Some(0x2800));
     loaded.good();
-    assert_eq!(rig.none(&start_stop(LOAD)).outcome.attention, None);
+    assert_eq!(rig.none(&start_stop(LOAD)).attention(), None);
     rig.none(&[0; 6]).good();
 }
 
