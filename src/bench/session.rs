@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::load::{Load, Operation};
 use super::login::LoggedIn;
+use crate::scsi::Sense;
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, scsi_flags};
 
@@ -359,11 +360,10 @@ impl Session {
         self.free.push(tag);
         match status {
             GOOD => load.done(slot.operation, slot.begun, now),
-            // Sense data in fixed format behind its length; other statuses stand for themselves.
+            // Sense data behind its length; other statuses stand for themselves.
             _ => {
-                let byte = |at: usize| self.tail.get(at).copied().unwrap_or_default();
-                let code = u16::from_be_bytes([byte(2 + 12), byte(2 + 13)]);
-                load.failed(slot.operation, (byte(2 + 2) & 0x0f, code));
+                let sense = self.tail.get(2..).and_then(Sense::key_and_code);
+                load.failed(slot.operation, sense.unwrap_or_default());
             }
         }
     }

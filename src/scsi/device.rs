@@ -96,7 +96,7 @@ pub struct Outcome {
     /// Status.
     pub status: Status,
     /// Sense data, with CHECK CONDITION.
-    pub sense: Option<Sense>,
+    pub sense: Option<Box<Sense>>,
     /// The last data for the initiator, sent together with the status where the fabric can.
     pub data: Sg,
     /// How many bytes the command would have moved to the initiator, had it offered room for all of them. Residuals
@@ -127,7 +127,7 @@ impl Outcome {
 
     /// CHECK CONDITION.
     pub fn check(sense: Sense) -> Self {
-        Self { status: Status::CheckCondition, sense: Some(sense), ..Self::good() }
+        Self { status: Status::CheckCondition, sense: Some(Box::new(sense)), ..Self::good() }
     }
 
     /// Tells all nexuses but the sender, if there is anything to tell.

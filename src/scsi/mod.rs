@@ -17,7 +17,7 @@ pub use attention::{Attention, UnitAttentions, Whom};
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
 pub use device::{Context, Control, CopyTraits, DeviceServer, Interlock, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};
-pub use sense::{Sense, Status, asc, key};
+pub use sense::{EncodedSense, Sense, SenseDescriptor, Status, asc, key};
 pub use transport::{
     Request, RequestTag, Residual, Response, TaskManagementFunction, TaskManagementResponse, Transport,
 };

@@ -112,7 +112,7 @@ pub mod asc {
 }
 
 /// What went wrong, in either format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sense {
     /// Sense key ([`key`]).
     pub key: u8,
@@ -132,11 +132,73 @@ pub struct Sense {
     pub ili: bool,
     /// It is about an earlier command, which has ended with GOOD (a deferred error, SPC-5 4.4.6).
     pub deferred: bool,
+    /// What only descriptor format has a place for.
+    pub further: Vec<SenseDescriptor>,
 }
 
+/// A sense data descriptor that has no like in fixed format (SPC-5 4.4.2, OSD-2 4.16.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenseDescriptor {
+    /// The object that an OSD command was about, and how far it came. Both are bit strings of command functions as OSD-2
+    /// numbers them: bit 0 is the lowest of the first byte.
+    ObjectIdentification {
+        /// NOT INITIATED COMMAND FUNCTIONS.
+        not_initiated: [u8; 4],
+        /// COMPLETED COMMAND FUNCTIONS.
+        completed: [u8; 4],
+        /// PARTITION_ID.
+        partition: u64,
+        /// OBJECT_ID.
+        object: u64,
+    },
+    /// The attributes that an OSD command fails for: page and number of each.
+    AttributeIdentification(SmallVec<[(u32, u32); 1]>),
+    /// How far something else has come that the logical unit is about.
+    AnotherProgress {
+        /// The sense key that would tell of it.
+        key: u8,
+        /// ... with this code.
+        code: u16,
+        /// In 65536ths.
+        progress: u16,
+    },
+}
+
+impl SenseDescriptor {
+    /// The bytes on the wire.
+    fn encode(&self) -> EncodedSense {
+        let mut bytes = EncodedSense::new();
+        match self {
+            Self::ObjectIdentification { not_initiated, completed, partition, object } => {
+                bytes.extend([0x06, 30, 0, 0, 0, 0, 0, 0]);
+                bytes.extend_from_slice(not_initiated);
+                bytes.extend_from_slice(completed);
+                bytes.extend(partition.to_be_bytes());
+                bytes.extend(object.to_be_bytes());
+            }
+            Self::AttributeIdentification(attributes) => {
+                let len = u8::try_from(6 + 8 * attributes.len()).unwrap_or(u8::MAX);
+                bytes.extend([0x08, len, 0, 0, 0, 0, 0, 0]);
+                for (page, number) in attributes {
+                    bytes.extend(page.to_be_bytes());
+                    bytes.extend(number.to_be_bytes());
+                }
+            }
+            Self::AnotherProgress { key, code, progress } => {
+                let ([asc, ascq], [high, low]) = (code.to_be_bytes(), progress.to_be_bytes());
+                bytes.extend([0x0a, 6, *key, asc, ascq, 0, high, low]);
+            }
+        }
+        bytes
+    }
+}
+
+/// Sense data on the wire. All but the longest lies inline.
+pub type EncodedSense = SmallVec<[u8; 64]>;
+
 impl Sense {
-    /// Longest encoding.
-    pub const LEN_MAX: usize = 64;
+    /// Longest encoding (SPC-5 4.4.1).
+    pub const LEN_MAX: usize = 252;
 
     /// Just key and code.
     pub const fn new(key: u8, code: u16) -> Self {
@@ -150,6 +212,7 @@ impl Sense {
             eom: false,
             ili: false,
             deferred: false,
+            further: Vec::new(),
         }
     }
 
@@ -184,7 +247,25 @@ impl Sense {
         self
     }
 
-    /// Adds a progress indication, in 65536ths.
+    /// The sense key and code of sense data in either format; nothing of what is too short, or has none.
+    pub fn key_and_code(bytes: &[u8]) -> Option<(u8, u16)> {
+        let (key, code) = match bytes.first()? & 0x7f {
+            0x70 | 0x71 => (2, 12),
+            0x72 | 0x73 => (1, 2),
+            _ => return None,
+        };
+        Some((bytes.get(key)? & 0x0f, u16::from_be_bytes([*bytes.get(code)?, *bytes.get(code + 1)?])))
+    }
+
+    /// Adds an actual retry count, to RECOVERED ERROR, MEDIUM ERROR or HARDWARE ERROR.
+    #[must_use]
+    pub const fn after_retries(mut self, count: u16) -> Self {
+        let [high, low] = count.to_be_bytes();
+        self.specific = Some([0x80, high, low]);
+        self
+    }
+
+    /// Adds a progress indication, in 65536ths, to NO SENSE or NOT READY.
     #[must_use]
     pub const fn at_progress(mut self, progress: u16) -> Self {
         let [high, low] = progress.to_be_bytes();
@@ -193,8 +274,9 @@ impl Sense {
     }
 
     /// The bytes on the wire: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed format INFORMATION
-    /// that needs more than 32 bits, with or without a sign, is left out and VALID stays zero.
-    pub fn encode(&self, descriptor: bool) -> SmallVec<[u8; Self::LEN_MAX]> {
+    /// that needs more than 32 bits, with or without a sign, is left out and VALID stays zero. In descriptor format a
+    /// descriptor for which there is no room is left out, and SDAT_OVFL tells.
+    pub fn encode(&self, descriptor: bool) -> EncodedSense {
         if descriptor { self.encode_descriptors() } else { self.encode_fixed() }
     }
 
@@ -202,7 +284,7 @@ impl Sense {
         u8::from(self.filemark) << 7 | u8::from(self.eom) << 6 | u8::from(self.ili) << 5
     }
 
-    fn encode_fixed(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
+    fn encode_fixed(&self) -> EncodedSense {
         let information = self.information.and_then(narrow);
         let [asc, ascq] = self.code.to_be_bytes();
         let mut bytes = SmallVec::new();
@@ -216,7 +298,7 @@ impl Sense {
         bytes
     }
 
-    fn encode_descriptors(&self) -> SmallVec<[u8; Self::LEN_MAX]> {
+    fn encode_descriptors(&self) -> EncodedSense {
         let [asc, ascq] = self.code.to_be_bytes();
         let mut bytes = SmallVec::new();
         bytes.extend([0x72 | u8::from(self.deferred), self.key, asc, ascq, 0, 0, 0, 0]);
@@ -233,6 +315,13 @@ impl Sense {
         }
         if self.stream_bits() != 0 {
             bytes.extend([0x04, 2, 0, self.stream_bits()]);
+        }
+        for descriptor in self.further.iter().map(SenseDescriptor::encode) {
+            const SDAT_OVFL: u8 = 0x80;
+            match bytes.len() + descriptor.len() > Self::LEN_MAX {
+                true => bytes[4] = SDAT_OVFL,
+                false => bytes.extend_from_slice(&descriptor),
+            }
         }
         bytes[7] = (bytes.len() - 8) as u8;
         bytes
@@ -274,6 +363,21 @@ mod tests {
                 1 => sense.command_specific = Some(be64(d, 4)),
                 2 => sense.specific = Some([d[4], d[5], d[6]]),
                 4 => (sense.filemark, sense.eom, sense.ili) = stream(d[3]),
+                6 => sense.further.push(SenseDescriptor::ObjectIdentification {
+                    not_initiated: d[8..12].try_into().unwrap(),
+                    completed: d[12..16].try_into().unwrap(),
+                    partition: be64(d, 16),
+                    object: be64(d, 24),
+                }),
+                8 => {
+                    let list = d[8..].chunks_exact(8).map(|at| (be32(at, 0), be32(at, 4))).collect();
+                    sense.further.push(SenseDescriptor::AttributeIdentification(list));
+                }
+                10 => sense.further.push(SenseDescriptor::AnotherProgress {
+                    key: d[2],
+                    code: be16(d, 3),
+                    progress: be16(d, 6),
+                }),
                 other => panic!("descriptor {other}"),
             }
             at += d.len();
@@ -328,11 +432,92 @@ mod tests {
         );
     }
 
+    /// OSD-2 4.16.2, and SPC-5 4.4.2.6.
+    #[test]
+    fn descriptors_that_fixed_format_has_not() {
+        let sense = Sense {
+            further: vec![
+                SenseDescriptor::ObjectIdentification {
+                    not_initiated: [0x80, 0, 0, 0],
+                    completed: [0, 0x10, 0, 0],
+                    partition: 0x1_0000,
+                    object: 0x1_0001,
+                },
+                SenseDescriptor::AttributeIdentification(SmallVec::from_slice(&[
+                    (1, 0x82),
+                    (0xffff_fffe, 3),
+                ])),
+                SenseDescriptor::AnotherProgress { key: 2, code: 0x0409, progress: 0x1234 },
+            ],
+            ..Sense::illegal(asc::INVALID_FIELD_IN_CDB)
+        };
+        let mut wire = vec![0x72, 5, 0x24, 0, 0, 0, 0, 64];
+        wire.extend([6, 0x1e, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0x10, 0, 0]);
+        wire.extend([0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+        wire.extend([8, 22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x82, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 3]);
+        wire.extend([10, 6, 2, 4, 9, 0, 0x12, 0x34]);
+        assert_eq!(sense.encode(true)[..], wire);
+        let plain = Sense { further: Vec::new(), ..sense.clone() };
+        assert_eq!(sense.encode(false), plain.encode(false));
+    }
+
+    #[test]
+    fn progress_and_retries_are_in_both_formats() {
+        for sense in [
+            Sense::new(key::NOT_READY, asc::LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS).at_progress(0x8001),
+            Sense::new(key::RECOVERED_ERROR, 0x1701).after_retries(0x8001),
+        ] {
+            assert_eq!(sense.encode(false)[15..], [0x80, 0x80, 1], "SKSV");
+            assert_eq!(sense.encode(true)[8..], [2, 6, 0, 0, 0x80, 0x80, 1, 0]);
+        }
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out_and_told() {
+        let attributes = |n| SenseDescriptor::AttributeIdentification((0..n).map(|i| (i, i)).collect());
+        for (n, whole) in [(29, true), (30, false), (400, false)] {
+            let progress = SenseDescriptor::AnotherProgress { key: 0, code: 0, progress: 7 };
+            let sense = Sense { further: vec![attributes(n), progress], ..Sense::new(0, 0) };
+            let bytes = sense.encode(true);
+            assert_eq!(bytes[4], 0x80, "one of them has no room");
+            let left = decode(&bytes).further;
+            assert_eq!(left.len(), 1);
+            assert_eq!(left[0] == sense.further[0], whole, "{n}");
+        }
+    }
+
+    #[test]
+    fn key_and_code_are_found_in_either_format() {
+        let sense = Sense { deferred: true, ..Sense::new(key::MEDIUM_ERROR, asc::WRITE_ERROR) };
+        for descriptor in [false, true] {
+            let bytes = sense.encode(descriptor);
+            assert_eq!(Sense::key_and_code(&bytes), Some((3, 0x0c00)));
+            assert_eq!(Sense::key_and_code(&bytes[..3]), None, "too short");
+        }
+        assert_eq!(Sense::key_and_code(&[]), None);
+        assert_eq!(Sense::key_and_code(&[0x7f; 18]), None, "of a vendor's format");
+    }
+
+    fn further() -> impl Strategy<Value = SenseDescriptor> {
+        prop_oneof![
+            any::<([u8; 4], [u8; 4], u64, u64)>().prop_map(
+                |(not_initiated, completed, partition, object)| {
+                    SenseDescriptor::ObjectIdentification { not_initiated, completed, partition, object }
+                }
+            ),
+            prop::collection::vec(any::<(u32, u32)>(), 0..40)
+                .prop_map(|list| SenseDescriptor::AttributeIdentification(list.into())),
+            (0u8..16, any::<(u16, u16)>()).prop_map(|(key, (code, progress))| {
+                SenseDescriptor::AnotherProgress { key, code, progress }
+            }),
+        ]
+    }
+
     proptest! {
         #[test]
         fn both_formats_round_trip(
             key in 0u8..16, code: u16, information: Option<u32>, wide: Option<u64>, flags: (bool, bool, bool),
-            deferred: bool, specific: Option<[u8; 2]>,
+            deferred: bool, specific: Option<[u8; 2]>, further in prop::collection::vec(further(), 0..12),
         ) {
             let mut sense = Sense {
                 information: information.map(u64::from),
@@ -343,13 +528,23 @@ mod tests {
                 deferred,
                 ..Sense::new(key, code)
             };
-            prop_assert_eq!(decode(&sense.encode(false)), sense);
+            prop_assert_eq!(decode(&sense.encode(false)), sense.clone());
             sense.information = wide;
             sense.command_specific = wide;
             let bytes = sense.encode(true);
-            prop_assert!(bytes.len() <= Sense::LEN_MAX);
             prop_assert!(!bytes.spilled());
-            prop_assert_eq!(decode(&bytes), sense);
+            prop_assert_eq!(decode(&bytes), sense.clone());
+            sense.further = further;
+            let bytes = sense.encode(true);
+            prop_assert!(bytes.len() <= Sense::LEN_MAX);
+            prop_assert_eq!(Sense::key_and_code(&bytes), Some((key, code)));
+            let found = decode(&bytes);
+            if bytes[4] == 0 {
+                prop_assert_eq!(found, sense);
+            } else {
+                prop_assert!(found.further.len() < sense.further.len());
+                prop_assert!(found.further.iter().all(|descriptor| sense.further.contains(descriptor)));
+            }
         }
     }
 }

@@ -3,9 +3,7 @@
 //! services of SAM-5 clause 5.4 and 7; how bytes move (in a stream, in frames, by RDMA, in a ring slot) is the
 //! fabric's own affair.
 
-use smallvec::SmallVec;
-
-use super::{Command, Lun, NexusId, Sense, Status};
+use super::{Command, EncodedSense, Lun, NexusId, Status};
 use crate::io::Landing;
 use crate::memory::Sg;
 
@@ -58,7 +56,7 @@ pub struct Response {
     /// Status.
     pub status: Status,
     /// Encoded sense data; empty without CHECK CONDITION.
-    pub sense: SmallVec<[u8; Sense::LEN_MAX]>,
+    pub sense: EncodedSense,
     /// The last Data-In bytes, already cut to what the initiator expects.
     pub data: Sg,
     /// Residual of the Data-In direction.

@@ -45,7 +45,7 @@ pub struct NexusAccess {
 }
 
 /// Why a command does not pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
     /// RESERVATION CONFLICT.
     Conflict,

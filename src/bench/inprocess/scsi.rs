@@ -9,7 +9,7 @@ use crate::bench::load::{Load, Operation, Tally};
 use crate::engine::tasks::{NexusKey, TaskManager, Transports};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
-    Cdb, Command, Expected, Lun, Nexus, NexusId, Request, RequestTag, Response, Status, TargetPort,
+    Cdb, Command, Expected, Lun, Nexus, NexusId, Request, RequestTag, Response, Sense, Status, TargetPort,
     TaskAttribute, TaskManagementResponse, Transport, TransportId,
 };
 use crate::time::Instant;
@@ -86,8 +86,7 @@ impl Transport for Direct {
         match response.status {
             Status::Good => self.load.done(operation, begun, self.now),
             _ => {
-                let byte = |at| response.sense.get(at).copied().unwrap_or_default();
-                self.load.failed(operation, (byte(2) & 0x0f, u16::from_be_bytes([byte(12), byte(13)])));
+                self.load.failed(operation, Sense::key_and_code(&response.sense).unwrap_or_default());
             }
         }
         self.free.push(request_tag.0);

@@ -235,7 +235,7 @@ impl TaskManager {
             CommandKind::Other
         };
         self.ended.push(this.unit, kind, this.times);
-        let attention = outcome.sense.is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
+        let attention = outcome.sense.as_ref().is_some_and(|sense| sense.key == key::UNIT_ATTENTION);
         if outcome.status == Status::CheckCondition && !attention {
             count.errors += 1;
         }

@@ -43,6 +43,11 @@ pub trait Peripheral {
         None
     }
 
+    /// Length of the longest sense data that comes with a status.
+    fn sense_max(&self) -> u8 {
+        64
+    }
+
     /// Version descriptors: the standards it claims.
     fn versions(&self) -> &'static [u16];
 
@@ -126,7 +131,7 @@ fn vital_product_data(page: u8, unit: &impl Peripheral, cx: &Context<'_>) -> Res
             let end = data.len() + len;
             data.bytes(url.as_bytes()).pad_to(end);
         }
-        EXTENDED_INQUIRY_DATA => extended_inquiry_data(&mut data),
+        EXTENDED_INQUIRY_DATA => extended_inquiry_data(unit, &mut data),
         MODE_PAGE_POLICY => {
             // All pages and subpages are shared by all nexuses.
             data.u8(0x3f).u8(0xff).u8(0).u8(0);
@@ -145,11 +150,11 @@ fn vital_product_data(page: u8, unit: &impl Peripheral, cx: &Context<'_>) -> Res
     Ok(data)
 }
 
-fn extended_inquiry_data(data: &mut DataIn) {
+fn extended_inquiry_data(unit: &impl Peripheral, data: &mut DataIn) {
     /// HEADSUP, ORDSUP, SIMPSUP.
     const TASK_ATTRIBUTES: u8 = 0x07;
     /// V_SUP: what is written may be in a volatile cache first.
     const VOLATILE_CACHE: u8 = 0x01;
     data.u8(0).u8(TASK_ATTRIBUTES).u8(VOLATILE_CACHE).u8(0).pad_to(13);
-    data.u8(Sense::LEN_MAX as u8).pad_to(64);
+    data.u8(unit.sense_max()).pad_to(64);
 }

@@ -287,8 +287,10 @@ impl ModeValues {
     /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what they
     /// were given: it does not count.
     fn page_of_list<'a>(&self, list: &'a [u8], at: usize) -> Result<(usize, &'a [u8]), Sense> {
-        let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
-        let field = |offset: usize, len: usize| list.get(at + offset..at + offset + len).ok_or(length_error);
+        let field = |offset: usize, len: usize| {
+            let length_error = || Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
+            list.get(at + offset..at + offset + len).ok_or_else(length_error)
+        };
         let (code, subpage, header, len) = match list[at] & SPF {
             0 => (list[at] & !PS, 0, 2, usize::from(field(1, 1)?[0])),
             _ => (list[at] & !(PS | SPF), field(1, 1)?[0], 4, usize::from(be16(field(2, 2)?, 0))),

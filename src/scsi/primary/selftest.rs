@@ -108,7 +108,7 @@ impl SelfTest {
 
     fn failed<D: DeviceType>(&self, fault: &Fault, job: &Job<'_, D>) {
         let sense = match fault {
-            Fault::Check(sense) => *sense,
+            Fault::Check(sense) => sense.clone(),
             Fault::Busy | Fault::PartOfBlock { .. } => {
                 Sense::new(key::HARDWARE_ERROR, asc::SYSTEM_RESOURCE_FAILURE)
             }

@@ -17,7 +17,7 @@ pub(super) const FAILED: u8 = 7;
 const RUNNING: u8 = 15;
 
 /// A self-test as the log tells it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct SelfTestResult {
     code: u8,
     result: u8,
@@ -62,7 +62,7 @@ impl SelfTestResults {
                 value[0] = entry.code << 5 | entry.result;
                 value[2..4].copy_from_slice(&entry.hours.to_be_bytes());
                 value[4..12].fill(0xff);
-                if let Some((lba, sense)) = entry.failure {
+                if let Some((lba, sense)) = &entry.failure {
                     value[4..12].copy_from_slice(&lba.to_be_bytes());
                     value[12] = sense.key;
                     value[13..15].copy_from_slice(&sense.code.to_be_bytes());

@@ -16,7 +16,7 @@ pub struct Effects {
 }
 
 /// Why a request is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeError {
     /// RESERVATION CONFLICT.
     Conflict,

@@ -11,15 +11,15 @@ pub(super) const UNDER_WAY_MAX: usize = 16;
 /// Most copies that are remembered: of those that are over, the oldest is forgotten.
 const REMEMBERED_MAX: usize = 64;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     UnderWay,
     Good,
     /// It has ended early; with sense data unless the status was another one.
-    Bad(Option<Sense>),
+    Bad(Option<Box<Sense>>),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CopyResult {
     nexus: NexusId,
     list: u8,
@@ -63,7 +63,7 @@ impl Copies {
     }
 
     /// A copy is over.
-    pub(super) fn end(&mut self, nexus: NexusId, list: u8, good: bool, sense: Option<Sense>) {
+    pub(super) fn end(&mut self, nexus: NexusId, list: u8, good: bool, sense: Option<Box<Sense>>) {
         if let Some(entry) = self.find(nexus, list) {
             entry.state = if good { State::Good } else { State::Bad(sense) };
         }
@@ -86,7 +86,7 @@ impl Copies {
 }
 
 impl State {
-    pub(super) fn code(self) -> u8 {
+    pub(super) fn code(&self) -> u8 {
         match self {
             Self::UnderWay => 0,
             Self::Good => 1,

@@ -247,13 +247,16 @@ impl Copy {
     fn failure(&self, code: u16, byte: Option<u16>) -> Sense {
         let number = self.begun.saturating_sub(1) as u64;
         let sense = Sense { command_specific: Some(number), ..Sense::new(key::COPY_ABORTED, code) };
-        byte.map_or(sense, |byte| sense.pointing_into_segment(byte))
+        match byte {
+            Some(byte) => sense.pointing_into_segment(byte),
+            None => sense,
+        }
     }
 
     /// The task is over.
     pub(super) fn ended(&self, disk: &Disk, outcome: &Outcome) {
         if let Some(id) = self.list.id {
-            disk.rare().copies.end(self.nexus, id, outcome.status == Status::Good, outcome.sense);
+            disk.rare().copies.end(self.nexus, id, outcome.status == Status::Good, outcome.sense.clone());
         }
     }
 

@@ -17,7 +17,7 @@ const SEGMENT_BYTES_MAX: u32 = 1 << 28;
 
 /// COPY STATUS (LID1).
 pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
-    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
+    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).cloned();
     let entry = found.ok_or(Sense::invalid_field_in_cdb(2, Some(7)))?;
     // TRANSFER COUNT UNITS: bytes, KiB, MiB and so on, as few as are needed.
     let unit = (0..7).find(|unit| entry.bytes >> (10 * unit) <= u32::MAX.into()).unwrap_or(6);
@@ -29,10 +29,10 @@ pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Wo
 
 /// FAILED SEGMENT DETAILS (LID1): the sense data of a copy that has failed; no data if there is none.
 pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
-    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).copied();
+    let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).cloned();
     let mut data = DataIn::new();
     data.u32(0);
-    if let Some(CopyResult { state: state @ State::Bad(Some(sense)), .. }) = found {
+    if let Some(CopyResult { state: state @ State::Bad(Some(sense)), .. }) = &found {
         let sense = sense.encode(job.primary().flags().has(UnitFlags::DESCRIPTOR_SENSE));
         data.pad_to(56).u8(state.code()).u8(0).u16(sense.len() as u16).bytes(&sense).close(0, 4);
     }

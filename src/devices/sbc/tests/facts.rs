@@ -148,7 +148,7 @@ fn self_tests_read_the_disk_and_are_logged() {
     assert_eq!(rig.read(&[0x1c, 0, 0, 0, 255, 0]).good(), [0, 0, 0, 1, 0]);
     for (list, at) in [(&[0x40, 0, 0, 0][..], 0), (&[0, 0, 0, 1, 0], 2)] {
         let ended = rig.write(&send(0x10, list.len() as u8), list);
-        assert_eq!(ended.outcome.sense.unwrap().specific, Some([0x80, 0, at]));
+        assert_eq!(ended.outcome.sense.as_ref().unwrap().specific, Some([0x80, 0, at]));
         assert_eq!(ended.sense(), INVALID_FIELD_IN_PARAMETER_LIST);
     }
     assert_eq!(rig.write(&send(0x10, 3), &[0; 3]).sense(), PARAMETER_LIST_LENGTH);

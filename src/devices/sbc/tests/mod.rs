@@ -54,7 +54,7 @@ impl Ended {
     /// Sense key and code.
     fn sense(&self) -> (u8, u16) {
         assert_eq!(self.outcome.status, Status::CheckCondition);
-        let sense = self.outcome.sense.expect("CHECK CONDITION comes with sense data");
+        let sense = self.outcome.sense.as_ref().expect("CHECK CONDITION comes with sense data");
         (sense.key, sense.code)
     }
 
@@ -67,7 +67,7 @@ impl Ended {
     }
 
     fn information(&self) -> Option<u64> {
-        self.outcome.sense.and_then(|s| s.information)
+        self.outcome.sense.as_ref().and_then(|s| s.information)
     }
 }
 

@@ -112,6 +112,7 @@ fn an_abort_does_not_stop_what_is_being_told() {
         // The command has ended for its device, and both units still have to be told.
         while cores.managers[0].changes.finishing.is_empty() {
             cores.step();
+            assert!(cores.clock < 200_000, "nobody is told");
         }
         let request = Request::Abandoned { request_tag: RequestTag(0) };
         cores.clients[0].requests.push_back(request);
