@@ -99,10 +99,10 @@ pub struct Outcome {
     pub sense: Option<Box<Sense>>,
     /// The last data for the initiator, sent together with the status where the fabric can.
     pub data: Sg,
-    /// How many bytes the command would have moved to the initiator, had it offered room for all of them. Residuals
-    /// are made from this and from what was sent.
+    /// How many bytes the command would have moved to the initiator, had it offered room for all of them: no more than its
+    /// CDB asks for. Residuals are made from this and from what was sent.
     pub data_in: u64,
-    /// How many bytes the command wanted from the initiator.
+    /// How many bytes the command wanted from the initiator: no more than its CDB says.
     pub data_out: u64,
     /// Unit attentions to be established on every core before the status goes out.
     pub attentions: Vec<Attention>,
@@ -128,6 +128,14 @@ impl Outcome {
     /// CHECK CONDITION.
     pub fn check(sense: Sense) -> Self {
         Self { status: Status::CheckCondition, sense: Some(Box::new(sense)), ..Self::good() }
+    }
+
+    /// The end of a READ of a serial device whose CDB asks for `asked` bytes where the block on the medium has `there`. A
+    /// fabric compares the initiator's buffer with what the command presents to it (RFC 7143 11.4.5.2), which is never more
+    /// than was asked for: that a block is longer is told by ILI and INFORMATION (SSC-4, READ(6)) and is no overflow.
+    #[must_use]
+    pub fn of_block(self, asked: u64, there: u64) -> Self {
+        Self { data_in: asked.min(there), ..self }
     }
 
     /// Tells all nexuses but the sender, if there is anything to tell.

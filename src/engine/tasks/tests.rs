@@ -23,6 +23,7 @@ use crate::scsi::{
     Cdb, Change, Context, Control, CopyTraits, Expected, Outcome, Sense, TargetPort, TaskId,
     TaskManagementFunction, TransportId, key, reservations,
 };
+use crate::wire::scsi::be24;
 
 const BLOCK: usize = 512;
 const UNIT_BYTES: usize = 64 << 10;
@@ -206,8 +207,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
     }
 }
 
-/// A tape that moves one record in parts of `PART` bytes: READ (08h) of a record that is shorter than asked ends with
-/// ILI and a residual, WRITE (0Ah) hits the end of the medium half way.
+/// A tape that moves one record in parts of `PART` bytes: READ (08h) of a record of another length than bytes 2 to 4 ask for
+/// ends with ILI and the difference, WRITE (0Ah) hits the end of the medium half way.
 #[derive(Default)]
 struct ToyTape {
     tasks: HashMap<TaskId, usize>,
@@ -222,18 +223,18 @@ const ROOM: usize = 2500;
 impl ToyTape {
     fn read(&mut self, task: TaskId, command: &Command) -> Step {
         let moved = self.tasks[&task];
-        let left = RECORD.min(command.expected.data_in as usize) - moved;
+        let asked = be24(command.cdb.bytes(), 2) as usize;
+        let left = RECORD.min(asked).min(command.expected.data_in as usize) - moved;
         if left > 0 {
             let (at, len) = (moved as u64, left.min(PART) as u32);
             return Step::Store(Op::Read { at, len, into: Landing::Own });
         }
         self.tasks.remove(&task);
-        let asked = command.expected.data_in as usize;
         let ili = asked != RECORD;
         let information = Some(asked.wrapping_sub(RECORD) as u64);
         let sense = Sense { ili, information, ..Sense::default() };
         let outcome = if ili { Outcome::check(sense) } else { Outcome::good() };
-        Step::Finish(Outcome { data_in: RECORD as u64, ..outcome })
+        Step::Finish(outcome.of_block(asked as u64, RECORD as u64))
     }
 }
 
@@ -293,6 +294,7 @@ struct Wire {
     fetched: HashMap<RequestTag, usize>,
     seen: HashMap<RequestTag, Vec<u8>>,
     responses: Vec<(RequestTag, Status, Residual, Residual)>,
+    sense: HashMap<RequestTag, Vec<u8>>,
     terminated: Vec<RequestTag>,
     executed: Vec<(RequestTag, TaskManagementResponse)>,
     events: Vec<(Lun, Vec<u8>)>,
@@ -315,6 +317,7 @@ impl Wire {
 
     fn complete(&mut self, request_tag: RequestTag, response: &Response) {
         self.responses.push((request_tag, response.status, response.residual_in, response.residual_out));
+        self.sense.insert(request_tag, response.sense.to_vec());
     }
 }
 
@@ -543,6 +546,11 @@ fn read(block: u8, count: u8) -> [u8; 10] {
 
 fn write(block: u8, count: u8) -> [u8; 10] {
     [0x2a, 0, 0, 0, 0, block, 0, 0, count, 0]
+}
+
+fn read_record(asked: u32) -> [u8; 6] {
+    let [_, high, middle, low] = asked.to_be_bytes();
+    [0x08, 0, high, middle, low, 0]
 }
 
 fn persist(value: u8) -> [u8; 10] {

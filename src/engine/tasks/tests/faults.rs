@@ -47,7 +47,7 @@ fn commands_fail_by_operation_code_and_by_service_action() {
     w.command(0, 4, DISK, &persist(1), 0, &[]);
     w.command(0, 5, DISK, &[0x2f, 3, 0, 0, 0, 1, 0, 0, 0, 0], 0, &[]);
     // Another logical unit has no rules.
-    w.command(0, 6, TAPE, &[0x08, 0, 0, 0, 0, 0], RECORD as u32, &[]);
+    w.command(0, 6, TAPE, &read_record(RECORD as u32), RECORD as u32, &[]);
     w.turn();
     let mut answers = w.answers(0);
     answers.sort_by_key(|(x, _)| *x);

@@ -24,8 +24,8 @@ fn a_disk_reads_and_writes_over_every_transport() {
 fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
     for kind in KINDS {
         let mut w = World::new(kind, 0);
-        w.command(0, 1, TAPE, &[0x08, 0, 0, 0, 0, 0], 5000, &[]);
-        w.command(0, 2, TAPE, &[0x08, 0, 0, 0, 0, 0], 1200, &[]);
+        w.command(0, 1, TAPE, &read_record(5000), 5000, &[]);
+        w.command(0, 2, TAPE, &read_record(5000), 1200, &[]);
         w.command(0, 3, TAPE, &[0x0a, 0, 0, 0, 0, 0], 0, &[7; 4000]);
         w.turn();
         let expected = [
@@ -39,6 +39,45 @@ fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
             assert_eq!(w.wire(0).seen[&x].len(), len);
         }
         assert_eq!(w.stores[1].borrow().bytes[..ROOM], [7; ROOM]);
+        w.check_quiet();
+    }
+}
+
+/// The fabric tells how the initiator's buffer and what the command moves differ, the sense data how the record and what the
+/// CDB asks for differ.
+#[test]
+fn a_record_of_another_length_is_no_overflow_over_every_transport() {
+    const LEN: u32 = RECORD as u32;
+    const SMALLER: u32 = LEN - 500;
+    let cases = [
+        // What the CDB asks for, the initiator's room, what comes, what the fabric says of it.
+        (LEN, LEN, LEN, Residual::None),
+        (SMALLER, SMALLER, SMALLER, Residual::None),
+        (SMALLER, LEN, SMALLER, Residual::Underflow(500)),
+        (SMALLER, 5000, SMALLER, Residual::Underflow(5000 - SMALLER)),
+        (SMALLER, 1000, 1000, Residual::Overflow(SMALLER - 1000)),
+        (5000, 5000, LEN, Residual::Underflow(5000 - LEN)),
+        (5000, LEN, LEN, Residual::None),
+        (5000, 1000, 1000, Residual::Overflow(LEN - 1000)),
+        (LEN, 0, 0, Residual::Overflow(LEN)),
+    ];
+    for kind in KINDS {
+        let mut w = World::new(kind, 0);
+        for (x, (asked, room, comes, residual)) in (1..).zip(cases) {
+            let context = format!("{kind:?}: {asked} asked for, room for {room}");
+            let x = RequestTag(x);
+            w.command(0, x.0, TAPE, &read_record(asked), room, &[]);
+            w.turn();
+            let same = asked == LEN;
+            let status = if same { Status::Good } else { Status::CheckCondition };
+            let response = *w.wire(0).responses.iter().find(|r| r.0 == x).unwrap();
+            assert_eq!(response, (x, status, residual, Residual::None), "{context}");
+            assert_eq!(w.wire(0).seen[&x].len(), comes as usize, "{context}");
+            let information = Some((i64::from(asked) - i64::from(LEN)).cast_unsigned());
+            let sense = Sense { ili: true, information, ..Sense::default() };
+            let sense = if same { Vec::new() } else { sense.encode(false).to_vec() };
+            assert_eq!(w.wire(0).sense[&x], sense, "{context}");
+        }
         w.check_quiet();
     }
 }
@@ -113,7 +152,7 @@ fn caught(kind: TransportKind, state: Caught, write: bool, lun: Lun, end: End) {
         (true, true) => &self::write(0, 2),
         (true, false) => &read(0, 2),
         (false, true) => &[0x0a, 0, 0, 0, 0, 0],
-        (false, false) => &[0x08, 0, 0, 0, 0, 0],
+        (false, false) => &read_record(4000),
     };
     let (data_in, out) = if write { (0, vec![1; 4000]) } else { (4000, Vec::new()) };
     if state == Caught::Blocked {
