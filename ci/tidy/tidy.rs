@@ -129,7 +129,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &[
         "src/scsi/alua.rs",
-        "src/scsi/attention.rs",
         "src/scsi/device.rs",
         "src/scsi/primary/mod.rs",
         "src/scsi/primary/table.rs",

@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Interlock, Nexus, Status, TransportId, UnitKey, asc};
+use super::{Nexus, Status, TransportId, UnitKey, asc};
 
 /// Some nexuses of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,18 @@ impl Attention {
 
 /// Most conditions that wait at once; a reset replaces all before it, so that few are ever needed.
 const ATTENTIONS_MAX: usize = 8;
+
+/// What becomes of a unit attention that CHECK CONDITION has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interlock {
+    /// It is cleared.
+    #[default]
+    Cleared,
+    /// It stays until REQUEST SENSE tells it.
+    Kept,
+    /// The same, and BUSY, TASK SET FULL and RESERVATION CONFLICT establish one, too.
+    KeptAndMade,
+}
 
 /// The unit attentions pending for one nexus at one logical unit, most severe first.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::primary::{Definition, Designation, universal};
 use super::reservations::ChangeError;
 use super::{
-    Attention, Cdb, Change, Command, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions, UnitKey,
-    UnitState,
+    Attention, Cdb, Change, Command, Interlock, Lun, Nexus, NexusId, Sense, Status, TaskId, UnitAttentions,
+    UnitKey, UnitState,
 };
 use crate::io::{Done, Error, Geometry, Health, Landing, Op, Record};
 use crate::memory::{Arena, Lease, Sg};
@@ -196,18 +196,6 @@ pub struct Control {
     pub aborted_status: bool,
     /// What becomes of unit attentions (UA_INTLCK_CTRL).
     pub interlock: Interlock,
-}
-
-/// What becomes of a unit attention that CHECK CONDITION has told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interlock {
-    /// It is cleared.
-    #[default]
-    Cleared,
-    /// It stays until REQUEST SENSE tells it.
-    Kept,
-    /// The same, and BUSY, TASK SET FULL and RESERVATION CONFLICT establish one, too.
-    KeptAndMade,
 }
 
 /// The device server of one logical unit, as one core sees it. It never waits and never does I/O.

@@ -13,9 +13,9 @@ mod sense;
 mod transport;
 mod unit;
 
-pub use attention::{Attention, UnitAttentions, Whom};
+pub use attention::{Attention, Interlock, UnitAttentions, Whom};
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
-pub use device::{Context, Control, CopyTraits, DeviceServer, Interlock, Outcome, Peer, Resume, Step};
+pub use device::{Context, Control, CopyTraits, DeviceServer, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};
 pub use sense::{EncodedSense, Sense, SenseDescriptor, Status, asc, key};
 pub use transport::{
