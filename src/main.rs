@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use ptgt::bench;
 use ptgt::control::config::{self, Config, Scope};
 use ptgt::control::output::{self, print, tell};
-use ptgt::control::status::SetPortGroup;
+use ptgt::control::status::{SetPortGroup, StatusRequest};
 use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
 use ptgt::runtime;
 use serde_json::json;
@@ -66,8 +66,11 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Leave sessions out, of which there may be thousands.
+        #[arg(long)]
+        totals: bool,
         /// Print what every counter means; asks no daemon.
-        #[arg(long, conflicts_with_all = ["json", "socket", "config"])]
+        #[arg(long, conflicts_with_all = ["json", "totals", "socket", "config"])]
         explain: bool,
         /// The daemon's control socket.
         #[arg(short, long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
@@ -118,8 +121,9 @@ fn main() -> ExitCode {
             print(&status::explain());
             ExitCode::SUCCESS
         }
-        Command::Status { json, socket, config, .. } => {
-            place(socket, config).map_or(ExitCode::FAILURE, |socket| report(&socket, json))
+        Command::Status { json, totals, socket, config, .. } => {
+            let wanted = StatusRequest { sessions: !totals };
+            place(socket, config).map_or(ExitCode::FAILURE, |socket| report(&socket, wanted, json))
         }
         Command::PortGroup { group, state, disk, socket, config } => {
             let wanted = SetPortGroup { group, state, disk };
@@ -228,8 +232,8 @@ fn run(path: &Path) -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(socket: &Path, json: bool) -> ExitCode {
-    match client::status(socket) {
+fn report(socket: &Path, wanted: StatusRequest, json: bool) -> ExitCode {
+    match client::status(socket, wanted) {
         Ok(now) => {
             print(&if json { output::json(&now, true) } else { status::render(&now) });
             ExitCode::SUCCESS

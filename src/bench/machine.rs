@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::report::Provenance;
 use crate::control::client;
+use crate::control::status::StatusRequest;
 use crate::sys;
 
 /// Processor time that has been used; afterwards the difference, in seconds.
@@ -68,7 +69,7 @@ fn scheduled(pid: u32) -> Option<Duration> {
 
 /// Time that the reactors of a daemon have been busy.
 fn busy(socket: &Path) -> Option<f64> {
-    let status = client::status(socket).ok()?;
+    let status = client::status(socket, StatusRequest { sessions: false }).ok()?;
     Some(status.reactors.iter().map(|reactor| reactor.busy_seconds).sum())
 }
 

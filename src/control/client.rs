@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::lines::Lines;
-use super::status::{SetPortGroup, Status};
+use super::status::{SetPortGroup, Status, StatusRequest};
 
 /// Bytes of a response: a status with many thousands of sessions.
 const RESPONSE_MAX: usize = 256 << 20;
@@ -18,25 +18,22 @@ const RESPONSE_MAX: usize = 256 << 20;
 const TIME: Duration = Duration::from_secs(10);
 
 /// Asks the daemon at `socket` for its status. Errors are for people.
-pub fn status(socket: &Path) -> Result<Status, String> {
-    let result = call(socket, "status", None)?;
+pub fn status(socket: &Path, wanted: StatusRequest) -> Result<Status, String> {
+    let result = call(socket, "status", json!(wanted))?;
     serde_json::from_value(result)
         .map_err(|e| format!("the daemon at {} speaks another version: {e}", socket.display()))
 }
 
 /// Asks the daemon at `socket` for another state of a target port group. Errors are for people.
 pub fn set_port_group(socket: &Path, wanted: &SetPortGroup) -> Result<(), String> {
-    call(socket, "set_port_group", Some(json!(wanted))).map(|_| ())
+    call(socket, "set_port_group", json!(wanted)).map(|_| ())
 }
 
 /// Calls a method.
-fn call(socket: &Path, method: &str, params: Option<Value>) -> Result<Value, String> {
+fn call(socket: &Path, method: &str, params: Value) -> Result<Value, String> {
     let stream = UnixStream::connect(socket).map_err(|e| unreachable(socket, &e))?;
     let mut lines = Lines::new(stream, RESPONSE_MAX);
-    let mut request = json!({ "jsonrpc": "2.0", "id": 1, "method": method });
-    if let Some(params) = params {
-        request["params"] = params;
-    }
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     // A daemon that refuses us may have closed already; its reason can still be read.
     let sent = lines.send(&request.to_string(), TIME);
     let place = socket.display();

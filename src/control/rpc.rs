@@ -2,10 +2,12 @@
 //! JSON-RPC 2.0, the daemon's side: one request to one response. Batches are not served: a client may send one request
 //! after the other.
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::output;
-use super::status::{SetPortGroup, StatusSource};
+use super::status::{SetPortGroup, StatusRequest, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,28 +84,42 @@ fn well_formed(request: &Value) -> Option<&str> {
 }
 
 fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Result<Value, Failure> {
-    let call: fn(&dyn StatusSource) -> Value = match method {
-        "status" => |source| json!(source.status()),
-        "version" => |_| json!(env!("CARGO_PKG_VERSION")),
+    match method {
+        "status" => {
+            let wanted: StatusRequest =
+                parameters(params, "status takes sessions, true or false, or nothing")?;
+            Ok(json!(source.status(wanted)))
+        }
+        "version" => {
+            let Nothing {} = parameters(params, "version takes none")?;
+            Ok(json!(env!("CARGO_PKG_VERSION")))
+        }
         "set_port_group" => {
-            let wanted: SetPortGroup = serde_json::from_value(params.cloned().unwrap_or_default())
-                .map_err(|e| Failure::new(-32602, format!("invalid params: {e}")))?;
-            return source.set_port_group(&wanted).map(|()| json!({})).map_err(Failure::refused);
+            let takes = "set_port_group takes group and state, and disk if it is for one disk only";
+            let wanted: SetPortGroup = parameters(params, takes)?;
+            source.set_port_group(&wanted).map(|()| json!({})).map_err(Failure::refused)
         }
         _ => {
             let methods = "status, version, set_port_group";
-            return Err(Failure::new(-32601, format!("there is no method {method:?}: {methods}")));
+            Err(Failure::new(-32601, format!("there is no method {method:?}: {methods}")))
         }
-    };
-    let none = match params {
-        Some(Value::Array(list)) => list.is_empty(),
-        Some(Value::Object(map)) => map.is_empty(),
-        _ => true,
-    };
-    if !none {
-        return Err(Failure::new(-32602, format!("invalid params: {method} takes none")));
     }
-    Ok(call(source))
+}
+
+/// No parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// The parameters by their names; `takes` says which there are.
+fn parameters<P: DeserializeOwned>(params: Option<&Value>, takes: &str) -> Result<P, Failure> {
+    let named = match params {
+        None => json!({}),
+        Some(Value::Array(list)) if list.is_empty() => json!({}),
+        Some(named @ Value::Object(_)) => named.clone(),
+        Some(_) => return Err(Failure::new(-32602, format!("invalid params: give them by name: {takes}"))),
+    };
+    serde_json::from_value(named).map_err(|e| Failure::new(-32602, format!("invalid params: {e}: {takes}")))
 }
 
 #[cfg(test)]
@@ -118,8 +134,8 @@ mod tests {
     struct Sample;
 
     impl StatusSource for Sample {
-        fn status(&self) -> Status {
-            sample()
+        fn status(&self, wanted: StatusRequest) -> Status {
+            Status { sessions: sample().sessions.filter(|_| wanted.sessions), ..sample() }
         }
 
         fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
@@ -175,6 +191,33 @@ mod tests {
             assert_eq!(response["id"], id, "{line}");
             assert!(response.get("result").is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn sessions_come_unless_they_are_not_wanted() {
+        let told = |params: &str| {
+            let request = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"status"{params}}}"#);
+            !ask(&request).unwrap()["result"]["sessions"].is_null()
+        };
+        assert_eq!(["", r#","params":[]"#, r#","params":{"sessions":true}"#].map(told), [true; 3]);
+        assert!(!told(r#","params":{"sessions":false}"#));
+    }
+
+    /// What a method takes is said by each that takes something, whatever it was given.
+    #[test]
+    fn wrong_parameters_get_a_sentence() {
+        for (method, takes) in [("status", "sessions, true or false"), ("set_port_group", "group and state")]
+        {
+            for params in ["[1]", r#"{"nonsense":1}"#] {
+                let request = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{params}}}"#);
+                let message = ask(&request).unwrap()["error"]["message"].to_string();
+                assert!(message.contains(&format!("{method} takes {takes}")), "{message}");
+            }
+        }
+        let message =
+            ask(r#"{"jsonrpc":"2.0","id":7,"method":"set_port_group"}"#).unwrap()["error"]["message"]
+                .to_string();
+        assert!(message.contains("missing field `group`: set_port_group takes group and state"), "{message}");
     }
 
     #[test]

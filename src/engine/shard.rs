@@ -90,8 +90,10 @@ pub enum Message {
     ColdReset(String),
     /// Change the state of logical units, and tell whether that has been refused for any.
     Change(Vec<(UnitKey, Change)>, std::sync::mpsc::SyncSender<bool>),
-    /// Tell what there is.
+    /// Tell what there is, but for sessions.
     Report(std::sync::mpsc::SyncSender<CoreReport>),
+    /// Tell of some sessions.
+    Sessions(SessionsRequest),
     /// A new topology is in force.
     Topology(Arc<Topology>),
     /// Stop: let initiators log out, finish, flush.
@@ -202,7 +204,10 @@ pub struct Parts {
     pub wake_fds: Vec<RawFd>,
 }
 
-pub use report::{ConnectionReport, CoreReport, SessionReport, UnitReport};
+pub use report::{
+    ConnectionReport, CoreCounters, CoreReport, SESSIONS_PER_TURN, SessionReport, SessionsPart,
+    SessionsRequest, UnitReport,
+};
 
 /// See the module.
 pub struct Shard {
@@ -325,6 +330,7 @@ impl Shard {
                     self.changed(what, false);
                 }
                 Message::Report(to) => _ = to.try_send(self.report()),
+                Message::Sessions(request) => self.report_sessions(request),
                 Message::Topology(topology) => self.parts.topology = topology,
                 Message::Drain => self.drain(),
             }

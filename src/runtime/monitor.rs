@@ -11,11 +11,13 @@ use super::build::unit_key;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
     Connection, Disk, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
-    Registration, Reservations, Session, SetPortGroup, State, Status, StatusSource, Target,
+    Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
 };
 use crate::counters::{CounterSet, by_name};
 use crate::devices::sbc;
-use crate::engine::shard::{ConnectionReport, CoreReport, Message, SessionReport};
+use crate::engine::shard::{
+    ConnectionReport, CoreReport, Message, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest,
+};
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
@@ -41,6 +43,8 @@ pub(super) struct Monitor {
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
     asked: Mutex<Vec<Option<Receiver<CoreReport>>>>,
+    /// Held by who asks for sessions.
+    gathering: Mutex<()>,
     draining: Arc<AtomicBool>,
     started: Instant,
 }
@@ -54,7 +58,15 @@ impl Monitor {
         draining: Arc<AtomicBool>,
     ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
-        Self { config: config.clone(), disks, cores, asked, draining, started: Instant::now() }
+        Self {
+            config: config.clone(),
+            disks,
+            cores,
+            asked,
+            gathering: Mutex::default(),
+            draining,
+            started: Instant::now(),
+        }
     }
 
     /// The report of each core, if it comes in time.
@@ -78,6 +90,22 @@ impl Monitor {
 }
 
 impl Monitor {
+    /// The sessions of a core, of which it tells some per turn, if all of them come in time.
+    fn sessions(&self, core: usize) -> Option<Vec<SessionReport>> {
+        // Each is asked for one part at a time.
+        let _alone = self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + REPORT_TIME;
+        let (mut sessions, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            sessions.reserve(SESSIONS_PER_TURN);
+            let (to, part) = sync_channel(1);
+            self.cores[core].send(Message::Sessions(SessionsRequest { from, sessions, to }));
+            let left = deadline.saturating_duration_since(Instant::now());
+            SessionsPart { sessions, next } = part.recv_timeout(left).ok()?;
+        }
+        Some(sessions)
+    }
+
     /// What each logical unit is to change, of those that are reached through the group.
     fn port_group(&self, wanted: &SetPortGroup) -> Result<Vec<(UnitKey, Change)>, String> {
         let SetPortGroup { group, state, disk } = wanted;
@@ -128,14 +156,23 @@ impl StatusSource for Monitor {
         }
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, wanted: StatusRequest) -> Status {
         let reports = self.reports();
         let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
-        let silent_reactors = silent.map(|(core, _)| core).collect();
+        let mut silent_reactors: Vec<usize> = silent.map(|(core, _)| core).collect();
         let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
         let config = &self.config;
-        let sessions = reports.iter().flat_map(|report| {
-            report.sessions.iter().map(move |session| session_status(config, report.core, session))
+        let sessions = wanted.sessions.then(|| {
+            let mut all = Vec::new();
+            for CoreReport { core, .. } in &reports {
+                match self.sessions(*core) {
+                    Some(sessions) => {
+                        all.extend(sessions.iter().map(|each| session_status(config, *core, each)))
+                    }
+                    None => silent_reactors.push(*core),
+                }
+            }
+            all
         });
         let draining = self.draining.load(Ordering::SeqCst);
         Status {
@@ -149,7 +186,7 @@ impl StatusSource for Monitor {
                 .map(|index| disk(config, index, &reports, &self.disks[index]))
                 .collect(),
             targets: config.targets.iter().map(|each| target(config, each)).collect(),
-            sessions: sessions.collect(),
+            sessions,
         }
     }
 }
@@ -161,6 +198,7 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
         busy_share: report.load.busy,
         asleep_share: report.load.asleep,
         counters: report.load.counters,
+        serves: report.counters,
         busy_seconds: Duration::from_nanos(report.load.counters.busy_ns).as_secs_f64(),
         memory: Memory {
             counters: report.memory,
@@ -337,7 +375,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::engine::shard::UnitReport;
+    use crate::engine::shard::{CoreCounters, UnitReport};
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
     use crate::ports::KernelCounters;
@@ -359,9 +397,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         (Monitor::new(&config, disks, senders, Arc::default()), mailboxes)
     }
 
-    fn report(core: usize) -> CoreReport {
+    fn session() -> SessionReport {
         let address: SocketAddr = "127.0.0.1:3260".parse().unwrap();
-        let session = SessionReport {
+        SessionReport {
             initiator: "iqn.2026-11.test:i".into(),
             target: Some("iqn.2026-11.test:t".into()),
             user: Some("alice".into()),
@@ -374,7 +412,10 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
                 in_flight: 2,
                 counters: ConnectionCounters::default(),
             }],
-        };
+        }
+    }
+
+    fn report(core: usize) -> CoreReport {
         let accepted = KernelCounters { accepted: 10, open: 1, ..KernelCounters::default() };
         let counters = UnitCounters { reads: 1, read_bytes: 512, errors: 3, ..Default::default() };
         CoreReport {
@@ -383,17 +424,37 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             memory: ArenaCounters::default(),
             pages: memory::Pages::Ordinary,
             units: vec![UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() }],
-            sessions: vec![session; core],
+            counters: CoreCounters { sessions: core as u64, ..CoreCounters::default() },
             hosts: vec![("p".into(), accepted.counted().collect())],
         }
     }
 
     /// Answers one request for a report.
     fn answer(mailbox: &mut Mailbox<Message>, core: usize) {
+        match wait(mailbox) {
+            Message::Report(to) => to.try_send(report(core)).unwrap(),
+            _ => panic!("a report is asked for"),
+        }
+    }
+
+    /// Tells of its sessions, as many as it has a number, in that many parts and an empty one.
+    fn tell_sessions(mailbox: &mut Mailbox<Message>, core: usize) {
+        for part in 0..=core {
+            let Message::Sessions(SessionsRequest { from, mut sessions, to }) = wait(mailbox) else {
+                panic!("sessions are asked for")
+            };
+            assert_eq!((from, sessions.len()), (part * SESSIONS_PER_TURN, part));
+            assert!(sessions.capacity() >= part + SESSIONS_PER_TURN);
+            let next = (part < core).then_some((part + 1) * SESSIONS_PER_TURN);
+            sessions.extend(next.map(|_| session()));
+            _ = to.try_send(SessionsPart { sessions, next });
+        }
+    }
+
+    fn wait(mailbox: &mut Mailbox<Message>) -> Message {
         loop {
             match mailbox.take() {
-                Some(Message::Report(to)) => return to.try_send(report(core)).unwrap(),
-                Some(_) => panic!("only reports are asked for"),
+                Some(message) => return message,
                 None => std::thread::yield_now(),
             }
         }
@@ -404,8 +465,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let (monitor, mut mailboxes) = monitor();
         let cores = std::thread::spawn(move || {
             mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| answer(mailbox, core));
+            mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| tell_sessions(mailbox, core));
         });
-        let status = monitor.status();
+        let status = monitor.status(StatusRequest::default());
         cores.join().unwrap();
         assert_eq!((status.state, &status.silent_reactors[..]), (State::Running, &[][..]));
         let processors: Vec<_> = status.reactors.iter().map(|reactor| reactor.processor).collect();
@@ -415,8 +477,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let counters = UnitCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
         assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
         assert_eq!(status.targets[0].luns, [LogicalUnit { lun: 4, disk: "d".into() }]);
-        assert_eq!(status.sessions.len(), 1);
-        let session = &status.sessions[0];
+        let sessions = status.sessions.unwrap();
+        assert_eq!((sessions.len(), status.reactors[1].serves.sessions), (1, 1));
+        let session = &sessions[0];
         assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
         assert_eq!(session.connections[0].portal, "l");
         assert_eq!(session.connections[0].negotiated["MaxBurstLength"], "262144");
@@ -426,15 +489,15 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn a_core_that_does_not_answer_is_named_and_asked_once() {
         let (monitor, mut mailboxes) = monitor();
         monitor.draining.store(true, Ordering::SeqCst);
-        let status = monitor.status();
+        let status = monitor.status(StatusRequest::default());
         assert_eq!((status.state, &status.silent_reactors[..]), (State::Draining, &[0, 1][..]));
         // The second core comes to itself, with the old question before it.
         let second = std::thread::spawn(move || {
             answer(&mut mailboxes[1], 1);
             mailboxes
         });
-        let status = monitor.status();
-        assert_eq!(status.silent_reactors, [0]);
+        let status = monitor.status(StatusRequest { sessions: false });
+        assert_eq!((&status.silent_reactors[..], &status.sessions), (&[0][..], &None));
         let mut mailboxes = second.join().unwrap();
         assert!(mailboxes[0].take().is_some());
         assert!(mailboxes[0].take().is_none(), "one question at a time");

@@ -22,7 +22,7 @@ use super::tally::{self, Tally};
 use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::sessions::{Limits, Sessions};
-use crate::engine::shard::{CoreReport, Message, Parts, Shard};
+use crate::engine::shard::{CoreReport, Message, Parts, SessionReport, SessionsPart, SessionsRequest, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
@@ -407,6 +407,23 @@ impl World {
         reports
     }
 
+    /// The sessions of each core, a part per turn.
+    fn told_sessions(&mut self) -> Vec<Vec<SessionReport>> {
+        let cores = self.machine.shards.iter_mut().zip(&self.machine.senders);
+        let of_core = |(shard, sender): (&mut Shard, &Sender<Message>)| {
+            let (mut sessions, mut next) = (Vec::new(), Some(0));
+            while let Some(from) = next {
+                let (to, part) = std::sync::mpsc::sync_channel(1);
+                sender.send(Message::Sessions(SessionsRequest { from, sessions, to }));
+                shard.turn(self.env.now);
+                shard.turned(self.env.now);
+                SessionsPart { sessions, next } = part.try_recv().expect("a core answers in its turn");
+            }
+            sessions
+        };
+        cores.map(of_core).collect()
+    }
+
     /// What the target shows, held against what initiators have sent and heard. That is given time: pings are under way, and
     /// what initiators have forgotten has yet to end.
     fn look_at_counters(&mut self) -> Result<(), String> {
@@ -434,22 +451,21 @@ impl World {
                 return Err(format!("disk {disk} has counted {sum:?}: {ledger:?}"));
             }
         }
+        let told = self.told_sessions();
         for session in &self.sessions {
-            session.audit(&reports, &self.env)?;
+            session.audit(&told, &self.env)?;
         }
-        let shown: usize = reports.iter().map(|report| report.sessions.len()).sum();
+        let shown: usize = told.iter().map(Vec::len).sum();
         let there = self.sessions.iter().filter(|session| session.is_there()).count();
-        if shown != there {
-            return Err(format!("{shown} sessions are shown where there are {there}"));
+        let counted: u64 = reports.iter().map(|report| report.counters.sessions).sum();
+        if shown != there || counted != there as u64 {
+            return Err(format!("{shown} sessions are shown and {counted} counted where there are {there}"));
         }
-        for report in &reports {
-            let shown: usize = report.sessions.iter().map(|session| session.connections.len()).sum();
-            let counted = self.machine.sessions.streams(report.core);
+        for (core, told) in told.iter().enumerate() {
+            let shown: usize = told.iter().map(|session| session.connections.len()).sum();
+            let counted = self.machine.sessions.streams(core);
             if counted != shown {
-                return Err(format!(
-                    "core {}: {counted} streams are counted where {shown} are shown",
-                    report.core
-                ));
+                return Err(format!("core {core}: {counted} streams are counted where {shown} are shown"));
             }
         }
         let sum = |name| {
@@ -505,13 +521,13 @@ impl World {
 
     /// The bounds that hold for everything that is kept, and what the counters must agree on.
     fn look_at_bounds(&mut self) -> Result<(), String> {
-        for report in self.reports() {
+        let told = self.told_sessions();
+        for (report, told) in self.reports().iter().zip(told) {
             let core = report.core;
-            let sessions = report.sessions.len();
-            if sessions > self.sessions.len() * 2 {
-                return Err(format!("core {core}: {sessions} sessions"));
+            if told.len() > self.sessions.len() * 2 {
+                return Err(format!("core {core}: {} sessions", told.len()));
             }
-            for session in report.sessions.iter().flat_map(|session| &session.connections) {
+            for session in told.iter().flat_map(|session| &session.connections) {
                 let most = usize::try_from(self.env.plan.queue_depth).expect("small") + 8;
                 if session.in_flight > most {
                     return Err(format!("core {core}: {} commands in flight", session.in_flight));

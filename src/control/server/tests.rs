@@ -6,14 +6,13 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::control::client;
-use crate::control::status::SetPortGroup;
-use crate::control::status::Status;
 use crate::control::status::tests::sample;
+use crate::control::status::{SetPortGroup, Status, StatusRequest};
 
 struct Sample;
 
 impl StatusSource for Sample {
-    fn status(&self) -> Status {
+    fn status(&self, _: StatusRequest) -> Status {
         sample()
     }
 
@@ -60,11 +59,11 @@ fn the_status_comes_through_and_the_socket_goes() {
     let directory = Directory::new("status");
     let path = directory.socket();
     let server = start(&path);
-    assert_eq!(client::status(&path).unwrap(), sample());
+    assert_eq!(client::status(&path, StatusRequest::default()).unwrap(), sample());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     drop(server);
     assert!(!path.exists());
-    let error = client::status(&path).unwrap_err();
+    let error = client::status(&path, StatusRequest::default()).unwrap_err();
     assert!(error.contains("is ptgt running?"), "{error}");
 }
 
@@ -75,7 +74,11 @@ fn a_socket_has_one_daemon() {
     let server = start(&path);
     let error = Socket::bind(&path).err().unwrap();
     assert!(error.contains("another daemon is running"), "{error}");
-    assert_eq!(client::status(&path).unwrap(), sample(), "the first one is not disturbed");
+    assert_eq!(
+        client::status(&path, StatusRequest::default()).unwrap(),
+        sample(),
+        "the first one is not disturbed"
+    );
     drop(server);
     drop(Socket::bind(&path).unwrap());
 }
@@ -86,7 +89,7 @@ fn what_a_dead_daemon_left_is_replaced_and_nothing_else() {
     let path = directory.socket();
     fs::create_dir(path.parent().unwrap()).unwrap();
     drop(UnixListener::bind(&path).unwrap());
-    let error = client::status(&path).unwrap_err();
+    let error = client::status(&path, StatusRequest::default()).unwrap_err();
     assert!(error.contains("one that has died"), "{error}");
     drop(start(&path));
     fs::write(&path, "precious").unwrap();
@@ -134,7 +137,7 @@ fn too_many_clients_are_told_and_leave_room_when_they_go() {
     let path = directory.socket();
     let _server = start(&path);
     let mut all: Vec<UnixStream> = (0..CLIENTS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    let error = client::status(&path).unwrap_err();
+    let error = client::status(&path, StatusRequest::default()).unwrap_err();
     assert!(error.contains("which is the limit"), "{error}");
     // Those who only hold the place with half a line do not hold up one who asks.
     for stream in &mut all[1..] {
@@ -144,7 +147,7 @@ fn too_many_clients_are_told_and_leave_room_when_they_go() {
     assert_eq!(response(&all[0])["id"], 1);
     drop(all);
     let mut tries = 0;
-    while client::status(&path).is_err() {
+    while client::status(&path, StatusRequest::default()).is_err() {
         tries += 1;
         assert!(tries < 1000, "places become free");
         std::thread::sleep(Duration::from_millis(5));

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::counters::{CounterDefinition, CounterSet};
+use crate::engine::shard::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::fabrics::iscsi::ConnectionCounters;
 use crate::memory::ArenaCounters;
@@ -19,7 +20,11 @@ struct CounterPlace {
 }
 
 const COUNTER_PLACES: &[CounterPlace] = &[
-    CounterPlace { path: "reactors[]", what: "The loop of a core", lists: &[LoopCounters::LIST] },
+    CounterPlace {
+        path: "reactors[]",
+        what: "The loop of a core, and what it serves",
+        lists: &[LoopCounters::LIST, CoreCounters::LIST],
+    },
     CounterPlace {
         path: "reactors[].memory",
         what: "Payload memory of a core",

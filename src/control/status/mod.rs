@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::shard::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::memory::ArenaCounters;
 use crate::reactor::LoopCounters;
@@ -19,11 +20,26 @@ pub use text::render;
 /// Who knows the status, and does what the operator asks for.
 pub trait StatusSource: Send + Sync {
     /// The status now. May wait for the reactors, but not for long.
-    fn status(&self) -> Status;
+    fn status(&self, wanted: StatusRequest) -> Status;
 
     /// Puts a target port group into another state, for one disk or for all. May wait for what the disks have under
     /// way. The error says why not, for people.
     fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String>;
+}
+
+/// The parameters of `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusRequest {
+    /// With sessions, of which there may be thousands. Not sent where it says nothing new: older daemons take no parameters.
+    #[serde(skip_serializing_if = "bool::clone")]
+    pub sessions: bool,
+}
+
+impl Default for StatusRequest {
+    fn default() -> Self {
+        Self { sessions: true }
+    }
 }
 
 /// The parameters of `set_port_group`.
@@ -58,8 +74,9 @@ pub struct Status {
     pub disks: Vec<Disk>,
     /// Under which names.
     pub targets: Vec<Target>,
-    /// To whom.
-    pub sessions: Vec<Session>,
+    /// To whom, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Vec<Session>>,
 }
 
 /// What the daemon is up to.
@@ -88,6 +105,9 @@ pub struct Reactor {
     pub counters: LoopCounters,
     /// Its `busy_ns` in seconds.
     pub busy_seconds: f64,
+    /// What it serves.
+    #[serde(flatten)]
+    pub serves: CoreCounters,
     /// Its payload memory.
     pub memory: Memory,
 }

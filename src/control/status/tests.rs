@@ -18,6 +18,7 @@ pub(in crate::control) fn sample() -> Status {
         asleep_share: 0.5,
         counters: LoopCounters { turns, busy_ns: 1_500_000_000 },
         busy_seconds: 1.5,
+        serves: CoreCounters { sessions: 1, ..CoreCounters::default() },
         memory: memory.clone(),
     };
     let counters = UnitCounters {
@@ -140,7 +141,7 @@ pub(in crate::control) fn sample() -> Status {
             ),
             target("iqn.2026-11.test:b", None, Vec::new()),
         ],
-        sessions: vec![session(Some("iqn.2026-11.test:a"), 1, 0), session(None, 2, 2)],
+        sessions: Some(vec![session(Some("iqn.2026-11.test:a"), 1, 0), session(None, 2, 2)]),
     }
 }
 
@@ -205,6 +206,17 @@ Discovery sessions
     assert_eq!(render(&sample()), wanted);
 }
 
+/// Without sessions there are none in the JSON, and nothing is said of them.
+#[test]
+fn sessions_that_were_not_asked_for_are_not_told() {
+    let status = Status { sessions: None, ..sample() };
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    assert!(!text.contains(r#""connections""#), "{text}");
+    let said = render(&status);
+    assert!(said.contains("LUN 12: r\n") && !said.contains("session"), "{said}");
+}
+
 /// Whatever text a status has, and wherever: a field that is added is looked at as well.
 #[test]
 fn no_text_of_a_status_reaches_a_terminal_as_it_is() {
@@ -229,7 +241,8 @@ fn no_text_of_a_status_reaches_a_terminal_as_it_is() {
         let mut status: Status = serde_json::from_value(value).unwrap();
         // What is a key in JSON is text, too.
         status.ports[0].counters = [((*text).to_owned(), 1)].into();
-        status.sessions[0].connections[0].negotiated = [((*text).to_owned(), (*text).to_owned())].into();
+        status.sessions.as_mut().unwrap()[0].connections[0].negotiated =
+            [((*text).to_owned(), (*text).to_owned())].into();
         let said = render(&status);
         assert!(is_clean(said.as_bytes()), "{said:?}");
         assert!(said.contains(shown) && !said.contains("\n<0>"), "{said:?}");

@@ -31,12 +31,13 @@ pub fn render(status: &Status) -> String {
     disks(&mut out, &status.disks);
     latencies(&mut out, &status.disks);
     status.disks.iter().for_each(|disk| shared_state(&mut out, disk));
+    let sessions = |of: Option<&String>| -> Option<Vec<&Session>> {
+        Some(status.sessions.as_ref()?.iter().filter(|session| session.target.as_ref() == of).collect())
+    };
     for target in &status.targets {
-        let sessions = status.sessions.iter().filter(|s| s.target.as_ref() == Some(&target.name));
-        one_target(&mut out, target, &sessions.collect::<Vec<_>>());
+        one_target(&mut out, target, sessions(Some(&target.name)).as_deref());
     }
-    let discovery: Vec<&Session> = status.sessions.iter().filter(|s| s.target.is_none()).collect();
-    if !discovery.is_empty() {
+    if let Some(discovery) = sessions(None).filter(|discovery| !discovery.is_empty()) {
         out.push_str("\nDiscovery sessions\n");
         discovery.iter().for_each(|session| one_session(&mut out, session));
     }
@@ -178,7 +179,7 @@ fn shared_state(out: &mut String, disk: &Disk) {
     }
 }
 
-fn one_target(out: &mut String, target: &Target, sessions: &[&Session]) {
+fn one_target(out: &mut String, target: &Target, sessions: Option<&[&Session]>) {
     let alias = target.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
     _ = writeln!(out, "\nTarget {}{alias}", target.name);
     for portal in &target.portals {
@@ -187,10 +188,10 @@ fn one_target(out: &mut String, target: &Target, sessions: &[&Session]) {
     for unit in &target.luns {
         _ = writeln!(out, "  LUN {}: {}", unit.lun, unit.disk);
     }
-    if sessions.is_empty() {
+    if sessions.is_some_and(<[_]>::is_empty) {
         out.push_str("  no sessions\n");
     }
-    sessions.iter().for_each(|session| one_session(out, session));
+    sessions.unwrap_or_default().iter().for_each(|session| one_session(out, session));
 }
 
 fn one_session(out: &mut String, session: &Session) {

@@ -1,29 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What one core tells the control plane.
+//! What one core tells the control plane: totals at once, sessions in parts.
 
-use super::{Established, Shard};
-use crate::counters::Counted;
+use std::sync::mpsc::SyncSender;
+
+use super::{Established, SessionEntry, Shard};
+use crate::counters::{Counted, counter_set};
 use crate::engine::tasks::{Latencies, UnitCounters};
 use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
 use crate::memory::{ArenaCounters, Pages};
 use crate::reactor::Load;
 use crate::wire::PeerText;
 
-/// What one core tells the control plane.
+/// Most sessions that a core tells of in a turn.
+pub const SESSIONS_PER_TURN: usize = 64;
+
+counter_set! {
+    /// What a core serves.
+    pub struct CoreCounters {
+        /// Sessions, discovery sessions included.
+        sessions: Gauge of Sessions,
+        /// Connections that have not logged in, and sessions that have ended and wait for their connections to close.
+        logins: Gauge of Connections,
+        /// Commands under way.
+        tasks: Gauge of Commands,
+    }
+}
+
+/// What one core tells the control plane, but for its sessions.
 #[derive(Clone, Debug)]
 pub struct CoreReport {
     /// Which core.
     pub core: usize,
     /// How busy it is.
     pub load: Load,
+    /// What it serves.
+    pub counters: CoreCounters,
     /// Its payload memory.
     pub memory: ArenaCounters,
     /// The pages of that.
     pub pages: Pages,
     /// Its logical units, in the order of [`super::Parts::units`].
     pub units: Vec<UnitReport>,
-    /// Its sessions.
-    pub sessions: Vec<SessionReport>,
     /// Per host: name and counters.
     pub hosts: Vec<(String, Vec<Counted>)>,
 }
@@ -37,6 +54,24 @@ pub struct UnitReport {
     pub counters: UnitCounters,
     /// How long that took.
     pub latencies: Latencies,
+}
+
+/// A question for a part of a core's sessions. The answer comes back in the room that the asker has made.
+pub struct SessionsRequest {
+    /// Where the part begins: 0, or what the answer before has said.
+    pub from: usize,
+    /// Is appended to. It should have room for [`SESSIONS_PER_TURN`] more.
+    pub sessions: Vec<SessionReport>,
+    /// Where it goes.
+    pub to: SyncSender<SessionsPart>,
+}
+
+/// The answer.
+pub struct SessionsPart {
+    /// What has come with the question, and what was appended.
+    pub sessions: Vec<SessionReport>,
+    /// Where the next part begins, if there is one.
+    pub next: Option<usize>,
 }
 
 /// A session as the control plane sees it.
@@ -71,28 +106,39 @@ pub struct ConnectionReport {
     pub counters: ConnectionCounters,
 }
 
+impl SessionEntry {
+    /// `None` until it is established.
+    fn report(&self) -> Option<SessionReport> {
+        let Established { name, tsih, .. } = self.established.as_ref()?;
+        let connections = self.iscsi.connections().filter(|(_, connection)| !connection.is_closing());
+        let connections = connections.map(|(key, connection)| ConnectionReport {
+            cid: connection.cid(),
+            origin: connection.origin(),
+            negotiated: connection.negotiated().clone(),
+            in_flight: self.iscsi.in_flight(key),
+            counters: connection.counters(),
+        });
+        Some(SessionReport {
+            initiator: name.initiator.clone(),
+            target: name.target.clone(),
+            user: self.iscsi.user().map(str::to_owned),
+            isid: name.isid,
+            tsih: *tsih,
+            connections: connections.collect(),
+        })
+    }
+}
+
 impl Shard {
+    pub(super) fn report_sessions(&self, request: SessionsRequest) {
+        let SessionsRequest { from, mut sessions, to } = request;
+        let end = from.saturating_add(SESSIONS_PER_TURN);
+        sessions.extend((from..end).filter_map(|index| self.sessions.get(index)?.report()));
+        _ = to.try_send(SessionsPart { sessions, next: (end < self.sessions.capacity()).then_some(end) });
+    }
+
     pub(super) fn report(&self) -> CoreReport {
         let parts = &self.parts;
-        let sessions = self.sessions.iter().filter_map(|(_, entry)| {
-            let Established { name, tsih, .. } = entry.established.as_ref()?;
-            let connections = entry.iscsi.connections().filter(|(_, connection)| !connection.is_closing());
-            let connections = connections.map(|(key, connection)| ConnectionReport {
-                cid: connection.cid(),
-                origin: connection.origin(),
-                negotiated: connection.negotiated().clone(),
-                in_flight: entry.iscsi.in_flight(key),
-                counters: connection.counters(),
-            });
-            Some(SessionReport {
-                initiator: name.initiator.clone(),
-                target: name.target.clone(),
-                user: entry.iscsi.user().map(str::to_owned),
-                isid: name.isid,
-                tsih: *tsih,
-                connections: connections.collect(),
-            })
-        });
         let units = parts.units.iter().map(|&unit| UnitReport {
             bytes: parts.tasks.geometry(unit).bytes,
             counters: parts.tasks.counters(unit),
@@ -101,10 +147,14 @@ impl Shard {
         CoreReport {
             core: parts.core,
             load: self.load,
+            counters: CoreCounters {
+                sessions: (self.sessions.len() - self.logins) as u64,
+                logins: self.logins as u64,
+                tasks: parts.tasks.tasks() as u64,
+            },
             memory: parts.arena.counters(),
             pages: parts.arena.pages(),
             units: units.collect(),
-            sessions: sessions.collect(),
             hosts: parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())).collect(),
         }
     }

@@ -184,7 +184,7 @@ impl World {
                 authentication: None,
                 access: Vec::new(),
                 redirects: Vec::new(),
-                limits: Limits { initiator_memory: MEMORY, ..Limits::default() },
+                limits: Limits { initiator_memory: MEMORY, initiator_commands: 1 << 20, ..Limits::default() },
                 portals: vec![0, 1],
                 ports: Vec::new(),
                 luns: Vec::new(),
@@ -257,9 +257,10 @@ impl World {
     }
 
     /// Logs in on a connection, and returns status and TSIH.
-    fn login(&mut self, port: u16, isid: u8, tsih: u16, target: Option<&str>) -> (u16, u16) {
+    fn login(&mut self, port: u16, isid: u16, tsih: u16, target: Option<&str>) -> (u16, u16) {
         let mut initiator = Initiator::new();
-        (initiator.isid[5], initiator.tsih, initiator.cid) = (isid, tsih, port);
+        initiator.isid[4..].copy_from_slice(&isid.to_be_bytes());
+        (initiator.tsih, initiator.cid) = (tsih, port);
         let mut pairs = vec![("InitiatorName", "iqn.2026-11.test:i"), ("MaxConnections", "2")];
         match target {
             Some(target) => pairs.extend([("SessionType", "Normal"), ("TargetName", target)]),
@@ -288,7 +289,7 @@ impl World {
         std::mem::take(&mut self.net.wires.borrow_mut().get_mut(&port).unwrap().to_peer)
     }
 
-    fn session(&mut self, core: usize, isid: u8) -> u16 {
+    fn session(&mut self, core: usize, isid: u16) -> u16 {
         let port = self.connect(core);
         assert_eq!(self.login(port, isid, 0, Some(TARGET)).0, 0);
         port
@@ -465,7 +466,7 @@ fn a_stream_whose_place_another_has_is_gone_though_nobody_has_told() {
 fn who_waits_for_memory_is_told_wherever_it_lives() {
     for cores in [[0, 1], [1, 0], [0, 0]] {
         let mut world = World::new(false);
-        let [holds, waits] = cores.map(|core| world.session(core, 1 + u8::try_from(world.ports).unwrap()));
+        let [holds, waits] = cores.map(|core| world.session(core, 1 + world.ports));
         world.net.blocked.set(Some(holds));
         assert!(world.read(holds, 100).is_empty() && world.read(waits, 100).is_empty());
         world.net.blocked.set(None);
@@ -481,4 +482,31 @@ fn who_waits_for_memory_is_told_wherever_it_lives() {
         world.close(holds);
         assert_eq!(world.heard(waits).first(), Some(&Opcode::SCSI_RESPONSE.0), "{cores:?}");
     }
+}
+
+/// However many sessions there are, a turn tells of few of them, and totals tell of none.
+#[test]
+fn sessions_are_told_of_in_parts() {
+    const SESSIONS: u16 = 1000;
+    let mut world = World::new(false);
+    for isid in 0..SESSIONS {
+        world.session(0, isid);
+    }
+    let mut turn = |message| {
+        world.senders[0].send(message);
+        world.shards[0].turn(world.now);
+    };
+    let (to, report) = std::sync::mpsc::sync_channel(1);
+    turn(Message::Report(to));
+    assert_eq!(report.try_recv().unwrap().counters.sessions, u64::from(SESSIONS));
+    let (mut sessions, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        let before = sessions.len();
+        let (to, part) = std::sync::mpsc::sync_channel(1);
+        turn(Message::Sessions(SessionsRequest { from, sessions, to }));
+        SessionsPart { sessions, next } = part.try_recv().unwrap();
+        assert!(sessions.len() - before <= 64);
+    }
+    let each: std::collections::BTreeSet<_> = sessions.iter().map(|session| session.isid).collect();
+    assert_eq!((sessions.len(), each.len()), (SESSIONS.into(), SESSIONS.into()));
 }

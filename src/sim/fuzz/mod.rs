@@ -21,7 +21,7 @@ use mutate::InputShape;
 use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
-use crate::control::status::{SetPortGroup, State, Status, StatusSource};
+use crate::control::status::{SetPortGroup, State, Status, StatusRequest, StatusSource};
 use crate::wire::iscsi::pairs;
 
 #[cfg(feature = "sim")]
@@ -98,7 +98,7 @@ fn config(bytes: &[u8]) {
 fn control(bytes: &[u8]) {
     struct Source;
     impl StatusSource for Source {
-        fn status(&self) -> Status {
+        fn status(&self, _: StatusRequest) -> Status {
             Status {
                 version: String::new(),
                 uptime_seconds: 0,
@@ -108,7 +108,7 @@ fn control(bytes: &[u8]) {
                 ports: Vec::new(),
                 disks: Vec::new(),
                 targets: Vec::new(),
-                sessions: Vec::new(),
+                sessions: None,
             }
         }
 

@@ -4,7 +4,7 @@
 use super::super::chap;
 use super::super::scsi;
 use super::{Env, Session};
-use crate::engine::shard::{ConnectionReport, CoreReport};
+use crate::engine::shard::{ConnectionReport, SessionReport};
 
 /// One connection, as both sides must know it: CID, port, commands under way, PDUs received, sent and rejected by the target,
 /// digests, and MaxBurstLength and MaxConnections.
@@ -33,13 +33,12 @@ impl Session {
         self.nexus > 0
     }
 
-    /// Looks at the session in the reports of all cores, when nothing is under way.
-    pub(in crate::sim) fn audit(&self, reports: &[CoreReport], env: &Env) -> Result<(), String> {
+    /// Looks at the session among those of all cores, when nothing is under way.
+    pub(in crate::sim) fn audit(&self, told: &[Vec<SessionReport>], env: &Env) -> Result<(), String> {
         if !self.is_there() {
             return Ok(());
         }
-        let mut found =
-            reports.iter().flat_map(|report| &report.sessions).filter(|session| session.tsih == self.tsih);
+        let mut found = told.iter().flatten().filter(|session| session.tsih == self.tsih);
         let (Some(session), None) = (found.next(), found.next()) else {
             return Err(format!("no session, or two, with TSIH {}", self.tsih));
         };
