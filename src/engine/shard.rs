@@ -188,8 +188,6 @@ pub struct Parts {
     pub hosts: Vec<(String, Box<dyn StreamHost>)>,
     /// The logical units are in it already.
     pub tasks: TaskManager,
-    /// The logical units, for reports.
-    pub units: Vec<UnitKey>,
     /// What is exported.
     pub topology: Arc<Topology>,
     /// All sessions of the daemon.

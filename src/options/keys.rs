@@ -46,6 +46,8 @@ pub enum Absent {
 pub struct Key {
     /// Its name.
     pub name: &'static str,
+    /// Another spelling of the name; empty if there is none.
+    pub alias: &'static str,
     /// What it may be.
     pub kind: ValueKind,
     /// What holds without it.
@@ -64,10 +66,15 @@ pub const fn key(
     example: &'static str,
     doc: &'static str,
 ) -> Key {
-    Key { name, kind, absent, example, doc }
+    Key { name, alias: "", kind, absent, example, doc }
 }
 
 impl Key {
+    /// The same with another spelling.
+    pub const fn or(self, alias: &'static str) -> Self {
+        Self { alias, ..self }
+    }
+
     /// What it may be in a table of that name, which is empty for the file itself.
     pub fn allowed(&self, table: &str) -> String {
         match self.kind {
@@ -102,7 +109,7 @@ impl Table {
 
     /// The key of that name.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys().find(|key| key.name == name)
+        self.keys().find(|key| key.name == name || !name.is_empty() && key.alias == name)
     }
 }
 

@@ -153,12 +153,12 @@ impl<'a> Section<'a> {
 
     /// Where the value of a key is, or the table if it is not there.
     pub fn span_of(&self, key: &str) -> Range<usize> {
-        self.table.and_then(|table| table.get(key)).map_or_else(|| self.span(), Spanned::span)
+        self.get(key).map_or_else(|| self.span(), Spanned::span)
     }
 
     /// A key as diagnostics call it; the table itself if it is empty.
     pub fn path(&self, key: &str) -> String {
-        below(&self.path, key)
+        below(&self.path, self.spelling(key))
     }
 
     /// Something is wrong with a key: what, and what to do.
@@ -167,8 +167,22 @@ impl<'a> Section<'a> {
     }
 
     fn key(&self, name: &'static str) -> &'static Key {
-        self.asked.borrow_mut().insert(name);
-        self.keys.key(name).expect("only keys of the table are asked for")
+        let key = self.keys.key(name).expect("only keys of the table are asked for");
+        self.asked.borrow_mut().extend([key.name, key.alias].into_iter().filter(|name| !name.is_empty()));
+        key
+    }
+
+    /// A key as the file spells it.
+    fn spelling<'k>(&self, name: &'k str) -> &'k str {
+        let has = |name| self.table.is_some_and(|table| table.contains_key(name));
+        match self.keys.key(name) {
+            Some(key) if !has(key.name) && !key.alias.is_empty() && has(key.alias) => key.alias,
+            _ => name,
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.and_then(|table| table.get(self.spelling(name)))
     }
 
     fn give(&self, name: &'static str) -> String {
@@ -177,14 +191,14 @@ impl<'a> Section<'a> {
 
     /// Whether the file has it.
     pub fn given(&self, name: &'static str) -> bool {
-        self.asked.borrow_mut().insert(name);
-        self.table.is_some_and(|table| table.contains_key(name))
+        self.key(name);
+        self.get(name).is_some()
     }
 
     /// The value in the file, else the default.
     fn value(&self, name: &'static str) -> Option<Cow<'a, Spanned<DeValue<'a>>>> {
         let key = self.key(name);
-        if let Some(value) = self.table.and_then(|table| table.get(name)) {
+        if let Some(value) = self.get(name) {
             return Some(Cow::Borrowed(value));
         }
         match key.absent {
@@ -351,7 +365,7 @@ impl<'a> Section<'a> {
     /// A table inside this one. Without it, its defaults hold.
     pub fn section(&self, name: &'static str) -> Self {
         let ValueKind::Table(keys) = self.key(name).kind else { unreachable!("{name} is not a table") };
-        let value = self.table.and_then(|table| table.get(name));
+        let value = self.get(name);
         let table = value.and_then(|value| value.get_ref().as_table());
         if let (Some(value), None) = (value, table) {
             self.wrong_type(name, value);
@@ -365,7 +379,7 @@ impl<'a> Section<'a> {
         let ValueKind::Tables(keys) = self.key(name).kind else {
             unreachable!("{name} is not a list of tables")
         };
-        let Some(value) = self.table.and_then(|table| table.get(name)) else { return Vec::new() };
+        let Some(value) = self.get(name) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(name, value);
             return Vec::new();
@@ -387,6 +401,11 @@ impl<'a> Section<'a> {
         let known: Vec<&str> = self.keys.keys().map(|key| key.name).collect();
         for (key, _) in self.table.into_iter().flatten() {
             let name = key.get_ref().as_ref();
+            let spelling = self.keys.key(name).map_or(name, |key| self.spelling(key.name));
+            if spelling != name {
+                let message = format!("is another spelling of `{spelling}`");
+                self.errors.add(key.span(), &below(&self.path, name), message, "give one of them");
+            }
             if asked.contains(name) {
                 continue;
             }
@@ -394,7 +413,7 @@ impl<'a> Section<'a> {
                 Some(key) => ("does not apply here", key.doc.to_owned()),
                 None => ("unknown key", nearest(name, &known, &format!("known here: {}", known.join(", ")))),
             };
-            self.errors.add(key.span(), &self.path(name), message, help);
+            self.errors.add(key.span(), &below(&self.path, name), message, help);
         }
     }
 }

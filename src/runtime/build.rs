@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the reactors share, made once, and what each makes for itself on its own thread.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
-use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey};
+use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::engine::topology::{AccessRule, Portal, Redirect, Target, Topology};
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
@@ -27,20 +28,26 @@ use crate::stores::{self, Backing, Local, Records};
 use crate::sys;
 
 /// A logical unit as all cores share it.
-#[derive(Clone)]
-struct Unit {
-    disk: Arc<Disk>,
+pub(super) struct Unit {
+    pub(super) key: UnitKey,
+    /// The table that it comes from.
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    pub(super) disk: Arc<Disk>,
+    pub(super) state: Arc<SharedState>,
     backing: Arc<dyn Backing>,
     slot: RecordSlot,
-    state: Arc<SharedState>,
     faults: Option<Arc<CommandFaults>>,
 }
+
+/// The keys of logical units, by name.
+type KeysByName = BTreeMap<String, UnitKey>;
 
 /// What is made before the threads start.
 pub(super) struct Assembly {
     config: Arc<Config>,
     records: Arc<Records>,
-    units: Vec<Unit>,
+    units: Vec<Arc<Unit>>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
@@ -63,7 +70,7 @@ pub(super) struct CoreAssembly {
     core: usize,
     config: Arc<Config>,
     records: Arc<Records>,
-    units: Vec<Unit>,
+    units: Vec<Arc<Unit>>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
@@ -76,33 +83,14 @@ pub(super) struct CoreAssembly {
 impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
-        let topology = Arc::new(topology(config)?);
+        let mut keys = UnitKeys::default();
+        let keys: KeysByName = config.disks.iter().map(|disk| (disk.name.clone(), keys.allocate())).collect();
+        let topology = Arc::new(topology(config, &keys)?);
         let mut units = Vec::new();
-        for (index, disk) in config.disks.iter().enumerate() {
-            let slot = records.slot(&disk.identity.uuid());
-            let slot = slot.map_err(|e| format!("disk {:?}: state directory: {e}", disk.name))?;
-            let state = state(config, &topology, &records, slot, index)
-                .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            let huge = config.daemon.hugepages != Hugepages::Never;
-            let home = config.daemon.reactors[0];
-            let mut backing = at_home(home, || open(disk, &config.daemon.state_dir, huge))
-                .map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            remember(disk, &*backing, &records, slot).map_err(|e| {
-                format!("disk {:?}: it cannot be remembered that it has an image: {e}", disk.name)
-            })?;
-            if !disk.faults.is_empty() {
-                warn!("disk {:?}: its store makes faults, by {} rules", disk.name, disk.faults.len());
-                backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
-            }
-            let rules = &disk.command_faults;
-            if !rules.is_empty() {
-                warn!("disk {:?}: commands are slow or fail, by {} rules", disk.name, rules.len());
-            }
-            let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(disk.fault_seed, rules)));
-            let device = device(disk, config);
-            saved_modes(&device, &records, slot).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            information(&device, &records, slot).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            units.push(Unit { disk: Arc::new(device), backing, slot, state, faults });
+        for disk in &config.disks {
+            let key = keys[&disk.name];
+            let unit = unit(config, disk, key, &records, &topology);
+            units.push(Arc::new(unit.map_err(|e| format!("disk {:?}: {e}", disk.name))?));
         }
         let (listeners, locks) = ports::listen(config)?;
         let mut senders = Vec::new();
@@ -131,9 +119,9 @@ impl Assembly {
         self.senders.clone()
     }
 
-    /// The disks, and what all cores know of them.
-    pub(super) fn disks(&self) -> Vec<(Arc<Disk>, Arc<SharedState>)> {
-        self.units.iter().map(|unit| (unit.disk.clone(), unit.state.clone())).collect()
+    /// All logical units.
+    pub(super) fn units(&self) -> Vec<Arc<Unit>> {
+        self.units.clone()
     }
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
@@ -169,6 +157,39 @@ impl Assembly {
             }
         }
     }
+}
+
+/// A logical unit of the configuration.
+pub(super) fn unit(
+    config: &Config,
+    disk: &config::Disk,
+    key: UnitKey,
+    records: &Records,
+    topology: &Topology,
+) -> Result<Unit, String> {
+    let name = &disk.name;
+    let slot = records.slot(&disk.identity.uuid()).map_err(|e| format!("state directory: {e}"))?;
+    let state = state(config, topology, records, slot, key)?;
+    let huge = config.daemon.hugepages != Hugepages::Never;
+    let home = config.daemon.reactors[0];
+    let opened = at_home(home, || open(disk, &config.daemon.state_dir, huge));
+    let mut backing = opened.map_err(|e| e.to_string())?;
+    remember(disk, &*backing, records, slot)
+        .map_err(|e| format!("it cannot be remembered that it has an image: {e}"))?;
+    if !disk.faults.is_empty() {
+        warn!("disk {name:?}: its store makes faults, by {} rules", disk.faults.len());
+        backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
+    }
+    let rules = &disk.command_faults;
+    if !rules.is_empty() {
+        warn!("disk {name:?}: commands are slow or fail, by {} rules", rules.len());
+    }
+    let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(disk.fault_seed, rules)));
+    let device = device(disk, config);
+    saved_modes(&device, records, slot)?;
+    information(&device, records, slot)?;
+    let (name, disk) = (name.clone(), Arc::new(device));
+    Ok(Unit { key, kind: "disk", name, disk, state, backing, slot, faults })
 }
 
 /// Does what takes memory for all reactors where the first one runs: huge pages are taken at once, and come from the NUMA
@@ -218,9 +239,9 @@ fn state(
     topology: &Topology,
     records: &Records,
     slot: RecordSlot,
-    disk: usize,
+    key: UnitKey,
 ) -> Result<Arc<SharedState>, String> {
-    let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == unit_key(disk));
+    let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == key);
     let ports: Vec<Arc<TargetPort>> =
         topology.targets.iter().filter(exports).flat_map(|target| target.ports.iter().cloned()).collect();
     let mut groups: Vec<Group> = Vec::new();
@@ -245,7 +266,7 @@ fn state(
 }
 
 /// A configured disk, after its first power-on.
-pub(super) fn device(disk: &config::Disk, config: &Config) -> Disk {
+fn device(disk: &config::Disk, config: &Config) -> Disk {
     Disk::new(sbc::Config {
         identity: disk.identity.clone(),
         block: disk.block,
@@ -275,12 +296,7 @@ fn information(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), S
     record.map_or(Ok(()), |record| disk.load_information(&record)).map_err(|e| fail(&e))
 }
 
-/// The logical unit of a disk. Unit 0 of a task manager stands for those that are not there.
-pub(super) fn unit_key(disk: usize) -> UnitKey {
-    UnitKey(disk + 1)
-}
-
-fn topology(config: &Config) -> Result<Topology, String> {
+fn topology(config: &Config, keys: &KeysByName) -> Result<Topology, String> {
     let portals = config.portals.iter().map(|portal| Portal {
         name: portal.name.clone(),
         port: portal.port,
@@ -299,7 +315,7 @@ fn topology(config: &Config) -> Result<Topology, String> {
                 ports.push(Arc::new(TargetPort::iscsi(relative, &target.name, tag)));
             }
         }
-        let luns = target.luns.iter().map(|&(lun, disk)| (Lun::from_index(lun), unit_key(disk)));
+        let luns = target.luns.iter().map(|(lun, unit)| (Lun::from_index(*lun), keys[unit]));
         let rule = |rule: &config::AccessConfig| AccessRule {
             initiators: rule.initiators.clone(),
             addresses: rule.addresses.clone(),
@@ -378,17 +394,16 @@ impl CoreAssembly {
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), self.core, peers);
         let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
         let wake_fds = record_store.wake_fd().into_iter().chain([local.wake_fd()]).collect();
-        let mut units = Vec::new();
-        for (unit, disk) in self.units.iter().zip(&self.config.disks) {
-            let store = unit.backing.attach(&local).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
-            let key = tasks.add_unit(Box::new(unit.disk.server()), Some(store));
-            tasks.share(key, unit.state.clone());
+        for unit in &self.units {
+            let Unit { key, kind, name, .. } = &**unit;
+            let store = unit.backing.attach(&local).map_err(|e| format!("{kind} {name:?}: {e}"))?;
+            tasks.add_unit(*key, Box::new(unit.disk.server()), Some(store));
+            tasks.share(*key, unit.state.clone());
             if let Some(faults) = &unit.faults {
-                tasks.make_faults(key, faults.clone());
+                tasks.make_faults(*key, faults.clone());
             }
-            units.push(key);
         }
-        let slots: Vec<_> = units.iter().copied().zip(self.units.iter().map(|unit| unit.slot)).collect();
+        let slots: Vec<_> = self.units.iter().map(|unit| (unit.key, unit.slot)).collect();
         tasks.persist_with(record_store, &slots);
         let mut hosts = Vec::new();
         let shared = Shared::of(self.units.iter().map(|unit| &unit.backing));
@@ -402,7 +417,6 @@ impl CoreAssembly {
             arena,
             hosts,
             tasks,
-            units,
             topology: self.topology,
             sessions: self.sessions,
             left: self.left,

@@ -15,14 +15,14 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::control::config::{self, Config};
+use crate::control::config::Config;
 use crate::control::server::Socket;
 use crate::engine::shard::{Message, Shard};
 use crate::engine::tasks::UnitKey;
 use crate::io::Error;
 use crate::reactor::{self, Sender};
 use crate::sys;
-use build::{Assembly, unit_key};
+use build::{Assembly, Unit};
 use monitor::Monitor;
 use service::Service;
 
@@ -64,7 +64,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     }
     assembly.announce();
     let stopping = Arc::new(AtomicBool::new(false));
-    let monitor = Arc::new(Monitor::new(config, assembly.disks(), senders.clone(), stopping.clone()));
+    let units = assembly.units();
+    let monitor = Arc::new(Monitor::new(config, units.clone(), senders.clone(), stopping.clone()));
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");
@@ -89,28 +90,26 @@ pub fn run(config: &Config) -> Result<(), String> {
     drop((server, service));
     watcher.close();
     _ = signal_thread.join();
-    flushed(config, ends)?;
+    flushed(&units, ends)?;
     info!("stopped");
     Ok(())
 }
 
-/// Whether all reactors have brought all disks to stable storage.
-fn flushed(config: &Config, ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>) -> Result<(), String> {
+/// Whether all reactors have brought all logical units to stable storage.
+fn flushed(units: &[Arc<Unit>], ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>) -> Result<(), String> {
     let mut unflushed = BTreeMap::new();
     for end in ends {
         let end =
             end.map_err(|_| "a reactor has died: what was written last may not be on stable storage")?;
         unflushed.extend(end.into_iter().map(|(unit, error)| (unit, error.kind)));
     }
-    let why = |(index, disk): (usize, &config::Disk)| {
-        unflushed.get(&unit_key(index)).map(|kind| format!("{:?} ({kind})", disk.name))
+    let why = |Unit { key, kind, name, .. }: &Unit| {
+        unflushed.get(key).map(|error| format!("{kind} {name:?} ({error})"))
     };
-    let disks: Vec<String> = config.disks.iter().enumerate().filter_map(why).collect();
-    match &disks[..] {
+    let units: Vec<String> = units.iter().filter_map(|unit| why(unit)).collect();
+    match &units[..] {
         [] => Ok(()),
-        disks => {
-            Err(format!("what was written last may not be on stable storage: disk {}", disks.join(", ")))
-        }
+        units => Err(format!("what was written last may not be on stable storage: {}", units.join(", "))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::build::unit_key;
+use super::build::Unit;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
     Connection, Disk, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
@@ -24,7 +24,7 @@ use crate::reactor::Sender;
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
 
-use crate::engine::tasks::{CommandKind, Histogram, Latencies, SharedState, Stage, UnitCounters, UnitKey};
+use crate::engine::tasks::{CommandKind, Histogram, Latencies, Stage, UnitCounters, UnitKey};
 
 /// How long the cores may take for their reports. A turn of the loop takes a fraction of a millisecond.
 const REPORT_TIME: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), (
 /// Asks the cores.
 pub(super) struct Monitor {
     config: Config,
-    disks: Vec<(Arc<sbc::Disk>, Arc<SharedState>)>,
+    units: Vec<Arc<Unit>>,
     cores: Vec<Sender<Message>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
@@ -53,14 +53,14 @@ impl Monitor {
     /// `draining` becomes true when the daemon begins to stop.
     pub(super) fn new(
         config: &Config,
-        disks: Vec<(Arc<sbc::Disk>, Arc<SharedState>)>,
+        units: Vec<Arc<Unit>>,
         cores: Vec<Sender<Message>>,
         draining: Arc<AtomicBool>,
     ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
         Self {
             config: config.clone(),
-            disks,
+            units,
             cores,
             asked,
             gathering: Mutex::default(),
@@ -118,15 +118,15 @@ impl Monitor {
             format!("{state:?} is no state: {names}")
         })?;
         if let Some(disk) = disk
-            && self.config.disks.iter().all(|known| known.name != *disk)
+            && self.units.iter().all(|known| known.name != *disk)
         {
             return Err(format!("there is no disk {disk:?}"));
         }
         let mut changes = Vec::new();
-        for (index, known) in self.config.disks.iter().enumerate() {
-            let reached = self.disks[index].1.current().groups().iter().any(|group| group.id == tag);
+        for known in &self.units {
+            let reached = known.state.current().groups().iter().any(|group| group.id == tag);
             if reached && disk.as_ref().is_none_or(|disk| known.name == *disk) {
-                changes.push((unit_key(index), Change::Groups(vec![(tag, state)])));
+                changes.push((known.key, Change::Groups(vec![(tag, state)])));
             }
         }
         if changes.is_empty() {
@@ -181,10 +181,8 @@ impl StatusSource for Monitor {
             state: if draining { State::Draining } else { State::Running },
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
-            ports: (0..config.ports.len()).map(|index| port(config, index, &reports)).collect(),
-            disks: (0..config.disks.len())
-                .map(|index| disk(config, index, &reports, &self.disks[index]))
-                .collect(),
+            ports: config.ports.iter().map(|each| port(each, &reports)).collect(),
+            disks: self.units.iter().filter_map(|unit| disk(config, unit, &reports)).collect(),
             targets: config.targets.iter().map(|each| target(config, each)).collect(),
             sessions,
         }
@@ -210,26 +208,20 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
     }
 }
 
-fn port(config: &Config, index: usize, reports: &[CoreReport]) -> Port {
-    let config::Port { name, driver } = &config.ports[index];
-    // Each core has its hosts in the order of the configured ports.
-    let counters = by_name(reports.iter().flat_map(|report| report.hosts[index].1.iter().copied()));
+fn port(config::Port { name, driver }: &config::Port, reports: &[CoreReport]) -> Port {
+    let counted = reports.iter().filter_map(|report| report.hosts.get(name));
+    let counters = by_name(counted.flatten().copied());
     Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
 
-fn disk(
-    config: &Config,
-    index: usize,
-    reports: &[CoreReport],
-    (disk, state): &(Arc<sbc::Disk>, Arc<SharedState>),
-) -> Disk {
-    let config::Disk { name, store, block, read_only, removable, faults, command_faults, .. } =
-        &config.disks[index];
+fn disk(config: &Config, unit: &Unit, reports: &[CoreReport]) -> Option<Disk> {
+    let Unit { key, name, disk, state, .. } = unit;
+    let config::Disk { store, block, read_only, removable, faults, command_faults, .. } =
+        config.disks.iter().find(|disk| disk.name == *name)?;
     let mut sum = UnitCounters::default();
     let mut latencies = Latencies::default();
     let mut size_bytes = 0;
-    // Each core has its logical units in the order of the configured disks.
-    for unit in reports.iter().map(|report| &report.units[index]) {
+    for unit in reports.iter().filter_map(|report| report.units.get(key)) {
         sum.add(&unit.counters);
         latencies.add(&unit.latencies);
         size_bytes = unit.bytes;
@@ -240,7 +232,7 @@ fn disk(
         StoreKind::Null { .. } => "null",
     };
     let state = state.current();
-    Disk {
+    Some(Disk {
         name: name.clone(),
         store: store.to_owned(),
         size_bytes,
@@ -251,7 +243,7 @@ fn disk(
         port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,
         latencies: latencies.all().map(|(kind, stage, times)| latency(kind, stage, times)).collect(),
-    }
+    })
 }
 
 fn latency(kind: CommandKind, stage: Stage, times: &Histogram) -> Latency {
@@ -310,10 +302,7 @@ fn target(config: &Config, target: &config::Target) -> Target {
         let config::Portal { name, address, group, .. } = &config.portals[portal];
         Portal { name: name.clone(), address: address.to_string(), group: *group }
     });
-    let luns = target.luns.iter().map(|&(lun, disk)| {
-        let disk = config.disks[disk].name.clone();
-        LogicalUnit { lun, disk }
-    });
+    let luns = target.luns.iter().map(|(lun, unit)| LogicalUnit { lun: *lun, disk: unit.clone() });
     Target {
         name: target.name.clone(),
         alias: target.alias.clone(),
@@ -376,11 +365,13 @@ mod tests {
 
     use super::*;
     use crate::engine::shard::{CoreCounters, UnitReport};
+    use crate::engine::topology::Topology;
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
     use crate::ports::KernelCounters;
     use crate::reactor::{Load, Mailbox, mailbox};
-    use crate::runtime::build::device;
+    use crate::runtime::build::unit;
+    use crate::stores::Records;
 
     const CONFIG: &str = r#"
 daemon = { reactors = [3, 5] }
@@ -390,11 +381,15 @@ disk = [{ name = "d", store = "ram", size = "1GiB", read_only = true }]
 target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 "#;
 
+    const KEY: UnitKey = UnitKey(1);
+
     fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
         let config = config::parse(CONFIG, Path::new("")).unwrap();
         let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
-        let disks = vec![(Arc::new(device(&config.disks[0], &config)), Arc::default())];
-        (Monitor::new(&config, disks, senders, Arc::default()), mailboxes)
+        // Nothing of it is kept.
+        let records = Records::new(Path::new("state")).unwrap();
+        let unit = unit(&config, &config.disks[0], KEY, &records, &Topology::default()).unwrap();
+        (Monitor::new(&config, vec![Arc::new(unit)], senders, Arc::default()), mailboxes)
     }
 
     fn session() -> SessionReport {
@@ -423,9 +418,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             load: Load::default(),
             memory: ArenaCounters::default(),
             pages: memory::Pages::Ordinary,
-            units: vec![UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() }],
+            units: [(KEY, UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() })].into(),
             counters: CoreCounters { sessions: core as u64, ..CoreCounters::default() },
-            hosts: vec![("p".into(), accepted.counted().collect())],
+            hosts: [("p".into(), accepted.counted().collect())].into(),
         }
     }
 

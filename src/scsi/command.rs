@@ -111,9 +111,24 @@ pub struct Expected {
     pub data_out: u32,
 }
 
-/// Names a logical unit for those who run it; the same on every core.
+/// Names a logical unit for those who run it: the same on every core, and no other's while the daemon lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitKey(pub usize);
+
+/// Gives out the keys of logical units.
+#[derive(Debug, Default)]
+pub struct UnitKeys {
+    last: usize,
+}
+
+impl UnitKeys {
+    /// A key that no logical unit has had.
+    pub fn allocate(&mut self) -> UnitKey {
+        // Key 0 stands for logical units that are not there.
+        self.last += 1;
+        UnitKey(self.last)
+    }
+}
 
 /// An I_T nexus: one initiator port at one target port. Unique while the daemon runs, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ mod transport;
 mod unit;
 
 pub use attention::{Attention, Interlock, UnitAttentions, Whom};
-pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey};
+pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey, UnitKeys};
 pub use device::{Context, Control, CopyTraits, DeviceServer, Outcome, Peer, Resume, Step};
 pub use nexus::{Nexus, TargetPort, TransportId};
 pub use sense::{EncodedSense, Sense, SenseDescriptor, Status, asc, key};

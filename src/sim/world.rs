@@ -23,7 +23,7 @@ use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::sessions::{Limits, Sessions};
 use crate::engine::shard::{CoreReport, Message, Parts, SessionReport, SessionsPart, SessionsRequest, Shard};
-use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey};
+use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey, UnitKeys};
 use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, SegMut};
@@ -58,6 +58,7 @@ pub(super) struct Machine {
     pub(super) arenas: Vec<Arena>,
     pub(super) senders: Vec<Sender<Message>>,
     pub(super) disks: Vec<Arc<Disk>>,
+    units: Vec<UnitKey>,
     sessions: Arc<Sessions>,
     wires: Vec<Wire>,
 }
@@ -376,7 +377,7 @@ impl World {
         }
         for report in self.reports() {
             self.env.tally.add("arena requests refused", report.memory.refused);
-            let flows = report.hosts.iter().flat_map(|(_, counters)| counters);
+            let flows = report.hosts.values().flatten();
             for (what, count) in flows {
                 if matches!(
                     what.name,
@@ -444,7 +445,7 @@ impl World {
         let reports = self.reports();
         for (disk, ledger) in self.env.ledgers.iter().enumerate() {
             let mut sum = UnitCounters::default();
-            for unit in reports.iter().map(|report| report.units[disk].counters) {
+            for unit in reports.iter().map(|report| report.units[&self.machine.units[disk]].counters) {
                 sum.add(&unit);
             }
             if !ledger.agrees(&sum) {
@@ -469,7 +470,7 @@ impl World {
             }
         }
         let sum = |name| {
-            let counters = reports.iter().flat_map(|report| &report.hosts).flat_map(|(_, counters)| counters);
+            let counters = reports.iter().flat_map(|report| report.hosts.values().flatten());
             counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
         };
         let streams: usize = self.sessions.iter().map(Session::streams).sum();
@@ -534,7 +535,7 @@ impl World {
                 }
             }
             let flow = |name| {
-                let counters = report.hosts.iter().flat_map(|(_, counters)| counters);
+                let counters = report.hosts.values().flatten();
                 counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
             };
             let half_open = flow("half_open");
@@ -739,7 +740,9 @@ pub(super) fn boot(
             }))
         })
         .collect();
-    let luns = (0..disks.len()).map(|disk| (Lun(scsi::lun(disk)), UnitKey(disk + 1))).collect();
+    let mut keys = UnitKeys::default();
+    let keys: Vec<UnitKey> = disks.iter().map(|_| keys.allocate()).collect();
+    let luns = keys.iter().enumerate().map(|(disk, key)| (Lun(scsi::lun(disk)), *key)).collect();
     let topology = Arc::new(Topology {
         portals: vec![Portal { name: "sim".into(), port: 0, of_host: false, address, group: 1 }],
         targets: vec![Target {
@@ -765,21 +768,18 @@ pub(super) fn boot(
     let mut shards = Vec::new();
     for (core, ((mailbox, arena), host)) in mailboxes.into_iter().zip(&arenas).zip(hosts).enumerate() {
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
-        let units =
-            disks.iter().zip(media).zip(gates.iter().zip(&states)).map(|((disk, medium), (gate, state))| {
-                let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
-                let store = Box::new(Exclusive::new(handle, gate.clone()));
-                let unit = tasks.add_unit(Box::new(disk.server()), Some(store));
-                tasks.share(unit, state.clone());
-                unit
-            });
-        let units = units.collect();
+        let parts = disks.iter().zip(media).zip(gates.iter().zip(&states));
+        for (&unit, ((disk, medium), (gate, state))) in keys.iter().zip(parts) {
+            let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
+            let store = Box::new(Exclusive::new(handle, gate.clone()));
+            tasks.add_unit(unit, Box::new(disk.server()), Some(store));
+            tasks.share(unit, state.clone());
+        }
         shards.push(Shard::new(Parts {
             core,
             arena: arena.clone(),
             hosts: vec![("sim".into(), host)],
             tasks,
-            units,
             topology: topology.clone(),
             sessions: sessions.clone(),
             mailbox,
@@ -788,5 +788,5 @@ pub(super) fn boot(
             wake_fds: Vec::new(),
         }));
     }
-    Machine { shards, arenas, senders, disks, sessions, wires }
+    Machine { shards, arenas, senders, disks, units: keys, sessions, wires }
 }

@@ -25,7 +25,7 @@ use super::report::Frames;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::Message;
-use crate::engine::tasks::{SharedState, TaskManager, UnitKey};
+use crate::engine::tasks::{SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::io::{Done, Landing, Op, Submitted, Tag};
 use crate::memory::Arena;
 use crate::reactor::{Mailbox, Sender, mailbox};
@@ -251,7 +251,8 @@ impl Common {
         let store = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
         let cores = self.cores.clone();
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, cores.peers.len() - 1);
-        let unit = tasks.add_unit(Box::new(self.disk.server()), Some(store));
+        let unit = UnitKeys::default().allocate();
+        tasks.add_unit(unit, Box::new(self.disk.server()), Some(store));
         tasks.share(unit, self.state.clone());
         Ok(World { core, arena, tasks, unit, cores, mailbox })
     }

@@ -219,7 +219,6 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         arena,
         hosts: vec![("bench".into(), host)],
         tasks,
-        units: vec![unit],
         topology: Arc::new(topology),
         sessions,
         left,

@@ -559,7 +559,7 @@ const TARGET: &Table = &Table {
             "luns",
             Tables(LUNS),
             Is("[]"),
-            "[{ lun = 0, disk = \"thin0\" }]",
+            "[{ lun = 0, unit = \"thin0\" }]",
             "Its logical units, a table each.",
         ),
         key(
@@ -584,10 +584,10 @@ const TARGET: &Table = &Table {
 
 /// `target.luns`
 const LUNS: &Table = &Table {
-    doc: "A logical unit, as in `luns = [{ lun = 0, disk = \"thin0\" }]`.",
+    doc: "A logical unit, as in `luns = [{ lun = 0, unit = \"thin0\" }]`.",
     groups: &[&[
         key("lun", Number(0, 16383), Required, "0", "Its number."),
-        key("disk", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
+        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
     ]],
 };
 

@@ -394,24 +394,25 @@ impl<'a> Loader<'a> {
             s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
         }
         let portals = self.target_portals(&s, portals);
-        let mut units: Vec<(Option<u16>, Option<usize>)> = Vec::new();
+        let mut units: Vec<(Option<u16>, Option<String>)> = Vec::new();
         for entry in s.sections("luns") {
             let lun = entry.number("lun");
-            let disk = self.reference(&entry, "disk", "disk", disks);
+            let unit = self.unit(&entry, disks);
             if lun.is_some() && units.iter().any(|(taken, _)| *taken == lun) {
                 entry.error("lun", "is taken", "each LUN of a target is given once");
             }
-            if disk.is_some() && units.iter().any(|(_, taken)| *taken == disk) {
-                entry.error("disk", "is in the list twice", "a target has a disk once");
+            if unit.is_some() && units.iter().any(|(_, taken)| *taken == unit) {
+                entry.error("unit", "is in the list twice", "a target has a logical unit once");
             }
-            units.push((lun, disk));
+            units.push((lun, unit));
             entry.finish();
         }
-        let mut luns: Vec<(u16, usize)> = units.iter().filter_map(|&(lun, disk)| lun.zip(disk)).collect();
+        let known: Vec<u16> = units.iter().filter_map(|(lun, _)| *lun).collect();
+        let mut luns: Vec<(u16, String)> =
+            units.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
         luns.sort_unstable();
         let parameters = parameters(s.section("iscsi"));
         let chap = self.chap(s.section("chap"), accounts);
-        let known: Vec<u16> = units.iter().filter_map(|(lun, _)| *lun).collect();
         let rules = s.sections("access").into_iter().map(|s| self.rule(s, accounts, &known));
         let access = rules.collect::<Option<_>>();
         let redirects = s.sections("redirect").into_iter().map(|s| self.redirect(s));
@@ -429,6 +430,12 @@ impl<'a> Loader<'a> {
             redirects: redirects?,
             limits: limits?,
         })
+    }
+
+    /// The logical unit of an entry of `luns`.
+    fn unit(&self, entry: &Section<'_>, disks: &Named<Disk>) -> Option<String> {
+        let name = entry.text("unit")?;
+        self.look_up(&name, "disk", disks, (entry.span_of("unit"), entry.path("unit"))).map(|_| name)
     }
 
     fn target_portals(&self, s: &Section<'_>, portals: &Named<Portal>) -> Option<Vec<usize>> {

@@ -271,8 +271,8 @@ pub struct Target {
     pub alias: Option<String>,
     /// Indexes of its portals.
     pub portals: Vec<usize>,
-    /// LUN and index of the disk, in ascending order of LUN.
-    pub luns: Vec<(u16, usize)>,
+    /// LUN and name of the logical unit, in ascending order of LUN.
+    pub luns: Vec<(u16, String)>,
     /// What it negotiates.
     pub parameters: Parameters,
     /// How initiators authenticate themselves; `None`: not at all.

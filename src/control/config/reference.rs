@@ -105,13 +105,14 @@ mod tests {
             _ = write!(out, "\n## `{header}`\n\n{}\n\n", table.doc);
             out.push_str("| Key | Meaning | Value | Without it |\n|---|---|---|---|\n");
             for key in table.keys() {
-                let (Key { name, doc, .. }, kind) = (key, key.allowed(&within));
+                let (Key { name, alias, doc, .. }, kind) = (key, key.allowed(&within));
+                let or = if alias.is_empty() { String::new() } else { format!(" or `{alias}`") };
                 let absent = match key.absent {
                     Absent::Required => "an error".to_owned(),
                     Absent::Is(value) => format!("`{value}`"),
                     Absent::Means(what) => what.to_owned(),
                 };
-                _ = writeln!(out, "| `{name}` | {doc} | {kind} | {absent} |");
+                _ = writeln!(out, "| `{name}`{or} | {doc} | {kind} | {absent} |");
             }
         }
         out

@@ -58,7 +58,10 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(disk.store, StoreKind::File { path, size: None, mapped: false, create: false });
     let target = &config.targets[0];
     assert_eq!(target.portals, [0]);
-    assert_eq!(target.luns, [(0, 0), (9, 1)]);
+    let luns = [(0, "d".to_owned()), (9, "f".to_owned())];
+    assert_eq!(target.luns, luns);
+    let spelled = parse(&MINIMAL.replace("disk = \"", "unit = \""), Path::new("/etc/ptgt")).unwrap();
+    assert_eq!(spelled.targets[0].luns, luns);
     assert_eq!(target.parameters, Parameters::default());
 }
 
@@ -329,6 +332,15 @@ fn one_thing_at_a_time() {
         ("lun = 9", "lun = 0", "target[0].luns[1].lun", "is taken"),
         ("lun = 9", "lun = 16384", "target[0].luns[0].lun", "16384 is out of range"),
         ("disk = \"f\"", "disk = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
+        ("disk = \"f\"", "unit = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
+        ("disk = \"f\"", "unit = \"x\"", "target[0].luns[0].unit", "there is no [[disk]] \"x\""),
+        (
+            "disk = \"f\"",
+            "disk = \"f\", unit = \"f\"",
+            "target[0].luns[0].disk",
+            "is another spelling of `unit`",
+        ),
+        ("lun = 9, disk = \"f\"", "lun = 9", "target[0].luns[0].unit", "is missing"),
         ("path = \"f.img\"", "", "disk[1].path", "is missing"),
         ("path = \"f.img\"", "path = \"\"", "disk[1].path", "is empty"),
         ("path = \"f.img\"", "path = \"f.img\", size = 0", "disk[1].size", "is out of range"),

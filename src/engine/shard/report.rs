@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What one core tells the control plane: totals at once, sessions in parts.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
 
 use super::{Established, SessionEntry, Shard};
 use crate::counters::{Counted, counter_set};
-use crate::engine::tasks::{Latencies, UnitCounters};
+use crate::engine::tasks::{Latencies, UnitCounters, UnitKey};
 use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
 use crate::memory::{ArenaCounters, Pages};
 use crate::reactor::Load;
@@ -39,10 +40,10 @@ pub struct CoreReport {
     pub memory: ArenaCounters,
     /// The pages of that.
     pub pages: Pages,
-    /// Its logical units, in the order of [`super::Parts::units`].
-    pub units: Vec<UnitReport>,
-    /// Per host: name and counters.
-    pub hosts: Vec<(String, Vec<Counted>)>,
+    /// Its logical units.
+    pub units: BTreeMap<UnitKey, UnitReport>,
+    /// By name of the host: what it has counted.
+    pub hosts: BTreeMap<String, Vec<Counted>>,
 }
 
 /// A logical unit as one core sees it.
@@ -139,10 +140,13 @@ impl Shard {
 
     pub(super) fn report(&self) -> CoreReport {
         let parts = &self.parts;
-        let units = parts.units.iter().map(|&unit| UnitReport {
-            bytes: parts.tasks.geometry(unit).bytes,
-            counters: parts.tasks.counters(unit),
-            latencies: parts.tasks.latencies(unit).clone(),
+        let units = parts.tasks.unit_keys().map(|unit| {
+            let report = UnitReport {
+                bytes: parts.tasks.geometry(unit).bytes,
+                counters: parts.tasks.counters(unit),
+                latencies: parts.tasks.latencies(unit).clone(),
+            };
+            (unit, report)
         });
         CoreReport {
             core: parts.core,

@@ -199,7 +199,6 @@ impl World {
                 arena: arena.clone(),
                 hosts: vec![("test".into(), Box::new(host))],
                 tasks: TaskManager::new(arena, Box::new(MissingLun), core, CORES - 1),
-                units: Vec::new(),
                 topology: topology.clone(),
                 sessions: Arc::clone(&sessions),
                 mailbox,

@@ -46,7 +46,7 @@ pub use change::{SharedState, Turn};
 pub use faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
 
-pub use crate::scsi::UnitKey;
+pub use crate::scsi::{UnitKey, UnitKeys};
 
 use crate::time::Instant;
 
@@ -315,13 +315,15 @@ impl TaskManager {
             persisting: 0,
             tasks_max: TASKS_MAX,
         };
-        manager.add_unit(absent, None);
+        manager.add_unit(UnitKey(ABSENT), absent, None);
         manager.add_nexus(NexusId(u64::MAX), nobody::name(), &[]);
         manager
     }
 
-    /// Adds a logical unit: this core's device server and its handle to the store.
-    pub fn add_unit(&mut self, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) -> UnitKey {
+    /// Adds a logical unit: its key, this core's device server and its handle to the store. They come in the order of their
+    /// keys.
+    pub fn add_unit(&mut self, key: UnitKey, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) {
+        assert_eq!(key.0, self.units.len(), "each logical unit has a row of its own");
         self.units.push(Unit {
             server,
             store,
@@ -336,7 +338,11 @@ impl TaskManager {
             counters: UnitCounters::default(),
             latencies: Latencies::default(),
         });
-        UnitKey(self.units.len() - 1)
+    }
+
+    /// The keys of all logical units.
+    pub fn unit_keys(&self) -> impl Iterator<Item = UnitKey> + use<> {
+        (ABSENT + 1..self.units.len()).map(UnitKey)
     }
 
     /// Says where the records of logical units are kept: this core's handle, and the slot of each unit that has one.

@@ -423,10 +423,10 @@ impl World {
             Rc::new(RefCell::new(StoreState { bytes, ..StoreState::default() }))
         });
         let store = |i: usize| Box::new(HoldingStore { arena: arena.clone(), shared: stores[i].clone() });
-        let units = [
-            (DISK, manager.add_unit(Box::new(disk.clone()), Some(store(0)))),
-            (TAPE, manager.add_unit(Box::new(ToyTape { name: 2, ..ToyTape::default() }), Some(store(1)))),
-        ];
+        let units = [(DISK, UnitKey(1)), (TAPE, UnitKey(2))];
+        manager.add_unit(UnitKey(1), Box::new(disk.clone()), Some(store(0)));
+        let tape = ToyTape { name: 2, ..ToyTape::default() };
+        manager.add_unit(UnitKey(2), Box::new(tape), Some(store(1)));
         let kept = Rc::<RefCell<Kept>>::default();
         manager.persist_with(Box::new(kept.clone()), &[(units[0].1, RecordSlot(5))]);
         let transports = (0..2)

@@ -40,7 +40,9 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
             {{ name = "iqn.2026-11.com.example:moved", {rules}, redirect = [{{ address = "192.0.2.7:3260" }}] }},
         ]"#
     );
-    parse(&text, Path::new("/")).map(|config| topology(&config).unwrap())
+
+    let keys = [("d".to_owned(), UnitKey(1))].into();
+    parse(&text, Path::new("/")).map(|config| topology(&config, &keys).unwrap())
 }
 
 fn origin() -> ConnectionOrigin {

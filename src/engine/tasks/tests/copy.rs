@@ -16,7 +16,7 @@ fn a_copy_reaches_the_logical_units_that_its_nexus_sees_and_no_other() {
     let mut w = World::new(TransportKind::Stream, 0);
     let store = HoldingStore { arena: w.arena.clone(), shared: w.stores[1].clone() };
     let hidden = ToyTape { name: 4, ..ToyTape::default() };
-    w.manager.add_unit(Box::new(hidden), Some(Box::new(store)));
+    w.manager.add_unit(UnitKey(3), Box::new(hidden), Some(Box::new(store)));
     w.command(0, 1, DISK, &copy(4, false), 512, &[]);
     w.turn();
     assert_eq!(last(&mut w), Status::CheckCondition);

@@ -348,7 +348,7 @@ impl Cores {
         let gate = Arc::<ExclusiveGate>::default();
         let (mut managers, mut stores, mut kept, mut clients) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut unit, mut other) = (UnitKey(0), UnitKey(0));
+        let (unit, other) = (UnitKey(1), UnitKey(2));
         for core in 0..2 {
             let mut manager = TaskManager::new(arena.clone(), Box::new(Guarded::default()), core, 1);
             let store =
@@ -356,8 +356,8 @@ impl Cores {
             let gate = if common { gate.clone() } else { Arc::default() };
             let exclusive = Exclusive::new(store.clone(), gate);
             let guarded = Guarded { tells: tells.to_vec(), ..Guarded::default() };
-            unit = manager.add_unit(Box::new(guarded), Some(Box::new(exclusive)));
-            other = manager.add_unit(Box::new(Guarded::default()), None);
+            manager.add_unit(unit, Box::new(guarded), Some(Box::new(exclusive)));
+            manager.add_unit(other, Box::new(Guarded::default()), None);
             manager.share(unit, shared[0].clone());
             manager.share(other, shared[1].clone());
             let record_store = Rc::<RefCell<Kept>>::default();

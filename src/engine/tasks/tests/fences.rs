@@ -80,7 +80,8 @@ impl Two {
         let store = stores::ram(1 << 20, 512, false).unwrap();
         let store = store.attach(&Local::new(arena.clone()).unwrap()).unwrap();
         let mut manager = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
-        let unit = manager.add_unit(Box::new(disk.server()), Some(store));
+        let unit = UnitKey(1);
+        manager.add_unit(unit, Box::new(disk.server()), Some(store));
         let keys = [1, 2].map(|number| manager.add_nexus(NexusId(number), name(number), &[(LUN, unit)]));
         let payload = Sg::copied(&arena, &[7; 512]).unwrap();
         let wires = [1, 2].map(|_| Wire { payload: payload.clone(), ..Wire::default() });

@@ -63,7 +63,9 @@ fn every_unit_is_flushed_or_told_however_little_room_there_is() {
     let units: Vec<UnitKey> = (0..10)
         .map(|number| {
             let store = RingStore { number, ring: ring.clone() };
-            tasks.add_unit(Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)))
+            let unit = UnitKey(number + 1);
+            tasks.add_unit(unit, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)));
+            unit
         })
         .collect();
     tasks.flush();
@@ -88,7 +90,8 @@ fn a_store_that_never_has_room_is_told() {
     let arena = Arena::new(4 << 20, false).unwrap();
     let mut tasks = TaskManager::new(arena, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), 0, 0);
     let store = RingStore { number: 0, ring };
-    let unit = tasks.add_unit(Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)));
+    let unit = UnitKey(1);
+    tasks.add_unit(unit, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)));
     tasks.flush();
     assert!(tasks.flushed(), "nothing is waited for that never comes");
     assert_eq!(tasks.unflushed(), [(unit, Error { kind: ErrorKind::NoMemory, at: 0 })]);

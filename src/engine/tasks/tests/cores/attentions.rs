@@ -136,7 +136,8 @@ fn one_core_tells_its_own_nexuses() {
     let mut w = World::new(TransportKind::Stream, 0);
     let tape = w.manager.nexuses[w.transports[0].0.0].task_sets[1].unit;
     let tells = vec![attention(Some(tape), Whom::All, MEDIUM), Attention::others(MODE)];
-    let unit = w.manager.add_unit(Box::new(Guarded { tells, ..Guarded::default() }), None);
+    let unit = UnitKey(3);
+    w.manager.add_unit(unit, Box::new(Guarded { tells, ..Guarded::default() }), None);
     for nexus in 0..2 {
         let key = w.transports[nexus].0;
         w.manager.nexuses[key.0].task_sets[0].unit = unit;
