@@ -12,6 +12,7 @@ use log::{info, warn};
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
 use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
 use crate::devices::sbc::{self, Disk};
+use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
@@ -85,7 +86,8 @@ impl Assembly {
         let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
         let mut keys = UnitKeys::default();
         let keys: KeysByName = config.disks.iter().map(|disk| (disk.name.clone(), keys.allocate())).collect();
-        let topology = Arc::new(topology(config, &keys)?);
+        let ids = port_ids(config, &records)?;
+        let topology = Arc::new(topology(config, &keys, &ids)?);
         let mut units = Vec::new();
         for disk in &config.disks {
             let key = keys[&disk.name];
@@ -296,7 +298,47 @@ fn information(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), S
     record.map_or(Ok(()), |record| disk.load_information(&record)).map_err(|e| fail(&e))
 }
 
-fn topology(config: &Config, keys: &KeysByName) -> Result<Topology, String> {
+/// The target ports of a target by portal group tag, each once, and what they are called.
+fn port_names(config: &Config, target: &config::Target) -> Vec<(u16, String)> {
+    let mut ports: Vec<(u16, String)> = Vec::new();
+    for tag in target.portals.iter().map(|&portal| config.portals[portal].group) {
+        if ports.iter().all(|(known, _)| *known != tag) {
+            ports.push((tag, TargetPort::iscsi_name(&target.name, tag)));
+        }
+    }
+    ports
+}
+
+/// All target ports, and the identifiers that the configuration gives them.
+fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
+    let given = |target: &config::Target, tag| {
+        target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
+    };
+    let ports = config.targets.iter().flat_map(|target| {
+        port_names(config, target).into_iter().map(move |(tag, name)| (name, given(target, tag)))
+    });
+    ports.collect()
+}
+
+/// The relative target port identifiers, which are kept from one start to the next. It is no error if they cannot be: none is
+/// lost that was, reservations are kept by the names of ports, and those who may not write there could serve so far.
+fn port_ids(config: &Config, records: &Records) -> Result<PortIds, String> {
+    let fail = |e: &dyn std::fmt::Display| format!("state directory: relative target port identifiers: {e}");
+    let record = records.common(PORT_IDS_RECORD).map_err(|e| fail(&e))?;
+    let ids = record.bytes().map(PortIds::from_record).transpose().map_err(|e| fail(&e))?;
+    let mut ids = ids.unwrap_or_default();
+    ids.assign(&target_ports(config)).map_err(|e| format!("`port_ids`: {e}"))?;
+    if let Err(e) = record.replace(&ids.to_record()) {
+        warn!(
+            "relative target port identifiers cannot be kept in {}: {e}; those of new targets follow the configuration, unless \
+             `port_ids` gives them",
+            config.daemon.state_dir.display()
+        );
+    }
+    Ok(ids)
+}
+
+fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
     let portals = config.portals.iter().map(|portal| Portal {
         name: portal.name.clone(),
         port: portal.port,
@@ -306,15 +348,11 @@ fn topology(config: &Config, keys: &KeysByName) -> Result<Topology, String> {
     });
     let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
     let discovery = authentication(config.discovery.as_ref(), &accounts)?;
-    let mut relative = 0;
     let targets = config.targets.iter().map(|target| {
-        let mut ports: Vec<Arc<TargetPort>> = Vec::new();
-        for tag in target.portals.iter().map(|&portal| config.portals[portal].group) {
-            if ports.iter().all(|port| port.group != tag) {
-                relative += 1;
-                ports.push(Arc::new(TargetPort::iscsi(relative, &target.name, tag)));
-            }
-        }
+        let ports = port_names(config, target).into_iter().map(|(tag, name)| {
+            let id = ids.get(&name).expect("all ports of the configuration have one");
+            Arc::new(TargetPort::iscsi(id, &target.name, tag))
+        });
         let luns = target.luns.iter().map(|(lun, unit)| (Lun::from_index(*lun), keys[unit]));
         let rule = |rule: &config::AccessConfig| AccessRule {
             initiators: rule.initiators.clone(),
@@ -336,7 +374,7 @@ fn topology(config: &Config, keys: &KeysByName) -> Result<Topology, String> {
             redirects: target.redirects.iter().map(redirect).collect(),
             limits: target.limits,
             portals: target.portals.clone(),
-            ports,
+            ports: ports.collect(),
             luns: luns.collect(),
         })
     });

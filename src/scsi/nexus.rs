@@ -111,7 +111,12 @@ pub struct TargetPort {
 impl TargetPort {
     /// The iSCSI target port of that target and portal group tag, which is its target port group, too.
     pub fn iscsi(relative: u16, target: &str, tag: u16) -> Self {
-        Self { relative, device: target.into(), name: format!("{target},t,0x{tag:04x}"), group: tag }
+        Self { relative, device: target.into(), name: Self::iscsi_name(target, tag), group: tag }
+    }
+
+    /// What that port is called.
+    pub fn iscsi_name(target: &str, tag: u16) -> String {
+        format!("{target},t,0x{tag:04x}")
     }
 
     /// The designation descriptors of the port and of its device (SPC-5 7.7.6).

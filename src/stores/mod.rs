@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 pub use file::{FileOptions, Refusal};
-pub use records::{Records, image_record};
+pub use records::{CommonRecord, Records, image_record};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{Failure, Operations, StoreFault};

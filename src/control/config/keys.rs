@@ -120,7 +120,7 @@ const DAEMON: &Table = &Table {
             Is("\"/var/lib/ptgt/state\""),
             "",
             "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
-                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of the disk. It is made when \
+                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of the disk; and for the identifiers of target ports (`port_ids`). It is made when \
                  there is something to remember.",
         ),
         key(
@@ -556,6 +556,13 @@ const TARGET: &Table = &Table {
             "Through which portals it is reached.",
         ),
         key(
+            "port_ids",
+            Tables(PORT_IDS),
+            Is("[]"),
+            "",
+            "Relative target port identifiers of its portal groups, a table each, as in `port_ids = [{ group = 1, id = 7 }]`.",
+        ),
+        key(
             "luns",
             Tables(LUNS),
             Is("[]"),
@@ -579,6 +586,23 @@ const TARGET: &Table = &Table {
         key("redirect", Tables(TARGET_REDIRECT), Is("[]"), "", "Where initiators are sent instead."),
         key("limits", ValueKind::Table(TARGET_LIMITS), Means("all defaults"), "", "How much it serves."),
         key("iscsi", ValueKind::Table(TARGET_ISCSI), Means("all defaults"), "", "What it negotiates."),
+    ]],
+};
+
+/// `target.port_ids`
+const PORT_IDS: &Table = &Table {
+    doc: "The number of a target port, which is a portal group of a target, among all target ports of the daemon. Initiators may \
+          keep it. A port that is given none has the lowest free one when it first comes up, and keeps it (`state_dir`); that of a \
+          port that is gone is given to no other but by this table.",
+    groups: &[&[
+        key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
+        key(
+            "id",
+            Number(1, 65535),
+            Required,
+            "1",
+            "Its relative target port identifier, which no other target port has.",
+        ),
     ]],
 };
 

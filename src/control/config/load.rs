@@ -81,6 +81,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let accounts = loader.all(&root, "account", |s| loader.account(s));
     let discovery = loader.chap(root.section("discovery"), &accounts);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks, &accounts));
+    loader.distinct_port_ids(&targets);
     for key in ["port", "portal", "target"] {
         if !root.given(key) {
             errors.add(0..0, key, format!("there is no [[{key}]]"), "a configuration has at least one");
@@ -393,7 +394,10 @@ impl<'a> Loader<'a> {
         if alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_MAX) {
             s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
         }
-        let portals = self.target_portals(&s, portals);
+        let chosen = self.target_portals(&s, portals);
+        let tags =
+            chosen.iter().flatten().filter_map(|portal| Some(portals.entries[*portal].as_ref()?.group));
+        let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
         let mut units: Vec<(Option<u16>, Option<String>)> = Vec::new();
         for entry in s.sections("luns") {
             let lun = entry.number("lun");
@@ -422,7 +426,8 @@ impl<'a> Loader<'a> {
         Some(Target {
             name: name?,
             alias,
-            portals: portals?,
+            portals: chosen?,
+            port_ids,
             luns,
             parameters: parameters?,
             chap: chap?,
@@ -436,6 +441,22 @@ impl<'a> Loader<'a> {
     fn unit(&self, entry: &Section<'_>, disks: &Named<Disk>) -> Option<String> {
         let name = entry.text("unit")?;
         self.look_up(&name, "disk", disks, (entry.span_of("unit"), entry.path("unit"))).map(|_| name)
+    }
+
+    fn distinct_port_ids(&self, targets: &Named<Target>) {
+        let mut ids = BTreeMap::new();
+        for (index, target) in targets.entries.iter().enumerate() {
+            let Some(Target { name, port_ids, .. }) = target else { continue };
+            for (group, id) in port_ids {
+                if let Some((other, tag)) = ids.insert(id, (name, group)) {
+                    let message =
+                        format!("the target port identifier {id} is that of {other:?}, group {tag}, already");
+                    let help =
+                        "no two target ports of a daemon have the same: give another one in `port_ids`";
+                    self.errors.add(targets.spans[index].clone(), &targets.paths[index], message, help);
+                }
+            }
+        }
     }
 
     fn target_portals(&self, s: &Section<'_>, portals: &Named<Portal>) -> Option<Vec<usize>> {
@@ -458,6 +479,24 @@ impl<'a> Loader<'a> {
         }
         Some(chosen)
     }
+}
+
+/// The relative target port identifiers that are given, by portal group tag; `tags` are those of the target.
+fn port_ids(s: &Section<'_>, tags: &[u16]) -> Vec<(u16, u16)> {
+    let mut found: Vec<(u16, u16)> = Vec::new();
+    for entry in s.sections("port_ids") {
+        let (group, id): (Option<u16>, Option<u16>) = (entry.number("group"), entry.number("id"));
+        if let Some(tag) = group.filter(|tag| !tags.contains(tag)) {
+            let message = format!("the target has no portal of the group {tag}");
+            entry.error("group", message, "give the `group` of one of its portals");
+        }
+        if group.is_some() && found.iter().any(|(taken, _)| Some(*taken) == group) {
+            entry.error("group", "is in the list twice", "each portal group is one target port");
+        }
+        found.extend(group.zip(id));
+        entry.finish();
+    }
+    found
 }
 
 fn identity(s: &Section<'_>, name: Option<&str>) -> Option<Identity> {

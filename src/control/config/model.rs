@@ -271,6 +271,8 @@ pub struct Target {
     pub alias: Option<String>,
     /// Indexes of its portals.
     pub portals: Vec<usize>,
+    /// Portal group tags and the relative target port identifiers that they are to have.
+    pub port_ids: Vec<(u16, u16)>,
     /// LUN and name of the logical unit, in ascending order of LUN.
     pub luns: Vec<(u16, String)>,
     /// What it negotiates.

@@ -341,6 +341,18 @@ fn one_thing_at_a_time() {
             "is another spelling of `unit`",
         ),
         ("lun = 9, disk = \"f\"", "lun = 9", "target[0].luns[0].unit", "is missing"),
+        (
+            "luns = [{ lun = 9",
+            "port_ids = [{ group = 2, id = 1 }], luns = [{ lun = 9",
+            "target[0].port_ids[0].group",
+            "the target has no portal of the group 2",
+        ),
+        (
+            "luns = [{ lun = 9",
+            "port_ids = [{ group = 1, id = 1 }, { group = 1, id = 2 }], luns = [{ lun = 9",
+            "target[0].port_ids[1].group",
+            "is in the list twice",
+        ),
         ("path = \"f.img\"", "", "disk[1].path", "is missing"),
         ("path = \"f.img\"", "path = \"\"", "disk[1].path", "is empty"),
         ("path = \"f.img\"", "path = \"f.img\", size = 0", "disk[1].size", "is out of range"),

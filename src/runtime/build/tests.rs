@@ -2,6 +2,8 @@
 //! A name is the same in every spelling, wherever it enters: in the configuration, at login, in SendTargets, in access rules,
 //! in TransportIDs.
 
+mod port_ids;
+
 use std::path::Path;
 
 use super::*;
@@ -40,9 +42,12 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
             {{ name = "iqn.2026-11.com.example:moved", {rules}, redirect = [{{ address = "192.0.2.7:3260" }}] }},
         ]"#
     );
-
     let keys = [("d".to_owned(), UnitKey(1))].into();
-    parse(&text, Path::new("/")).map(|config| topology(&config, &keys).unwrap())
+    let mut ids = PortIds::default();
+    parse(&text, Path::new("/")).map(|config| {
+        ids.assign(&target_ports(&config)).unwrap();
+        topology(&config, &keys, &ids).unwrap()
+    })
 }
 
 fn origin() -> ConnectionOrigin {

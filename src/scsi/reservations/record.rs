@@ -3,7 +3,7 @@
 //!
 //! All integers are big-endian: version (1 byte, 1), type of the reservation (1, or 0), number of registrations (2), and
 //! for each: key (8), holder (1), TransportID and name of the target port with a length (2) before each; an empty name
-//! stands for all target ports. Ports are kept by name: their relative identifiers follow the configuration.
+//! stands for all target ports. Ports are kept by name.
 
 use std::sync::Arc;
 

@@ -95,13 +95,21 @@ impl Records {
         let unit = lock(&self.slots)[slot.0].clone();
         let unit = lock(&unit);
         let Some(directory) = &unit.directory else { return Ok(None) };
-        let path = unit.path.join(name);
-        let fail = |e: io::Error| {
-            let help = "remove it to start without the state that it holds";
-            io::Error::new(e.kind(), format!("{}: {e}; {help}", path.display()))
+        directory.load(name)
+    }
+
+    /// A record that belongs to no unit. All daemons with this state directory have it in common, and this one has it until
+    /// what is returned is dropped. Waits for the disk, and for the others: for the start. An error names the file.
+    pub fn common(&self, name: &'static str) -> io::Result<CommonRecord> {
+        let path = self.root.join("common");
+        let directory = make_directory(&path).and_then(|()| Directory::wait(&path));
+        let bytes = match &directory {
+            Ok(directory) => directory.load(name)?,
+            // It is not to be made, so nothing is in it.
+            Err(_) if !path.exists() => None,
+            Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
         };
-        let bytes = directory.read(name).map_err(fail)?;
-        bytes.map(|bytes| unwrap(&bytes).map(<[u8]>::to_vec)).transpose().map_err(fail)
+        Ok(CommonRecord { directory, name, bytes })
     }
 
     /// Keeps a record. Waits for the disk: for the start.
@@ -116,6 +124,28 @@ impl Records {
             PersistedRecords { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
         let slots = lock(&self.slots).clone();
         Ok(Box::new(RecordWriter { slots, writer: self.writer.clone(), persisted: Arc::new(persisted) }))
+    }
+}
+
+/// A record that belongs to no unit.
+pub struct CommonRecord {
+    directory: io::Result<Directory>,
+    name: &'static str,
+    bytes: Option<Vec<u8>>,
+}
+
+impl CommonRecord {
+    /// What was kept last.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.bytes.as_deref()
+    }
+
+    /// Keeps it, if it is another than before.
+    pub fn replace(self, bytes: &[u8]) -> io::Result<()> {
+        if self.bytes.as_deref() == Some(bytes) {
+            return Ok(());
+        }
+        replace(&mut self.directory?, self.name, bytes)
     }
 }
 
@@ -213,6 +243,17 @@ struct Directory {
     file: File,
 }
 
+/// Makes a directory, for the owner only, and whatever is missing above it; all of that on stable storage.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for directory in missing.into_iter().rev() {
+        let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+        File::open(above.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
 impl Directory {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
@@ -229,15 +270,27 @@ impl Directory {
         }
     }
 
-    /// Makes it, for the owner only, and whatever is missing above it; all of that on stable storage.
     fn make(path: &Path) -> io::Result<Self> {
-        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        for directory in missing.into_iter().rev() {
-            let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
-            File::open(above.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-        }
+        make_directory(path)?;
         Self::open(path)
+    }
+
+    /// When no other daemon has it any more.
+    fn wait(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        file.lock()?;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// What is in a record. An error names the file.
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        let fail = |e: io::Error| {
+            let help = "remove it to start without the state that it holds";
+            io::Error::new(e.kind(), format!("{}: {e}; {help}", path.display()))
+        };
+        let bytes = self.read(name).map_err(fail)?;
+        bytes.map(|bytes| unwrap(&bytes).map(<[u8]>::to_vec)).transpose().map_err(fail)
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
