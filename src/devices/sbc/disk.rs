@@ -116,7 +116,7 @@ impl Disk {
 
     /// Takes the mode pages that were saved in an earlier run. The error says what is wrong with the record.
     pub fn load_modes(&self, record: &[u8]) -> Result<(), &'static str> {
-        self.primary.load_modes::<Self>(record)
+        PrimaryUnit::load_modes(self, record)
     }
 
     /// Why the medium is not ready, if it is not.

@@ -25,6 +25,9 @@ mod take_list;
 mod unit;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 pub use common_pages::{CONTROL_PAGE, EXCEPTIONS_PAGE, check_common_page, control_flags};
 pub use counts::{LogCounts, MediumAccess};
 pub use fault::{Fault, miscompare, unexpected, unexpected_after_flush};

@@ -2,6 +2,9 @@
 //! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; their values, of all four
 //! kinds (current, changeable, default, saved), headers, page control and the check of what may be changed are here.
 //!
+//! What stands before the pages, the device-specific parameter and the block descriptor, may only be repeated by MODE SELECT;
+//! a device type whose initiators set a block length with it says so by a row of its own ([`ModePage::of_header`]).
+//!
 //! Saved values are a [`Record`]: MODE SELECT with SP answers when it is kept, and [`ModeValues::load`] takes it back at the
 //! start. A reset returns to the saved values, as a power-on does.
 
@@ -23,6 +26,12 @@ const ALL_SUBPAGES: u8 = 0xff;
 const PS: u8 = 0x80;
 /// The page has a subpage code and a length of two bytes.
 const SPF: u8 = 0x40;
+/// Stands for the parameters before the pages in the table and in records; no page has this code.
+const HEADER: (u8, u8) = (ALL_PAGES, 0);
+/// Where they are among their values: DEVICE-SPECIFIC PARAMETER, DENSITY CODE, and four bytes of LOGICAL BLOCK LENGTH.
+const SPECIFIC: usize = 0;
+const DENSITY: usize = 1;
+const BLOCK_LENGTH: usize = 2;
 /// Longest page of ours, without its header.
 const PAGE_MAX: usize = 32;
 /// Most bytes of a MODE SELECT parameter list: far more than all pages together.
@@ -42,6 +51,17 @@ pub struct ModePage {
 }
 
 impl ModePage {
+    /// The parameters before the pages, as the last row of a table: DEVICE-SPECIFIC PARAMETER, DENSITY CODE, and LOGICAL BLOCK
+    /// LENGTH. With it they are changed, saved and reset as a page's are.
+    pub const fn of_header(default: &'static [u8; 6], changeable: &'static [u8; 6]) -> Self {
+        Self { code: HEADER.0, subpage: HEADER.1, default, changeable }
+    }
+
+    /// Whether it is [`Self::of_header`].
+    pub fn is_header(&self) -> bool {
+        self.code == HEADER.0
+    }
+
     fn header(&self) -> usize {
         if self.subpage == 0 { 2 } else { 4 }
     }
@@ -57,11 +77,15 @@ impl ModePage {
 
 /// What MODE SENSE and MODE SELECT have to know of a logical unit beside the values of its pages.
 pub trait ModeUnit {
-    /// DEVICE-SPECIFIC PARAMETER of the header.
+    /// DEVICE-SPECIFIC PARAMETER of the header, but for what MODE SELECT sets.
     fn device_specific(&self) -> u8;
 
-    /// Number and length of the logical blocks, for the block descriptor; `None` without one.
+    /// Number and length of the logical blocks, for the block descriptor; `None` without one. The length does not count if
+    /// MODE SELECT sets it.
     fn blocks(&self) -> Option<(u64, u32)>;
+
+    /// Replaces new values of [`ModePage::of_header`] that stand for others, as a density code for what is so now.
+    fn resolve_header(&self, _now: &[u8], _wanted: &mut [u8]) {}
 
     /// Whether it has the page now.
     fn offers(&self, _page: &ModePage) -> bool {
@@ -107,22 +131,27 @@ impl ModeValues {
         Self { pages, values: values.collect(), made: 0, saving: false }
     }
 
-    fn index(&self, code: u8, subpage: u8) -> Option<usize> {
+    fn index(&self, (code, subpage): (u8, u8)) -> Option<usize> {
         self.pages.iter().position(|page| (page.code, page.subpage) == (code, subpage))
     }
 
     /// Sets bits of a default, and of all values made of it: for the start, before [`Self::load`].
     pub fn set_default(&mut self, (code, subpage): (u8, u8), at: usize, bits: &[u8]) {
-        let index = self.index(code, subpage).expect("a page of the table");
+        let index = self.index((code, subpage)).expect("a page of the table");
         let Kept { default, current, saved } = &mut self.values[index];
         for values in [default, current, saved] {
             values[at..at + bits.len()].iter_mut().zip(bits).for_each(|(value, bit)| *value |= bit);
         }
     }
 
+    /// The current values of [`ModePage::of_header`], which is there.
+    pub fn header(&self) -> &[u8] {
+        self.current(HEADER.0, HEADER.1)
+    }
+
     /// The current values of a page that is there.
     pub fn current(&self, code: u8, subpage: u8) -> &[u8] {
-        let index = self.index(code, subpage).expect("a page of the table");
+        let index = self.index((code, subpage)).expect("a page of the table");
         &self.values[index].current
     }
 
@@ -183,7 +212,7 @@ impl ModeValues {
         let mut found = Vec::new();
         while let [code, subpage, len, tail @ ..] = rest {
             let (values, tail) = tail.split_at_checked((*len).into()).ok_or("too short")?;
-            found.push((self.index(*code, *subpage), values));
+            found.push((self.index((*code, *subpage)), values));
             rest = tail;
         }
         if !rest.is_empty() {
@@ -207,12 +236,14 @@ impl ModeValues {
         let long = is_long(cdb);
         let (control, code, subpage) = (cdb[2] >> 6, cdb[2] & 0x3f, cdb[3]);
         let mut data = DataIn::new();
-        header(&mut data, cdb, unit);
+        let header = self.index(HEADER).map(|index| &self.values[index].current[..]);
+        write_header(&mut data, cdb, unit, header);
         if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)));
         }
         let (mut known, mut found) = (false, false);
-        for (page, values) in self.pages.iter().zip(&self.values).filter(|(page, _)| unit.offers(page)) {
+        let offered = |page: &ModePage| !page.is_header() && unit.offers(page);
+        for (page, values) in self.pages.iter().zip(&self.values).filter(|(page, _)| offered(page)) {
             if code != ALL_PAGES && page.code != code {
                 continue;
             }
@@ -264,7 +295,7 @@ impl ModeValues {
         if list.len() < at {
             return Err(length_error);
         }
-        check_descriptor(&list[header..at], long_descriptor, header, unit)?;
+        self.select_header(&mut new, &list[..at], header, long_descriptor, unit)?;
         while at < list.len() {
             let (index, values) = self.page_of_list(list, at)?;
             let page = &self.pages[index];
@@ -284,6 +315,59 @@ impl ModeValues {
         Ok(new)
     }
 
+    /// Takes what stands before the pages. Without a row for it a block descriptor may only say what is so already, or nothing,
+    /// and the device-specific parameter, whose bits SBC reserves here, does not count.
+    fn select_header(
+        &self,
+        new: &mut [Values],
+        list: &[u8],
+        header: usize,
+        long: bool,
+        unit: &impl ModeUnit,
+    ) -> Result<(), Sense> {
+        let row = self.index(HEADER);
+        let given = match &list[header..] {
+            [] => None,
+            bytes => {
+                let descriptor = BlockDescriptor::parse(bytes, long, row.is_some());
+                // BLOCK DESCRIPTOR LENGTH: the last byte of the header.
+                let (descriptor, (blocks, block)) =
+                    descriptor.zip(unit.blocks()).ok_or_else(|| invalid(header - 1, None))?;
+                if ![0, descriptor.all, blocks].contains(&descriptor.blocks) {
+                    return Err(invalid(header + descriptor.blocks_at, None));
+                }
+                if row.is_none() && descriptor.length != block {
+                    return Err(invalid(header + descriptor.length_at, None));
+                }
+                Some(descriptor)
+            }
+        };
+        let Some(row) = row else { return Ok(()) };
+        let (page, now) = (&self.pages[row], new[row].clone());
+        let specific_at = if header == 8 { 3 } else { 2 };
+        let mut wanted = now.clone();
+        // What is not to be changed here, such as WP, initiators give back as they were given it: it does not count.
+        let may = page.changeable[SPECIFIC];
+        wanted[SPECIFIC] = now[SPECIFIC] & !may | list[specific_at] & may;
+        if let Some(given) = &given {
+            wanted[DENSITY] = given.density.unwrap_or(now[DENSITY]);
+            wanted[BLOCK_LENGTH..].copy_from_slice(&given.length.to_be_bytes());
+        }
+        unit.resolve_header(&now, &mut wanted);
+        let fault = |index: usize| match (index, &given) {
+            (BLOCK_LENGTH.., Some(given)) => invalid(header + given.length_at, None),
+            (DENSITY, Some(_)) => invalid(header, None),
+            _ => invalid(specific_at, None),
+        };
+        let wrong = |&index: &usize| (wanted[index] ^ now[index]) & !page.changeable[index] != 0;
+        if let Some(index) = (0..wanted.len()).find(wrong) {
+            return Err(fault(index));
+        }
+        unit.check(page, &wanted).map_err(fault)?;
+        new[row] = wanted;
+        Ok(())
+    }
+
     /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what they
     /// were given: it does not count.
     fn page_of_list<'a>(&self, list: &'a [u8], at: usize) -> Result<(usize, &'a [u8]), Sense> {
@@ -295,7 +379,8 @@ impl ModeValues {
             0 => (list[at] & !PS, 0, 2, usize::from(field(1, 1)?[0])),
             _ => (list[at] & !(PS | SPF), field(1, 1)?[0], 4, usize::from(be16(field(2, 2)?, 0))),
         };
-        let index = self.index(code, subpage).filter(|&i| (header == 2) == (self.pages[i].subpage == 0));
+        let fits = |page: &ModePage| !page.is_header() && (header == 2) == (page.subpage == 0);
+        let index = self.index((code, subpage)).filter(|&index| fits(&self.pages[index]));
         let index = index.ok_or_else(|| invalid(at, Some(5)))?;
         if len != self.pages[index].default.len() {
             return Err(invalid(at + header - if header == 2 { 1 } else { 2 }, None));
@@ -315,8 +400,8 @@ fn is_long(cdb: &[u8; 16]) -> bool {
     cdb[0] >> 5 != 0
 }
 
-/// Header and block descriptor.
-fn header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit) {
+/// Header and block descriptor; `selected` are the values of [`ModePage::of_header`].
+fn write_header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit, selected: Option<&[u8]>) {
     let long = is_long(cdb);
     let long_descriptor = long && cdb[1] & 0x10 != 0;
     let blocks = unit.blocks().filter(|_| cdb[1] & 0x08 == 0);
@@ -325,19 +410,64 @@ fn header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit) {
         (_, false) => 8,
         (_, true) => 16,
     };
+    let specific = unit.device_specific() | selected.map_or(0, |values| values[SPECIFIC]);
     if long {
-        data.u16(0).u8(0).u8(unit.device_specific()).u8(long_descriptor.into()).u8(0).u16(descriptor.into());
+        data.u16(0).u8(0).u8(specific).u8(long_descriptor.into()).u8(0).u16(descriptor.into());
     } else {
-        data.u8(0).u8(0).u8(unit.device_specific()).u8(descriptor);
+        data.u8(0).u8(0).u8(specific).u8(descriptor);
     }
-    match blocks {
-        Some((count, len)) if long_descriptor => {
-            data.u64(count).u32(0).u32(len);
+    let Some((count, len)) = blocks else { return };
+    let len = selected.map_or(len, |values| be32(values, BLOCK_LENGTH));
+    if long_descriptor {
+        data.u64(count).u32(0).u32(len);
+        return;
+    }
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    match selected {
+        Some(values) => data.u32(u32::from(values[DENSITY]) << 24 | count.min(COUNT_MAX)),
+        None => data.u32(count),
+    };
+    data.u32(len & 0x00ff_ffff);
+}
+
+/// Most blocks that a short descriptor with a density code can tell.
+const COUNT_MAX: u32 = 0x00ff_ffff;
+
+/// A mode parameter block descriptor: short or long (SPC-5 7.5.6, SBC-3 6.5.2). Where it has a DENSITY CODE the number of
+/// blocks is a byte shorter, which direct access block devices use otherwise.
+struct BlockDescriptor {
+    density: Option<u8>,
+    blocks: u64,
+    /// What stands for all blocks that there are.
+    all: u64,
+    length: u32,
+    /// Where these fields begin.
+    blocks_at: usize,
+    length_at: usize,
+}
+
+impl BlockDescriptor {
+    fn parse(bytes: &[u8], long: bool, has_density: bool) -> Option<Self> {
+        let short = Self {
+            density: has_density.then_some(bytes[0]),
+            blocks: u64::from(be32(bytes, 0)) & if has_density { COUNT_MAX.into() } else { u64::MAX },
+            all: if has_density { COUNT_MAX } else { u32::MAX }.into(),
+            length: be24(bytes, 5),
+            blocks_at: has_density.into(),
+            length_at: 5,
+        };
+        match (long, bytes.len()) {
+            (false, 8) => Some(short),
+            (true, 16) => Some(Self {
+                density: None,
+                blocks: be64(bytes, 0),
+                all: u64::MAX,
+                length: be32(bytes, 12),
+                blocks_at: 0,
+                length_at: 12,
+            }),
+            _ => None,
         }
-        Some((count, len)) => {
-            data.u32(u32::try_from(count).unwrap_or(u32::MAX)).u32(len & 0x00ff_ffff);
-        }
-        None => {}
     }
 }
 
@@ -349,25 +479,4 @@ pub(super) fn mode_select_list_length(cdb: &[u8; 16]) -> Result<u32, Sense> {
     }
     let len: u32 = if is_long(cdb) { be16(cdb, 7).into() } else { cdb[4].into() };
     if len > LIST_MAX { Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR)) } else { Ok(len) }
-}
-
-/// A block descriptor may only say what is so already, or nothing.
-fn check_descriptor(bytes: &[u8], long: bool, at: usize, unit: &impl ModeUnit) -> Result<(), Sense> {
-    let invalid = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST).pointing_at(
-        false,
-        u16::try_from(at).unwrap_or(u16::MAX),
-        None,
-    );
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let (count, len, full) = match (long, bytes.len()) {
-        (false, 8) => (be32(bytes, 0).into(), be24(bytes, 5), u32::MAX.into()),
-        (true, 16) => (be64(bytes, 0), be32(bytes, 12), u64::MAX),
-        _ => return Err(invalid),
-    };
-    match unit.blocks() {
-        Some((blocks, block)) if (count == 0 || count == full || count == blocks) && len == block => Ok(()),
-        _ => Err(invalid),
-    }
 }

@@ -68,7 +68,7 @@ impl ModeSelect {
             state.modes.kept(record);
         }
         self.changed = state.modes.select(&job.cdb, &self.list, &job.view())?;
-        let (old, new) = job.primary().adopt_modes::<D>(&state.modes);
+        let (old, new) = PrimaryUnit::adopt_modes(job.unit, &state.modes);
         if old.has(D::WRITE_CACHE) && !new.has(D::WRITE_CACHE) {
             // What the cache holds becomes stable before the initiator hears that there is none. A write that is still
             // under way began under the old rule and may end under it.

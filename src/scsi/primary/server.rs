@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::identity::Designation;
 use super::shape::Shape;
 use super::table::{Definition, Needs};
-use super::unit::Job;
+use super::unit::{Job, PrimaryUnit};
 use super::work::{CommandSet, DeviceTask, Work};
 use crate::io::{Geometry, Health, Op};
 use crate::scsi::{
@@ -165,7 +165,7 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
     }
 
     fn reset(&mut self) {
-        self.unit.primary().reset::<D>();
+        PrimaryUnit::reset(&*self.unit);
         self.unit.reset();
     }
 

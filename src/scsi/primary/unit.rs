@@ -52,6 +52,9 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
         control_flags(values)
     }
 
+    /// Takes what it needs of mode parameters that are in force now, beside their flags.
+    fn modes_in_force(&self, _values: &ModeValues) {}
+
     /// Whether the medium is not to be written.
     fn protected(&self, shape: &Self::Shape) -> bool;
 
@@ -212,24 +215,25 @@ impl PrimaryUnit {
     }
 
     /// Takes the mode pages that were saved in an earlier run. The error says what is wrong with the record.
-    pub fn load_modes<D: DeviceType>(&self, record: &[u8]) -> Result<(), &'static str> {
-        let mut state = self.state();
+    pub fn load_modes<D: DeviceType>(unit: &D, record: &[u8]) -> Result<(), &'static str> {
+        let mut state = unit.primary().state();
         state.modes.load(record)?;
-        self.adopt_modes::<D>(&state.modes);
+        Self::adopt_modes(unit, &state.modes);
         Ok(())
     }
 
     /// The current mode parameters are in force. Returns what the flags were and are.
-    pub(super) fn adopt_modes<D: DeviceType>(&self, values: &ModeValues) -> (UnitFlags, UnitFlags) {
+    pub(super) fn adopt_modes<D: DeviceType>(unit: &D, values: &ModeValues) -> (UnitFlags, UnitFlags) {
         let new = D::mode_flags(values);
-        self.change_flags(|flags| flags.0 = flags.0 & D::MEDIUM.0 | new.0)
+        unit.modes_in_force(values);
+        unit.primary().change_flags(|flags| flags.0 = flags.0 & D::MEDIUM.0 | new.0)
     }
 
     /// Returns to the state after power-on, but for what happened to the medium.
-    pub(super) fn reset<D: DeviceType>(&self) {
-        let mut state = self.state();
+    pub(super) fn reset<D: DeviceType>(unit: &D) {
+        let mut state = unit.primary().state();
         state.modes.reset();
-        self.adopt_modes::<D>(&state.modes);
+        Self::adopt_modes(unit, &state.modes);
         state.prevented.clear();
     }
 

@@ -193,10 +193,14 @@ fn bad_lists_change_nothing() {
         assert_eq!(rig.write(&select6(list.len()), &list).sense(), sense, "{list:02x?}");
         assert_eq!(rig.read(&sense6(true, 0x0a, 0, 255)).good()[4..], CONTROL);
     }
-    // Block descriptors: another block length, half of one, a capacity that is not.
-    for descriptor in [&[0, 0, 0x10, 0, 0, 0, 4, 0][..], &[0; 4], &[0, 0, 0, 1, 0, 0, 2, 0]] {
+    // Block descriptors: another block length, half of one, a capacity that is not; and where that is.
+    for (descriptor, at) in
+        [(&[0, 0, 0x10, 0, 0, 0, 4, 0][..], 9), (&[0; 4], 3), (&[0, 0, 0, 1, 0, 0, 2, 0], 4)]
+    {
         let list = [&[0, 0, 0, descriptor.len() as u8], descriptor, &swp].concat();
-        assert_eq!(rig.write(&select6(list.len()), &list).sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+        let ended = rig.write(&select6(list.len()), &list);
+        assert_eq!(ended.sense(), INVALID_FIELD_IN_PARAMETER_LIST);
+        assert_eq!(ended.outcome.sense.unwrap().specific, Some([0x80, 0, at]));
     }
     // No PF, fewer bytes than the CDB says, more than sense.
     assert_eq!(rig.write(&[0x15, 0, 0, 0, 16, 0], &list(&[&swp])).sense(), INVALID_FIELD_IN_CDB);
