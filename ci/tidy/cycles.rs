@@ -79,7 +79,7 @@ fn uses(text: &str) -> Vec<(bool, String, Vec<String>)> {
     found
 }
 
-/// Paths in code that begin with `super::` or `crate::`.
+/// Paths in code that begin with `super::` or `crate::`; [`uses`] sees the trees of `use` items.
 fn inline(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for start in ["super::", "crate::"] {
@@ -87,10 +87,11 @@ fn inline(text: &str) -> Vec<Vec<String>> {
             if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
                 continue;
             }
-            let path = text[at..]
-                .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
-                .next()
-                .unwrap_or("");
+            let end = text[at..].find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+            let (path, rest) = text[at..].split_at(end.unwrap_or(text.len() - at));
+            if path.ends_with("::") && rest.starts_with('{') {
+                continue;
+            }
             found.push(path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect());
         }
     }

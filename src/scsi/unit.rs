@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::alua::{self, Group, GroupState};
+use super::alua::{self, Group, GroupState, Served};
 use super::primary::Definition;
 use super::reservations::{Access, ChangeError, Effects, Request, Reservations, Standing};
 use super::{Nexus, NexusId, Sense, TargetPort, Whom};
@@ -145,9 +145,10 @@ impl UnitState {
         cdb: &[u8; 16],
     ) -> Result<(), NotAdmitted> {
         let access = definition.map_or(Access::Always, |definition| definition.access_of(cdb));
+        let served = definition.map_or(Served::Active, |definition| definition.served);
         if self.reservations.conflict(access, nexus_access.standing) {
             return Err(NotAdmitted::Conflict);
         }
-        nexus_access.group.not_ready(definition).map_or(Ok(()), |sense| Err(NotAdmitted::NotReady(sense)))
+        nexus_access.group.not_ready(served).map_or(Ok(()), |sense| Err(NotAdmitted::NotReady(sense)))
     }
 }

@@ -227,6 +227,14 @@ const fn refused(usage: &[u8], action: bool) -> u128 {
     bits
 }
 
+/// The first 16 bytes of a CDB, zero beyond its end: enough for every fixed-length command.
+pub fn head(cdb: &Cdb) -> [u8; 16] {
+    let mut head = [0; 16];
+    let n = cdb.bytes().len().min(16);
+    head[..n].copy_from_slice(&cdb.bytes()[..n]);
+    head
+}
+
 /// A command and what carries it out.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<H> {

@@ -2,7 +2,7 @@
 //! What the service actions do (SPC-5 5.14.5 to 5.14.11): from a table and a request to the next table, and to what
 //! everybody is to be told.
 
-use super::commands::{Action, Out};
+use super::request::{Action, Out};
 use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
 use crate::scsi::{Nexus, NexusId, Sense, TargetPort, TransportId, Whom, asc};
 

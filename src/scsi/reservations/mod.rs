@@ -10,6 +10,7 @@ mod apply;
 pub mod commands;
 mod record;
 mod report;
+mod request;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 use super::{Nexus, NexusId, TargetPort, TransportId, Whom};
 
 pub use apply::{ChangeError, Effects};
-pub use commands::{Action, Out, Request, ReservationCommand};
+pub use commands::ReservationCommand;
 pub use record::RECORD_NAME;
+pub use request::{Action, Out, Request};
 
 /// Most registrations of a logical unit; beyond it, INSUFFICIENT REGISTRATION RESOURCES.
 pub const REGISTRATIONS_MAX: usize = 512;

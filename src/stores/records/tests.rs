@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::scsi::primary::{INFORMATION_RECORD, InitiatorData, MODE_RECORD, ModePage, ModeUnit, ModeValues};
-use crate::scsi::reservations::{RECORD_NAME, Reservations, commands};
+use crate::scsi::reservations::{Out, RECORD_NAME, Reservations};
 use crate::scsi::{Nexus, TargetPort, TransportId};
 
 /// A file system that loses what is not on stable storage.
@@ -134,8 +134,7 @@ fn the_power_goes_while_disks_keep_their_records() {
         values.kept(&modes);
         let mut out = [0; 24];
         (out[15], out[20]) = (n, 1);
-        let register =
-            commands::Out::parse(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &out).unwrap();
+        let register = Out::parse(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &out).unwrap();
         table = table.apply(&nexus(n), &register, std::slice::from_ref(&port)).unwrap().0;
         let reservations = Record { name: RECORD_NAME, generation: n.into(), bytes: table.to_record() };
         initiator_data.set_information(&[0; 16], &vec![n; 100 * usize::from(n)]).unwrap();

@@ -625,7 +625,7 @@ impl Sequential {
             Ask::Out(action, kind, key, action_key) => {
                 let aptpl = u8::from(action == 0 && client == 0);
                 let cdb = [0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-                let out = commands::Out::parse(&cdb, &list(key, action_key, aptpl)).unwrap();
+                let out = reservations::Out::parse(&cdb, &list(key, action_key, aptpl)).unwrap();
                 Change::Reservations(reservations::Request::Out(out))
             }
         };
