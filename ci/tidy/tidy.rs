@@ -96,16 +96,6 @@ const CIRCLES: &[&[&str]] = &[
     &["src/bench/inprocess/adapter.rs", "src/bench/inprocess/frames.rs", "src/bench/inprocess/streams.rs"],
     &["src/control/config/access.rs", "src/control/config/load.rs"],
     &["src/engine/shard.rs", "src/engine/shard/shortage.rs"],
-    &[
-        "src/engine/tasks/aca.rs",
-        "src/engine/tasks/change.rs",
-        "src/engine/tasks/faults.rs",
-        "src/engine/tasks/flush.rs",
-        "src/engine/tasks/latency.rs",
-        "src/engine/tasks/mod.rs",
-        "src/engine/tasks/nobody.rs",
-        "src/engine/tasks/task.rs",
-    ],
     &["src/fabrics/iscsi/chap.rs", "src/fabrics/iscsi/login.rs"],
     &[
         "src/fabrics/iscsi/command.rs",

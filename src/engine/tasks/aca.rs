@@ -8,41 +8,11 @@
 
 use smallvec::SmallVec;
 
-use super::{AfterAbort, NexusKey, State, TaskManager, TaskSet};
-use crate::scsi::{Outcome, Status, TaskAttribute, Transport};
+use super::task::State;
+use super::task_set::Aca;
+use super::{AfterAbort, NexusKey, TaskManager};
+use crate::scsi::{Outcome, Status, Transport};
 use crate::time::Instant;
-
-/// An ACA condition.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Aca {
-    /// The task with the ACA attribute; there is one at most.
-    pub(super) task: Option<u32>,
-}
-
-/// What becomes of a command for a set with an ACA condition, or with the ACA attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// It goes the usual way.
-    Usual,
-    /// It ends with ACA ACTIVE.
-    Active,
-    /// It is the task with the ACA attribute.
-    Aca,
-    /// It has that attribute, and there is no condition.
-    Misplaced,
-}
-
-impl TaskSet {
-    #[cold]
-    pub(super) fn admission(&self, attribute: TaskAttribute) -> Admission {
-        match (self.aca, attribute == TaskAttribute::Aca) {
-            (None, false) => Admission::Usual,
-            (None, true) => Admission::Misplaced,
-            (Some(aca), true) if aca.task.is_none() => Admission::Aca,
-            (Some(_), _) => Admission::Active,
-        }
-    }
-}
 
 impl TaskManager {
     /// Ends a task with CHECK CONDITION, or one of a set with an ACA condition.

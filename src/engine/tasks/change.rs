@@ -15,13 +15,14 @@
 //! So there is one moment, between 2 and 4, at which the change happens for everybody: no command is judged by the old
 //! state after any was judged by the new one, and none of the old state writes once the status is out.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::change_queue::{Answer, Changing, Draining, FrozenTask, Requester, SharedState, Turn};
 use super::nobody::Nobody;
-use super::{NOBODY, NexusKey, Notice, PeerMessage, State, TaskManager, Transports, UnitKey};
+use super::task::State;
+use super::{NOBODY, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
 use crate::scsi::reservations::{ChangeError, Effects, RECORD_NAME};
@@ -33,125 +34,6 @@ use crate::time::Instant;
 
 /// Marks the records of changes among those of tasks.
 const CHANGE: u32 = 1 << 30;
-
-/// A change that waits for its turn: the core, and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Which core.
-    pub core: usize,
-    /// Its number there, which [`PeerMessage::Turn`] and [`PeerMessage::Frozen`] bring back.
-    pub ticket: usize,
-}
-
-/// The state of a logical unit, for all cores. The lock is taken by changes only.
-#[derive(Debug, Default)]
-pub struct SharedState(Mutex<ChangeQueue>);
-
-#[derive(Debug, Default)]
-struct ChangeQueue {
-    current: Arc<UnitState>,
-    /// A change is under way.
-    busy: bool,
-    queue: VecDeque<Turn>,
-}
-
-impl SharedState {
-    /// With the state at the start.
-    pub fn new(state: UnitState) -> Self {
-        Self(Mutex::new(ChangeQueue { current: Arc::new(state), ..ChangeQueue::default() }))
-    }
-
-    fn locked(&self) -> MutexGuard<'_, ChangeQueue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state in force.
-    pub fn current(&self) -> Arc<UnitState> {
-        self.locked().current.clone()
-    }
-
-    /// Whether it is this one's turn; if not, it is told later.
-    pub(super) fn claim(&self, turn: Turn) -> bool {
-        let mut locked = self.locked();
-        if locked.busy {
-            locked.queue.push_back(turn);
-            return false;
-        }
-        locked.busy = true;
-        true
-    }
-
-    /// Whose turn is next.
-    pub(super) fn release(&self) -> Option<Turn> {
-        let mut locked = self.locked();
-        let next = locked.queue.pop_front();
-        locked.busy = next.is_some();
-        next
-    }
-}
-
-/// The answer to a change: the state then in force.
-pub(super) type Answer = Result<Arc<UnitState>, ChangeError>;
-
-/// Who asked for a change.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Requester {
-    Task(u32),
-    /// A task that has ended but for its status.
-    Finish(u32),
-    /// A reset, or the end of a nexus.
-    Pending(Option<usize>),
-    /// The owner, who is told.
-    Owner(u64),
-}
-
-/// A change that has not ended.
-pub(super) struct Changing {
-    unit: usize,
-    change: Change,
-    nexus: Option<(NexusId, Arc<Nexus>)>,
-    by: Requester,
-    next: Option<(Arc<UnitState>, Arc<Effects>)>,
-    /// Cores that have not stopped yet.
-    left: usize,
-}
-
-/// A task that has to wait while a unit is frozen.
-pub(super) struct FrozenTask {
-    pub(super) task: u32,
-    /// What it wants of the unit's store; nothing if it has not begun.
-    pub(super) op: Option<Op>,
-}
-
-/// A core that was asked to stop, and its store has operations.
-pub(super) struct Draining {
-    unit: usize,
-    asked_by: Turn,
-}
-
-/// The changes of one core.
-#[derive(Default)]
-pub(super) struct Changes {
-    all: slab::Slab<Changing>,
-    turns: VecDeque<usize>,
-    draining: Vec<Draining>,
-    ended: VecDeque<(u32, Answer)>,
-    /// Outcomes that wait until every nexus has its unit attention.
-    pub(super) finishing: Vec<(u32, Outcome)>,
-    /// Units that go on.
-    thawed: VecDeque<usize>,
-}
-
-impl Changes {
-    /// Whether there is something to be carried on at once.
-    pub(super) fn stirring(&self) -> bool {
-        !(self.turns.is_empty() && self.ended.is_empty() && self.thawed.is_empty())
-    }
-
-    fn idle(&self) -> bool {
-        !self.stirring() && self.draining.is_empty()
-    }
-}
 
 impl TaskManager {
     /// Shares the state of a logical unit with the other cores.

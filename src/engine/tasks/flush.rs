@@ -2,33 +2,9 @@
 //! The end: everything that was written is brought to stable storage, and what could not be is told.
 
 use super::TaskManager;
-use crate::io::{Done, Error, ErrorKind, Op, Submitted, Tag};
+use super::last_flush::FLUSH;
+use crate::io::{Error, ErrorKind, Op, Submitted};
 use crate::scsi::UnitKey;
-
-/// Names a flush of the end: no task has this number.
-pub(super) const FLUSH: Tag = Tag(u32::MAX);
-
-/// How far the flushes of the end have come.
-#[derive(Default)]
-pub(super) struct LastFlush {
-    /// Units whose stores have not been asked yet.
-    waiting: Vec<usize>,
-    under_way: usize,
-    failed: Vec<(UnitKey, Error)>,
-}
-
-impl LastFlush {
-    pub(super) fn ended(&mut self, unit: UnitKey, done: &Done) {
-        self.under_way -= 1;
-        self.note(unit, done);
-    }
-
-    fn note(&mut self, unit: UnitKey, done: &Done) {
-        if let Done::Failed(error) = done {
-            self.failed.push((unit, *error));
-        }
-    }
-}
 
 impl TaskManager {
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is

@@ -12,7 +12,6 @@
 
 use std::time::Duration;
 
-use super::Unit;
 use crate::time::Instant;
 
 /// What a command does with data.
@@ -155,7 +154,7 @@ impl Histogram {
 pub struct Latencies([[Option<Box<Histogram>>; Stage::ALL.len()]; CommandKind::ALL.len()]);
 
 impl Latencies {
-    fn record(&mut self, kind: CommandKind, stage: Stage, nanos: u64) {
+    pub(super) fn record(&mut self, kind: CommandKind, stage: Stage, nanos: u64) {
         self.0[kind as usize][stage as usize].get_or_insert_default().record(nanos);
     }
 
@@ -217,14 +216,13 @@ impl Ended {
         self.0.push((unit, kind, times));
     }
 
-    /// Counts them, now that their statuses are with the port.
-    pub(super) fn count(&mut self, now: Instant, units: &mut [Unit]) {
+    /// Has them recorded at their logical units, now that their statuses are with the port.
+    pub(super) fn count(&mut self, now: Instant, mut record: impl FnMut(usize, CommandKind, Stage, u64)) {
         for (unit, kind, times) in self.0.drain(..) {
-            let latencies = &mut units[unit].latencies;
-            latencies.record(kind, Stage::Total, nanos(now - times.came));
+            record(unit, kind, Stage::Total, nanos(now - times.came));
             for (stage, waited) in Stage::ALL.into_iter().zip(times.waited).filter(|(_, waited)| *waited > 0)
             {
-                latencies.record(kind, stage, waited);
+                record(unit, kind, stage, waited);
             }
         }
     }

@@ -9,15 +9,20 @@
 mod abort;
 mod aca;
 mod change;
+mod change_queue;
+mod command_faults;
 mod copy;
+mod detach;
 mod faults;
 mod fence;
 mod flush;
+mod last_flush;
 mod latency;
 mod nobody;
 mod persist;
 mod run;
 mod task;
+mod task_set;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,23 +32,23 @@ use smallvec::SmallVec;
 
 use crate::counters::counter_set;
 use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Tag};
-use crate::memory::{Arena, Lease, prefetch};
+use crate::memory::{Arena, prefetch};
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
-    Command, DeviceServer, Lun, Nexus, NexusAccess, NexusId, Outcome, Request, RequestTag, Residual,
-    Response, Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions,
-    UnitState, Whom, asc, key,
+    Command, DeviceServer, Lun, Nexus, NexusId, Outcome, Request, RequestTag, Residual, Response, Resume,
+    Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions, UnitState, Whom,
+    asc,
 };
-use aca::{Aca, Admission};
-use change::{Changes, FrozenTask};
-use faults::Faults;
-use flush::{FLUSH, LastFlush};
+use change_queue::{Changes, FrozenTask};
+use command_faults::Faults;
+use last_flush::{FLUSH, LastFlush};
 use latency::{Ended, Times};
 use nobody::Nobody;
 use task::{State, Task};
+use task_set::{Aca, Admission, TaskSet, Undelivered};
 
-pub use change::{SharedState, Turn};
-pub use faults::{Answer, CommandFault, CommandFaults};
+pub use change_queue::{SharedState, Turn};
+pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
 
 pub use crate::scsi::{UnitKey, UnitKeys};
@@ -194,39 +199,6 @@ impl Unit {
     }
 }
 
-/// The task set of one nexus in one logical unit (TST = 001b), with what else the nexus has there.
-struct TaskSet {
-    lun: Lun,
-    unit: UnitKey,
-    attentions: UnitAttentions,
-    /// What the nexus may do by the state of the unit.
-    access: NexusAccess,
-    /// Tasks that were started and have not ended.
-    active: usize,
-    /// How many of those others wait for: ORDERED and HEAD OF QUEUE tasks. Fences that are up count as one.
-    ahead: usize,
-    /// In whose name the store lends what this nexus is sent.
-    lease: Option<Lease>,
-    /// Leases that have to be over before the next task starts: see [`fence`].
-    fences: SmallVec<[Lease; 1]>,
-    /// Tasks that wait for their turn.
-    blocked: VecDeque<u32>,
-    /// They are being started.
-    unblocking: bool,
-    aca: Option<Aca>,
-    /// Tasks that have ended but for their status, which waits for the end of an ACA condition.
-    halted: VecDeque<(u32, Outcome)>,
-}
-
-impl TaskSet {
-    /// Establishes a unit attention; if no command is there to report it, the transport may tell.
-    fn establish(&mut self, code: u16) -> Option<Undelivered> {
-        self.attentions.establish(code);
-        let idle = self.active == 0 && self.blocked.is_empty();
-        idle.then(|| Undelivered::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
-    }
-}
-
 struct NexusState {
     id: NexusId,
     name: Arc<Nexus>,
@@ -237,18 +209,6 @@ struct NexusState {
     tasks: usize,
     /// The transport is gone; the entry lives until its last task has ended.
     gone: bool,
-}
-
-/// What a nexus's transport has yet to be told.
-enum Undelivered {
-    /// A task management request is done.
-    Answer(RequestTag),
-    /// After the answer to TARGET COLD RESET: the owner ends the sessions.
-    ColdReset,
-    /// A task of this set was aborted by another nexus, and the initiator gets this status.
-    Terminate(RequestTag, Option<usize>, Option<Status>),
-    /// A unit attention where nothing is under way.
-    Event(Lun, Sense),
 }
 
 struct Pending {
@@ -402,7 +362,7 @@ impl TaskManager {
     /// The turn is over at `now`, and what has ended in it is with the ports.
     pub fn turned(&mut self, now: Instant) {
         let units = &mut self.units;
-        self.ended.count(now, units);
+        self.ended.count(now, |unit, kind, stage, nanos| units[unit].latencies.record(kind, stage, nanos));
     }
 
     /// The shape of the logical unit's store now.
