@@ -25,6 +25,12 @@ pub fn serve(peer: SocketAddr, message: Option<(u8, u32)>) {
     });
 }
 
+/// Another message of the peer that the thread serves has come.
+#[inline]
+pub fn hear(message: (u8, u32)) {
+    NOW.with(|now| now.message.set(Some(message)));
+}
+
 /// Whether it serves a peer.
 #[inline]
 pub fn serves() -> bool {

@@ -94,11 +94,8 @@ impl Shard {
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
-        while iscsi.is_receiving(key)
-            && let Some(data) = self.parts.hosts[host].1.receive(id)
-        {
-            iscsi.receive(key, self.now, data, &*self.parts.topology);
-        }
+        let host = &mut self.parts.hosts[host].1;
+        iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id));
         if iscsi.holds_too_much(key) {
             self.leave_unread(index, key);
         }
@@ -198,9 +195,8 @@ impl Shard {
         }
         match Sg::copied_reserved(&self.parts.arena, bytes) {
             Some(data) => {
-                for seg in data.segs() {
-                    iscsi.receive(ConnectionKey(0), self.now, seg.clone(), &*self.parts.topology);
-                }
+                let mut segs = data.segs().iter().cloned();
+                iscsi.receive(ConnectionKey(0), self.now, &*self.parts.topology, || segs.next());
             }
             None => iscsi.close("no memory for a login"),
         }

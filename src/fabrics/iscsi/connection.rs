@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fence::acknowledges;
-use super::framing::{Framer, Limits, Pdu};
+use super::framing::{Framer, Limits, Pdu, memory};
 use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
 use super::memory::Allowance;
 use super::session::{ActiveConnection, CommandWindow};
@@ -23,6 +23,9 @@ use crate::wire::iscsi::{Bhs, Opcode, push_pair, reject};
 
 /// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
 const BEHIND_LOGIN_MAX: usize = 64 << 10;
+
+/// How much may come in before what is held is added up, which is done once for all that comes in a turn.
+pub(super) const UNWEIGHED_MAX: usize = 256 << 10;
 
 /// How long a connection that found no memory for a header waits before it tries again.
 const STARVED_RETRY: Duration = Duration::from_millis(1);
@@ -228,17 +231,38 @@ impl Connection {
 }
 
 impl ActiveConnection<'_> {
-    pub(super) fn receive(&mut self, now: Instant, data: Seg) {
-        if matches!(self.connection.state, State::Leaving | State::Closing) {
-            return;
-        }
+    /// Takes received bytes until there may be a whole PDU, and no more than can be left out of account for a while. Returns
+    /// how much memory they take, and whether that was all.
+    #[inline]
+    pub(super) fn receive(&mut self, now: Instant, mut next: impl FnMut() -> Option<Seg>) -> (usize, bool) {
+        let Some(mut data) = next() else { return (0, true) };
         self.session.now = now;
         self.connection.last_heard = now;
         self.connection.pinged = None;
+        let mut taken = 0;
+        loop {
+            taken += memory(&data);
+            match self.connection.state {
+                State::FullFeature | State::Login(_) => {
+                    self.connection.framer.push(data, &self.session.arena)
+                }
+                State::Leaving | State::Closing => {}
+                State::Joining(..) | State::Admitting(..) => self.keep_behind_login(data),
+            }
+            if self.connection.framer.is_ripe() || taken > UNWEIGHED_MAX {
+                return (taken, false);
+            }
+            match next() {
+                Some(more) => data = more,
+                None => return (taken, true),
+            }
+        }
+    }
+
+    #[cold]
+    fn keep_behind_login(&mut self, data: Seg) {
         self.connection.framer.push(data, &self.session.arena);
-        if matches!(self.connection.state, State::Joining(..) | State::Admitting(..))
-            && self.connection.framer.held() > BEHIND_LOGIN_MAX
-        {
+        if self.connection.framer.held() > BEHIND_LOGIN_MAX {
             self.violation("goes on before its login is answered");
         }
     }
@@ -264,8 +288,9 @@ impl ActiveConnection<'_> {
         match self.connection.framer.next(limits) {
             Ok(None) => return false,
             Ok(Some(pdu)) => {
-                self.connection.last_pdu = Some((pdu.bhs.opcode().0, pdu.bhs.itt()));
-                self.connection.note_activity();
+                let told = (pdu.bhs.opcode().0, pdu.bhs.itt());
+                self.connection.last_pdu = Some(told);
+                activity::hear(told);
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
                     State::FullFeature => {

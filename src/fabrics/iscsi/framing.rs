@@ -23,7 +23,7 @@ fn gathers(data: &Seg) -> bool {
 }
 
 /// Memory that a piece takes: all of its block, if that is of our arena.
-fn memory(data: &Seg) -> usize {
+pub(super) fn memory(data: &Seg) -> usize {
     data.pinned().max(data.len())
 }
 
@@ -56,12 +56,16 @@ pub(super) struct Limits {
 #[derive(Default)]
 pub(super) struct Framer {
     inbox: Sg,
-    /// Memory that cannot be used for anything else because of that, at most.
+    /// Memory that cannot be used for anything else because of that, at most; more if a PDU was taken out since it was
+    /// looked at.
     pinned: usize,
+    shrunk: bool,
     /// A block in which small segments are gathered, behind the inbox, and how many bytes of it are filled.
     gather: Option<(SegMut, usize)>,
     /// The header of the PDU that is being collected.
     head: Option<Bhs>,
+    /// Until so many bytes are held, there is nothing new to be seen.
+    awaited: usize,
 }
 
 impl Framer {
@@ -99,7 +103,7 @@ impl Framer {
     pub(super) fn next(&mut self, limits: Limits) -> Result<Option<Pdu>, &'static str> {
         let bhs = match self.head {
             Some(bhs) => bhs,
-            None if self.held() < Bhs::LEN => return Ok(None),
+            None if self.held() < Bhs::LEN => return Ok(self.awaits(Bhs::LEN)),
             None => {
                 self.settle();
                 let mut bhs = Bhs([0; Bhs::LEN]);
@@ -111,7 +115,7 @@ impl Framer {
                 if limits.header_digest {
                     let head = Bhs::LEN + bhs.ahs_len();
                     if self.held() < head + 4 {
-                        return Ok(None);
+                        return Ok(self.awaits(head + 4));
                     }
                     let mut bytes: SmallVec<[u8; 128]> = SmallVec::from_elem(0, head + 4);
                     self.inbox.copy_to(0, &mut bytes);
@@ -129,12 +133,13 @@ impl Framer {
         let head_digest = if limits.header_digest { 4 } else { 0 };
         let padded = bhs.data_len().next_multiple_of(4);
         let data_digest = if limits.data_digest && padded > 0 { 4 } else { 0 };
-        if self.held() < head + head_digest + padded + data_digest {
+        let whole = head + head_digest + padded + data_digest;
+        if self.held() < whole {
             self.head = Some(bhs);
-            return Ok(None);
+            return Ok(self.awaits(whole));
         }
         self.settle();
-        self.head = None;
+        (self.head, self.awaited) = (None, 0);
         let mut ahs = SmallVec::new();
         if head > Bhs::LEN {
             ahs.resize(bhs.ahs_len(), 0);
@@ -153,8 +158,19 @@ impl Framer {
             }
             data.truncate(bhs.data_len());
         }
-        self.pinned = self.inbox.segs().iter().map(memory).sum();
+        self.shrunk = true;
         Ok(Some(Pdu { bhs, ahs, data, damaged }))
+    }
+
+    fn awaits(&mut self, bytes: usize) -> Option<Pdu> {
+        self.awaited = bytes;
+        None
+    }
+
+    /// Whether [`Self::next`] may have something to tell.
+    #[inline]
+    pub(super) fn is_ripe(&self) -> bool {
+        self.held() >= self.awaited
     }
 
     /// Bytes held of a PDU that is not whole yet.
@@ -163,14 +179,17 @@ impl Framer {
     }
 
     /// Memory that those take, at most.
-    pub(super) fn pinned(&self) -> usize {
+    pub(super) fn pinned(&mut self) -> usize {
+        if std::mem::take(&mut self.shrunk) {
+            self.pinned = self.inbox.segs().iter().map(memory).sum();
+        }
         self.pinned + self.gather.as_ref().map_or(0, |(block, _)| block.capacity())
     }
 
     /// Takes out the bytes that belong to no whole PDU yet.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.settle();
-        (self.head, self.pinned) = (None, 0);
+        (self.head, self.pinned, self.awaited) = (None, 0, 0);
         std::mem::take(&mut self.inbox).to_vec()
     }
 

@@ -8,7 +8,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::command_slots::CommandSlots;
-use super::connection::{Connection, State};
+use super::connection::{Connection, State, UNWEIGHED_MAX};
 use super::fence::Fence;
 use super::framing::Pdu;
 use super::memory::Allowance;
@@ -434,19 +434,42 @@ impl Session {
         self.shared.events.pop_front()
     }
 
-    /// Takes bytes that a connection has received, in any cut. Payload is sliced out of `data`, which stays referenced
-    /// until the command is done with it.
-    pub fn receive(&mut self, key: ConnectionKey, now: Instant, data: Seg, directory: &dyn Directory) {
-        let Some(mut at) = self.at(key) else { return };
-        at.connection.note_activity();
-        at.receive(now, data);
-        self.resume(key, directory);
+    /// Takes bytes that a connection has received, in any cut, from `next`, while there are some and it is
+    /// [receiving](Self::is_receiving). Payload is sliced out of them: they stay referenced until the command is done with it.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        key: ConnectionKey,
+        now: Instant,
+        directory: &dyn Directory,
+        mut next: impl FnMut() -> Option<Seg>,
+    ) {
+        let Some(connection) = self.connection(key) else { return };
+        connection.note_activity();
+        while self.is_receiving(key) {
+            let mut unweighed = 0;
+            let mut all = false;
+            while !all
+                && unweighed <= UNWEIGHED_MAX
+                && let Some(mut at) = self.at(key)
+                && !at.connection.paused
+            {
+                let taken;
+                (taken, all) = at.receive(now, &mut next);
+                unweighed += taken;
+                self.take_pdus(key, directory);
+            }
+            self.weigh(key);
+            if unweighed <= UNWEIGHED_MAX {
+                break;
+            }
+        }
     }
 
     /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read
     /// what is sent. [`Event::Resumed`] tells when it does.
     pub fn is_receiving(&self, key: ConnectionKey) -> bool {
-        self.connection(key).is_none_or(|connection| !connection.paused) && !self.holds_too_much(key)
+        self.connection(key).is_some_and(|connection| !connection.paused) && !self.holds_too_much(key)
     }
 
     /// Whether more is held for a connection than there is memory for, and nothing more is to be taken in. What belongs to
@@ -493,6 +516,14 @@ impl Session {
     /// Takes the PDUs that are whole. Stops while a login waits for the owner, and while the initiator does not read; to be
     /// called when it goes on.
     pub fn resume(&mut self, key: ConnectionKey, directory: &dyn Directory) {
+        if let Some(connection) = self.connection(key) {
+            connection.note_activity();
+        }
+        self.take_pdus(key, directory);
+        self.weigh(key);
+    }
+
+    fn take_pdus(&mut self, key: ConnectionKey, directory: &dyn Directory) {
         while let Some(mut at) = self.at(key)
             && at.take_pdu(directory)
         {
@@ -502,8 +533,14 @@ impl Session {
                     at.logged_out();
                 }
             }
-            self.orphans_ended();
+            if !self.shared.waiting.is_empty() {
+                self.orphans_ended();
+            }
         }
+    }
+
+    /// Notes how much is held for a connection.
+    fn weigh(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key.0) {
             connection.unbegun = self.shared.unbegun();
             connection.weigh();

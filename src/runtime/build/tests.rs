@@ -71,9 +71,9 @@ impl Wire {
 
     fn send(&mut self, topology: &Topology, packet: &Packet) -> (Vec<Event>, Vec<Packet>) {
         let key = self.session.connections().next().unwrap().0;
-        for seg in Sg::copied(&self.arena, &packet.encode(Default::default())).unwrap().segs() {
-            self.session.receive(key, Instant::ZERO, seg.clone(), topology);
-        }
+        let bytes = Sg::copied(&self.arena, &packet.encode(Default::default())).unwrap();
+        let mut segs = bytes.segs().iter().cloned();
+        self.session.receive(key, Instant::ZERO, topology, || segs.next());
         let mut events = Vec::new();
         while let Some(event) = self.session.poll_event() {
             if let Event::LoginWanted(key, _) = event {

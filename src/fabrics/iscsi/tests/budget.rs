@@ -48,7 +48,7 @@ fn what_is_held_is_on_the_account() {
 fn who_has_too_much_on_the_account_is_not_read() {
     let length = [("MaxRecvDataSegmentLength", "262144")];
     let (mut world, [connection, commands]) = billed(1 << 20, &length);
-    for _ in 0..3 {
+    for _ in 0..4 {
         let ping = world.initiator.nop_out(&vec![5; PING]).encode(Digests::default());
         world.receive(&ping);
         assert!(world.session.is_receiving(world.key), "{connection:?}");

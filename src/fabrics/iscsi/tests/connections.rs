@@ -65,10 +65,8 @@ impl Two {
             Session::new(world.targets.parameters.clone(), world.arena.clone(), origin(40_001), world.now);
         let keys = [("MaxBurstLength", "4096"), ("HeaderDigest", "CRC32C"), ("MaxConnections", "1")];
         let login = self.other.login(1, Some(3), &[&NAMES[..], &keys].concat());
-        let bytes = login.encode(Digests::default());
-        for seg in Sg::copied(&world.arena, &bytes).unwrap().segs() {
-            guest.receive(key, world.now, seg.clone(), &world.targets);
-        }
+        let mut bytes = pieces(&world.arena, &login);
+        guest.receive(key, world.now, &world.targets, || bytes.next());
         assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
         assert!(guest.poll_transmit(key).is_none(), "nothing is said before the session is found");
         guest.proceed(key, world.session.window(), &world.targets);
@@ -110,10 +108,15 @@ impl Two {
     /// Sends on the second connection.
     pub(super) fn send(&mut self, packet: &Packet) {
         let world = &mut self.world;
-        for seg in Sg::copied(&world.arena, &packet.encode(self.other.digests)).unwrap().segs() {
-            world.session.receive(self.second, world.now, seg.clone(), &world.targets);
-        }
+        let bytes = Sg::copied(&world.arena, &packet.encode(self.other.digests)).unwrap();
+        let mut segs = bytes.segs().iter().cloned();
+        world.session.receive(self.second, world.now, &world.targets, || segs.next());
     }
+}
+
+/// A PDU without digests, as it is received.
+fn pieces(arena: &Arena, packet: &Packet) -> std::vec::IntoIter<Seg> {
+    Sg::copied(arena, &packet.encode(Digests::default())).unwrap().segs().to_vec().into_iter()
 }
 
 fn read10(blocks: u16) -> [u8; 16] {
@@ -204,9 +207,8 @@ fn a_login_that_joins_tells_the_window_of_its_session() {
     let window = two.world.session.window();
     third.cmd_sn = window.exp_cmd_sn.wrapping_add(4);
     let login = third.login(1, None, &NAMES);
-    for seg in Sg::copied(arena, &login.encode(Digests::default())).unwrap().segs() {
-        guest.receive(key, now, seg.clone(), targets);
-    }
+    let mut bytes = pieces(arena, &login);
+    guest.receive(key, now, targets, || bytes.next());
     assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
     guest.proceed(key, window, targets);
     let answer = third.take(&guest.poll_transmit(key).unwrap().to_vec());
@@ -424,9 +426,8 @@ fn a_session_that_is_logged_out_takes_along_who_waits_to_join_it() {
     let parameters = world.targets.parameters.clone();
     let (mut guest, key) = Session::new(parameters, world.arena.clone(), origin(40_001), world.now);
     let login = another(world, 4).login(1, Some(3), &NAMES);
-    for seg in Sg::copied(&world.arena, &login.encode(Digests::default())).unwrap().segs() {
-        guest.receive(key, world.now, seg.clone(), &world.targets);
-    }
+    let mut bytes = pieces(&world.arena, &login);
+    guest.receive(key, world.now, &world.targets, || bytes.next());
     guest.proceed(key, world.session.window(), &world.targets);
     let waits = two.world.session.join(&mut guest, key);
     two.world.run();

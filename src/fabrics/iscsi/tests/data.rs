@@ -635,7 +635,8 @@ fn received_payload_stays_where_it_is() {
     let command = world.initiator.command(0, &[HOLD], Transfer::write(4096)).data(&[9; 4096]);
     let bytes = Sg::copied(&world.arena, &command.encode(Default::default())).unwrap();
     let received = bytes.segs()[0].clone();
-    world.session.receive(world.key, world.now, received.clone(), &world.targets);
+    let mut segs = Some(received.clone());
+    world.session.receive(world.key, world.now, &world.targets, || segs.take());
     let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
         panic!("a command")
     };

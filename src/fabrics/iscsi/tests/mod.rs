@@ -372,11 +372,7 @@ impl World {
     }
 
     fn feed(&mut self) {
-        while self.session.is_receiving(self.key)
-            && let Some(seg) = self.inbox.pop_front()
-        {
-            self.session.receive(self.key, self.now, seg, &self.targets);
-        }
+        self.session.receive(self.key, self.now, &self.targets, || self.inbox.pop_front());
     }
 
     /// Lets the target work until it has no more to say, and returns what it said.
