@@ -296,8 +296,11 @@ impl ActiveConnection<'_> {
                 return;
             }
         }
-        // Without memory for the sense data the initiator gets the status alone, and may ask with REQUEST SENSE.
-        let sense = Sg::copied_reserved(&self.session.arena, &sense_segment(&sense)).unwrap_or_default();
+        let sense = match sense.is_empty() {
+            true => Sg::new(),
+            // Without memory for it the initiator gets the status alone, and may ask with REQUEST SENSE.
+            false => Sg::copied_reserved(&self.session.arena, &sense_segment(&sense)).unwrap_or_default(),
+        };
         self.push(index, What::Response { status, sense, residual_in, residual_out });
     }
 }
@@ -324,11 +327,16 @@ impl Session {
 impl Transport for Session {
     fn poll_request(&mut self) -> Option<Request> {
         loop {
-            match self.shared.requests.pop_front() {
-                None if self.shared.commands.has_waiting() && self.shared.begin_waiting() => {}
-                Some(Request::TaskManagement { request, function: AbortTask(request_tag), .. })
-                    if self.answer_late_abort(request, request_tag) => {}
-                request => return request,
+            let passed_over = match self.shared.requests.front() {
+                None => self.shared.commands.has_waiting() && self.shared.begin_waiting(),
+                Some(&Request::TaskManagement { request, function: AbortTask(request_tag), .. }) => {
+                    let late = self.answer_late_abort(request, request_tag);
+                    late && self.shared.requests.pop_front().is_some()
+                }
+                Some(_) => false,
+            };
+            if !passed_over {
+                return self.shared.requests.pop_front();
             }
         }
     }

@@ -87,6 +87,7 @@ impl CommandSlot {
     }
 
     /// Nobody wants the Data-Out any more: forgets what came and what was not asked for yet.
+    #[inline]
     pub(super) fn drop_data_out(&mut self) {
         if !self.buffered.is_empty() {
             self.buffered = Sg::new();
@@ -156,6 +157,8 @@ impl CommandSlots {
 
     /// Takes what a command may make us hold off the allowance; `false` if there is not so much. One for immediate delivery was
     /// promised nothing, and does not wait.
+    // Always: every command comes by.
+    #[inline(always)]
     pub(super) fn charge(&mut self, index: u32) -> bool {
         let slot = &mut self.slots[index as usize];
         let Expected { data_in, data_out } = slot.expected;
@@ -165,13 +168,15 @@ impl CommandSlots {
             true => self.memory.take_now(bytes),
             false => self.memory.take(bytes),
         };
-        let enough = taken && self.bill.raise(billed);
-        match enough {
-            true => (slot.charge, slot.billed) = (bytes, billed),
-            false if taken => self.memory.give(bytes),
-            false => {}
+        if !taken {
+            return false;
         }
-        enough
+        if !self.bill.raise(billed) {
+            self.memory.give(bytes);
+            return false;
+        }
+        (slot.charge, slot.billed) = (bytes, billed);
+        true
     }
 
     /// Whether commands wait for memory, so that others have to wait behind them.

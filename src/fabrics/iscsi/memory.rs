@@ -110,6 +110,8 @@ impl Pool {
 #[derive(Debug)]
 pub struct Allowance {
     pool: Arc<Pool>,
+    /// All that there is in it.
+    most: u64,
     granted: u64,
     used: u64,
     promised: u64,
@@ -130,7 +132,15 @@ impl Allowance {
     /// For a session that shares a pool.
     pub fn of(pool: &Arc<Pool>) -> Self {
         let session = Waker::noop().clone();
-        Self { pool: pool.clone(), granted: STEP, used: 0, promised: 0, session, ticket: None }
+        Self {
+            pool: pool.clone(),
+            most: pool.bytes,
+            granted: STEP,
+            used: 0,
+            promised: 0,
+            session,
+            ticket: None,
+        }
     }
 
     /// Says how the session is told that there is what it waits for: [`Transport::poll_request`](crate::scsi::Transport) is to be
@@ -156,13 +166,26 @@ impl Allowance {
 
     /// Takes what a command needs; `false` if there is not so much, or others wait for it. The session is to try again when a
     /// command of its own has ended. If it has none it waits until it is woken, or [withdraws](Self::withdraw).
+    #[inline]
     pub(super) fn take(&mut self, bytes: u64) -> bool {
-        self.grow(bytes, |this, more| this.take_free(more) || this.used == 0 && this.take_in_turn(more))
+        self.take_or_grow(bytes, true)
     }
 
     /// Takes what a command needs, or leaves it.
+    #[inline]
     pub(super) fn take_now(&mut self, bytes: u64) -> bool {
-        self.grow(bytes, |this, more| this.take_free(more))
+        self.take_or_grow(bytes, false)
+    }
+
+    #[inline]
+    fn take_or_grow(&mut self, bytes: u64, waits: bool) -> bool {
+        // No command waits for more than there is.
+        let used = self.used + bytes.min(self.most);
+        if used > self.granted && !self.grow(used, waits) {
+            return false;
+        }
+        self.used = used;
+        true
     }
 
     /// Takes from the pool what nobody else waits for, and no more than it leaves but for its first command.
@@ -171,19 +194,13 @@ impl Allowance {
         self.ticket.is_none() && self.pool.waiting.load(SeqCst) == 0 && self.pool.take(bytes, rest)
     }
 
-    #[inline]
-    fn grow(&mut self, bytes: u64, take: impl FnOnce(&mut Self, u64) -> bool) -> bool {
-        // No command waits for more than there is.
-        let used = self.used + bytes.min(self.pool.bytes);
-        if used > self.granted {
-            let more = (used - self.granted).next_multiple_of(STEP);
-            if !take(self, more) {
-                return false;
-            }
-            self.granted += more;
-        }
-        self.used = used;
-        true
+    /// Has more granted from the pool, for so much to be used.
+    #[cold]
+    fn grow(&mut self, used: u64, waits: bool) -> bool {
+        let more = (used - self.granted).next_multiple_of(STEP);
+        let granted = self.take_free(more) || waits && self.used == 0 && self.take_in_turn(more);
+        self.granted += if granted { more } else { 0 };
+        granted
     }
 
     fn take_in_turn(&mut self, bytes: u64) -> bool {
@@ -218,11 +235,16 @@ impl Allowance {
     }
 
     /// Gives back what [`Self::take`] has taken.
+    #[inline]
     pub(super) fn give(&mut self, bytes: u64) {
-        self.used -= bytes.min(self.pool.bytes);
-        if self.granted == STEP {
-            return;
+        self.used -= bytes.min(self.most);
+        if self.granted > STEP {
+            self.shrink();
         }
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
         let keep = self.used.next_multiple_of(STEP).max(STEP);
         let unused = self.granted - keep;
         // What is not used is kept for the next command, unless it is others' turn to have more.
