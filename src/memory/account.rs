@@ -19,7 +19,10 @@ use std::rc::{Rc, Weak};
 const WEIGHT: u64 = 2;
 
 /// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty.
-const STEP: u64 = 64 << 10;
+const STEP: u64 = 256 << 10;
+
+/// There is plenty when an account may have so many steps more.
+const PLENTY: u64 = 4;
 
 /// What every account may hold, however little there is: a header, and a text or a block with it.
 const FLOOR: u64 = 8 << 10;
@@ -212,7 +215,8 @@ impl MemoryAccount {
         let used = self.used() - bytes;
         self.0.used.set(used);
         self.0.given.set(self.0.given.get().wrapping_add(bytes));
-        let keep = if self.0.name.is_none() { STEP } else { 0 };
+        // Idle ones keep nothing when others may need it.
+        let keep = if self.0.name.is_some() || used == 0 && self.is_tight() { 0 } else { STEP };
         if self.0.credit.get() > used + keep || self.0.over.get() {
             self.settle(keep);
         }
@@ -240,12 +244,12 @@ impl MemoryAccount {
         let Some(parent) = &self.0.parent else { return must };
         let credit = self.0.credit.get();
         let must = must || credit + need <= self.0.floor;
-        let most = if must { u64::MAX } else { self.most() };
-        if credit + need > most {
+        let most = self.most();
+        if !must && credit + need > most {
             return false;
         }
         let step = need.next_multiple_of(STEP);
-        let in_steps = self.0.name.is_none() && credit + step <= self.most() && !self.is_tight();
+        let in_steps = self.0.name.is_none() && credit + PLENTY * step <= most && !self.is_tight();
         let drawn = if in_steps && parent.take(step) {
             step
         } else if parent.take(need) {
@@ -440,8 +444,8 @@ mod tests {
         charge.set(600 << 10);
         assert!(one.is_overdrawn(), "still more than the half");
         charge.set(300 << 10);
-        assert!(!one.is_overdrawn() && two.take(STEP));
-        two.give(STEP);
+        assert!(!one.is_overdrawn() && two.take(256 << 10));
+        two.give(256 << 10);
         let mut other = MemoryCharge::on(&two);
         other.set(200 << 10);
         charge.bill(&two);

@@ -93,9 +93,9 @@ impl ComesHome for Block {
 #[derive(Clone, Default)]
 struct Chunk {
     /// Where these are when they are free.
-    list: usize,
+    list: Cell<usize>,
     /// Blocks of it that somebody holds.
-    in_use: u32,
+    in_use: Cell<u32>,
 }
 
 struct Inner {
@@ -104,7 +104,7 @@ struct Inner {
     /// The last handle is gone: blocks that come home are dropped, and the last one drops the mapping.
     closed: Cell<bool>,
     /// By their order in the mapping; the last ones are the reserve.
-    chunks: RefCell<Vec<Chunk>>,
+    chunks: Box<[Chunk]>,
     /// How many of either have been cut, and where they begin.
     made: [Cell<usize>; 2],
     begin: [usize; 3],
@@ -120,13 +120,16 @@ struct Inner {
 
 impl Inner {
     fn count_in(&self, block: &Block) {
-        self.chunks.borrow_mut()[block.chunk as usize].in_use += 1;
-        self.in_use.set(self.in_use.get() + block.capacity());
-        self.in_use_max.set(self.in_use_max.get().max(self.in_use.get()));
+        let in_chunk = &self.chunks[block.chunk as usize].in_use;
+        in_chunk.set(in_chunk.get() + 1);
+        let in_use = self.in_use.get() + block.capacity();
+        self.in_use.set(in_use);
+        self.in_use_max.set(self.in_use_max.get().max(in_use));
     }
 
     fn count_out(&self, block: &Block) {
-        self.chunks.borrow_mut()[block.chunk as usize].in_use -= 1;
+        let in_chunk = &self.chunks[block.chunk as usize].in_use;
+        in_chunk.set(in_chunk.get() - 1);
         self.in_use.set(self.in_use.get() - block.capacity());
     }
 }
@@ -148,7 +151,7 @@ impl Arena {
             map,
             handles: Cell::new(1),
             closed: Cell::new(false),
-            chunks: RefCell::new(vec![Chunk::default(); chunks]),
+            chunks: vec![Chunk::default(); chunks].into(),
             made: Default::default(),
             begin: [0, chunks - reserve, chunks],
             free: Default::default(),
@@ -242,12 +245,12 @@ impl Arena {
         let fresh = begin + made.get();
         if fresh < end {
             made.set(made.get() + 1);
-            self.0.chunks.borrow_mut()[fresh].list = list;
+            self.0.chunks[fresh].list.set(list);
             return self.cut(fresh, list);
         }
-        let idle = self.0.chunks.borrow()[begin..end].iter().position(|chunk| chunk.in_use == 0);
+        let idle = self.0.chunks[begin..end].iter().position(|chunk| chunk.in_use.get() == 0);
         if let Some(idle) = idle.map(|idle| begin + idle) {
-            let before = std::mem::replace(&mut self.0.chunks.borrow_mut()[idle].list, list);
+            let before = self.0.chunks[idle].list.replace(list);
             self.0.free[before].borrow_mut().retain(|block| block.chunk as usize != idle);
             return self.cut(idle, list);
         }
