@@ -77,6 +77,7 @@ impl DeviceTask<Disk> for DiskTask {
         matches!(self, Self::Erase(task) if task.goes_on())
     }
 
+    #[inline]
     fn ended(&self, disk: &Disk, outcome: &Outcome) {
         if let Self::Copy(task) = self {
             task.ended(disk, outcome);

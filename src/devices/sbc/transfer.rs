@@ -138,6 +138,7 @@ impl Write {
         Self::with(job, true, check)
     }
 
+    #[inline(always)]
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         let (at, len) = self.chunk;
         match answer {

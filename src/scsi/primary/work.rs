@@ -99,6 +99,8 @@ pub enum Work<D: CommandSet> {
 }
 
 impl<D: CommandSet> Work<D> {
+    // Always: every command comes by twice or more.
+    #[inline(always)]
     pub(super) fn advance(
         &mut self,
         answer: Option<Resume>,
