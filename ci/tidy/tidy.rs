@@ -95,18 +95,6 @@ const LINES_MAX: usize = 900;
 const CIRCLES: &[&[&str]] = &[
     &["src/bench/inprocess/adapter.rs", "src/bench/inprocess/frames.rs", "src/bench/inprocess/streams.rs"],
     &["src/control/config/access.rs", "src/control/config/load.rs"],
-    &["src/engine/shard.rs", "src/engine/shard/shortage.rs"],
-    &["src/fabrics/iscsi/chap.rs", "src/fabrics/iscsi/login.rs"],
-    &[
-        "src/fabrics/iscsi/command.rs",
-        "src/fabrics/iscsi/command_slots.rs",
-        "src/fabrics/iscsi/connection.rs",
-        "src/fabrics/iscsi/fence.rs",
-        "src/fabrics/iscsi/requests.rs",
-        "src/fabrics/iscsi/session.rs",
-        "src/fabrics/iscsi/text.rs",
-        "src/fabrics/iscsi/transmit.rs",
-    ],
     &["src/memory/arena.rs", "src/memory/loan.rs", "src/memory/seg.rs"],
     &["src/net/host.rs", "src/net/host/cookies.rs", "src/net/host/flows.rs", "src/net/host/handover.rs"],
     &["src/ports/dpdk/device.rs", "src/ports/dpdk/rings.rs"],

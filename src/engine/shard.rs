@@ -7,6 +7,7 @@ mod report;
 mod shortage;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
@@ -19,7 +20,7 @@ use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use self::shortage::{Progress, Shortage};
+use self::waiters::{Progress, Shortage};
 use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use super::topology::Topology;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
-use super::shortage::Progress;
+use super::waiters::Progress;
 use super::{Ending, Established, LOGINS_MAX, MemoryFree, Message, SessionEntry, Shard, Stop, Stream};
 use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use crate::engine::tasks::AfterAbort;

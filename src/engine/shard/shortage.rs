@@ -8,6 +8,7 @@ use std::time::Duration;
 use log::warn;
 use smallvec::SmallVec;
 
+use super::waiters::{Progress, Shortage};
 use super::{SessionEntry, Shard, Stream};
 use crate::fabrics::iscsi::ConnectionKey;
 use crate::time::Instant;
@@ -29,35 +30,6 @@ const MEMORY_OF_PROGRESS: Duration = Duration::from_secs(5);
 
 /// Most sessions that are cut at once.
 const CUT_MAX: usize = 16;
-
-/// What is known of who waits.
-#[derive(Default)]
-pub(super) struct Shortage {
-    /// Connections that are not read.
-    unread: Vec<(usize, ConnectionKey)>,
-    /// Sessions with commands that wait for memory.
-    waiting: Vec<usize>,
-    retry: Instant,
-    /// Requests that had been refused when this was looked at last.
-    refused: u64,
-    arena_refused: u64,
-    /// When all sessions are looked at next, if somebody waits; and when they were last.
-    due: Option<Instant>,
-    audited: Instant,
-}
-
-impl Shortage {
-    fn is_waited_for(&self) -> bool {
-        !self.unread.is_empty() || !self.waiting.is_empty()
-    }
-}
-
-/// What a session has given back, and when it was seen that this was much.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Progress {
-    pub(super) given: u64,
-    pub(super) since: Instant,
-}
 
 impl Shard {
     /// A session that begins has an account of its own, below those of its initiator's address and name, which is only a claim.

@@ -14,8 +14,7 @@ use sha3::Sha3_256;
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
-use super::LoginStatus;
-use super::login::LoginRefusal;
+use super::{LoginRefusal, LoginStatus};
 use crate::wire::iscsi::{binary, number, push_pair};
 
 /// Longest challenge that an initiator may send (RFC 7143 12.1.3).

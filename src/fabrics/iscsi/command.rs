@@ -3,10 +3,12 @@
 
 use smallvec::SmallVec;
 
+use super::ConnectionKey;
 use super::command_slots::CommandPhase;
 use super::framing::Pdu;
-use super::session::{ActiveConnection, ConnectionKey, Session};
-use super::transmit::Out;
+use super::outbox::{Out, Outgoing, What};
+use super::session::Session;
+use super::shared::ActiveConnection;
 use crate::memory::Sg;
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Request, RequestTag, Residual, Response, Sense, Status, TaskAttribute,
@@ -16,43 +18,6 @@ use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject, scsi_flags as flag}
 
 /// PROTOCOL SERVICE CRC ERROR: Data-Out was damaged on the way (RFC 7143 11.4.7.2).
 const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
-
-/// Something of a command that waits to be sent.
-pub(super) struct Outgoing {
-    pub(super) slot: u32,
-    pub(super) what: What,
-}
-
-pub(super) enum What {
-    R2t {
-        tag: u32,
-    },
-    /// Data, and with `last` the status in the final PDU.
-    Data {
-        data: Sg,
-        last: Option<Residual>,
-    },
-    Response {
-        status: Status,
-        sense: Sg,
-        residual_in: Residual,
-        residual_out: Residual,
-    },
-}
-
-impl Outgoing {
-    /// Takes the payload of a PDU back that could not go out.
-    pub(super) fn put_back(&mut self, mut payload: Sg) {
-        match &mut self.what {
-            What::R2t { .. } => {}
-            What::Data { data, .. } => {
-                payload.append(std::mem::take(data));
-                *data = payload;
-            }
-            What::Response { sense, .. } => *sense = payload,
-        }
-    }
-}
 
 impl ActiveConnection<'_> {
     // In.

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::ConnectionKey;
+use super::functions::Scope;
 use super::memory::{Allowance, charge};
-use super::requests::Scope;
-use super::session::ConnectionKey;
 use crate::memory::{MemoryCharge, Sg, prefetch};
 use crate::scsi::{Command, Expected, RequestTag, Response};
 use crate::wire::iscsi::NO_TAG;

@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One connection of a session: what comes in, and when it ends. (What goes out is in [`super::transmit`].)
+//! The state of one connection of a session. (What comes in is in [`super::incoming`], what goes out in [`super::transmit`].)
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::fence::acknowledges;
-use super::framing::{Framer, Limits, Pdu, memory};
-use super::login::{LOGIN_SEGMENT_MAX, Login, Reply};
-use super::memory::Allowance;
-use super::session::{ActiveConnection, CommandWindow};
-use super::text::TextExchange;
-use super::transmit::{ANSWERS_MAX, Outbox};
-use super::{CloseReason, ConnectionOrigin, Directory, Event, LoginStatus, Negotiated, Parameters};
+use super::framing::{Framer, Pdu};
+use super::login::{Login, Reply};
+use super::outbox::Outbox;
+use super::text_exchange::TextExchange;
+use super::{ConnectionOrigin, Negotiated, Parameters};
 use crate::activity;
 use crate::counters::counter_set;
-use crate::memory::{MemoryAccount, MemoryCharge, Seg, Sg};
-use crate::scsi::NexusId;
+use crate::memory::{MemoryAccount, MemoryCharge};
 use crate::time::Instant;
 use crate::wire::PeerText;
-use crate::wire::iscsi::{Bhs, Opcode, push_pair, reject};
-
-/// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
-const BEHIND_LOGIN_MAX: usize = 64 << 10;
 
 /// How much may come in before what is held is added up, which is done once for all that comes in a turn.
 pub(super) const UNWEIGHED_MAX: usize = 256 << 10;
@@ -62,15 +55,15 @@ pub(super) enum State {
 pub struct Connection {
     pub(super) origin: ConnectionOrigin,
     pub(super) state: State,
-    framer: Framer,
+    pub(super) framer: Framer,
     /// Opcode and task tag of the PDU that was received last.
-    last_pdu: Option<(u8, u32)>,
+    pub(super) last_pdu: Option<(u8, u32)>,
     pub(super) negotiated: Negotiated,
     pub(super) cid: u16,
-    login_tag: u32,
+    pub(super) login_tag: u32,
     pub(super) stat_sn: u32,
     /// ExpStatSN as the initiator told it last.
-    acked: u32,
+    pub(super) acked: u32,
     pub(super) text: TextExchange,
     pub(super) outbox: Outbox,
     pub(super) answers: usize,
@@ -85,10 +78,10 @@ pub struct Connection {
     /// What comes in is left where it is, as the initiator does not read.
     pub(super) paused: bool,
     created: Instant,
-    last_heard: Instant,
+    pub(super) last_heard: Instant,
     pub(super) pinged: Option<Instant>,
     /// When it was seen that something goes out, and how many PDUs had gone out then.
-    progress: (Instant, u64),
+    pub(super) progress: (Instant, u64),
     /// The arena had no room for a header.
     pub(super) starved: bool,
     pub(super) counters: ConnectionCounters,
@@ -196,7 +189,7 @@ impl Connection {
     }
 
     /// When a peer that takes nothing of what waits for it has had its time: it may be alive, and send for ever.
-    fn stall(&self, parameters: &Parameters) -> Option<Instant> {
+    pub(super) fn stall(&self, parameters: &Parameters) -> Option<Instant> {
         (!self.outbox.is_empty() && !self.held_back)
             .then(|| self.progress.0 + parameters.nop_interval + parameters.nop_timeout)
     }
@@ -207,7 +200,7 @@ impl Connection {
     }
 
     /// When the peer's patience ends, or ours.
-    fn deadline(&self, parameters: &Parameters) -> Option<Instant> {
+    pub(super) fn deadline(&self, parameters: &Parameters) -> Option<Instant> {
         match self.state {
             State::Login(_) | State::Joining(..) | State::Admitting(..) => {
                 Some(self.created + parameters.login_timeout)
@@ -226,362 +219,6 @@ impl Connection {
                 Some(self.stall(parameters).map_or(ping, |stall| stall.min(ping)))
             }
             State::Leaving | State::Closing => None,
-        }
-    }
-}
-
-impl ActiveConnection<'_> {
-    /// Takes received bytes until there may be a whole PDU, and no more than can be left out of account for a while. Returns
-    /// how much memory they take, and whether that was all.
-    #[inline]
-    pub(super) fn receive(&mut self, now: Instant, mut next: impl FnMut() -> Option<Seg>) -> (usize, bool) {
-        let Some(mut data) = next() else { return (0, true) };
-        self.session.now = now;
-        self.connection.last_heard = now;
-        self.connection.pinged = None;
-        let mut taken = 0;
-        loop {
-            taken += memory(&data);
-            match self.connection.state {
-                State::FullFeature | State::Login(_) => {
-                    self.connection.framer.push(data, &self.session.arena)
-                }
-                State::Leaving | State::Closing => {}
-                State::Joining(..) | State::Admitting(..) => self.keep_behind_login(data),
-            }
-            if self.connection.framer.is_ripe() || taken > UNWEIGHED_MAX {
-                return (taken, false);
-            }
-            match next() {
-                Some(more) => data = more,
-                None => return (taken, true),
-            }
-        }
-    }
-
-    #[cold]
-    fn keep_behind_login(&mut self, data: Seg) {
-        self.connection.framer.push(data, &self.session.arena);
-        if self.connection.framer.held() > BEHIND_LOGIN_MAX {
-            self.violation("goes on before its login is answered");
-        }
-    }
-
-    /// Takes the next PDU; `false` if none is whole, or none can be taken now.
-    pub(super) fn take_pdu(&mut self, directory: &dyn Directory) -> bool {
-        let negotiated = &self.connection.negotiated;
-        let limits = match self.connection.state {
-            State::FullFeature if self.is_clogged() => {
-                self.connection.paused = true;
-                return false;
-            }
-            State::FullFeature => Limits {
-                header_digest: negotiated.header_digest,
-                data_digest: negotiated.data_digest,
-                data_max: negotiated.max_recv_data_segment_length as usize,
-            },
-            State::Login(_) => {
-                Limits { header_digest: false, data_digest: false, data_max: LOGIN_SEGMENT_MAX }
-            }
-            _ => return false,
-        };
-        match self.connection.framer.next(limits) {
-            Ok(None) => return false,
-            Ok(Some(pdu)) => {
-                let told = (pdu.bhs.opcode().0, pdu.bhs.itt());
-                self.connection.last_pdu = Some(told);
-                activity::hear(told);
-                self.connection.counters.pdus_in += 1;
-                match self.connection.state {
-                    State::FullFeature => {
-                        self.acknowledged(pdu.bhs.word(28));
-                        self.full_feature(pdu, directory);
-                    }
-                    _ => self.login_request(pdu, directory),
-                }
-            }
-            Err(what) => self.violation(what),
-        }
-        true
-    }
-
-    /// The initiator has told ExpStatSN, as it does in each request (RFC 7143 4.2.2.2).
-    fn acknowledged(&mut self, exp_stat_sn: u32) {
-        self.connection.acked = exp_stat_sn;
-        if let Some(fence) = &mut self.session.fence
-            && fence.acknowledged(self.key, exp_stat_sn)
-        {
-            self.session.fence = None;
-        }
-    }
-
-    /// The initiator reads again, or nothing is heard any more.
-    pub(super) fn go_on(&mut self) {
-        self.connection.paused = false;
-        self.connection.last_heard = self.session.now;
-        self.connection.pinged = None;
-        self.session.events.push_back(Event::Resumed(self.key));
-    }
-
-    /// The peer will send no more.
-    pub(super) fn peer_finished(&mut self) {
-        self.end(CloseReason::PeerClosed, false);
-    }
-
-    /// The owner ends the connection.
-    pub(super) fn close(&mut self, why: &'static str) {
-        self.end(CloseReason::Ended(why), true);
-    }
-
-    pub(super) fn violation(&mut self, what: &'static str) {
-        self.announce_drop();
-        self.end(CloseReason::Violation(what), false);
-    }
-
-    pub(super) fn end(&mut self, reason: CloseReason, reset: bool) {
-        let connection = &mut *self.connection;
-        if connection.is_closing() {
-            return;
-        }
-        connection.state = State::Closing;
-        connection.framer.clear();
-        connection.text = TextExchange::default();
-        self.forget_commands();
-        if self.connection.paused {
-            self.go_on();
-        }
-        self.session.live -= 1;
-        match self.session.live {
-            0 => self.session.clear(),
-            _ => self.session.abandon(self.key),
-        }
-        self.session.events.push_back(Event::Closed { connection: self.key, reason, reset });
-    }
-
-    // Login.
-
-    fn login_request(&mut self, pdu: Pdu, directory: &dyn Directory) {
-        let (session, connection) = (&mut *self.session, &mut *self.connection);
-        if pdu.bhs.opcode() != Opcode::LOGIN_REQUEST {
-            return self.violation("not a login request in the login phase");
-        }
-        if connection.counters.pdus_in == 1 {
-            // The first request sets the numbers from which both sides go on.
-            session.exp_cmd_sn = pdu.bhs.cmd_sn();
-            session.max_cmd_sn = session.exp_cmd_sn;
-            connection.stat_sn = pdu.bhs.word(28);
-            connection.login_tag = pdu.bhs.itt();
-            let tsih = pdu.bhs.half(14);
-            if tsih != 0
-                && let State::Login(login) = std::mem::replace(&mut connection.state, State::Closing)
-            {
-                connection.state = State::Joining(login, pdu);
-                return session.events.push_back(Event::JoinWanted(self.key, tsih));
-            }
-        }
-        self.login(&pdu, directory);
-    }
-
-    /// Goes on with a login that wants to join a session. The answers tell the window of that, which the initiator uses on
-    /// its other connections meanwhile.
-    pub(super) fn proceed(&mut self, window: CommandWindow, directory: &dyn Directory) {
-        let CommandWindow { exp_cmd_sn, max_cmd_sn } = window;
-        (self.session.exp_cmd_sn, self.session.max_cmd_sn) = (exp_cmd_sn, max_cmd_sn);
-        self.session.commands.admit_none();
-        if let State::Joining(login, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) {
-            self.connection.state = State::Login(login);
-            self.login(&pdu, directory);
-        }
-    }
-
-    /// Gives up a connection that wants to join a session, and returns all that it has received.
-    pub(super) fn hand_over(&mut self) -> Vec<u8> {
-        let State::Joining(_, pdu) = std::mem::replace(&mut self.connection.state, State::Closing) else {
-            return Vec::new();
-        };
-        self.session.live -= 1;
-        let mut bytes = pdu.bhs.0.to_vec();
-        bytes.extend_from_slice(&pdu.ahs);
-        bytes.extend(pdu.data.to_vec());
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(self.connection.framer.take());
-        bytes
-    }
-
-    pub(super) fn login(&mut self, pdu: &Pdu, directory: &dyn Directory) {
-        let (session, connection) = (&mut *self.session, &mut *self.connection);
-        let State::Login(login) = &mut connection.state else { return };
-        connection.login_tag = pdu.bhs.itt();
-        match login.handle(pdu, connection.origin, directory) {
-            Err((status, why)) => {
-                session.isid = login.isid;
-                session.initiator = login.initiator().cloned().unwrap_or_default();
-                let mut reply = Reply::default();
-                if let Some(address) = &login.moved {
-                    push_pair(&mut reply.text, "TargetAddress", address);
-                }
-                self.send_login_response(&reply, status as u16);
-                self.end(CloseReason::LoginRefused(status, why), false);
-            }
-            Ok(mut reply) => match reply.wanted.take() {
-                None => self.send_login_response(&reply, 0),
-                Some(wanted) => {
-                    let State::Login(login) = std::mem::replace(&mut connection.state, State::Closing) else {
-                        return;
-                    };
-                    (session.isid, connection.cid) = (login.isid, login.cid);
-                    session.initiator.clone_from(&wanted.initiator);
-                    session.target.clone_from(&wanted.target);
-                    session.user.clone_from(&wanted.user);
-                    connection.state = State::Admitting(login, reply);
-                    session.events.push_back(Event::LoginWanted(self.key, wanted));
-                }
-            },
-        }
-    }
-
-    pub(super) fn accept_login(&mut self, nexus: NexusId, tsih: u16, depth: u32, memory: Allowance) {
-        let State::Admitting(login, reply) =
-            std::mem::replace(&mut self.connection.state, State::FullFeature)
-        else {
-            self.connection.state = State::Closing;
-            return;
-        };
-        let (negotiated, parameters, discovery) = login.finish();
-        let session = &mut *self.session;
-        let place = negotiated.unasked_max().max(parameters.max_recv_data_segment_length);
-        (session.nexus, session.tsih, session.discovery) = (nexus, tsih, discovery);
-        (session.negotiated, session.parameters) = (negotiated.clone(), parameters);
-        self.connection.negotiated = negotiated;
-        session.commands.grant(depth, place, memory);
-        session.cids.push((self.connection.cid, self.key));
-        self.send_login_response(&reply, 0);
-        self.connection.last_heard = self.session.now;
-    }
-
-    /// The connection, whose login is done, has become one of this session's.
-    pub(super) fn joined(&mut self) {
-        let State::Admitting(login, reply) =
-            std::mem::replace(&mut self.connection.state, State::FullFeature)
-        else {
-            return self.end(CloseReason::Ended("joined before its login was done"), true);
-        };
-        let (negotiated, _, _) = login.finish();
-        self.connection.negotiated = negotiated.joining(&self.session.negotiated);
-        self.session.cids.push((self.connection.cid, self.key));
-        self.send_login_response(&reply, 0);
-        self.connection.last_heard = self.session.now;
-        self.session.events.push_back(Event::Joined(self.key));
-    }
-
-    pub(super) fn refuse(&mut self, status: LoginStatus, why: &'static str) {
-        self.send_login_response(&Reply::default(), status as u16);
-        self.end(CloseReason::LoginRefused(status, why), false);
-    }
-
-    fn send_login_response(&mut self, reply: &Reply, status: u16) {
-        let mut bhs = Bhs::new(Opcode::LOGIN_RESPONSE, reply.flags);
-        bhs.0[8..14].copy_from_slice(&self.session.isid);
-        if let State::Login(login) = &self.connection.state {
-            bhs.0[8..14].copy_from_slice(&login.isid);
-        }
-        bhs.set_half(14, self.session.tsih);
-        bhs.set_word(16, self.connection.login_tag);
-        bhs.set_half(36, status);
-        let Some(data) = Sg::copied_reserved(&self.session.arena, &reply.text) else {
-            return self.end(CloseReason::Ended("out of memory"), true);
-        };
-        self.answer(bhs, data, true);
-    }
-
-    // Full feature phase.
-
-    fn full_feature(&mut self, pdu: Pdu, directory: &dyn Directory) {
-        match pdu.bhs.opcode() {
-            Opcode::DATA_OUT => return self.data_out(pdu),
-            Opcode::SNACK_REQUEST => return self.reject(&pdu.bhs, reject::SNACK_REJECT),
-            Opcode::SCSI_COMMAND
-            | Opcode::NOP_OUT
-            | Opcode::TASK_MANAGEMENT_REQUEST
-            | Opcode::TEXT_REQUEST
-            | Opcode::LOGOUT_REQUEST => {}
-            Opcode::LOGIN_REQUEST => return self.violation("login request in the full feature phase"),
-            _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
-        }
-        if pdu.bhs.is_immediate() {
-            // Their answers are held back by a fence.
-            let many = self.connection.answers >= ANSWERS_MAX;
-            if many && !matches!(pdu.bhs.opcode(), Opcode::SCSI_COMMAND | Opcode::NOP_OUT) {
-                return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
-            }
-            return match self.session.must_wait(&pdu.bhs) {
-                true => self.session.keep_immediate(self.key, pdu),
-                false => self.deliver(pdu, directory),
-            };
-        }
-        if self.session.take_turn(pdu.bhs.cmd_sn()) {
-            return self.deliver(pdu, directory);
-        }
-        if !self.session.keep(self.key, pdu) {
-            self.connection.counters.ignored += 1;
-        }
-    }
-
-    pub(super) fn deliver(&mut self, pdu: Pdu, directory: &dyn Directory) {
-        if self.connection.is_closing() {
-            return;
-        }
-        match pdu.bhs.opcode() {
-            // A discovery session has no logical units (RFC 7143 4.3).
-            Opcode::SCSI_COMMAND | Opcode::TASK_MANAGEMENT_REQUEST if self.session.discovery => {
-                self.reject(&pdu.bhs, reject::PROTOCOL_ERROR)
-            }
-            Opcode::SCSI_COMMAND => self.scsi_command(pdu),
-            Opcode::NOP_OUT => self.nop_out(pdu),
-            Opcode::TASK_MANAGEMENT_REQUEST => self.task_management_request(&pdu),
-            Opcode::TEXT_REQUEST => self.text_request(&pdu, directory),
-            _ => self.logout_request(&pdu),
-        }
-    }
-
-    /// Ends all that is under way on the connection, which then is to be logged out.
-    pub(super) fn leave(&mut self) {
-        self.connection.state = State::Leaving;
-        self.connection.framer.clear();
-        self.connection.text = TextExchange::default();
-        self.forget_commands();
-        self.session.abandon(self.key);
-    }
-
-    pub(super) fn logged_out(&mut self) {
-        self.end(CloseReason::Logout, false);
-    }
-
-    // Time.
-
-    pub(super) fn timeout(&mut self) {
-        let now = self.session.now;
-        if self.connection.deadline(&self.session.parameters).is_none_or(|at| at > now) {
-            return;
-        }
-        if !matches!(self.connection.state, State::FullFeature) {
-            return self.end(CloseReason::Timeout("login"), false);
-        }
-        let parameters = self.session.parameters.clone();
-        if self.connection.stall(&parameters).is_some_and(|at| at <= now) {
-            let sent = self.connection.counters.pdus_out;
-            if self.connection.progress.1 == sent {
-                return self.end(CloseReason::Timeout("takes nothing of what is sent"), true);
-            }
-            self.connection.progress = (now, sent);
-        }
-        match self.connection.pinged {
-            _ if self.connection.paused => {}
-            Some(at) if at + parameters.nop_timeout <= now => {
-                self.end(CloseReason::Timeout("no answer to a ping"), true);
-            }
-            None if self.connection.last_heard + parameters.nop_interval <= now => self.ping(now),
-            _ => {}
         }
     }
 }

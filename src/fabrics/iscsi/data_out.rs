@@ -4,11 +4,10 @@
 //! DataPDUInOrder and DataSequenceInOrder are always Yes, so a command's data arrives in the order of its buffer, and
 //! every PDU is checked against the sequence it belongs to before its bytes are used.
 
-use super::command::{Outgoing, What};
 use super::command_slots::{CommandPhase, R2t};
 use super::framing::Pdu;
-use super::session::ActiveConnection;
-use super::transmit::Out;
+use super::outbox::{Out, Outgoing, What};
+use super::shared::ActiveConnection;
 use crate::scsi::{Lun, Request, RequestTag};
 use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
 

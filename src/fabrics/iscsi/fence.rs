@@ -9,7 +9,7 @@
 
 use smallvec::SmallVec;
 
-use super::session::ConnectionKey;
+use super::ConnectionKey;
 
 /// How far one of the other connections is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use super::chap::{Chap, Said};
 use super::framing::Pdu;
 use super::negotiate::{LoginKind, Negotiation, Repeated, in_order};
 use super::parameters::{Negotiated, Parameters};
-use super::{Admission, ConnectionOrigin, Denial, Directory, LoginRequest, LoginStatus, Visitor};
+use super::{
+    Admission, ConnectionOrigin, Denial, Directory, LoginRefusal, LoginRequest, LoginStatus, Visitor,
+};
 use crate::wire::PeerText;
 use crate::wire::iscsi::{FINAL, NAME_MAX, claimed_name, normal_name, pairs, push_pair};
 
@@ -26,9 +28,6 @@ const CONTINUE: u8 = 0x40;
 const SECURITY: u8 = 0;
 const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
-
-/// A refused login.
-pub(super) type LoginRefusal = (LoginStatus, &'static str);
 
 /// A login response to be sent.
 #[derive(Debug, Default)]

@@ -43,6 +43,8 @@ mod connection;
 mod data_out;
 mod fence;
 mod framing;
+mod functions;
+mod incoming;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "the scripts of tests say more than the load generator does")
@@ -51,10 +53,13 @@ pub(crate) mod initiator;
 mod login;
 mod memory;
 mod negotiate;
+mod outbox;
 mod parameters;
 mod requests;
 mod session;
+mod shared;
 mod text;
+mod text_exchange;
 mod transmit;
 
 use std::net::SocketAddr;
@@ -64,7 +69,8 @@ pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_
 pub use connection::{Connection, ConnectionCounters};
 pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
-pub use session::{CommandWindow, ConnectionKey, Session};
+pub use session::Session;
+pub use shared::CommandWindow;
 
 use crate::wire::PeerText;
 
@@ -84,6 +90,10 @@ pub trait Directory {
     /// Fills `bytes` from a cryptographic source; `false` if there is none.
     fn random(&self, bytes: &mut [u8]) -> bool;
 }
+
+/// Names a connection within its session; free again after [`Session::remove`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey(pub usize);
 
 /// How a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +165,9 @@ pub enum LoginStatus {
     ServiceUnavailable = 0x0301,
     OutOfResources = 0x0302,
 }
+
+/// A refused login.
+type LoginRefusal = (LoginStatus, &'static str);
 
 /// A login that has negotiated everything and waits for [`Session::accept_login`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,20 +2,19 @@
 //! Requests of the full feature phase that are no SCSI commands: ping, task management, logout. (Text is in
 //! [`super::text`].)
 
+use super::ConnectionKey;
 use super::command_slots::CommandPhase;
 use super::fence::Fence;
 use super::framing::Pdu;
-use super::session::{ActiveConnection, ConnectionKey, Session, Shared, Waiting};
+use super::functions::{PendingFunction, Scope};
+use super::session::Session;
+use super::shared::{ActiveConnection, Shared, Waiting};
 use smallvec::SmallVec;
 
 use crate::memory::Sg;
 use crate::scsi::{Lun, Request, RequestTag, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
-
-/// Task management requests for immediate delivery that a session may have under way, or as many as commands if that is more:
-/// each of these may be aborted by its own.
-pub(super) const FUNCTIONS_MAX: usize = 64;
 
 /// Logouts for immediate delivery that wait for the end of tasks.
 const LOGOUTS_MAX: usize = 16;
@@ -31,41 +30,6 @@ const NO_REASSIGN: u8 = 4;
 const NOT_SUPPORTED: u8 = 5;
 const REJECTED: u8 = 255;
 
-/// Which tasks a task management request puts an end to.
-#[derive(Clone, Copy)]
-pub(super) enum Scope {
-    Nothing,
-    /// That of a task tag.
-    Task(u32),
-    /// Those of a logical unit, whose LUN is in its normal form.
-    Unit(Lun),
-    /// All.
-    Target,
-}
-
-impl Scope {
-    pub(super) fn covers(self, itt: u32, lun: u64) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Task(tag) => tag == itt,
-            Self::Unit(unit) => unit == Lun(lun).normal(),
-            Self::Target => true,
-        }
-    }
-}
-
-/// A task management request that the task manager has.
-pub(super) struct PendingFunction {
-    /// Where the answer goes; `None` when that has ended.
-    connection: Option<ConnectionKey>,
-    itt: u32,
-    scope: Scope,
-    /// It has a place in the command window.
-    pub(super) windowed: bool,
-    /// What is to be answered; it waits for the fence of another.
-    answer: Option<u8>,
-}
-
 fn response_header(itt: u32, response: u8) -> Bhs {
     let mut bhs = Bhs::new(Opcode::TASK_MANAGEMENT_RESPONSE, FINAL);
     bhs.0[2] = response;
@@ -79,19 +43,6 @@ pub(super) fn ping_header() -> Bhs {
     bhs.set_word(16, NO_TAG);
     bhs.set_word(20, PING_TAG);
     bhs
-}
-
-/// Whether a request concerns commands that may still be on their way: those of its logical unit. (A target reset aborts
-/// them wherever they are; ABORT TASK tells the CmdSN of its task.)
-pub(super) fn waits_for_others(bhs: &Bhs) -> bool {
-    bhs.opcode() == Opcode::TASK_MANAGEMENT_REQUEST && matches!(bhs.flags() & 0x7f, 2..=5)
-}
-
-impl PendingFunction {
-    /// A connection has ended, and its key may become that of another.
-    pub(super) fn forget_connection(&mut self, connection: ConnectionKey) {
-        self.connection = self.connection.filter(|&key| key != connection);
-    }
 }
 
 impl ActiveConnection<'_> {

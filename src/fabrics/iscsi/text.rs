@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use super::framing::Pdu;
 use super::negotiate::{is_login_key, segment_length};
-use super::session::ActiveConnection;
+use super::shared::ActiveConnection;
+use super::text_exchange::{TargetList, TextExchange};
 use super::{Directory, Visitor};
 use crate::memory::Sg;
 use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, normal_name, pairs, push_pair, reject};
@@ -20,37 +21,6 @@ const LIST_CHUNK: usize = 64 << 10;
 
 /// The C bit of Text PDUs.
 const CONTINUE: u8 = 0x40;
-
-/// A text request and its answer.
-#[derive(Default)]
-pub(super) struct TextExchange {
-    /// The initiator may go on: the task tag under which it does.
-    open: Option<u32>,
-    /// The target transfer tag that it gives back then.
-    tag: u32,
-    asked: Vec<u8>,
-    /// What of the answer has not been sent.
-    answer: Vec<u8>,
-    /// The targets that come behind that.
-    list: Option<TargetList>,
-    /// The request had the F bit, so the exchange ends with its answer.
-    last: bool,
-}
-
-/// A list of targets that is being told.
-struct TargetList {
-    /// Of this target alone.
-    only: Option<String>,
-    /// Addresses that have been told.
-    told: usize,
-}
-
-impl TextExchange {
-    /// Bytes of text that are kept.
-    pub(super) fn held(&self) -> usize {
-        self.asked.len() + self.answer.len()
-    }
-}
 
 impl ActiveConnection<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
