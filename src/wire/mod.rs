@@ -2,6 +2,7 @@
 //! Byte formats only: what lies where in a message, and how text of a message is shown. Nothing here keeps state, does I/O or
 //! knows what a field is for.
 
+pub mod fc;
 pub mod iscsi;
 pub mod scsi;
 mod shown;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Formats of Fibre Channel over Ethernet: FCoE frames ([`FcoeFrame`]) with what they carry ([`Body`]), and FIP
+//! ([`FipFrame`]). Nothing uses them yet; the FCoE fabric will.
+//!
+//! Each structure is a type that can be read ([`Parse`]) and written ([`Emit`]), and what is written reads the same. Names are
+//! those of the standards: FC-FS (frames, basic link services), FC-LS (extended link services), FC-GS (name server), FC-BB-6
+//! (FCoE, FIP), FCP-4 (SCSI). Clauses are given by their titles, since their numbers change from revision to revision.
+//!
+//! All bytes may come from anybody. Each length is checked, and what is wrong is said by a [`Malformed`]; reserved bits
+//! are not looked at. Whether a message makes sense at its time is not for here to say.
+//!
+//! A VLAN tag is taken off, and put on, where Ethernet frames are: in [`net`](crate::net).
+
+mod bls;
+mod body;
+mod ct;
+mod els;
+mod fcp;
+mod field;
+mod fip;
+mod frame;
+mod header;
+mod name;
+#[cfg(test)]
+pub(crate) mod rewrite;
+#[cfg(test)]
+mod tests;
+
+pub use bls::{AbtsScope, BaAcc, BaRjt, BaRjtExplanation, BaRjtReason, SeqIdValidity};
+pub use body::Body;
+pub use ct::{
+    CtAccept, CtCommand, CtExplanation, CtHeader, CtReason, CtRequest, Fc4Features, Fc4Types, FeaturesObject,
+    GsSubtype, GsType, ListedName, ListedPort, NameObject, PortId, PortList, PortsOfKind, PortsWithType,
+    RegisterClasses, RegisterFeatures, RegisterName, RegisterSymbolicName, RegisterTypes, SymbolicName,
+};
+pub use els::{
+    AddressFormat, Adisc, ClassOptions, ClassParameters, Echo, ElsCode, ElsEmpty, ElsReply, ElsRequest,
+    ExchangeId, ExchangeStatus, FcpServiceParameters, GeneralTopology, LoginFeatures, LoginParameters,
+    LoginWord, Logo, LsRjt, LsRjtExplanation, LsRjtReason, PageFlags, PageResponse, ProcessLogin, RecAcc,
+    ReceiveSize, Rls, RlsAcc, Rnid, RnidAcc, RnidFormat, Rscn, RscnPage, RtvAcc, Scr, ScrFunction,
+    ServicePage, Srr, ThirdPartyPage, TimeoutQualifier,
+};
+pub use fcp::{
+    AdditionalCdb, FcpCmnd, FcpResidual, FcpRsp, FcpTaskAttribute, FcpTaskManagement, FcpTransfer,
+    FcpXferRdy, RspCode, RspFlags,
+};
+pub use field::{Defect, Emit, Malformed, Parse};
+pub use fip::{
+    ETHERTYPE_FIP, FabricDescriptor, Fc4Attributes, FipDescriptor, FipDescriptorType, FipEls, FipElsBody,
+    FipFlags, FipFrame, FipHeader, FipMessage, FkaAdvPeriod, Vn2VnMessage, VnClaim, VxPort,
+};
+pub use frame::{ETHERTYPE_FCOE, Eof, FcCrc, FcoeFrame, FcoePacket, PAYLOAD_MAX, Sof};
+pub use header::{DfCtl, FCtl, FcHeader, FcType, RCtl, UNASSIGNED_XID};
+pub use name::{FcId, FcMap, MacAddress, NaaName, NotAName, RegisteredExtendedName, WorldWideName};
