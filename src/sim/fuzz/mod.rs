@@ -22,6 +22,7 @@ use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
 use crate::control::status::{SetPortGroup, State, Status, StatusRequest, StatusSource};
+use crate::wire::fc::rewrite::rewrite;
 use crate::wire::iscsi::pairs;
 
 #[cfg(feature = "sim")]
@@ -44,10 +45,11 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 18] = [
+pub(super) static TARGETS: [FuzzTarget; 19] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
+    target("fc", InputShape::Plain, rewrite),
     target("record", InputShape::Plain, records::record),
     target("reservations", InputShape::Plain, records::reservations),
     target("kept", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::kept)),

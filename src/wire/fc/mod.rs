@@ -21,7 +21,7 @@ mod fip;
 mod frame;
 mod header;
 mod name;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) mod rewrite;
 #[cfg(test)]
 mod tests;
