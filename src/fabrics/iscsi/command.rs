@@ -95,8 +95,9 @@ impl ActiveConnection<'_> {
 
     // Out.
 
-    /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN.
-    pub(super) fn command_pdu(&self, outgoing: &mut Outgoing) -> (Bhs, Sg, bool) {
+    /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN. `None` if there is
+    /// no memory for sense data.
+    pub(super) fn command_pdu(&self, outgoing: &mut Outgoing) -> Option<(Bhs, Sg, bool)> {
         let slot = self.session.commands.slot(outgoing.slot);
         match &mut outgoing.what {
             What::R2t { tag } => {
@@ -109,7 +110,7 @@ impl ActiveConnection<'_> {
                     bhs.set_word(40, r2t.at);
                     bhs.set_word(44, r2t.end - r2t.at);
                 }
-                (bhs, Sg::new(), false)
+                Some((bhs, Sg::new(), false))
             }
             What::Data { data, last } => {
                 // Up to the peer's limit, and to the end of the burst.
@@ -131,7 +132,7 @@ impl ActiveConnection<'_> {
                     bhs.0[3] = Status::Good as u8;
                     bhs.set_word(44, count);
                 }
-                (bhs, piece, status.is_some())
+                Some((bhs, piece, status.is_some()))
             }
             What::Response { status, sense, residual_in, residual_out } => {
                 let mut bhs = Bhs::new(Opcode::SCSI_RESPONSE, FINAL);
@@ -153,7 +154,11 @@ impl ActiveConnection<'_> {
                     bhs.0[1] |= bit;
                     bhs.set_word(40, count);
                 }
-                (bhs, std::mem::take(sense), true)
+                let data = match sense.is_empty() {
+                    true => Sg::new(),
+                    false => Sg::copied_reserved(&self.session.arena, sense)?,
+                };
+                Some((bhs, data, true))
             }
         }
     }
@@ -261,11 +266,7 @@ impl ActiveConnection<'_> {
                 return;
             }
         }
-        let sense = match sense.is_empty() {
-            true => Sg::new(),
-            // Without memory for it the initiator gets the status alone, and may ask with REQUEST SENSE.
-            false => Sg::copied_reserved(&self.session.arena, &sense_segment(&sense)).unwrap_or_default(),
-        };
+        let sense = if sense.is_empty() { Box::default() } else { sense_segment(&sense).into_boxed_slice() };
         self.push(index, What::Response { status, sense, residual_in, residual_out });
     }
 }

@@ -146,7 +146,8 @@ pub(super) enum What {
     },
     Response {
         status: Status,
-        sense: Sg,
+        /// The data segment: it gets memory of the arena when it goes out, so that it waits where there is none.
+        sense: Box<[u8]>,
         residual_in: Residual,
         residual_out: Residual,
     },
@@ -156,12 +157,11 @@ impl Outgoing {
     /// Takes the payload of a PDU back that could not go out.
     pub(super) fn put_back(&mut self, mut payload: Sg) {
         match &mut self.what {
-            What::R2t { .. } => {}
+            What::R2t { .. } | What::Response { .. } => {}
             What::Data { data, .. } => {
                 payload.append(std::mem::take(data));
                 *data = payload;
             }
-            What::Response { sense, .. } => *sense = payload,
         }
     }
 }

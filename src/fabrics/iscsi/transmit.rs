@@ -149,10 +149,15 @@ impl ActiveConnection<'_> {
                 out?
             }
         };
-        let (mut bhs, data, numbered) = match &mut out {
-            Out::Answer(answer) => (answer.bhs, std::mem::take(&mut answer.data), answer.numbered),
+        let pdu = match &mut out {
+            Out::Answer(answer) => Some((answer.bhs, std::mem::take(&mut answer.data), answer.numbered)),
             Out::Command(outgoing) => self.command_pdu(outgoing),
-            Out::Fence => (ping_header(), Sg::new(), false),
+            Out::Fence => Some((ping_header(), Sg::new(), false)),
+        };
+        let Some((mut bhs, data, numbered)) = pdu else {
+            self.connection.outbox.put_back(out);
+            self.connection.starved = true;
+            return None;
         };
         let len = data.len();
         bhs.set_data_len(len);

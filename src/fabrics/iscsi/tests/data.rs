@@ -136,6 +136,36 @@ fn sense_data_goes_out_with_its_length() {
     world.end();
 }
 
+/// The status of a command that has failed waits for memory; it does not go out alone.
+#[test]
+fn sense_data_waits_for_memory() {
+    for keys in [&[][..], &CRC] {
+        let mut world = world(Parameters::default(), keys);
+        let command = world.initiator.command(0, &[FAIL], Transfer::NONE);
+        world.receive(&command.encode(world.initiator.digests));
+        let mut held = Vec::new();
+        for size in [1 << 20, 64 << 10, 4096, 200] {
+            held.extend(std::iter::from_fn(|| world.arena.alloc_reserved(size)));
+        }
+        world.work();
+        assert!(world.session.poll_transmit(world.key).is_none());
+        let retry = world.session.next_deadline().unwrap();
+        world.now = retry;
+        world.session.timeout(retry);
+        // Room for the sense data alone.
+        drop(held.pop());
+        assert!(world.session.poll_transmit(world.key).is_none());
+        drop(held);
+        let retry = world.session.next_deadline().unwrap();
+        world.now = retry;
+        world.session.timeout(retry);
+        let answers = world.run();
+        assert_eq!(answers[0].bhs.0[..4], [0x21, FINAL, 0, 2]);
+        assert_eq!(answers[0].data[..5], [0, 18, 0x70, 0, 3]);
+        world.end();
+    }
+}
+
 #[test]
 fn residuals() {
     let mut world = world(Parameters::default(), &[]);
