@@ -16,6 +16,7 @@
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
 //! | [`io`] | the lower waist: block operations and their completions |
+//! | [`formats`] | images that are more than plain blocks, without I/O: tape cartridges |
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
 //! | [`devices`] | what a command means to a disk: one table per command set |
 //! | [`stores`] | where blocks lie: files, memory, nowhere |
@@ -29,8 +30,8 @@
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `scsi`, `devices`, `fabrics`, `net` and `engine`
-//! have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
+//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `formats`, `scsi`, `devices`, `fabrics`, `net` and
+//! `engine` have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
 //! and times.
 //!
 //! # Two narrow waists
@@ -113,6 +114,7 @@ pub mod counters;
 pub mod devices;
 pub mod engine;
 pub mod fabrics;
+pub mod formats;
 pub mod io;
 pub mod memory;
 pub mod net;

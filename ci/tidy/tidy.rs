@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("counters", &[]),
     ("memory", &["counters", "sys"]),
     ("io", &["memory", "time"]),
+    ("formats", &["wire"]),
     ("scsi", &["wire", "io", "memory", "time"]),
     ("devices", &["scsi", "wire", "io", "memory", "time"]),
     ("stores", &["io", "memory", "sys", "time"]),
@@ -61,13 +62,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         "sim",
         &[
             "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net",
-            "reactor", "io", "memory", "time", "sys", "wire", "bench",
+            "reactor", "io", "memory", "time", "sys", "wire", "bench", "formats",
         ],
     ),
 ];
 
 /// Rooms that get time and bytes as arguments, and what they therefore never name.
-const PURE: &[&str] = &["wire", "io", "scsi", "devices", "fabrics", "engine", "net"];
+const PURE: &[&str] = &["wire", "io", "formats", "scsi", "devices", "fabrics", "engine", "net"];
 const IMPURE: &[&str] = &[
     "TcpStream",
     "TcpListener",

@@ -22,6 +22,7 @@ use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
 use crate::control::status::{SetPortGroup, State, Status, StatusRequest, StatusSource};
+use crate::formats::tape::run_damaged;
 use crate::wire::fc::rewrite::rewrite;
 use crate::wire::iscsi::pairs;
 
@@ -45,13 +46,14 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 19] = [
+pub(super) static TARGETS: [FuzzTarget; 20] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
     target("fc", InputShape::Plain, rewrite),
     target("record", InputShape::Plain, records::record),
     target("reservations", InputShape::Plain, records::reservations),
+    target("tape", InputShape::Plain, run_damaged),
     target("kept", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::kept)),
     target("login", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::login)),
     target("chap", InputShape::Pieces, |bytes| Rig::run(CHAP, bytes, scripts::login)),
