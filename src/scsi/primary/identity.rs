@@ -83,6 +83,11 @@ impl Identity {
         })
     }
 
+    /// The UUID that is made from a name.
+    pub fn derived_uuid(name: &str) -> String {
+        text(derive_uuid(name))
+    }
+
     /// The serial number.
     pub fn serial(&self) -> &[u8] {
         &self.serial
@@ -90,8 +95,7 @@ impl Identity {
 
     /// The UUID as people write it: a name that stays when the configured one changes.
     pub fn uuid(&self) -> String {
-        let digits = format!("{:032x}", u128::from_be_bytes(self.uuid));
-        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+        text(self.uuid)
     }
 
     /// Whether it is called that.
@@ -123,6 +127,13 @@ impl Identity {
         let low = u64::from_be_bytes([naa[8], naa[9], naa[10], naa[11], naa[12], naa[13], naa[14], naa[15]]);
         data.u8(BINARY).u8(0x03).u8(0).u8(8).u64(3 << 60 | low & (u64::MAX >> 4));
 
+        // NAA 6h has a place for a company's number: one that is assigned locally (its bit 1 says so), and the rest of the
+        // UUID.
+        let company = (naa[0] & 0x0f) << 4 | naa[1] >> 4;
+        let company = company & !0x01 | 0x02;
+        data.u8(BINARY).u8(0x03).u8(0).u8(16);
+        data.u8(6 << 4 | company >> 4).u8(company << 4 | naa[1] & 0x0f).bytes(&naa[2..]);
+
         // T10 vendor identification, followed by what makes it unique.
         let len = self.vendor.len() + self.serial.len();
         data.u8(ASCII).u8(0x01).u8(0).u8(len as u8).bytes(&self.vendor).bytes(&self.serial);
@@ -147,7 +158,13 @@ fn padded<const N: usize>(field: &'static str, value: &str) -> Result<[u8; N], I
     Ok(bytes)
 }
 
-/// A UUID as people write it: 32 hexadecimal digits, with or without the four hyphens.
+/// A UUID as people write it.
+fn text(uuid: [u8; 16]) -> String {
+    let digits = format!("{:032x}", u128::from_be_bytes(uuid));
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+/// A UUID as people write it, read: 32 hexadecimal digits, with or without the four hyphens.
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let hyphens = text.bytes().filter(|&b| b == b'-').count();
     let digits: String = text.chars().filter(|&c| c != '-').collect();
@@ -182,6 +199,40 @@ mod tests {
         // Known answers: stability across releases is what initiators rely on.
         assert_eq!(derive_uuid(""), 0x6c62272e07bb8142a2b821756295c58d_u128.to_be_bytes());
         assert_ne!(derive_uuid("a"), derive_uuid("b"));
+    }
+
+    /// Code set, type and value of each designator.
+    fn designators(identity: &Identity) -> Vec<(u8, u8, Vec<u8>)> {
+        let mut data = DataIn::new();
+        identity.write_designators(&mut data);
+        let mut rest = data.as_bytes();
+        let mut found = Vec::new();
+        while let [code_set, kind, 0, len, tail @ ..] = rest {
+            let (value, others) = tail.split_at(usize::from(*len));
+            found.push((*code_set, *kind, value.to_vec()));
+            rest = others;
+        }
+        assert!(rest.is_empty());
+        found
+    }
+
+    #[test]
+    fn each_name_of_a_unit_is_of_its_uuid() {
+        let uuid = 0xffff_ffff_e89b_12d3_a456_4266_1417_4000_u128.to_be_bytes();
+        let identity = Identity::new("PTGT", "DISK", "1", None, &text(uuid)).unwrap();
+        let found = designators(&identity);
+        let kinds: Vec<(u8, u8)> = found.iter().map(|(set, kind, _)| (*set, *kind)).collect();
+        assert_eq!(kinds, [(1, 3), (1, 3), (2, 1), (1, 0x0a)]);
+        assert_eq!(found[0].2, 0x3456_4266_1417_4000_u64.to_be_bytes());
+        // NAA 6h: a company's number that is assigned locally and of no group, then 100 bits.
+        let naa = u128::from_be_bytes(found[1].2[..].try_into().unwrap());
+        assert_eq!(naa, 0x6fef_ffff_e89b_12d3_a456_4266_1417_4000);
+        for (set, kind, value) in found {
+            assert!(
+                identity.goes_by(&Designation::new(set, kind, &value[..value.len().min(20)]).unwrap())
+                    || kind == 1
+            );
+        }
     }
 
     #[test]
