@@ -138,6 +138,7 @@ many() { # CONFIGURATION [LINE]
     printf '[[portal]]\nname = "four"\nport = "net"\naddress = "%s:3260"\n' "$host"
     seq 1100 | awk -v work="$work" -v line="${2:-}" '{
       printf "[[disk]]\nname = \"d%s\"\nstore = \"file\"\npath = \"%s/many/%s\"\n", $1, work, $1
+      printf "uuid = \"%032x\"\n", $1
       if ($1 == 7) print line }'
     printf '[[target]]\nname = "%s"\nluns = [{ lun = 0, disk = "d1" }]\n' "$iqn"
   } >"$1"

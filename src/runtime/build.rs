@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{info, warn};
 
@@ -56,7 +56,7 @@ pub(super) struct Assembly {
     _locks: AddressLocks,
     senders: Vec<Sender<Message>>,
     /// What each reactor takes with it.
-    shares: Vec<std::sync::Mutex<Option<CoreShare>>>,
+    shares: Vec<Mutex<Option<CoreShare>>>,
 }
 
 /// What is a reactor's alone before it starts.
@@ -94,6 +94,7 @@ impl Assembly {
             let unit = unit(config, disk, key, &records, &topology);
             units.push(Arc::new(unit.map_err(|e| format!("disk {:?}: {e}", disk.name))?));
         }
+        keep_identities(config)?;
         let (listeners, locks) = ports::listen(config)?;
         let mut senders = Vec::new();
         let mut shares = Vec::new();
@@ -101,7 +102,7 @@ impl Assembly {
             let (sender, mailbox) = mailbox().map_err(|e| format!("mailbox: {e}"))?;
             senders.push(sender);
             let share = CoreShare { mailbox, listeners: listeners.clone() };
-            shares.push(std::sync::Mutex::new(Some(share)));
+            shares.push(Mutex::new(Some(share)));
         }
         Ok(Self {
             topology,
@@ -127,7 +128,7 @@ impl Assembly {
     }
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
-        let share = self.shares[core].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let share = self.shares[core].lock().unwrap_or_else(PoisonError::into_inner).take();
         let CoreShare { mailbox, listeners } = share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
@@ -174,6 +175,10 @@ pub(super) fn unit(
     let state = state(config, topology, records, slot, key)?;
     let huge = config.daemon.hugepages != Hugepages::Never;
     let home = config.daemon.reactors[0];
+    if disk.is_to_be_made() {
+        // An image that is there without an identity is one that was there before.
+        disk.keep_identity(&config.daemon.state_dir)?;
+    }
     let opened = at_home(home, || open(disk, &config.daemon.state_dir, huge));
     let mut backing = opened.map_err(|e| e.to_string())?;
     remember(disk, &*backing, records, slot)
@@ -192,6 +197,23 @@ pub(super) fn unit(
     information(&device, records, slot)?;
     let (name, disk) = (name.clone(), Arc::new(device));
     Ok(Unit { key, kind: "disk", name, disk, state, backing, slot, faults })
+}
+
+/// Keeps the identities of all images, which are locked by now. Each waits for the disk, so there are several at a time.
+fn keep_identities(config: &Config) -> Result<(), String> {
+    const AT_A_TIME: usize = 16;
+    let disks = Mutex::new(config.disks.iter());
+    let next = || disks.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let keep = || {
+        while let Some(disk) = next() {
+            disk.keep_identity(&config.daemon.state_dir).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_A_TIME.min(config.disks.len())).map(|_| scope.spawn(keep)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
 }
 
 /// Does what takes memory for all reactors where the first one runs: huge pages are taken at once, and come from the NUMA

@@ -26,6 +26,7 @@ use crate::sys::{self, FileMapping, InMemory};
 
 pub use open::{FileOptions, Refusal};
 use open::{FoundImage, Opened};
+pub(super) use open::{directory, trial};
 
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;

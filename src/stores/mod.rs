@@ -5,6 +5,7 @@
 
 pub(crate) mod exclusive;
 mod file;
+mod identity;
 mod null;
 mod ram;
 mod records;
@@ -17,6 +18,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 pub use file::{FileOptions, Refusal};
+pub use identity::{IdentityOrigin, IdentityRecord, ImagePlace, identity_here};
 pub use records::{CommonRecord, Records, image_record};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use records::{unwrap_record, wrap_record};

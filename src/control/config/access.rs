@@ -170,7 +170,7 @@ pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
 
 /// What is wrong with how a good configuration, which is in that file, keeps its secrets. Looks at permissions, not at the
 /// secrets. A daemon does not start with a secret in a file that is not there or that others may read.
-pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
+pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
     let given = |account: &&Account| matches!(account.secret, SecretSource::Given(_));

@@ -120,8 +120,9 @@ const DAEMON: &Table = &Table {
             Is("\"/var/lib/ptgt/state\""),
             "",
             "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
-                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of the disk; and for the identifiers of target ports (`port_ids`). It is made when \
-                 there is something to remember.",
+                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of \
+                 the disk; which UUID each image has (`images`); and the identifiers of target ports (`port_ids`). It is made \
+                 when there is something to remember.",
         ),
         key(
             "management_url",
@@ -282,14 +283,7 @@ const PORT_GROUP: &Table = &Table {
 const DISK: &Table = &Table {
     doc: "A disk, and where its blocks lie.",
     groups: &[&[
-        key(
-            "name",
-            Text("a name"),
-            Required,
-            "\"thin0\"",
-            "What targets call it. Initiators recognise the disk by identifiers made of the name, unless `uuid` \
-                 is given.",
-        ),
+        key("name", Text("a name"), Required, "\"thin0\"", "What targets call it. Initiators do not see it."),
         key(
             "store",
             Word(&["file", "ram", "null"]),
@@ -433,9 +427,11 @@ const DISK: &Table = &Table {
         key(
             "uuid",
             Text("a UUID"),
-            Means("made from the name"),
+            Means("drawn once and kept with the image"),
             "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
-            "What the disk's identifiers are made of, so that they stay when the name changes.",
+            "The disk's identity: what its identifiers are made of. Without it, an image that the daemon makes gets a random \
+             one, which is kept beside it (IMAGE.ptgt) and in `state_dir`; one that was there before keeps that of the disk's \
+             name; a disk without an image has one of the machine's id and its name.",
         ),
     ]],
 };

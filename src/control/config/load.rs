@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::de::DeTable;
 
@@ -16,7 +16,6 @@ use crate::fabrics::iscsi::{DigestOffer, Parameters};
 use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
-use crate::scsi::primary::Identity;
 use crate::wire::iscsi::{check_name, normal_name};
 
 /// Most reactors.
@@ -77,7 +76,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     loader.distinct_groups(&port_groups, &portals);
     let state = daemon.as_ref().map(|daemon| &*daemon.state_dir).filter(|_| scope == Scope::Machine);
     let disks = loader.all(&root, "disk", |s| loader.disk(s, state));
-    loader.distinct_files(&disks);
+    loader.distinct_disks(&disks, scope);
     let accounts = loader.all(&root, "account", |s| loader.account(s));
     let discovery = loader.chap(root.section("discovery"), &accounts);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks, &accounts));
@@ -282,7 +281,7 @@ impl<'a> Loader<'a> {
         });
         let usual = block.map(|block| if block == BlockSize::B512 { 3 } else { 0 });
         let physical = s.number("physical_exponent").or(usual);
-        let identity = identity(&s, name.as_deref());
+        let identity = self.identity(&s, name.as_deref(), store.as_ref(), state);
         let (thin, read_only) = (s.flag("thin"), s.flag("read_only"));
         let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
         let (atomic_writes, lowest_aligned) = (s.flag("atomic_writes"), s.number("lowest_aligned"));
@@ -293,6 +292,7 @@ impl<'a> Loader<'a> {
         let command_faults = command_faults.collect::<Option<_>>();
         let known = store.is_some();
         let disk = (|| {
+            let (identity, identity_source) = identity?;
             Some(Disk {
                 name: name?,
                 store: store?,
@@ -308,7 +308,8 @@ impl<'a> Loader<'a> {
                 faults: faults?,
                 command_faults: command_faults?,
                 fault_seed: fault_seed?,
-                identity: identity?,
+                identity,
+                identity_source,
             })
         })();
         let image = disk.as_ref().zip(state).and_then(|(disk, state)| disk.image(state));
@@ -360,18 +361,6 @@ impl<'a> Loader<'a> {
         match kind? {
             StoreWord::Ram => Some(StoreKind::Ram { size: size? }),
             _ => Some(StoreKind::Null { size: size? }),
-        }
-    }
-
-    fn distinct_files(&self, disks: &Named<Disk>) {
-        let mut files: BTreeMap<&PathBuf, &str> = BTreeMap::new();
-        for (index, disk) in disks.entries.iter().enumerate() {
-            let Some(Disk { name, store: StoreKind::File { path, .. }, .. }) = disk else { continue };
-            if let Some(other) = files.insert(path, name) {
-                let message = format!("{} belongs to the disk {other:?} already", path.display());
-                let help = "each disk has a file of its own; a disk may be in several targets";
-                self.errors.add(disks.spans[index].clone(), &disks.paths[index], message, help);
-            }
         }
     }
 
@@ -497,30 +486,6 @@ fn port_ids(s: &Section<'_>, tags: &[u16]) -> Vec<(u16, u16)> {
         entry.finish();
     }
     found
-}
-
-fn identity(s: &Section<'_>, name: Option<&str>) -> Option<Identity> {
-    let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
-    let (serial, uuid) = (s.text("serial"), s.text("uuid"));
-    if uuid.as_deref().is_some_and(|uuid| !is_uuid(uuid)) {
-        s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
-    }
-    let seed = uuid.as_deref().or(name)?;
-    match Identity::new(&vendor?, &product?, &revision?, serial.as_deref(), seed) {
-        Ok(identity) => Some(identity),
-        Err(e) => {
-            let key = if e.field == "serial number" { "serial" } else { e.field };
-            s.error(key, e.to_string(), "");
-            None
-        }
-    }
-}
-
-fn is_uuid(text: &str) -> bool {
-    let digits = text.bytes().filter(|b| *b != b'-');
-    digits.clone().count() == 32
-        && digits.clone().all(|b| b.is_ascii_hexdigit())
-        && matches!(text.len(), 32 | 36)
 }
 
 fn parameters(s: Section<'_>) -> Option<Parameters> {

@@ -4,21 +4,28 @@
 
 mod access;
 mod faults;
+mod identity;
 mod keys;
 mod load;
 mod model;
 mod ports;
-
 mod reference;
 
+use std::path::Path;
+
 pub use crate::options::{Diagnostic, render};
-pub use access::{doubts, read_secret, warnings};
+pub use access::{doubts, read_secret};
 pub use load::{Scope, load, parse};
 pub use model::{
-    AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, Link, Port, PortGroup,
-    Portal, Redirect, SecretSource, StoreKind, Target,
+    AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, IdentitySource, Link, Port,
+    PortGroup, Portal, Redirect, SecretSource, StoreKind, Target,
 };
 pub use reference::reference;
+
+/// What an operator should know of a good configuration, which is in that file.
+pub fn warnings(path: &Path, config: &Config) -> Vec<String> {
+    [access::warnings(path, config), identity::warnings(config)].concat()
+}
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::scsi::primary::Identity;
-use crate::stores::{self, FileOptions, image_record};
+use crate::stores::{self, FileOptions, IdentityRecord, image_record};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -210,6 +210,21 @@ pub enum StoreKind {
     },
 }
 
+/// Where the identity of a disk comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The configuration.
+    Given,
+    /// What is kept of its image, or will be with the next start.
+    Kept(IdentityRecord),
+    /// Its name and this machine's id.
+    Machine,
+    /// Its name alone; why nothing better.
+    Name(String),
+    /// Its name, as the file alone was looked at: a daemon may know better.
+    Unread,
+}
+
 /// A disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -243,9 +258,36 @@ pub struct Disk {
     pub fault_seed: u64,
     /// Its names on the wire.
     pub identity: Identity,
+    /// Where they come from.
+    pub identity_source: IdentitySource,
 }
 
 impl Disk {
+    /// Whether its image is not there yet.
+    pub fn is_to_be_made(&self) -> bool {
+        matches!(&self.store, StoreKind::File { path, .. } if !path.exists())
+    }
+
+    /// Keeps the identity of its image, before it is served. The error says what to do.
+    pub fn keep_identity(&self, state: &Path) -> Result<(), String> {
+        let (StoreKind::File { path, .. }, IdentitySource::Kept(record)) =
+            (&self.store, &self.identity_source)
+        else {
+            return Ok(());
+        };
+        let uuid = &record.uuid;
+        record.keep(path, state).map_err(|e| {
+            format!("its identity cannot be kept: {e}; give `uuid = {uuid:?}`, or a `state_dir`")
+        })?;
+        match IdentityRecord::find(path, state) {
+            Ok(Some(kept)) if kept == *record => Ok(()),
+            Ok(_) => {
+                Err("another daemon has given its image an identity just now; start this one again".into())
+            }
+            Err(refusal) => Err(format!("{}; {}", refusal.message, refusal.help)),
+        }
+    }
+
     /// How its image is opened, if it has one; `state` is the state directory.
     pub fn image(&self, state: &Path) -> Option<FileOptions> {
         let StoreKind::File { path, size, mapped, create } = &self.store else { return None };

@@ -182,7 +182,7 @@ name = "iqn.2026-11.test:t"
         (7, "device \"ptgt0\" belongs to the port \"a\" already"),
         (15, "10.1.0.2 is not an address of the port \"b\""),
         (20, "10.1.0.1:3260 belongs to the portal \"q\" (line 16) already"),
-        (28, "/etc/ptgt/../disks/x belongs to the disk \"x\" already"),
+        (28, "/etc/ptgt/../disks/x belongs to the disk \"x\" (line 24) already"),
     ];
     assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
 }

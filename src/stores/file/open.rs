@@ -118,13 +118,13 @@ fn kind(of: FileType) -> &'static str {
 }
 
 /// The directory of a path, or of what will be there, as far as there is one.
-fn directory(path: &Path) -> &Path {
+pub(in crate::stores) fn directory(path: &Path) -> &Path {
     let above = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
     above.unwrap_or_else(|| Path::new("."))
 }
 
 /// A file without a name in a directory, to try what its file system can do; `None` where there are no such files.
-fn trial(directory: &Path) -> io::Result<Option<File>> {
+pub(in crate::stores) fn trial(directory: &Path) -> io::Result<Option<File>> {
     let opened =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory);
     match opened {
