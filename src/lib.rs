@@ -27,6 +27,7 @@
 //! | [`engine`] | joins them: task manager, sessions, topology, one core's share of it all |
 //! | [`control`] | configuration, log, status, the socket of the command line |
 //! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
+//! | [`image`] | `ptgt image`: images of tapes that no daemon has open |
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
@@ -115,6 +116,7 @@ pub mod devices;
 pub mod engine;
 pub mod fabrics;
 pub mod formats;
+pub mod image;
 pub mod io;
 pub mod memory;
 pub mod net;

@@ -10,6 +10,7 @@ use ptgt::control::config::{self, Config, Scope};
 use ptgt::control::output::{self, print, tell};
 use ptgt::control::status::{SetPortGroup, StatusRequest};
 use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
+use ptgt::image::{self, ImageCommand};
 use ptgt::runtime;
 use serde_json::json;
 
@@ -104,6 +105,13 @@ enum Command {
         ptgt bench compare before.json after.json\n\n\
         Writes destroy what the disk holds. docs/benchmarking.md describes the load and the result.")]
     Bench(Box<bench::Arguments>),
+    /// Make, show, check, repair and convert images of tape cartridges that no daemon has open.
+    #[command(after_help = "docs/tape-format.md describes the images, and this command at its end.")]
+    Image {
+        /// What to do.
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
 }
 
 fn main() -> ExitCode {
@@ -131,6 +139,7 @@ fn main() -> ExitCode {
                 .map_or(ExitCode::FAILURE, |socket| done(client::set_port_group(&socket, &wanted)))
         }
         Command::Bench(arguments) => done(bench::run(&arguments)),
+        Command::Image { command } => done(image::run(&command)),
     }
 }
 

@@ -20,6 +20,7 @@ mod image;
 mod index;
 mod layout;
 mod log;
+mod models;
 mod motion;
 mod mount;
 mod packed;
@@ -36,6 +37,7 @@ pub use layout::{
     BARCODE_MAX, BLOCK, Cartridge, CartridgeUse, PARTITIONS_MAX, PartitionArea, PayloadSum, RECORD_BYTES_MAX,
     VERSION, image_bytes,
 };
+pub use models::{CartridgeModel, MODELS};
 pub use motion::{MotionStop, TapeMotion};
 pub use mount::{MountError, MountFindings, TapeMount};
 pub use packed::{INLINE_MAX, RecordHeader, STORED_MAX};

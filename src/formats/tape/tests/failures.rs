@@ -13,7 +13,10 @@ fn write_with_failures(seed: u64) {
         // The steps, of which one may fail.
         let good = steps(&mut deck, numbers);
         if good {
-            for _ in 0..numbers.below(8) {
+            let before = model.len() as u64;
+            // Now and then as many as fill packed blocks.
+            let most = if numbers.one_in(8) { 300 } else { 8 };
+            for _ in 0..numbers.below(most) {
                 next += 1;
                 let bytes = payload(next, length(numbers) % 9000 + 4);
                 let record = header(&bytes);
@@ -24,10 +27,12 @@ fn write_with_failures(seed: u64) {
                     continue;
                 }
                 let range = deck.image.append(0, &record).expect("room");
-                if numbers.one_in(8) {
+                if numbers.one_in(most) {
+                    // It, or one that was appended before it since the last step.
+                    let lba = lba - numbers.below(model.len() as u64 - before).min(lba - before);
                     deck.image.lose(0, lba);
                     model.truncate(lba as usize);
-                    assert_eq!(deck.contents(0), model, "the record alone is lost");
+                    assert_eq!(deck.contents(0), model, "it is lost, and what follows it");
                     continue;
                 }
                 let mut padded = bytes.clone();

@@ -31,7 +31,7 @@ fn a_damaged_index_is_made_again_from_the_log() {
         assert_eq!((findings.rebuilt, whole.contents(0)), (vec![], wanted.clone()));
         // Another page of the same log, which is whole: an older one, or one that went to a wrong place.
         let mut stale = deck.disk.read(StoreRange { at: pages[0] * BLOCK, len: BLOCK as u32 });
-        stale[64 + 23] ^= 1;
+        stale[64 + 5 * 24 + 23] ^= 1;
         layout::seal(&mut stale);
         for bytes in [vec![0; BLOCK_BYTES], stale] {
             let mut disk = deck.disk.clone();

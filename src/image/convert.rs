@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! From and to images of other programs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::file::{TapeFile, TapeItem};
+use super::foreign::{ForeignFormat, ForeignReader, ForeignWriter};
+use super::progress::ProgressBar;
+use crate::formats::tape::TapeObject;
+
+/// Makes an image of one of another program; there is none if that fails. `create` gets the bytes of that.
+pub(super) fn import(
+    format: ForeignFormat,
+    from: &Path,
+    create: impl FnOnce(u64) -> Result<TapeFile, String>,
+) -> Result<(), String> {
+    let shown = from.display();
+    let file =
+        File::open(from).map_err(|e| format!("{shown} cannot be opened: {e}; give the path of an image"))?;
+    let bytes = file.metadata().map_err(|e| format!("{shown} cannot be looked at: {e}"))?.len();
+    let told = |e| format!("{shown}: {e}; is it an image of that format, and whole?");
+    let mut reader = ForeignReader::new(format, BufReader::with_capacity(1 << 20, file)).map_err(told)?;
+    let mut tape = create(bytes.max(1 << 20))?;
+    let mut copy = || {
+        let mut progress = ProgressBar::new("import", bytes);
+        while let Some(item) = reader.next().map_err(told)? {
+            tape.append(0, &item)?;
+            progress.show(reader.at);
+        }
+        tape.finish()
+    };
+    let copied = copy();
+    if copied.is_err() {
+        tape.discard();
+    }
+    copied
+}
+
+/// Writes an image of another program; there is none if that fails.
+pub(super) fn export(
+    format: ForeignFormat,
+    tape: &mut TapeFile,
+    file: &Path,
+    partition: usize,
+    to: &Path,
+) -> Result<(), String> {
+    let (shown, from) = (to.display(), file.display());
+    if format == ForeignFormat::Tgt {
+        return Err("images of tgt are read only; export to aws or simh".into());
+    }
+    if partition >= tape.image.partitions().len() {
+        return Err(format!(
+            "{from} has no partition {partition}; `ptgt image show` tells those that it has"
+        ));
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let made = made.map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => format!("{shown} is there already; remove it first or give another path"),
+        _ => format!("{shown} cannot be made: {e}; give a path in a directory that you may write"),
+    })?;
+    let copy = || {
+        let mut writer = ForeignWriter::new(format, BufWriter::with_capacity(1 << 20, made));
+        let end = tape.image.end(partition).lba;
+        let mut progress = ProgressBar::new("export", end);
+        for lba in 0..end {
+            let told =
+                |e: &str| format!("{from}: partition {partition}, block {lba}: {e}; see `ptgt image verify`");
+            let object = tape.find(partition, lba).map_err(|e| told(e.message()))?;
+            let item = match object {
+                Some(TapeObject::Record(record, _)) if record.form != 0 => {
+                    return Err(format!(
+                        "{from}: block {lba} is compressed or encrypted; only the drive that wrote it can read it"
+                    ));
+                }
+                Some(TapeObject::Record(record, place)) => {
+                    let bytes = tape.payload(record, place).map_err(|e| told(e.message()))?;
+                    if let Some(why) = writer.refuses(bytes.len()) {
+                        return Err(format!(
+                            "{from}: block {lba} has {} bytes: {why}; export to aws",
+                            bytes.len()
+                        ));
+                    }
+                    TapeItem::Record(bytes)
+                }
+                _ => TapeItem::Filemark,
+            };
+            writer.put(&item).map_err(|e| format!("{shown} cannot be written: {e}"))?;
+            progress.show(lba);
+        }
+        let written = writer.finish().and_then(|to| to.into_inner().map_err(|e| e.into_error())?.sync_all());
+        written.map_err(|e| format!("{shown} cannot be written: {e}"))
+    };
+    let copied = copy();
+    if copied.is_err() {
+        _ = fs::remove_file(to);
+    }
+    copied
+}
