@@ -44,6 +44,9 @@ fn common_vital_product_data() {
     wanted.extend([1, 3, 0, 8]);
     wanted.push(0x30 | uuid[8] & 0x0f);
     wanted.extend(&uuid[9..]);
+    // NAA 6h, assigned locally.
+    wanted.extend([1, 3, 0, 16]);
+    wanted.extend(0x62ee23bf_1d3c_84bf_af3a_570e3865f43d_u128.to_be_bytes());
     wanted.extend([2, 1, 0, 11]);
     wanted.extend(b"PTGT    S-1");
     wanted.extend([1, 0x0a, 0, 18, 0x10, 0]);
