@@ -164,7 +164,7 @@ configuration() { # FILE [MTU] [REACTORS]
 }
 
 # Whether ptgt has the driver dpdk, which one built without that feature has not.
-has_dpdk() { "$PTGT" check "$root/configs/lab.toml" >/dev/null 2>&1; }
+has_dpdk() { "$PTGT" check --offline "$root/configs/lab.toml" >/dev/null 2>&1; }
 
 # DPDK makes the device of net_tap when it starts, and gives its host side no address.
 address_net_tap() {

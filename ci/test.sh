@@ -32,6 +32,7 @@ build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
 harm           default  120 ci/system/harm.sh
 identity       default  120 ci/system/identity.sh
+start          default   60 ci/system/start.sh
 launch         default  300 ci/system/launch.sh
 tap-disk       default  180 ci/system/disk.sh tap
 tap-crash      default  120 ci/system/crash.sh tap

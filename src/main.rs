@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptgt::bench;
-use ptgt::control::config::{self, Config, Scope};
+use ptgt::control::config::{self, Config, Diagnostic, Scope};
+use ptgt::control::doctor::{Asker, Check};
 use ptgt::control::output::{self, print, tell};
 use ptgt::control::status::{SetPortGroup, StatusRequest};
 use ptgt::control::{DEFAULT_SOCKET, client, doctor, logging, status};
@@ -38,14 +39,17 @@ enum Command {
     /// Check configuration files and tell all that is wrong with them. Needs no privilege.
     #[command(after_help = "Example: ptgt check configs/*.toml")]
     Check {
-        /// The configuration files.
+        /// The configuration files; - is standard input.
         #[arg(required_unless_present = "explain", value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Check the files alone, not whether a daemon would start with them on this machine.
+        #[arg(long)]
+        offline: bool,
         /// Print the errors as JSON.
         #[arg(long)]
         json: bool,
         /// Print a configuration with every key and what it means.
-        #[arg(long, conflicts_with_all = ["files", "json"])]
+        #[arg(long, conflicts_with_all = ["files", "offline", "json"])]
         explain: bool,
     },
     /// Tell what the machine has for a configuration, and what would make it faster. Changes nothing.
@@ -122,8 +126,10 @@ fn main() -> ExitCode {
             print(&config::reference());
             ExitCode::SUCCESS
         }
-        Command::Check { files, json: true, .. } => check_json(&files),
-        Command::Check { files, .. } => check(&files),
+        Command::Check { files, json, offline, .. } => {
+            let scope = if offline { Scope::File } else { Scope::Machine };
+            if json { check_json(&files, scope) } else { check(&files, scope) }
+        }
         Command::Doctor { config, json } => examine(&config, json),
         Command::Status { explain: true, .. } => {
             print(&status::explain());
@@ -164,26 +170,58 @@ fn done(result: Result<(), String>) -> ExitCode {
 fn load(path: &Path, scope: Scope) -> Option<Config> {
     match config::load(path, scope) {
         Ok(config) => Some(config),
-        Err((text, diagnostics)) => {
-            let count = diagnostics.len();
-            let errors = if count == 1 { "error" } else { "errors" };
-            let rendered = config::render(path, &text, &diagnostics);
-            tell(&format!("{rendered}{}: {count} {errors}", path.display()));
+        Err((text, errors)) => {
+            tell_errors(path, &text, &errors);
             None
         }
     }
 }
 
-fn warnings(path: &Path, config: &Config) -> Vec<String> {
-    [config::warnings(path, config), config::doubts(config)].concat()
+/// What is wrong with a file, as `run` would judge it, and what may be; its text, to show lines of it, and what it says if it is
+/// good.
+struct Judged {
+    config: Option<Config>,
+    text: String,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<String>,
 }
 
-fn check(files: &[PathBuf]) -> ExitCode {
+fn judge(path: &Path, scope: Scope) -> Judged {
+    let config = match config::load(path, scope) {
+        Ok(config) => config,
+        Err((text, errors)) => return Judged { config: None, text, errors, warnings: Vec::new() },
+    };
+    let mut warnings = [config::warnings(path, &config), doctor::oddities(&config)].concat();
+    let mut errors = Vec::new();
+    if scope == Scope::Machine {
+        let report = doctor::examine(&doctor::Machine::default(), &config, Asker::Operator);
+        warnings.extend(doctor::foreign_images(&config));
+        warnings.extend(report.doubts().map(Check::line));
+        errors.extend(report.obstacles().map(|check| Diagnostic {
+            line: 0,
+            column: 0,
+            width: 0,
+            key: check.what.clone(),
+            message: check.found.clone(),
+            help: check.why.clone(),
+        }));
+    }
+    Judged { config: Some(config).filter(|_| errors.is_empty()), text: String::new(), errors, warnings }
+}
+
+fn tell_errors(path: &Path, text: &str, errors: &[Diagnostic]) {
+    let count = errors.len();
+    let word = if count == 1 { "error" } else { "errors" };
+    tell(&format!("{}{}: {count} {word}", config::render(path, text, errors), path.display()));
+}
+
+fn check(files: &[PathBuf], scope: Scope) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for path in files {
-        match load(path, Scope::Machine) {
+        let Judged { config, text, errors, warnings } = judge(path, scope);
+        match config {
             Some(config) => {
-                for warning in warnings(path, &config) {
+                for warning in warnings {
                     tell(&format!("{}: warning: {warning}", path.display()));
                 }
                 print(&format!(
@@ -194,20 +232,19 @@ fn check(files: &[PathBuf]) -> ExitCode {
                     config.portals.len()
                 ));
             }
-            None => code = ExitCode::FAILURE,
+            None => {
+                tell_errors(path, &text, &errors);
+                code = ExitCode::FAILURE;
+            }
         }
     }
     code
 }
 
-fn check_json(files: &[PathBuf]) -> ExitCode {
-    let look = |path: &PathBuf| match config::load(path, Scope::Machine) {
-        Ok(config) => (Vec::new(), warnings(path, &config)),
-        Err((_, errors)) => (errors, Vec::new()),
-    };
-    let all: Vec<_> = files.iter().map(|path| (path, look(path))).collect();
-    let good = all.iter().all(|(_, (errors, _))| errors.is_empty());
-    let one = |(path, (errors, warnings)): &(&PathBuf, _)| json!({ "file": path, "errors": errors, "warnings": warnings });
+fn check_json(files: &[PathBuf], scope: Scope) -> ExitCode {
+    let all: Vec<_> = files.iter().map(|path| (path, judge(path, scope))).collect();
+    let good = all.iter().all(|(_, judged)| judged.errors.is_empty());
+    let one = |(path, judged): &(&PathBuf, Judged)| json!({ "file": path, "errors": judged.errors, "warnings": judged.warnings });
     let list: Vec<_> = all.iter().map(one).collect();
     print(&output::json(&list, true));
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -215,7 +252,7 @@ fn check_json(files: &[PathBuf]) -> ExitCode {
 
 fn examine(path: &Path, json: bool) -> ExitCode {
     let Some(config) = load(path, Scope::Machine) else { return ExitCode::FAILURE };
-    let report = doctor::examine(&doctor::Machine::default(), &config);
+    let report = doctor::examine(&doctor::Machine::default(), &config, Asker::Operator);
     print(&if json { output::json(&report, true) } else { report.render() });
     if report.verdict() == doctor::Verdict::Fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -230,12 +267,15 @@ fn run(path: &Path) -> ExitCode {
         }
     };
     log.tell_panics();
-    for warning in config::warnings(path, &config) {
+    for warning in [config::warnings(path, &config), doctor::foreign_images(&config)].concat() {
         log::warn!("{}: {warning}", path.display());
     }
+    for oddity in doctor::oddities(&config) {
+        log::info!("{}: {oddity}", path.display());
+    }
     let result = runtime::run(&config);
-    if let Err(e) = &result {
-        log::error!("{e}");
+    for e in result.as_ref().err().into_iter().flatten() {
+        log.tell_end(e);
     }
     log.finish();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

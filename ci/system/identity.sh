@@ -151,7 +151,7 @@ say "an identity that cannot be kept is an error unless it is given"
 machine six
 here_configuration six.toml
 truncate -s 1G six/disk0.img
-: >six/state
+mkdir six/state
 mount --bind six six
 mount -o remount,bind,ro six
 sed 's|^name = "thin0"|&\nread_only = true|; s|^create = true||' six.toml >six-ro.toml

@@ -39,6 +39,7 @@ pub(crate) fn run_against(pieces: VecDeque<Vec<u8>>) {
         target: "iqn.2026-11.test:hostile".to_owned(),
         lun: 0,
         isid: [0x80, 0, 0, 1, 0, 0],
+        account: None,
     };
     let Ok(terms) = login::login(&mut sayings, &who) else { return };
     if !BLOCK.is_multiple_of(terms.block) {

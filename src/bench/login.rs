@@ -4,8 +4,9 @@
 use std::io;
 
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
-use crate::scsi::Lun;
-use crate::wire::iscsi::{FINAL, Opcode, pairs};
+use crate::fabrics::iscsi::{Account, Algorithm};
+use crate::scsi::{Lun, Sense};
+use crate::wire::iscsi::{FINAL, Opcode, binary, number, pairs};
 
 /// What we offer; every target may ask for less.
 const OFFER: &[(&str, &str)] = &[
@@ -28,6 +29,9 @@ const OFFER: &[(&str, &str)] = &[
 /// Unit attentions that a new nexus may meet before its commands are served.
 const ATTENTIONS_MAX: usize = 8;
 
+/// LOGICAL UNIT NOT SUPPORTED.
+const NO_UNIT: u16 = 0x2500;
+
 /// A byte stream to a target, for one who waits for answers.
 pub(super) trait Stream {
     /// Sends all of it.
@@ -43,6 +47,8 @@ pub(super) struct Credentials {
     pub(super) target: String,
     pub(super) lun: u16,
     pub(super) isid: [u8; 6],
+    /// By CHAP, if with one.
+    pub(super) account: Option<Account>,
 }
 
 /// What was agreed on, and what the disk is like.
@@ -116,10 +122,70 @@ fn first_exchange(
     Ok(packets.swap_remove(0))
 }
 
+/// A login request and its answer, which is no refusal.
+fn login_exchange(
+    initiator: &mut Initiator,
+    stream: &mut dyn Stream,
+    request: &Packet,
+) -> Result<Packet, String> {
+    let answer = match initiator.exp_stat_sn {
+        0 => first_exchange(initiator, stream, request)?,
+        _ => exchange(initiator, stream, request)?.pop().expect("an answer"),
+    };
+    let (opcode, status) = (answer.opcode(), answer.bhs.half(36));
+    if opcode != Opcode::LOGIN_RESPONSE || status != 0 {
+        let why = match status {
+            0x0203 => " (no such target here)",
+            0x0201 | 0x0202 => {
+                " (the target wants authentication, another secret, or does not know this initiator)"
+            }
+            0x0206 | 0x0302 => " (it has too many sessions)",
+            _ => "",
+        };
+        return Err(format!("the target refuses the login: status {status:#06x}{why}"));
+    }
+    Ok(answer)
+}
+
+/// The security negotiation: CHAP in one direction (RFC 7143 12.1.3).
+fn authenticate(
+    initiator: &mut Initiator,
+    stream: &mut dyn Stream,
+    names: &[(&str, &str)],
+    account: &Account,
+) -> Result<(), String> {
+    let value = |answer: &Packet, key: &str| {
+        let found = pairs(&answer.data).flatten().find(|pair| pair.key == key);
+        found.map(|pair| pair.value.to_owned())
+    };
+    let offer: Vec<(&str, &str)> = names.iter().copied().chain([("AuthMethod", "CHAP")]).collect();
+    let request = initiator.login(0, None, &offer);
+    let answer = login_exchange(initiator, stream, &request)?;
+    if value(&answer, "AuthMethod").as_deref() != Some("CHAP") {
+        return Err("the target does not want authentication by CHAP: leave out --user".to_owned());
+    }
+    let algorithms = Algorithm::ALL.map(|algorithm| (algorithm as u8).to_string()).join(",");
+    let request = initiator.login(0, None, &[("CHAP_A", &algorithms)]);
+    let challenge = login_exchange(initiator, stream, &request)?;
+    let part = |key| value(&challenge, key).ok_or_else(|| format!("the target's challenge has no {key}"));
+    let chosen = number(&part("CHAP_A")?);
+    let algorithm = Algorithm::ALL.into_iter().find(|algorithm| Some(*algorithm as u32) == chosen);
+    let identifier = number(&part("CHAP_I")?).and_then(|number| u8::try_from(number).ok());
+    let bytes = binary(&part("CHAP_C")?, 1024);
+    let (Some(algorithm), Some(identifier), Some(bytes)) = (algorithm, identifier, bytes) else {
+        return Err("the target's challenge cannot be understood".to_owned());
+    };
+    let response = account.response(algorithm, identifier, &bytes);
+    let response = response.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let request = initiator.login(0, Some(1), &[("CHAP_N", &account.name), ("CHAP_R", &response)]);
+    login_exchange(initiator, stream, &request).map(|_| ())
+}
+
 /// Logs in and waits until the disk serves commands.
 pub(super) fn login(stream: &mut dyn Stream, who: &Credentials) -> Result<LoggedIn, String> {
     let mut initiator = Initiator::new();
-    (initiator.isid, initiator.cmd_sn) = (who.isid, 1);
+    // No StatSN is known before the first answer.
+    (initiator.isid, initiator.cmd_sn, initiator.exp_stat_sn) = (who.isid, 1, 0);
     let mut terms = LoggedIn {
         lun: Lun::from_index(who.lun).0,
         block: 0,
@@ -134,23 +200,14 @@ pub(super) fn login(stream: &mut dyn Stream, who: &Credentials) -> Result<Logged
     };
     let names =
         [("InitiatorName", &who.initiator[..]), ("SessionType", "Normal"), ("TargetName", &who.target)];
-    let mut pairs: Vec<(&str, &str)> = names.iter().chain(OFFER).copied().collect();
-    for round in 0..4 {
+    let mut pairs: Vec<(&str, &str)> = OFFER.to_vec();
+    match &who.account {
+        None => pairs.extend(names),
+        Some(account) => authenticate(&mut initiator, stream, &names, account)?,
+    }
+    for _ in 0..4 {
         let request = initiator.login(1, Some(3), &pairs);
-        let answer = match round {
-            0 => first_exchange(&mut initiator, stream, &request)?,
-            _ => exchange(&mut initiator, stream, &request)?.pop().expect("an answer"),
-        };
-        let (opcode, status) = (answer.opcode(), answer.bhs.half(36));
-        if opcode != Opcode::LOGIN_RESPONSE || status != 0 {
-            let why = match status {
-                0x0203 => " (no such target here)",
-                0x0201 | 0x0202 => " (the target wants authentication, or does not know this initiator)",
-                0x0206 | 0x0302 => " (it has too many sessions)",
-                _ => "",
-            };
-            return Err(format!("the target refuses the login: status {status:#06x}{why}"));
-        }
+        let answer = login_exchange(&mut initiator, stream, &request)?;
         terms.learn(&answer.data)?;
         if answer.bhs.flags() & (FINAL | 3) == FINAL | 3 {
             ready(&mut initiator, stream, &mut terms)?;
@@ -197,20 +254,34 @@ fn ready(initiator: &mut Initiator, stream: &mut dyn Stream, terms: &mut LoggedI
             .flat_map(|packet| packet.data.clone())
             .collect();
         match last.opcode() {
-            Opcode::DATA_IN | Opcode::SCSI_RESPONSE => Ok((last.bhs.0[3], data)),
+            Opcode::DATA_IN => Ok((last.bhs.0[3], data, None)),
+            // Sense data lies behind its length.
+            Opcode::SCSI_RESPONSE => {
+                Ok((last.bhs.0[3], data, last.data.get(2..).and_then(Sense::key_and_code)))
+            }
             other => Err(format!("the target answers a command with {other:?}")),
         }
     };
-    let mut tries = 0;
-    while command(&[0; 6], 0)?.0 != 0 {
-        tries += 1;
-        if tries > ATTENTIONS_MAX {
-            return Err(format!("LUN {} does not get ready", Lun(terms.lun)));
+    let (mut tries, lun) = (0, Lun(terms.lun));
+    loop {
+        let (status, _, sense) = command(&[0; 6], 0)?;
+        match sense {
+            _ if status == 0 => break,
+            Some((_, NO_UNIT)) => return Err(format!("there is no LUN {lun} for this initiator")),
+            _ if tries < ATTENTIONS_MAX => tries += 1,
+            Some((key, code)) => {
+                return Err(format!(
+                    "LUN {lun} does not get ready: sense key {key:#x}, additional code {:#04x}/{:#04x}",
+                    code >> 8,
+                    code & 0xff
+                ));
+            }
+            None => return Err(format!("LUN {lun} does not get ready: status {status:#04x}")),
         }
     }
     let mut read_capacity = [0; 16];
     (read_capacity[0], read_capacity[1], read_capacity[13]) = (0x9e, 0x10, 32);
-    let (status, data) = command(&read_capacity, 32)?;
+    let (status, data, _) = command(&read_capacity, 32)?;
     let (last, block) = match (status, data.first_chunk::<8>(), data.get(8..12)) {
         (0, Some(last), Some(block)) => (u64::from_be_bytes(*last), block),
         _ => return Err("READ CAPACITY(16) fails".to_owned()),

@@ -23,13 +23,21 @@ use machine::Usage;
 use pattern::Pattern;
 use report::{BenchReport, FORMAT, Frames, Latencies, Verify, Workload};
 
+use crate::control::config::SecretSource;
 use crate::control::output;
+use crate::fabrics::iscsi::{Account, Secret};
 
 /// Connections of one run.
 const CONNECTIONS_MAX: usize = 60_000;
 
 /// Operations under way in one connection.
 const DEPTH_MAX: u32 = 1024;
+
+/// Most blocks that are verified: what they hold is kept, in 5 bytes for each.
+const VERIFIED_MAX: u64 = 1 << 28;
+
+/// The secret of `--user`, where no file has it.
+const SECRET_VARIABLE: &str = "PTGT_BENCH_SECRET";
 
 /// How often the progress is shown.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -118,6 +126,12 @@ struct Run {
     /// Where the random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Authenticate by CHAP as this account. Its secret is in the environment, PTGT_BENCH_SECRET, or in a file.
+    #[arg(long, value_name = "NAME", requires = "url")]
+    user: Option<String>,
+    /// The file with the secret, which only its owner may read.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    secret_file: Option<PathBuf>,
     /// The target's process, for its processor time.
     #[arg(long, value_name = "PID")]
     target_pid: Option<u32>,
@@ -148,9 +162,12 @@ fn size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        _ => return Err("a number with KiB, MiB, GiB or TiB".to_owned()),
+        "P" => 50,
+        "E" => 60,
+        _ => return Err("a number with KiB, MiB, GiB, TiB, PiB or EiB".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "a number with KiB, MiB, GiB or TiB".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "a number with KiB, MiB, GiB, TiB, PiB or EiB".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
@@ -332,6 +349,11 @@ impl Run {
                 "the disk, or --range, holds {own} blocks per thread, and {needed} are needed"
             ));
         }
+        if self.verify && own.saturating_mul(threads) > VERIFIED_MAX {
+            return Err(format!(
+                "--verify: the disk holds {blocks} blocks, and {VERIFIED_MAX} are kept in mind at most: give --range"
+            ));
+        }
         Ok(Spec {
             block,
             reads: self.reads,
@@ -398,8 +420,29 @@ impl Run {
         })
     }
 
+    /// The account of `--user`.
+    fn account(&self) -> Result<Option<Account>, String> {
+        let Some(name) = self.user.clone() else { return Ok(None) };
+        let secret = match &self.secret_file {
+            Some(path) => {
+                let read = SecretSource::File(path.clone()).read();
+                read.map_err(|refusal| format!("{}; {}", refusal.message, refusal.help))?
+            }
+            None => {
+                let text = std::env::var_os(SECRET_VARIABLE);
+                let text = text.ok_or_else(|| {
+                    format!("--user: give --secret-file, or the secret in {SECRET_VARIABLE}")
+                })?;
+                let secret = Secret::new(text.as_encoded_bytes());
+                secret.ok_or_else(|| format!("{SECRET_VARIABLE}: a secret has 12 to 255 bytes"))?
+            }
+        };
+        Ok(Some(Account { name, secret }))
+    }
+
     fn over_sockets(&self, url: &str, block: u32) -> Result<Ran, String> {
         let Url { host, target, lun } = parse_url(url)?;
+        let account = self.account()?;
         let fail = |e: std::io::Error| format!("{host}: {e}");
         let address: SocketAddr =
             host.to_socket_addrs().map_err(fail)?.next().ok_or_else(|| format!("{host}: no address"))?;
@@ -414,6 +457,7 @@ impl Run {
                 target: target.clone(),
                 lun,
                 isid: [0x80, isid[0], isid[1], isid[2], high, low],
+                account: account.clone(),
             };
             shares[number % self.threads].push(sockets::connect(address, &who)?);
         }
@@ -502,7 +546,7 @@ mod tests {
     fn sizes_and_urls() {
         assert_eq!(size("4KiB"), Ok(4096));
         assert_eq!(size("512"), Ok(512));
-        assert_eq!(size("1G"), Ok(1 << 30));
+        assert_eq!((size("1G"), size("2PiB"), size("1EiB")), (Ok(1 << 30), Ok(2 << 50), Ok(1 << 60)));
         assert!(size("4 apples").is_err() && size("").is_err() && size("99999999TiB").is_err());
         let url = |text| parse_url(text).unwrap();
         assert_eq!(

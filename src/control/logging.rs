@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use env_logger::{Builder, Target, WriteStyle};
 use log::{Level, LevelFilter, Log as _, Metadata, Record};
 
+use super::config::is_log_filter;
+use super::output;
 use crate::activity;
 use crate::wire::Shown;
 use limits::{Held, Limits, TIME};
@@ -160,12 +162,24 @@ pub fn start(filter: &str) -> Result<Log, String> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(|e| format!("stderr: {e}"))?;
     let (queue, log) = start_to(File::from(stderr));
     let mut builder = Builder::new();
-    builder.parse_filters(std::env::var("RUST_LOG").as_deref().unwrap_or(filter));
+    let wish = std::env::var("RUST_LOG").ok();
+    let known = wish.as_deref().filter(|wish| are_levels(wish));
+    builder.parse_filters(known.unwrap_or(filter));
     let level = log.form(builder, queue, to_journal());
     let logger = Logger { shared: log.shared.clone(), lines: log.lines.clone() };
     log::set_boxed_logger(Box::new(logger)).map_err(|e| e.to_string())?;
     log::set_max_level(level);
+    if let (Some(wish), None) = (&wish, known) {
+        log::warn!(
+            "RUST_LOG={wish}: ignored: give a level (error, warn, info, debug, trace, off), or levels of modules"
+        );
+    }
     Ok(log)
+}
+
+/// Whether RUST_LOG says something that is known: levels, modules of ours, and levels of modules.
+fn are_levels(wish: &str) -> bool {
+    wish.split(',').all(|part| is_log_filter(part) || part.split("::").next() == Some(env!("CARGO_PKG_NAME")))
 }
 
 /// Whether stderr goes to the journal of systemd: JOURNAL_STREAM has its device and inode (systemd.exec(5)).
@@ -245,13 +259,21 @@ impl Log {
     pub fn tell_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
-            log::error!("{}", last_words(panic));
+            log.tell_end(&last_words(panic));
             let trace = Backtrace::capture();
             if trace.status() == BacktraceStatus::Captured {
                 trace.to_string().lines().for_each(|line| log::error!("{line}"));
             }
             log.finish();
         }));
+    }
+
+    /// Tells what ends the daemon: in the log, or on stderr where the log leaves errors out.
+    pub fn tell_end(&self, why: &str) {
+        match log::log_enabled!(Level::Error) {
+            true => log::error!("{why}"),
+            false => output::tell(&format!("ptgt: {why}")),
+        }
     }
 
     /// Waits until what was logged is written, but not for a stderr that nobody reads.

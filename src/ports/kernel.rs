@@ -242,6 +242,17 @@ impl KernelHost {
 /// Listens at an address. One of IPv6 takes no connections of IPv4, and nobody else listens there; what is left of
 /// connections that have ended (TIME-WAIT) does not matter.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether a listener could be there. Nobody notices.
+pub fn is_free(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -249,8 +260,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl StreamHost for KernelHost {

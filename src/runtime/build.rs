@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use log::{info, warn};
 
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
-use crate::control::config::{self, Config, Hugepages, SecretSource, StoreKind};
+use crate::control::config::{self, Config, Hugepages, SecretRefusal, StoreKind};
 use crate::devices::sbc::{self, Disk};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::sessions::Sessions;
@@ -405,13 +405,8 @@ fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topolog
 
 /// An account with its secret, which may have to be read.
 fn account(account: &config::Account) -> Result<Account, String> {
-    let secret = match &account.secret {
-        SecretSource::Given(secret) => secret.clone(),
-        SecretSource::File(path) => {
-            config::read_secret(path).map_err(|e| format!("account {:?}: {e}", account.name))?
-        }
-    };
-    Ok(Account { name: account.name.clone(), secret })
+    let refused = |e: SecretRefusal| format!("account {:?}: {}; {}", account.name, e.message, e.help);
+    Ok(Account { name: account.name.clone(), secret: account.secret.read().map_err(refused)? })
 }
 
 fn authentication(
@@ -419,14 +414,12 @@ fn authentication(
     accounts: &[Account],
 ) -> Result<Option<Arc<Authentication>>, String> {
     let Some(chap) = chap else { return Ok(None) };
-    let own = chap.own.map(|own| accounts[own].clone());
-    let accounts: Vec<Account> = chap.accounts.iter().map(|&account| accounts[account].clone()).collect();
-    // Secrets from files could not be compared before.
-    if let Some(own) = &own
-        && accounts.iter().any(|account| account.secret == own.secret)
-    {
-        return Err(format!("account {:?}: the secrets of the two directions of CHAP must differ", own.name));
+    let secrets: Vec<_> = accounts.iter().map(|account| Some(account.secret.clone())).collect();
+    if let Some(own) = chap.reflected(&secrets) {
+        return Err(format!("account {:?}: {}", accounts[own].name, config::REFLECTED));
     }
+    let own = chap.own.map(|own| accounts[own].clone());
+    let accounts = chap.accounts.iter().map(|&account| accounts[account].clone()).collect();
     Ok(Some(Arc::new(Authentication { accounts, own, algorithms: chap.algorithms.clone() })))
 }
 

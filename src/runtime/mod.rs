@@ -12,10 +12,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use log::{info, warn};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::control::config::Config;
+use crate::control::doctor::{self, Asker, Check, Machine};
 use crate::control::server::Socket;
 use crate::engine::shard::{Message, Shard};
 use crate::engine::tasks::UnitKey;
@@ -27,11 +28,24 @@ use monitor::Monitor;
 use service::Service;
 
 /// Serves a configuration until a signal ends it. The first SIGTERM or SIGINT lets initiators log out, finishes what is
-/// under way and flushes; a second one ends the process at once. Errors are those of the start, and disks that could not be
-/// flushed at the end.
-pub fn run(config: &Config) -> Result<(), String> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signal handling: {e}"))?;
-    let socket = Socket::bind(&config.daemon.control_socket)?;
+/// under way and flushes; a second one ends the process at once. Errors are those of the start, all that can be told
+/// together, and disks that could not be flushed at the end.
+pub fn run(config: &Config) -> Result<(), Vec<String>> {
+    let signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| vec![format!("signal handling: {e}")])?;
+    let socket = Socket::bind(&config.daemon.control_socket);
+    let asker = if socket.is_ok() { Asker::Daemon } else { Asker::Operator };
+    let report = doctor::examine(&Machine::default(), config, asker);
+    let obstacles = report.obstacles().map(Check::line);
+    match socket {
+        Ok(socket) if report.obstacles().next().is_none() => {
+            serve_all(config, signals, socket).map_err(|e| vec![e])
+        }
+        socket => Err(socket.err().into_iter().chain(obstacles).collect()),
+    }
+}
+
+fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<(), String> {
     // Each disk takes one for its image and one for its records; the others stay for everything else. Where there are not so
     // many to be had, opening says so.
     _ = sys::raise_descriptor_limit(1024 + 2 * config.disks.len() as u64);
@@ -75,6 +89,10 @@ pub fn run(config: &Config) -> Result<(), String> {
     let watcher = signals.handle();
     let signal_thread = thread::spawn(move || {
         for signal in &mut signals {
+            if signal == SIGHUP {
+                info!("SIGHUP: ignored; the configuration is read at the start only");
+                continue;
+            }
             if flag.swap(true, Ordering::SeqCst) {
                 // The operator has asked twice: what is not flushed was never acknowledged as stable.
                 #[expect(clippy::exit, reason = "a second signal ends the process at once")]

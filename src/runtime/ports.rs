@@ -10,6 +10,7 @@ use std::os::unix::net::{self, UnixDatagram};
 use std::sync::Arc;
 
 use crate::control::config::{Config, Driver, Link, Port, Portal};
+use crate::control::doctor::{device_lock, listen_refusal};
 use crate::memory::Arena;
 use crate::net::{FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
 use crate::ports::kernel::{self, KernelHost};
@@ -34,33 +35,22 @@ pub(super) type AddressLocks = BTreeMap<String, UnixDatagram>;
 /// it would let several daemons answer, so these are kept apart by a name that the network namespace has once.
 pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), String> {
     let (mut listeners, mut locks) = (vec![Vec::new(); config.ports.len()], BTreeMap::new());
-    for Portal { name, port, address, .. } in &config.portals {
+    for portal in &config.portals {
+        let Portal { name, port, address, .. } = portal;
         let fail = |why: &str| format!("portal {name:?}: {address}: {why}");
         let driver = &config.ports[*port].driver;
-        let Some(link) = driver.link() else {
-            let listener = kernel::listen(*address).map_err(|e| match e.kind() {
-                io::ErrorKind::AddrInUse => {
-                    let see = format!("ss -ltnp 'sport = :{}' tells which", address.port());
-                    fail(&format!("address in use: another program listens there; {see}"))
-                }
-                io::ErrorKind::AddrNotAvailable => fail("is no address of this host; ip address tells those"),
-                _ => fail(&format!("cannot listen: {e}")),
+        let Some(lock) = device_lock(driver, portal) else {
+            let listener = kernel::listen(*address).map_err(|e| {
+                let (found, why) = listen_refusal(portal, &e);
+                fail(&format!("{found}; {why}"))
             })?;
             listeners[*port].push(Arc::new(listener));
             continue;
         };
-        let device = &link.device;
-        let lock = match driver {
-            // Two daemons would each get a part of its frames.
-            Driver::Tap { .. } => format!("ptgt/{device}"),
-            _ => format!("ptgt/{device}/{}", address.ip()),
-        };
         if let Entry::Vacant(free) = locks.entry(lock) {
             let name = net::SocketAddr::from_abstract_name(free.key());
             let lock = name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|e| match e.kind() {
-                io::ErrorKind::AddrInUse => {
-                    fail(&format!("address in use: another ptgt serves the device {device:?}"))
-                }
+                io::ErrorKind::AddrInUse => fail("address in use: another ptgt serves the device"),
                 _ => fail(&format!("cannot be taken: {e}")),
             })?;
             free.insert(lock);

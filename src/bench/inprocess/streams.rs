@@ -290,6 +290,7 @@ pub(super) fn run(
             target: TARGET.into(),
             lun: 0,
             isid: [0x80, 0, 0, core, high, low],
+            account: None,
         };
         terms.push(login::login(&mut stream, &who)?);
     }

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Who may log in, and to what: accounts, authentication, access rules, redirection, limits.
 
+use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::load::{Loader, Named};
-use super::model::{AccessConfig, Account, Chap, Config, Disk, Redirect, SecretSource};
+use super::model::{AccessConfig, Account, Chap, Config, Redirect, SecretSource};
 use crate::engine::sessions::Limits;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::net::Address;
 use crate::options::Section;
+use crate::sys;
 use crate::wire::iscsi::{check_name, normal_name};
 
 /// What begins the name of a file in place of a secret.
@@ -168,10 +171,8 @@ pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
     })
 }
 
-/// What is wrong with how a good configuration, which is in that file, keeps its secrets. Looks at permissions, not at the
-/// secrets. A daemon does not start with a secret in a file that is not there or that others may read.
+/// What is wrong with how a good configuration, which is in that file, keeps its secrets.
 pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
-    use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
     let given = |account: &&Account| matches!(account.secret, SecretSource::Given(_));
     let given: Vec<String> =
@@ -187,52 +188,64 @@ pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
              give \"file:\" and the path of a file with the secret"
         ));
     }
-    for Account { name, secret } in &config.accounts {
-        let SecretSource::File(path) = secret else { continue };
-        let wrong = match std::fs::metadata(path) {
-            Ok(meta) => exposed(path, &meta).err(),
-            Err(e) => Some(format!("secret: {}: {e}", path.display())),
-        };
-        found.extend(wrong.map(|why| format!("account {name:?}: {why}")));
-    }
     found
 }
 
-/// Disks of which it is not certain that a daemon could serve them, though nothing is wrong with them: what this user may not
-/// open, another one may, and what another process has is perhaps served by it.
-pub fn doubts(config: &Config) -> Vec<String> {
-    let doubt = |disk: &Disk| {
-        let refusal = disk.image(&config.daemon.state_dir)?.examine().err()?;
-        Some(format!("disk {:?}: {}; {}", disk.name, refusal.message, refusal.help))
-    };
-    config.disks.iter().filter_map(doubt).collect()
+/// What is said of an account whose secret is in use for the other direction, too.
+pub const REFLECTED: &str = "its secret is that of the other direction of CHAP, too";
+
+/// Why there is no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRefusal {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// It holds whoever asks.
+    pub certain: bool,
 }
 
-/// Whether only its owner may read a file, and it is one.
-fn exposed(path: &Path, meta: &std::fs::Metadata) -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = meta.permissions().mode();
-    match meta.is_file() && mode & 0o077 == 0 {
-        true => Ok(()),
-        false => Err(format!(
-            "secret: {}: others than its owner may read or change it (mode {:03o}): chmod 600 it",
-            path.display(),
-            mode & 0o777
-        )),
+impl SecretSource {
+    /// The secret, which may have to be read from its file, without the end of its line. Nobody but its owner and root may read
+    /// the file.
+    pub fn read(&self) -> Result<Secret, SecretRefusal> {
+        let path = match self {
+            Self::Given(secret) => return Ok(secret.clone()),
+            Self::File(path) => path,
+        };
+        let place = path.display();
+        let refuse = |what: String, help: &str, certain| SecretRefusal {
+            message: format!("secret: {place}: {what}"),
+            help: help.to_owned(),
+            certain,
+        };
+        let fail = |e: std::io::Error| {
+            let certain = e.kind() != std::io::ErrorKind::PermissionDenied || sys::effective_uid() == 0;
+            refuse(e.to_string(), "the user of the daemon has to be able to read it", certain)
+        };
+        let mut file = std::fs::File::open(path).map_err(fail)?;
+        // What was opened is looked at, not what has that name by now.
+        let meta = file.metadata().map_err(fail)?;
+        let mode = meta.permissions().mode();
+        if !meta.is_file() || mode & 0o077 != 0 {
+            let what = format!("others than its owner may read or change it (mode {:03o})", mode & 0o777);
+            return Err(refuse(what, "chmod 600 it", true));
+        }
+        let mut text = Vec::new();
+        file.by_ref().take(1024).read_to_end(&mut text).map_err(fail)?;
+        let end = text.strip_suffix(b"\n").unwrap_or(&text);
+        let secret = Secret::new(end.strip_suffix(b"\r").unwrap_or(end));
+        let length = || refuse("has the wrong length".into(), "12 to 255 bytes (RFC 7143 9.2.1)", true);
+        secret.ok_or_else(length)
     }
 }
 
-/// Reads the secret of an account from its file, without the end of its line. Nobody but its owner and root may read the
-/// file.
-pub fn read_secret(path: &Path) -> Result<Secret, String> {
-    use std::io::Read;
-    let fail = |e: std::io::Error| format!("secret: {}: {e}", path.display());
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    // What was opened is looked at, not what has that name by now.
-    exposed(path, &file.metadata().map_err(fail)?)?;
-    let mut text = Vec::new();
-    file.by_ref().take(1024).read_to_end(&mut text).map_err(fail)?;
-    let end = text.strip_suffix(b"\n").unwrap_or(&text);
-    let secret = Secret::new(end.strip_suffix(b"\r").unwrap_or(end));
-    secret.ok_or_else(|| format!("secret: {}: has the wrong length: 12 to 255 bytes", path.display()))
+impl Chap {
+    /// Our own account, if its secret is one of those that initiators have: `secrets` are those of all accounts that are known.
+    pub fn reflected(&self, secrets: &[Option<Secret>]) -> Option<usize> {
+        let secret = |account: usize| secrets[account].as_ref();
+        let own = self.own?;
+        let same = |&account: &usize| secret(account).is_some() && secret(account) == secret(own);
+        self.accounts.iter().any(same).then_some(own)
+    }
 }

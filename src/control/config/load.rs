@@ -2,6 +2,7 @@
 //! From a file to a [`Config`].
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,14 +40,39 @@ pub enum Scope {
     Machine,
 }
 
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// The text of a file, or why it has none, with what can be shown of it.
+fn read(path: &Path) -> Result<String, (String, Vec<Diagnostic>)> {
+    let refuse = |text: &str, (line, column), message: String, help: &str| {
+        let (key, help) = (String::new(), help.to_owned());
+        (text.to_owned(), vec![Diagnostic { line, column, width: line.min(1), key, message, help }])
+    };
+    let bytes = match path == Path::new(STDIN) {
+        true => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        }
+        false => std::fs::read(path),
+    };
+    let bytes = bytes.map_err(|e| {
+        refuse("", (0, 0), format!("cannot be read: {e}"), "give the path of a configuration file")
+    })?;
+    String::from_utf8(bytes).map_err(|e| {
+        let text = String::from_utf8_lossy(e.as_bytes());
+        let before = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+        refuse(&text, (line, column), "is no UTF-8 here".into(), "a configuration is text in UTF-8")
+    })
+}
+
 /// Reads and checks a file. The error holds the text, to show the lines in question.
 pub fn load(path: &Path, scope: Scope) -> Result<Config, (String, Vec<Diagnostic>)> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        let (message, help) =
-            (format!("cannot be read: {e}"), "give the path of a configuration file".into());
-        (String::new(), vec![Diagnostic { line: 0, column: 0, width: 0, key: String::new(), message, help }])
-    })?;
-    let base = path.parent().unwrap_or_else(|| Path::new("."));
+    let text = read(path)?;
+    let base = if path == Path::new(STDIN) { None } else { path.parent() };
+    let base = base.unwrap_or_else(|| Path::new(""));
     parse_in(&text, base, scope).map_err(|diagnostics| (text, diagnostics))
 }
 
@@ -197,7 +223,7 @@ impl<'a> Loader<'a> {
             (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into())
         };
         let management_url = s.parsed("management_url", url);
-        let log = s.parsed("log", |text| log_filter(text).then(|| text.to_owned()));
+        let log = s.parsed("log", |text| is_log_filter(text).then(|| text.to_owned()));
         s.finish();
         Some(Daemon {
             reactors: reactors?,
@@ -535,8 +561,8 @@ fn parameters(s: Section<'_>) -> Option<Parameters> {
     })
 }
 
-/// A level, or levels of modules: `info`, or `info,ptgt::net=debug`.
-fn log_filter(text: &str) -> bool {
+/// Whether that says levels, or levels of modules: `info`, or `info,ptgt::net=debug`.
+pub fn is_log_filter(text: &str) -> bool {
     let level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
     text.split(',').all(|part| match part.split_once('=') {
         Some((module, word)) => !module.is_empty() && level(word),

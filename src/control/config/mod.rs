@@ -14,8 +14,8 @@ mod reference;
 use std::path::Path;
 
 pub use crate::options::{Diagnostic, render};
-pub use access::{doubts, read_secret};
-pub use load::{Scope, load, parse};
+pub use access::{REFLECTED, SecretRefusal};
+pub use load::{Scope, is_log_filter, load, parse};
 pub use model::{
     AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, IdentitySource, Link, Port,
     PortGroup, Portal, Redirect, SecretSource, StoreKind, Target,

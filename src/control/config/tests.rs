@@ -325,7 +325,7 @@ fn one_thing_at_a_time() {
         ("1_048_576", "-1", "disk[0].size", "is not a size"),
         ("1_048_576", "4097", "disk[0].size", "is not a multiple of 4096 bytes"),
         ("1_048_576", "\"99999999999999TiB\"", "disk[0].size", "is not a size"),
-        ("1_048_576", "\"2EiB\"", "disk[0].size", "is not a size"),
+        ("1_048_576", "\"2EiB\"", "disk[0].size", "is out of range"),
         ("1_048_576", "1.5", "disk[0].size", "is a number with a point"),
         ("[::]:3260", "[::]:0", "portal[0].address", "\"[::]:0\" is not allowed"),
         ("[::]:3260", "ff02::1", "portal[0].address", "\"ff02::1\" is not allowed"),

@@ -73,6 +73,13 @@ impl Machine {
         self.text(&of_node).or_else(|| self.text(of_all)).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
+    /// All of its memory, in bytes.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let text = self.text("proc/meminfo")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    }
+
     fn status(&self, key: &str) -> Option<String> {
         let text = self.text("proc/self/status")?;
         text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()))

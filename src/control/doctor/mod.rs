@@ -2,6 +2,9 @@
 //! What a machine has and what a configuration would like it to have. Looks, and changes nothing.
 
 mod machine;
+mod oddities;
+mod running;
+mod start;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,9 +12,13 @@ use std::fmt::Write;
 use serde::Serialize;
 
 pub use machine::Machine;
+pub use oddities::{foreign_images, oddities};
+pub use start::{device_lock, listen_refusal};
 
+use self::running::RunningDaemon;
 use super::config::{Config, Driver, Hugepages, StoreKind};
 use crate::reactor::Idle;
+use crate::sys;
 
 /// Capabilities by their number in capabilities(7).
 const CAP_NET_ADMIN: u32 = 12;
@@ -47,6 +54,25 @@ pub struct Check {
     pub why: String,
     /// How bad it is.
     pub verdict: Verdict,
+    /// It holds whoever asks: it is no matter of the user's rights.
+    #[serde(skip)]
+    pub certain: bool,
+}
+
+impl Check {
+    /// In one line.
+    pub fn line(&self) -> String {
+        format!("{}: {}; {}", self.what, self.found, self.why)
+    }
+}
+
+/// For whom a machine is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Somebody who wants to know what a daemon would find. One may run already.
+    Operator,
+    /// A daemon that is about to start, and has its control socket.
+    Daemon,
 }
 
 /// Huge pages of 2 MiB on a NUMA node.
@@ -88,10 +114,24 @@ impl DoctorReport {
         self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good)
     }
 
+    /// What keeps a daemon from starting, whoever runs it.
+    pub fn obstacles(&self) -> impl Iterator<Item = &Check> {
+        self.failing().filter(|check| check.certain)
+    }
+
+    /// What keeps a daemon from starting that runs as the user who asks, or might.
+    pub fn doubts(&self) -> impl Iterator<Item = &Check> {
+        self.failing().filter(|check| !check.certain)
+    }
+
+    fn failing(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.verdict == Verdict::Fails)
+    }
+
     /// For people: three lines for each check, one for those that are good.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        for Check { what, found, wanted, why, verdict } in &self.checks {
+        for Check { what, found, wanted, why, verdict, .. } in &self.checks {
             let word = match verdict {
                 Verdict::Good => "good  ",
                 Verdict::Slower => "slower",
@@ -109,12 +149,19 @@ impl DoctorReport {
 struct Doctor<'a> {
     machine: &'a Machine,
     config: &'a Config,
+    asker: Asker,
+    running: RunningDaemon,
     checks: Vec<Check>,
 }
 
-/// Looks at a machine with the eyes of a configuration.
-pub fn examine(machine: &Machine, config: &Config) -> DoctorReport {
-    let mut doctor = Doctor { machine, config, checks: Vec::new() };
+/// Looks at a machine with the eyes of a configuration. `check`, `doctor` and `run` all judge by this.
+pub fn examine(machine: &Machine, config: &Config, asker: Asker) -> DoctorReport {
+    let running = match asker {
+        Asker::Operator => RunningDaemon::at(&config.daemon.control_socket),
+        Asker::Daemon => RunningDaemon::Absent,
+    };
+    let mut doctor = Doctor { machine, config, asker, running, checks: Vec::new() };
+    doctor.start();
     doctor.processors();
     let huge_pages = doctor.huge_pages();
     doctor.rights();
@@ -131,9 +178,10 @@ impl Doctor<'_> {
         wanted: impl Into<String>,
         why: impl Into<String>,
         verdict: Verdict,
-    ) {
+    ) -> &mut Check {
         let (what, found, wanted, why) = (what.into(), found.into(), wanted.into(), why.into());
-        self.checks.push(Check { what, found, wanted, why, verdict });
+        self.checks.push(Check { what, found, wanted, why, verdict, certain: false });
+        self.checks.last_mut().expect("just added")
     }
 
     /// `Good`, or what it costs.
@@ -211,6 +259,10 @@ impl Doctor<'_> {
         }
         let never = config.daemon.hugepages == Hugepages::Never;
         let mut pages = Vec::new();
+        // Those of other nodes are taken, too: none of all of them may be missing for the reactors.
+        let all: u64 = wanted.keys().map(|node| self.machine.free_huge_pages(*node)).sum();
+        let too_few =
+            all < (config.daemon.memory as u64).div_ceil(HUGE) * config.daemon.reactors.len() as u64;
         for (node, wanted) in wanted {
             let free = self.machine.free_huge_pages(node);
             pages.push(NodePages { node, free, wanted: if never { 0 } else { wanted } });
@@ -218,7 +270,8 @@ impl Doctor<'_> {
                 continue;
             }
             let worst = match config.daemon.hugepages {
-                Hugepages::Require => Verdict::Fails,
+                // A daemon that runs has its own already.
+                Hugepages::Require if matches!(self.running, RunningDaemon::Absent) => Verdict::Fails,
                 _ => Verdict::Slower,
             };
             let why = "payload in ordinary pages costs address look-ups, and devices cannot always reach it: \
@@ -230,7 +283,8 @@ impl Doctor<'_> {
                 wanted.to_string(),
                 why,
                 Self::unless(free >= wanted, worst),
-            );
+            )
+            .certain = too_few;
         }
         if never {
             let why = "hugepages = \"never\" was asked for";
@@ -295,20 +349,28 @@ impl Doctor<'_> {
                     let good = self.machine.exists("dev/net/tun");
                     let (found, why) =
                         (if good { "there" } else { "missing" }, "TAP devices come from it: modprobe tun");
-                    self.check("/dev/net/tun", found, "there", why, Self::unless(good, Verdict::Fails));
+                    self.check("/dev/net/tun", found, "there", why, Self::unless(good, Verdict::Fails))
+                        .certain = true;
                 }
                 Driver::Packet(link) => {
-                    let state = self.machine.text(&format!("sys/class/net/{}/operstate", link.device));
-                    let up = state.as_deref().is_some_and(|state| matches!(state, "up" | "unknown"));
-                    let found = format!("{} is {}", link.device, state.as_deref().unwrap_or("not there"));
-                    let why = format!("the port is served on it: ip link set {} up", link.device);
-                    self.check(
-                        what(""),
-                        found,
-                        "a network device that is up",
-                        why,
-                        Self::unless(up, Verdict::Fails),
-                    );
+                    let device = &link.device;
+                    // What /sys does not have may be there: it can be that of another network namespace.
+                    let state = self.machine.text(&format!("sys/class/net/{device}/operstate"));
+                    let there = sys::link(device);
+                    let up = match (&state, &there) {
+                        (Some(state), _) => matches!(&**state, "up" | "unknown"),
+                        (None, there) => there.as_ref().is_ok_and(|link| link.up),
+                    };
+                    let found = state.unwrap_or_else(|| match &there {
+                        Ok(link) if link.up => "up".into(),
+                        Ok(_) => "down".into(),
+                        Err(_) => "not there".into(),
+                    });
+                    let why = format!("the port is served on it: ip link set {device} up");
+                    let verdict = Self::unless(up, Verdict::Fails);
+                    let found = format!("{device} is {found}");
+                    self.check(what(""), found, "a network device that is up", why, verdict).certain =
+                        there.is_err();
                 }
                 Driver::Dpdk(link) => match link.pci_address() {
                     Some(address) => devices.push(self.pci(&port.name, address)),
@@ -333,7 +395,7 @@ impl Doctor<'_> {
         let what = format!("port {port:?}: device {address}");
         if !self.machine.exists(&format!("sys/bus/pci/devices/{address}")) {
             let why = "there is no such device: lspci -D";
-            self.check(what, "not there", "a network adapter", why, Verdict::Fails);
+            self.check(what, "not there", "a network adapter", why, Verdict::Fails).certain = true;
             return PciDevice { address, driver: None, usable: false };
         }
         let driver = self.machine.link_name(&format!("sys/bus/pci/devices/{address}/driver"));

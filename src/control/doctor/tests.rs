@@ -63,7 +63,7 @@ fn two_nodes(free: [&str; 2]) -> Vec<(String, String)> {
 fn look(name: &str, files: &[(String, String)], port: &str) -> DoctorReport {
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&path[..], &text[..])).collect();
     let tree = tree(name, &files);
-    examine(&Machine::at(&tree.0), &config(port))
+    examine(&Machine::at(&tree.0), &config(port), Asker::Daemon)
 }
 
 fn of<'a>(report: &'a DoctorReport, what: &str) -> (&'a str, Verdict) {
@@ -93,6 +93,40 @@ fn processors_and_pages_are_looked_at_node_by_node() {
     assert!(text.contains("FAILS   huge pages of 2 MiB on node 1: 31 free\n        wanted: 32\n"), "{text}");
 }
 
+/// The processors, disks and huge pages of [`config`] on a machine with so much memory.
+#[test]
+fn memory_that_is_not_there_is_an_obstacle() {
+    let port = r#"driver = "packet", device = "e0", address = ["10.1.0.1/24"]"#;
+    let with = |name, memory: &str| {
+        let mut files = two_nodes(["1000", "1000"]);
+        files.push(("proc/meminfo".into(), format!("MemTotal:       {memory} kB\nMemFree: 1 kB\n")));
+        look(name, &files, port)
+    };
+    // Two reactors with 64 MiB and a disk of 32 MiB.
+    let enough = with("enough", "163840");
+    assert_eq!(of(&enough, "memory"), ("good", Verdict::Good));
+    let short = with("short", "163839");
+    assert_eq!(of(&short, "memory"), ("159 MiB, and 160 MiB are needed", Verdict::Fails));
+    assert!(short.obstacles().any(|check| check.what == "memory"));
+    // The network device is not there; that a node lacks pages, and that the user lacks a right, is less certain.
+    let all: Vec<&str> = enough.obstacles().map(|check| &check.what[..]).collect();
+    assert_eq!(all, ["port \"p\""]);
+    let few = look("few", &two_nodes(["63", "0"]), port);
+    assert!(few.obstacles().any(|check| check.what.contains("huge pages")), "{few:?}");
+}
+
+#[test]
+fn what_is_of_no_use_is_told() {
+    let text = r#"
+port = [{ name = "p", driver = "kernel" }]
+portal = [{ name = "l", port = "p", address = "[::]:3260" }]
+disk = [{ name = "one", store = "null", size = "1EiB" }, { name = "two", store = "null", size = "1MiB" }, { name = "spare", store = "null", size = "2PiB" }]
+target = [{ name = "iqn.2026-11.test:full", luns = [{ lun = 0, unit = "one" }, { lun = 1, unit = "two" }] }, { name = "iqn.2026-11.test:empty" }]
+"#;
+    let [empty, spare] = &oddities(&parse(text, Path::new("")).unwrap())[..] else { panic!("two oddities") };
+    assert!(empty.contains("iqn.2026-11.test:empty") && spare.ends_with(": \"spare\""), "{empty} {spare}");
+}
+
 #[cfg(feature = "dpdk")]
 #[test]
 fn adapters_need_a_driver_an_iommu_and_locked_memory() {
@@ -118,7 +152,7 @@ fn adapters_need_a_driver_an_iommu_and_locked_memory() {
     let tree = tree("bound", &files.iter().map(|(path, text)| (&path[..], &text[..])).collect::<Vec<_>>());
     std::os::unix::fs::symlink("../../drivers/vfio-pci", tree.0.join(device).join("driver")).unwrap();
     fs::create_dir_all(tree.0.join("sys/class/iommu/dmar0")).unwrap();
-    let bound = examine(&Machine::at(&tree.0), &config(port));
+    let bound = examine(&Machine::at(&tree.0), &config(port), Asker::Daemon);
     assert_eq!(of(&bound, "port \"p\": device 0000:3b:00.0"), ("driver vfio-pci", Verdict::Good));
     assert_eq!(of(&bound, "IOMMU for 0000:3b:00.0"), ("on", Verdict::Good));
     assert!(bound.devices[0].usable);

@@ -100,6 +100,13 @@ pub struct Account {
     pub secret: Secret,
 }
 
+impl Account {
+    /// Its response to a challenge.
+    pub(crate) fn response(&self, algorithm: Algorithm, identifier: u8, challenge: &[u8]) -> Hash {
+        algorithm.response(identifier, &self.secret.0, challenge)
+    }
+}
+
 /// How initiators authenticate themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authentication {

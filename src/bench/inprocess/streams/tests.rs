@@ -22,6 +22,7 @@ fn sent(store: StoreKind, block: u32) -> (usize, usize) {
         target: TARGET.into(),
         lun: 0,
         isid: [0x80, 0, 0, 0, 0, 0],
+        account: None,
     };
     let mut stream = Pumped { shard: &mut shard, ends: &mut *ends, number: 0, clock: &clock };
     let terms = login::login(&mut stream, &who).unwrap();

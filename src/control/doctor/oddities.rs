@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What is allowed and hardly meant.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::control::config::{Config, StoreKind};
+
+/// How images of other formats begin.
+const FORMATS: &[(&[u8], &str)] = &[
+    (b"QFI\xfb", "qcow2"),
+    (b"KDMV", "vmdk"),
+    (b"# Disk DescriptorFile", "vmdk"),
+    (b"vhdxfile", "vhdx"),
+    (b"conectix", "vhd"),
+    (b"<<< ", "vdi"),
+];
+
+/// Disks that are named in one line.
+const NAMED_MAX: usize = 8;
+
+/// Parts of a configuration that are of no use.
+pub fn oddities(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    for target in config.targets.iter().filter(|target| target.luns.is_empty()) {
+        found.push(format!("target {:?} has no LUNs: its initiators find no disk", target.name));
+    }
+    let exported: BTreeSet<&str> =
+        config.targets.iter().flat_map(|target| &target.luns).map(|(_, unit)| &**unit).collect();
+    let spare = config.disks.iter().filter(|disk| !exported.contains(&*disk.name));
+    let spare: Vec<String> = spare.map(|disk| format!("{:?}", disk.name)).collect();
+    let more = match spare.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if !spare.is_empty() {
+        let named = spare[..spare.len().min(NAMED_MAX)].join(", ");
+        found.push(format!("no target has these disks among its `luns`: {named}{more}"));
+    }
+    found
+}
+
+/// Images that are not what their bytes are taken for.
+pub fn foreign_images(config: &Config) -> Vec<String> {
+    let foreign = |path: &Path| {
+        let mut head = Vec::new();
+        // What cannot be read is told elsewhere.
+        _ = File::open(path).ok()?.take(64).read_to_end(&mut head);
+        FORMATS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, format)| *format)
+    };
+    let told = config.disks.iter().filter_map(|disk| {
+        let StoreKind::File { path, .. } = &disk.store else { return None };
+        let format = path.is_file().then(|| foreign(path)).flatten()?;
+        Some(format!(
+            "disk {:?}: {} is in the format {format}, and is served as it lies, headers and all: qemu-img convert -O raw \
+             makes a raw image of it",
+            disk.name,
+            path.display()
+        ))
+    });
+    told.collect()
+}

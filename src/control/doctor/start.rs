@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the start of a daemon meets: whether it may have what it needs. What the daemon that runs this configuration has
+//! already is not in the way.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{self, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+
+use super::running::{self, Holder};
+use super::{Asker, Doctor, Verdict};
+use crate::control::config::{self, Account, Chap, Config, Driver, Portal, StoreKind};
+use crate::fabrics::iscsi::Secret;
+use crate::ports::kernel;
+use crate::sys;
+
+/// A TAP device that stays when nobody has it open (IFF_PERSIST).
+const PERSISTENT: u32 = 0x0800;
+
+/// How long a lock is waited for, as at the start: a daemon that was killed holds its images a little longer than it lives.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+
+/// Why a daemon cannot listen at a portal, and what to do.
+pub fn listen_refusal(portal: &Portal, e: &io::Error) -> (String, String) {
+    let port = portal.address.port();
+    match e.kind() {
+        ErrorKind::AddrInUse => (
+            "address in use: another program listens there".into(),
+            format!("ss -ltnp 'sport = :{port}' tells which"),
+        ),
+        ErrorKind::AddrNotAvailable => ("is no address of this host".into(), "ip address tells those".into()),
+        _ => (format!("cannot listen: {e}"), "give another address, or run as a user who may".into()),
+    }
+}
+
+/// The abstract name that keeps two daemons from one device, or from one address on it; none where the kernel does.
+pub fn device_lock(driver: &Driver, portal: &Portal) -> Option<String> {
+    let device = &driver.link()?.device;
+    Some(match driver {
+        // Two daemons would each get a part of its frames.
+        Driver::Tap { .. } => format!("ptgt/{device}"),
+        _ => format!("ptgt/{device}/{}", portal.address.ip()),
+    })
+}
+
+/// Whether a failure holds whoever asks.
+fn holds_for_all(e: &io::Error) -> bool {
+    e.kind() != ErrorKind::PermissionDenied || sys::effective_uid() == 0
+}
+
+impl Doctor<'_> {
+    /// Looks at everything that a start needs of the machine, for who asks.
+    pub(super) fn start(&mut self) {
+        let config = self.config;
+        self.memory();
+        if self.asker == Asker::Operator {
+            self.control_socket();
+            self.images();
+        }
+        let state = self.config.daemon.state_dir.clone();
+        // Without it a daemon serves until there is something to be kept.
+        self.directory("state directory", &state, "give a `state_dir` that the daemon may write", false);
+        self.secrets();
+        for portal in &config.portals {
+            self.portal(portal);
+        }
+    }
+
+    /// What keeps the daemon from starting, if there is something; `certain` if it holds whoever asks.
+    fn start_needs(&mut self, what: String, refusal: Option<(String, String)>, wanted: &str, certain: bool) {
+        let (found, why, verdict) = match refusal {
+            None => ("good".to_owned(), String::new(), Verdict::Good),
+            Some((found, why)) => (found, why, Verdict::Fails),
+        };
+        self.check(what, found, wanted, why, verdict).certain = certain;
+    }
+
+    /// Payload memory and disks in memory, against all that the machine has.
+    fn memory(&mut self) {
+        let Config { daemon, disks, .. } = self.config;
+        let Some(there) = self.machine.memory() else { return };
+        let reactors = (daemon.memory as u64).saturating_mul(daemon.reactors.len() as u64);
+        let in_memory = disks.iter().filter_map(|disk| match disk.store {
+            StoreKind::Ram { size } => Some(size),
+            _ => None,
+        });
+        let in_memory = in_memory.fold(0_u64, u64::saturating_add);
+        let wanted = reactors.saturating_add(in_memory);
+        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let why = format!(
+            "reactors take {}, disks in memory {}: lower `memory` of [daemon], or the `size` of disks",
+            mib(reactors),
+            mib(in_memory)
+        );
+        let found = format!("{}, and {} are needed", mib(there), mib(wanted));
+        self.start_needs("memory".into(), (wanted > there).then_some((found, why)), &mib(wanted), true);
+    }
+
+    fn control_socket(&mut self) {
+        let path = &self.config.daemon.control_socket;
+        let other = fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+        let what = format!("control socket {}", path.display());
+        match path.parent() {
+            _ if other => {
+                let refusal =
+                    ("something else has that path".to_owned(), "give another `control_socket`".to_owned());
+                self.start_needs(what, Some(refusal), "a path for a socket", true);
+            }
+            Some(above) => self.directory(
+                &what,
+                above,
+                "give a `control_socket` in a directory that the daemon may write",
+                true,
+            ),
+            None => {}
+        }
+    }
+
+    /// A directory that the daemon makes if there is none, and writes to, at its start or later.
+    fn directory(&mut self, what: &str, path: &Path, help: &str, at_once: bool) {
+        let above = path.ancestors().find(|above| above.symlink_metadata().is_ok());
+        let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let place = above.display();
+        let (refusal, certain) = match above.is_dir() {
+            false => (Some(format!("{place} is no directory")), true),
+            true => match sys::may_write(above) {
+                Ok(()) => (None, true),
+                Err(e) => (Some(format!("{place} cannot be written: {e}")), at_once && holds_for_all(&e)),
+            },
+        };
+        let refusal = refusal.map(|found| (found, help.to_owned()));
+        self.start_needs(what.to_owned(), refusal, "a directory that may be written", certain);
+    }
+
+    /// Those that are refused whoever asks were told with their line, when the configuration was read.
+    fn images(&mut self) {
+        let config = self.config;
+        for disk in &config.disks {
+            let Some(image) = disk.image(&config.daemon.state_dir) else { continue };
+            let Err(mut refusal) = image.examine() else { continue };
+            let holder = self.running.holds_file(&image.path);
+            if holder == Holder::Own {
+                continue;
+            }
+            // Root may open everything: what is left is a lock.
+            let locked = holder == Holder::Other && sys::effective_uid() == 0;
+            let end = std::time::Instant::now() + LOCK_TIME;
+            while locked && std::time::Instant::now() < end {
+                std::thread::sleep(LOCK_TIME / 20);
+                match image.examine() {
+                    Ok(()) => break,
+                    Err(again) => refusal = again,
+                }
+            }
+            if locked && image.examine().is_ok() {
+                continue;
+            }
+            let what = format!("disk {:?}", disk.name);
+            self.start_needs(what, Some((refusal.message, refusal.help)), "an image for this daemon", locked);
+        }
+    }
+
+    fn secrets(&mut self) {
+        let Config { accounts, discovery, targets, .. } = self.config;
+        let mut secrets: Vec<Option<Secret>> = Vec::new();
+        for account in accounts {
+            let what = account_called(account);
+            match account.secret.read() {
+                Ok(secret) => secrets.push(Some(secret)),
+                Err(refusal) => {
+                    secrets.push(None);
+                    let found = (refusal.message, refusal.help);
+                    self.start_needs(
+                        what,
+                        Some(found),
+                        "a secret that only the daemon's user may read",
+                        refusal.certain,
+                    );
+                }
+            }
+        }
+        let all = discovery.iter().chain(targets.iter().filter_map(|target| target.chap.as_ref()));
+        let mut twice: Vec<usize> = all.filter_map(|chap: &Chap| chap.reflected(&secrets)).collect();
+        twice.sort_unstable();
+        twice.dedup();
+        for account in twice {
+            let refusal =
+                (config::REFLECTED.to_owned(), "give it a secret of its own (RFC 7143 12.1.3)".to_owned());
+            self.start_needs(account_called(&accounts[account]), Some(refusal), "another secret", true);
+        }
+    }
+
+    fn portal(&mut self, portal: &Portal) {
+        let driver = &self.config.ports[portal.port].driver;
+        let what = format!("portal {:?}: {}", portal.name, portal.address);
+        let in_the_way = match device_lock(driver, portal) {
+            None => kernel::is_free(portal.address).err().map(|e| {
+                let holder = match e.kind() {
+                    ErrorKind::AddrInUse => {
+                        self.running.holds_socket(&running::listeners(portal.address.port()))
+                    }
+                    _ if holds_for_all(&e) => Holder::Other,
+                    _ => Holder::Unknown,
+                };
+                (listen_refusal(portal, &e), holder)
+            }),
+            Some(lock) => self.device(driver, &lock),
+        };
+        let (refusal, holder) = in_the_way.unzip();
+        let refusal = refusal.filter(|_| holder != Some(Holder::Own));
+        self.start_needs(what, refusal, "free", holder != Some(Holder::Unknown));
+    }
+
+    /// Who has the device of a port, if somebody has whom the start would meet.
+    fn device(&self, driver: &Driver, lock: &str) -> Option<((String, String), Holder)> {
+        let device = &driver.link()?.device;
+        let taken =
+            net::SocketAddr::from_abstract_name(lock).and_then(|name| UnixDatagram::bind_addr(&name)).err();
+        if let Some(e) = taken {
+            let found = match e.kind() {
+                ErrorKind::AddrInUse => format!("address in use: another ptgt serves the device {device:?}"),
+                _ => format!("cannot be taken: {e}"),
+            };
+            let holder = self.running.holds_socket(&running::abstract_socket(lock));
+            return Some(((found, "end that first, or give another device".into()), holder));
+        }
+        let Driver::Tap { .. } = driver else { return None };
+        // Unlike /sys, which may be that of another network namespace.
+        if sys::link(device).is_err() {
+            return None;
+        }
+        let (place, help) = (format!("sys/class/net/{device}"), "give the name of another device");
+        let refusal = |found: String| Some(((found, help.to_owned()), self.running.holds_device(device)));
+        if let Some(pid) = running::user_of_tap(device) {
+            return refusal(format!("{device} is in use by process {pid}"));
+        }
+        let flags = self.machine.text(&format!("{place}/tun_flags"));
+        match flags.map(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16)) {
+            None if self.machine.exists(&place) => refusal(format!("{device} is no TAP device")),
+            // It is there because somebody has it, whom this user may not see.
+            Some(Ok(flags)) if flags & PERSISTENT == 0 => {
+                refusal(format!("{device} is in use by another process"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn account_called(account: &Account) -> String {
+    format!("account {:?}", account.name)
+}
