@@ -300,6 +300,75 @@ def sighup_is_ignored():
     stop(daemon)
 
 
+def processor_time(daemon):
+    with open(f"/proc/{daemon.pid}/stat") as file:
+        return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def until(what, seconds=20):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, said()
+        time.sleep(0.05)
+
+
+def portal_is_down():
+    status = json.loads(sh(PTGT, "status", "--json"))
+    return status["targets"][0]["portals"][0]["down"]
+
+
+def a_device_that_goes_comes_back():
+    if not os.path.exists("/dev/net/tun"):
+        return
+    daemon = start(path := configuration(**TAP))
+    wait_for(daemon, path)
+    assert not portal_is_down()
+    sh("ip", "link", "delete", "ptgt0")
+    # Its place is taken, so that it cannot be made again.
+    with other_device():
+        until(portal_is_down)
+        before = processor_time(daemon)
+        time.sleep(3)
+        used = (processor_time(daemon) - before) / 3
+        assert used < 0.1, f"a port without a device takes {used:.0%} of a processor"
+        assert said().count("somebody has removed it") == 1, said()
+        assert ": down, its device is gone" in sh(PTGT, "status")
+    wait_for(daemon, path)
+    until(lambda: not portal_is_down())
+    assert said().count("it is back") == 1 and said().count("somebody has removed it") == 1, said()
+    stop(daemon)
+
+
+def what_happens_to_an_image_is_told_once():
+    os.mkdir("small")
+    with open("small.img", "wb") as file:
+        file.truncate(8 << 20)
+    sh("mke2fs", "-q", "-t", "ext4", "small.img")
+    sh("mount", "-o", "loop", "small.img", "small")
+    disks = image("small/d.img", create=True, size="64MiB")
+    daemon = start(path := configuration(**(KERNEL | disks)))
+    wait_for(daemon, path)
+    url = f"iscsi://127.0.0.1/{IQN}/0"
+    done = bench(url, "--reads", "0", "--block", "64KiB", "--pattern", "sequential", count="300")
+    assert done.returncode == 1 and "operations failed" in done.stderr, done
+    until(lambda: 'disk "d": a write at byte' in said())
+    assert "No space left on device" in said(), said()
+    os.truncate("small/d.img", 32 << 20)
+    until(lambda: 'disk "d": its image has been cut from 67108864 to 33554432 bytes' in said())
+    os.truncate("small/d.img", 40 << 20)
+    until(lambda: 'disk "d": its image has grown from 33554432 to 41943040 bytes' in said())
+    os.remove("small/d.img")
+    until(lambda: 'disk "d": its image has been deleted' in said())
+    sh(PTGT, "port-group", "1", "standby")
+    until(lambda: 'port group "1": standby from now on, for all disks' in said())
+    time.sleep(1.5)
+    lines = [line for line in said().splitlines() if 'disk "d": ' in line and "WARN" in line and "not shown" not in line]
+    # One of each kind, however many writes have failed; a limit holds for ten seconds.
+    assert len(lines) == 4, lines
+    stop(daemon)
+    sh("umount", "small")
+
+
 def bench(*arguments, count="10", **environment):
     words = [PTGT, "bench", *arguments, "--count", count, "--quiet"]
     return subprocess.run(words, capture_output=True, text=True, env=os.environ | environment, timeout=60)
@@ -338,3 +407,5 @@ the_file_alone()
 an_end_is_told_whatever_the_levels()
 sighup_is_ignored()
 bench_is_understood()
+a_device_that_goes_comes_back()
+what_happens_to_an_image_is_told_once()

@@ -2,8 +2,8 @@
 //! The log: formatted by `env_logger` into a bounded queue that a thread of its own writes to stderr, so that a stderr
 //! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
 //!
-//! A line about a peer has its address as the key-value `peer`, and if its text varies a `kind`: of each kind a peer gets
-//! few, the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
+//! A line about a peer has its address as the key-value `peer`, one about a disk its name as `disk`, and if its text varies a
+//! `kind`: of each kind a peer gets few and a disk one, the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
 
 mod limits;
 
@@ -11,7 +11,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
 use std::panic::PanicHookInfo;
@@ -27,7 +27,7 @@ use super::config::is_log_filter;
 use super::output;
 use crate::activity;
 use crate::wire::Shown;
-use limits::{Held, Limits, TIME};
+use limits::{Held, Limits, Subject, TIME};
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 4096;
@@ -110,14 +110,14 @@ struct Logger {
 impl Logger {
     /// Whether a record is not one too many about a peer.
     fn admits(&self, record: &Record<'_>) -> bool {
-        let Some(peer) = peer(record) else { return true };
+        let Some(subject) = subject(record) else { return true };
         let mut kind = DefaultHasher::new();
         (record.file(), record.line()).hash(&mut kind);
         record.key_values().get("kind".into()).map(|kind| kind.to_string()).hash(&mut kind);
         let mut limits = self.shared.limits();
         let before = limits.next();
         let text = || record.args().to_string();
-        let admitted = limits.admit(Instant::now(), (kind.finish(), peer), record.level(), text);
+        let admitted = limits.admit(Instant::now(), (kind.finish(), subject), record.level(), text);
         if let Some(at) = limits.next().filter(|_| before.is_none()) {
             // A queue that is full tells that it was; what is held is told the next time or at the end.
             _ = self.lines.try_send(Line::Held(at));
@@ -142,10 +142,13 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Whom a record is about.
-fn peer(record: &Record<'_>) -> Option<IpAddr> {
-    let peer = record.key_values().get("peer".into())?.to_string();
-    peer.parse::<SocketAddr>().map(|peer| peer.ip()).or_else(|_| peer.parse()).ok()
+/// Whom or what a record is about.
+fn subject(record: &Record<'_>) -> Option<Subject> {
+    let value = |key: &str| Some(record.key_values().get(key.into())?.to_string());
+    let peer = value("peer").and_then(|peer| {
+        peer.parse::<SocketAddr>().map(|peer| peer.ip()).or_else(|_| peer.parse()).ok().map(Subject::Peer)
+    });
+    peer.or_else(|| value("disk").map(Subject::Named))
 }
 
 /// The running log; [`Log::finish`] waits for the last lines.

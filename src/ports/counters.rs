@@ -8,6 +8,8 @@ counter_set! {
     pub struct TapCounters {
         /// Frames that the kernel did not take.
         dropped_sending: Counter of Frames,
+        /// Whether somebody has removed the device: how many reactors wait for it.
+        device_gone: Gauge of Flag,
     }
 }
 

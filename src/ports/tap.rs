@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use log::{info, warn};
 
 use super::TapCounters;
 use super::vnet::{self, FRAME_MAX, VNET};
@@ -39,11 +42,20 @@ pub struct TapConfig {
     pub queues: usize,
     /// Whether checksums and segmentation are left to the kernel.
     pub offload: bool,
+    /// One of the queues tells when the device goes and comes.
+    pub tells: bool,
 }
+
+/// How long a device that is gone is left alone before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Tap {
+    /// How it is opened again; none for a file that takes its place.
+    config: Option<TapConfig>,
     file: File,
+    /// When it is tried again, while the device is gone.
+    gone: Option<Instant>,
     arena: Arena,
     mac: [u8; 6],
     mtu: u16,
@@ -57,35 +69,79 @@ impl Tap {
     /// Opens a queue. The first one makes the device, unless an operator has made it before, and sets it up; it is gone
     /// when the last queue is closed.
     pub fn open(config: &TapConfig, arena: Arena) -> io::Result<Self> {
-        let TapConfig { device, mac, mtu, host_addresses, queues, offload } = config;
-        let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
-        let fail =
-            |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
-        let up = format!(
-            "cannot be brought up with MTU {mtu} (ip link set {device} mtu {mtu} txqueuelen {WAITING_MAX} up)"
-        );
-        sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
-        for address in host_addresses {
-            sys::add_address(device, address.ip, address.prefix)
-                .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
-        }
+        let file = open(config)?;
+        let TapConfig { device, mac, mtu, offload, .. } = config;
         let mac = mac.unwrap_or_else(|| named_mac(device));
-        Ok(Self { file, arena, mac, mtu: *mtu, offload: *offload, spare: None, not_sent: 0 })
+        let config = Some(config.clone());
+        Ok(Self {
+            config,
+            file,
+            gone: None,
+            arena,
+            mac,
+            mtu: *mtu,
+            offload: *offload,
+            spare: None,
+            not_sent: 0,
+        })
+    }
+
+    /// Whether the device is back, if that is to be tried now.
+    fn is_back(&mut self, now: Instant) -> bool {
+        let (Some(config), Some(at)) = (&self.config, self.gone) else { return true };
+        if now < at {
+            return false;
+        }
+        let Ok(file) = open(config) else {
+            self.gone = Some(now + RETRY);
+            return false;
+        };
+        if config.tells {
+            info!("device {:?}: it is back", config.device);
+        }
+        (self.file, self.gone) = (file, None);
+        true
+    }
+
+    fn lose(&mut self, now: Instant) {
+        if let Some(config) = self.config.as_ref().filter(|config| config.tells) {
+            warn!(
+                "device {:?}: somebody has removed it; it is made again as soon as that is possible",
+                config.device
+            );
+        }
+        self.gone = Some(now + RETRY);
     }
 
     /// A queue whose frames, with vnet headers, come from a file and go there.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn pretended(file: File, arena: Arena) -> Self {
         let mac = [2, 0, 0, 0, 0, 1];
-        Self { file, arena, mac, mtu: 1500, offload: true, spare: None, not_sent: 0 }
+        Self {
+            config: None,
+            file,
+            gone: None,
+            arena,
+            mac,
+            mtu: 1500,
+            offload: true,
+            spare: None,
+            not_sent: 0,
+        }
     }
 
-    fn read(&mut self) -> Option<RxFrame> {
+    fn read(&mut self, now: Instant) -> Option<RxFrame> {
         // Without memory frames stay with the kernel, which drops what it has no room for.
         let mut block = self.spare.take().or_else(|| self.arena.alloc_reserved(FRAME_MAX))?;
-        let Ok(len) = self.file.read(block.bytes_mut()) else {
-            self.spare = Some(block);
-            return None;
+        let len = match self.file.read(block.bytes_mut()) {
+            Ok(len) => len,
+            Err(e) => {
+                self.spare = Some(block);
+                if e.raw_os_error() == Some(libc::EBADFD) {
+                    self.lose(now);
+                }
+                return None;
+            }
         };
         if len < VNET {
             self.spare = Some(block);
@@ -102,6 +158,23 @@ impl Tap {
         }
         Some(RxFrame { data: block.freeze().slice(VNET, len - VNET), checksum })
     }
+}
+
+/// Opens a queue of a device, which is made and set up where that is needed.
+fn open(config: &TapConfig) -> io::Result<File> {
+    let TapConfig { device, mtu, host_addresses, queues, offload, .. } = config;
+    let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
+    let fail =
+        |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
+    let up = format!(
+        "cannot be brought up with MTU {mtu} (ip link set {device} mtu {mtu} txqueuelen {WAITING_MAX} up)"
+    );
+    sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
+    for address in host_addresses {
+        sys::add_address(device, address.ip, address.prefix)
+            .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
+    }
+    Ok(file)
 }
 
 fn explain(e: &io::Error, device: &str) -> io::Error {
@@ -141,19 +214,33 @@ impl FramePort for Tap {
         self.mac
     }
 
-    fn receive(&mut self, _: Instant, burst: &mut Vec<RxFrame>) -> usize {
-        vnet::receive(burst, BURST_MAX, || self.read())
+    fn receive(&mut self, now: Instant, burst: &mut Vec<RxFrame>) -> usize {
+        if self.gone.is_some() && !self.is_back(now) {
+            return 0;
+        }
+        vnet::receive(burst, BURST_MAX, || self.read(now))
     }
 
     fn transmit(&mut self, _: Instant, burst: &mut VecDeque<TxFrame>) {
+        if self.gone.is_some() {
+            self.not_sent += burst.drain(..).len() as u64;
+            return;
+        }
         self.not_sent += vnet::transmit(self.file.as_raw_fd(), self.offload, burst);
     }
 
     fn counters(&self) -> Vec<Counted> {
-        TapCounters { dropped_sending: self.not_sent }.counted().collect()
+        TapCounters { dropped_sending: self.not_sent, device_gone: self.gone.is_some().into() }
+            .counted()
+            .collect()
     }
 
+    /// A device that is gone would wake us for ever.
     fn wake_fd(&self) -> Option<RawFd> {
-        Some(self.file.as_raw_fd())
+        self.gone.is_none().then(|| self.file.as_raw_fd())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.gone
     }
 }

@@ -271,6 +271,7 @@ fn raw_frames_over_tap() {
             host_addresses: Vec::new(),
             queues: 1,
             offload: true,
+            tells: true,
         };
         let arena = arena();
         let tap = claimant(Tap::open(&config, arena.clone()), arena);

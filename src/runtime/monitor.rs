@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use log::info;
+
 use super::build::Unit;
 use crate::control::config::{self, Config, StoreKind};
 use crate::control::status::{
@@ -31,6 +33,9 @@ const REPORT_TIME: Duration = Duration::from_secs(1);
 
 /// How long a change may take: as long as what the stores have under way, and less than a client waits.
 const CHANGE_TIME: Duration = Duration::from_secs(8);
+
+/// The counter of a port that tells that its device is gone.
+const DEVICE_GONE: &str = "device_gone";
 
 /// Quantiles of latencies that the status names.
 const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)];
@@ -150,7 +155,13 @@ impl StatusSource for Monitor {
         let (to, refused) = sync_channel(1);
         self.cores[0].send(Message::Change(changes, to));
         match refused.recv_timeout(CHANGE_TIME) {
-            Ok(false) => Ok(()),
+            Ok(false) => {
+                let SetPortGroup { group, state, disk } = wanted;
+                let whose =
+                    disk.as_ref().map_or_else(|| "all disks".to_owned(), |disk| format!("disk {disk:?}"));
+                info!("port group {group:?}: {state} from now on, for {whose}");
+                Ok(())
+            }
             Ok(true) => Err("the change could not be made: see the log".into()),
             Err(_) => Err(format!("not done within {} s: a store does not answer", CHANGE_TIME.as_secs())),
         }
@@ -174,6 +185,7 @@ impl StatusSource for Monitor {
             }
             all
         });
+        let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
         let draining = self.draining.load(Ordering::SeqCst);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -181,9 +193,9 @@ impl StatusSource for Monitor {
             state: if draining { State::Draining } else { State::Running },
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
-            ports: config.ports.iter().map(|each| port(each, &reports)).collect(),
+            targets: config.targets.iter().map(|each| target(config, each, &ports)).collect(),
+            ports,
             disks: self.units.iter().filter_map(|unit| disk(config, unit, &reports)).collect(),
-            targets: config.targets.iter().map(|each| target(config, each)).collect(),
             sessions,
         }
     }
@@ -297,10 +309,11 @@ fn port_group(group: &Group) -> PortGroup {
     }
 }
 
-fn target(config: &Config, target: &config::Target) -> Target {
+fn target(config: &Config, target: &config::Target, ports: &[Port]) -> Target {
     let portals = target.portals.iter().map(|&portal| {
-        let config::Portal { name, address, group, .. } = &config.portals[portal];
-        Portal { name: name.clone(), address: address.to_string(), group: *group }
+        let config::Portal { name, address, group, port, .. } = &config.portals[portal];
+        let down = ports[*port].counters.get(DEVICE_GONE).is_some_and(|reactors| *reactors > 0);
+        Portal { name: name.clone(), address: address.to_string(), group: *group, down }
     });
     let luns = target.luns.iter().map(|(lun, unit)| LogicalUnit { lun: *lun, disk: unit.clone() });
     Target {
@@ -368,7 +381,7 @@ mod tests {
     use crate::engine::topology::Topology;
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
-    use crate::ports::KernelCounters;
+    use crate::ports::{KernelCounters, TapCounters};
     use crate::reactor::{Load, Mailbox, mailbox};
     use crate::runtime::build::unit;
     use crate::stores::Records;
@@ -478,6 +491,19 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
         assert_eq!(session.connections[0].portal, "l");
         assert_eq!(session.connections[0].negotiated["MaxBurstLength"], "262144");
+    }
+
+    #[test]
+    fn a_portal_is_down_while_any_reactor_misses_its_device() {
+        let (monitor, _) = monitor();
+        let [target] = &monitor.config.targets[..] else { panic!("one target") };
+        let down = |device_gone| {
+            let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
+            let reports = [report(0), CoreReport { hosts: [("p".into(), counted)].into(), ..report(1) }];
+            let ports: Vec<Port> = monitor.config.ports.iter().map(|each| port(each, &reports)).collect();
+            super::target(&monitor.config, target, &ports).portals[0].down
+        };
+        assert_eq!([0, 1].map(down), [false, true]);
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub(super) fn open(
                 host_addresses: host_addresses.clone(),
                 queues,
                 offload: link.offload,
+                tells: core == 0,
             };
             Tap::open(&config, arena.clone()).and_then(|tap| host(tap, link, listen, arena))
         }

@@ -55,6 +55,7 @@ pub(super) struct Image {
     in_memory: bool,
     mapping: Option<Arc<FileMapping>>,
     gate: Arc<ExclusiveGate>,
+    name: Arc<str>,
 }
 
 impl Image {
@@ -76,6 +77,7 @@ impl Image {
             in_memory: in_memory.is_some(),
             mapping,
             gate: Arc::default(),
+            name: options.name.as_str().into(),
         })
     }
 }
@@ -110,7 +112,10 @@ impl Backing for Image {
         let handle = FileStore {
             fd: self.file.as_raw_fd(),
             file: self.file.clone(),
+            name: self.name.clone(),
+            deleted: false,
             bytes: self.bytes.clone(),
+            told: self.bytes.load(Ordering::Relaxed),
             // A mapping has no bytes behind its end, and a device cannot grow.
             may_lengthen: !self.device && !self.read_only && self.mapping.is_none(),
             size_known: Cell::new(0),
@@ -145,6 +150,12 @@ impl Backing for Image {
 struct FileStore {
     fd: RawFd,
     file: Arc<File>,
+    /// What the disk is called in the log.
+    name: Arc<str>,
+    /// The size that was told last.
+    told: u64,
+    /// It has been told that nobody finds the image any more.
+    deleted: bool,
     bytes: Arc<AtomicU64>,
     /// A write beyond the end of the file would make it longer.
     may_lengthen: bool,
@@ -370,11 +381,12 @@ impl FileStore {
         let moved = match usize::try_from(result) {
             Ok(moved) => moved,
             Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR) => 0,
-            Err(_) => return Some((flight.tag, error(-result, &flight))),
+            Err(_) => return Some((flight.tag, self.failed_by(-result, &flight))),
         };
         let ended = match &mut flight.work {
             // Nothing where bytes should be: the file has become shorter.
             RingOp::Read { .. } if result == 0 => {
+                self.tell("a read", flight.at, &"its image has become shorter");
                 Some(Done::Failed(Error { kind: ErrorKind::OutOfRange, at: flight.at }))
             }
             RingOp::Read { block, done } => {
@@ -411,6 +423,27 @@ impl FileStore {
         }
     }
 
+    /// What an error number of the kernel means for a flight. It is told in the log, unless it is a matter of memory or of what
+    /// the file system can do.
+    fn failed_by(&self, errno: i32, flight: &Flight) -> Done {
+        let error = error(errno, flight);
+        let what = match &flight.work {
+            RingOp::Read { .. } => "a read",
+            RingOp::Write { .. } => "a write",
+            RingOp::Sync => "a flush",
+            RingOp::Allocate { .. } => "a change of what is allocated",
+        };
+        if !matches!(error.kind, ErrorKind::NoMemory | ErrorKind::Unsupported) {
+            self.tell(what, error.at, &io::Error::from_raw_os_error(errno));
+        }
+        Done::Failed(error)
+    }
+
+    fn tell(&self, what: &str, at: u64, why: &dyn std::fmt::Display) {
+        let name = &self.name;
+        log::warn!(disk:% = name, kind = what; "disk {name:?}: {what} at byte {at} fails: {why}");
+    }
+
     fn restart(&mut self, flight: Flight) {
         if let Err(flight) = self.ring.start(flight) {
             self.retry.push(flight);
@@ -431,8 +464,8 @@ fn write_mapped<'a>(mapping: &FileMapping, at: u64, pieces: impl Iterator<Item =
     Submitted::Done(Done::Finished)
 }
 
-/// What an error number of the kernel means for a flight.
-fn error(errno: i32, flight: &Flight) -> Done {
+/// See [`FileStore::failed_by`].
+fn error(errno: i32, flight: &Flight) -> Error {
     let (kind, done) = match (&flight.work, errno) {
         (_, libc::ENOMEM) => (ErrorKind::NoMemory, 0),
         (RingOp::Read { done, .. }, _) => (ErrorKind::ReadFailed, *done),
@@ -442,7 +475,7 @@ fn error(errno: i32, flight: &Flight) -> Done {
         (RingOp::Write { done, .. }, _) => (ErrorKind::WriteFailed, *done),
         _ => (ErrorKind::WriteFailed, 0),
     };
-    Done::Failed(Error { kind, at: flight.at + done as u64 })
+    Error { kind, at: flight.at + done as u64 }
 }
 
 fn failed(kind: ErrorKind, at: u64) -> Submitted {
@@ -509,6 +542,17 @@ impl Store for FileStore {
                     // What a write has noticed meanwhile is newer.
                     let (now, relaxed) = (bytes / block * block, Ordering::Relaxed);
                     _ = self.bytes.compare_exchange(before, now, relaxed, relaxed);
+                    let (name, told) = (&self.name, std::mem::replace(&mut self.told, now));
+                    if now != told {
+                        let how = if now < told { "been cut" } else { "grown" };
+                        log::warn!(disk:% = name, kind = how; "disk {name:?}: its image has {how} from {told} to {now} bytes");
+                    }
+                }
+                if space.links == 0 && !std::mem::replace(&mut self.deleted, true) {
+                    let name = &self.name;
+                    log::warn!(
+                        "disk {name:?}: its image has been deleted: what it holds is lost when the daemon ends"
+                    );
                 }
                 if self.thin {
                     (used, available) = (Some(space.used), Some(space.available));

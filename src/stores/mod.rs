@@ -107,6 +107,7 @@ mod tests {
     fn every_store_unmaps_and_reads_zeros_then() {
         let path = std::env::temp_dir().join(format!("ptgt-unmap-{}.img", std::process::id()));
         let options = FileOptions {
+            name: "test".into(),
             path: path.clone(),
             size: Some(1 << 20),
             create: true,

@@ -109,6 +109,8 @@ pub struct Space {
     pub used: u64,
     /// What its file system has left.
     pub available: u64,
+    /// Names that it has.
+    pub links: u64,
 }
 
 /// How much room a file has.
@@ -129,6 +131,7 @@ pub fn file_space(fd: RawFd) -> io::Result<Space> {
         bytes: u64::try_from(size).ok(),
         used: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
         available: fs.f_bavail.saturating_mul(fs.f_frsize),
+        links: stat.st_nlink,
     })
 }
 

@@ -264,6 +264,7 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
         StoreKind::Ram => stores::ram(setup.size, block, setup.huge),
         StoreKind::Null => stores::null(setup.size, block),
         StoreKind::File(path) | StoreKind::Mapped(path) => stores::file(&FileOptions {
+            name: "bench".into(),
             path: path.clone(),
             size: Some(setup.size),
             create: true,

@@ -292,6 +292,7 @@ impl Disk {
     pub fn image(&self, state: &Path) -> Option<FileOptions> {
         let StoreKind::File { path, size, mapped, create } = &self.store else { return None };
         Some(FileOptions {
+            name: self.name.clone(),
             path: path.clone(),
             size: *size,
             create: *create,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How many lines of one kind a peer may cause: the first few of a time are written, the others counted, and then one line
-//! tells how many these were. Of networks of IPv6 the first 64 bits count, as the rest is the peer's to choose.
+//! How many lines of one kind a peer or a disk may cause: the first few of a time are written, the others counted, and then one
+//! line tells how many these were. Of networks of IPv6 the first 64 bits count, as the rest is the peer's to choose.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,9 @@ use log::Level;
 
 /// Lines of a kind about a peer that are written in each [`TIME`].
 pub(super) const LINES: u32 = 20;
+
+/// The same about something that has a name here.
+const NAMED_LINES: u32 = 1;
 
 /// The time from the first line of a kind about a peer on.
 pub(super) const TIME: Duration = Duration::from_secs(10);
@@ -20,8 +24,42 @@ const PAIRS_MAX: usize = 1024;
 /// Bytes of a line that are kept as an example.
 const EXAMPLE_MAX: usize = 256;
 
+/// Whom or what a line is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    Peer(IpAddr),
+    /// A disk.
+    Named(String),
+}
+
+impl Subject {
+    fn lines(&self) -> u32 {
+        match self {
+            Self::Peer(_) => LINES,
+            Self::Named(_) => NAMED_LINES,
+        }
+    }
+
+    /// As it is counted.
+    fn counted(self) -> Self {
+        match self {
+            Self::Peer(peer) => Self::Peer(network(peer)),
+            named @ Self::Named(_) => named,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(peer) => peer.fmt(f),
+            Self::Named(name) => write!(f, "{name:?}"),
+        }
+    }
+}
+
 /// What kind of line, by a hash, and about whom: `None` for all that there is no room for.
-type Pair = (u64, Option<IpAddr>);
+type Pair = (u64, Option<Subject>);
 
 struct LineCount {
     since: Instant,
@@ -48,11 +86,12 @@ impl Limits {
     pub(super) fn admit(
         &mut self,
         now: Instant,
-        (kind, peer): (u64, IpAddr),
+        (kind, subject): (u64, Subject),
         level: Level,
         text: impl FnOnce() -> String,
     ) -> bool {
-        let mut pair = (kind, Some(network(peer)));
+        let most = subject.lines();
+        let mut pair = (kind, Some(subject.counted()));
         if self.counts.len() >= PAIRS_MAX && !self.counts.contains_key(&pair) {
             self.counts.retain(|_, count| count.held > 0 || now < count.since + TIME);
             if self.counts.len() >= PAIRS_MAX {
@@ -65,7 +104,7 @@ impl Limits {
         if count.held == 0 && now >= count.since + TIME {
             *count = new();
         }
-        if count.held == 0 && count.written < LINES {
+        if count.held == 0 && count.written < most {
             count.written += 1;
             return true;
         }
@@ -87,8 +126,8 @@ impl Limits {
     /// Forgets what began before, and returns what is to be told of that.
     pub(super) fn take(&mut self, before: Instant) -> Vec<Held> {
         let over = self.counts.extract_if(|_, count| count.since <= before);
-        let held = over.filter(|(_, count)| count.held > 0).map(|((_, peer), count)| {
-            let from = peer.map_or_else(|| "other peers".into(), |peer| peer.to_string());
+        let held = over.filter(|(_, count)| count.held > 0).map(|((_, subject), count)| {
+            let from = subject.map_or_else(|| "other peers".into(), |subject| subject.to_string());
             let LineCount { held, level, example, .. } = count;
             let lines = if held == 1 { "line" } else { "lines" };
             Held { level, text: format!("{from}: {held} more {lines} like this one, not shown: {example}") }
@@ -114,16 +153,20 @@ fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(n: u32) -> IpAddr {
-        IpAddr::V4(n.into())
+    fn address(n: u32) -> Subject {
+        Subject::Peer(IpAddr::V4(n.into()))
+    }
+
+    /// How many of a thousand lines are written.
+    fn flood(limits: &mut Limits, at: Instant, kind: u64, subject: Subject) -> usize {
+        let mut admit =
+            |n: &i32| limits.admit(at, (kind, subject.clone()), Level::Info, || format!("line {n}"));
+        (0..1000).filter(|n| admit(n)).count()
     }
 
     #[test]
     fn a_peer_has_a_few_lines_of_a_kind_and_the_rest_in_one() {
         let (mut limits, start) = (Limits::default(), Instant::now());
-        let flood = |limits: &mut Limits, at, kind, peer| {
-            (0..1000).filter(|n| limits.admit(at, (kind, peer), Level::Info, || format!("line {n}"))).count()
-        };
         assert_eq!(flood(&mut limits, start, 1, address(1)), LINES as usize);
         assert_eq!(flood(&mut limits, start, 2, address(1)), LINES as usize, "another kind");
         assert_eq!(flood(&mut limits, start, 1, address(2)), LINES as usize, "another peer");
@@ -152,7 +195,21 @@ mod tests {
         assert!(limits.counts.is_empty());
         // An IPv6 peer has its whole network to come from.
         let addresses = (0..100).map(|n| IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 1, n, n, n, n)));
-        let admit = |address| limits.admit(start, (1, address), Level::Warn, String::new);
+        let admit = |address| limits.admit(start, (1, Subject::Peer(address)), Level::Warn, String::new);
         assert_eq!(addresses.map(admit).filter(|&written| written).count(), LINES as usize);
+    }
+
+    #[test]
+    fn a_disk_has_a_line_and_the_number_of_the_others() {
+        let (mut limits, start) = (Limits::default(), Instant::now());
+        let disk = |name: &str| Subject::Named(name.into());
+        assert_eq!(flood(&mut limits, start, 1, disk("a")), 1);
+        assert_eq!(flood(&mut limits, start, 1, disk("b")), 1, "another disk");
+        let mut told: Vec<String> = limits.take(start).into_iter().map(|held| held.text).collect();
+        told.sort();
+        assert!(
+            told[0].starts_with("\"a\": 999 more lines") && told[1].starts_with("\"b\": 999 more"),
+            "{told:?}"
+        );
     }
 }

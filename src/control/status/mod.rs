@@ -279,6 +279,9 @@ pub struct Portal {
     pub address: String,
     /// Target portal group tag.
     pub group: u16,
+    /// Nobody reaches it: the device of its port is gone.
+    #[serde(default)]
+    pub down: bool,
 }
 
 /// A logical unit of a target.

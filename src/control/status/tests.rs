@@ -118,7 +118,12 @@ pub(in crate::control) fn sample() -> Status {
     let target = |name: &str, alias: Option<&str>, luns| Target {
         name: name.into(),
         alias: alias.map(str::to_owned),
-        portals: vec![Portal { name: "main".into(), address: "10.77.0.2:3260".into(), group: 1 }],
+        portals: vec![Portal {
+            name: "main".into(),
+            address: "10.77.0.2:3260".into(),
+            group: 1,
+            down: name.ends_with('b'),
+        }],
         luns,
     };
     Status {
@@ -194,7 +199,7 @@ Target iqn.2026-11.test:a (lab)
       TaskReporting=RFC3720
 
 Target iqn.2026-11.test:b
-  at 10.77.0.2:3260 (portal main, group 1)
+  at 10.77.0.2:3260 (portal main, group 1): down, its device is gone
   no sessions
 
 Discovery sessions

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{
-    Disk, Latency, Port, PortGroup, Reactor, Registration, Reservations, Session, State, Status, Target,
+    Disk, Latency, Port, PortGroup, Portal, Reactor, Registration, Reservations, Session, State, Status,
+    Target,
 };
 use crate::counters::{CounterDefinition, CounterSet, CounterUnit};
 use crate::engine::tasks::UnitCounters;
@@ -183,7 +184,9 @@ fn one_target(out: &mut String, target: &Target, sessions: Option<&[&Session]>) 
     let alias = target.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
     _ = writeln!(out, "\nTarget {}{alias}", target.name);
     for portal in &target.portals {
-        _ = writeln!(out, "  at {} (portal {}, group {})", portal.address, portal.name, portal.group);
+        let Portal { name, address, group, down } = portal;
+        let down = if *down { ": down, its device is gone" } else { "" };
+        _ = writeln!(out, "  at {address} (portal {name}, group {group}){down}");
     }
     for unit in &target.luns {
         _ = writeln!(out, "  LUN {}: {}", unit.lun, unit.disk);

@@ -16,6 +16,8 @@ use crate::sys::{self, InMemory};
 /// How an image is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOptions {
+    /// What the disk is called in the log.
+    pub name: String,
     /// The image, or a block device.
     pub path: PathBuf,
     /// Size in bytes: of an image that is made, and exactly that of one that is there. Without it, the size it has.

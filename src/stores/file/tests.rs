@@ -12,6 +12,7 @@ use super::*;
 /// An image that is made if it is not there.
 fn options(path: &Path, size: Option<u64>) -> FileOptions {
     FileOptions {
+        name: "test".into(),
         path: path.into(),
         size,
         create: size.is_some(),
