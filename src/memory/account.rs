@@ -4,8 +4,9 @@
 //!
 //! **The rule**: an account may hold as much as [`WEIGHT`] times what its parent has left. So there is always something left
 //! for newcomers, at every level: one peer alone gets about half of all, many get the same each, however much they
-//! ask for. Whoever holds little more than a header is never refused. Who has come first may have more than its share when
-//! others come: if it makes no progress, its owner ends it.
+//! ask for. Whoever holds little more than a header is never refused, nor who holds less than half of what all would have if
+//! they had the same: what others hold beyond their share is no reason for it to wait. Who has come first may have more than its
+//! share when others come: if it makes no progress, its owner ends it.
 //!
 //! The hot path touches the balance of the connection only, which draws credit from its parents in steps. Nothing here is
 //! shared between cores.
@@ -50,6 +51,8 @@ struct AccountNode {
     refusals: Cell<u64>,
     refused: Cell<Option<u64>>,
     children: RefCell<HashMap<Box<str>, Weak<Self>>>,
+    /// How many of them have no limit of their own.
+    heirs: Cell<u64>,
 }
 
 impl Drop for AccountNode {
@@ -59,6 +62,7 @@ impl Drop for AccountNode {
         parent.give(self.credit.get());
         if let Some(name) = &self.name {
             parent.0.children.borrow_mut().remove(name);
+            parent.0.heirs.set(parent.0.heirs.get() - u64::from(self.limit == u64::MAX));
         }
     }
 }
@@ -71,7 +75,7 @@ impl MemoryAccount {
     fn new(parent: Option<Self>, name: Option<Box<str>>, limit: u64, floor: u64) -> Self {
         let credit = Cell::new(if parent.is_some() { 0 } else { limit });
         let (used, given, over) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        let (refusals, refused, children) = Default::default();
+        let (refusals, refused, children, heirs) = Default::default();
         Self(Rc::new(AccountNode {
             parent,
             name,
@@ -84,6 +88,7 @@ impl MemoryAccount {
             refusals,
             refused,
             children,
+            heirs,
         }))
     }
 
@@ -103,6 +108,7 @@ impl MemoryAccount {
         known.map(Self).unwrap_or_else(|| {
             let child = Self::new(Some(self.clone()), Some(name.into()), limit, FLOOR);
             self.0.children.borrow_mut().insert(name.into(), Rc::downgrade(&child.0));
+            self.0.heirs.set(self.0.heirs.get() + u64::from(limit == u64::MAX));
             child
         })
     }
@@ -163,6 +169,18 @@ impl MemoryAccount {
     fn most(&self) -> u64 {
         let share = self.0.parent.as_ref().map_or(u64::MAX, |parent| WEIGHT.saturating_mul(parent.left()));
         self.0.limit.min(share)
+    }
+
+    /// What it would hold if all had the same.
+    fn equal_share(&self) -> u64 {
+        let Some(parent) = &self.0.parent else { return self.0.limit };
+        self.0.limit.min(parent.equal_share() / parent.0.heirs.get().max(1))
+    }
+
+    /// Whether it may hold so much more however little there is. What is of one session has one share.
+    fn is_assured(&self, more: u64) -> bool {
+        let sharing = self.0.parent.as_ref().filter(|_| self.0.name.is_none()).unwrap_or(self);
+        self.0.credit.get() + more <= self.0.floor || sharing.used() + more <= sharing.equal_share() / 2
     }
 
     /// Whether memory of the core is getting short: idle accounts keep nothing then.
@@ -243,9 +261,8 @@ impl MemoryAccount {
     fn draw(&self, need: u64, must: bool) -> bool {
         let Some(parent) = &self.0.parent else { return must };
         let credit = self.0.credit.get();
-        let must = must || credit + need <= self.0.floor;
         let most = self.most();
-        if !must && credit + need > most {
+        if credit + need > most && !must && !self.is_assured(need) {
             return false;
         }
         let step = need.next_multiple_of(STEP);
@@ -254,7 +271,7 @@ impl MemoryAccount {
             step
         } else if parent.take(need) {
             need
-        } else if must {
+        } else if must || self.is_assured(need) {
             parent.hold(need);
             need
         } else {
@@ -274,7 +291,8 @@ impl MemoryAccount {
             self.0.credit.set(credit - back);
             parent.give(back);
         }
-        self.0.over.set(self.0.over.get() && self.used() > self.most().max(self.0.floor));
+        let over = self.0.over.get() && self.used() > self.most() && !self.is_assured(0);
+        self.0.over.set(over);
     }
 }
 
@@ -438,9 +456,13 @@ mod tests {
         let mut charge = MemoryCharge::on(&one);
         charge.set(2 * MIB);
         assert!(one.is_overdrawn() && root.used() == 2 * MIB);
-        assert!(!two.take(FLOOR + 1) && !two.is_overdrawn(), "nothing is left");
-        assert!(two.take(FLOOR), "but for a header");
+        assert!(!two.take((256 << 10) + 1) && !two.is_overdrawn(), "nothing is left");
+        assert!(two.take(256 << 10), "but for half of an equal share");
+        two.give(256 << 10);
+        let names: Vec<_> = (0..64).map(|n| connection(&root, "b", &n.to_string(), "s")).collect();
+        assert!(!two.take(FLOOR + 1) && two.take(FLOOR), "which may be less than a header");
         two.give(FLOOR);
+        drop(names);
         charge.set(600 << 10);
         assert!(one.is_overdrawn(), "still more than the half");
         charge.set(300 << 10);
@@ -472,6 +494,31 @@ mod tests {
         one.trim();
         assert_eq!((root.used(), one.used()), (12 * MIB, 0), "there is not");
         greedy.give(12 * MIB);
+    }
+
+    /// However much others hold already: what is of a session has half of an equal share, and no more.
+    #[test]
+    fn half_of_an_equal_share_is_assured() {
+        let root = MemoryAccount::root(64 * MIB);
+        let greedy: Vec<_> = (0..31).map(|n| connection(&root, "a", &n.to_string(), "s")).collect();
+        greedy.iter().for_each(|one| one.hold(4 * MIB));
+        assert!(greedy.iter().all(|one| !one.take(4096)));
+        let session = root.child("a").child("x").child("s");
+        let (stream, commands) = (session.stream(), session.connection());
+        assert!(commands.take(MIB - (64 << 10)) && stream.take(64 << 10) && !commands.take(64 << 10));
+        // Floors are beside that.
+        assert!(stream.take(512 << 10) && !commands.take(4096));
+        stream.give(stream.used());
+        commands.give(512 << 10);
+        assert!(commands.take(512 << 10), "it is its own");
+        let other = connection(&root, "b", "x", "s");
+        assert!(other.take(16 * MIB) && !other.take(4096), "half of the half of another address");
+        assert!(!commands.take(4096), "of which this one has less now");
+        commands.give(commands.used());
+        assert!(!commands.take(768 << 10) && commands.take(512 << 10));
+        for one in greedy.iter().chain([&other, &commands]) {
+            one.give(one.used());
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ const UNREAD_RETRY: Duration = Duration::from_millis(1);
 const AUDIT: Duration = Duration::from_millis(25);
 
 /// How long a session may hold memory that others wait for without giving back a part of it.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// That part: little, as sessions of a slow link that share it fill much memory and give it back slowly.
 const PROGRESS_SHARE: u64 = 256;
