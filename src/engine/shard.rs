@@ -9,7 +9,7 @@ mod shortage;
 mod tests;
 mod waiters;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -223,6 +223,8 @@ pub struct Shard {
     logins: usize,
     next_serial: u64,
     touched: Vec<usize>,
+    /// Connections that have more to be read.
+    unfinished: VecDeque<(usize, ConnectionKey)>,
     events: Vec<StreamEvent>,
     timers: Wheel,
     shortage: Shortage,
@@ -263,6 +265,7 @@ impl Shard {
             logins: 0,
             next_serial: 0,
             touched: Vec::new(),
+            unfinished: VecDeque::new(),
             events: Vec::new(),
             timers: Wheel::new(),
             shortage: Shortage::default(),
@@ -486,7 +489,7 @@ impl Poller for Shard {
     fn turn(&mut self, now: Instant) -> usize {
         self.now = now;
         activity::rest();
-        let mut work = self.take_messages();
+        let mut work = self.take_messages() + self.receive_more();
         for host in 0..self.parts.hosts.len() {
             work += self.poll_host(host);
         }
@@ -534,7 +537,7 @@ impl Poller for Shard {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if !self.touched.is_empty() || self.parts.tasks.must_poll() {
+        if !self.touched.is_empty() || !self.unfinished.is_empty() || self.parts.tasks.must_poll() {
             return Some(self.now);
         }
         let stop = match self.stop {

@@ -89,13 +89,30 @@ impl Shard {
         }
     }
 
-    /// Gives a connection what has come in, while it takes that.
+    /// Goes on with connections that brought more in the last turn than they were to have taken at once.
+    pub(super) fn receive_more(&mut self) -> usize {
+        let work = self.unfinished.len();
+        for _ in 0..work {
+            let Some((index, key)) = self.unfinished.pop_front() else { break };
+            let streams = self.sessions.get(index).map(|entry| &entry.streams);
+            if streams.is_some_and(|streams| matches!(streams.get(key.0), Some(Some(_)))) {
+                self.touch(index);
+                self.receive(index, key);
+            }
+        }
+        work
+    }
+
+    /// Gives a connection what has come in, while it takes that, and others need not wait.
     #[inline]
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
         let host = &mut self.parts.hosts[host].1;
-        iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id));
+        let more = iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id));
+        if more {
+            self.unfinished.push_back((index, key));
+        }
         if iscsi.holds_too_much(key) {
             self.leave_unread(index, key);
         }

@@ -21,6 +21,8 @@ use crate::wire::iscsi::Opcode;
 const TARGET: &str = "iqn.2026-11.test:t";
 const CORES: usize = 2;
 const MEMORY: u64 = 1 << 20;
+/// Bytes that a host gives at once, at most.
+const PIECE: usize = 64 << 10;
 
 /// What is under way on a connection, which the peer's port names.
 #[derive(Default)]
@@ -93,8 +95,9 @@ impl StreamHost for Host {
     fn receive(&mut self, id: StreamId) -> Option<Seg> {
         let port = self.net.port(self.core, id)?;
         let mut wires = self.net.wires.borrow_mut();
-        let bytes = std::mem::take(&mut wires.get_mut(&port)?.to_target);
-        Sg::copied(&self.arena, &bytes).and_then(|mut sg| sg.take().next())
+        let bytes = &mut wires.get_mut(&port)?.to_target;
+        let piece: Vec<u8> = bytes.drain(..bytes.len().min(PIECE)).collect();
+        Sg::copied(&self.arena, &piece).and_then(|mut sg| sg.take().next())
     }
 
     fn room(&self, id: StreamId) -> usize {
@@ -508,4 +511,34 @@ fn sessions_are_told_of_in_parts() {
     }
     let each: std::collections::BTreeSet<_> = sessions.iter().map(|session| session.isid).collect();
     assert_eq!((sessions.len(), each.len()), (SESSIONS.into(), SESSIONS.into()));
+}
+
+/// Whoever sends much has no more of a turn than others, and the host does not tell again of what it left.
+#[test]
+fn what_a_connection_brings_is_read_over_several_turns() {
+    let mut world = World::new(false);
+    let port = world.session(0, 1);
+    let alive = |data| {
+        Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX).data(data)
+    };
+    let much = alive(&[0; 8000]).encode(Default::default()).repeat(100);
+    let ping = Initiator::new().nop_out(&[]).encode(Default::default());
+    let (core, id) = world.net.places.borrow()[&port];
+    let left = |world: &World| world.net.wires.borrow()[&port].to_target.len();
+    world.net.wires.borrow_mut().get_mut(&port).unwrap().to_target = [much, ping].concat();
+    world.net.tell(core, StreamEvent::Readable(id));
+    let (mut before, mut turns) = (left(&world), 0);
+    while left(&world) > 0 {
+        world.now = world.now + Duration::from_micros(10);
+        world.shards[core].turn(world.now);
+        assert!(
+            (1..=400 << 10).contains(&(before - left(&world))),
+            "{} bytes in a turn",
+            before - left(&world)
+        );
+        assert!(left(&world) == 0 || world.shards[core].next_deadline() == Some(world.now), "it would sleep");
+        (before, turns) = (left(&world), turns + 1);
+    }
+    assert!(turns > 2, "{turns} turns");
+    assert!(!world.heard(port).is_empty(), "the ping is answered");
 }

@@ -17,8 +17,8 @@ use crate::memory::{MemoryAccount, MemoryCharge};
 use crate::time::Instant;
 use crate::wire::PeerText;
 
-/// How much may come in before what is held is added up, which is done once for all that comes in a turn.
-pub(super) const UNWEIGHED_MAX: usize = 256 << 10;
+/// How much a connection may bring in a turn, before others have theirs. What is held is added up then.
+pub(super) const RECEIVE_MAX: usize = 256 << 10;
 
 /// How long a connection that found no memory for a header waits before it tries again.
 const STARVED_RETRY: Duration = Duration::from_millis(1);

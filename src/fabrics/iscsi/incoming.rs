@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What comes in on a connection, from its bytes to its requests, and when it ends.
 
-use super::connection::{State, UNWEIGHED_MAX};
+use super::connection::{RECEIVE_MAX, State};
 use super::framing::{Limits, Pdu, memory};
 use super::login::{LOGIN_SEGMENT_MAX, Reply};
 use super::memory::Allowance;
@@ -37,7 +37,7 @@ impl ActiveConnection<'_> {
                 State::Leaving | State::Closing => {}
                 State::Joining(..) | State::Admitting(..) => self.keep_behind_login(data),
             }
-            if self.connection.framer.is_ripe() || taken > UNWEIGHED_MAX {
+            if self.connection.framer.is_ripe() || taken > RECEIVE_MAX {
                 return (taken, false);
             }
             match next() {

@@ -8,7 +8,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::command_slots::CommandSlots;
-use super::connection::{Connection, State, UNWEIGHED_MAX};
+use super::connection::{Connection, RECEIVE_MAX, State};
 use super::memory::Allowance;
 use super::shared::{ActiveConnection, CommandWindow, OutOfOrderRequest, Shared, Waiting};
 use super::{
@@ -144,6 +144,7 @@ impl Session {
 
     /// Takes bytes that a connection has received, in any cut, from `next`, while there are some and it is
     /// [receiving](Self::is_receiving). Payload is sliced out of them: they stay referenced until the command is done with it.
+    /// Returns whether there may be more: others are to have their turn before.
     #[inline]
     pub fn receive(
         &mut self,
@@ -151,27 +152,26 @@ impl Session {
         now: Instant,
         directory: &dyn Directory,
         mut next: impl FnMut() -> Option<Seg>,
-    ) {
-        let Some(connection) = self.connection(key) else { return };
-        connection.note_activity();
-        while self.is_receiving(key) {
-            let mut unweighed = 0;
-            let mut all = false;
-            while !all
-                && unweighed <= UNWEIGHED_MAX
-                && let Some(mut at) = self.at(key)
-                && !at.connection.paused
-            {
-                let taken;
-                (taken, all) = at.receive(now, &mut next);
-                unweighed += taken;
-                self.take_pdus(key, directory);
-            }
-            self.weigh(key);
-            if unweighed <= UNWEIGHED_MAX {
-                break;
-            }
+    ) -> bool {
+        if !self.is_receiving(key) {
+            return false;
         }
+        if let Some(connection) = self.connection(key) {
+            connection.note_activity();
+        }
+        let (mut taken, mut all) = (0, false);
+        while !all
+            && taken <= RECEIVE_MAX
+            && let Some(mut at) = self.at(key)
+            && !at.connection.paused
+        {
+            let more;
+            (more, all) = at.receive(now, &mut next);
+            taken += more;
+            self.take_pdus(key, directory);
+        }
+        self.weigh(key);
+        taken > RECEIVE_MAX
     }
 
     /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read

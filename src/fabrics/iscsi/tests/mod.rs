@@ -372,7 +372,7 @@ impl World {
     }
 
     fn feed(&mut self) {
-        self.session.receive(self.key, self.now, &self.targets, || self.inbox.pop_front());
+        while self.session.receive(self.key, self.now, &self.targets, || self.inbox.pop_front()) {}
     }
 
     /// Lets the target work until it has no more to say, and returns what it said.
