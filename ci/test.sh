@@ -68,6 +68,7 @@ kernel-copy    default   60 ci/system/copy.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-many    default  120 ci/system/many.sh kernel
 kernel-limits  default   60 ci/system/limits.sh kernel
+descriptors    default   30 ci/system/descriptors.sh
 kernel-access  default  120 ci/system/access.sh kernel
 kernel-text    default  120 ci/system/text.sh kernel
 guest-quick    default 1200 ci/guest/run --quick

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -49,6 +50,12 @@ const BACKLOG: i32 = 4096;
 
 /// How soon to try again after the arena was empty.
 const RETRY: Duration = Duration::from_millis(1);
+
+/// How long nothing is accepted when descriptors or memory of the kernel have run out: who waits would be told of each turn.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log tells of that, at most.
+const ACCEPT_WARNING: Duration = Duration::from_secs(10);
 
 /// Bit of an epoll number that marks a listener.
 const LISTENER: u64 = 1 << 63;
@@ -102,6 +109,9 @@ pub struct KernelHost {
     retry: Instant,
     /// The block that the next quiet stream is read into.
     spare: Option<SegMut>,
+    /// When connections are accepted again, and when it was last told that they are not.
+    accept_again: Option<Instant>,
+    accept_warned: Option<Instant>,
     /// When streams that are closing have had their time.
     linger: Wheel,
     now: Instant,
@@ -111,13 +121,9 @@ pub struct KernelHost {
 impl KernelHost {
     /// A host that accepts from `listeners`.
     pub fn new(arena: Arena, listeners: Vec<Arc<TcpListener>>) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        for (number, listener) in listeners.iter().enumerate() {
-            epoll.add(listener.as_raw_fd(), LISTENER | number as u64, false)?;
-        }
-        Ok(Self {
+        let host = Self {
             arena,
-            epoll,
+            epoll: Epoll::new()?,
             listeners,
             streams: Slab::new(),
             next: 0,
@@ -127,10 +133,34 @@ impl KernelHost {
             starved: Vec::new(),
             retry: Instant::ZERO,
             spare: None,
+            accept_again: None,
+            accept_warned: None,
             linger: Wheel::new(),
             now: Instant::ZERO,
             counters: KernelCounters::default(),
-        })
+        };
+        host.watch_listeners()?;
+        Ok(host)
+    }
+
+    fn watch_listeners(&self) -> io::Result<()> {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            self.epoll.add(listener.as_raw_fd(), LISTENER | number as u64, false)?;
+        }
+        Ok(())
+    }
+
+    /// Accepts nothing for a while.
+    #[cold]
+    fn pause_accepting(&mut self, why: &io::Error) {
+        for listener in &self.listeners {
+            self.epoll.remove(listener.as_raw_fd());
+        }
+        self.accept_again = Some(self.now + ACCEPT_PAUSE);
+        if self.accept_warned.is_none_or(|at| self.now >= at + ACCEPT_WARNING) {
+            self.accept_warned = Some(self.now);
+            warn!("no more connections can be accepted for the moment: {why}");
+        }
     }
 
     fn get(&self, id: StreamId) -> Option<usize> {
@@ -142,8 +172,15 @@ impl KernelHost {
         let mut count = 0;
         while count < ACCEPTS_MAX
             && let Some(listener) = self.listeners.get(number)
-            && let Ok((socket, peer)) = listener.accept()
         {
+            let (socket, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if is_exhausted(&e) => {
+                    self.pause_accepting(&e);
+                    break;
+                }
+                Err(_) => break,
+            };
             count += 1;
             if self.streams.len() >= STREAMS_MAX {
                 self.counters.refused += 1;
@@ -239,6 +276,11 @@ impl KernelHost {
     }
 }
 
+/// Whether descriptors or memory have run out.
+fn is_exhausted(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// Listens at an address. One of IPv6 takes no connections of IPv4, and nobody else listens there; what is left of
 /// connections that have ended (TIME-WAIT) does not matter.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -288,6 +330,11 @@ impl StreamHost for KernelHost {
         self.ready = ready;
         while let Some(index) = self.linger.expired(now) {
             self.kill(index);
+        }
+        if self.accept_again.take_if(|at| *at <= now).is_some()
+            && let Err(e) = self.watch_listeners()
+        {
+            self.pause_accepting(&e);
         }
         if now >= self.retry {
             events.extend(self.starved.drain(..).map(StreamEvent::Readable));
@@ -425,10 +472,8 @@ impl StreamHost for KernelHost {
         if !self.own.is_empty() {
             return Some(self.now);
         }
-        if !self.starved.is_empty() {
-            return [Some(self.retry), self.linger.next()].into_iter().flatten().min();
-        }
-        self.linger.next()
+        let retry = (!self.starved.is_empty()).then_some(self.retry);
+        [retry, self.accept_again, self.linger.next()].into_iter().flatten().min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
