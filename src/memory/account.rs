@@ -123,6 +123,11 @@ impl MemoryAccount {
         Self::new(Some(self.clone()), None, u64::MAX, STREAM_FLOOR)
     }
 
+    /// A connection's account for what it sends, beside this one for what it receives: nothing was promised there.
+    pub fn for_sending(&self) -> Self {
+        self.0.parent.as_ref().unwrap_or(self).connection()
+    }
+
     /// Bytes that it holds.
     pub fn used(&self) -> u64 {
         self.0.used.get()

@@ -33,6 +33,10 @@ const ACCEPTS_MAX: usize = 64;
 /// Bytes that are queued for one stream before its room is used up.
 const QUEUE_MAX: usize = 2 << 20;
 
+/// Bytes that the kernel takes of one stream beyond what its peer has room for. It would take megabytes, which nothing accounts
+/// for, of each peer that does not read.
+const UNSENT_MAX: u32 = 256 << 10;
+
 /// Pieces of one gathered send.
 const PIECES_MAX: usize = 128;
 
@@ -201,6 +205,7 @@ impl KernelHost {
         let keepalive =
             TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
         let entry = self.streams.vacant_entry();
         self.next += 1;
         let id = StreamId::new(self.next & (!LISTENER >> 32), entry.key());
@@ -436,7 +441,7 @@ impl StreamHost for KernelHost {
 
     fn bill(&mut self, id: StreamId, account: &MemoryAccount) {
         if let Some(index) = self.get(id) {
-            self.streams[index].charge.bill(account);
+            self.streams[index].charge.bill(&account.for_sending());
         }
     }
 
