@@ -88,9 +88,10 @@ struct Stream {
 }
 
 impl Stream {
-    /// How many bytes may be queued: none beside those that there are while there is too much on the account.
+    /// How many bytes may be queued: none beside those that there are while there is too much on the account, and none that would
+    /// be thrown away, as their owner would go on making more until it hears of the end.
     fn room(&self) -> usize {
-        match self.queued > 0 && self.charge.account().is_overdrawn() {
+        match self.dead || self.queued > 0 && self.charge.account().is_overdrawn() {
             true => 0,
             false => QUEUE_MAX.saturating_sub(self.queued),
         }

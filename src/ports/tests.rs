@@ -218,6 +218,41 @@ fn connections_are_accepted_some_at_a_time() {
 }
 
 /// Two listeners with one TCP port, which cores share: each connection is told to be its listener's, wherever it goes.
+/// Otherwise an owner would make all that it has to say within one turn, to be thrown away.
+#[test]
+fn a_stream_that_was_reset_takes_nothing_more() {
+    let listener = Arc::new(listen(([127, 0, 0, 1], 0).into()).unwrap());
+    let address = listener.local_addr().unwrap();
+    let arena = arena();
+    let mut host = KernelHost::new(arena.clone(), vec![listener]).unwrap();
+    let peer = TcpStream::connect(address).unwrap();
+    let (mut events, mut now) = (Vec::new(), Instant::ZERO);
+    let id = loop {
+        host.poll(now, &mut events);
+        let accepted = events.iter().find_map(|event| match event {
+            StreamEvent::Accepted { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        if let Some(id) = accepted {
+            break id;
+        }
+    };
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    // The reset is noticed when something is sent, and told with the next poll.
+    for _ in 0..100 {
+        assert!(host.room(id) > 0);
+        host.send(id, Sg::copied(&arena, &[0; 1000]).unwrap());
+        now = now + Duration::from_millis(1);
+        host.commit(now);
+        if host.room(id) == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("there is room for what is thrown away");
+}
+
 #[test]
 fn sockets_are_those_of_their_listener() {
     let [one, all] = ["127.0.0.1:0", "[::]:0"].map(|address| address.parse::<SocketAddr>().unwrap());
