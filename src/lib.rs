@@ -91,11 +91,14 @@
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
-//!   [`scsi::primary::PrimaryServer`].
-//! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to.
-//! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams).
+//!   [`scsi::primary::PrimaryServer`]. Its options are a [`devices::DeviceOptions`] with a table of keys, and a row of
+//!   [`engine::units::KINDS`] joins it with its store. `devices/toy` is a whole one, for tests.
+//! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to, and a row in
+//!   `stores/options.rs` that says how it is configured and opened.
+//! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with its
+//!   options in `control/config/ports.rs` and its row in `runtime/ports.rs`.
 //! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are
-//!   made, and its row in `runtime/build.rs`.
+//!   made.
 //!
 //! # Why it is so and not otherwise
 //!

@@ -228,7 +228,7 @@ fn check(files: &[PathBuf], scope: Scope) -> ExitCode {
                     "{}: good (targets: {}, disks: {}, portals: {})\n",
                     path.display(),
                     config.targets.len(),
-                    config.disks.len(),
+                    config.units.len(),
                     config.portals.len()
                 ));
             }

@@ -21,11 +21,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("activity", &[]),
     ("counters", &[]),
     ("memory", &["counters", "sys"]),
-    ("io", &["memory", "time"]),
+    ("io", &["memory", "options", "time"]),
     ("formats", &["wire"]),
     ("scsi", &["wire", "io", "memory", "time"]),
-    ("devices", &["scsi", "wire", "io", "memory", "time"]),
-    ("stores", &["io", "memory", "sys", "time"]),
+    ("devices", &["options", "scsi", "wire", "io", "memory", "time"]),
+    ("stores", &["options", "io", "memory", "sys", "time"]),
     ("fabrics", &["activity", "counters", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["counters", "memory", "time", "wire"]),
     ("ports", &["counters", "net", "memory", "sys", "time"]),
@@ -33,8 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "activity", "counters", "fabrics", "scsi", "devices", "stores", "net", "ports", "reactor", "io",
-            "memory", "time", "wire", "sys",
+            "activity", "counters", "options", "fabrics", "scsi", "devices", "stores", "net", "ports",
+            "reactor", "io", "memory", "time", "wire", "sys",
         ],
     ),
     (

@@ -1,5 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Device types: what a command means to a disk, a tape, a changer. Each is a table of commands and the state of its
-//! tasks; data comes and goes as [`crate::scsi::Step`]s, so that a device neither sees a fabric nor a store.
+//! What a command means to a logical unit: a room for each device type.
 
 pub mod sbc;
+#[cfg(test)]
+pub(crate) mod toy;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::io::StoreNeeds;
+use crate::scsi::primary::LogicalUnit;
+
+/// How a logical unit of some device type is set up.
+pub trait DeviceOptions: Debug + Send + Sync {
+    /// The logical unit, after its first power-on; `management` and `epoch` as in
+    /// [`PrimaryUnit::new`](crate::scsi::primary::PrimaryUnit::new).
+    fn unit(&self, management: Option<Arc<str>>, epoch: u64) -> Arc<dyn LogicalUnit>;
+
+    /// What it wants of its store.
+    fn needs(&self) -> StoreNeeds;
+}

@@ -6,3 +6,4 @@ pub mod sessions;
 pub mod shard;
 pub mod tasks;
 pub mod topology;
+pub mod units;

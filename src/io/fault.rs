@@ -5,6 +5,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::options::Absent::{Is, Means};
+use crate::options::ValueKind::{Number, Time};
+use crate::options::{Key, Section, key};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// How often a rule hits, and how slow it makes what it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultRate {
@@ -21,6 +27,31 @@ pub struct FaultRate {
 }
 
 impl FaultRate {
+    /// Its keys, in the table of each rule.
+    pub const KEYS: &[Key] = &[
+        key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "How much later they end, at least."),
+        key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most."),
+        key(
+            "one_in",
+            Number(1, i64::MAX as u64),
+            Is("1"),
+            "100",
+            "It happens to one in so many of those that fit, on average.",
+        ),
+        key("after", Number(0, i64::MAX as u64), Is("0"), "", "How many of those are left alone first."),
+        key("times", Number(1, i64::MAX as u64), Means("for ever"), "10", "How often it happens, at most."),
+    ];
+
+    /// Reads them. A rule that `does` nothing itself, and makes nothing late, is complained of at `key`.
+    pub fn read(s: &Section<'_>, does: Option<bool>, key: &'static str) -> Option<Self> {
+        let (delay, jitter) = (s.time("delay"), s.time("jitter"));
+        let (one_in, after, times) = (s.number("one_in"), s.number("after"), s.number("times"));
+        if let (Some(false), Some(Duration::ZERO), Some(Duration::ZERO)) = (does, delay, jitter) {
+            s.error(key, "the rule does nothing", format!("give an `{key}`, a `delay` or a `jitter`"));
+        }
+        Some(Self { delay: delay?, jitter: jitter?, one_in: one_in?, after: after?, times })
+    }
+
     /// All are hit, and are as fast as ever.
     pub const ALWAYS: Self =
         Self { delay: Duration::ZERO, jitter: Duration::ZERO, one_in: 1, after: 0, times: None };

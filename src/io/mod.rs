@@ -18,7 +18,9 @@ use std::os::fd::RawFd;
 
 use thiserror::Error;
 
+mod needs;
 pub use fault::{FaultRate, FaultRule};
+pub use needs::StoreNeeds;
 pub use record::{RECORD_MAX, Record, RecordSlot, RecordStore};
 
 use crate::memory::{Lease, Seg, SegMut, Sg};

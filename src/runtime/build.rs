@@ -2,41 +2,37 @@
 //! What the reactors share, made once, and what each makes for itself on its own thread.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{info, warn};
 
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
-use crate::control::config::{self, Config, Hugepages, SecretRefusal, StoreKind};
-use crate::devices::sbc::{self, Disk};
+use crate::control::config::{self, Config, Hugepages, SecretRefusal};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::engine::topology::{AccessRule, Portal, Redirect, Target, Topology};
+use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
 use crate::reactor::{Idle, Mailbox, Sender, mailbox};
 use crate::scsi::alua::Group;
-use crate::scsi::primary::{INFORMATION_RECORD, MODE_RECORD, MissingLun};
+use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
-use crate::stores::{self, Backing, Local, Records};
+use crate::stores::{self, Backing, ConfiguredStore, Local, Records};
 use crate::sys;
 
 /// A logical unit as all cores share it.
 pub(super) struct Unit {
     pub(super) key: UnitKey,
-    /// The table that it comes from.
-    pub(super) kind: &'static str,
-    pub(super) name: String,
-    pub(super) disk: Arc<Disk>,
+    pub(super) options: UnitOptions,
+    pub(super) device: Arc<dyn LogicalUnit>,
     pub(super) state: Arc<SharedState>,
-    backing: Arc<dyn Backing>,
+    backing: Option<Arc<dyn Backing>>,
     slot: RecordSlot,
     faults: Option<Arc<CommandFaults>>,
 }
@@ -85,14 +81,13 @@ impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
         let mut keys = UnitKeys::default();
-        let keys: KeysByName = config.disks.iter().map(|disk| (disk.name.clone(), keys.allocate())).collect();
+        let keys: KeysByName = config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
         let ids = port_ids(config, &records)?;
         let topology = Arc::new(topology(config, &keys, &ids)?);
         let mut units = Vec::new();
-        for disk in &config.disks {
-            let key = keys[&disk.name];
-            let unit = unit(config, disk, key, &records, &topology);
-            units.push(Arc::new(unit.map_err(|e| format!("disk {:?}: {e}", disk.name))?));
+        for options in &config.units {
+            let unit = unit(config, options, keys[&options.name], &records, &topology);
+            units.push(Arc::new(unit.map_err(|e| format!("{} {:?}: {e}", options.kind, options.name))?));
         }
         keep_identities(config)?;
         let (listeners, locks) = ports::listen(config)?;
@@ -165,53 +160,73 @@ impl Assembly {
 /// A logical unit of the configuration.
 pub(super) fn unit(
     config: &Config,
-    disk: &config::Disk,
+    options: &UnitOptions,
     key: UnitKey,
     records: &Records,
     topology: &Topology,
 ) -> Result<Unit, String> {
-    let name = &disk.name;
-    let slot = records.slot(&disk.identity.uuid()).map_err(|e| format!("state directory: {e}"))?;
+    let UnitOptions { kind, name, command_faults: rules, .. } = options;
+    let slot = records.slot(&options.identity.uuid()).map_err(|e| format!("state directory: {e}"))?;
     let state = state(config, topology, records, slot, key)?;
-    let huge = config.daemon.hugepages != Hugepages::Never;
-    let home = config.daemon.reactors[0];
-    if disk.is_to_be_made() {
-        // An image that is there without an identity is one that was there before.
-        disk.keep_identity(&config.daemon.state_dir)?;
-    }
-    let opened = at_home(home, || open(disk, &config.daemon.state_dir, huge));
-    let mut backing = opened.map_err(|e| e.to_string())?;
-    remember(disk, &*backing, records, slot)
-        .map_err(|e| format!("it cannot be remembered that it has an image: {e}"))?;
-    if !disk.faults.is_empty() {
-        warn!("disk {name:?}: its store makes faults, by {} rules", disk.faults.len());
-        backing = stores::wrapped(backing, disk.fault_seed, disk.faults.clone());
-    }
-    let rules = &disk.command_faults;
+    let backing =
+        options.store.as_ref().map(|store| backing(config, options, store, records, slot)).transpose()?;
     if !rules.is_empty() {
-        warn!("disk {name:?}: commands are slow or fail, by {} rules", rules.len());
+        warn!("{kind} {name:?}: commands are slow or fail, by {} rules", rules.len());
     }
-    let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(disk.fault_seed, rules)));
-    let device = device(disk, config);
-    saved_modes(&device, records, slot)?;
-    information(&device, records, slot)?;
-    let (name, disk) = (name.clone(), Arc::new(device));
-    Ok(Unit { key, kind: "disk", name, disk, state, backing, slot, faults })
+    let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(options.fault_seed, rules)));
+    let device = options.device.unit(config.daemon.management_url.clone(), sys::monotonic_origin());
+    saved_modes(&*device, records, slot)?;
+    information(&*device, records, slot)?;
+    Ok(Unit { key, options: options.clone(), device, state, backing, slot, faults })
+}
+
+/// What is behind a unit, opened.
+fn backing(
+    config: &Config,
+    unit: &UnitOptions,
+    store: &ConfiguredStore,
+    records: &Records,
+    slot: RecordSlot,
+) -> Result<Arc<dyn Backing>, String> {
+    let UnitOptions { kind, name, faults, .. } = unit;
+    let huge = config.daemon.hugepages != Hugepages::Never;
+    let (needs, record) = (unit.device.needs(), unit.record(&config.daemon.state_dir));
+    if unit.is_to_be_made() {
+        // An image that is there without an identity is one that was there before.
+        unit.keep_identity(&config.daemon.state_dir)?;
+    }
+    let opened = at_home(config.daemon.reactors[0], || store.options.open(needs, record, huge));
+    let backing = opened.map_err(|e| e.to_string())?;
+    // While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a restart
+    // of the machine, and may be made again.
+    if let Some((image, true)) = store.options.image()
+        && !needs.read_only
+        && backing.lasts()
+    {
+        let remembered = records.remember_image(slot, image);
+        remembered.map_err(|e| format!("it cannot be remembered that it has an image: {e}"))?;
+    }
+    if faults.is_empty() {
+        return Ok(backing);
+    }
+    warn!("{kind} {name:?}: its store makes faults, by {} rules", faults.len());
+    Ok(stores::wrapped(backing, unit.fault_seed, faults.clone()))
 }
 
 /// Keeps the identities of all images, which are locked by now. Each waits for the disk, so there are several at a time.
 fn keep_identities(config: &Config) -> Result<(), String> {
     const AT_A_TIME: usize = 16;
-    let disks = Mutex::new(config.disks.iter());
-    let next = || disks.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let units = Mutex::new(config.units.iter());
+    let next = || units.lock().unwrap_or_else(PoisonError::into_inner).next();
     let keep = || {
-        while let Some(disk) = next() {
-            disk.keep_identity(&config.daemon.state_dir).map_err(|e| format!("disk {:?}: {e}", disk.name))?;
+        while let Some(unit) = next() {
+            unit.keep_identity(&config.daemon.state_dir)
+                .map_err(|e| format!("{} {:?}: {e}", unit.kind, unit.name))?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_A_TIME.min(config.disks.len())).map(|_| scope.spawn(keep)).collect();
+        let threads: Vec<_> = (0..AT_A_TIME.min(config.units.len())).map(|_| scope.spawn(keep)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })
 }
@@ -230,31 +245,6 @@ fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
         warn!("the processors of the main thread: {e}");
     }
     done
-}
-
-fn open(disk: &config::Disk, state: &Path, huge: bool) -> io::Result<Arc<dyn Backing>> {
-    let block = disk.block.bytes();
-    match &disk.store {
-        StoreKind::File { .. } => stores::file(&disk.image(state).expect("a disk in a file has an image")),
-        StoreKind::Ram { size } => stores::ram(*size, block, huge),
-        StoreKind::Null { size } => stores::null(*size, block),
-    }
-}
-
-/// Keeps the record that a disk has an image, for the time when it is missing: an empty one in its place would be another disk.
-/// What lies in memory is gone after a restart of the machine, and may be made again.
-fn remember(
-    disk: &config::Disk,
-    backing: &dyn Backing,
-    records: &Records,
-    slot: RecordSlot,
-) -> io::Result<()> {
-    match &disk.store {
-        StoreKind::File { path, create: true, .. } if !disk.read_only && backing.lasts() => {
-            records.remember_image(slot, path)
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The state of a disk at the start: its target port groups, and the reservations that were kept.
@@ -289,35 +279,17 @@ fn state(
     Ok(Arc::new(SharedState::new(UnitState::new(reservations.unwrap_or_default(), groups))))
 }
 
-/// A configured disk, after its first power-on.
-fn device(disk: &config::Disk, config: &Config) -> Disk {
-    Disk::new(sbc::Config {
-        identity: disk.identity.clone(),
-        block: disk.block,
-        physical_exponent: disk.physical_exponent,
-        thin: disk.thin,
-        read_only: disk.read_only,
-        write_cache: disk.write_cache,
-        atomic_writes: disk.atomic_writes,
-        lowest_aligned: disk.lowest_aligned,
-        removable: disk.removable,
-        soft_threshold: disk.soft_threshold,
-        management: config.daemon.management_url.clone(),
-        epoch: sys::monotonic_origin(),
-    })
-}
-
 /// The mode pages that initiators have saved.
-fn saved_modes(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), String> {
+fn saved_modes(unit: &dyn LogicalUnit, records: &Records, slot: RecordSlot) -> Result<(), String> {
     let record = records.load(slot, MODE_RECORD).map_err(|e| format!("saved mode pages: {e}"))?;
-    record.map_or(Ok(()), |record| disk.load_modes(&record)).map_err(|e| format!("saved mode pages: {e}"))
+    record.map_or(Ok(()), |record| unit.load_modes(&record)).map_err(|e| format!("saved mode pages: {e}"))
 }
 
 /// The identifying information that initiators have set.
-fn information(disk: &Disk, records: &Records, slot: RecordSlot) -> Result<(), String> {
+fn information(unit: &dyn LogicalUnit, records: &Records, slot: RecordSlot) -> Result<(), String> {
     let fail = |e: &dyn std::fmt::Display| format!("identifying information: {e}");
     let record = records.load(slot, INFORMATION_RECORD).map_err(|e| fail(&e))?;
-    record.map_or(Ok(()), |record| disk.load_information(&record)).map_err(|e| fail(&e))
+    record.map_or(Ok(()), |record| unit.load_information(&record)).map_err(|e| fail(&e))
 }
 
 /// The target ports of a target by portal group tag, each once, and what they are called.
@@ -448,9 +420,10 @@ impl CoreAssembly {
         let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
         let wake_fds = record_store.wake_fd().into_iter().chain([local.wake_fd()]).collect();
         for unit in &self.units {
-            let Unit { key, kind, name, .. } = &**unit;
-            let store = unit.backing.attach(&local).map_err(|e| format!("{kind} {name:?}: {e}"))?;
-            tasks.add_unit(*key, Box::new(unit.disk.server()), Some(store));
+            let Unit { key, options: UnitOptions { kind, name, .. }, backing, .. } = &**unit;
+            let store = backing.as_ref().map(|backing| backing.attach(&local)).transpose();
+            let store = store.map_err(|e| format!("{kind} {name:?}: {e}"))?;
+            tasks.add_unit(*key, unit.device.clone().device_server(), store);
             tasks.share(*key, unit.state.clone());
             if let Some(faults) = &unit.faults {
                 tasks.make_faults(*key, faults.clone());
@@ -459,7 +432,7 @@ impl CoreAssembly {
         let slots: Vec<_> = self.units.iter().map(|unit| (unit.key, unit.slot)).collect();
         tasks.persist_with(record_store, &slots);
         let mut hosts = Vec::new();
-        let shared = Shared::of(self.units.iter().map(|unit| &unit.backing));
+        let shared = Shared::of(self.units.iter().filter_map(|unit| unit.backing.as_ref()));
         for (index, port) in self.config.ports.iter().enumerate() {
             let place = (index, self.core);
             let host = ports::open(&self.config, place, &self.listeners, (&self.devices, &shared), &arena)?;

@@ -5,6 +5,8 @@ mod build;
 mod monitor;
 mod ports;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,7 @@ use crate::control::doctor::{self, Asker, Check, Machine};
 use crate::control::server::Socket;
 use crate::engine::shard::{Message, Shard};
 use crate::engine::tasks::UnitKey;
+use crate::engine::units::UnitOptions;
 use crate::io::Error;
 use crate::reactor::{self, Sender};
 use crate::sys;
@@ -48,7 +51,7 @@ pub fn run(config: &Config) -> Result<(), Vec<String>> {
 fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<(), String> {
     // Each disk takes one for its image and one for its records; the others stay for everything else. Where there are not so
     // many to be had, opening says so.
-    _ = sys::raise_descriptor_limit(1024 + 2 * config.disks.len() as u64);
+    _ = sys::raise_descriptor_limit(1024 + 2 * config.units.len() as u64);
     // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();
     let assembly = Assembly::new(config)?;
@@ -121,7 +124,7 @@ fn flushed(units: &[Arc<Unit>], ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>
             end.map_err(|_| "a reactor has died: what was written last may not be on stable storage")?;
         unflushed.extend(end.into_iter().map(|(unit, error)| (unit, error.kind)));
     }
-    let why = |Unit { key, kind, name, .. }: &Unit| {
+    let why = |Unit { key, options: UnitOptions { kind, name, .. }, .. }: &Unit| {
         unflushed.get(key).map(|error| format!("{kind} {name:?} ({error})"))
     };
     let units: Vec<String> = units.iter().filter_map(|unit| why(unit)).collect();

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::build::Unit;
-use crate::control::config::{self, Config, StoreKind};
+use crate::control::config::{self, Config};
 use crate::control::status::{
-    Connection, Disk, DiskState, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor,
-    Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
+    self, Connection, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
+    Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target, UnitDetails,
+    UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
-use crate::devices::sbc;
 use crate::engine::shard::{
     ConnectionReport, CoreReport, Message, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest,
 };
+use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::reactor::Sender;
@@ -123,14 +124,14 @@ impl Monitor {
             format!("{state:?} is no state: {names}")
         })?;
         if let Some(disk) = disk
-            && self.units.iter().all(|known| known.name != *disk)
+            && self.units.iter().all(|known| known.options.name != *disk)
         {
             return Err(format!("there is no disk {disk:?}"));
         }
         let mut changes = Vec::new();
         for known in &self.units {
             let reached = known.state.current().groups().iter().any(|group| group.id == tag);
-            if reached && disk.as_ref().is_none_or(|disk| known.name == *disk) {
+            if reached && disk.as_ref().is_none_or(|disk| known.options.name == *disk) {
                 changes.push((known.key, Change::Groups(vec![(tag, state)])));
             }
         }
@@ -187,6 +188,8 @@ impl StatusSource for Monitor {
         });
         let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
         let draining = self.draining.load(Ordering::SeqCst);
+        let units = self.units.iter().map(|unit| unit_status(unit, &reports));
+        let (disks, units) = units.partition(|unit| unit.kind == status::DISK);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
@@ -195,7 +198,8 @@ impl StatusSource for Monitor {
             silent_reactors,
             targets: config.targets.iter().map(|each| target(config, each, &ports)).collect(),
             ports,
-            disks: self.units.iter().filter_map(|unit| disk(config, unit, &reports)).collect(),
+            disks,
+            units,
             sessions,
         }
     }
@@ -226,10 +230,9 @@ fn port(config::Port { name, driver }: &config::Port, reports: &[CoreReport]) ->
     Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
 
-fn disk(config: &Config, unit: &Unit, reports: &[CoreReport]) -> Option<Disk> {
-    let Unit { key, name, disk, state, .. } = unit;
-    let config::Disk { store, block, read_only, removable, faults, command_faults, .. } =
-        config.disks.iter().find(|disk| disk.name == *name)?;
+fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
+    let Unit { key, options, device, state, .. } = unit;
+    let UnitOptions { kind, name, store, faults, command_faults, .. } = options;
     let mut sum = UnitCounters::default();
     let mut latencies = Latencies::default();
     let mut size_bytes = 0;
@@ -238,24 +241,21 @@ fn disk(config: &Config, unit: &Unit, reports: &[CoreReport]) -> Option<Disk> {
         latencies.add(&unit.latencies);
         size_bytes = unit.bytes;
     }
-    let store = match store {
-        StoreKind::File { .. } => "file",
-        StoreKind::Ram { .. } => "ram",
-        StoreKind::Null { .. } => "null",
-    };
+    let needs = options.device.needs();
     let state = state.current();
-    Some(Disk {
+    UnitStatus {
+        kind: (*kind).to_owned(),
         name: name.clone(),
-        store: store.to_owned(),
+        store: store.as_ref().map_or("", |store| store.word).to_owned(),
         size_bytes,
-        block_bytes: block.bytes(),
-        read_only: *read_only,
-        state: disk_state(&disk.report(), *removable, faults.len() + command_faults.len()),
+        block_bytes: needs.block,
+        read_only: needs.read_only,
+        state: UnitDetails { fault_rules: faults.len() + command_faults.len(), device: device.report() },
         reservations: reservations(state.reservations()),
         port_groups: state.groups().iter().map(port_group).collect(),
         counters: sum,
         latencies: latencies.all().map(|(kind, stage, times)| latency(kind, stage, times)).collect(),
-    })
+    }
 }
 
 fn latency(kind: CommandKind, stage: Stage, times: &Histogram) -> Latency {
@@ -267,20 +267,6 @@ fn latency(kind: CommandKind, stage: Stage, times: &Histogram) -> Latency {
         max_ns: times.max(),
         quantiles_ns: QUANTILES.map(|(name, share)| (name.to_owned(), times.quantile(share))).into(),
         buckets: times.buckets().collect(),
-    }
-}
-
-fn disk_state(report: &sbc::DiskReport, removable: bool, fault_rules: usize) -> DiskState {
-    DiskState {
-        medium: report.medium.to_owned(),
-        removable,
-        write_cache: report.write_cache,
-        write_protected: report.write_protected,
-        modes_saved: report.modes_saved,
-        used_bytes: report.used,
-        available_bytes: report.available,
-        threshold_bytes: report.threshold,
-        fault_rules,
     }
 }
 
@@ -401,7 +387,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
         // Nothing of it is kept.
         let records = Records::new(Path::new("state")).unwrap();
-        let unit = unit(&config, &config.disks[0], KEY, &records, &Topology::default()).unwrap();
+        let unit = unit(&config, &config.units[0], KEY, &records, &Topology::default()).unwrap();
         (Monitor::new(&config, vec![Arc::new(unit)], senders, Arc::default()), mailboxes)
     }
 

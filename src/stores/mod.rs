@@ -7,6 +7,7 @@ pub(crate) mod exclusive;
 mod file;
 mod identity;
 mod null;
+mod options;
 mod ram;
 mod records;
 mod ring;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 
 pub use file::{FileOptions, Refusal};
 pub use identity::{IdentityOrigin, IdentityRecord, ImagePlace, identity_here};
+pub use options::{ConfiguredStore, STORE_KEYS, StoreOptions};
 pub use records::{CommonRecord, Records, image_record};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use records::{unwrap_record, wrap_record};
-pub use wrap::{Failure, Operations, StoreFault};
+pub use wrap::{FAULT_KEYS, Failure, Operations, StoreFault};
 
 use crate::io::Store;
 use crate::memory::Arena;

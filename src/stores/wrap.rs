@@ -15,6 +15,9 @@ use std::time::Duration;
 use super::{Backing, Local};
 use crate::io::{Done, Error, ErrorKind, FaultRate, FaultRule, Geometry, Health, Op, Store, Submitted, Tag};
 use crate::memory::Lease;
+use crate::options::Absent::{Is, Means};
+use crate::options::ValueKind::{Number, Tables, Word};
+use crate::options::{Key, Section, Table, key};
 use crate::sys;
 use crate::time::Instant;
 
@@ -80,6 +83,71 @@ pub struct StoreFault {
     pub failure: Failure,
     /// How many of those, and how late.
     pub rate: FaultRate,
+}
+
+/// The rules of `faults`.
+const RULE: &Table = &Table {
+    doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
+              delays add up, and the first error counts. One command may take several operations of the store.",
+    groups: &[
+        &[
+            key(
+                "operation",
+                Word(&["any", "read", "write", "flush", "unmap"]),
+                Is("\"any\""),
+                "\"read\"",
+                "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
+                 `flush`: SYNCHRONIZE CACHE.",
+            ),
+            key(
+                "lba",
+                Number(0, i64::MAX as u64),
+                Is("0"),
+                "2048",
+                "The first logical block that it is about.",
+            ),
+            key(
+                "blocks",
+                Number(1, i64::MAX as u64),
+                Means("all to the end"),
+                "8",
+                "How many. Operations that touch one of them fit the rule, and flushes always do.",
+            ),
+            key(
+                "error",
+                Word(&["none", "medium", "space", "protected", "busy"]),
+                Is("\"none\""),
+                "\"medium\"",
+                "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
+                 PROTECT because the medium may not be written, or the status BUSY.",
+            ),
+        ],
+        FaultRate::KEYS,
+    ],
+};
+
+/// The key that lists such rules.
+pub const FAULT_KEYS: &[Key] = &[key(
+    "faults",
+    Tables(RULE),
+    Is("[]"),
+    "",
+    "Delays and errors that the store makes, to see what initiators make of them.",
+)];
+
+impl StoreFault {
+    /// Reads a rule. Its blocks are those of the device; without their length it is only checked.
+    pub fn read(s: Section<'_>, block: Option<u32>) -> Option<Self> {
+        let operations = s.word("operation", &Operations::ALL);
+        let failure = s.word("error", &Failure::ALL);
+        let (lba, blocks): (Option<u64>, Option<u64>) = (s.number("lba"), s.number("blocks"));
+        let rate = FaultRate::read(&s, failure.map(|failure| failure != Failure::None), "error");
+        s.finish();
+        let bytes = |blocks: u64| Some(blocks.saturating_mul(u64::from(block?)));
+        let start = bytes(lba?)?;
+        let end = blocks.map_or(Some(u64::MAX), |blocks| bytes(lba?.saturating_add(blocks)))?;
+        Some(Self { operations: operations?, bytes: start..end, failure: failure?, rate: rate? })
+    }
 }
 
 struct Faults {

@@ -9,4 +9,4 @@ mod shown;
 
 #[cfg(test)]
 pub(crate) use shown::tests;
-pub use shown::{PeerText, Shown, is_printable};
+pub use shown::{ByteCount, PeerText, Shown, is_printable};

@@ -67,6 +67,28 @@ impl fmt::Debug for PeerText {
     }
 }
 
+/// Bytes in the binary unit that leaves at most four digits before the point.
+pub struct ByteCount(pub u64);
+
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let bytes = self.0;
+        if bytes < 1024 {
+            return write!(f, "{bytes} B");
+        }
+        let unit = (bytes.ilog2() / 10).min(6);
+        let whole = 1_u64 << (10 * unit);
+        // Tenths, cut rather than rounded: a disk never looks larger than it is.
+        let tenths = u128::from(bytes) * 10 / u128::from(whole);
+        write!(f, "{}", tenths / 10)?;
+        if tenths % 10 != 0 {
+            write!(f, ".{}", tenths % 10)?;
+        }
+        write!(f, " {}", UNITS[unit as usize - 1])
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -44,7 +44,7 @@ impl<'a> Loader<'a> {
         let names = s.texts("accounts", |text| Some(text.to_owned()));
         let mut chosen = Vec::new();
         for (name, span) in names.into_iter().flatten() {
-            chosen.extend(self.look_up(&name, "account", accounts, (span, s.path("accounts"))));
+            chosen.extend(self.look_up(&name, "[[account]]", accounts, (span, s.path("accounts"))));
         }
         if wanted && chosen.is_empty() {
             s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
@@ -110,7 +110,7 @@ impl<'a> Loader<'a> {
         let addresses = s.given("addresses").then(|| s.texts("addresses", network)).flatten();
         let users = strings("accounts");
         for (name, span) in users.iter().flatten() {
-            self.look_up(name, "account", accounts, (span.clone(), s.path("accounts")));
+            self.look_up(name, "[[account]]", accounts, (span.clone(), s.path("accounts")));
         }
         let units = s.given("luns").then(|| s.numbers("luns")).flatten();
         for (lun, span) in units.iter().flatten() {

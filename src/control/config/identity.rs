@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::load::{Loader, Named, Scope};
-use super::model::{Config, Disk, IdentitySource, StoreKind};
+use super::model::Config;
+use crate::engine::units::{IdentitySource, UnitOptions};
 use crate::options::Section;
 use crate::scsi::primary::Identity;
 use crate::stores::{IdentityOrigin, IdentityRecord, ImagePlace, Refusal, identity_here};
@@ -16,8 +17,8 @@ const NAMED_MAX: usize = 8;
 
 /// Disks that another machine's disk could be taken for.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let warning = |disk: &Disk| {
-        let why = match &disk.identity_source {
+    let warning = |unit: &UnitOptions| {
+        let why = match &unit.identity_source {
             IdentitySource::Kept(IdentityRecord { from: IdentityOrigin::Name, .. }) => {
                 "its image was there before it had an identity"
             }
@@ -25,13 +26,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             _ => return None,
         };
         Some(format!(
-            "disk {:?}: its identity comes from its name, as {why}: initiators take a disk of that name on another \
+            "{} {:?}: its identity comes from its name, as {why}: initiators take a disk of that name on another \
              machine for the same; `uuid = {:?}` keeps this one, a new UUID makes it another disk",
-            disk.name,
-            disk.identity.uuid()
+            unit.kind,
+            unit.name,
+            unit.identity.uuid()
         ))
     };
-    let mut all = config.disks.iter().filter_map(warning);
+    let mut all = config.units.iter().filter_map(warning);
     let mut found: Vec<String> = all.by_ref().take(NAMED_MAX).collect();
     match all.count() {
         0 => {}
@@ -41,13 +43,13 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 impl<'a> Loader<'a> {
-    /// The names of a disk on the wire. With a state directory, what is kept there and beside the image counts; without,
+    /// The names of a unit on the wire; its image is not known if its store is not. With a state directory, what is kept there and beside the image counts; without,
     /// the file alone is looked at.
     pub(super) fn identity(
         &self,
         s: &Section<'_>,
         name: Option<&str>,
-        store: Option<&StoreKind>,
+        image: Option<Option<&Path>>,
         state: Option<&Path>,
     ) -> Option<(Identity, IdentitySource)> {
         let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
@@ -56,10 +58,10 @@ impl<'a> Loader<'a> {
             s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
         }
         let (vendor, product, revision) = (vendor?, product?, revision?);
-        let found = match (uuid, store, state) {
+        let found = match (uuid, image, state) {
             (Some(uuid), ..) => Ok((IdentitySource::Given, uuid)),
-            (None, Some(StoreKind::File { path, .. }), Some(state)) => of_image(path, state, name?),
-            (None, Some(_), Some(_)) => Ok(of_memory(name?)),
+            (None, Some(Some(path)), Some(state)) => of_image(path, state, name?),
+            (None, Some(None), Some(_)) => Ok(of_memory(name?)),
             (None, ..) => Ok((IdentitySource::Unread, name?.to_owned())),
         };
         let (source, seed) =
@@ -76,27 +78,32 @@ impl<'a> Loader<'a> {
 
     /// Each disk has bytes of its own, and is one disk to initiators. With `scope` the machine, it counts what a path leads
     /// to and not how it is spelled.
-    pub(super) fn distinct_disks(&self, disks: &Named<Disk>, scope: Scope) {
-        let known: Vec<(usize, &Disk)> = disks
+    pub(super) fn distinct_units(&self, units: &Named<UnitOptions>, scope: Scope) {
+        let known: Vec<(usize, &UnitOptions)> = units
             .entries
             .iter()
             .enumerate()
-            .filter_map(|(index, disk)| Some((index, disk.as_ref()?)))
+            .filter_map(|(index, unit)| Some((index, unit.as_ref()?)))
             .collect();
         let (mut images, mut uuids, mut serials) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for &(index, disk) in &known {
+        for &(index, unit) in &known {
             let wrong = |message, help: &str| {
-                self.errors.add(disks.spans[index].clone(), &disks.paths[index], message, help);
+                self.errors.add(units.spans[index].clone(), &units.paths[index], message, help);
             };
-            let whose = |(other, disk): (usize, &Disk)| {
-                format!("the disk {:?} (line {})", disk.name, self.errors.line(disks.spans[other].start))
+            let whose = |(other, unit): (usize, &UnitOptions)| {
+                format!(
+                    "the {} {:?} (line {})",
+                    unit.kind,
+                    unit.name,
+                    self.errors.line(units.spans[other].start)
+                )
             };
-            if let StoreKind::File { path, .. } = &disk.store {
+            if let Some(path) = unit.image() {
                 let place = match scope {
-                    Scope::File => ImagePlace::Path(path.clone()),
+                    Scope::File => ImagePlace::Path(path.to_owned()),
                     Scope::Machine => ImagePlace::of(path),
                 };
-                if let Some(other) = images.insert(place, (index, disk)) {
+                if let Some(other) = images.insert(place, (index, unit)) {
                     wrong(
                         format!("{} belongs to {} already", path.display(), whose(other)),
                         "each disk has a file of its own; a disk may be in several targets",
@@ -105,13 +112,13 @@ impl<'a> Loader<'a> {
                     continue;
                 }
             }
-            let (uuid, serial) = (disk.identity.uuid(), disk.identity.serial().to_vec());
-            if let Some(other) = uuids.insert(uuid.clone(), (index, disk)) {
+            let (uuid, serial) = (unit.identity.uuid(), unit.identity.serial().to_vec());
+            if let Some(other) = uuids.insert(uuid.clone(), (index, unit)) {
                 let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
                             its .ptgt file";
                 wrong(format!("its UUID {uuid} is that of {} already", whose(other)), help);
-            } else if let Some(other) = serials.insert(serial, (index, disk)) {
-                let serial = String::from_utf8_lossy(disk.identity.serial());
+            } else if let Some(other) = serials.insert(serial, (index, unit)) {
+                let serial = String::from_utf8_lossy(unit.identity.serial());
                 wrong(
                     format!("its serial number {serial:?} is that of {} already", whose(other)),
                     "to initiators they would be one disk: give each a `serial` of its own",
@@ -203,7 +210,7 @@ mod tests {
         /// The UUID of the only disk, as a daemon would have it that starts now.
         fn start(&self, disk: &str) -> (String, IdentitySource) {
             let config = self.load(disk, Scope::Machine).unwrap();
-            let disk = &config.disks[0];
+            let disk = &config.units[0];
             disk.keep_identity(&config.daemon.state_dir).unwrap();
             (disk.identity.uuid(), disk.identity_source.clone())
         }
@@ -257,7 +264,7 @@ mod tests {
         );
         let (uuid, source) = rig.start(&disk);
         assert_eq!(uuid, Identity::derived_uuid("disk0"));
-        assert_eq!(source, config.disks[0].identity_source);
+        assert_eq!(source, config.units[0].identity_source);
         let told = warnings(&config).concat();
         assert!(told.contains("disk0") && told.contains(&uuid), "{told}");
         // From now on it stays, and the warning, too.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::engine::units;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
 use crate::options::{Key, Table, ValueKind, key};
@@ -21,21 +22,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
 const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
 
-/// Of rules for faults.
-const DELAY: Key = key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "How much later they end, at least.");
-const JITTER: Key = key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most.");
-const ONE_IN: Key = key(
-    "one_in",
-    Number(1, i64::MAX as u64),
-    Is("1"),
-    "100",
-    "It happens to one in so many of those that fit, on average.",
-);
-const AFTER: Key =
-    key("after", Number(0, i64::MAX as u64), Is("0"), "", "How many of those are left alone first.");
-const TIMES: Key =
-    key("times", Number(1, i64::MAX as u64), Means("for ever"), "10", "How often it happens, at most.");
-
 /// Of a target, and of discovery.
 const CHAP: &[Key] = &[
     key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
@@ -52,23 +38,27 @@ const CHAP: &[Key] = &[
 /// The file itself.
 pub(super) const ROOT: &Table = &Table {
     doc: "",
-    groups: &[&[
-        key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
-        key("dpdk", ValueKind::Table(DPDK), Means("all defaults"), "", "DPDK's environment."),
-        key("port", Tables(PORT), Means("an error"), "", "Where initiators come in."),
-        key("portal", Tables(PORTAL), Means("an error"), "", "Addresses."),
-        key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
-        key("disk", Tables(DISK), Means("none"), "", "Blocks."),
-        key("account", Tables(ACCOUNT), Means("none"), "", "Names and secrets."),
-        key(
-            "discovery",
-            ValueKind::Table(DISCOVERY),
-            Means("nobody needs to"),
-            "",
-            "Who may discover targets.",
-        ),
-        key("target", Tables(TARGET), Means("an error"), "", "What initiators log in to."),
-    ]],
+    groups: &[
+        &[
+            key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
+            key("dpdk", ValueKind::Table(DPDK), Means("all defaults"), "", "DPDK's environment."),
+            key("port", Tables(PORT), Means("an error"), "", "Where initiators come in."),
+            key("portal", Tables(PORTAL), Means("an error"), "", "Addresses."),
+            key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
+        ],
+        &units::KEYS,
+        &[
+            key("account", Tables(ACCOUNT), Means("none"), "", "Names and secrets."),
+            key(
+                "discovery",
+                ValueKind::Table(DISCOVERY),
+                Means("nobody needs to"),
+                "",
+                "Who may discover targets.",
+            ),
+            key("target", Tables(TARGET), Means("an error"), "", "What initiators log in to."),
+        ],
+    ],
 };
 
 /// `daemon`
@@ -276,231 +266,6 @@ const PORT_GROUP: &Table = &Table {
             "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
         ),
         key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
-    ]],
-};
-
-/// `disk`
-const DISK: &Table = &Table {
-    doc: "A disk, and where its blocks lie.",
-    groups: &[&[
-        key("name", Text("a name"), Required, "\"thin0\"", "What targets call it. Initiators do not see it."),
-        key(
-            "store",
-            Word(&["file", "ram", "null"]),
-            Required,
-            "\"file\"",
-            "`file`: an image file or a block device. `ram`: memory, lost at the end. `null`: reads as zeros and \
-                 forgets what is written, to measure everything else.",
-        ),
-        key(
-            "path",
-            Text("the path of an image file or block device"),
-            Means("an error for the store file"),
-            "\"/var/lib/ptgt/thin0.img\"",
-            "Store file: where it is. A relative path starts at the directory of the configuration.",
-        ),
-        key(
-            "create",
-            Flag,
-            Is("false"),
-            "true",
-            "Store file: an image that is not there is made, with `size` bytes and for the user of the daemon alone, \
-                 and its directory, too. But not if `state_dir` tells that there was one before: its file system is \
-                 probably not mounted.",
-        ),
-        key(
-            "mapped",
-            Flag,
-            Is("false"),
-            "",
-            "Store file: reads lend the pages of the file instead of copying them, and writes go into them without a \
-                 system call, which takes a file on tmpfs or hugetlbfs. All of its space is taken at the start, and none is given back (no UNMAP). A file on \
-                 hugetlbfs must be mapped, and its size be a multiple of the huge page.",
-        ),
-        key(
-            "size",
-            ValueKind::Size(4096, 1 << 60),
-            Means("as large as the file is; an error for other stores"),
-            "\"1GiB\"",
-            "Size of the disk, a multiple of 4096 bytes. An image or a device that is there has to have exactly this size; \
-                 the daemon changes none.",
-        ),
-        key("block_size", Number(512, 4096), Is("512"), "", "Logical block size in bytes: 512 or 4096."),
-        key(
-            "physical_exponent",
-            Number(0, 15),
-            Means("blocks of 4096 bytes: 3, or 0 if that is the logical block size"),
-            "3",
-            "Logical blocks per physical block, as an exponent of two.",
-        ),
-        key(
-            "thin",
-            Flag,
-            Is("true"),
-            "",
-            "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With `false` all of its \
-                 space is taken at the start.",
-        ),
-        key("read_only", Flag, Is("false"), "", "Writes are refused."),
-        key(
-            "write_cache",
-            Flag,
-            Is("true"),
-            "",
-            "What is written may stay in the page cache until the initiator has it synchronized; otherwise each \
-                 write is stable before its status. Initiators can change this (WCE of the caching mode page).",
-        ),
-        key(
-            "atomic_writes",
-            Flag,
-            Is("false"),
-            "",
-            "Offer WRITE ATOMIC. It is atomic against other commands, but a loss of power may leave half of it in a file \
-                 or on a block device, and a READ that lends pages (store ram, `mapped`) may see half of it.",
-        ),
-        key(
-            "lowest_aligned",
-            Number(0, 16383),
-            Is("0"),
-            "",
-            "The first logical block that lies at the beginning of a physical block.",
-        ),
-        key(
-            "removable",
-            Flag,
-            Is("false"),
-            "",
-            "The medium can be taken out and put in by initiators (START STOP UNIT), unless one prevents it.",
-        ),
-        key(
-            "soft_threshold",
-            ValueKind::Size(0, 1 << 60),
-            Is("0"),
-            "\"10GiB\"",
-            "Thin disks in files: initiators are warned (THIN PROVISIONING SOFT THRESHOLD REACHED) when the file \
-                 system has less room left than this; 0 for never.",
-        ),
-        key(
-            "faults",
-            Tables(DISK_FAULTS),
-            Is("[]"),
-            "",
-            "Delays and errors that the store makes, to see what initiators make of them.",
-        ),
-        key(
-            "command_faults",
-            Tables(DISK_COMMAND_FAULTS),
-            Is("[]"),
-            "",
-            "Delays and errors of commands, for the same purpose.",
-        ),
-        key(
-            "fault_seed",
-            Number(0, i64::MAX as u64),
-            Is("1"),
-            "",
-            "What the chance in `faults` and `command_faults` comes from: with the same number, the same in the same \
-                 order fares alike.",
-        ),
-        key("vendor", Text("1 to 8 ASCII characters"), Is("\"PTGT\""), "", "Vendor, as INQUIRY tells it."),
-        key(
-            "product",
-            Text("1 to 16 ASCII characters"),
-            Is("\"VIRTUAL-DISK\""),
-            "",
-            "Product, as INQUIRY tells it.",
-        ),
-        key(
-            "revision",
-            Text("1 to 4 ASCII characters"),
-            Is("\"0001\""),
-            "",
-            "Revision, as INQUIRY tells it.",
-        ),
-        key(
-            "serial",
-            Text("1 to 64 ASCII characters"),
-            Means("the digits of the UUID"),
-            "\"T0001\"",
-            "Unit serial number.",
-        ),
-        key(
-            "uuid",
-            Text("a UUID"),
-            Means("drawn once and kept with the image"),
-            "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
-            "The disk's identity: what its identifiers are made of. Without it, an image that the daemon makes gets a random \
-             one, which is kept beside it (IMAGE.ptgt) and in `state_dir`; one that was there before keeps that of the disk's \
-             name; a disk without an image has one of the machine's id and its name.",
-        ),
-    ]],
-};
-
-/// `disk.faults`
-const DISK_FAULTS: &Table = &Table {
-    doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
-              delays add up, and the first error counts. One command may take several operations of the store.",
-    groups: &[&[
-        key(
-            "operation",
-            Word(&["any", "read", "write", "flush", "unmap"]),
-            Is("\"any\""),
-            "\"read\"",
-            "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
-                 `flush`: SYNCHRONIZE CACHE.",
-        ),
-        key("lba", Number(0, i64::MAX as u64), Is("0"), "2048", "The first logical block that it is about."),
-        key(
-            "blocks",
-            Number(1, i64::MAX as u64),
-            Means("all to the end"),
-            "8",
-            "How many. Operations that touch one of them fit the rule, and flushes always do.",
-        ),
-        key(
-            "error",
-            Word(&["none", "medium", "space", "protected", "busy"]),
-            Is("\"none\""),
-            "\"medium\"",
-            "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
-                 PROTECT because the medium may not be written, or the status BUSY.",
-        ),
-        DELAY,
-        JITTER,
-        ONE_IN,
-        AFTER,
-        TIMES,
-    ]],
-};
-
-/// `disk.command_faults`
-const DISK_COMMAND_FAULTS: &Table = &Table {
-    doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. Of several rules that fit \
-              a command the delays add up, and the first answer counts. A command that a reservation or a unit attention ends does \
-              not count.",
-    groups: &[&[
-        key(
-            "command",
-            Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
-            Required,
-            "\"WRITE(10)\"",
-            "Which command it is about, by its name in the standards, of which `ptgt check` lists all when it does not know one; or \
-                 by its operation code, which stands for all its service actions.",
-        ),
-        key(
-            "answer",
-            Text(
-                "\"none\", \"busy\", \"task-set-full\", or sense key, code and qualifier in hexadecimal digits such as \"0b/47/03\"",
-            ),
-            Is("\"none\""),
-            "\"0b/47/03\"",
-            "How it ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK CONDITION and this sense.",
-        ),
-        DELAY,
-        JITTER,
-        ONE_IN,
-        AFTER,
-        TIMES,
     ]],
 };
 

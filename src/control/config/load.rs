@@ -9,10 +9,9 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::access::limits;
-use super::faults;
 use super::keys::ROOT;
-use super::model::{Account, Config, Daemon, Disk, Dpdk, Hugepages, PortGroup, Portal, StoreKind, Target};
-use crate::devices::sbc::BlockSize;
+use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Portal, Target};
+use crate::engine::units::{KINDS, UnitOptions};
 use crate::fabrics::iscsi::{DigestOffer, Parameters};
 use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
@@ -101,11 +100,17 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
     loader.distinct_groups(&port_groups, &portals);
     let state = daemon.as_ref().map(|daemon| &*daemon.state_dir).filter(|_| scope == Scope::Machine);
-    let disks = loader.all(&root, "disk", |s| loader.disk(s, state));
-    loader.distinct_disks(&disks, scope);
+    let mut units = Named::default();
+    for kind in KINDS {
+        let read = |s| {
+            UnitOptions::read(kind, s, base, state, |s, name, image| loader.identity(s, name, image, state))
+        };
+        loader.add(&mut units, &root, kind.key.name, read);
+    }
+    loader.distinct_units(&units, scope);
     let accounts = loader.all(&root, "account", |s| loader.account(s));
     let discovery = loader.chap(root.section("discovery"), &accounts);
-    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &disks, &accounts));
+    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &units, &accounts));
     loader.distinct_port_ids(&targets);
     for key in ["port", "portal", "target"] {
         if !root.given(key) {
@@ -116,12 +121,12 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let found = errors.finish();
     let security = accounts.good().zip(discovery);
     let network = ports.good().zip(portals.good());
-    match (daemon.zip(dpdk), network, port_groups.good(), disks.good(), security, targets.good()) {
-        (Some(process), Some(network), Some(port_groups), Some(disks), Some(security), Some(targets))
+    match (daemon.zip(dpdk), network, port_groups.good(), units.good(), security, targets.good()) {
+        (Some(process), Some(network), Some(port_groups), Some(units), Some(security), Some(targets))
             if found.is_empty() =>
         {
             let ((daemon, dpdk), (ports, portals), (accounts, discovery)) = (process, network, security);
-            Ok(Config { daemon, dpdk, ports, portals, port_groups, disks, accounts, discovery, targets })
+            Ok(Config { daemon, dpdk, ports, portals, port_groups, units, accounts, discovery, targets })
         }
         _ => Err(found),
     }
@@ -134,6 +139,12 @@ pub(super) struct Named<T> {
     pub(super) spans: Vec<Range<usize>>,
     /// Also of entries with errors.
     names: BTreeMap<String, usize>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), paths: Vec::new(), spans: Vec::new(), names: BTreeMap::new() }
+    }
 }
 
 impl<T> Named<T> {
@@ -154,8 +165,19 @@ impl<'a> Loader<'a> {
         key: &'static str,
         read: impl Fn(Section<'a>) -> Option<T>,
     ) -> Named<T> {
-        let mut named =
-            Named { entries: Vec::new(), paths: Vec::new(), spans: Vec::new(), names: BTreeMap::new() };
+        let mut named = Named::default();
+        self.add(&mut named, root, key, read);
+        named
+    }
+
+    /// Adds the entries of a list to those of others, among which each has a name of its own.
+    fn add<T>(
+        &self,
+        named: &mut Named<T>,
+        root: &Section<'a>,
+        key: &'static str,
+        read: impl Fn(Section<'a>) -> Option<T>,
+    ) {
         for section in root.sections(key) {
             let index = named.entries.len();
             if let Some(name) = section.text("name") {
@@ -172,7 +194,6 @@ impl<'a> Loader<'a> {
             named.spans.push(section.span());
             named.entries.push(read(section));
         }
-        named
     }
 
     /// The entry that a name at a place of the file means.
@@ -187,10 +208,10 @@ impl<'a> Loader<'a> {
         if found.is_none() {
             let known: Vec<&str> = among.names.keys().map(String::as_str).collect();
             let help = match known[..] {
-                [] => format!("there is none: add a [[{what}]]"),
+                [] => format!("there is none: add a {what}"),
                 _ => nearest(name, &known, &format!("known: {}", known.join(", "))),
             };
-            self.errors.add(at.0, &at.1, format!("there is no [[{what}]] {name:?}"), help);
+            self.errors.add(at.0, &at.1, format!("there is no {what} {name:?}"), help);
         }
         found
     }
@@ -203,7 +224,7 @@ impl<'a> Loader<'a> {
         among: &Named<T>,
     ) -> Option<usize> {
         let name = s.text(key)?;
-        self.look_up(&name, what, among, (s.span_of(key), s.path(key)))
+        self.look_up(&name, &format!("[[{what}]]"), among, (s.span_of(key), s.path(key)))
     }
 
     fn daemon(&self, s: Section<'a>) -> Option<Daemon> {
@@ -293,108 +314,11 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// With a state directory, the image is looked at.
-    fn disk(&self, s: Section<'a>, state: Option<&Path>) -> Option<Disk> {
-        let name = s.text("name");
-        let store = self.store(&s);
-        let block = s.number("block_size").and_then(|bytes: u32| match bytes {
-            512 => Some(BlockSize::B512),
-            4096 => Some(BlockSize::B4096),
-            _ => {
-                s.error("block_size", format!("{bytes} is not a block size"), "give 512 or 4096");
-                None
-            }
-        });
-        let usual = block.map(|block| if block == BlockSize::B512 { 3 } else { 0 });
-        let physical = s.number("physical_exponent").or(usual);
-        let identity = self.identity(&s, name.as_deref(), store.as_ref(), state);
-        let (thin, read_only) = (s.flag("thin"), s.flag("read_only"));
-        let (write_cache, removable) = (s.flag("write_cache"), s.flag("removable"));
-        let (atomic_writes, lowest_aligned) = (s.flag("atomic_writes"), s.number("lowest_aligned"));
-        let soft_threshold = s.size("soft_threshold");
-        let faults = s.sections("faults").into_iter().map(|s| faults::of_store(s, block));
-        let (faults, fault_seed) = (faults.collect::<Option<_>>(), s.number("fault_seed"));
-        let command_faults = s.sections("command_faults").into_iter().map(faults::of_commands);
-        let command_faults = command_faults.collect::<Option<_>>();
-        let known = store.is_some();
-        let disk = (|| {
-            let (identity, identity_source) = identity?;
-            Some(Disk {
-                name: name?,
-                store: store?,
-                block: block?,
-                physical_exponent: physical?,
-                thin: thin?,
-                read_only: read_only?,
-                write_cache: write_cache?,
-                atomic_writes: atomic_writes?,
-                lowest_aligned: lowest_aligned?,
-                removable: removable?,
-                soft_threshold: soft_threshold?,
-                faults: faults?,
-                command_faults: command_faults?,
-                fault_seed: fault_seed?,
-                identity,
-                identity_source,
-            })
-        })();
-        let image = disk.as_ref().zip(state).and_then(|(disk, state)| disk.image(state));
-        if let Some(Err(refusal)) = image.map(|image| image.examine())
-            && refusal.certain
-        {
-            s.error(refusal.key, refusal.message, refusal.help);
-        }
-        if known {
-            s.finish();
-        }
-        disk
-    }
-
-    fn store(&self, s: &Section<'_>) -> Option<StoreKind> {
-        #[derive(Clone, Copy)]
-        enum StoreWord {
-            File,
-            Ram,
-            Null,
-        }
-        let kind = s.word("store", &[StoreWord::File, StoreWord::Ram, StoreWord::Null]);
-        let size: Option<u64> = s.size("size");
-        if size.is_some_and(|size| size % 4096 != 0) {
-            s.error("size", "is not a multiple of 4096 bytes", "");
-        }
-        if let StoreWord::File = kind? {
-            let path = s.text("path");
-            if !s.given("path") {
-                s.missing("path");
-            }
-            if path.as_deref() == Some("") {
-                s.error("path", "is empty", "give the path of an image file or block device");
-            }
-            let (mapped, create) = (s.flag("mapped"), s.flag("create"));
-            if create == Some(true) && !s.given("size") {
-                s.error("create", "is of no use without `size`", "give the size that the image is made with");
-            }
-            return Some(StoreKind::File {
-                path: self.base.join(path?),
-                size,
-                mapped: mapped?,
-                create: create?,
-            });
-        }
-        if !s.given("size") {
-            s.missing("size");
-        }
-        match kind? {
-            StoreWord::Ram => Some(StoreKind::Ram { size: size? }),
-            _ => Some(StoreKind::Null { size: size? }),
-        }
-    }
-
     fn target(
         &self,
         s: Section<'a>,
         portals: &Named<Portal>,
-        disks: &Named<Disk>,
+        units: &Named<UnitOptions>,
         accounts: &Named<Account>,
     ) -> Option<Target> {
         let name = s.text("name").map(|name| normal_name(&name));
@@ -413,22 +337,22 @@ impl<'a> Loader<'a> {
         let tags =
             chosen.iter().flatten().filter_map(|portal| Some(portals.entries[*portal].as_ref()?.group));
         let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
-        let mut units: Vec<(Option<u16>, Option<String>)> = Vec::new();
+        let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
         for entry in s.sections("luns") {
             let lun = entry.number("lun");
-            let unit = self.unit(&entry, disks);
-            if lun.is_some() && units.iter().any(|(taken, _)| *taken == lun) {
+            let unit = self.unit(&entry, units);
+            if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
                 entry.error("lun", "is taken", "each LUN of a target is given once");
             }
-            if unit.is_some() && units.iter().any(|(_, taken)| *taken == unit) {
+            if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
                 entry.error("unit", "is in the list twice", "a target has a logical unit once");
             }
-            units.push((lun, unit));
+            listed.push((lun, unit));
             entry.finish();
         }
-        let known: Vec<u16> = units.iter().filter_map(|(lun, _)| *lun).collect();
+        let known: Vec<u16> = listed.iter().filter_map(|(lun, _)| *lun).collect();
         let mut luns: Vec<(u16, String)> =
-            units.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
+            listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
         luns.sort_unstable();
         let parameters = parameters(s.section("iscsi"));
         let chap = self.chap(s.section("chap"), accounts);
@@ -453,9 +377,12 @@ impl<'a> Loader<'a> {
     }
 
     /// The logical unit of an entry of `luns`.
-    fn unit(&self, entry: &Section<'_>, disks: &Named<Disk>) -> Option<String> {
+    fn unit(&self, entry: &Section<'_>, units: &Named<UnitOptions>) -> Option<String> {
         let name = entry.text("unit")?;
-        self.look_up(&name, "disk", disks, (entry.span_of("unit"), entry.path("unit"))).map(|_| name)
+        // A `disk` is looked for under that name.
+        let what = if entry.path("unit").ends_with("unit") { "logical unit" } else { "[[disk]]" };
+        let at = (entry.span_of("unit"), entry.path("unit"));
+        self.look_up(&name, what, units, at).map(|_| name)
     }
 
     fn distinct_port_ids(&self, targets: &Named<Target>) {
@@ -485,7 +412,7 @@ impl<'a> Loader<'a> {
         let mut chosen = Vec::new();
         for (name, span) in names {
             let at = (span.clone(), s.path("portals"));
-            match self.look_up(&name, "portal", portals, at) {
+            match self.look_up(&name, "[[portal]]", portals, at) {
                 Some(portal) if chosen.contains(&portal) => {
                     self.errors.add(span, &s.path("portals"), format!("{name:?} is in the list twice"), "");
                 }

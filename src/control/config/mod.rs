@@ -3,7 +3,6 @@
 //! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
 mod access;
-mod faults;
 mod identity;
 mod keys;
 mod load;
@@ -17,8 +16,8 @@ pub use crate::options::{Diagnostic, render};
 pub use access::{REFLECTED, SecretRefusal};
 pub use load::{Scope, is_log_filter, load, parse};
 pub use model::{
-    AccessConfig, Account, Chap, Config, Daemon, Disk, Dpdk, Driver, Hugepages, IdentitySource, Link, Port,
-    PortGroup, Portal, Redirect, SecretSource, StoreKind, Target,
+    AccessConfig, Account, Chap, Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, Portal,
+    Redirect, SecretSource, Target,
 };
 pub use reference::reference;
 

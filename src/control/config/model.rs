@@ -2,18 +2,15 @@
 //! What a configuration says, after it has been found to make sense.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::devices::sbc::BlockSize;
 use crate::engine::sessions::Limits;
-use crate::engine::tasks::CommandFault;
+use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
-use crate::scsi::primary::Identity;
-use crate::stores::{self, FileOptions, IdentityRecord, image_record};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -28,8 +25,8 @@ pub struct Config {
     pub portals: Vec<Portal>,
     /// `[[port_group]]`
     pub port_groups: Vec<PortGroup>,
-    /// `[[disk]]`
-    pub disks: Vec<Disk>,
+    /// `[[disk]]` and its like
+    pub units: Vec<UnitOptions>,
     /// `[[account]]`
     pub accounts: Vec<Account>,
     /// `[discovery]`
@@ -182,127 +179,6 @@ pub struct Portal {
     pub address: SocketAddr,
     /// Target portal group tag.
     pub group: u16,
-}
-
-/// Where the blocks of a disk lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In a file or on a block device.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Size in bytes; `None`: as large as it is.
-        size: Option<u64>,
-        /// Read from a mapping.
-        mapped: bool,
-        /// Made if it is not there.
-        create: bool,
-    },
-    /// In memory.
-    Ram {
-        /// Size in bytes.
-        size: u64,
-    },
-    /// Nowhere.
-    Null {
-        /// Size in bytes.
-        size: u64,
-    },
-}
-
-/// Where the identity of a disk comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdentitySource {
-    /// The configuration.
-    Given,
-    /// What is kept of its image, or will be with the next start.
-    Kept(IdentityRecord),
-    /// Its name and this machine's id.
-    Machine,
-    /// Its name alone; why nothing better.
-    Name(String),
-    /// Its name, as the file alone was looked at: a daemon may know better.
-    Unread,
-}
-
-/// A disk.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    /// Its name.
-    pub name: String,
-    /// Where its blocks lie.
-    pub store: StoreKind,
-    /// Logical block size.
-    pub block: BlockSize,
-    /// Logical blocks per physical block, as an exponent of two.
-    pub physical_exponent: u8,
-    /// Whether initiators may deallocate blocks.
-    pub thin: bool,
-    /// Refuse writes.
-    pub read_only: bool,
-    /// Whether there is a write cache after the start.
-    pub write_cache: bool,
-    /// Whether WRITE ATOMIC is offered.
-    pub atomic_writes: bool,
-    /// The first logical block at the beginning of a physical block.
-    pub lowest_aligned: u16,
-    /// Whether the medium can be taken out.
-    pub removable: bool,
-    /// Warn initiators when fewer bytes can still be allocated.
-    pub soft_threshold: u64,
-    /// Delays and errors that the store makes.
-    pub faults: Vec<stores::StoreFault>,
-    /// Delays and errors of commands.
-    pub command_faults: Vec<CommandFault>,
-    /// What their chance comes from.
-    pub fault_seed: u64,
-    /// Its names on the wire.
-    pub identity: Identity,
-    /// Where they come from.
-    pub identity_source: IdentitySource,
-}
-
-impl Disk {
-    /// Whether its image is not there yet.
-    pub fn is_to_be_made(&self) -> bool {
-        matches!(&self.store, StoreKind::File { path, .. } if !path.exists())
-    }
-
-    /// Keeps the identity of its image, before it is served. The error says what to do.
-    pub fn keep_identity(&self, state: &Path) -> Result<(), String> {
-        let (StoreKind::File { path, .. }, IdentitySource::Kept(record)) =
-            (&self.store, &self.identity_source)
-        else {
-            return Ok(());
-        };
-        let uuid = &record.uuid;
-        record.keep(path, state).map_err(|e| {
-            format!("its identity cannot be kept: {e}; give `uuid = {uuid:?}`, or a `state_dir`")
-        })?;
-        match IdentityRecord::find(path, state) {
-            Ok(Some(kept)) if kept == *record => Ok(()),
-            Ok(_) => {
-                Err("another daemon has given its image an identity just now; start this one again".into())
-            }
-            Err(refusal) => Err(format!("{}; {}", refusal.message, refusal.help)),
-        }
-    }
-
-    /// How its image is opened, if it has one; `state` is the state directory.
-    pub fn image(&self, state: &Path) -> Option<FileOptions> {
-        let StoreKind::File { path, size, mapped, create } = &self.store else { return None };
-        Some(FileOptions {
-            name: self.name.clone(),
-            path: path.clone(),
-            size: *size,
-            create: *create,
-            record: Some(image_record(state, &self.identity.uuid())),
-            block: self.block.bytes(),
-            read_only: self.read_only,
-            mapped: *mapped,
-            thin: self.thin,
-        })
-    }
 }
 
 /// An iSCSI target.

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::DEFAULT_SOCKET;
-use crate::devices::sbc::BlockSize;
 use crate::fabrics::iscsi::Parameters;
+use crate::io::StoreNeeds;
 use crate::reactor::Idle;
 
 const MINIMAL: &str = r#"
@@ -51,11 +51,12 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(daemon.control_socket, Path::new(DEFAULT_SOCKET));
     assert_eq!(daemon.state_dir, Path::new("/var/lib/ptgt/state"));
     assert_eq!(config.portals[0].group, 1);
-    let disk = &config.disks[1];
-    assert_eq!((disk.block, disk.physical_exponent), (BlockSize::B512, 3));
-    assert!(disk.thin && !disk.read_only);
-    let path = "/etc/ptgt/f.img".into();
-    assert_eq!(disk.store, StoreKind::File { path, size: None, mapped: false, create: false });
+    let disk = &config.units[1];
+    assert_eq!(disk.device.needs(), StoreNeeds { block: 512, read_only: false, thin: true });
+    assert!(format!("{:?}", disk.device).contains("physical_exponent: 3,"));
+    let store = disk.store.as_ref().unwrap();
+    assert_eq!((store.word, store.options.image()), ("file", Some((Path::new("/etc/ptgt/f.img"), false))));
+    assert!(format!("{:?}", store.options).contains("size: None, mapped: false"));
     let target = &config.targets[0];
     assert_eq!(target.portals, [0]);
     let luns = [(0, "d".to_owned()), (9, "f".to_owned())];
@@ -333,7 +334,7 @@ fn one_thing_at_a_time() {
         ("lun = 9", "lun = 16384", "target[0].luns[0].lun", "16384 is out of range"),
         ("disk = \"f\"", "disk = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
         ("disk = \"f\"", "unit = \"d\"", "target[0].luns[1].disk", "is in the list twice"),
-        ("disk = \"f\"", "unit = \"x\"", "target[0].luns[0].unit", "there is no [[disk]] \"x\""),
+        ("disk = \"f\"", "unit = \"x\"", "target[0].luns[0].unit", "there is no logical unit \"x\""),
         (
             "disk = \"f\"",
             "disk = \"f\", unit = \"f\"",

@@ -16,7 +16,7 @@ pub use oddities::{foreign_images, oddities};
 pub use start::{device_lock, listen_refusal};
 
 use self::running::RunningDaemon;
-use super::config::{Config, Driver, Hugepages, StoreKind};
+use super::config::{Config, Driver, Hugepages};
 use crate::reactor::Idle;
 use crate::sys;
 
@@ -243,9 +243,10 @@ impl Doctor<'_> {
             let node = cpu.map_or(home, |cpu| self.machine.node_of_processor(cpu));
             add(node, config.daemon.memory as u64);
         }
-        for disk in &config.disks {
-            if let StoreKind::Ram { size } = disk.store {
-                add(home, size);
+        for store in config.units.iter().filter_map(|unit| unit.store.as_ref()) {
+            let memory = store.options.memory();
+            if memory > 0 {
+                add(home, memory);
             }
         }
         for port in &config.ports {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::control::config::{Config, StoreKind};
+use crate::control::config::Config;
 
 /// How images of other formats begin.
 const FORMATS: &[(&[u8], &str)] = &[
@@ -29,7 +29,7 @@ pub fn oddities(config: &Config) -> Vec<String> {
     }
     let exported: BTreeSet<&str> =
         config.targets.iter().flat_map(|target| &target.luns).map(|(_, unit)| &**unit).collect();
-    let spare = config.disks.iter().filter(|disk| !exported.contains(&*disk.name));
+    let spare = config.units.iter().filter(|unit| !exported.contains(&*unit.name));
     let spare: Vec<String> = spare.map(|disk| format!("{:?}", disk.name)).collect();
     let more = match spare.len().saturating_sub(NAMED_MAX) {
         0 => String::new(),
@@ -50,13 +50,13 @@ pub fn foreign_images(config: &Config) -> Vec<String> {
         _ = File::open(path).ok()?.take(64).read_to_end(&mut head);
         FORMATS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, format)| *format)
     };
-    let told = config.disks.iter().filter_map(|disk| {
-        let StoreKind::File { path, .. } = &disk.store else { return None };
+    let told = config.units.iter().filter_map(|unit| {
+        let path = unit.image()?;
         let format = path.is_file().then(|| foreign(path)).flatten()?;
         Some(format!(
             "disk {:?}: {} is in the format {format}, and is served as it lies, headers and all: qemu-img convert -O raw \
              makes a raw image of it",
-            disk.name,
+            unit.name,
             path.display()
         ))
     });

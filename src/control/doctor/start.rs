@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::running::{self, Holder};
 use super::{Asker, Doctor, Verdict};
-use crate::control::config::{self, Account, Chap, Config, Driver, Portal, StoreKind};
+use crate::control::config::{self, Account, Chap, Config, Driver, Portal};
 use crate::fabrics::iscsi::Secret;
 use crate::ports::kernel;
 use crate::sys;
@@ -80,13 +80,11 @@ impl Doctor<'_> {
 
     /// Payload memory and disks in memory, against all that the machine has.
     fn memory(&mut self) {
-        let Config { daemon, disks, .. } = self.config;
+        let Config { daemon, units, .. } = self.config;
         let Some(there) = self.machine.memory() else { return };
         let reactors = (daemon.memory as u64).saturating_mul(daemon.reactors.len() as u64);
-        let in_memory = disks.iter().filter_map(|disk| match disk.store {
-            StoreKind::Ram { size } => Some(size),
-            _ => None,
-        });
+        let in_memory =
+            units.iter().filter_map(|unit| unit.store.as_ref()).map(|store| store.options.memory());
         let in_memory = in_memory.fold(0_u64, u64::saturating_add);
         let wanted = reactors.saturating_add(in_memory);
         let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
@@ -138,10 +136,11 @@ impl Doctor<'_> {
     /// Those that are refused whoever asks were told with their line, when the configuration was read.
     fn images(&mut self) {
         let config = self.config;
-        for disk in &config.disks {
-            let Some(image) = disk.image(&config.daemon.state_dir) else { continue };
-            let Err(mut refusal) = image.examine() else { continue };
-            let holder = self.running.holds_file(&image.path);
+        for unit in &config.units {
+            let Some(path) = unit.image() else { continue };
+            let examine = || unit.examine(&config.daemon.state_dir);
+            let Err(mut refusal) = examine() else { continue };
+            let holder = self.running.holds_file(path);
             if holder == Holder::Own {
                 continue;
             }
@@ -150,15 +149,15 @@ impl Doctor<'_> {
             let end = std::time::Instant::now() + LOCK_TIME;
             while locked && std::time::Instant::now() < end {
                 std::thread::sleep(LOCK_TIME / 20);
-                match image.examine() {
+                match examine() {
                     Ok(()) => break,
                     Err(again) => refusal = again,
                 }
             }
-            if locked && image.examine().is_ok() {
+            if locked && examine().is_ok() {
                 continue;
             }
-            let what = format!("disk {:?}", disk.name);
+            let what = format!("{} {:?}", unit.kind, unit.name);
             self.start_needs(what, Some((refusal.message, refusal.help)), "an image for this daemon", locked);
         }
     }

@@ -8,6 +8,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::engine::shard::CoreCounters;
 use crate::engine::tasks::UnitCounters;
@@ -70,8 +71,11 @@ pub struct Status {
     pub silent_reactors: Vec<usize>,
     /// Where initiators come in.
     pub ports: Vec<Port>,
-    /// What is served.
-    pub disks: Vec<Disk>,
+    /// What is served: disks.
+    pub disks: Vec<UnitStatus>,
+    /// Logical units of other kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<UnitStatus>,
     /// Under which names.
     pub targets: Vec<Target>,
     /// To whom, if that was asked for.
@@ -143,12 +147,18 @@ pub struct Port {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// A disk, over all reactors and all targets that export it.
+/// Kind of the units that [`Status::disks`] lists.
+pub const DISK: &str = "disk";
+
+/// A logical unit, over all reactors and all targets that export it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
+pub struct UnitStatus {
+    /// The table of the configuration that it comes from.
+    #[serde(default = "disk")]
+    pub kind: String,
     /// Its name.
     pub name: String,
-    /// `file`, `ram` or `null`.
+    /// `file`, `ram` or `null`; empty if it has none.
     pub store: String,
     /// Its size; 0 if no reactor has answered.
     pub size_bytes: u64,
@@ -156,9 +166,9 @@ pub struct Disk {
     pub block_bytes: u32,
     /// Writes are refused.
     pub read_only: bool,
-    /// Its medium and its mode parameters.
+    /// What it tells of itself.
     #[serde(default)]
-    pub state: DiskState,
+    pub state: UnitDetails,
     /// Who may do what.
     #[serde(default)]
     pub reservations: Reservations,
@@ -170,6 +180,11 @@ pub struct Disk {
     /// How long that took, whether or not the sessions are still there.
     #[serde(default)]
     pub latencies: Vec<Latency>,
+}
+
+/// What a daemon means that tells no kind.
+fn disk() -> String {
+    DISK.into()
 }
 
 /// How long commands of one kind took, or waited for one thing.
@@ -193,27 +208,14 @@ pub struct Latency {
     pub buckets: Vec<(u64, u64)>,
 }
 
-/// What initiators, and the file system below it, have made of a disk.
+/// What a unit tells of itself; the names depend on its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskState {
-    /// `ready`, `ejected`, `being formatted`, `being sanitized`, `format failed` or `sanitize failed`.
-    pub medium: String,
-    /// The medium can be taken out.
-    pub removable: bool,
-    /// What is written may stay in a cache until the initiator has it synchronized (WCE).
-    pub write_cache: bool,
-    /// An initiator has set the software write protection (SWP).
-    pub write_protected: bool,
-    /// Mode pages are saved that differ from the configuration.
-    pub modes_saved: bool,
-    /// Bytes that are allocated, of a thin disk in a file.
-    pub used_bytes: Option<u64>,
-    /// Bytes that its file system has left.
-    pub available_bytes: Option<u64>,
-    /// Initiators are warned when less is left.
-    pub threshold_bytes: Option<u64>,
+pub struct UnitDetails {
     /// Rules by which its store, or its commands, are slow or fail.
     pub fault_rules: usize,
+    /// What its device has to say.
+    #[serde(flatten)]
+    pub device: Map<String, Value>,
 }
 
 /// Reservations of a disk.
@@ -289,7 +291,7 @@ pub struct Portal {
 pub struct LogicalUnit {
     /// Its number.
     pub lun: u16,
-    /// Name of the disk.
+    /// Name of the logical unit, of whatever kind.
     pub disk: String,
 }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A status with everything in it, as JSON and as text.
 
-use serde_json::Value;
-
 use super::*;
 use crate::control::output;
+use crate::devices::sbc::DiskReport;
 use crate::wire::tests::{HOSTILE, is_clean};
 
 pub(in crate::control) fn sample() -> Status {
@@ -30,20 +29,21 @@ pub(in crate::control) fn sample() -> Status {
         errors: 1,
         aborts: 0,
     };
-    let disk = |name: &str, store: &str, size_bytes, read_only, counters| Disk {
+    let disk = |name: &str, store: &str, size_bytes, read_only, counters| UnitStatus {
+        kind: DISK.into(),
         name: name.into(),
         store: store.into(),
         size_bytes,
         block_bytes: 512,
         read_only,
-        state: DiskState { medium: "ready".into(), write_cache: true, ..DiskState::default() },
+        state: UnitDetails { fault_rules: 0, device: Map::from_iter([("medium".into(), "ready".into())]) },
         reservations: Reservations::default(),
         port_groups: Vec::new(),
         counters,
         latencies: Vec::new(),
     };
     let mut thin = disk("thin0", "file", 1 << 30, false, counters);
-    thin.state = DiskState {
+    let report = DiskReport {
         medium: "ejected".into(),
         removable: true,
         write_cache: false,
@@ -52,8 +52,9 @@ pub(in crate::control) fn sample() -> Status {
         used_bytes: Some(5 << 20),
         available_bytes: Some(9 << 20),
         threshold_bytes: Some(10 << 20),
-        fault_rules: 2,
     };
+    let Value::Object(device) = serde_json::to_value(report).unwrap() else { panic!("no object") };
+    thin.state = UnitDetails { fault_rules: 2, device };
     thin.latencies = vec![Latency {
         kind: "read".into(),
         stage: "total".into(),
@@ -138,6 +139,7 @@ pub(in crate::control) fn sample() -> Status {
             counters: [("frames_in".into(), 1000), ("frames_out".into(), 900), ("refused".into(), 0)].into(),
         }],
         disks: vec![thin, disk("r", "ram", 256 << 20, true, UnitCounters::default())],
+        units: Vec::new(),
         targets: vec![
             target(
                 "iqn.2026-11.test:a",

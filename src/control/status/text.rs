@@ -6,14 +6,15 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{
-    Disk, Latency, Port, PortGroup, Portal, Reactor, Registration, Reservations, Session, State, Status,
-    Target,
+    Latency, Port, PortGroup, Portal, Reactor, Registration, Reservations, Session, State, Status, Target,
+    UnitDetails, UnitStatus,
 };
 use crate::counters::{CounterDefinition, CounterSet, CounterUnit};
 use crate::engine::tasks::UnitCounters;
+use crate::engine::units;
 use crate::memory::ArenaCounters;
 use crate::reactor::LoopCounters;
-use crate::wire::Shown;
+use crate::wire::{ByteCount, Shown};
 
 /// The status as text: aligned tables, units that people use. Ends with a line feed.
 pub fn render(status: &Status) -> String {
@@ -29,9 +30,16 @@ pub fn render(status: &Status) -> String {
     }
     reactors(&mut out, &status.reactors);
     ports(&mut out, &status.ports);
-    disks(&mut out, &status.disks);
-    latencies(&mut out, &status.disks);
-    status.disks.iter().for_each(|disk| shared_state(&mut out, disk));
+    let mut kinds: Vec<Vec<&UnitStatus>> = Vec::new();
+    for unit in status.disks.iter().chain(&status.units) {
+        match kinds.iter_mut().find(|units| units[0].kind == unit.kind) {
+            Some(units) => units.push(unit),
+            None => kinds.push(vec![unit]),
+        }
+    }
+    kinds.iter().for_each(|of_kind| units_of_kind(&mut out, of_kind));
+    kinds.iter().for_each(|of_kind| latencies(&mut out, of_kind));
+    kinds.iter().flatten().for_each(|unit| shared_state(&mut out, unit));
     let sessions = |of: Option<&String>| -> Option<Vec<&Session>> {
         Some(status.sessions.as_ref()?.iter().filter(|session| session.target.as_ref() == of).collect())
     };
@@ -92,28 +100,32 @@ fn ports(out: &mut String, ports: &[Port]) {
     }
 }
 
-fn disks(out: &mut String, disks: &[Disk]) {
-    let mut table = Table::new("DISK,STORE,SIZE,BLOCK").counters::<UnitCounters>().left(2);
-    for disk in disks {
+/// Units of one kind.
+fn units_of_kind(out: &mut String, units: &[&UnitStatus]) {
+    let kind = units[0].kind.to_uppercase();
+    let mut table = Table::new(&format!("{kind},STORE,SIZE,BLOCK")).counters::<UnitCounters>().left(2);
+    for unit in units {
         let head = [
-            disk.name.clone(),
-            format!("{}{}", disk.store, if disk.read_only { ", read-only" } else { "" }),
-            bytes(disk.size_bytes),
-            disk.block_bytes.to_string(),
+            unit.name.clone(),
+            format!("{}{}", unit.store, if unit.read_only { ", read-only" } else { "" }),
+            bytes(unit.size_bytes),
+            unit.block_bytes.to_string(),
         ];
-        table.row(head.into_iter().chain(cells(&disk.counters)));
+        table.row(head.into_iter().chain(cells(&unit.counters)));
     }
     table.write(out);
 }
 
-fn latencies(out: &mut String, disks: &[Disk]) {
-    let mut table = Table::new("DISK,COMMANDS,WAITED FOR,COUNT,MEAN US,P50,P90,P99,P99.9,MAX").left(3);
+fn latencies(out: &mut String, units: &[&UnitStatus]) {
+    let kind = units[0].kind.to_uppercase();
+    let headings = format!("{kind},COMMANDS,WAITED FOR,COUNT,MEAN US,P50,P90,P99,P99.9,MAX");
+    let mut table = Table::new(&headings).left(3);
     let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
-    for (disk, latency) in disks.iter().flat_map(|disk| disk.latencies.iter().map(move |each| (disk, each))) {
+    for (unit, latency) in units.iter().flat_map(|unit| unit.latencies.iter().map(move |each| (unit, each))) {
         let Latency { kind, stage, count, sum_ns, max_ns, quantiles_ns, .. } = latency;
         let quantile = |name| quantiles_ns.get(name).map_or_else(String::new, |&ns| micros(ns));
         table.row([
-            disk.name.clone(),
+            unit.name.clone(),
             kind.clone(),
             if stage == "total" { "all" } else { stage }.to_owned(),
             count.to_string(),
@@ -129,40 +141,25 @@ fn latencies(out: &mut String, disks: &[Disk]) {
 }
 
 /// What is not as it is after the first start.
-fn remarkable(disk: &Disk) -> Vec<String> {
-    let state = &disk.state;
-    let mut found = Vec::new();
-    if !["ready", ""].contains(&&*state.medium) {
-        found.push(format!("medium: {}", state.medium));
-    }
-    if state.write_protected {
-        found.push("write-protected by an initiator".into());
-    }
-    if state.modes_saved {
-        let cache = if state.write_cache { "on" } else { "off" };
-        found.push(format!("mode pages saved by an initiator; write cache {cache}"));
-    }
-    if let (Some(available), Some(threshold)) = (state.available_bytes, state.threshold_bytes)
-        && available < threshold
-    {
-        found.push(format!("only {} left below it, fewer than {}", bytes(available), bytes(threshold)));
-    }
-    if state.fault_rules > 0 {
-        found.push(format!("makes faults, by {} rules", state.fault_rules));
+fn remarkable(unit: &UnitStatus) -> Vec<String> {
+    let UnitDetails { fault_rules, device } = &unit.state;
+    let mut found = units::kind(&unit.kind).map_or_else(Vec::new, |kind| (kind.remarks)(device));
+    if *fault_rules > 0 {
+        found.push(format!("makes faults, by {fault_rules} rules"));
     }
     found
 }
 
 /// What is not as it is without any reservation, all ports being active.
-fn shared_state(out: &mut String, disk: &Disk) {
-    let Reservations { kind, persists, reserved, registrations, .. } = &disk.reservations;
-    let groups = disk.port_groups.iter().filter(|group| group.state != "active/optimized" || group.preferred);
+fn shared_state(out: &mut String, unit: &UnitStatus) {
+    let Reservations { kind, persists, reserved, registrations, .. } = &unit.reservations;
+    let groups = unit.port_groups.iter().filter(|group| group.state != "active/optimized" || group.preferred);
     let groups: Vec<_> = groups.collect();
-    let remarkable = remarkable(disk);
+    let remarkable = remarkable(unit);
     if kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty() && remarkable.is_empty() {
         return;
     }
-    _ = writeln!(out, "\nDisk {}", disk.name);
+    _ = writeln!(out, "\n{} {}", capital(&unit.kind), unit.name);
     remarkable.iter().for_each(|line| _ = writeln!(out, "  {line}"));
     if *reserved {
         out.push_str("  reserved by RESERVE\n");
@@ -283,22 +280,17 @@ fn cells(counters: &impl CounterSet) -> impl Iterator<Item = String> {
     })
 }
 
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn percent(share: f32) -> String {
     format!("{:.0}%", share * 100.0)
 }
 
-/// Bytes in the binary unit that leaves at most four digits before the point.
 fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let unit = (bytes.ilog2() / 10).min(6);
-    let whole = 1_u64 << (10 * unit);
-    // Tenths, cut rather than rounded: a disk never looks larger than it is.
-    let tenths = u128::from(bytes) * 10 / u128::from(whole);
-    let point = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
-    format!("{}{point} {}", tenths / 10, UNITS[unit as usize - 1])
+    ByteCount(bytes).to_string()
 }
 
 fn duration(seconds: u64) -> String {

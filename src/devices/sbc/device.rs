@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What makes a disk of a logical unit.
 
+use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use crate::io::{Geometry, Health, Op};
@@ -83,6 +84,13 @@ impl DeviceType for Disk {
 
     fn inspected(&self, health: &Health) -> Vec<u16> {
         self.store_inspected(health)
+    }
+
+    fn report(&self) -> Map<String, Value> {
+        match serde_json::to_value(self.report()) {
+            Ok(Value::Object(report)) => report,
+            _ => Map::new(),
+        }
     }
 
     fn copy_traits(&self) -> Option<CopyTraits> {

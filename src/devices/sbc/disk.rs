@@ -3,9 +3,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
 use crate::io::Health;
 use crate::scsi::primary::{self, PrimaryServer, PrimaryUnit, UnitFlags};
 use crate::scsi::{CopyTraits, Sense, asc, key};
+use crate::wire::ByteCount;
 
 use super::config::Config;
 use super::copy::Copies;
@@ -40,22 +44,53 @@ pub(super) struct RareState {
 }
 
 /// What an operator may want to know of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskReport {
-    /// What the medium goes through; `ready` as a rule.
-    pub medium: &'static str,
+    /// `ready`, `ejected`, `being formatted`, `being sanitized`, `format failed` or `sanitize failed`.
+    pub medium: String,
+    /// The medium can be taken out.
+    pub removable: bool,
     /// What is written may stay in a cache.
     pub write_cache: bool,
     /// An initiator has set the software write protection.
     pub write_protected: bool,
     /// Mode pages are saved that differ from the configuration.
     pub modes_saved: bool,
-    /// Bytes that are allocated and that could still be, as far as that is known.
-    pub used: Option<u64>,
-    /// See `used`.
-    pub available: Option<u64>,
-    /// Initiators are warned when less is available.
-    pub threshold: Option<u64>,
+    /// Bytes that are allocated, of a thin disk in a file.
+    pub used_bytes: Option<u64>,
+    /// Bytes that its file system has left.
+    pub available_bytes: Option<u64>,
+    /// Initiators are warned when less is left.
+    pub threshold_bytes: Option<u64>,
+}
+
+impl DiskReport {
+    /// That of a status; `None` if it is another device's.
+    pub fn of(report: &Map<String, Value>) -> Option<Self> {
+        serde_json::from_value(Value::Object(report.clone())).ok()
+    }
+
+    /// What is not as it is after the first start, for people.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.medium != "ready" {
+            found.push(format!("medium: {}", self.medium));
+        }
+        if self.write_protected {
+            found.push("write-protected by an initiator".into());
+        }
+        if self.modes_saved {
+            let cache = if self.write_cache { "on" } else { "off" };
+            found.push(format!("mode pages saved by an initiator; write cache {cache}"));
+        }
+        if let (Some(available), Some(threshold)) = (self.available_bytes, self.threshold_bytes)
+            && available < threshold
+        {
+            let (left, wanted) = (ByteCount(available), ByteCount(threshold));
+            found.push(format!("only {left} left below it, fewer than {wanted}"));
+        }
+        found
+    }
 }
 
 impl Disk {
@@ -92,31 +127,22 @@ impl Disk {
             (UNSANITIZED, "sanitize failed"),
             (CORRUPT, "format failed"),
         ];
-        let medium = states.iter().find(|(bits, _)| flags.has(*bits)).map_or("ready", |(_, name)| name);
+        let medium = states.iter().find(|(bits, _)| flags.has(*bits)).map_or(&"ready", |(_, name)| name);
         let (modes_saved, threshold) = {
             let modes = &self.primary.state().modes;
             (modes.are_saved(), mode::threshold(modes))
         };
         let rare = self.rare();
         DiskReport {
-            medium,
+            medium: (*medium).into(),
+            removable: self.config.removable,
             write_cache: flags.has(WRITE_CACHE),
             write_protected: flags.has(UnitFlags::WRITE_PROTECT),
             modes_saved,
-            used: rare.used,
-            available: rare.available,
-            threshold,
+            used_bytes: rare.used,
+            available_bytes: rare.available,
+            threshold_bytes: threshold,
         }
-    }
-
-    /// Takes the identifying information that was kept in an earlier run. The error says what is wrong with the record.
-    pub fn load_information(&self, record: &[u8]) -> Result<(), &'static str> {
-        self.primary.load_information(record)
-    }
-
-    /// Takes the mode pages that were saved in an earlier run. The error says what is wrong with the record.
-    pub fn load_modes(&self, record: &[u8]) -> Result<(), &'static str> {
-        PrimaryUnit::load_modes(self, record)
     }
 
     /// Why the medium is not ready, if it is not.

@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod long;
 mod mode;
+mod options;
 mod pages;
 mod provisioning;
 mod removable;
@@ -29,6 +30,7 @@ mod transfer;
 
 pub use config::{BlockSize, Config};
 pub use disk::{Disk, DiskReport};
+pub use options::{KEYS, PRODUCT};
 pub use table::commands;
 
 /// A disk's device server on one core.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::common_pages::control_flags;
@@ -86,6 +87,11 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
     /// How the store fares. Returns the unit attentions to be established for every nexus.
     fn inspected(&self, _health: &Health) -> Vec<u16> {
         Vec::new()
+    }
+
+    /// How it is now, as the status tells it.
+    fn report(&self) -> Map<String, Value> {
+        Map::new()
     }
 
     /// What it is to copies, if it takes part in any.

@@ -111,6 +111,7 @@ fn control(bytes: &[u8]) {
                 silent_reactors: Vec::new(),
                 ports: Vec::new(),
                 disks: Vec::new(),
+                units: Vec::new(),
                 targets: Vec::new(),
                 sessions: None,
             }

@@ -10,6 +10,7 @@ use super::rig::Rig;
 use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
 use crate::memory::Sg;
 use crate::net::{FramePort, TxFrame};
+use crate::scsi::primary::LogicalUnit;
 use crate::wire::iscsi::{Bhs, Opcode, pairs};
 
 /// REPORT LUNS (SAM-5 4.7.5.5).

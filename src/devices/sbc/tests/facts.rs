@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::io::Health;
+use crate::scsi::primary::LogicalUnit;
 use crate::wire::scsi::{be16, be32, be64};
 
 fn log(rig: &mut Rig, page: u8, subpage: u8) -> Ended {

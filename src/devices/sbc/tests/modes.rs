@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::io::Health;
+use crate::scsi::primary::LogicalUnit;
 use crate::scsi::{Control, Interlock, primary};
 
 // As MODE SENSE gives them: every page can be saved (PS).

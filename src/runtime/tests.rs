@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A daemon of its own in this process, with a logical unit of a second device type beside a disk.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::control::client;
+use crate::control::config::parse;
+use crate::control::status::{self, StatusRequest};
+use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
+use crate::wire::iscsi::Opcode;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const TARGET: &str = "iqn.2026-11.test:t";
+
+/// A directory of its own, removed at the end.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An initiator on a socket.
+struct Client {
+    initiator: Initiator,
+    stream: TcpStream,
+    inbox: VecDeque<Packet>,
+}
+
+impl Client {
+    fn log_in(address: SocketAddr) -> Self {
+        let end = Instant::now() + PATIENCE;
+        let stream = loop {
+            match TcpStream::connect(address) {
+                Ok(stream) => break stream,
+                Err(e) => assert!(Instant::now() < end, "{e}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self { initiator: Initiator::new(), stream, inbox: VecDeque::new() };
+        let keys = [("InitiatorName", "iqn.2026-11.test:i"), ("TargetName", TARGET)];
+        let login = client.initiator.login(1, Some(3), &keys);
+        client.send(&login);
+        let answer = client.receive();
+        assert_eq!((answer.bhs.opcode(), answer.bhs.half(36)), (Opcode::LOGIN_RESPONSE, 0), "{answer:?}");
+        client
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        self.stream.write_all(&packet.encode(self.initiator.digests)).unwrap();
+    }
+
+    fn receive(&mut self) -> Packet {
+        let mut bytes = [0; 4096];
+        while self.inbox.is_empty() {
+            let n = self.stream.read(&mut bytes).unwrap();
+            assert!(n > 0, "the daemon has hung up");
+            self.inbox.extend(self.initiator.take(&bytes[..n]));
+        }
+        self.inbox.pop_front().unwrap()
+    }
+
+    /// The data and the SCSI status of a command that reads.
+    fn command(&mut self, lun: u64, cdb: &[u8]) -> (Vec<u8>, u8) {
+        let command = self.initiator.command(lun << 48, cdb, Transfer::read(255));
+        self.send(&command);
+        let mut data = Vec::new();
+        loop {
+            let packet = self.receive();
+            data.extend(&packet.data);
+            match packet.bhs.opcode() {
+                Opcode::DATA_IN if packet.bhs.0[1] & 1 == 0 => {}
+                Opcode::DATA_IN | Opcode::SCSI_RESPONSE => return (data, packet.bhs.0[3]),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// The whole of it: configuration, assembly, task manager, session, status.
+#[test]
+fn a_second_device_type_runs_beside_disks() {
+    let place = Place(std::env::temp_dir().join(format!("ptgt-toy-{}", std::process::id())));
+    fs::create_dir_all(&place.0).unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        r#"
+        daemon = {{ control_socket = "socket", state_dir = "state", memory = "16MiB", hugepages = "never" }}
+        port = [{{ name = "p", driver = "kernel" }}]
+        portal = [{{ name = "l", port = "p", address = "{address}" }}]
+        disk = [{{ name = "d", store = "ram", size = "1MiB" }}]
+        toy = [{{ name = "t", greeting = "good day" }}]
+        target = [{{ name = "{TARGET}", luns = [{{ lun = 0, unit = "d" }}, {{ lun = 3, unit = "t" }}] }}]"#
+    );
+    let config = parse(&text, &place.0).unwrap();
+    let daemon = thread::spawn(move || run(&config));
+    let mut client = Client::log_in(address);
+    const CHECK_CONDITION: u8 = 2;
+    // The first command to each is answered with the power-on.
+    for lun in [0, 3] {
+        assert_eq!(client.command(lun, &[0, 0, 0, 0, 0, 0]).1, CHECK_CONDITION);
+    }
+    let (inquiry, _) = client.command(3, &[0x12, 0, 0, 0, 96, 0]);
+    assert_eq!((inquiry[0], &inquiry[8..32]), (0x03, &b"PTGT    TOY             "[..]));
+    let (inquiry, _) = client.command(0, &[0x12, 0, 0, 0, 96, 0]);
+    assert_eq!((inquiry[0], &inquiry[16..32]), (0x00, &b"VIRTUAL-DISK    "[..]));
+    assert_eq!(client.command(3, &[0x08, 0, 0, 0, 255, 0]), (b"good day".to_vec(), 0));
+    assert_eq!(client.command(3, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).1, CHECK_CONDITION, "READ CAPACITY");
+    let status = client::status(&place.0.join("socket"), StatusRequest { sessions: true }).unwrap();
+    let [disk] = &status.disks[..] else { panic!("{status:?}") };
+    let [toy] = &status.units[..] else { panic!("{status:?}") };
+    assert_eq!((&*disk.name, &*disk.kind, disk.size_bytes), ("d", "disk", 1 << 20));
+    assert_eq!((&*toy.name, &*toy.kind, &*toy.store), ("t", "toy", ""));
+    assert_eq!(
+        (&toy.state.device["greeting"], &toy.state.device["greeted"]),
+        (&"good day".into(), &1.into())
+    );
+    assert_eq!(toy.counters.errors, 1);
+    assert!(status::render(&status).contains("\nTOY  STORE"), "{}", status::render(&status));
+    let logout = client.initiator.logout(0);
+    client.send(&logout);
+    assert_eq!(client.receive().bhs.opcode(), Opcode::LOGOUT_RESPONSE);
+    drop(client);
+    signal_hook::low_level::raise(SIGTERM).unwrap();
+    daemon.join().unwrap().unwrap();
+}
