@@ -725,18 +725,13 @@ pub(super) fn boot(
         .enumerate()
         .map(|(number, shape)| {
             Arc::new(Disk::new(sbc::Config {
-                identity: identity(number),
                 block: if shape.block == 512 { BlockSize::B512 } else { BlockSize::B4096 },
                 physical_exponent: 0,
                 thin: shape.thin,
                 read_only: shape.read_only,
                 write_cache: shape.write_cache,
                 atomic_writes: true,
-                lowest_aligned: 0,
-                removable: false,
-                soft_threshold: 0,
-                management: None,
-                epoch: 0,
+                ..sbc::Config::new(identity(number))
             }))
         })
         .collect();

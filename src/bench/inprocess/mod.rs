@@ -282,18 +282,5 @@ const BLOCK: BlockSize = BlockSize::B512;
 
 fn disk() -> Result<Disk, String> {
     let identity = Identity::new("PTGT", "BENCH", "1", None, "bench").map_err(|e| e.to_string())?;
-    Ok(Disk::new(sbc::Config {
-        identity,
-        block: BLOCK,
-        physical_exponent: 3,
-        thin: false,
-        read_only: false,
-        write_cache: true,
-        atomic_writes: false,
-        lowest_aligned: 0,
-        removable: false,
-        soft_threshold: 0,
-        management: None,
-        epoch: 0,
-    }))
+    Ok(Disk::new(sbc::Config { block: BLOCK, thin: false, ..sbc::Config::new(identity) }))
 }

@@ -28,9 +28,8 @@ mod task;
 mod tests;
 mod transfer;
 
-pub use config::{BlockSize, Config};
+pub use config::{BlockSize, Config, KEYS, PRODUCT};
 pub use disk::{Disk, DiskReport};
-pub use options::{KEYS, PRODUCT};
 pub use table::commands;
 
 /// A disk's device server on one core.

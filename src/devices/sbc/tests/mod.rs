@@ -103,18 +103,10 @@ struct Rig {
 
 fn config() -> Config {
     Config {
-        identity: Identity::new("PTGT", "VIRTUAL DISK", "0001", Some("S-1"), "unit-1").unwrap(),
-        block: BlockSize::B512,
         physical_exponent: 0,
-        thin: true,
-        read_only: false,
-        write_cache: true,
         atomic_writes: true,
-        lowest_aligned: 0,
-        removable: false,
-        soft_threshold: 0,
-        management: None,
         epoch: 1_000_000,
+        ..Config::new(Identity::new("PTGT", "VIRTUAL DISK", "0001", Some("S-1"), "unit-1").unwrap())
     }
 }
 

@@ -2,7 +2,7 @@
 //! What is lent and not yet sent is not written by a task that the task set puts behind.
 
 use super::*;
-use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::devices::sbc::{self, Disk};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Residual, Response};
 use crate::stores::{self, Local};
@@ -64,18 +64,9 @@ impl Two {
     fn new() -> Self {
         let arena = Arena::new(2 << 20, false).unwrap();
         let disk = Arc::new(Disk::new(sbc::Config {
-            identity: Identity::new("PTGT", "TEST", "1", None, "fence").unwrap(),
-            block: BlockSize::B512,
             physical_exponent: 0,
             thin: false,
-            read_only: false,
-            write_cache: true,
-            atomic_writes: false,
-            management: None,
-            lowest_aligned: 0,
-            removable: false,
-            soft_threshold: 0,
-            epoch: 0,
+            ..sbc::Config::new(Identity::new("PTGT", "TEST", "1", None, "fence").unwrap())
         }));
         let store = stores::ram(1 << 20, 512, false).unwrap();
         let store = store.attach(&Local::new(arena.clone()).unwrap()).unwrap();
