@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fabrics::iscsi::{Allowance, Pool};
+use crate::options::Absent::Is;
+use crate::options::ValueKind::{Number, Size};
+use crate::options::{Section, Table, key};
 use crate::scsi::NexusId;
 use crate::wire::PeerText;
 
@@ -41,6 +44,58 @@ pub struct Limits {
     pub initiator_commands: u32,
     /// Bytes that the commands of one initiator may make the target hold, in all its sessions.
     pub initiator_memory: u64,
+}
+
+impl Limits {
+    /// Its table of keys.
+    pub const TABLE: &Table = &Table {
+        doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
+              connections\"; a session gets what is left of the commands.",
+        groups: &[&[
+            key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
+            key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
+            key("initiator_sessions", Number(1, 65000), Is("1024"), "", "Sessions of an initiator."),
+            key("initiator_connections", Number(1, 65000), Is("2048"), "", "Connections of an initiator."),
+            key(
+                "initiator_commands",
+                Number(1, 1_000_000),
+                Is("65536"),
+                "",
+                "Commands that an initiator may have under way in all its sessions.",
+            ),
+            key(
+                "initiator_memory",
+                Size(1 << 20, 1 << 40),
+                Is("\"128MiB\""),
+                "",
+                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
+                 64KiB for each session: the length of each command, up to 1MiB. Commands wait until there is enough, \
+                 and sessions have their turn. As much again may be promised: a command window is as wide as there is \
+                 for what may come unasked with each command.",
+            ),
+        ]],
+    };
+
+    /// Reads them.
+    pub fn read(s: Section<'_>) -> Option<Self> {
+        let limits = (
+            s.number("sessions"),
+            s.number("connections"),
+            s.number("initiator_sessions"),
+            s.number("initiator_connections"),
+            s.number("initiator_commands"),
+            s.size("initiator_memory"),
+        );
+        s.finish();
+        Some(Self {
+            sessions: limits.0?,
+            connections: limits.1?,
+            initiator_sessions: limits.2?,
+            initiator_connections: limits.3?,
+            initiator_commands: limits.4?,
+            initiator_memory: limits.5?,
+        })
+    }
 }
 
 impl Default for Limits {

@@ -10,8 +10,12 @@ use crate::fabrics::iscsi::{
     Admission, Authentication, ConnectionOrigin, Denial, Directory, LoginStatus, Parameters, Visitor,
 };
 use crate::net::Address;
+use crate::options::Absent::{Is, Means, Required};
+use crate::options::ValueKind::{Flag, Number, Numbers, Text, Texts};
+use crate::options::{Section, Table, key};
 use crate::scsi::{Lun, TargetPort};
 use crate::sys;
+use crate::wire::iscsi::{check_name, normal_name};
 
 /// An address at which initiators may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,69 @@ pub struct AccessRule {
 }
 
 impl AccessRule {
+    /// Its table of keys.
+    pub const TABLE: &Table = &Table {
+        doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
+              several rules, an initiator sees what any of them opens.",
+        groups: &[&[
+            key(
+                "initiators",
+                Texts("an iSCSI name, or its beginning and a \"*\""),
+                Means("all"),
+                "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
+                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
+            ),
+            key(
+                "addresses",
+                Texts("an address, or a network such as \"10.77.0.0/24\""),
+                Means("all"),
+                "[\"10.77.0.0/24\", \"fd77::1\"]",
+                "Addresses of initiators.",
+            ),
+            key(
+                "accounts",
+                Texts("the name of an [[account]]"),
+                Means("all"),
+                "[\"lab\"]",
+                "Accounts of initiators.",
+            ),
+            key(
+                "luns",
+                Numbers(16383),
+                Means("all"),
+                "[0]",
+                "What is opened to them. Other LUNs do not exist for them.",
+            ),
+        ]],
+    };
+
+    /// Reads one. Whoever asks looks after the accounts and LUNs that it names, and for keys that do not belong there.
+    pub fn read(s: &Section<'_>) -> Option<Self> {
+        let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        // Patterns, too: what begins with a part of a name begins with that part in its normal spelling.
+        let normal = |key| s.given(key).then(|| s.texts(key, |text| Some(normal_name(text)))).flatten();
+        let initiators = normal("initiators");
+        for (name, span) in initiators.iter().flatten() {
+            // With a `*` at the end, the rest of the name is missing, and nothing can be said about it.
+            if !name.ends_with('*')
+                && let Err(why) = check_name(name)
+            {
+                let help = "such as \"iqn.2026-11.com.example:host1\", or the beginning of a name and a `*`";
+                s.error_at(span.clone(), "initiators", format!("is no iSCSI name: {why}"), help);
+            }
+        }
+        let addresses = s.given("addresses").then(|| s.texts("addresses", network)).flatten();
+        let users = s.given("accounts").then(|| s.texts("accounts", |text| Some(text.to_owned()))).flatten();
+        let luns = s.given("luns").then(|| s.numbers("luns")).flatten();
+        let lun = |(lun, _): (u64, _)| u16::try_from(lun).ok().map(Lun::from_index);
+        Some(Self {
+            initiators: initiators.map(plain),
+            addresses: addresses.map(|list| list.into_iter().map(|(network, _)| network).collect()),
+            users: users.map(plain),
+            luns: luns.map(|list| list.into_iter().filter_map(lun).collect()),
+        })
+    }
+
     /// Whether it is about an initiator, as far as names and addresses tell.
     fn names(&self, visitor: &Visitor<'_>) -> bool {
         let named = |pattern: &String| match pattern.strip_suffix('*') {
@@ -74,6 +141,15 @@ impl AccessRule {
         let is_user = |users: &Vec<String>| users.iter().any(|user| visitor.user == Some(user));
         self.names(visitor) && self.users.as_ref().is_none_or(is_user)
     }
+}
+
+/// An address with a prefix length, or an address alone.
+fn network(text: &str) -> Option<Address> {
+    let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
+    let ip: IpAddr = ip.parse().ok()?;
+    let max = if ip.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(max), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= max))?;
+    Some(Address { ip, prefix })
 }
 
 /// Whether an address is in a network.
@@ -96,6 +172,38 @@ pub struct Redirect {
     pub permanently: bool,
     /// Host and port, as in TargetAddress.
     pub address: String,
+}
+
+impl Redirect {
+    /// Its table of keys.
+    pub const TABLE: &Table = &Table {
+        doc: "Sends initiators that log in to a target elsewhere.",
+        groups: &[&[
+            key(
+                "address",
+                Text("a host or address and a TCP port"),
+                Required,
+                "\"10.77.0.3:3260\"",
+                "Where to.",
+            ),
+            key("permanent", Flag, Is("false"), "", "The target has moved for good."),
+            key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
+        ]],
+    };
+
+    /// Reads one.
+    pub fn read(s: Section<'_>) -> Option<Self> {
+        let address = s.parsed("address", |text| {
+            let (host, port) = text.rsplit_once(':')?;
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            let usable = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains([',', '%']);
+            (usable && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| text.to_owned())
+        });
+        let permanently = s.flag("permanent");
+        let group = s.given("group").then(|| s.number("group")).flatten();
+        s.finish();
+        Some(Self { group, permanently: permanently?, address: address? })
+    }
 }
 
 /// An iSCSI target.

@@ -166,6 +166,17 @@ impl<'a> Section<'a> {
         self.errors.add(self.span_of(key), &self.path(key), message, help);
     }
 
+    /// Something at a place of a key's value is wrong: what, and what to do.
+    pub fn error_at(
+        &self,
+        span: Range<usize>,
+        key: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.errors.add(span, &self.path(key), message, help);
+    }
+
     fn key(&self, name: &'static str) -> &'static Key {
         let key = self.keys.key(name).expect("only keys of the table are asked for");
         self.asked.borrow_mut().extend([key.name, key.alias].into_iter().filter(|name| !name.is_empty()));

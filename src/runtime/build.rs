@@ -13,7 +13,7 @@ use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
-use crate::engine::topology::{AccessRule, Portal, Redirect, Target, Topology};
+use crate::engine::topology::{Portal, Target, Topology};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
@@ -333,13 +333,6 @@ fn port_ids(config: &Config, records: &Records) -> Result<PortIds, String> {
 }
 
 fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
-    let portals = config.portals.iter().map(|portal| Portal {
-        name: portal.name.clone(),
-        port: portal.port,
-        of_host: config.ports[portal.port].driver.link().is_none(),
-        address: portal.address,
-        group: portal.group,
-    });
     let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
     let discovery = authentication(config.discovery.as_ref(), &accounts)?;
     let targets = config.targets.iter().map(|target| {
@@ -348,31 +341,24 @@ fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topolog
             Arc::new(TargetPort::iscsi(id, &target.name, tag))
         });
         let luns = target.luns.iter().map(|(lun, unit)| (Lun::from_index(*lun), keys[unit]));
-        let rule = |rule: &config::AccessConfig| AccessRule {
-            initiators: rule.initiators.clone(),
-            addresses: rule.addresses.clone(),
-            users: rule.users.clone(),
-            luns: rule.luns.as_ref().map(|luns| luns.iter().map(|&lun| Lun::from_index(lun)).collect()),
-        };
-        let redirect = |redirect: &config::Redirect| Redirect {
-            group: redirect.group,
-            permanently: redirect.permanently,
-            address: redirect.address.clone(),
-        };
         Ok(Target {
             name: target.name.clone(),
             alias: target.alias.clone(),
             parameters: Arc::new(target.parameters.clone()),
             authentication: authentication(target.chap.as_ref(), &accounts)?,
-            access: target.access.iter().map(rule).collect(),
-            redirects: target.redirects.iter().map(redirect).collect(),
+            access: target.access.clone(),
+            redirects: target.redirects.clone(),
             limits: target.limits,
             portals: target.portals.clone(),
             ports: ports.collect(),
             luns: luns.collect(),
         })
     });
-    Ok(Topology { portals: portals.collect(), targets: targets.collect::<Result<_, String>>()?, discovery })
+    Ok(Topology {
+        portals: config.portals.clone(),
+        targets: targets.collect::<Result<_, String>>()?,
+        discovery,
+    })
 }
 
 /// An account with its secret, which may have to be read.

@@ -20,6 +20,7 @@ use crate::counters::{CounterSet, by_name};
 use crate::engine::shard::{
     ConnectionReport, CoreReport, Message, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest,
 };
+use crate::engine::topology;
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
@@ -297,7 +298,7 @@ fn port_group(group: &Group) -> PortGroup {
 
 fn target(config: &Config, target: &config::Target, ports: &[Port]) -> Target {
     let portals = target.portals.iter().map(|&portal| {
-        let config::Portal { name, address, group, port, .. } = &config.portals[portal];
+        let topology::Portal { name, address, group, port, .. } = &config.portals[portal];
         let down = ports[*port].counters.get(DEVICE_GONE).is_some_and(|reactors| *reactors > 0);
         Portal { name: name.clone(), address: address.to_string(), group: *group, down }
     });

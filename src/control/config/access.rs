@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Who may log in, and to what: accounts, authentication, access rules, redirection, limits.
+//! Who may log in, and to what: accounts, authentication, and what access rules refer to.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::load::{Loader, Named};
-use super::model::{AccessConfig, Account, Chap, Config, Redirect, SecretSource};
-use crate::engine::sessions::Limits;
+use super::model::{Account, Chap, Config, SecretSource};
+use crate::engine::topology::AccessRule;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
-use crate::net::Address;
 use crate::options::Section;
 use crate::sys;
-use crate::wire::iscsi::{check_name, normal_name};
 
 /// What begins the name of a file in place of a secret.
 const FILE: &str = "file:";
@@ -82,93 +79,23 @@ impl<'a> Loader<'a> {
         Some(wanted.then_some(Chap { accounts: chosen, own, algorithms }))
     }
 
-    pub(super) fn rule(
-        &self,
-        s: Section<'a>,
-        accounts: &Named<Account>,
-        luns: &[u16],
-    ) -> Option<AccessConfig> {
-        let strings = |key| s.given(key).then(|| s.texts(key, |text| Some(text.to_owned()))).flatten();
-        let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        // Patterns, too: what begins with a part of a name begins with that part in its normal spelling.
-        let normal = |key| s.given(key).then(|| s.texts(key, |text| Some(normal_name(text)))).flatten();
-        let initiators = normal("initiators");
-        for (name, span) in initiators.iter().flatten() {
-            // With a `*` at the end, the rest of the name is missing, and nothing can be said about it.
-            if !name.ends_with('*')
-                && let Err(why) = check_name(name)
-            {
-                let help = "such as \"iqn.2026-11.com.example:host1\", or the beginning of a name and a `*`";
-                self.errors.add(
-                    span.clone(),
-                    &s.path("initiators"),
-                    format!("is no iSCSI name: {why}"),
-                    help,
-                );
-            }
-        }
-        let addresses = s.given("addresses").then(|| s.texts("addresses", network)).flatten();
-        let users = strings("accounts");
-        for (name, span) in users.iter().flatten() {
-            self.look_up(name, "[[account]]", accounts, (span.clone(), s.path("accounts")));
+    /// An access rule of a target that has these LUNs.
+    pub(super) fn rule(&self, s: Section<'a>, accounts: &Named<Account>, luns: &[u16]) -> Option<AccessRule> {
+        let rule = AccessRule::read(&s);
+        let users = s.given("accounts").then(|| s.texts("accounts", |text| Some(text.to_owned()))).flatten();
+        for (name, span) in users.into_iter().flatten() {
+            self.look_up(&name, "[[account]]", accounts, (span, s.path("accounts")));
         }
         let units = s.given("luns").then(|| s.numbers("luns")).flatten();
-        for (lun, span) in units.iter().flatten() {
-            if !luns.iter().any(|known| u64::from(*known) == *lun) {
+        for (lun, span) in units.into_iter().flatten() {
+            if !luns.iter().any(|known| u64::from(*known) == lun) {
                 let help = "give LUNs of the target's `luns`";
-                self.errors.add(span.clone(), &s.path("luns"), format!("there is no LUN {lun}"), help);
+                self.errors.add(span, &s.path("luns"), format!("there is no LUN {lun}"), help);
             }
         }
         s.finish();
-        Some(AccessConfig {
-            initiators: initiators.map(plain),
-            addresses: addresses.map(|list| list.into_iter().map(|(network, _)| network).collect()),
-            users: users.map(plain),
-            luns: units.map(|list| list.into_iter().filter_map(|(lun, _)| u16::try_from(lun).ok()).collect()),
-        })
+        rule
     }
-
-    pub(super) fn redirect(&self, s: Section<'a>) -> Option<Redirect> {
-        let address = s.parsed("address", |text| {
-            let (host, port) = text.rsplit_once(':')?;
-            let bracketed = host.starts_with('[') && host.ends_with(']');
-            let usable = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains([',', '%']);
-            (usable && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| text.to_owned())
-        });
-        let permanently = s.flag("permanent");
-        let group = s.given("group").then(|| s.number("group")).flatten();
-        s.finish();
-        Some(Redirect { group, permanently: permanently?, address: address? })
-    }
-}
-
-/// An address with a prefix length, or an address alone.
-fn network(text: &str) -> Option<Address> {
-    let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
-    let ip: IpAddr = ip.parse().ok()?;
-    let max = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Some(max), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= max))?;
-    Some(Address { ip, prefix })
-}
-
-pub(super) fn limits(s: Section<'_>) -> Option<Limits> {
-    let limits = (
-        s.number("sessions"),
-        s.number("connections"),
-        s.number("initiator_sessions"),
-        s.number("initiator_connections"),
-        s.number("initiator_commands"),
-        s.size("initiator_memory"),
-    );
-    s.finish();
-    Some(Limits {
-        sessions: limits.0?,
-        connections: limits.1?,
-        initiator_sessions: limits.2?,
-        initiator_connections: limits.3?,
-        initiator_commands: limits.4?,
-        initiator_memory: limits.5?,
-    })
 }
 
 /// What is wrong with how a good configuration, which is in that file, keeps its secrets.

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use crate::engine::sessions::Limits;
+use crate::engine::topology::{AccessRule, Redirect};
 use crate::engine::units;
+use crate::fabrics::iscsi::Parameters;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
 use crate::options::{Key, Table, ValueKind, key};
@@ -12,15 +15,11 @@ const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" 
 const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
 const SOCKET: &str =
     "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"";
-const DIGEST: &str = "\"None\" or \"CRC32C\"";
 const ACCOUNT_NAME: &str = "the name of an [[account]]";
 const ALGORITHM: &str = "\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\"";
 const ALGORITHMS: &str = "[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]";
 const OUTGOING: &str =
     "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).";
-const HOUR: Duration = Duration::from_secs(3600);
-/// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
-const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
 
 /// Of a target, and of discovery.
 const CHAP: &[Key] = &[
@@ -339,14 +338,14 @@ const TARGET: &Table = &Table {
         ),
         key(
             "access",
-            Tables(TARGET_ACCESS),
+            Tables(AccessRule::TABLE),
             Is("[]"),
             "",
             "Who may use what of it; everybody everything if there is none.",
         ),
-        key("redirect", Tables(TARGET_REDIRECT), Is("[]"), "", "Where initiators are sent instead."),
-        key("limits", ValueKind::Table(TARGET_LIMITS), Means("all defaults"), "", "How much it serves."),
-        key("iscsi", ValueKind::Table(TARGET_ISCSI), Means("all defaults"), "", "What it negotiates."),
+        key("redirect", Tables(Redirect::TABLE), Is("[]"), "", "Where initiators are sent instead."),
+        key("limits", ValueKind::Table(Limits::TABLE), Means("all defaults"), "", "How much it serves."),
+        key("iscsi", ValueKind::Table(Parameters::TABLE), Means("all defaults"), "", "What it negotiates."),
     ]],
 };
 
@@ -380,139 +379,4 @@ const LUNS: &Table = &Table {
 const TARGET_CHAP: &Table = &Table {
     doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
     groups: &[CHAP],
-};
-
-/// `target.access`
-const TARGET_ACCESS: &Table = &Table {
-    doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
-              several rules, an initiator sees what any of them opens.",
-    groups: &[&[
-        key(
-            "initiators",
-            Texts("an iSCSI name, or its beginning and a \"*\""),
-            Means("all"),
-            "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
-            "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
-        ),
-        key(
-            "addresses",
-            Texts("an address, or a network such as \"10.77.0.0/24\""),
-            Means("all"),
-            "[\"10.77.0.0/24\", \"fd77::1\"]",
-            "Addresses of initiators.",
-        ),
-        key("accounts", Texts(ACCOUNT_NAME), Means("all"), "[\"lab\"]", "Accounts of initiators."),
-        key(
-            "luns",
-            Numbers(16383),
-            Means("all"),
-            "[0]",
-            "What is opened to them. Other LUNs do not exist for them.",
-        ),
-    ]],
-};
-
-/// `target.redirect`
-const TARGET_REDIRECT: &Table = &Table {
-    doc: "Sends initiators that log in to a target elsewhere.",
-    groups: &[&[
-        key("address", Text("a host or address and a TCP port"), Required, "\"10.77.0.3:3260\"", "Where to."),
-        key("permanent", Flag, Is("false"), "", "The target has moved for good."),
-        key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
-    ]],
-};
-
-/// `target.limits`
-const TARGET_LIMITS: &Table = &Table {
-    doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
-              connections\"; a session gets what is left of the commands.",
-    groups: &[&[
-        key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
-        key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
-        key("initiator_sessions", Number(1, 65000), Is("1024"), "", "Sessions of an initiator."),
-        key("initiator_connections", Number(1, 65000), Is("2048"), "", "Connections of an initiator."),
-        key(
-            "initiator_commands",
-            Number(1, 1_000_000),
-            Is("65536"),
-            "",
-            "Commands that an initiator may have under way in all its sessions.",
-        ),
-        key(
-            "initiator_memory",
-            ValueKind::Size(1 << 20, 1 << 40),
-            Is("\"128MiB\""),
-            "",
-            "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
-                 64KiB for each session: the length of each command, up to 1MiB. Commands wait until there is enough, \
-                 and sessions have their turn. As much again may be promised: a command window is as wide as there is \
-                 for what may come unasked with each command.",
-        ),
-    ]],
-};
-
-/// `target.iscsi`
-const TARGET_ISCSI: &Table = &Table {
-    doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
-    groups: &[&[
-        key(
-            "max_recv_data_segment_length",
-            LENGTH,
-            Is("\"256KiB\""),
-            "",
-            "Longest data segment that the target takes.",
-        ),
-        key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
-        key(
-            "first_burst_length",
-            LENGTH,
-            Is("\"256KiB\""),
-            "",
-            "Most unsolicited data of a command, not above max_burst_length.",
-        ),
-        key("max_outstanding_r2t", Number(1, 256), Is("16"), "", "R2Ts of a command at a time."),
-        key("initial_r2t", Flag, Is("false"), "", "Insist on an R2T before any Data-Out PDU."),
-        key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
-        key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
-        key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
-        key("max_connections", Number(1, 64), Is("1"), "", "Connections of a session."),
-        key(
-            "default_time2wait",
-            Number(0, 3600),
-            Is("2"),
-            "",
-            "Seconds before an initiator comes back, at least.",
-        ),
-        key(
-            "default_time2retain",
-            Number(0, 3600),
-            Is("0"),
-            "",
-            "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
-        ),
-        key(
-            "queue_depth",
-            Number(1, 4096),
-            Is("128"),
-            "",
-            "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
-        ),
-        key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
-        key(
-            "nop_interval",
-            Time(HOUR),
-            Is("\"30s\""),
-            "",
-            "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
-        ),
-        key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
-        key(
-            "scsi_events",
-            Flag,
-            Is("false"),
-            "",
-            "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
-                 only with their next command. Off by default: not every initiator was tried with such messages.",
-        ),
-    ]],
 };

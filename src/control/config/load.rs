@@ -8,11 +8,12 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::access::limits;
 use super::keys::ROOT;
-use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Portal, Target};
+use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Target};
+use crate::engine::sessions::Limits;
+use crate::engine::topology::{Portal, Redirect};
 use crate::engine::units::{KINDS, UnitOptions};
-use crate::fabrics::iscsi::{DigestOffer, Parameters};
+use crate::fabrics::iscsi::Parameters;
 use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
@@ -96,7 +97,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let ports = loader.all(&root, "port", |s| loader.port(s));
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
-    loader.distinct_addresses(&portals, &ports);
+    loader.distinct_addresses(&portals);
     let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
     loader.distinct_groups(&port_groups, &portals);
     let state = daemon.as_ref().map(|daemon| &*daemon.state_dir).filter(|_| scope == Scope::Machine);
@@ -354,13 +355,13 @@ impl<'a> Loader<'a> {
         let mut luns: Vec<(u16, String)> =
             listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
         luns.sort_unstable();
-        let parameters = parameters(s.section("iscsi"));
+        let parameters = Parameters::read(s.section("iscsi"));
         let chap = self.chap(s.section("chap"), accounts);
         let rules = s.sections("access").into_iter().map(|s| self.rule(s, accounts, &known));
         let access = rules.collect::<Option<_>>();
-        let redirects = s.sections("redirect").into_iter().map(|s| self.redirect(s));
+        let redirects = s.sections("redirect").into_iter().map(Redirect::read);
         let redirects = redirects.collect::<Option<_>>();
-        let limits = limits(s.section("limits"));
+        let limits = Limits::read(s.section("limits"));
         s.finish();
         Some(Target {
             name: name?,
@@ -439,53 +440,6 @@ fn port_ids(s: &Section<'_>, tags: &[u16]) -> Vec<(u16, u16)> {
         entry.finish();
     }
     found
-}
-
-fn parameters(s: Section<'_>) -> Option<Parameters> {
-    let digest = |key| {
-        let words = s.texts(key, |word| match word {
-            "None" => Some(false),
-            "CRC32C" => Some(true),
-            _ => None,
-        })?;
-        if words.is_empty() {
-            s.error(key, "allows nothing", "give [\"None\"], [\"CRC32C\"] or both");
-        }
-        let has = |wanted| words.iter().any(|(crc, _)| *crc == wanted);
-        Some(DigestOffer { none: has(false), crc32c: has(true) })
-    };
-    let (header_digest, data_digest) = (digest("header_digest"), digest("data_digest"));
-    let receive = s.size("max_recv_data_segment_length");
-    let (max_burst, first_burst) = (s.size("max_burst_length"), s.size("first_burst_length"));
-    if max_burst.zip(first_burst).is_some_and(|(max, first): (u32, u32)| first > max) {
-        s.error("first_burst_length", "is above max_burst_length", "RFC 7143 13.14 forbids that");
-    }
-    let (r2ts, depth) = (s.number("max_outstanding_r2t"), s.number("queue_depth"));
-    let max_connections = s.number("max_connections");
-    let (time2wait, time2retain) = (s.number("default_time2wait"), s.number("default_time2retain"));
-    let (initial_r2t, immediate_data) = (s.flag("initial_r2t"), s.flag("immediate_data"));
-    let login_timeout = s.time("login_timeout");
-    let (nop_interval, nop_timeout) = (s.time("nop_interval"), s.time("nop_timeout"));
-    let scsi_events = s.flag("scsi_events");
-    s.finish();
-    Some(Parameters {
-        max_recv_data_segment_length: receive?,
-        max_burst_length: max_burst?,
-        first_burst_length: first_burst?,
-        max_outstanding_r2t: r2ts?,
-        max_connections: max_connections?,
-        time2wait: time2wait?,
-        time2retain: time2retain?,
-        initial_r2t: initial_r2t?,
-        immediate_data: immediate_data?,
-        header_digest: header_digest?,
-        data_digest: data_digest?,
-        queue_depth: depth?,
-        login_timeout: login_timeout?,
-        nop_interval: nop_interval?,
-        nop_timeout: nop_timeout?,
-        scsi_events: scsi_events?,
-    })
 }
 
 /// Whether that says levels, or levels of modules: `info`, or `info,ptgt::net=debug`.

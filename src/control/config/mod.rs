@@ -16,8 +16,7 @@ pub use crate::options::{Diagnostic, render};
 pub use access::{REFLECTED, SecretRefusal};
 pub use load::{Scope, is_log_filter, load, parse};
 pub use model::{
-    AccessConfig, Account, Chap, Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, Portal,
-    Redirect, SecretSource, Target,
+    Account, Chap, Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, SecretSource, Target,
 };
 pub use reference::reference;
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a configuration says, after it has been found to make sense.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::sessions::Limits;
+use crate::engine::topology::{AccessRule, Portal, Redirect};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
@@ -168,19 +168,6 @@ pub struct Link {
     pub promiscuous: bool,
 }
 
-/// An address at which initiators may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Portal {
-    /// Its name.
-    pub name: String,
-    /// Index of its port.
-    pub port: usize,
-    /// Address and TCP port.
-    pub address: SocketAddr,
-    /// Target portal group tag.
-    pub group: u16,
-}
-
 /// An iSCSI target.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -199,7 +186,7 @@ pub struct Target {
     /// How initiators authenticate themselves; `None`: not at all.
     pub chap: Option<Chap>,
     /// Who may use what of it; everybody everything if there is no rule.
-    pub access: Vec<AccessConfig>,
+    pub access: Vec<AccessRule>,
     /// Where initiators are sent instead.
     pub redirects: Vec<Redirect>,
     /// How much it serves.
@@ -233,28 +220,4 @@ pub struct Chap {
     pub own: Option<usize>,
     /// Hash functions, the preferred one first.
     pub algorithms: Vec<Algorithm>,
-}
-
-/// Who may use what of a target. All conditions that are given must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessConfig {
-    /// iSCSI names, or their beginnings before a `*`.
-    pub initiators: Option<Vec<String>>,
-    /// Networks.
-    pub addresses: Option<Vec<Address>>,
-    /// Names of accounts.
-    pub users: Option<Vec<String>>,
-    /// LUNs that are opened; `None`: all.
-    pub luns: Option<Vec<u16>>,
-}
-
-/// Where initiators are sent instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redirect {
-    /// Those that come through portals of this group; `None`: all.
-    pub group: Option<u16>,
-    /// For good.
-    pub permanently: bool,
-    /// Host and port.
-    pub address: String,
 }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
 
 use super::load::{Loader, Named};
-use super::model::{Driver, Link, Port, Portal};
+use super::model::{Driver, Link, Port};
+use crate::engine::topology::Portal;
 use crate::net::Address;
 use crate::options::Section;
 use crate::sys;
@@ -132,7 +133,8 @@ impl<'a> Loader<'a> {
             its_port.zip(given).and_then(|(port, given)| Self::portal_address(&s, port, ports, given));
         let group = s.number("group");
         s.finish();
-        Some(Portal { name: name?, port: port?, address: address?, group: group? })
+        let of_host = its_port.is_none_or(|port| port.driver.link().is_none());
+        Some(Portal { name: name?, port: port?, of_host, address: address?, group: group? })
     }
 
     /// The address of a portal, with the number of its link, if it is one of its port.
@@ -184,10 +186,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Where a connection comes in is one portal.
-    pub(super) fn distinct_addresses(&self, portals: &Named<Portal>, ports: &Named<Port>) {
-        let of_host = |portal: &Portal| {
-            ports.entries[portal.port].as_ref().is_some_and(|port| port.driver.link().is_none())
-        };
+    pub(super) fn distinct_addresses(&self, portals: &Named<Portal>) {
         let known = portals.entries.iter().zip(&portals.spans);
         for (index, portal) in portals.entries.iter().enumerate() {
             let Some(portal) = portal else { continue };
@@ -195,7 +194,7 @@ impl<'a> Loader<'a> {
             let meets = |other: &Portal| {
                 let all = [address, other.address].iter().any(|address| address.ip().is_unspecified());
                 let of_all = all && address.is_ipv4() == other.address.is_ipv4();
-                let both = of_host(portal) && of_host(other);
+                let both = portal.of_host && other.of_host;
                 address == other.address || of_all && both && address.port() == other.address.port()
             };
             let mut earlier =

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use crate::options::Absent::Is;
+use crate::options::ValueKind::{Flag, Number, Texts, Time};
+use crate::options::{Section, Table, ValueKind, key};
+
 /// A target's side of the negotiation, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -52,6 +56,127 @@ pub struct DigestOffer {
 impl DigestOffer {
     /// Both.
     pub const ANY: Self = Self { none: true, crc32c: true };
+}
+
+const DIGEST: &str = "\"None\" or \"CRC32C\"";
+const HOUR: Duration = Duration::from_secs(3600);
+/// Lengths of iSCSI: 512 to 2^24 - 1 bytes (RFC 7143 13).
+const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
+
+impl Parameters {
+    /// Its table of keys.
+    pub const TABLE: &Table = &Table {
+        doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
+        groups: &[&[
+            key(
+                "max_recv_data_segment_length",
+                LENGTH,
+                Is("\"256KiB\""),
+                "",
+                "Longest data segment that the target takes.",
+            ),
+            key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
+            key(
+                "first_burst_length",
+                LENGTH,
+                Is("\"256KiB\""),
+                "",
+                "Most unsolicited data of a command, not above max_burst_length.",
+            ),
+            key("max_outstanding_r2t", Number(1, 256), Is("16"), "", "R2Ts of a command at a time."),
+            key("initial_r2t", Flag, Is("false"), "", "Insist on an R2T before any Data-Out PDU."),
+            key("immediate_data", Flag, Is("true"), "", "Allow data in the command's own PDU."),
+            key("header_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Header digests allowed."),
+            key("data_digest", Texts(DIGEST), Is("[\"None\", \"CRC32C\"]"), "", "Data digests allowed."),
+            key("max_connections", Number(1, 64), Is("1"), "", "Connections of a session."),
+            key(
+                "default_time2wait",
+                Number(0, 3600),
+                Is("2"),
+                "",
+                "Seconds before an initiator comes back, at least.",
+            ),
+            key(
+                "default_time2retain",
+                Number(0, 3600),
+                Is("0"),
+                "",
+                "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
+            ),
+            key(
+                "queue_depth",
+                Number(1, 4096),
+                Is("128"),
+                "",
+                "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
+            ),
+            key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
+            key(
+                "nop_interval",
+                Time(HOUR),
+                Is("\"30s\""),
+                "",
+                "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
+            ),
+            key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
+            key(
+                "scsi_events",
+                Flag,
+                Is("false"),
+                "",
+                "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
+                 only with their next command. Off by default: not every initiator was tried with such messages.",
+            ),
+        ]],
+    };
+
+    /// Reads them.
+    pub fn read(s: Section<'_>) -> Option<Self> {
+        let digest = |key| {
+            let words = s.texts(key, |word| match word {
+                "None" => Some(false),
+                "CRC32C" => Some(true),
+                _ => None,
+            })?;
+            if words.is_empty() {
+                s.error(key, "allows nothing", "give [\"None\"], [\"CRC32C\"] or both");
+            }
+            let has = |wanted| words.iter().any(|(crc, _)| *crc == wanted);
+            Some(DigestOffer { none: has(false), crc32c: has(true) })
+        };
+        let (header_digest, data_digest) = (digest("header_digest"), digest("data_digest"));
+        let receive = s.size("max_recv_data_segment_length");
+        let (max_burst, first_burst) = (s.size("max_burst_length"), s.size("first_burst_length"));
+        if max_burst.zip(first_burst).is_some_and(|(max, first): (u32, u32)| first > max) {
+            s.error("first_burst_length", "is above max_burst_length", "RFC 7143 13.14 forbids that");
+        }
+        let (r2ts, depth) = (s.number("max_outstanding_r2t"), s.number("queue_depth"));
+        let max_connections = s.number("max_connections");
+        let (time2wait, time2retain) = (s.number("default_time2wait"), s.number("default_time2retain"));
+        let (initial_r2t, immediate_data) = (s.flag("initial_r2t"), s.flag("immediate_data"));
+        let login_timeout = s.time("login_timeout");
+        let (nop_interval, nop_timeout) = (s.time("nop_interval"), s.time("nop_timeout"));
+        let scsi_events = s.flag("scsi_events");
+        s.finish();
+        Some(Self {
+            max_recv_data_segment_length: receive?,
+            max_burst_length: max_burst?,
+            first_burst_length: first_burst?,
+            max_outstanding_r2t: r2ts?,
+            max_connections: max_connections?,
+            time2wait: time2wait?,
+            time2retain: time2retain?,
+            initial_r2t: initial_r2t?,
+            immediate_data: immediate_data?,
+            header_digest: header_digest?,
+            data_digest: data_digest?,
+            queue_depth: depth?,
+            login_timeout: login_timeout?,
+            nop_interval: nop_interval?,
+            nop_timeout: nop_timeout?,
+            scsi_events: scsi_events?,
+        })
+    }
 }
 
 impl Default for Parameters {
