@@ -145,7 +145,7 @@ start many.toml
 stop TERM 20 0
 for records in "$here"/*.ptgt "$here"/state/images/*; do echo "$records"; done >records
 [ "$(wc -l <records)" -eq 2200 ] || die "$(wc -l <records) records, wanted 2200"
-[ "$(grep -c WARN.*identity target.log)" -eq 8 ] && grep -q 'WARN.*1092 more disks' target.log || { cat target.log; die "not 8 warnings and a sum"; }
+[ "$(grep -c "WARN.*identity" target.log)" -eq 8 ] && grep -q 'WARN.*1092 more disks' target.log || { cat target.log; die "not 8 warnings and a sum"; }
 
 say "an identity that cannot be kept is an error unless it is given"
 machine six

@@ -147,7 +147,7 @@ impl Connection {
         activity::serve(self.origin.peer, self.last_pdu);
     }
 
-    /// Whether [`Event::Closed`] was raised.
+    /// Whether [`Event::Closed`](super::Event::Closed) was raised.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing)
     }
