@@ -333,7 +333,13 @@ impl TapeMount {
                 && packed.end.lba >= behind.lba
                 && packed.place(behind.lba).file == behind.file
         };
-        let packed = self.decode(bytes, block).filter(fits).ok_or_else(|| self.broken(block))?;
+        // A log leads back through its own blocks only, and comes to its beginning.
+        let first = self.logs.last().map_or(0, |log| log.area.log);
+        let leads_back = |packed: &PackedBlock| {
+            packed.header.start.lba == 0 || (first..block).contains(&packed.header.previous)
+        };
+        let packed = self.decode(bytes, block).filter(fits).filter(leads_back);
+        let packed = packed.ok_or_else(|| self.broken(block))?;
         let (start, previous) = (packed.header.start, packed.header.previous);
         // What lies behind it may begin a run: if this block does not lead there, it has to.
         if found.last() != Some(&behind) && packed.end != behind && !found.is_empty() {
