@@ -268,9 +268,12 @@ impl Peers {
             }
         }
         self.frames = frames;
-        let ports: Vec<Port> = self.connections.keys().copied().collect();
-        for core in 0..self.ports.len() {
-            let next = self.next_port + core as Port;
+        let cores = self.ports.len();
+        for core in 0..cores {
+            // Whoever spreads frames over the cores goes by their addresses and ports, whoever sends them.
+            let at_core = |port: &Port| usize::from(*port) % cores == core;
+            let ports: Vec<Port> = self.connections.keys().copied().filter(at_core).collect();
+            let next = (self.next_port..).find(at_core).unwrap_or(self.next_port);
             let forged = self.forger.frames(self.target_mac[core], &ports, next);
             self.forged += forged.len() as u64;
             let frame = |bytes: Vec<u8>| TxFrame { header: bytes.into(), payload: Sg::new(), offload: None };
@@ -280,7 +283,7 @@ impl Peers {
         for (&port, connection) in &mut self.connections {
             let Connection { queue, interface, sockets, digested, .. } = connection;
             interface.poll(time(now), queue, sockets);
-            let core = usize::from(port) % self.ports.len();
+            let core = usize::from(port) % cores;
             while let Some(packet) = queue.tx.pop_front() {
                 work += 1;
                 let mut frame = Vec::with_capacity(ETHERNET + packet.len());
