@@ -107,11 +107,13 @@ impl<P: FramePort> TcpHost<P> {
     pub(super) fn receive_strays(&mut self, events: &mut Vec<StreamEvent>) -> usize {
         let arrived = std::mem::take(&mut self.gone.arrived);
         for frame in &arrived {
-            if let Some(mut block) = self.arena.alloc_reserved(frame.len()) {
-                block.bytes_mut().copy_from_slice(frame);
-                let stray = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
-                self.receive_frames(&[stray], events);
-            }
+            let Some(mut block) = self.arena.alloc_reserved(frame.len()) else {
+                self.counters.dropped_no_memory += 1;
+                continue;
+            };
+            block.bytes_mut().copy_from_slice(frame);
+            let stray = RxFrame { data: block.freeze(), checksum: RxChecksum::Good };
+            self.receive_frames(&[stray], events);
         }
         arrived.len()
     }
