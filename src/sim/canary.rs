@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::forger::checksum;
 use crate::ports::memory::{Dice, Filter};
 
 /// What is broken.
@@ -60,6 +61,8 @@ pub(super) struct Segment {
     /// Where the payload begins, and its length.
     pub(super) payload: usize,
     pub(super) len: usize,
+    /// Whether its checksum is right.
+    pub(super) intact: bool,
 }
 
 impl Segment {
@@ -80,12 +83,16 @@ impl Segment {
         let tcp = ip.get(header..)?;
         let ports = tcp.get(..4)?;
         let data = header + usize::from(*tcp.get(12)? >> 4) * 4;
+        let whole = ip.get(header..total).unwrap_or_default();
+        let len = u32::try_from(whole.len()).ok()?;
+        let pseudo = [ip.get(addresses.clone())?, &len.to_be_bytes(), &[0, 0, 0, 6], whole].concat();
         Some(Self {
             flow: [ip.get(addresses)?, ports].concat(),
             to_port: u16::from_be_bytes([ports[2], ports[3]]),
             sequence: u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?),
             payload: ETHERNET + data,
             len: total.min(ip.len()).checked_sub(data)?,
+            intact: checksum(&pseudo) == 0,
         })
     }
 }

@@ -307,8 +307,8 @@ impl Peers {
         let Some(segment) = Segment::of(&frame) else { return };
         let Some(connection) = self.connections.get_mut(&segment.to_port) else { return };
         if frame[..6] == forger::MAC {
-            // A SYN of his may be answered; nothing else is for him.
-            if segment.len > 0 {
+            // A SYN of his may be answered; nothing else is for him. What the wire has changed may look like more.
+            if segment.len > 0 && segment.intact {
                 self.robbed = Some(segment.to_port);
             }
             return;
