@@ -35,6 +35,9 @@ use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, ExclusiveGate};
 use crate::time::Instant;
 
+/// How much of a stop forgers may disturb.
+const FORGED_DRAIN: Duration = Duration::from_secs(1);
+
 /// Rounds after which a run that does not end is given up.
 const ROUNDS_MAX: u64 = 400_000;
 
@@ -291,12 +294,18 @@ impl World {
             sender.send(Message::Drain);
         }
         let limit = self.env.now + REST_TIME;
+        // It may wait for seconds, for peers that are gone: forgers would make that more turns than there are.
+        let (forged, patience) = (self.env.peers.forger.share, self.env.now + FORGED_DRAIN);
         while !self.machine.shards.iter().all(Shard::finished) {
             self.round(Some(limit))?;
             if self.env.now >= limit {
                 return Err("the daemon does not stop".into());
             }
+            if self.env.now >= patience {
+                self.env.peers.forger.share = 0.0;
+            }
         }
+        self.env.peers.forger.share = forged;
         self.count_wires();
         // With the hosts goes what their last peers have not acknowledged.
         self.machine.shards.clear();
