@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use super::forger::checksum;
 use crate::ports::memory::{Dice, Filter};
 
 /// What is broken.
@@ -95,4 +94,12 @@ impl Segment {
             intact: checksum(&pseudo) == 0,
         })
     }
+}
+
+/// The Internet checksum (RFC 1071).
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
 }

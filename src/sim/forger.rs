@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::canary::checksum;
 use super::peer::{Port, initiator_address, target_address};
 use crate::ports::memory::Dice;
 
@@ -123,12 +124,4 @@ impl Forger {
         let mac = if self.dice.chance(0.2) { [2, 0, 0, 0, 0, 9] } else { MAC };
         [&target[..], &mac, &ethertype, &ip, &body].concat()
     }
-}
-
-/// RFC 1071.
-pub(super) fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
 }
