@@ -18,8 +18,8 @@ clippy         default  600 cargo clippy --workspace --all-targets -- -D warning
 doc            default  300 env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 scripts        default   60 scripts
 tidy           default  300 cargo test -p tidy
-unit           default  600 cargo test --features sim --lib --bins
-interleavings  default  300 cargo test --features sim --test interleavings
+unit           default 1200 cargo test --features sim --lib --bins
+interleavings  default  600 cargo test --features sim --test interleavings
 world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
@@ -32,7 +32,7 @@ build          default  600 cargo build --release
 configs        default   60 ci/system/configs.sh
 harm           default  120 ci/system/harm.sh
 identity       default  120 ci/system/identity.sh
-start          default   60 ci/system/start.sh
+start          default  180 ci/system/start.sh
 launch         default  300 ci/system/launch.sh
 tap-disk       default  180 ci/system/disk.sh tap
 tap-crash      default  120 ci/system/crash.sh tap
@@ -68,7 +68,7 @@ kernel-copy    default   60 ci/system/copy.sh kernel
 kernel-bad     default  300 ci/system/badinput.sh kernel
 kernel-many    default  120 ci/system/many.sh kernel
 kernel-limits  default   60 ci/system/limits.sh kernel
-descriptors    default   30 ci/system/descriptors.sh
+descriptors    default   60 ci/system/descriptors.sh
 kernel-access  default  120 ci/system/access.sh kernel
 kernel-text    default  120 ci/system/text.sh kernel
 guest-quick    default 1200 ci/guest/run --quick
