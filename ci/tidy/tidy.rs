@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("formats", &["wire"]),
     ("scsi", &["wire", "io", "memory", "time"]),
     ("devices", &["options", "scsi", "wire", "io", "memory", "time"]),
-    ("stores", &["options", "io", "memory", "sys", "time"]),
+    ("stores", &["options", "wire", "io", "memory", "sys", "time"]),
     ("fabrics", &["activity", "counters", "options", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["counters", "memory", "time", "wire"]),
     ("ports", &["counters", "net", "memory", "sys", "time"]),

@@ -8,10 +8,11 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::formats::tape::{
-    AppendError, BLOCK, Cartridge, INLINE_MAX, MountError, MountFindings, PayloadSum, RecordHeader,
-    RecordPayload, StoreRange, TapeImage, TapeMount, TapeObject, TapeStep, Unanswered, image_bytes,
+    AppendError, BLOCK, Cartridge, INLINE_MAX, MountError, MountFindings, RecordHeader, RecordPayload,
+    StoreRange, TapeImage, TapeMount, TapeObject, TapeStep, Unanswered, image_bytes,
 };
 use crate::sys;
+use crate::wire::Crc32c;
 
 /// See the module.
 #[derive(Debug)]
@@ -193,7 +194,7 @@ impl TapeFile {
                 read(&self.file, range).map_err(unread)?
             }
         };
-        match PayloadSum::of(&bytes) == record.sum {
+        match Crc32c::of(&bytes).value() == record.sum {
             true => Ok(bytes),
             false => Err(ReadFault::Payload("the checksum of its payload is wrong".into())),
         }
@@ -208,7 +209,8 @@ impl TapeFile {
             TapeItem::Filemark => self.image.append_filemarks(partition, 1),
             TapeItem::Record(bytes) => {
                 let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                let record = RecordHeader { logical: len, stored: len, form: 0, sum: PayloadSum::of(bytes) };
+                let record =
+                    RecordHeader { logical: len, stored: len, form: 0, sum: Crc32c::of(bytes).value() };
                 if len <= INLINE_MAX {
                     self.image.append_inline(partition, &record, bytes)
                 } else {

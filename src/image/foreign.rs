@@ -4,7 +4,8 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use super::file::TapeItem;
-use crate::formats::tape::{PayloadSum, RECORD_BYTES_MAX};
+use crate::formats::tape::RECORD_BYTES_MAX;
+use crate::wire::Crc32c;
 use crate::wire::scsi::{be32, be64};
 
 /// A format of another program.
@@ -147,7 +148,7 @@ impl<R: BufRead + Seek> ForeignReader<R> {
         self.at = at;
         let bytes = self.take_all(48)?;
         let sum = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        if sum != PayloadSum::of(&bytes[4..]) {
+        if sum != Crc32c::of(&bytes[4..]).value() {
             return Err(wrong(at, "no block header of tgt, or a damaged one"));
         }
         Ok(TgtHeader {

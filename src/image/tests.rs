@@ -7,7 +7,8 @@ use super::file::TapeItem;
 use super::foreign::{ForeignReader, ForeignWriter};
 use super::progress::bar;
 use super::*;
-use crate::formats::tape::{PayloadSum, RECORD_BYTES_MAX};
+use crate::formats::tape::RECORD_BYTES_MAX;
+use crate::wire::Crc32c;
 
 /// A directory that goes with the test.
 struct Folder(PathBuf);
@@ -218,7 +219,7 @@ fn tgt(blocks: &[(u32, &[u8])]) -> Vec<u8> {
         for word in [number as u64, 0, at, if *kind == 0x20 { at } else { next }] {
             header.extend(word.to_be_bytes());
         }
-        image.extend(PayloadSum::of(&header).to_ne_bytes());
+        image.extend(Crc32c::of(&header).value().to_ne_bytes());
         image.extend(header);
         image.extend(*data);
         at = next;

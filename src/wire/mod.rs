@@ -2,11 +2,13 @@
 //! Byte formats only: what lies where in a message, and how text of a message is shown. Nothing here keeps state, does I/O or
 //! knows what a field is for.
 
+mod crc;
 pub mod fc;
 pub mod iscsi;
 pub mod scsi;
 mod shown;
 
+pub use crc::{Castagnoli, Crc, Crc32c, CrcKind, Ethernet};
 #[cfg(test)]
 pub(crate) use shown::tests;
 pub use shown::{ByteCount, PeerText, Shown, is_printable};

@@ -4,7 +4,8 @@
 use smallvec::SmallVec;
 
 use crate::memory::{Arena, Seg, SegMut, Sg};
-use crate::wire::iscsi::{Bhs, Crc32c};
+use crate::wire::Crc32c;
+use crate::wire::iscsi::Bhs;
 
 /// Longest AHS that we take: an extended CDB of 260 bytes and a bidirectional read length need less.
 const AHS_MAX: usize = 264 + 8;
@@ -119,7 +120,7 @@ impl Framer {
                     }
                     let mut bytes: SmallVec<[u8; 128]> = SmallVec::from_elem(0, head + 4);
                     self.inbox.copy_to(0, &mut bytes);
-                    if Crc32c::of(&bytes[..head]) != bytes[head..] {
+                    if Crc32c::of(&bytes[..head]).wire() != bytes[head..] {
                         return Err("header digest error");
                     }
                 }

@@ -3,7 +3,8 @@
 //! sending, and takes a target's byte stream apart again. It keeps its sequence numbers and nothing else; what to send
 //! next is the script's affair.
 
-use crate::wire::iscsi::{Bhs, Crc32c, FINAL, IMMEDIATE, NO_TAG, Opcode, push_pair, scsi_flags};
+use crate::wire::Crc32c;
+use crate::wire::iscsi::{Bhs, FINAL, IMMEDIATE, NO_TAG, Opcode, push_pair, scsi_flags};
 
 /// The C bit of Login and Text PDUs.
 pub(crate) const CONTINUE: u8 = 0x40;
@@ -66,12 +67,12 @@ impl Packet {
         bhs.set_data_len(self.data.len());
         let mut bytes = [&bhs.0[..], &self.ahs].concat();
         if digests.header {
-            bytes.extend(Crc32c::of(&bytes));
+            bytes.extend(Crc32c::of(&bytes).wire());
         }
         let mut body = self.data.clone();
         body.resize(body.len().next_multiple_of(4), self.padding);
         if digests.data && !body.is_empty() {
-            body.extend(Crc32c::of(&body));
+            body.extend(Crc32c::of(&body).wire());
         }
         bytes.extend(body);
         bytes
@@ -317,7 +318,7 @@ impl Initiator {
         if self.inbox.len() < body {
             return Ok(None);
         }
-        if digests.header && self.inbox[head..body] != Crc32c::of(&self.inbox[..head]) {
+        if digests.header && self.inbox[head..body] != Crc32c::of(&self.inbox[..head]).wire() {
             return Err(StreamError::Digest);
         }
         let padded = bhs.data_len().next_multiple_of(4);
@@ -326,7 +327,7 @@ impl Initiator {
             true => self.inbox.drain(..end).collect(),
             false => return Ok(None),
         };
-        if digests.data && padded > 0 && pdu[end - 4..] != Crc32c::of(&pdu[body..body + padded]) {
+        if digests.data && padded > 0 && pdu[end - 4..] != Crc32c::of(&pdu[body..body + padded]).wire() {
             return Err(StreamError::Digest);
         }
         let data_end = body + bhs.data_len();

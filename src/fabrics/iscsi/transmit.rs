@@ -10,7 +10,8 @@ use super::outbox::{ANSWERS_MAX, Answer, Out};
 use super::requests::ping_header;
 use super::shared::{ActiveConnection, Shared};
 use crate::memory::{Arena, Seg, Sg};
-use crate::wire::iscsi::{Bhs, Crc32c, FINAL, NO_TAG, Opcode, reject};
+use crate::wire::Crc32c;
+use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
 
 impl ActiveConnection<'_> {
     /// Queues a PDU that nothing in the command window waits for.
@@ -250,7 +251,7 @@ impl ActiveConnection<'_> {
         let bytes = block.bytes_mut();
         bytes[..Bhs::LEN].copy_from_slice(&bhs.0);
         if header_digest {
-            bytes[Bhs::LEN..head].copy_from_slice(&Crc32c::of(&bhs.0));
+            bytes[Bhs::LEN..head].copy_from_slice(&Crc32c::of(&bhs.0).wire());
         }
         let mut body = match data_digest.then(|| self.bounced(&data)) {
             None => data,

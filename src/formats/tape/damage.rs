@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use super::image::{StoreRange, TapeImage, TapeStep, Unanswered};
 use super::layout::{
-    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, Pair, PayloadSum, SUPERBLOCKS, image_bytes, seal,
+    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, Pair, SUPERBLOCKS, image_bytes, seal,
 };
 use super::mount::TapeMount;
 use super::packed::{INLINE_MAX, RecordHeader};
+use crate::wire::Crc32c;
 
 /// Bytes of a store, of which what was never written reads as zeros.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +126,8 @@ fn sample() -> (Blocks, u64) {
         for number in 0..count {
             let len = 1 + number * 397 % 9000;
             let payload = vec![number as u8; len as usize];
-            let record = RecordHeader { logical: len, stored: len, form: 0, sum: PayloadSum::of(&payload) };
+            let record =
+                RecordHeader { logical: len, stored: len, form: 0, sum: Crc32c::of(&payload).value() };
             if len <= INLINE_MAX {
                 image.append_inline(partition, &record, &payload).expect(PROMISE);
             } else {

@@ -2,8 +2,9 @@
 //! The index of a log: where every so many packed blocks lie, and each that does not follow the one before it. It can be made
 //! again from the log, so it lies in the image only to be found fast: full pages in their area, the rest in the anchor.
 
-use super::layout::{BLOCK_BYTES, PAGE_RUNS, PayloadSum, begin, put64, seal, sealed};
+use super::layout::{BLOCK_BYTES, PAGE_RUNS, begin, put64, seal, sealed};
 use super::packed::LogEnd;
+use crate::wire::Crc32c;
 use crate::wire::scsi::{be16, be64};
 
 const MAGIC: &[u8; 8] = b"ptgtINDX";
@@ -139,9 +140,9 @@ impl LogIndex {
 
 /// The sum of the sums of pages.
 fn sum_of(pages: &[u32]) -> u32 {
-    let mut sum = PayloadSum::default();
+    let mut sum = Crc32c::default();
     for page in pages {
-        sum.add(&page.to_be_bytes());
+        sum.update(&page.to_be_bytes());
     }
     sum.value()
 }

@@ -5,8 +5,7 @@
 //! partition has an area for pages of its index and one for its log. Of each pair the one of the higher sequence number
 //! counts; one of them is always whole.
 
-use crc_fast::{CrcAlgorithm, Digest, checksum};
-
+use crate::wire::Crc32c;
 use crate::wire::scsi::{be16, be64};
 
 /// Unit of the format: whatever is written begins and ends at a multiple of it.
@@ -92,33 +91,6 @@ impl PairState {
     }
 }
 
-/// The sum of payload: CRC32C.
-#[derive(Debug)]
-pub struct PayloadSum(Digest);
-
-impl Default for PayloadSum {
-    fn default() -> Self {
-        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
-    }
-}
-
-impl PayloadSum {
-    /// The sum of bytes that lie in one piece.
-    pub fn of(bytes: &[u8]) -> u32 {
-        checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
-    }
-
-    /// Adds further bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The sum of all that was added.
-    pub fn value(&self) -> u32 {
-        self.0.finalize() as u32
-    }
-}
-
 /// Where the checksum of any structure lies.
 const SUM_AT: usize = 12;
 
@@ -133,7 +105,7 @@ pub(super) fn begin(bytes: &mut [u8], magic: &[u8; 8], number: u16, count: u16, 
 /// Puts the checksum of a structure in.
 pub(super) fn seal(bytes: &mut [u8]) -> u32 {
     bytes[SUM_AT..SUM_AT + 4].fill(0);
-    let sum = PayloadSum::of(bytes);
+    let sum = Crc32c::of(bytes).value();
     put32(bytes, SUM_AT, sum);
     sum
 }
@@ -144,10 +116,10 @@ pub(super) fn sealed(bytes: &[u8], magic: &[u8; 8]) -> Option<u32> {
     if !bytes.starts_with(magic) {
         return None;
     }
-    let mut sum = PayloadSum::default();
-    sum.add(&bytes[..SUM_AT]);
-    sum.add(&[0; 4]);
-    sum.add(&bytes[SUM_AT + 4..]);
+    let mut sum = Crc32c::default();
+    sum.update(&bytes[..SUM_AT]);
+    sum.update(&[0; 4]);
+    sum.update(&bytes[SUM_AT + 4..]);
     (sum.value().to_be_bytes() == stored).then(|| sum.value())
 }
 

@@ -34,8 +34,8 @@ pub use image::{
     AppendError, RecordPayload, StoreRange, TapeImage, TapeObject, TapePosition, TapeStep, Unanswered,
 };
 pub use layout::{
-    BARCODE_MAX, BLOCK, Cartridge, CartridgeUse, PARTITIONS_MAX, PartitionArea, PayloadSum, RECORD_BYTES_MAX,
-    VERSION, image_bytes,
+    BARCODE_MAX, BLOCK, Cartridge, CartridgeUse, PARTITIONS_MAX, PartitionArea, RECORD_BYTES_MAX, VERSION,
+    image_bytes,
 };
 pub use models::{CartridgeModel, MODELS};
 pub use motion::{MotionStop, TapeMotion};

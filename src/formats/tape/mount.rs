@@ -12,10 +12,11 @@ use super::image::{StoreRange, TapeImage};
 use super::index::{IndexRun, LogIndex, RUN_BLOCKS};
 use super::layout::{
     ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, HEAD_BYTES, PARTITIONS_MAX, Pair, PairState,
-    PartitionArea, PayloadSum, SUPERBLOCKS, Superblock, SuperblockFault, VERSION, newest,
+    PartitionArea, SUPERBLOCKS, Superblock, SuperblockFault, VERSION, newest,
 };
 use super::log::PartitionLog;
 use super::packed::{LogEnd, PackedBlock, PackedShape};
+use crate::wire::Crc32c;
 
 /// Most bytes of one read.
 const READ_MAX: u32 = 1 << 20;
@@ -88,7 +89,7 @@ struct PayloadCheck {
     packed: PackedBlock,
     entry: usize,
     done: u32,
-    sum: PayloadSum,
+    sum: Crc32c,
 }
 
 /// See the module. While something is [`TapeMount::wanted`], it is to be read and supplied; then the mount is finished.
@@ -392,7 +393,7 @@ impl TapeMount {
         });
         match aligned {
             Some(entry) => {
-                let check = PayloadCheck { packed, entry, done: 0, sum: PayloadSum::default() };
+                let check = PayloadCheck { packed, entry, done: 0, sum: Crc32c::default() };
                 self.stage = MountStage::Payload(Box::new(check));
                 Ok(())
             }
@@ -409,7 +410,7 @@ impl TapeMount {
         let PayloadCheck { packed, entry, done, mut sum } = check;
         let PackedShape::Aligned(record, _) = packed.entries[entry].shape else { return Ok(()) };
         let piece = &bytes[..bytes.len().min((record.stored - done) as usize)];
-        sum.add(piece);
+        sum.update(piece);
         let done = done + piece.len() as u32;
         if done < record.stored && !piece.is_empty() {
             self.stage = MountStage::Payload(Box::new(PayloadCheck { packed, entry, done, sum }));

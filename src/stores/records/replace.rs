@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crc_fast::{CrcAlgorithm, checksum};
+use crate::wire::Crc32c;
 
 /// What is asked of a directory. The tests cut the power between any two of these.
 pub(super) trait Folder {
@@ -33,15 +33,10 @@ pub(super) fn replace(folder: &mut dyn Folder, name: &str, bytes: &[u8]) -> io::
     folder.sync_names()
 }
 
-fn crc(bytes: &[u8]) -> [u8; 4] {
-    let [.., a, b, c, d] = checksum(CrcAlgorithm::Crc32Iscsi, bytes).to_be_bytes();
-    [a, b, c, d]
-}
-
 pub(crate) fn wrap(bytes: &[u8]) -> Vec<u8> {
     let len = u32::try_from(bytes.len()).expect("at most RECORD_MAX");
     let mut file = [MAGIC, &len.to_be_bytes()[..], bytes].concat();
-    file.extend(crc(&file));
+    file.extend(Crc32c::of(&file).value().to_be_bytes());
     file
 }
 
@@ -52,7 +47,7 @@ pub(crate) fn unwrap(file: &[u8]) -> io::Result<&[u8]> {
         return bad("not a record of this version");
     }
     let Some((body, sum)) = file.split_last_chunk::<4>() else { return bad("damaged: too short") };
-    if crc(body) != *sum {
+    if Crc32c::of(body).value().to_be_bytes() != *sum {
         return bad("damaged: wrong checksum");
     }
     match body.split_at_checked(HEAD) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A Fibre Channel frame in an Ethernet frame (FC-BB-6, "FCoE frame format"), and its CRC.
 
-use crc_fast::{CrcAlgorithm, Digest};
-
 use super::field::{Defect, Emit, Field, Malformed, Parse, codes};
 use super::header::{DfCtl, FCtl, FcHeader};
+use crate::wire::{Crc, Ethernet};
 
 /// Ethertype of FCoE (FC-BB-6, "FCoE frame format").
 pub const ETHERTYPE_FCOE: u16 = 0x8906;
@@ -42,33 +41,7 @@ codes! {
 
 /// A running CRC of a frame, over its header and payload with the fill bytes (FC-FS, "Cyclic Redundancy Check"). It is
 /// that of Ethernet; in FCoE its least significant byte comes first.
-pub struct FcCrc(Digest);
-
-impl Default for FcCrc {
-    fn default() -> Self {
-        Self(Digest::new(CrcAlgorithm::Crc32IsoHdlc))
-    }
-}
-
-impl FcCrc {
-    /// Takes more bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The four bytes for the wire.
-    pub fn wire(self) -> [u8; 4] {
-        let [a, b, c, d, ..] = self.0.finalize().to_le_bytes();
-        [a, b, c, d]
-    }
-
-    /// The four bytes for the wire of one run of bytes.
-    pub fn of(bytes: &[u8]) -> [u8; 4] {
-        let mut crc = Self::default();
-        crc.update(bytes);
-        crc.wire()
-    }
-}
+pub type FcCrc = Crc<Ethernet>;
 
 const NAME: &str = "FCoE frame";
 
@@ -201,7 +174,7 @@ impl<'a> Parse<'a> for FcoeFrame<'a> {
         if packet.version() != 0 {
             return Err(Malformed::value(NAME, "version", packet.version()));
         }
-        if packet.crc() != FcCrc::of(packet.covered()) {
+        if packet.crc() != FcCrc::of(packet.covered()).wire() {
             return Err(Malformed::value(NAME, "CRC", u32::from_le_bytes(packet.crc())));
         }
         let (sof, eof) = (packet.sof(), packet.eof());
@@ -218,7 +191,7 @@ impl Emit for FcoeFrame<'_> {
         let (prefix, end) = (self.prefix(), self.buffer_len() - TRAILER);
         out[..prefix.len()].copy_from_slice(&prefix);
         out[prefix.len()..end].copy_from_slice(self.payload);
-        let crc = FcCrc::of(&out[PREFIX..end]);
+        let crc = FcCrc::of(&out[PREFIX..end]).wire();
         out[end..end + TRAILER].copy_from_slice(&Self::trailer(crc, self.eof));
     }
 }
@@ -228,16 +201,6 @@ mod tests {
     use super::super::header::{FcType, RCtl};
     use super::super::name::FcId;
     use super::*;
-
-    #[test]
-    fn crc_is_that_of_ethernet_with_its_least_byte_first() {
-        // The check value of CRC-32/ISO-HDLC.
-        assert_eq!(FcCrc::of(b"123456789"), 0xcbf4_3926_u32.to_le_bytes());
-        let mut crc = FcCrc::default();
-        crc.update(b"1234");
-        crc.update(b"56789");
-        assert_eq!(crc.wire(), FcCrc::of(b"123456789"));
-    }
 
     fn frame(payload: &[u8], fill: usize) -> FcoeFrame<'_> {
         let mut header = FcHeader::request(RCtl::ELS_REQUEST, FcType::ELS, FcId::new(1), FcId::new(2), 3);

@@ -45,7 +45,7 @@ pub(crate) fn rewrite(bytes: &[u8]) {
 fn fcoe(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     let Ok(packet) = FcoePacket::new(&bytes) else { return };
-    let (crc, at) = (FcCrc::of(packet.covered()), bytes.len() - 8);
+    let (crc, at) = (FcCrc::of(packet.covered()).wire(), bytes.len() - 8);
     bytes[at..at + 4].copy_from_slice(&crc);
     again!(&bytes, FcoeFrame::parse);
     let Ok(frame) = FcoeFrame::parse(&bytes) else { return };

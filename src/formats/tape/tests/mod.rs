@@ -13,6 +13,7 @@ use std::rc::Rc;
 use super::damage::{Blocks, cartridge};
 use super::layout::BLOCK_BYTES;
 use super::*;
+use crate::wire::Crc32c;
 
 /// A reproducible source of numbers (splitmix64).
 pub(super) struct Numbers(pub(super) u64);
@@ -53,7 +54,7 @@ pub(super) fn payload(number: u32, len: u32) -> Vec<u8> {
 
 pub(super) fn header(payload: &[u8]) -> RecordHeader {
     let len = payload.len() as u32;
-    RecordHeader { logical: len, stored: len, form: 0, sum: PayloadSum::of(payload) }
+    RecordHeader { logical: len, stored: len, form: 0, sum: Crc32c::of(payload).value() }
 }
 
 /// What a model has of an object: a record's number, or a filemark.
