@@ -11,9 +11,9 @@ use crate::formats::tape::RECORD_BYTES_MAX;
 use crate::wire::Crc32c;
 
 /// A directory that goes with the test.
-struct Folder(PathBuf);
+struct ImageDirectory(PathBuf);
 
-impl Folder {
+impl ImageDirectory {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ptgt-image-{name}-{}", std::process::id()));
         _ = fs::remove_dir_all(&path);
@@ -26,7 +26,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for ImageDirectory {
     fn drop(&mut self) {
         _ = fs::remove_dir_all(&self.0);
     }
@@ -75,8 +75,8 @@ fn error(command: ImageCommand) -> String {
 
 #[test]
 fn an_image_is_made_for_its_user_alone_and_never_over_another() {
-    let folder = Folder::new("create");
-    let file = folder.file("a.ptt");
+    let directory = ImageDirectory::new("create");
+    let file = directory.file("a.ptt");
     let create = |cartridge| ImageCommand::Create { file: file.clone(), cartridge };
     run(&create(new(1 << 30))).unwrap();
     let meta = fs::metadata(&file).unwrap();
@@ -84,7 +84,7 @@ fn an_image_is_made_for_its_user_alone_and_never_over_another() {
     assert!(meta.len() > 1 << 30, "it is sparse, and as long as it can become");
     assert!(report(&file).unwrap().allocated < 1 << 20);
     assert!(error(create(new(1 << 30))).contains("is there already; remove it first"));
-    let other = folder.file("b.ptt");
+    let other = directory.file("b.ptt");
     let create = |cartridge| ImageCommand::Create { file: other.clone(), cartridge };
     assert!(error(create(CartridgeArguments { size: None, ..new(0) })).contains("`--size`"));
     assert!(error(create(new(0))).contains("`--size`"));
@@ -104,8 +104,8 @@ fn an_image_is_made_for_its_user_alone_and_never_over_another() {
 
 #[test]
 fn an_image_that_somebody_has_open_is_left_alone() {
-    let folder = Folder::new("lock");
-    let file = folder.file("a.ptt");
+    let directory = ImageDirectory::new("lock");
+    let file = directory.file("a.ptt");
     filled(&file);
     let show = || ImageCommand::Show { file: file.clone(), json: true };
     let writer = TapeFile::open(&file, true).unwrap();
@@ -121,8 +121,8 @@ fn an_image_that_somebody_has_open_is_left_alone() {
 
 #[test]
 fn damage_is_found_and_repaired_to_the_last_good_record() {
-    let folder = Folder::new("repair");
-    let file = folder.file("a.ptt");
+    let directory = ImageDirectory::new("repair");
+    let file = directory.file("a.ptt");
     let items = filled(&file);
     let verify = || ImageCommand::Verify { file: file.clone(), json: true };
     run(&verify()).unwrap();
@@ -151,11 +151,11 @@ fn damage_is_found_and_repaired_to_the_last_good_record() {
 
 #[test]
 fn exports_come_back_as_they_were() {
-    let folder = Folder::new("convert");
-    let file = folder.file("a.ptt");
+    let directory = ImageDirectory::new("convert");
+    let file = directory.file("a.ptt");
     let items = filled(&file);
     for format in [ForeignFormat::Aws, ForeignFormat::Simh] {
-        let (to, back) = (folder.file(&format!("{format:?}")), folder.file(&format!("{format:?}.ptt")));
+        let (to, back) = (directory.file(&format!("{format:?}")), directory.file(&format!("{format:?}.ptt")));
         let export = || ImageCommand::Export { format, partition: 0, file: file.clone(), to: to.clone() };
         run(&export()).unwrap();
         assert!(error(export()).contains("is there already"));
@@ -171,7 +171,8 @@ fn exports_come_back_as_they_were() {
         assert!(error(import(new(16 << 20))).contains("ends in the middle"));
         assert!(!back.exists());
     }
-    let none = ImageCommand::Export { format: ForeignFormat::Aws, partition: 1, file, to: folder.file("x") };
+    let none =
+        ImageCommand::Export { format: ForeignFormat::Aws, partition: 1, file, to: directory.file("x") };
     assert!(error(none).contains("no partition 1"));
 }
 
@@ -287,8 +288,8 @@ fn foreign_bytes_never_panic_and_never_ask_for_more_than_a_record() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let folder = Folder::new("errors");
-    let file = folder.file("a.ptt");
+    let directory = ImageDirectory::new("errors");
+    let file = directory.file("a.ptt");
     let show = |file: &Path| error(ImageCommand::Show { file: file.into(), json: false });
     assert!(show(&file).contains("give the path of a tape image"));
     fs::write(&file, vec![1; 1 << 20]).unwrap();

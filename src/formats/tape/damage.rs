@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::image::{StoreRange, TapeImage, TapeStep, Unanswered};
 use super::layout::{
-    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, Pair, SUPERBLOCKS, image_bytes, seal,
+    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, CopyPair, SUPERBLOCKS, image_bytes, seal,
 };
 use super::mount::TapeMount;
 use super::packed::{INLINE_MAX, RecordHeader};
@@ -166,8 +166,12 @@ thread_local! {
 pub(crate) fn run_damaged(input: &[u8]) {
     SAMPLE.with(|(sample, bytes)| {
         let mut disk = sample.clone();
-        let pairs =
-            [(SUPERBLOCKS, 4096), (Pair::anchors(0), 8192), (Pair::anchors(1), 8192), (ATTRIBUTES, 4096)];
+        let pairs = [
+            (SUPERBLOCKS, 4096),
+            (CopyPair::anchors(0), 8192),
+            (CopyPair::anchors(1), 8192),
+            (ATTRIBUTES, 4096),
+        ];
         let mut places: Vec<_> =
             pairs.iter().flat_map(|(pair, len)| [(pair.place(0), *len), (pair.place(1), *len)]).collect();
         let log = sample.numbers().filter(|block| *block >= 128).map(|block| (block * BLOCK, 4096));

@@ -11,8 +11,8 @@ use super::attributes::{self, TapeAttribute};
 use super::cache::BlockCache;
 use super::index::{IndexRun, RUN_BLOCKS};
 use super::layout::{
-    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, PARTITIONS_MAX, Pair, PairState, PartitionArea, SUPERBLOCKS,
-    Superblock, areas,
+    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CopyPair, PARTITIONS_MAX, PairState, PartitionArea,
+    SUPERBLOCKS, Superblock, areas,
 };
 use super::log::PartitionLog;
 use super::packed::{INLINE_MAX, LogEnd, OpenBlock, PackedBlock, PackedHeader, PackedShape, RecordHeader};
@@ -145,7 +145,7 @@ impl TapeImage {
         for slot in [0, 1] {
             for partition in 0..PARTITIONS_MAX {
                 let blank = LogAnchor::default().encode(partition as u16, image.identity(), 0);
-                image.write(Pair::anchors(partition).place(slot), blank, StepPart::Page);
+                image.write(CopyPair::anchors(partition).place(slot), blank, StepPart::Page);
             }
         }
         image.write_attributes();
@@ -310,7 +310,7 @@ impl TapeImage {
             None => log.anchors.advance(),
         };
         let bytes = log.anchor().encode(partition as u16, identity, sequence);
-        self.write(Pair::anchors(partition).place(slot), bytes, StepPart::Anchor { partition, slot });
+        self.write(CopyPair::anchors(partition).place(slot), bytes, StepPart::Anchor { partition, slot });
         slot
     }
 

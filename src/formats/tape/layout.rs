@@ -24,17 +24,17 @@ pub(super) const PAGE_RUNS: usize = 168;
 
 /// Bytes of the head, and where its parts lie.
 pub(super) const HEAD_BYTES: u32 = 512 << 10;
-pub(super) const SUPERBLOCKS: Pair = Pair { at: 0, bytes: 64 << 10 };
-pub(super) const ATTRIBUTES: Pair = Pair { at: 256 << 10, bytes: 128 << 10 };
+pub(super) const SUPERBLOCKS: CopyPair = CopyPair { at: 0, bytes: 64 << 10 };
+pub(super) const ATTRIBUTES: CopyPair = CopyPair { at: 256 << 10, bytes: 128 << 10 };
 
 /// Two places for one thing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pair {
+pub(super) struct CopyPair {
     at: u64,
     pub(super) bytes: u64,
 }
 
-impl Pair {
+impl CopyPair {
     /// Where the anchors of a partition lie.
     pub(super) fn anchors(partition: usize) -> Self {
         Self { at: (128 << 10) + (partition as u64) * (16 << 10), bytes: 8 << 10 }
@@ -307,7 +307,7 @@ pub(super) enum SuperblockFault {
 
 /// Of a pair, what the reader takes of the newer one that is whole: the value, and the state of the pair.
 pub(super) fn newest<T>(
-    pair: Pair,
+    pair: CopyPair,
     head: &[u8],
     decode: impl Fn(&[u8]) -> Option<(T, u64)>,
 ) -> Option<(T, PairState)> {

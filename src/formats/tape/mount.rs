@@ -11,7 +11,7 @@ use super::attributes;
 use super::image::{StoreRange, TapeImage};
 use super::index::{IndexRun, LogIndex, RUN_BLOCKS};
 use super::layout::{
-    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, HEAD_BYTES, PARTITIONS_MAX, Pair, PairState,
+    ATTRIBUTES, BLOCK, BLOCK_BYTES, Cartridge, CartridgeUse, CopyPair, HEAD_BYTES, PARTITIONS_MAX, PairState,
     PartitionArea, SUPERBLOCKS, Superblock, SuperblockFault, VERSION, newest,
 };
 use super::log::PartitionLog;
@@ -213,7 +213,7 @@ impl TapeMount {
                 found.filter(|(anchor, _)| anchor.epoch > superblock.floor)
             };
             let blank = || (LogAnchor::default(), PairState::default());
-            self.anchors.push(newest(Pair::anchors(partition), head, decode).unwrap_or_else(blank));
+            self.anchors.push(newest(CopyPair::anchors(partition), head, decode).unwrap_or_else(blank));
         }
         self.superblock = superblock.clone();
         self.image = Some(TapeImage::mounted(superblock, superblocks, attributes, copies));
@@ -247,7 +247,7 @@ impl TapeMount {
         log.last = anchor.last;
         self.logs.push(log);
         if !good {
-            return Err(MountError::Log { partition: number, at: Pair::anchors(number).place(0) });
+            return Err(MountError::Log { partition: number, at: CopyPair::anchors(number).place(0) });
         }
         self.pages()
     }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::super::damage::exercise;
-use super::super::layout::{ATTRIBUTES, Pair, SUPERBLOCKS, seal};
+use super::super::layout::{ATTRIBUTES, CopyPair, SUPERBLOCKS, seal};
 use super::*;
 
 fn sample() -> (Blocks, u64) {
@@ -67,7 +67,7 @@ fn one_damaged_copy_of_anything_is_no_harm() {
         let (mut deck, _) = Deck::mount(disk.clone(), bytes).expect("it mounts");
         deck.contents(0)
     };
-    for pair in [SUPERBLOCKS, Pair::anchors(0), ATTRIBUTES] {
+    for pair in [SUPERBLOCKS, CopyPair::anchors(0), ATTRIBUTES] {
         for slot in [0, 1] {
             let mut damaged = disk.clone();
             let mut piece = damaged.read(StoreRange { at: pair.place(slot), len: BLOCK as u32 });

@@ -168,7 +168,7 @@ pub struct FipFrame<'a> {
 
 /// The descriptors of a message, each where it belongs.
 #[derive(Default)]
-struct Found<'a> {
+struct DescriptorList<'a> {
     /// What the message is called in an error.
     title: &'static str,
     priority: Option<u8>,
@@ -185,7 +185,7 @@ struct Found<'a> {
     vlans: SmallVec<[u16; 4]>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> DescriptorList<'a> {
     /// All of them, of which those may be there that are `allowed`, and those that are not critical.
     fn new(
         title: &'static str,
@@ -275,7 +275,7 @@ impl<'a> FipMessage<'a> {
         Ok(match operation {
             (1, 1) => {
                 let allowed = [Type::MAC_ADDRESS, Type::FC_MAP, Type::NAME_IDENTIFIER, Type::MAX_FCOE_SIZE];
-                let found = Found::new("FIP Discovery Solicitation", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP Discovery Solicitation", &allowed, bytes)?;
                 let (mac, name, max_fcoe_size) = (found.mac()?, found.name()?, found.max_fcoe_size()?);
                 Self::Solicitation { mac, name, max_fcoe_size }
             }
@@ -287,7 +287,7 @@ impl<'a> FipMessage<'a> {
                     Type::FABRIC,
                     Type::FKA_ADV_PERIOD,
                 ];
-                let found = Found::new("FIP Discovery Advertisement", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP Discovery Advertisement", &allowed, bytes)?;
                 Self::Advertisement {
                     priority: found.must(found.priority, Type::PRIORITY)?,
                     mac: found.mac()?,
@@ -298,7 +298,7 @@ impl<'a> FipMessage<'a> {
             }
             (2, subcode @ (1 | 2)) => {
                 let allowed = [Type::FLOGI, Type::FDISC, Type::LOGO, Type::MAC_ADDRESS];
-                let found = Found::new("FIP Virtual Link message", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP Virtual Link message", &allowed, bytes)?;
                 let (mac, fcoe_mac) = (found.mac, found.fcoe_mac);
                 let els = found.els.ok_or_else(|| Malformed::missing(found.title, "ELS descriptor"))?;
                 match (subcode, &els.body) {
@@ -309,22 +309,22 @@ impl<'a> FipMessage<'a> {
             }
             (3, 1) => {
                 let allowed = [Type::MAC_ADDRESS, Type::VX_PORT_IDENTIFICATION];
-                let found = Found::new("FIP Keep Alive", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP Keep Alive", &allowed, bytes)?;
                 Self::KeepAlive { mac: found.mac()?, port: found.port()? }
             }
             (3, 2) => {
                 let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VX_PORT_IDENTIFICATION];
-                let found = Found::new("FIP Clear Virtual Links", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP Clear Virtual Links", &allowed, bytes)?;
                 Self::ClearVirtualLinks { mac: found.mac()?, name: found.name()?, ports: found.ports }
             }
             (4, 1) => {
                 let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER];
-                let found = Found::new("FIP VLAN Request", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP VLAN Request", &allowed, bytes)?;
                 Self::VlanRequest { mac: found.mac()?, name: found.name }
             }
             (4, subcode @ (2 | 3)) => {
                 let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VLAN];
-                let found = Found::new("FIP VLAN Notification", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP VLAN Notification", &allowed, bytes)?;
                 found.must(found.vlans.first(), Type::VLAN)?;
                 Self::VlanNotification { vn2vn: subcode == 3, mac: found.mac()?, vlans: found.vlans }
             }
@@ -335,7 +335,7 @@ impl<'a> FipMessage<'a> {
                     2 => Vn2VnMessage::ProbeReply,
                     _ => Vn2VnMessage::Beacon,
                 };
-                Self::vn2vn(Found::new("FIP VN2VN Probe or Beacon", &allowed, bytes)?, message)?
+                Self::vn2vn(DescriptorList::new("FIP VN2VN Probe or Beacon", &allowed, bytes)?, message)?
             }
             (5, subcode @ (3 | 4)) => {
                 let allowed = [
@@ -345,7 +345,7 @@ impl<'a> FipMessage<'a> {
                     Type::FC4_ATTRIBUTES,
                     Type::MAX_FCOE_SIZE,
                 ];
-                let found = Found::new("FIP VN2VN Claim", &allowed, bytes)?;
+                let found = DescriptorList::new("FIP VN2VN Claim", &allowed, bytes)?;
                 let attributes = found.must(found.attributes, Type::FC4_ATTRIBUTES)?;
                 let claim = VnClaim { attributes, max_fcoe_size: found.max_fcoe_size()? };
                 let message = match subcode {
@@ -358,7 +358,7 @@ impl<'a> FipMessage<'a> {
         })
     }
 
-    fn vn2vn(found: Found<'_>, message: Vn2VnMessage) -> Result<Self, Malformed> {
+    fn vn2vn(found: DescriptorList<'_>, message: Vn2VnMessage) -> Result<Self, Malformed> {
         let port = found.must(found.port()?, FipDescriptorType::VX_PORT_IDENTIFICATION)?;
         Ok(Self::Vn2Vn { message, mac: found.mac()?, name: found.name()?, port })
     }

@@ -34,14 +34,14 @@ fn ethertype(frame: &[u8]) -> u16 {
 }
 
 /// Requests that wait for their answer, by originator and OX_ID.
-type Waiting = HashMap<(FcId, u16), super::super::ElsCode>;
+type OpenRequests = HashMap<(FcId, u16), super::super::ElsCode>;
 
-fn request(waiting: &mut Waiting, header: &FcHeader, request: &ElsRequest<'_>) -> String {
+fn request(waiting: &mut OpenRequests, header: &FcHeader, request: &ElsRequest<'_>) -> String {
     waiting.insert((header.s_id, header.ox_id), request.code());
     request.code().to_string()
 }
 
-fn reply(waiting: &mut Waiting, header: &FcHeader, payload: &[u8]) -> String {
+fn reply(waiting: &mut OpenRequests, header: &FcHeader, payload: &[u8]) -> String {
     let code = waiting.remove(&(header.d_id, header.ox_id)).expect("an answer to something");
     let reply = ElsReply::parse(code, payload).expect("an answer");
     assert_eq!(written(&reply), payload);
@@ -53,7 +53,7 @@ fn reply(waiting: &mut Waiting, header: &FcHeader, payload: &[u8]) -> String {
 }
 
 /// What a FIP frame is.
-fn fip(bytes: &[u8], waiting: &mut Waiting) -> String {
+fn fip(bytes: &[u8], waiting: &mut OpenRequests) -> String {
     let fip = FipFrame::parse(bytes).expect("a FIP frame");
     let mut again = written(&fip);
     assert!(matches!(fip.message, FipMessage::Vn2Vn { .. }) || again.len() == bytes.len());
@@ -79,7 +79,7 @@ fn fip(bytes: &[u8], waiting: &mut Waiting) -> String {
 }
 
 /// What an FCoE frame is.
-fn fcoe(bytes: &[u8], waiting: &mut Waiting) -> String {
+fn fcoe(bytes: &[u8], waiting: &mut OpenRequests) -> String {
     let frame = FcoeFrame::parse(bytes).expect("an FCoE frame");
     let header = frame.header;
     let data = frame.data().expect("data");
@@ -112,7 +112,7 @@ fn fcoe(bytes: &[u8], waiting: &mut Waiting) -> String {
 
 #[test]
 fn all_frames_are_written_as_they_were() {
-    let (mut kinds, mut waiting) = (BTreeMap::<String, usize>::new(), Waiting::new());
+    let (mut kinds, mut waiting) = (BTreeMap::<String, usize>::new(), OpenRequests::new());
     let frames = frames();
     for frame in &frames {
         let kind = match ethertype(frame) {

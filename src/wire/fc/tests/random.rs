@@ -253,7 +253,7 @@ where
 
 /// How bytes of a frame are changed: a place, and what is done there.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+enum ByteChange {
     Set(u8),
     Flip(u8),
     Cut,
@@ -261,28 +261,28 @@ enum Change {
     Insert(u8),
 }
 
-fn changes() -> impl Strategy<Value = Vec<(usize, Change)>> {
+fn changes() -> impl Strategy<Value = Vec<(usize, ByteChange)>> {
     let change = prop_oneof![
-        4 => any::<u8>().prop_map(Change::Set),
-        4 => (0..8_u8).prop_map(Change::Flip),
-        1 => Just(Change::Cut),
-        2 => (1..9_u8).prop_map(Change::Drop),
-        1 => any::<u8>().prop_map(Change::Insert),
+        4 => any::<u8>().prop_map(ByteChange::Set),
+        4 => (0..8_u8).prop_map(ByteChange::Flip),
+        1 => Just(ByteChange::Cut),
+        2 => (1..9_u8).prop_map(ByteChange::Drop),
+        1 => any::<u8>().prop_map(ByteChange::Insert),
     ];
     // Most of what can be wrong is near the beginning.
     vec((prop_oneof![0..100_usize, 0..2200_usize], change), 1..6)
 }
 
-fn changed(frame: &[u8], changes: &[(usize, Change)]) -> Vec<u8> {
+fn changed(frame: &[u8], changes: &[(usize, ByteChange)]) -> Vec<u8> {
     let mut bytes = frame.to_vec();
     for &(at, change) in changes {
         let at = at % bytes.len().max(1);
         match change {
-            Change::Set(byte) => bytes.iter_mut().skip(at).take(1).for_each(|there| *there = byte),
-            Change::Flip(bit) => bytes.iter_mut().skip(at).take(1).for_each(|there| *there ^= 1 << bit),
-            Change::Cut => bytes.truncate(at),
-            Change::Drop(count) => _ = bytes.drain(at..(at + usize::from(count)).min(bytes.len())),
-            Change::Insert(byte) => bytes.insert(at, byte),
+            ByteChange::Set(byte) => bytes.iter_mut().skip(at).take(1).for_each(|there| *there = byte),
+            ByteChange::Flip(bit) => bytes.iter_mut().skip(at).take(1).for_each(|there| *there ^= 1 << bit),
+            ByteChange::Cut => bytes.truncate(at),
+            ByteChange::Drop(count) => _ = bytes.drain(at..(at + usize::from(count)).min(bytes.len())),
+            ByteChange::Insert(byte) => bytes.insert(at, byte),
         }
     }
     bytes
