@@ -58,7 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "reactor", "io", "memory", "time", "sys", "wire",
         ],
     ),
-    ("image", &["control", "formats", "sys", "wire"]),
+    ("image", &["control", "formats", "options", "sys", "wire"]),
     (
         "sim",
         &[

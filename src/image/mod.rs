@@ -21,6 +21,7 @@ use crate::control::output::{self, print};
 use crate::formats::tape::{
     BARCODE_MAX, Cartridge, CartridgeUse, MODELS, RecordPayload, TapeAttribute, TapeObject, VERSION,
 };
+use crate::options;
 use crate::sys;
 
 /// What to do; see `ptgt image --help`.
@@ -126,21 +127,8 @@ pub struct CartridgeArguments {
     worm: bool,
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 8] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("TiB", 1 << 40),
-        ("kB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-    ];
-    let (number, unit) =
-        UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes))).unwrap_or((text, 1));
-    let number: Option<u64> = number.trim().parse().ok();
-    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "no size, such as 800GB or 1TiB".into())
+fn size(text: &str) -> Result<u64, &'static str> {
+    options::size(text).ok_or("no size, such as 800GB or 1TiB")
 }
 
 impl CartridgeArguments {

@@ -6,4 +6,4 @@ mod keys;
 mod reader;
 
 pub use keys::{Absent, Key, Table, ValueKind, below, key};
-pub use reader::{Diagnostic, Errors, Section, nearest, render};
+pub use reader::{Diagnostic, Errors, Section, nearest, render, size};

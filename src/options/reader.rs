@@ -465,7 +465,8 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
     Some((text[..digits].parse().ok()?, text[digits..].trim()))
 }
 
-fn size(text: &str) -> Option<u64> {
+/// Bytes of a text such as "1GiB" or "500MB", as a key of the configuration or an argument gives them.
+pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = quantity(text)?;
     let factor: u64 = match unit {
         "" | "B" => 1,
