@@ -245,8 +245,7 @@ impl Progress {
 
     fn end(&self) {
         if !self.quiet {
-            output::show_progress(&format!("{:79}", ""));
-            output::show_progress("");
+            output::clear_progress();
         }
     }
 }

@@ -24,6 +24,12 @@ pub fn show_progress(text: &str) {
     _ = write!(io::stderr(), "\r{}", Shown(text));
 }
 
+/// Takes that line away.
+pub fn clear_progress() {
+    show_progress(&format!("{:79}", ""));
+    show_progress("");
+}
+
 /// Text as it may go out: whatever is not printable is escaped, but for the ends of lines.
 fn lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(|line| Shown(line).to_string()).collect();

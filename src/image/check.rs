@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::file::{ReadFault, TapeFile};
 use super::progress::ProgressBar;
-use crate::formats::tape::TapeObject;
+use crate::formats::tape::{TapeImage, TapeObject};
 
 /// Something that is not as it should be.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -75,12 +75,12 @@ pub(super) fn repair(tape: &mut TapeFile, damage: &[Damage]) -> Result<(), Strin
     for partition in 0..tape.image.partitions().len() {
         let of = |damage: &&Damage| damage.partition == Some(partition);
         if let Some(lba) = damage.iter().filter(of).filter_map(|damage| damage.lba).min() {
-            tape.ask(|image| image.begin(partition, lba)).map_err(|e| e.message().to_owned())?;
+            tape.ask(|image| image.begin(partition, lba)).map_err(|e| tape.unread(partition, lba, &e))?;
             tape.settle()?;
         }
     }
     if !damage.is_empty() {
-        tape.ask(crate::formats::tape::TapeImage::rewrite_head).map_err(|e| e.message().to_owned())?;
+        tape.ask(TapeImage::rewrite_head).map_err(|e| format!("{}: {}", tape.path.display(), e.message()))?;
         tape.settle()?;
     }
     Ok(())

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! From and to images of other programs.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, BufWriter, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
 use std::path::Path;
 
-use super::file::{TapeFile, TapeItem};
+use super::file::{TapeFile, TapeItem, make};
 use super::foreign::{ForeignFormat, ForeignReader, ForeignWriter};
 use super::progress::ProgressBar;
 use crate::formats::tape::TapeObject;
@@ -56,19 +55,13 @@ pub(super) fn export(
             "{from} has no partition {partition}; `ptgt image show` tells those that it has"
         ));
     }
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    let made = made.map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => format!("{shown} is there already; remove it first or give another path"),
-        _ => format!("{shown} cannot be made: {e}; give a path in a directory that you may write"),
-    })?;
+    let made = make(to)?;
     let copy = || {
         let mut writer = ForeignWriter::new(format, BufWriter::with_capacity(1 << 20, made));
         let end = tape.image.end(partition).lba;
         let mut progress = ProgressBar::new("export", end);
         for lba in 0..end {
-            let told =
-                |e: &str| format!("{from}: partition {partition}, block {lba}: {e}; see `ptgt image verify`");
-            let object = tape.find(partition, lba).map_err(|e| told(e.message()))?;
+            let object = tape.find(partition, lba).map_err(|e| tape.unread(partition, lba, &e))?;
             let item = match object {
                 Some(TapeObject::Record(record, _)) if record.form != 0 => {
                     return Err(format!(
@@ -76,7 +69,7 @@ pub(super) fn export(
                     ));
                 }
                 Some(TapeObject::Record(record, place)) => {
-                    let bytes = tape.payload(record, place).map_err(|e| told(e.message()))?;
+                    let bytes = tape.payload(record, place).map_err(|e| tape.unread(partition, lba, &e))?;
                     if let Some(why) = writer.refuses(bytes.len()) {
                         return Err(format!(
                             "{from}: block {lba} has {} bytes: {why}; export to aws",

@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::formats::tape::{
-    AppendError, BLOCK, Cartridge, INLINE_MAX, MountError, MountFindings, RecordHeader, RecordPayload,
-    StoreRange, TapeImage, TapeMount, TapeObject, TapeStep, Unanswered, image_bytes,
+    AppendError, Cartridge, INLINE_MAX, MountError, MountFindings, RecordHeader, RecordPayload, StoreRange,
+    TapeImage, TapeMount, TapeObject, TapeStep, Unanswered, image_bytes,
 };
 use crate::sys;
 use crate::wire::Crc32c;
@@ -17,7 +17,7 @@ use crate::wire::Crc32c;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct TapeFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     file: File,
     pub(super) image: TapeImage,
     pub(super) findings: MountFindings,
@@ -55,6 +55,17 @@ fn help(e: MountError) -> &'static str {
     }
 }
 
+/// Makes a new file, for its user alone.
+pub(super) fn make(path: &Path) -> Result<File, String> {
+    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => {
+            format!("{} is there already; remove it first or give another path", path.display())
+        }
+        _ => format!("{} cannot be made: {e}; give a path in a directory that you may write", path.display()),
+    })
+}
+
 /// Reads as much as there is; behind the end of the file there are zeros.
 fn read(file: &File, range: StoreRange) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; range.len as usize];
@@ -82,15 +93,9 @@ impl TapeFile {
                 "{shown}: a capacity of {capacity} bytes is not possible; give another `--size`"
             ));
         };
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => {
-                format!("{shown} is there already; remove it first or give another path")
-            }
-            _ => format!("{shown} cannot be made: {e}; give a path in a directory that you may write"),
-        })?;
+        let file = make(path)?;
         let mut tape = Self { path: path.into(), file, image, findings: MountFindings::default() };
-        let made = tape.lock(true).and_then(|()| {
+        let made = lock(&tape.file, path, true).and_then(|()| {
             let sized = tape.file.set_len(bytes);
             sized.map_err(|e| {
                 format!(
@@ -138,10 +143,6 @@ impl TapeFile {
         Ok(Self { path: path.into(), file, image, findings })
     }
 
-    fn lock(&self, writes: bool) -> Result<(), String> {
-        lock(&self.file, &self.path, writes)
-    }
-
     /// Does what the image wants done.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         while let Some(step) = self.image.next_step() {
@@ -180,6 +181,15 @@ impl TapeFile {
         }
     }
 
+    /// What is said of an object that cannot be read.
+    pub(super) fn unread(&self, partition: usize, lba: u64, fault: &ReadFault) -> String {
+        format!(
+            "{}: partition {partition}, block {lba}: {}; see `ptgt image verify`",
+            self.path.display(),
+            fault.message()
+        )
+    }
+
     /// What there is at a position, without its bytes; `None` at the end of the data.
     pub(super) fn find(&mut self, partition: usize, lba: u64) -> Result<Option<TapeObject>, ReadFault> {
         self.ask(|image| image.find(partition, lba))
@@ -203,7 +213,7 @@ impl TapeFile {
     /// Appends an object at the end of the data.
     pub(super) fn append(&mut self, partition: usize, item: &TapeItem) -> Result<(), String> {
         let end = self.image.end(partition).lba;
-        self.ask(|image| image.begin(partition, end)).map_err(|e| e.message().to_owned())?;
+        self.ask(|image| image.begin(partition, end)).map_err(|e| self.unread(partition, end, &e))?;
         self.settle()?;
         let appended = match item {
             TapeItem::Filemark => self.image.append_filemarks(partition, 1),
@@ -262,9 +272,4 @@ fn lock(file: &File, path: &Path, writes: bool) -> Result<(), String> {
         }
         Err(e) => Err(format!("{shown} cannot be locked: {e}")),
     }
-}
-
-/// Rounds up to whole blocks.
-pub(super) fn whole_blocks(bytes: u64) -> u64 {
-    bytes.div_ceil(BLOCK) * BLOCK
 }

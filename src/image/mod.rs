@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::control::output::{self, print};
 use crate::formats::tape::{
-    BARCODE_MAX, Cartridge, CartridgeUse, MODELS, RecordPayload, TapeAttribute, TapeObject, VERSION,
+    BARCODE_MAX, BLOCK, Cartridge, CartridgeUse, MODELS, RecordPayload, TapeAttribute, TapeObject, VERSION,
 };
 use crate::options;
 use crate::sys;
@@ -187,12 +187,12 @@ pub fn run(command: &ImageCommand) -> Result<(), String> {
         ImageCommand::Repair { file, json } => {
             let mut tape = TapeFile::open(file, true)?;
             let damage = check(&mut tape);
-            check::repair(&mut tape, &damage).map_err(|e| format!("{}: {e}", file.display()))?;
+            check::repair(&mut tape, &damage)?;
             tell(file, &damage, *json);
             Ok(())
         }
         ImageCommand::Import { format, from, file, cartridge } => import(*format, from, |bytes| {
-            let cartridge = cartridge.cartridge(file, Some(file::whole_blocks(2 * bytes)))?;
+            let cartridge = cartridge.cartridge(file, Some((2 * bytes).next_multiple_of(BLOCK)))?;
             TapeFile::create(file, cartridge)
         }),
         ImageCommand::Export { format, partition, file, to } => {
@@ -337,23 +337,12 @@ fn list(file: &Path, json: bool) -> Result<(), String> {
     let mut text = String::new();
     for partition in 0..tape.image.partitions().len() {
         for lba in 0..tape.image.end(partition).lba {
-            let found = tape.find(partition, lba);
-            let found = found.map_err(|e| {
-                format!(
-                    "{}: partition {partition}, block {lba}: {}; see `ptgt image verify`",
-                    file.display(),
-                    e.message()
-                )
-            });
-            let object = match found {
-                Ok(object) => object,
-                Err(e) => {
+            match tape.find(partition, lba) {
+                Ok(object) => text.extend(object.map(|object| line(partition, lba, &object, json))),
+                Err(fault) => {
                     print(&text);
-                    return Err(e);
+                    return Err(tape.unread(partition, lba, &fault));
                 }
-            };
-            if let Some(object) = object {
-                text += &line(partition, lba, &object, json);
             }
             if text.len() >= PIECE {
                 print(&std::mem::take(&mut text));

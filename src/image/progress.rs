@@ -38,8 +38,7 @@ impl ProgressBar {
 impl Drop for ProgressBar {
     fn drop(&mut self) {
         if self.shown {
-            output::show_progress(&format!("{:79}", ""));
-            output::show_progress("");
+            output::clear_progress();
         }
     }
 }
