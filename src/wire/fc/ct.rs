@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::field::{Emit, Field, Malformed, Parse, codes, head, layout};
+use super::field::{Emit, Field, Malformed, Parse, arrays, codes, head, layout, requests};
 use super::header::FcType;
 use super::name::{FcId, WorldWideName};
 
@@ -161,18 +161,6 @@ impl Fc4Types {
     }
 }
 
-impl Field for Fc4Types {
-    const LEN: usize = 32;
-
-    fn get(bytes: &[u8]) -> Self {
-        Self(Field::get(bytes))
-    }
-
-    fn put(&self, out: &mut [u8]) {
-        self.0.put(out);
-    }
-}
-
 /// What a port is in each FC-4: four bits each, for FCP [`Self::TARGET`] and [`Self::INITIATOR`] (FC-GS, "FC-4 Features").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fc4Features([u8; 128]);
@@ -210,17 +198,7 @@ impl Fc4Features {
     }
 }
 
-impl Field for Fc4Features {
-    const LEN: usize = 128;
-
-    fn get(bytes: &[u8]) -> Self {
-        Self(Field::get(bytes))
-    }
-
-    fn put(&self, out: &mut [u8]) {
-        self.0.put(out);
-    }
-}
+arrays!(Fc4Types Fc4Features);
 
 /// A name for people, at most 255 bytes (FC-GS, "Symbolic Port Name", "Symbolic Node Name").
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -360,28 +338,28 @@ layout! {
     }
 }
 
-/// A request of the name server, from behind the [`CtHeader`] (FC-GS, "Name Server").
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the names are those of FC-GS")]
-pub enum CtRequest<'a> {
-    GaNxt(PortId),
-    GpnId(PortId),
-    GnnId(PortId),
-    GffId(PortId),
-    GidPn(NameObject),
-    GidFt(PortsWithType),
-    GpnFt(PortsWithType),
-    GidPt(PortsOfKind),
-    RpnId(RegisterName),
-    RnnId(RegisterName),
-    RcsId(RegisterClasses),
-    RftId(RegisterTypes),
-    RspnId(RegisterSymbolicName<'a, PortId>),
-    RffId(RegisterFeatures),
-    RsnnNn(RegisterSymbolicName<'a, WorldWideName>),
-    DaId(PortId),
-    /// One that is not read any further.
-    Other(CtCommand, &'a [u8]),
+requests! {
+    /// A request of the name server, from behind the [`CtHeader`] (FC-GS, "Name Server").
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[expect(missing_docs, reason = "the names are those of FC-GS")]
+    CtRequest, command: CtCommand {
+        GaNxt(PortId) = GA_NXT,
+        GpnId(PortId) = GPN_ID,
+        GnnId(PortId) = GNN_ID,
+        GffId(PortId) = GFF_ID,
+        GidPn(NameObject) = GID_PN,
+        GidFt(PortsWithType) = GID_FT,
+        GpnFt(PortsWithType) = GPN_FT,
+        GidPt(PortsOfKind) = GID_PT,
+        RpnId(RegisterName) = RPN_ID,
+        RnnId(RegisterName) = RNN_ID,
+        RcsId(RegisterClasses) = RCS_ID,
+        RftId(RegisterTypes) = RFT_ID,
+        RspnId(RegisterSymbolicName<'a, PortId>) = RSPN_ID,
+        RffId(RegisterFeatures) = RFF_ID,
+        RsnnNn(RegisterSymbolicName<'a, WorldWideName>) = RSNN_NN,
+        DaId(PortId) = DA_ID,
+    }
 }
 
 impl<'a> CtRequest<'a> {
@@ -390,68 +368,7 @@ impl<'a> CtRequest<'a> {
     /// # Errors
     /// If the payload is too short.
     pub fn parse(command: CtCommand, bytes: &'a [u8]) -> Result<Self, Malformed> {
-        Ok(match command {
-            CtCommand::GA_NXT => Self::GaNxt(Parse::parse(bytes)?),
-            CtCommand::GPN_ID => Self::GpnId(Parse::parse(bytes)?),
-            CtCommand::GNN_ID => Self::GnnId(Parse::parse(bytes)?),
-            CtCommand::GFF_ID => Self::GffId(Parse::parse(bytes)?),
-            CtCommand::GID_PN => Self::GidPn(Parse::parse(bytes)?),
-            CtCommand::GID_FT => Self::GidFt(Parse::parse(bytes)?),
-            CtCommand::GPN_FT => Self::GpnFt(Parse::parse(bytes)?),
-            CtCommand::GID_PT => Self::GidPt(Parse::parse(bytes)?),
-            CtCommand::RPN_ID => Self::RpnId(Parse::parse(bytes)?),
-            CtCommand::RNN_ID => Self::RnnId(Parse::parse(bytes)?),
-            CtCommand::RCS_ID => Self::RcsId(Parse::parse(bytes)?),
-            CtCommand::RFT_ID => Self::RftId(Parse::parse(bytes)?),
-            CtCommand::RSPN_ID => Self::RspnId(Parse::parse(bytes)?),
-            CtCommand::RFF_ID => Self::RffId(Parse::parse(bytes)?),
-            CtCommand::RSNN_NN => Self::RsnnNn(Parse::parse(bytes)?),
-            CtCommand::DA_ID => Self::DaId(Parse::parse(bytes)?),
-            other => Self::Other(other, bytes),
-        })
-    }
-
-    /// What is asked for.
-    pub const fn command(&self) -> CtCommand {
-        match self {
-            Self::GaNxt(_) => CtCommand::GA_NXT,
-            Self::GpnId(_) => CtCommand::GPN_ID,
-            Self::GnnId(_) => CtCommand::GNN_ID,
-            Self::GffId(_) => CtCommand::GFF_ID,
-            Self::GidPn(_) => CtCommand::GID_PN,
-            Self::GidFt(_) => CtCommand::GID_FT,
-            Self::GpnFt(_) => CtCommand::GPN_FT,
-            Self::GidPt(_) => CtCommand::GID_PT,
-            Self::RpnId(_) => CtCommand::RPN_ID,
-            Self::RnnId(_) => CtCommand::RNN_ID,
-            Self::RcsId(_) => CtCommand::RCS_ID,
-            Self::RftId(_) => CtCommand::RFT_ID,
-            Self::RspnId(_) => CtCommand::RSPN_ID,
-            Self::RffId(_) => CtCommand::RFF_ID,
-            Self::RsnnNn(_) => CtCommand::RSNN_NN,
-            Self::DaId(_) => CtCommand::DA_ID,
-            Self::Other(command, _) => *command,
-        }
-    }
-
-    fn payload(&self) -> &dyn Emit {
-        match self {
-            Self::GaNxt(port)
-            | Self::GpnId(port)
-            | Self::GnnId(port)
-            | Self::GffId(port)
-            | Self::DaId(port) => port,
-            Self::GidPn(name) => name,
-            Self::GidFt(ports) | Self::GpnFt(ports) => ports,
-            Self::GidPt(ports) => ports,
-            Self::RpnId(register) | Self::RnnId(register) => register,
-            Self::RcsId(register) => register,
-            Self::RftId(register) => register,
-            Self::RspnId(register) => register,
-            Self::RffId(register) => register,
-            Self::RsnnNn(register) => register,
-            Self::Other(_, bytes) => bytes,
-        }
+        Self::of(command, bytes)
     }
 }
 

@@ -4,8 +4,6 @@
 //! Most structures have a fixed layout. [`layout`] makes reading and writing of one from the same table of offsets, so that
 //! they cannot differ; [`codes`] and [`bits`] make the numbers in them types that cannot be mixed up.
 
-use std::fmt;
-
 /// What is wrong with bytes that a peer has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{structure}: {field} {defect}")]
@@ -139,6 +137,45 @@ macro_rules! integers {
 }
 
 integers!(u8 u16 u32 u64);
+
+/// Reads and writes types of an array of bytes as that.
+macro_rules! arrays {
+    ($($name:ident)*) => {
+        $(impl $crate::wire::fc::field::Field for $name {
+            const LEN: usize = size_of::<Self>();
+
+            fn get(bytes: &[u8]) -> Self {
+                Self($crate::wire::fc::field::Field::get(bytes))
+            }
+
+            fn put(&self, out: &mut [u8]) {
+                self.0.put(out);
+            }
+        })*
+    };
+}
+
+/// Shows fields by their bytes in hex, with something between them.
+macro_rules! shown_in_hex {
+    ($($name:ident: $between:literal,)*) => {
+        $(impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut bytes = [0; <Self as $crate::wire::fc::field::Field>::LEN];
+                $crate::wire::fc::field::Field::put(self, &mut bytes);
+                bytes.iter().enumerate().try_for_each(|(at, byte)| {
+                    let between = if at == 0 { "" } else { $between };
+                    write!(f, "{between}{byte:02x}")
+                })
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(self, f)
+            }
+        })*
+    };
+}
 
 /// Makes a number of so many bytes a type of its own.
 macro_rules! number {
@@ -299,12 +336,46 @@ macro_rules! layout {
     };
 }
 
-pub(super) use {bits, codes, layout, number};
+/// The requests of a protocol, each by its code: the type of all of them, and what is read, told and written of one.
+macro_rules! requests {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $code_of:ident: $codes:ident {
+            $($(#[$request_meta:meta])* $request:ident($body:ty) = $code:ident,)+
+        }
+    ) => {
+        $(#[$meta])*
+        pub enum $name<'a> {
+            $($(#[$request_meta])* $request($body),)+
+            /// One that is not read any further, of this code and with these bytes.
+            Other($codes, &'a [u8]),
+        }
 
-/// Bytes in hex with something between them.
-pub(super) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8], between: &str) -> fmt::Result {
-    bytes.iter().enumerate().try_for_each(|(at, byte)| {
-        let between = if at == 0 { "" } else { between };
-        write!(f, "{between}{byte:02x}")
-    })
+        impl<'a> $name<'a> {
+            /// The request of a code, from its bytes.
+            fn of(code: $codes, bytes: &'a [u8]) -> Result<Self, $crate::wire::fc::field::Malformed> {
+                Ok(match code {
+                    $($codes::$code => Self::$request($crate::wire::fc::field::Parse::parse(bytes)?),)+
+                    other => Self::Other(other, bytes),
+                })
+            }
+
+            /// What is asked for.
+            pub const fn $code_of(&self) -> $codes {
+                match self {
+                    $(Self::$request(_) => $codes::$code,)+
+                    Self::Other(code, _) => *code,
+                }
+            }
+
+            fn payload(&self) -> &dyn $crate::wire::fc::field::Emit {
+                match self {
+                    $(Self::$request(body) => body,)+
+                    Self::Other(_, bytes) => bytes,
+                }
+            }
+        }
+    };
 }
+
+pub(super) use {arrays, bits, codes, layout, number, requests, shown_in_hex};

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Who is who: addresses in a fabric, names in the world, addresses on Ethernet.
 
-use std::fmt;
 use std::str::FromStr;
 
-use super::field::{Field, hex, number};
+use super::field::{Field, arrays, number, shown_in_hex};
 
 number! {
     /// An address identifier: domain, area and port, or one of the well-known ones (FC-FS, "Address identifiers").
@@ -39,18 +38,6 @@ impl FcId {
     /// Whether it is an address that no port of a fabric has: a service, a domain controller, everybody.
     pub const fn is_well_known(self) -> bool {
         self.0 >= 0xff_fc00
-    }
-}
-
-impl fmt::Debug for FcId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.to_bytes(), ".")
-    }
-}
-
-impl fmt::Display for FcId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -133,30 +120,6 @@ impl From<NaaName> for WorldWideName {
             }
             NaaName::Other(bytes) => Self(bytes),
         }
-    }
-}
-
-impl Field for WorldWideName {
-    const LEN: usize = 8;
-
-    fn get(bytes: &[u8]) -> Self {
-        Self(Field::get(bytes))
-    }
-
-    fn put(&self, out: &mut [u8]) {
-        self.0.put(out);
-    }
-}
-
-impl fmt::Debug for WorldWideName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.0, ":")
-    }
-}
-
-impl fmt::Display for WorldWideName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -245,30 +208,6 @@ impl MacAddress {
     }
 }
 
-impl Field for MacAddress {
-    const LEN: usize = 6;
-
-    fn get(bytes: &[u8]) -> Self {
-        Self(Field::get(bytes))
-    }
-
-    fn put(&self, out: &mut [u8]) {
-        self.0.put(out);
-    }
-}
-
-impl fmt::Debug for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.0, ":")
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 number! {
     /// FC-MAP: the first half of the addresses that are made of identifiers (FC-BB-6, "Fabric Provided MAC Addresses").
     FcMap(u32; 3)
@@ -281,10 +220,13 @@ impl FcMap {
     pub const VN2VN: Self = Self(0x0e_fd00);
 }
 
-impl fmt::Debug for FcMap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.0.to_be_bytes()[1..], ":")
-    }
+arrays!(WorldWideName MacAddress);
+
+shown_in_hex! {
+    FcId: ".",
+    WorldWideName: ":",
+    MacAddress: ":",
+    FcMap: ":",
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod login;
 mod process;
 mod structures;
 
-use super::field::{Emit, Malformed, Parse, codes, head};
+use super::field::{Emit, Malformed, Parse, codes, head, requests};
 
 pub use login::{ClassOptions, ClassParameters, LoginFeatures, LoginParameters, LoginWord, ReceiveSize};
 pub use process::{FcpServiceParameters, PageFlags, PageResponse, ProcessLogin, ServicePage, ThirdPartyPage};
@@ -53,106 +53,39 @@ fn code(bytes: &[u8]) -> Result<ElsCode, Malformed> {
     head(bytes, 1, "ELS", "code").map(|head| ElsCode::new(head[0]))
 }
 
-/// A request (FC-LS, "Extended Link Services").
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the names are those of FC-LS")]
-pub enum ElsRequest<'a> {
-    Plogi(LoginParameters),
-    Flogi(LoginParameters),
-    Fdisc(LoginParameters),
-    Pdisc(LoginParameters),
-    Logo(Logo),
-    Adisc(Adisc),
-    Prli(ProcessLogin<ServicePage>),
-    Prlo(ProcessLogin<ServicePage>),
-    Tprlo(ProcessLogin<ThirdPartyPage>),
-    Rtv(ElsEmpty),
-    Rls(Rls),
-    Rrq(ExchangeId),
-    Rec(ExchangeId),
-    /// An FC-4 link service, but else like the others.
-    Srr(Srr),
-    Echo(Echo<'a>),
-    Test(Echo<'a>),
-    Rnid(Rnid),
-    Scr(Scr),
-    Rscn(Rscn),
-    /// One that is not read any further: its code, and the whole payload from the code on, which is not empty.
-    Other(ElsCode, &'a [u8]),
-}
-
-impl ElsRequest<'_> {
-    /// What is asked for.
-    pub const fn code(&self) -> ElsCode {
-        match self {
-            Self::Plogi(_) => ElsCode::PLOGI,
-            Self::Flogi(_) => ElsCode::FLOGI,
-            Self::Fdisc(_) => ElsCode::FDISC,
-            Self::Pdisc(_) => ElsCode::PDISC,
-            Self::Logo(_) => ElsCode::LOGO,
-            Self::Adisc(_) => ElsCode::ADISC,
-            Self::Prli(_) => ElsCode::PRLI,
-            Self::Prlo(_) => ElsCode::PRLO,
-            Self::Tprlo(_) => ElsCode::TPRLO,
-            Self::Rtv(_) => ElsCode::RTV,
-            Self::Rls(_) => ElsCode::RLS,
-            Self::Rrq(_) => ElsCode::RRQ,
-            Self::Rec(_) => ElsCode::REC,
-            Self::Srr(_) => ElsCode::SRR,
-            Self::Echo(_) => ElsCode::ECHO,
-            Self::Test(_) => ElsCode::TEST,
-            Self::Rnid(_) => ElsCode::RNID,
-            Self::Scr(_) => ElsCode::SCR,
-            Self::Rscn(_) => ElsCode::RSCN,
-            Self::Other(code, _) => *code,
-        }
-    }
-
-    fn payload(&self) -> &dyn Emit {
-        match self {
-            Self::Plogi(login) | Self::Flogi(login) | Self::Fdisc(login) | Self::Pdisc(login) => login,
-            Self::Logo(logo) => logo,
-            Self::Adisc(adisc) => adisc,
-            Self::Prli(process) | Self::Prlo(process) => process,
-            Self::Tprlo(process) => process,
-            Self::Rtv(rtv) => rtv,
-            Self::Rls(rls) => rls,
-            Self::Rrq(exchange) | Self::Rec(exchange) => exchange,
-            Self::Srr(srr) => srr,
-            Self::Echo(data) | Self::Test(data) => data,
-            Self::Rnid(rnid) => rnid,
-            Self::Scr(scr) => scr,
-            Self::Rscn(rscn) => rscn,
-            Self::Other(_, bytes) => bytes,
-        }
+requests! {
+    /// A request (FC-LS, "Extended Link Services"). One that is not read any further has its whole payload, from the code
+    /// on, which is not empty.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    #[expect(missing_docs, reason = "the names are those of FC-LS")]
+    ElsRequest, code: ElsCode {
+        Plogi(LoginParameters) = PLOGI,
+        Flogi(LoginParameters) = FLOGI,
+        Fdisc(LoginParameters) = FDISC,
+        Pdisc(LoginParameters) = PDISC,
+        Logo(Logo) = LOGO,
+        Adisc(Adisc) = ADISC,
+        Prli(ProcessLogin<ServicePage>) = PRLI,
+        Prlo(ProcessLogin<ServicePage>) = PRLO,
+        Tprlo(ProcessLogin<ThirdPartyPage>) = TPRLO,
+        Rtv(ElsEmpty) = RTV,
+        Rls(Rls) = RLS,
+        Rrq(ExchangeId) = RRQ,
+        Rec(ExchangeId) = REC,
+        /// An FC-4 link service, but else like the others.
+        Srr(Srr) = SRR,
+        Echo(Echo<'a>) = ECHO,
+        Test(Echo<'a>) = TEST,
+        Rnid(Rnid) = RNID,
+        Scr(Scr) = SCR,
+        Rscn(Rscn) = RSCN,
     }
 }
 
 impl<'a> Parse<'a> for ElsRequest<'a> {
     /// From a payload without fill bytes.
     fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        Ok(match code(bytes)? {
-            ElsCode::PLOGI => Self::Plogi(Parse::parse(bytes)?),
-            ElsCode::FLOGI => Self::Flogi(Parse::parse(bytes)?),
-            ElsCode::FDISC => Self::Fdisc(Parse::parse(bytes)?),
-            ElsCode::PDISC => Self::Pdisc(Parse::parse(bytes)?),
-            ElsCode::LOGO => Self::Logo(Parse::parse(bytes)?),
-            ElsCode::ADISC => Self::Adisc(Parse::parse(bytes)?),
-            ElsCode::PRLI => Self::Prli(Parse::parse(bytes)?),
-            ElsCode::PRLO => Self::Prlo(Parse::parse(bytes)?),
-            ElsCode::TPRLO => Self::Tprlo(Parse::parse(bytes)?),
-            ElsCode::RTV => Self::Rtv(Parse::parse(bytes)?),
-            ElsCode::RLS => Self::Rls(Parse::parse(bytes)?),
-            ElsCode::RRQ => Self::Rrq(Parse::parse(bytes)?),
-            ElsCode::REC => Self::Rec(Parse::parse(bytes)?),
-            ElsCode::SRR => Self::Srr(Parse::parse(bytes)?),
-            ElsCode::ECHO => Self::Echo(Parse::parse(bytes)?),
-            ElsCode::TEST => Self::Test(Parse::parse(bytes)?),
-            ElsCode::RNID => Self::Rnid(Parse::parse(bytes)?),
-            ElsCode::SCR => Self::Scr(Parse::parse(bytes)?),
-            ElsCode::RSCN => Self::Rscn(Parse::parse(bytes)?),
-            other => Self::Other(other, bytes),
-        })
+        Self::of(code(bytes)?, bytes)
     }
 }
 

@@ -178,7 +178,7 @@ impl<'a> FipDescriptor<'a> {
     /// # Errors
     /// If it is cut short, has a length that it must not have, or is critical and not known here.
     pub fn first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
-        let &[kind, words] = head(bytes, 2, NAME, LEN)?.first_chunk().expect("two bytes");
+        let [kind, words] = <[u8; 2]>::get(head(bytes, 2, NAME, LEN)?);
         let len = usize::from(words) * 4;
         let own = head(bytes, len, NAME, LEN)?;
         if own.is_empty() {
