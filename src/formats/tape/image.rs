@@ -15,7 +15,9 @@ use super::layout::{
     SUPERBLOCKS, Superblock, areas,
 };
 use super::log::PartitionLog;
-use super::packed::{INLINE_MAX, LogEnd, OpenBlock, PackedBlock, PackedHeader, PackedShape, RecordHeader};
+use super::packed::{
+    INLINE_MAX, LogEnd, OpenBlock, PackedBlock, PackedHeader, PackedShape, RecordHeader, payload_blocks,
+};
 
 /// Bytes of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -497,7 +499,7 @@ impl TapeImage {
         }
         let identity = self.superblock.cartridge.identity;
         let log = &mut self.logs[partition];
-        let blocks = if stored > INLINE_MAX { u64::from(stored).div_ceil(BLOCK) } else { 0 };
+        let blocks = if stored > INLINE_MAX { payload_blocks(stored) } else { 0 };
         let begins = log.open.as_ref().map_or(log.end.block + 1, |open| open.end.block);
         if begins + blocks + left > log.area.end {
             return Err(AppendError::Full);

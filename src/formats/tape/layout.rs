@@ -68,8 +68,7 @@ impl PairState {
 
     /// The sequence number and the slot of the next.
     pub(super) fn advance(&mut self) -> (u64, usize) {
-        self.sequence += 1;
-        (self.sequence, 1 - self.durable)
+        self.advance_behind(self.durable)
     }
 
     /// The same for one that is written when that slot is on stable storage.

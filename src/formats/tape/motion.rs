@@ -57,10 +57,7 @@ impl TapeImage {
                 _ => TapeMotion::whole(target, wanted),
             });
         }
-        let mark = match file.checked_sub(1) {
-            Some(number) => self.find_filemark(partition, number)?,
-            None => None,
-        };
+        let mark = self.find_filemark_back(partition, file, 1)?;
         Ok(match (mark, from.checked_sub(wanted)) {
             (Some(mark), target) if target.is_none_or(|target| target <= mark) => {
                 TapeMotion::stopped(mark, from.saturating_sub(mark + 1), MotionStop::Filemark)
@@ -90,21 +87,31 @@ impl TapeImage {
                 None => TapeMotion::stopped(end.lba, end.file - file, MotionStop::EndOfData),
             });
         }
-        let mark = match file.checked_sub(wanted) {
-            Some(number) => self.find_filemark(partition, number)?,
-            None => None,
-        };
+        let mark = self.find_filemark_back(partition, file, wanted)?;
         Ok(match mark {
             Some(mark) => TapeMotion::whole(mark, wanted),
             None => TapeMotion::stopped(0, file, MotionStop::Beginning),
         })
     }
 
+    /// The filemark that is so many back from a position with `file` of them before it; `None` if there are not as many.
+    fn find_filemark_back(
+        &mut self,
+        partition: usize,
+        file: u64,
+        count: u64,
+    ) -> Result<Option<u64>, Unanswered> {
+        match file.checked_sub(count) {
+            Some(number) => self.find_filemark(partition, number),
+            None => Ok(None),
+        }
+    }
+
     /// The beginning of a file: behind so many filemarks. `None` if there are not as many.
     pub fn locate_file(&mut self, partition: usize, file: u64) -> Result<Option<u64>, Unanswered> {
-        match file.checked_sub(1) {
-            Some(before) => Ok(self.find_filemark(partition, before)?.map(|mark| mark + 1)),
-            None => Ok(Some(0)),
+        match file {
+            0 => Ok(Some(0)),
+            _ => Ok(self.find_filemark_back(partition, file, 1)?.map(|mark| mark + 1)),
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) struct PackedBlock {
     pub(super) bytes: Vec<u8>,
 }
 
-fn payload_blocks(stored: u32) -> u64 {
+pub(super) fn payload_blocks(stored: u32) -> u64 {
     u64::from(stored).div_ceil(BLOCK)
 }
 
