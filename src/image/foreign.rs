@@ -11,7 +11,7 @@ use crate::wire::scsi::{be32, be64};
 /// A format of another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ForeignFormat {
-    /// AWSTAPE of Hercules and P/390, and HET as far as nothing in it is compressed.
+    /// AWSTAPE of Hercules and P/390. HET is read only if nothing in it is compressed; `hetupd -d` undoes that.
     Aws,
     /// The `.tap` of SIMH.
     Simh,
