@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use super::field::{Field, arrays, number, shown_in_hex};
+use super::field::{arrays, number, shown_in_hex};
 
 number! {
     /// An address identifier: domain, area and port, or one of the well-known ones (FC-FS, "Address identifiers").
