@@ -269,7 +269,7 @@ impl UnitOptions {
         };
         let uuid = &record.uuid;
         record.keep(path, state).map_err(|e| {
-            format!("its identity cannot be kept: {e}; give `uuid = {uuid:?}`, or a `state_dir`")
+            format!("its identity cannot be kept: {e}; give `uuid = \"{uuid}\"`, or a `state_dir`")
         })?;
         match IdentityRecord::find(path, state) {
             Ok(Some(kept)) if kept == *record => Ok(()),
@@ -282,7 +282,7 @@ impl UnitOptions {
 
     /// Where it is recorded that the unit has had an image.
     pub fn record(&self, state: &Path) -> PathBuf {
-        image_record(state, &self.identity.uuid())
+        image_record(state, &self.identity.uuid().to_string())
     }
 
     /// Whether its store can be opened, as far as that can be seen without changing anything.

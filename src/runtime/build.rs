@@ -166,7 +166,8 @@ pub(super) fn unit(
     topology: &Topology,
 ) -> Result<Unit, String> {
     let UnitOptions { kind, name, command_faults: rules, .. } = options;
-    let slot = records.slot(&options.identity.uuid()).map_err(|e| format!("state directory: {e}"))?;
+    let slot =
+        records.slot(&options.identity.uuid().to_string()).map_err(|e| format!("state directory: {e}"))?;
     let state = state(config, topology, records, slot, key)?;
     let backing =
         options.store.as_ref().map(|store| backing(config, options, store, records, slot)).transpose()?;

@@ -34,6 +34,7 @@ use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, ExclusiveGate};
 use crate::time::Instant;
+use crate::wire::Uuid;
 
 /// How much of a stop forgers may disturb.
 const FORGED_DRAIN: Duration = Duration::from_secs(1);
@@ -652,7 +653,8 @@ impl World {
 }
 
 fn identity(number: usize) -> Identity {
-    Identity::new("PTGT", "VIRTUAL DISK", "0001", None, &format!("sim-{number}")).expect("short names")
+    Identity::new("PTGT", "VIRTUAL DISK", "0001", None, Uuid::of_name(&format!("sim-{number}")))
+        .expect("short names")
 }
 
 /// The payload memory of each core.

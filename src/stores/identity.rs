@@ -8,17 +8,19 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::file::{Refusal, directory, trial};
+use super::records::make_directory;
 use crate::sys;
+use crate::wire::Uuid;
 
 /// What the name of the file beside an image ends with.
 const SUFFIX: &str = ".ptgt";
@@ -54,8 +56,8 @@ pub enum IdentityOrigin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityRecord {
-    /// As people write it, in lower case, with hyphens.
-    pub uuid: String,
+    /// The identity.
+    pub uuid: Uuid,
     /// Where it came from.
     pub from: IdentityOrigin,
 }
@@ -89,19 +91,19 @@ struct Places {
 }
 
 impl Places {
-    /// `names` holds persistent names of block devices.
-    fn of(image: &Path, state: &Path, names: &Path) -> io::Result<Self> {
+    fn of(image: &Path, state: &Path) -> Result<Self, Refusal> {
+        let fail = |e: io::Error| forbidden(&format!("{} cannot be looked at", image.display()), &e);
         let (image, device) = match fs::metadata(image) {
             Ok(meta) => {
                 let device = meta.file_type().is_block_device().then(|| meta.rdev());
-                (fs::canonicalize(image)?, device)
+                (fs::canonicalize(image).map_err(fail)?, device)
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => (future_path(image)?, None),
-            Err(e) => return Err(e),
+            Err(e) if e.kind() == ErrorKind::NotFound => (future_path(image).map_err(fail)?, None),
+            Err(e) => return Err(fail(e)),
         };
         let state = state.join(DIRECTORY);
         if let Some(device) = device {
-            let name = persistent_name(device, names);
+            let name = persistent_name(device, Path::new(PERSISTENT_NAMES));
             return Ok(Self {
                 beside: None,
                 state: name.map(|name| state.join(record_name(name.as_bytes()))),
@@ -162,92 +164,67 @@ impl IdentityRecord {
     /// A new identity: a UUID of version 4 (RFC 9562 5.4).
     pub fn draw() -> Result<Self, Refusal> {
         let mut bytes = [0; 16];
-        sys::random(&mut bytes).map_err(|e| Refusal {
-            key: "uuid",
-            message: format!("the kernel gives no random bytes: {e}"),
-            help: "give the disk a `uuid`".into(),
-            certain: false,
+        sys::random(&mut bytes).map_err(|e| {
+            let refusal = Refusal::new(
+                "uuid",
+                format!("the kernel gives no random bytes: {e}"),
+                "give the disk a `uuid`",
+            );
+            Refusal { certain: false, ..refusal }
         })?;
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        Ok(Self { uuid: uuid_text(bytes), from: IdentityOrigin::Random })
+        Ok(Self { uuid: Uuid::new(4, bytes), from: IdentityOrigin::Random })
     }
 
     /// What is kept of an image, which need not be there.
     pub fn find(image: &Path, state: &Path) -> Result<Option<Self>, Refusal> {
-        Self::find_with(image, state, Path::new(PERSISTENT_NAMES))
-    }
-
-    fn find_with(image: &Path, state: &Path, names: &Path) -> Result<Option<Self>, Refusal> {
-        let places = Places::of(image, state, names).map_err(|e| unknown(image, &e))?;
-        for path in places.all() {
-            if let Some(text) = read(path).map_err(|e| unreadable(path, &e))? {
-                return Self::parse(&text).map(Some).map_err(|why| unusable(path, &why));
+        for path in Places::of(image, state)?.all() {
+            match read(path) {
+                Ok(Some(text)) => {
+                    return toml::from_str(&text).map(Some).map_err(|e| unusable(path, e.message()));
+                }
+                Ok(None) => {}
+                Err(e) if e.kind() == ErrorKind::InvalidData => return Err(unusable(path, "no short text")),
+                Err(e) => return Err(forbidden(&format!("{} cannot be read", path.display()), &e)),
             }
         }
         Ok(None)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let record: Self = toml::from_str(text).map_err(|e| e.message().to_owned())?;
-        let good = record.uuid.len() == 36
-            && record.uuid.bytes().enumerate().all(|(at, byte)| match at {
-                8 | 13 | 18 | 23 => byte == b'-',
-                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            });
-        if good { Ok(record) } else { Err("its `uuid` is none".to_owned()) }
-    }
-
     /// Whether it can be kept, as far as that can be seen without changing anything; `false` for a block device that has no
     /// name to be kept by.
     pub fn can_be_kept(&self, image: &Path, state: &Path) -> Result<bool, Refusal> {
-        let places = Places::of(image, state, Path::new(PERSISTENT_NAMES)).map_err(|e| unknown(image, &e))?;
-        let mut failed = None;
+        let places = Places::of(image, state)?;
+        let mut refused = None;
         for path in places.all() {
             match trial(directory(path)) {
                 Ok(_) => return Ok(true),
-                Err(e) => failed = failed.or(Some((path, e))),
+                Err(e) => refused = refused.or(Some((path, e))),
             }
         }
-        let Some((path, e)) = failed else { return Ok(false) };
-        Err(Refusal {
-            key: "path",
-            message: format!(
-                "its identity cannot be kept, neither in the state directory nor as {}: {e}",
-                path.display()
-            ),
-            help: format!(
-                "give the disk a `uuid`, such as {:?}, or a `state_dir` that the daemon may write",
-                self.uuid
-            ),
-            certain: e.kind() != ErrorKind::PermissionDenied || sys::effective_uid() == 0,
-        })
+        let Some((path, e)) = refused else { return Ok(false) };
+        let what = "its identity cannot be kept, neither in the state directory nor as";
+        let help = format!(
+            "give the disk a `uuid`, such as \"{}\", or a `state_dir` that the daemon may write",
+            self.uuid
+        );
+        Err(Refusal { help, ..Refusal::by_kernel(&format!("{what} {}", path.display()), &e) })
     }
 
     /// Keeps it, in the state directory and beside the image, on stable storage; one of them is enough. Waits for the disk.
     pub fn keep(&self, image: &Path, state: &Path) -> io::Result<()> {
-        self.keep_with(image, state, Path::new(PERSISTENT_NAMES))
-    }
-
-    fn keep_with(&self, image: &Path, state: &Path, names: &Path) -> io::Result<()> {
-        let Places { beside, state } = Places::of(image, state, names)?;
+        let Places { beside, state } = Places::of(image, state)?;
         let text = self.text(image);
         let named = |path: &Path, e: &io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let mut outcomes = Vec::new();
-        if let Some(path) = &state {
-            let made =
-                path.parent().map_or(Ok(()), |all| DirBuilder::new().recursive(true).mode(0o700).create(all));
-            outcomes.push(made.and_then(|()| write(path, &text, true)).map_err(|e| named(path, &e)));
-        }
-        if let Some(path) = &beside {
-            // What is there is not replaced: it is this identity, or it was somebody else's file a moment ago.
-            let there = path.symlink_metadata().is_ok();
-            outcomes.push(if there {
-                Ok(())
-            } else {
-                write(path, &text, false).map_err(|e| named(path, &e))
-            });
-        }
+        let in_state = state.map(|path| {
+            let made = path.parent().map_or(Ok(()), make_directory);
+            made.and_then(|()| write(&path, &text, true)).map_err(|e| named(&path, &e))
+        });
+        // What is there is not replaced: it is this identity, or it was somebody else's file a moment ago.
+        let beside = beside.map(|path| match path.symlink_metadata() {
+            Ok(_) => Ok(()),
+            Err(_) => write(&path, &text, false).map_err(|e| named(&path, &e)),
+        });
+        let outcomes: Vec<io::Result<()>> = in_state.into_iter().chain(beside).collect();
         match outcomes.iter().any(Result::is_ok) {
             true => Ok(()),
             false => outcomes.into_iter().collect(),
@@ -263,12 +240,12 @@ impl IdentityRecord {
 }
 
 /// The identity of a disk without an image: this machine's disk of that name, if the machine has a name.
-pub fn identity_here(disk: &str) -> Option<String> {
+pub fn identity_here(disk: &str) -> Option<Uuid> {
     identity_on(&fs::read_to_string("/etc/machine-id").ok()?, disk)
 }
 
 /// A UUID of version 8 (RFC 9562 5.8). The machine's id is secret, as machine-id(5) wants it.
-fn identity_on(machine: &str, disk: &str) -> Option<String> {
+fn identity_on(machine: &str, disk: &str) -> Option<Uuid> {
     let machine = machine.trim();
     if machine.len() != 32 || !machine.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -276,15 +253,7 @@ fn identity_on(machine: &str, disk: &str) -> Option<String> {
     let digest =
         Sha256::new().chain_update("ptgt disk\0").chain_update(machine).chain_update(disk).finalize();
     let (half, _) = digest.split_first_chunk().expect("SHA-256 has 32 bytes");
-    let mut bytes: [u8; 16] = *half;
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    Some(uuid_text(bytes))
-}
-
-fn uuid_text(bytes: [u8; 16]) -> String {
-    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    Some(Uuid::new(8, *half))
 }
 
 /// A short text file; `None` if there is none. Nothing that would make the daemon wait is opened.
@@ -331,34 +300,18 @@ fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     done.and_then(|()| File::open(directory)?.sync_all())
 }
 
-fn unknown(image: &Path, e: &io::Error) -> Refusal {
-    Refusal {
-        key: "path",
-        message: format!("{} cannot be looked at: {e}", image.display()),
-        help: "the user of the daemon needs the right to it, or give a `uuid`".into(),
-        certain: e.kind() != ErrorKind::PermissionDenied || sys::effective_uid() == 0,
-    }
-}
-
-fn unreadable(path: &Path, e: &io::Error) -> Refusal {
-    if e.kind() == ErrorKind::InvalidData {
-        return unusable(path, "no short text");
-    }
-    Refusal {
-        key: "path",
-        message: format!("{} cannot be read: {e}", path.display()),
-        help: "the user of the daemon needs the right to it, or give a `uuid`".into(),
-        certain: e.kind() != ErrorKind::PermissionDenied || sys::effective_uid() == 0,
-    }
+/// What the kernel has refused, and what helps whatever that is about.
+fn forbidden(what: &str, e: &io::Error) -> Refusal {
+    let help = "the user of the daemon needs the right to it, or give a `uuid`".into();
+    Refusal { help, ..Refusal::by_kernel(what, e) }
 }
 
 fn unusable(path: &Path, why: &str) -> Refusal {
-    Refusal {
-        key: "path",
-        message: format!("{} is no record of an identity: {why}", path.display()),
-        help: "bring it back from a backup, or give the `uuid` that initiators know and remove it".into(),
-        certain: true,
-    }
+    Refusal::new(
+        "path",
+        format!("{} is no record of an identity: {why}", path.display()),
+        "bring it back from a backup, or give the `uuid` that initiators know and remove it",
+    )
 }
 
 #[cfg(test)]
@@ -366,12 +319,12 @@ mod tests {
     use super::*;
 
     /// A directory with an image in it, and a state directory.
-    struct Rig {
+    struct ImageDirectory {
         root: PathBuf,
         state: PathBuf,
     }
 
-    impl Rig {
+    impl ImageDirectory {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("ptgt-identity-{name}-{}", std::process::id()));
             _ = fs::remove_dir_all(&root);
@@ -400,7 +353,7 @@ mod tests {
         }
     }
 
-    impl Drop for Rig {
+    impl Drop for ImageDirectory {
         fn drop(&mut self) {
             _ = fs::remove_dir_all(&self.root);
         }
@@ -408,7 +361,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_kept_beside_its_image_and_in_the_state_directory() {
-        let rig = Rig::new("kept");
+        let rig = ImageDirectory::new("kept");
         let image = rig.image("a.img");
         assert_eq!(rig.find(&image), Ok(None));
         let drawn = IdentityRecord::draw().unwrap();
@@ -430,7 +383,7 @@ mod tests {
 
     #[test]
     fn an_identity_moves_with_its_image_and_is_found_by_every_spelling() {
-        let rig = Rig::new("moved");
+        let rig = ImageDirectory::new("moved");
         let drawn = IdentityRecord::draw().unwrap();
         drawn.keep(&rig.image("a.img"), &rig.state).unwrap();
         std::os::unix::fs::symlink("disks", rig.root.join("link")).unwrap();
@@ -449,7 +402,7 @@ mod tests {
 
     #[test]
     fn files_of_others_are_refused_and_left_alone() {
-        let rig = Rig::new("others");
+        let rig = ImageDirectory::new("others");
         let image = rig.image("a.img");
         let uuid = "123e4567-e89b-12d3-a456-426614174000";
         let long = "#".repeat(RECORD_MAX as usize + 1);
@@ -475,13 +428,13 @@ mod tests {
         fs::remove_dir(rig.image("a.img.ptgt")).unwrap();
         let good = format!("uuid = \"{uuid}\"\nfrom = \"name\"\n");
         fs::write(rig.image("a.img.ptgt"), good).unwrap();
-        let record = IdentityRecord { uuid: uuid.into(), from: IdentityOrigin::Name };
+        let record = IdentityRecord { uuid: uuid.parse().unwrap(), from: IdentityOrigin::Name };
         assert_eq!(rig.find(&image), Ok(Some(record)));
     }
 
     #[test]
     fn what_cannot_be_kept_anywhere_is_an_error() {
-        let rig = Rig::new("nowhere");
+        let rig = ImageDirectory::new("nowhere");
         let drawn = IdentityRecord::draw().unwrap();
         // A file in place of a directory stops root, too.
         fs::write(&rig.state, "").unwrap();
@@ -493,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_block_device_goes_by_the_name_that_says_most() {
-        let rig = Rig::new("names");
+        let rig = ImageDirectory::new("names");
         let names = rig.root.join("by-id");
         fs::create_dir(&names).unwrap();
         let null = fs::metadata("/dev/null").unwrap().rdev();
@@ -526,7 +479,7 @@ mod tests {
     fn disks_without_an_image_are_this_machines() {
         let machine = "0123456789abcdef0123456789abcdef\n";
         let found = identity_on(machine, "ram0").unwrap();
-        assert_eq!(found, "e0709f6f-c9d0-8b34-9b51-2fd5eb417c62", "initiators rely on it");
+        assert_eq!(found.to_string(), "e0709f6f-c9d0-8b34-9b51-2fd5eb417c62", "initiators rely on it");
         assert_ne!(identity_on(machine, "ram1").unwrap(), found);
         assert_ne!(identity_on("1123456789abcdef0123456789abcdef", "ram0").unwrap(), found);
         assert_eq!(identity_on("uninitialized\n", "ram0"), None);

@@ -7,8 +7,10 @@ pub mod fc;
 pub mod iscsi;
 pub mod scsi;
 mod shown;
+mod uuid;
 
 pub use crc::{Castagnoli, Crc, Crc32c, CrcKind, Ethernet};
 #[cfg(test)]
 pub(crate) use shown::tests;
 pub use shown::{ByteCount, PeerText, Shown, is_printable};
+pub use uuid::{NoUuid, Uuid};

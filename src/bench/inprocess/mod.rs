@@ -33,6 +33,7 @@ use crate::scsi::primary::{Identity, MissingLun};
 use crate::stores::{self, Backing, FileOptions, Local};
 use crate::sys;
 use crate::time::Instant;
+use crate::wire::Uuid;
 
 /// Which layers take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -281,6 +282,7 @@ fn open(setup: &Setup) -> Result<Arc<dyn Backing>, String> {
 const BLOCK: BlockSize = BlockSize::B512;
 
 fn disk() -> Result<Disk, String> {
-    let identity = Identity::new("PTGT", "BENCH", "1", None, "bench").map_err(|e| e.to_string())?;
+    let identity =
+        Identity::new("PTGT", "BENCH", "1", None, Uuid::of_name("bench")).map_err(|e| e.to_string())?;
     Ok(Disk::new(sbc::Config { block: BLOCK, thin: false, ..sbc::Config::new(identity) }))
 }

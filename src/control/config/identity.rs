@@ -11,6 +11,7 @@ use crate::engine::units::{IdentitySource, UnitOptions};
 use crate::options::Section;
 use crate::scsi::primary::Identity;
 use crate::stores::{IdentityOrigin, IdentityRecord, ImagePlace, Refusal, identity_here};
+use crate::wire::Uuid;
 
 /// How many disks are warned of by name.
 const NAMED_MAX: usize = 8;
@@ -27,7 +28,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         };
         Some(format!(
             "{} {:?}: its identity comes from its name, as {why}: initiators take a disk of that name on another \
-             machine for the same; `uuid = {:?}` keeps this one, a new UUID makes it another disk",
+             machine for the same; `uuid = \"{}\"` keeps this one, a new UUID makes it another disk",
             unit.kind,
             unit.name,
             unit.identity.uuid()
@@ -43,8 +44,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 impl<'a> Loader<'a> {
-    /// The names of a unit on the wire; its image is not known if its store is not. With a state directory, what is kept there and beside the image counts; without,
-    /// the file alone is looked at.
+    /// The names of a unit on the wire. `image` is not known if its store is not. With a state directory, what is kept there
+    /// and beside the image counts; without, the file alone is looked at.
     pub(super) fn identity(
         &self,
         s: &Section<'_>,
@@ -54,19 +55,19 @@ impl<'a> Loader<'a> {
     ) -> Option<(Identity, IdentitySource)> {
         let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
         let (serial, uuid) = (s.text("serial"), s.text("uuid"));
-        if uuid.as_deref().is_some_and(|uuid| !is_uuid(uuid)) {
-            s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
-        }
+        let wrong =
+            |_| s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
+        let uuid = uuid.map(|text| text.parse::<Uuid>().map_err(wrong));
         let (vendor, product, revision) = (vendor?, product?, revision?);
         let found = match (uuid, image, state) {
-            (Some(uuid), ..) => Ok((IdentitySource::Given, uuid)),
+            (Some(uuid), ..) => Ok((IdentitySource::Given, uuid.ok()?)),
             (None, Some(Some(path)), Some(state)) => of_image(path, state, name?),
             (None, Some(None), Some(_)) => Ok(of_memory(name?)),
-            (None, ..) => Ok((IdentitySource::Unread, name?.to_owned())),
+            (None, ..) => Ok((IdentitySource::Unread, Uuid::of_name(name?))),
         };
-        let (source, seed) =
+        let (source, uuid) =
             found.map_err(|refusal| s.error(refusal.key, refusal.message, refusal.help)).ok()?;
-        match Identity::new(&vendor, &product, &revision, serial.as_deref(), &seed) {
+        match Identity::new(&vendor, &product, &revision, serial.as_deref(), uuid) {
             Ok(identity) => Some((identity, source)),
             Err(e) => {
                 let key = if e.field == "serial number" { "serial" } else { e.field };
@@ -113,7 +114,7 @@ impl<'a> Loader<'a> {
                 }
             }
             let (uuid, serial) = (unit.identity.uuid(), unit.identity.serial().to_vec());
-            if let Some(other) = uuids.insert(uuid.clone(), (index, unit)) {
+            if let Some(other) = uuids.insert(uuid, (index, unit)) {
                 let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
                             its .ptgt file";
                 wrong(format!("its UUID {uuid} is that of {} already", whose(other)), help);
@@ -129,17 +130,17 @@ impl<'a> Loader<'a> {
 }
 
 /// Where the identity of an image comes from that the configuration gives none, and what it is made from.
-fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, String), Refusal> {
+fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, Uuid), Refusal> {
     let why = match of_record(path, state, name) {
         Ok(Some(record)) => {
-            let seed = record.uuid.clone();
-            return Ok((IdentitySource::Kept(record), seed));
+            let uuid = record.uuid;
+            return Ok((IdentitySource::Kept(record), uuid));
         }
         Ok(None) => "it is a block device without a name in /dev/disk/by-id".to_owned(),
         Err(refusal) if refusal.certain => return Err(refusal),
         Err(refusal) => refusal.message,
     };
-    Ok((IdentitySource::Name(why), name.to_owned()))
+    Ok((IdentitySource::Name(why), Uuid::of_name(name)))
 }
 
 /// What is kept of an image, or will be: an image that was there before keeps what all were once, and one that is made gets
@@ -150,25 +151,18 @@ fn of_record(path: &Path, state: &Path, name: &str) -> Result<Option<IdentityRec
         return Ok(found);
     }
     let record = match path.exists() {
-        true => IdentityRecord { uuid: Identity::derived_uuid(name), from: IdentityOrigin::Name },
+        true => IdentityRecord { uuid: Uuid::of_name(name), from: IdentityOrigin::Name },
         false => IdentityRecord::draw()?,
     };
     Ok(record.can_be_kept(path, state)?.then_some(record))
 }
 
 /// The same of a disk whose bytes are gone with the daemon.
-fn of_memory(name: &str) -> (IdentitySource, String) {
+fn of_memory(name: &str) -> (IdentitySource, Uuid) {
     match identity_here(name) {
         Some(uuid) => (IdentitySource::Machine, uuid),
-        None => (IdentitySource::Name("this machine has no /etc/machine-id".into()), name.to_owned()),
+        None => (IdentitySource::Name("this machine has no /etc/machine-id".into()), Uuid::of_name(name)),
     }
-}
-
-fn is_uuid(text: &str) -> bool {
-    let digits = text.bytes().filter(|b| *b != b'-');
-    digits.clone().count() == 32
-        && digits.clone().all(|b| b.is_ascii_hexdigit())
-        && matches!(text.len(), 32 | 36)
 }
 
 #[cfg(test)]
@@ -179,9 +173,9 @@ mod tests {
     use super::*;
     use crate::control::config::load;
 
-    struct Rig(PathBuf);
+    struct DiskDirectory(PathBuf);
 
-    impl Rig {
+    impl DiskDirectory {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("ptgt-whose-{name}-{}", std::process::id()));
             _ = fs::remove_dir_all(&root);
@@ -208,7 +202,7 @@ mod tests {
         }
 
         /// The UUID of the only disk, as a daemon would have it that starts now.
-        fn start(&self, disk: &str) -> (String, IdentitySource) {
+        fn start(&self, disk: &str) -> (Uuid, IdentitySource) {
             let config = self.load(disk, Scope::Machine).unwrap();
             let disk = &config.units[0];
             disk.keep_identity(&config.daemon.state_dir).unwrap();
@@ -216,7 +210,7 @@ mod tests {
         }
     }
 
-    impl Drop for Rig {
+    impl Drop for DiskDirectory {
         fn drop(&mut self) {
             _ = fs::remove_dir_all(&self.0);
         }
@@ -228,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_drawn_once_and_stays() {
-        let rig = Rig::new("drawn");
+        let rig = DiskDirectory::new("drawn");
         let new = |name, path| file(name, path, "create = true\nsize = \"4KiB\"");
         let (a, source) = rig.start(&new("disk0", "disks/a.img"));
         assert!(matches!(&source, IdentitySource::Kept(record) if record.from == IdentityOrigin::Random));
@@ -248,12 +242,12 @@ mod tests {
         assert_eq!(rig.start(&new("disk0", "a.img")).0, a);
         let given = "123E4567e89b12d3a456426614174000";
         let (uuid, source) = rig.start(&file("disk0", "a.img", &format!("uuid = \"{given}\"")));
-        assert_eq!((uuid.replace('-', ""), source), (given.to_lowercase(), IdentitySource::Given));
+        assert_eq!((uuid, source), (given.parse().unwrap(), IdentitySource::Given));
     }
 
     #[test]
     fn an_image_that_was_there_keeps_the_identity_of_its_name() {
-        let rig = Rig::new("there");
+        let rig = DiskDirectory::new("there");
         rig.image("a.img");
         let disk = file("disk0", "a.img", "");
         assert!(!rig.0.join("a.img.ptgt").exists());
@@ -263,10 +257,10 @@ mod tests {
             "a look changes nothing"
         );
         let (uuid, source) = rig.start(&disk);
-        assert_eq!(uuid, Identity::derived_uuid("disk0"));
+        assert_eq!(uuid, Uuid::of_name("disk0"));
         assert_eq!(source, config.units[0].identity_source);
         let told = warnings(&config).concat();
-        assert!(told.contains("disk0") && told.contains(&uuid), "{told}");
+        assert!(told.contains("disk0") && told.contains(&uuid.to_string()), "{told}");
         // From now on it stays, and the warning, too.
         let renamed = file("renamed", "a.img", "");
         assert_eq!(rig.start(&renamed).0, uuid);
@@ -277,7 +271,7 @@ mod tests {
 
     #[test]
     fn no_two_disks_are_the_same() {
-        let rig = Rig::new("twice");
+        let rig = DiskDirectory::new("twice");
         let (a, b, c) = (rig.image("disks/a.img"), rig.image("b.img"), rig.image("c.img"));
         std::os::unix::fs::symlink("disks", rig.0.join("link")).unwrap();
         std::os::unix::fs::symlink(&a, rig.0.join("a-link.img")).unwrap();
@@ -321,7 +315,7 @@ mod tests {
         let digits = "serial = \"123e4567e89b12d3a456426614174000\"";
         refused(&[ram("first", uuid), ram("second", digits)], "serial number");
         // The identity that another gets by its name.
-        let named = format!("uuid = \"{}\"", Identity::derived_uuid("second"));
+        let named = format!("uuid = \"{}\"", Uuid::of_name("second"));
         refused(&[ram("first", &named), file("second", "b.img", "")], "is that of the disk");
         // A copy with its file.
         rig.start(&file("second", "b.img", ""));
@@ -344,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_identity_that_cannot_be_kept_is_an_error_unless_it_is_given() {
-        let rig = Rig::new("lost");
+        let rig = DiskDirectory::new("lost");
         fs::write(rig.0.join("state"), "").unwrap();
         // Below a file there is no place for anything, for root neither.
         let path = "disks/a.img";

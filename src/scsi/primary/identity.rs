@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::wire::Uuid;
 use crate::wire::scsi::DataIn;
 
 /// Longest serial number.
@@ -50,26 +51,24 @@ pub struct Identity {
     product: [u8; 16],
     revision: [u8; 4],
     serial: SmallVec<[u8; 36]>,
-    uuid: [u8; 16],
+    uuid: Uuid,
 }
 
 impl Identity {
-    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. `seed` names the logical unit: a UUID is
-    /// taken as it is, from any other string one is derived; it must not change while initiators know the unit. The
-    /// serial number is `serial`, or else the UUID's digits.
+    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. The UUID must not change while initiators know the
+    /// unit. The serial number is `serial`, or else the UUID's digits.
     pub fn new(
         vendor: &str,
         product: &str,
         revision: &str,
         serial: Option<&str>,
-        seed: &str,
+        uuid: Uuid,
     ) -> Result<Self, IdentityError> {
-        let uuid = parse_uuid(seed).unwrap_or_else(|| derive_uuid(seed));
         let digits;
         let serial = match serial {
             Some(serial) => serial,
             None => {
-                digits = format!("{:032x}", u128::from_be_bytes(uuid));
+                digits = format!("{:032x}", u128::from_be_bytes(uuid.bytes()));
                 &digits
             }
         };
@@ -83,19 +82,14 @@ impl Identity {
         })
     }
 
-    /// The UUID that is made from a name.
-    pub fn derived_uuid(name: &str) -> String {
-        text(derive_uuid(name))
-    }
-
     /// The serial number.
     pub fn serial(&self) -> &[u8] {
         &self.serial
     }
 
-    /// The UUID as people write it: a name that stays when the configured one changes.
-    pub fn uuid(&self) -> String {
-        text(self.uuid)
+    /// The UUID: a name that stays when the configured one changes.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
     }
 
     /// Whether it is called that.
@@ -123,7 +117,7 @@ impl Identity {
         const BINARY: u8 = 1;
         const ASCII: u8 = 2;
         // NAA 3h is the one that may be assigned locally: 60 bits, here of the UUID.
-        let naa = u128::from_be_bytes(self.uuid).to_be_bytes();
+        let naa = self.uuid.bytes();
         let low = u64::from_be_bytes([naa[8], naa[9], naa[10], naa[11], naa[12], naa[13], naa[14], naa[15]]);
         data.u8(BINARY).u8(0x03).u8(0).u8(8).u64(3 << 60 | low & (u64::MAX >> 4));
 
@@ -139,7 +133,7 @@ impl Identity {
         data.u8(ASCII).u8(0x01).u8(0).u8(len as u8).bytes(&self.vendor).bytes(&self.serial);
 
         // Locally assigned UUID.
-        data.u8(BINARY).u8(0x0a).u8(0).u8(18).u8(0x10).u8(0).bytes(&self.uuid);
+        data.u8(BINARY).u8(0x0a).u8(0).u8(18).u8(0x10).u8(0).bytes(&naa);
     }
 }
 
@@ -158,48 +152,9 @@ fn padded<const N: usize>(field: &'static str, value: &str) -> Result<[u8; N], I
     Ok(bytes)
 }
 
-/// A UUID as people write it.
-fn text(uuid: [u8; 16]) -> String {
-    let digits = format!("{:032x}", u128::from_be_bytes(uuid));
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
-}
-
-/// A UUID as people write it, read: 32 hexadecimal digits, with or without the four hyphens.
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let hyphens = text.bytes().filter(|&b| b == b'-').count();
-    let digits: String = text.chars().filter(|&c| c != '-').collect();
-    let plain = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    (plain && (hyphens == 0 || hyphens == 4))
-        .then(|| u128::from_str_radix(&digits, 16).ok())
-        .flatten()
-        .map(u128::to_be_bytes)
-}
-
-/// A UUID of version 8 (RFC 9562 5.8) made from a 128-bit FNV-1a hash: stable, and no secret.
-fn derive_uuid(seed: &str) -> [u8; 16] {
-    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let hash = seed.bytes().fold(BASIS, |h, b| (h ^ u128::from(b)).wrapping_mul(PRIME));
-    let mut uuid = hash.to_be_bytes();
-    uuid[6] = uuid[6] & 0x0f | 0x80;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
-    uuid
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_uuid_is_kept_and_any_other_name_makes_one() {
-        let text = "123e4567-e89b-12d3-a456-426614174000";
-        assert_eq!(parse_uuid(text), Some(0x123e4567e89b12d3a456426614174000_u128.to_be_bytes()));
-        assert_eq!(Identity::new("PTGT", "DISK", "1", None, text).unwrap().uuid(), text);
-        assert_eq!(parse_uuid("iqn.2026-11.test:a/1"), None);
-        // Known answers: stability across releases is what initiators rely on.
-        assert_eq!(derive_uuid(""), 0x6c62272e07bb8142a2b821756295c58d_u128.to_be_bytes());
-        assert_ne!(derive_uuid("a"), derive_uuid("b"));
-    }
 
     /// Code set, type and value of each designator.
     fn designators(identity: &Identity) -> Vec<(u8, u8, Vec<u8>)> {
@@ -218,8 +173,8 @@ mod tests {
 
     #[test]
     fn each_name_of_a_unit_is_of_its_uuid() {
-        let uuid = 0xffff_ffff_e89b_12d3_a456_4266_1417_4000_u128.to_be_bytes();
-        let identity = Identity::new("PTGT", "DISK", "1", None, &text(uuid)).unwrap();
+        let uuid = "ffffffff-e89b-12d3-a456-426614174000".parse().unwrap();
+        let identity = Identity::new("PTGT", "DISK", "1", None, uuid).unwrap();
         let found = designators(&identity);
         let kinds: Vec<(u8, u8)> = found.iter().map(|(set, kind, _)| (*set, *kind)).collect();
         assert_eq!(kinds, [(1, 3), (1, 3), (2, 1), (1, 0x0a)]);
@@ -237,7 +192,7 @@ mod tests {
 
     #[test]
     fn names_that_do_not_fit_are_refused() {
-        let new = |vendor, serial| Identity::new(vendor, "DISK", "1", serial, "x");
+        let new = |vendor, serial| Identity::new(vendor, "DISK", "1", serial, Uuid::of_name("x"));
         assert!(new("PTGT", None).is_ok());
         assert_eq!(new("PTGT", None).unwrap().serial().len(), 32);
         assert!(new("NINECHARS", None).is_err());

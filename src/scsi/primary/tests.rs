@@ -15,6 +15,7 @@ use crate::scsi::{
     UnitAttentions, UnitState, asc, key,
 };
 use crate::time::Instant;
+use crate::wire::Uuid;
 use crate::wire::scsi::be64;
 
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Rig {
     }
 
     fn with_blocks(blocks: u64) -> Self {
-        let identity = Identity::new("ptgt", "toy", "0", None, "toy").unwrap();
+        let identity = Identity::new("ptgt", "toy", "0", None, Uuid::of_name("toy")).unwrap();
         let primary = PrimaryUnit::new::<Tape>(identity, None, 0, ModeValues::new(&PAGES));
         let tape = Arc::new(Tape { primary, block: AtomicU32::new(512), blocks });
         Self {

@@ -50,6 +50,32 @@ pub struct Refusal {
     pub certain: bool,
 }
 
+impl Refusal {
+    /// One that is certain.
+    pub(in crate::stores) fn new(
+        key: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self { key, message: message.into(), help: help.into(), certain: true }
+    }
+
+    /// What the kernel has refused. Another user may have the right that this one lacks.
+    pub(in crate::stores) fn by_kernel(what: &str, e: &io::Error) -> Self {
+        let errno = e.raw_os_error();
+        let help = match errno {
+            Some(libc::EACCES) => "the user of the daemon needs the right to it",
+            Some(libc::EPERM | libc::EROFS | libc::ETXTBSY) => {
+                "set `read_only = true` if it is only to be read"
+            }
+            Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files",
+            _ => "give the path of an image file or block device",
+        };
+        let certain = errno != Some(libc::EACCES) || sys::effective_uid() == 0;
+        Self { certain, ..Self::new("path", format!("{what}: {e}"), help) }
+    }
+}
+
 impl From<Refusal> for io::Error {
     fn from(Refusal { message, help, .. }: Refusal) -> Self {
         Self::other(format!("{message}; {help}"))
@@ -92,23 +118,6 @@ fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-fn refuse(key: &'static str, message: impl Into<String>, help: impl Into<String>) -> Refusal {
-    Refusal { key, message: message.into(), help: help.into(), certain: true }
-}
-
-/// What the kernel has refused. Another user may have the right that this one lacks.
-fn failed(what: &str, e: &io::Error) -> Refusal {
-    let errno = e.raw_os_error();
-    let help = match errno {
-        Some(libc::EACCES) => "the user of the daemon needs the right to it",
-        Some(libc::EPERM | libc::EROFS | libc::ETXTBSY) => "set `read_only = true` if it is only to be read",
-        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files",
-        _ => "give the path of an image file or block device",
-    };
-    let certain = errno != Some(libc::EACCES) || sys::effective_uid() == 0;
-    Refusal { certain, ..refuse("path", format!("{what}: {e}"), help) }
-}
-
 fn kind(of: FileType) -> &'static str {
     match of {
         of if of.is_dir() => "a directory",
@@ -145,7 +154,7 @@ impl FileOptions {
         match sys::lock_holder(&file, !self.read_only) {
             Ok(None) => Ok(()),
             Ok(Some(holder)) => Err(Refusal { certain: false, ..self.held(holder) }),
-            Err(e) => Err(failed(&format!("{} cannot be locked", self.path.display()), &e)),
+            Err(e) => Err(Refusal::by_kernel(&format!("{} cannot be locked", self.path.display()), &e)),
         }
     }
 
@@ -160,7 +169,9 @@ impl FileOptions {
             patiently(|| sys::lock_file(&file, !self.read_only).map(|done| done.then_some(())).transpose());
         match locked {
             Some(Ok(())) => {}
-            Some(Err(e)) => return Err(failed(&format!("{} cannot be locked", self.path.display()), &e)),
+            Some(Err(e)) => {
+                return Err(Refusal::by_kernel(&format!("{} cannot be locked", self.path.display()), &e));
+            }
             None => {
                 let holder = sys::lock_holder(&file, !self.read_only).ok().flatten();
                 return Err(self.held(holder.unwrap_or(sys::LockHolder { writes: true, process: None })));
@@ -189,22 +200,22 @@ impl FileOptions {
             Ok(meta) if meta.is_file() || meta.file_type().is_block_device() => Ok(Some(meta)),
             Ok(meta) => {
                 let message = format!("{path} is {}", kind(meta.file_type()));
-                Err(refuse("path", message, "give the path of an image file or block device"))
+                Err(Refusal::new("path", message, "give the path of an image file or block device"))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => self.may_be_made().map(|()| None),
-            Err(e) => Err(failed(&format!("{path} cannot be looked at"), &e)),
+            Err(e) => Err(Refusal::by_kernel(&format!("{path} cannot be looked at"), &e)),
         }
     }
 
     fn missing(&self, help: &str) -> Refusal {
-        refuse("path", format!("{} is not there", self.path.display()), help)
+        Refusal::new("path", format!("{} is not there", self.path.display()), help)
     }
 
     fn may_be_made(&self) -> Result<(), Refusal> {
         if let Ok(target) = fs::read_link(&self.path) {
             let message =
                 format!("{} is a link to {}, which is not there", self.path.display(), target.display());
-            return Err(refuse("path", message, "give the path of an image, or remove the link"));
+            return Err(Refusal::new("path", message, "give the path of an image, or remove the link"));
         }
         if self.read_only {
             return Err(self.missing("a disk that is read-only is not made: give the path of an image"));
@@ -223,7 +234,7 @@ impl FileOptions {
                 record.display()
             );
             let help = "mount its file system or bring the image back; remove that record to begin with an empty disk";
-            return Err(refuse("path", message, help));
+            return Err(Refusal::new("path", message, help));
         }
         match self.size {
             Some(_) => Ok(()),
@@ -235,14 +246,15 @@ impl FileOptions {
     fn can_be_made(&self) -> Result<(), Refusal> {
         let (size, directory) = (self.size.unwrap_or(0), directory(&self.path));
         let place = directory.display();
-        let trial = trial(directory).map_err(|e| failed(&format!("no file can be made in {place}"), &e))?;
+        let trial = trial(directory)
+            .map_err(|e| Refusal::by_kernel(&format!("no file can be made in {place}"), &e))?;
         let mut in_memory = None;
         if let Some(file) = &trial {
             // On hugetlbfs a size that is no multiple of its pages is not too large.
             in_memory = self.memory(file, size)?;
             file.set_len(size).map_err(|e| {
                 let message = format!("{size} bytes are more than a file in {place} can have: {e}");
-                refuse("size", message, "give a smaller one, or a path on another file system")
+                Refusal::new("size", message, "give a smaller one, or a path on another file system")
             })?;
         }
         self.room(trial.as_ref(), trial.as_ref(), size)?;
@@ -253,7 +265,10 @@ impl FileOptions {
         let Some(record) = &self.record else { return Ok(false) };
         remembers(record, &self.path).map_err(|e| {
             let help = "remove it to start without what it holds, or let the user of the daemon read it";
-            Refusal { help: help.into(), ..failed(&format!("{} cannot be read", record.display()), &e) }
+            Refusal {
+                help: help.into(),
+                ..Refusal::by_kernel(&format!("{} cannot be read", record.display()), &e)
+            }
         })
     }
 
@@ -270,7 +285,7 @@ impl FileOptions {
             Refusal {
                 key: "create",
                 help: "give a `state_dir` that the daemon may write".into(),
-                ..failed(&what, &e)
+                ..Refusal::by_kernel(&what, &e)
             }
         });
         tried.map(|_| ())
@@ -281,7 +296,7 @@ impl FileOptions {
         self.can_be_made()?;
         let path = self.path.display();
         let size = self.size.unwrap_or(0);
-        let fail = |e: io::Error| failed(&format!("{path} cannot be made"), &e);
+        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be made"), &e);
         let above = self
             .path
             .parent()
@@ -313,7 +328,7 @@ impl FileOptions {
     fn claim(&self, meta: &Metadata) -> Result<File, Refusal> {
         let path = self.path.display();
         let busy = |by: &str| {
-            refuse("path", format!("{path} is in use: {by}"), "what is used elsewhere is not served")
+            Refusal::new("path", format!("{path} is in use: {by}"), "what is used elsewhere is not served")
         };
         let device = meta.file_type().is_block_device();
         if !self.read_only
@@ -330,7 +345,7 @@ impl FileOptions {
         });
         match opened {
             Some(Ok(file)) => Ok(file),
-            Some(Err(e)) => Err(failed(&format!("{path} cannot be opened"), &e)),
+            Some(Err(e)) => Err(Refusal::by_kernel(&format!("{path} cannot be opened"), &e)),
             None => {
                 let lock = File::open(&self.path).and_then(|file| sys::lock_holder(&file, false));
                 match lock.ok().flatten() {
@@ -349,13 +364,13 @@ impl FileOptions {
             true => ("in use by", "end that first: a daemon has its images alone"),
             false => ("locked for reading by", "end that first: `lsof` names it"),
         };
-        refuse("path", format!("{} is {what} {who}", self.path.display()), help)
+        Refusal::new("path", format!("{} is {what} {who}", self.path.display()), help)
     }
 
     /// What an image is like that is open, if it can be served.
     fn suits(&self, file: &File) -> Result<FoundImage, Refusal> {
         let path = self.path.display();
-        let fail = |e: io::Error| failed(&format!("{path} cannot be looked at"), &e);
+        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be looked at"), &e);
         let device = file.metadata().map_err(fail)?.file_type().is_block_device();
         let bytes =
             if device { sys::block_device_size(file) } else { file.metadata().map(|meta| meta.len()) };
@@ -367,12 +382,16 @@ impl FileOptions {
                 0 if self.create => "give another path, or remove the file to have it made".to_owned(),
                 _ => format!("give `size = {bytes}` or none, or another path; the daemon changes no size"),
             };
-            return Err(refuse("size", format!("{size} bytes are asked for, but {path} has {bytes}"), help));
+            return Err(Refusal::new(
+                "size",
+                format!("{size} bytes are asked for, but {path} has {bytes}"),
+                help,
+            ));
         }
         let bytes = bytes / u64::from(self.block) * u64::from(self.block);
         if bytes == 0 {
             let message = format!("{path} has not the {} bytes of a block", self.block);
-            return Err(refuse("path", message, "give the path of an image file or block device"));
+            return Err(Refusal::new("path", message, "give the path of an image file or block device"));
         }
         let in_memory = self.memory(file, bytes)?;
         // Tried on another file: even an operation without effect makes a file look modified.
@@ -390,20 +409,21 @@ impl FileOptions {
     /// Whether a file lies in memory, where it must, or must not without a mapping.
     fn memory(&self, file: &File, bytes: u64) -> Result<Option<InMemory>, Refusal> {
         let path = self.path.display();
-        let found = sys::in_memory(file).map_err(|e| failed(&format!("{path} cannot be looked at"), &e))?;
+        let found = sys::in_memory(file)
+            .map_err(|e| Refusal::by_kernel(&format!("{path} cannot be looked at"), &e))?;
         match found {
             None if self.mapped => {
                 let message = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
-                Err(refuse("mapped", message, "leave `mapped` out"))
+                Err(Refusal::new("mapped", message, "leave `mapped` out"))
             }
             Some(InMemory::Hugetlbfs(_)) if !self.mapped => {
                 let message = "a file on hugetlbfs cannot be written but through a mapping";
-                Err(refuse("path", message, "set `mapped = true`"))
+                Err(Refusal::new("path", message, "set `mapped = true`"))
             }
             Some(InMemory::Hugetlbfs(page)) if !bytes.is_multiple_of(page as u64) => {
                 let message =
                     format!("on hugetlbfs the size must be a multiple of its pages of {page} bytes");
-                Err(refuse("size", message, "give such a size"))
+                Err(Refusal::new("size", message, "give such a size"))
             }
             found => Ok(found),
         }
@@ -427,16 +447,17 @@ impl FileOptions {
     fn room(&self, file: Option<&File>, beside: Option<&File>, bytes: u64) -> Result<(), Refusal> {
         let Some(file) = file.filter(|_| self.takes_space()) else { return Ok(()) };
         let (key, help) = self.space_key();
-        let space = sys::file_space(file.as_raw_fd()).map_err(|e| failed("its space is not known", &e))?;
+        let space = sys::file_space(file.as_raw_fd())
+            .map_err(|e| Refusal::by_kernel("its space is not known", &e))?;
         let lacking = bytes.saturating_sub(space.used);
         if lacking > space.available && !matches!(sys::in_memory(file), Ok(Some(InMemory::Hugetlbfs(_)))) {
             let message =
                 format!("it takes {lacking} bytes, and its file system has {} left", space.available);
-            return Err(refuse(key, message, help));
+            return Err(Refusal::new(key, message, help));
         }
         match beside.map(|beside| sys::reserve(beside, 4096)) {
             Some(Err(e)) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                Err(refuse(key, "its file system cannot set space aside", help))
+                Err(Refusal::new(key, "its file system cannot set space aside", help))
             }
             _ => Ok(()),
         }
@@ -448,13 +469,13 @@ impl FileOptions {
         sys::reserve(file, bytes).map_err(|e| match in_memory {
             Some(InMemory::Hugetlbfs(page)) if e.kind() == ErrorKind::StorageFull => {
                 let pages = bytes / page as u64;
-                refuse(
+                Refusal::new(
                     key,
                     format!("it takes {pages} huge pages of {page} bytes, and there are not so many free"),
                     help,
                 )
             }
-            _ => refuse(key, format!("its space cannot be taken: {e}"), help),
+            _ => Refusal::new(key, format!("its space cannot be taken: {e}"), help),
         })
     }
 }

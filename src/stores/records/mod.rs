@@ -244,7 +244,7 @@ struct Directory {
 }
 
 /// Makes a directory, for the owner only, and whatever is missing above it; all of that on stable storage.
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     for directory in missing.into_iter().rev() {

@@ -28,6 +28,7 @@ use crate::scsi::{
     Resume, Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitKey, UnitState,
 };
 use crate::time::Instant;
+use crate::wire::Uuid;
 
 const TASK: TaskId = TaskId(3);
 
@@ -106,7 +107,9 @@ fn config() -> Config {
         physical_exponent: 0,
         atomic_writes: true,
         epoch: 1_000_000,
-        ..Config::new(Identity::new("PTGT", "VIRTUAL DISK", "0001", Some("S-1"), "unit-1").unwrap())
+        ..Config::new(
+            Identity::new("PTGT", "VIRTUAL DISK", "0001", Some("S-1"), Uuid::of_name("unit-1")).unwrap(),
+        )
     }
 }
 

@@ -6,6 +6,7 @@ use crate::devices::sbc::{self, Disk};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Residual, Response};
 use crate::stores::{self, Local};
+use crate::wire::Uuid;
 
 const LUN: Lun = Lun::ZERO;
 
@@ -66,7 +67,7 @@ impl Two {
         let disk = Arc::new(Disk::new(sbc::Config {
             physical_exponent: 0,
             thin: false,
-            ..sbc::Config::new(Identity::new("PTGT", "TEST", "1", None, "fence").unwrap())
+            ..sbc::Config::new(Identity::new("PTGT", "TEST", "1", None, Uuid::of_name("fence")).unwrap())
         }));
         let store = stores::ram(1 << 20, 512, false).unwrap();
         let store = store.attach(&Local::new(arena.clone()).unwrap()).unwrap();
