@@ -98,6 +98,7 @@ PAYLOAD = 1024
 
 # The rooms of src/, and what is behind them. Code that the compiler put into its caller counts as the caller's.
 GROUPS = [("smoltcp", "smoltcp"), ("ptgt::net", "net"), ("ptgt::fabrics", "iscsi"), ("ptgt::engine", "engine"),
+          ("ptgt::adapters", "engine"),
           ("ptgt::scsi", "devices"), ("ptgt::devices", "devices"), ("ptgt::stores", "stores"),
           ("ptgt::memory", "memory"), ("ptgt::time", "library"), ("ptgt::ports", "ports"), ("ptgt::bench", "bench"),
           ("ptgt_", "dpdk"), ("rte_", "dpdk"), ("eth_ring", "dpdk"), ("common_ring", "dpdk"), ("bucket_", "dpdk"),

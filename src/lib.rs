@@ -24,15 +24,16 @@
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`reactor`] | the loop of a core, mailboxes between cores |
-//! | [`engine`] | joins them: task manager, sessions, topology, one core's share of it all |
+//! | [`adapters`] | one for each fabric, which joins its protocol machine to the cores: sessions, and what is exported to whom |
+//! | [`engine`] | joins them: task manager, one core's share of it all |
 //! | [`control`] | configuration, log, status, the socket of the command line |
 //! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
 //! | [`image`] | `ptgt image`: images of tapes that no daemon has open |
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `formats`, `scsi`, `devices`, `fabrics`, `net` and
-//! `engine` have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
+//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `formats`, `scsi`, `devices`, `fabrics`, `net`,
+//! `adapters` and `engine` have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
 //! and times.
 //!
 //! # Two narrow waists
@@ -80,7 +81,7 @@
 //! A [`reactor`] runs [`engine::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
 //! steady state: take a burst, feed connections, run tasks, poll stores, answer in one burst. With nothing to do it polls
 //! for a while, then sleeps on descriptors and the nearest deadline. Sessions of one logical unit live on any core;
-//! what they share is the store's bytes, an immutable [`engine::topology::Topology`], and the state of a disk (mode
+//! what they share is the store's bytes, an immutable [`adapters::iscsi::topology::Topology`], and the state of a disk (mode
 //! parameters, reservations, access states), of which the path of a READ or WRITE reads a snapshot: a change is agreed on by
 //! all cores before it is in force. Everything else goes through mailboxes.
 //!
@@ -112,6 +113,7 @@
 //!   it is accepted. After that only a further connection of the same session that is elsewhere is handed over.
 
 pub mod activity;
+pub mod adapters;
 pub mod bench;
 pub mod control;
 pub mod counters;

@@ -30,46 +30,47 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &["counters", "memory", "time", "wire"]),
     ("ports", &["counters", "net", "memory", "sys", "time"]),
     ("reactor", &["counters", "sys", "time"]),
+    ("adapters", &["options", "fabrics", "scsi", "net", "sys", "wire"]),
     (
         "engine",
         &[
-            "activity", "counters", "options", "fabrics", "scsi", "devices", "stores", "net", "ports",
-            "reactor", "io", "memory", "time", "wire", "sys",
+            "adapters", "activity", "counters", "options", "fabrics", "scsi", "devices", "stores", "net",
+            "ports", "reactor", "io", "memory", "time", "wire", "sys",
         ],
     ),
     (
         "control",
         &[
-            "activity", "counters", "options", "engine", "devices", "fabrics", "scsi", "stores", "ports",
-            "net", "reactor", "io", "memory", "sys", "wire",
+            "adapters", "activity", "counters", "options", "engine", "devices", "fabrics", "scsi", "stores",
+            "ports", "net", "reactor", "io", "memory", "sys", "wire",
         ],
     ),
     (
         "runtime",
         &[
-            "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net",
-            "reactor", "io", "memory", "sys", "wire",
+            "adapters", "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports",
+            "net", "reactor", "io", "memory", "sys", "wire",
         ],
     ),
     (
         "bench",
         &[
-            "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net",
-            "reactor", "io", "memory", "time", "sys", "wire",
+            "adapters", "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports",
+            "net", "reactor", "io", "memory", "time", "sys", "wire",
         ],
     ),
     ("image", &["control", "formats", "options", "sys", "wire"]),
     (
         "sim",
         &[
-            "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports", "net",
-            "reactor", "io", "memory", "time", "sys", "wire", "bench", "formats",
+            "adapters", "control", "counters", "engine", "devices", "fabrics", "scsi", "stores", "ports",
+            "net", "reactor", "io", "memory", "time", "sys", "wire", "bench", "formats",
         ],
     ),
 ];
 
 /// Rooms that get time and bytes as arguments, and what they therefore never name.
-const PURE: &[&str] = &["wire", "io", "formats", "scsi", "devices", "fabrics", "engine", "net"];
+const PURE: &[&str] = &["wire", "io", "formats", "scsi", "devices", "fabrics", "adapters", "engine", "net"];
 const IMPURE: &[&str] = &[
     "TcpStream",
     "TcpListener",

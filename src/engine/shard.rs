@@ -21,10 +21,10 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use self::waiters::{Progress, Shortage};
-use super::sessions::{Seat, SessionName, Sessions, Waiter};
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
-use super::topology::Topology;
 use crate::activity;
+use crate::adapters::iscsi::sessions::{Seat, SessionName, Sessions, Waiter};
+use crate::adapters::iscsi::topology::Topology;
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
 use crate::io::Error;
 use crate::memory::{Arena, MemoryAccount};

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use log::{info, warn};
 
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
+use crate::adapters::iscsi::sessions::Sessions;
+use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::control::config::{self, Config, Hugepages, SecretRefusal};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
-use crate::engine::sessions::Sessions;
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
-use crate::engine::topology::{Portal, Target, Topology};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::build::Unit;
+use crate::adapters::iscsi::topology;
 use crate::control::config::{self, Config};
 use crate::control::status::{
     self, Connection, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
@@ -20,7 +21,6 @@ use crate::counters::{CounterSet, by_name};
 use crate::engine::shard::{
     ConnectionReport, CoreReport, Message, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest,
 };
-use crate::engine::topology;
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
@@ -364,8 +364,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::adapters::iscsi::topology::Topology;
     use crate::engine::shard::{CoreCounters, UnitReport};
-    use crate::engine::topology::Topology;
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
     use crate::ports::{KernelCounters, TapCounters};

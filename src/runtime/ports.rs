@@ -9,9 +9,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixDatagram};
 use std::sync::Arc;
 
+use crate::adapters::iscsi::topology::Portal;
 use crate::control::config::{Config, Driver, Link, Port};
 use crate::control::doctor::{device_lock, listen_refusal};
-use crate::engine::topology::Portal;
 use crate::memory::Arena;
 use crate::net::{FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
 use crate::ports::kernel::{self, KernelHost};

@@ -22,8 +22,8 @@ pub(super) use cores::{CORES_MAX, Pace, run as run_cores, virtual_clock};
 
 use super::load::{Load, Spec, Tally, Window};
 use super::report::Frames;
+use crate::adapters::iscsi::sessions::Sessions;
 use crate::devices::sbc::{self, BlockSize, Disk};
-use crate::engine::sessions::Sessions;
 use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::io::{Done, Landing, Op, Submitted, Tag};

@@ -13,13 +13,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Cores, Depth, Frames, Outcome, Setup, Turns, World, frames};
+use crate::adapters::iscsi::sessions::Limits;
+use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
 use crate::counters::Counted;
-use crate::engine::sessions::Limits;
 use crate::engine::shard::{Parts, Shard};
-use crate::engine::topology::{Portal, Target, Topology};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};

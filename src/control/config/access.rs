@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::load::{Loader, Named};
 use super::model::{Account, Chap, Config, SecretSource};
-use crate::engine::topology::AccessRule;
+use crate::adapters::iscsi::topology::AccessRule;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::options::Section;
 use crate::sys;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::engine::sessions::Limits;
-use crate::engine::topology::{AccessRule, Redirect};
+use crate::adapters::iscsi::sessions::Limits;
+use crate::adapters::iscsi::topology::{AccessRule, Redirect};
 use crate::engine::units;
 use crate::fabrics::iscsi::Parameters;
 use crate::options::Absent::{Is, Means, Required};

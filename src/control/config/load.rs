@@ -10,8 +10,8 @@ use toml::de::DeTable;
 
 use super::keys::ROOT;
 use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Target};
-use crate::engine::sessions::Limits;
-use crate::engine::topology::{Portal, Redirect};
+use crate::adapters::iscsi::sessions::Limits;
+use crate::adapters::iscsi::topology::{Portal, Redirect};
 use crate::engine::units::{KINDS, UnitOptions};
 use crate::fabrics::iscsi::Parameters;
 use crate::options::{Diagnostic, Errors, Section, nearest};

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::engine::sessions::Limits;
-use crate::engine::topology::{AccessRule, Portal, Redirect};
+use crate::adapters::iscsi::sessions::Limits;
+use crate::adapters::iscsi::topology::{AccessRule, Portal, Redirect};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::load::{Loader, Named};
 use super::model::{Driver, Link, Port};
-use crate::engine::topology::Portal;
+use crate::adapters::iscsi::topology::Portal;
 use crate::net::Address;
 use crate::options::Section;
 use crate::sys;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::running::{self, Holder};
 use super::{Asker, Doctor, Verdict};
+use crate::adapters::iscsi::topology::Portal;
 use crate::control::config::{self, Account, Chap, Config, Driver};
-use crate::engine::topology::Portal;
 use crate::fabrics::iscsi::Secret;
 use crate::ports::kernel;
 use crate::sys;

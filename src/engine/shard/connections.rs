@@ -9,9 +9,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::waiters::Progress;
 use super::{Ending, Established, LOGINS_MAX, MemoryFree, Message, SessionEntry, Shard, Stop, Stream};
-use crate::engine::sessions::{Claim, Limits, Seat, SessionName, Waiter};
+use crate::adapters::iscsi::sessions::{Claim, Limits, Seat, SessionName, Waiter};
+use crate::adapters::iscsi::topology::Topology;
 use crate::engine::tasks::AfterAbort;
-use crate::engine::topology::Topology;
 use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, ConnectionOrigin, Event, LoginRequest, LoginStatus, Session,
     Visitor,

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::adapters::iscsi::sessions::Limits;
+use crate::adapters::iscsi::topology::{Portal, Target};
 use crate::counters::Counted;
-use crate::engine::sessions::Limits;
-use crate::engine::topology::{Portal, Target};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
 use crate::memory::{Seg, Sg};

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::sessions::Limits;
-use super::tasks::UnitKey;
 use crate::fabrics::iscsi::{
     Admission, Authentication, ConnectionOrigin, Denial, Directory, LoginStatus, Parameters, Visitor,
 };
@@ -13,6 +12,7 @@ use crate::net::Address;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Text, Texts};
 use crate::options::{Section, Table, key};
+use crate::scsi::UnitKey;
 use crate::scsi::{Lun, TargetPort};
 use crate::sys;
 use crate::wire::iscsi::{check_name, normal_name};
