@@ -68,23 +68,29 @@ pub(super) struct LoggedIn {
     pub(super) exp_stat_sn: u32,
 }
 
+/// A request, and what the target sends until its answer has ended: what comes before the last PDU, and that one.
 fn exchange(
     initiator: &mut Initiator,
     stream: &mut dyn Stream,
     request: &Packet,
-) -> Result<Vec<Packet>, String> {
+) -> Result<(Vec<Packet>, Packet), String> {
     let fail = |e: io::Error| format!("the connection fails: {e}");
     stream.send(&request.encode(initiator.digests)).map_err(fail)?;
-    let mut packets = Vec::new();
     // The last PDU of an answer carries the status or is the answer itself.
-    while packets.last().is_none_or(|last: &Packet| {
-        last.opcode() == Opcode::NOP_IN || (last.opcode() == Opcode::DATA_IN && last.bhs.flags() & 1 == 0)
-    }) {
+    let goes_on = |last: &Packet| match last.opcode() {
+        Opcode::NOP_IN => true,
+        Opcode::DATA_IN => last.bhs.flags() & 1 == 0,
+        _ => false,
+    };
+    let mut packets = Vec::new();
+    loop {
         let mut bytes = Vec::new();
         stream.receive(&mut bytes).map_err(fail)?;
         take(initiator, &bytes, &mut packets)?;
+        if let Some(last) = packets.pop_if(|last| !goes_on(last)) {
+            return Ok((packets, last));
+        }
     }
-    Ok(packets)
 }
 
 /// Takes bytes of the target's, and what PDUs are whole with them.
@@ -130,7 +136,7 @@ fn login_exchange(
 ) -> Result<Packet, String> {
     let answer = match initiator.exp_stat_sn {
         0 => first_exchange(initiator, stream, request)?,
-        _ => exchange(initiator, stream, request)?.pop().expect("an answer"),
+        _ => exchange(initiator, stream, request)?.1,
     };
     let (opcode, status) = (answer.opcode(), answer.bhs.half(36));
     if opcode != Opcode::LOGIN_RESPONSE || status != 0 {
@@ -246,13 +252,9 @@ fn ready(initiator: &mut Initiator, stream: &mut dyn Stream, terms: &mut LoggedI
     let mut command = |cdb: &[u8], len: u32| {
         let transfer = if len > 0 { Transfer::read(len) } else { Transfer::NONE };
         let request = initiator.command(terms.lun, cdb, transfer);
-        let packets = exchange(initiator, stream, &request)?;
-        let last = packets.last().expect("an answer");
-        let data: Vec<u8> = packets
-            .iter()
-            .filter(|packet| packet.opcode() == Opcode::DATA_IN)
-            .flat_map(|packet| packet.data.clone())
-            .collect();
+        let (packets, last) = exchange(initiator, stream, &request)?;
+        let parts = packets.iter().chain([&last]).filter(|packet| packet.opcode() == Opcode::DATA_IN);
+        let data: Vec<u8> = parts.flat_map(|packet| packet.data.clone()).collect();
         match last.opcode() {
             Opcode::DATA_IN => Ok((last.bhs.0[3], data, None)),
             // Sense data lies behind its length.
