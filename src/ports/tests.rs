@@ -217,7 +217,6 @@ fn connections_are_accepted_some_at_a_time() {
     assert_eq!((turns.iter().sum::<usize>(), turns.iter().max()), (clients.len(), Some(&64)), "{turns:?}");
 }
 
-/// Two listeners with one TCP port, which cores share: each connection is told to be its listener's, wherever it goes.
 /// Otherwise an owner would make all that it has to say within one turn, to be thrown away.
 #[test]
 fn a_stream_that_was_reset_takes_nothing_more() {
@@ -253,6 +252,7 @@ fn a_stream_that_was_reset_takes_nothing_more() {
     panic!("there is room for what is thrown away");
 }
 
+/// Two listeners with one TCP port, which cores share: each connection is told to be its listener's, wherever it goes.
 #[test]
 fn sockets_are_those_of_their_listener() {
     let [one, all] = ["127.0.0.1:0", "[::]:0"].map(|address| address.parse::<SocketAddr>().unwrap());
