@@ -225,7 +225,7 @@ fn check(files: &[PathBuf], scope: Scope) -> ExitCode {
                     tell(&format!("{}: warning: {warning}", path.display()));
                 }
                 print(&format!(
-                    "{}: good (targets: {}, disks: {}, portals: {})\n",
+                    "{}: good (targets: {}, logical units: {}, portals: {})\n",
                     path.display(),
                     config.targets.len(),
                     config.units.len(),

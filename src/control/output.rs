@@ -36,6 +36,12 @@ fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Text with a capital letter at its beginning.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A value as JSON: on one line, or indented and with a line feed at its end.
 pub fn json(value: &impl Serialize, indented: bool) -> String {
     let text = match indented {

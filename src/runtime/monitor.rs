@@ -13,7 +13,7 @@ use super::build::Unit;
 use crate::adapters::iscsi::topology;
 use crate::control::config::{self, Config};
 use crate::control::status::{
-    self, Connection, Latency, LogicalUnit, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
+    self, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
     Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target, UnitDetails,
     UnitStatus,
 };
@@ -127,7 +127,7 @@ impl Monitor {
         if let Some(disk) = disk
             && self.units.iter().all(|known| known.options.name != *disk)
         {
-            return Err(format!("there is no disk {disk:?}"));
+            return Err(format!("there is no logical unit {disk:?}"));
         }
         let mut changes = Vec::new();
         for known in &self.units {
@@ -137,7 +137,7 @@ impl Monitor {
             }
         }
         if changes.is_empty() {
-            Err(format!("no disk is reached through port group {tag}"))
+            Err(format!("no logical unit is reached through port group {tag}"))
         } else {
             Ok(changes)
         }
@@ -302,7 +302,7 @@ fn target(config: &Config, target: &config::Target, ports: &[Port]) -> Target {
         let down = ports[*port].counters.get(DEVICE_GONE).is_some_and(|reactors| *reactors > 0);
         Portal { name: name.clone(), address: address.to_string(), group: *group, down }
     });
-    let luns = target.luns.iter().map(|(lun, unit)| LogicalUnit { lun: *lun, disk: unit.clone() });
+    let luns = target.luns.iter().map(|(lun, unit)| ExportedUnit { lun: *lun, disk: unit.clone() });
     Target {
         name: target.name.clone(),
         alias: target.alias.clone(),
@@ -471,7 +471,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let disk = &status.disks[0];
         let counters = UnitCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
         assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
-        assert_eq!(status.targets[0].luns, [LogicalUnit { lun: 4, disk: "d".into() }]);
+        assert_eq!(status.targets[0].luns, [ExportedUnit { lun: 4, disk: "d".into() }]);
         let sessions = status.sessions.unwrap();
         assert_eq!((sessions.len(), status.reactors[1].serves.sessions), (1, 1));
         let session = &sessions[0];

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::keys::ROOT;
+use crate::control::output::capital;
 use crate::options::{Absent, Key, Table, ValueKind, below};
 
 /// Width of the comments.
@@ -77,11 +78,6 @@ fn value(key: &Key) -> &'static str {
         Absent::Is(value) if key.example.is_empty() => value,
         _ => key.example,
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn comment(out: &mut String, text: &str) {

@@ -18,26 +18,26 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"<<< ", "vdi"),
 ];
 
-/// Disks that are named in one line.
+/// Units that are named in one line.
 const NAMED_MAX: usize = 8;
 
 /// Parts of a configuration that are of no use.
 pub fn oddities(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     for target in config.targets.iter().filter(|target| target.luns.is_empty()) {
-        found.push(format!("target {:?} has no LUNs: its initiators find no disk", target.name));
+        found.push(format!("target {:?} has no LUNs: its initiators find nothing", target.name));
     }
     let exported: BTreeSet<&str> =
         config.targets.iter().flat_map(|target| &target.luns).map(|(_, unit)| &**unit).collect();
     let spare = config.units.iter().filter(|unit| !exported.contains(&*unit.name));
-    let spare: Vec<String> = spare.map(|disk| format!("{:?}", disk.name)).collect();
+    let spare: Vec<String> = spare.map(|unit| format!("{} {:?}", unit.kind, unit.name)).collect();
     let more = match spare.len().saturating_sub(NAMED_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     if !spare.is_empty() {
         let named = spare[..spare.len().min(NAMED_MAX)].join(", ");
-        found.push(format!("no target has these disks among its `luns`: {named}{more}"));
+        found.push(format!("no target has among its `luns`: {named}{more}"));
     }
     found
 }
@@ -54,8 +54,9 @@ pub fn foreign_images(config: &Config) -> Vec<String> {
         let path = unit.image()?;
         let format = path.is_file().then(|| foreign(path)).flatten()?;
         Some(format!(
-            "disk {:?}: {} is in the format {format}, and is served as it lies, headers and all: qemu-img convert -O raw \
+            "{} {:?}: {} is in the format {format}, and is served as it lies, headers and all: qemu-img convert -O raw \
              makes a raw image of it",
+            unit.kind,
             unit.name,
             path.display()
         ))

@@ -124,7 +124,10 @@ disk = [{ name = "one", store = "null", size = "1EiB" }, { name = "two", store =
 target = [{ name = "iqn.2026-11.test:full", luns = [{ lun = 0, unit = "one" }, { lun = 1, unit = "two" }] }, { name = "iqn.2026-11.test:empty" }]
 "#;
     let [empty, spare] = &oddities(&parse(text, Path::new("")).unwrap())[..] else { panic!("two oddities") };
-    assert!(empty.contains("iqn.2026-11.test:empty") && spare.ends_with(": \"spare\""), "{empty} {spare}");
+    assert!(
+        empty.contains("iqn.2026-11.test:empty") && spare.ends_with(": disk \"spare\""),
+        "{empty} {spare}"
+    );
 }
 
 #[cfg(feature = "dpdk")]

@@ -269,7 +269,7 @@ pub struct Target {
     /// Where it is reached.
     pub portals: Vec<Portal>,
     /// What it exports.
-    pub luns: Vec<LogicalUnit>,
+    pub luns: Vec<ExportedUnit>,
 }
 
 /// An address of a target.
@@ -288,7 +288,7 @@ pub struct Portal {
 
 /// A logical unit of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogicalUnit {
+pub struct ExportedUnit {
     /// Its number.
     pub lun: u16,
     /// Name of the logical unit, of whatever kind.

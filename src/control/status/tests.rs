@@ -144,7 +144,10 @@ pub(in crate::control) fn sample() -> Status {
             target(
                 "iqn.2026-11.test:a",
                 Some("lab"),
-                vec![LogicalUnit { lun: 0, disk: "thin0".into() }, LogicalUnit { lun: 12, disk: "r".into() }],
+                vec![
+                    ExportedUnit { lun: 0, disk: "thin0".into() },
+                    ExportedUnit { lun: 12, disk: "r".into() },
+                ],
             ),
             target("iqn.2026-11.test:b", None, Vec::new()),
         ],

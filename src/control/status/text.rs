@@ -9,6 +9,7 @@ use super::{
     Latency, Port, PortGroup, Portal, Reactor, Registration, Reservations, Session, State, Status, Target,
     UnitDetails, UnitStatus,
 };
+use crate::control::output::capital;
 use crate::counters::{CounterDefinition, CounterSet, CounterUnit};
 use crate::engine::tasks::UnitCounters;
 use crate::engine::units;
@@ -278,11 +279,6 @@ fn cells(counters: &impl CounterSet) -> impl Iterator<Item = String> {
             _ => value.to_string(),
         }
     })
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn percent(share: f32) -> String {
