@@ -199,6 +199,8 @@ pub struct UnitOptions {
     pub command_faults: Vec<CommandFault>,
     /// What their chance comes from.
     pub fault_seed: u64,
+    /// Why its image could not be opened by who read this, or not at that moment, if that was looked at.
+    pub refusal: Option<Refusal>,
 }
 
 impl UnitOptions {
@@ -227,7 +229,7 @@ impl UnitOptions {
         let command_faults = command_faults.collect::<Option<_>>();
         let fault_seed = s.number("fault_seed");
         let known = store.is_some();
-        let unit = (|| {
+        let mut unit = (|| {
             let (identity, identity_source) = identity?;
             Some(Self {
                 kind: kind.key.name,
@@ -239,11 +241,14 @@ impl UnitOptions {
                 faults: faults?,
                 command_faults: command_faults?,
                 fault_seed: fault_seed?,
+                refusal: None,
             })
         })();
-        let refusal = unit.as_ref().zip(state).and_then(|(unit, state)| unit.examine(state).err());
-        if let Some(refusal) = refusal.filter(|refusal| refusal.certain) {
-            s.error(refusal.key, refusal.message, refusal.help);
+        if let (Some(unit), Some(state)) = (&mut unit, state) {
+            unit.refusal = unit.examine(state).err();
+            if let Some(refusal) = unit.refusal.as_ref().filter(|refusal| refusal.certain) {
+                s.error(refusal.key, &refusal.message, &refusal.help);
+            }
         }
         // Which keys belong to a store that is not known, is not known, either.
         if known {
@@ -255,6 +260,11 @@ impl UnitOptions {
     /// Its image.
     pub fn image(&self) -> Option<&Path> {
         self.store.as_ref()?.options.image().map(|(path, _)| path)
+    }
+
+    /// Bytes of memory that its store takes of huge pages, if there are some.
+    pub fn memory(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.options.memory())
     }
 
     /// Whether its image is not there yet.

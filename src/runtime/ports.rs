@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{self, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use crate::adapters::iscsi::topology::Portal;
 use crate::control::config::{Config, Driver, Link, Port};
-use crate::control::doctor::{device_lock, listen_refusal};
+use crate::control::doctor::{device_lock, listen_refusal, take_device};
 use crate::memory::Arena;
 use crate::net::{FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
 use crate::ports::kernel::{self, KernelHost};
@@ -38,22 +37,15 @@ pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), Strin
     let (mut listeners, mut locks) = (vec![Vec::new(); config.ports.len()], BTreeMap::new());
     for portal in &config.portals {
         let Portal { name, port, address, .. } = portal;
-        let fail = |why: &str| format!("portal {name:?}: {address}: {why}");
+        let fail = |(found, why): (String, String)| format!("portal {name:?}: {address}: {found}; {why}");
         let driver = &config.ports[*port].driver;
         let Some(lock) = device_lock(driver, portal) else {
-            let listener = kernel::listen(*address).map_err(|e| {
-                let (found, why) = listen_refusal(portal, &e);
-                fail(&format!("{found}; {why}"))
-            })?;
+            let listener = kernel::listen(*address).map_err(|e| fail(listen_refusal(portal, &e)))?;
             listeners[*port].push(Arc::new(listener));
             continue;
         };
         if let Entry::Vacant(free) = locks.entry(lock) {
-            let name = net::SocketAddr::from_abstract_name(free.key());
-            let lock = name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|e| match e.kind() {
-                io::ErrorKind::AddrInUse => fail("address in use: another ptgt serves the device"),
-                _ => fail(&format!("cannot be taken: {e}")),
-            })?;
+            let lock = take_device(driver, free.key()).map_err(fail)?;
             free.insert(lock);
         }
     }

@@ -24,7 +24,7 @@ use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, O
 use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
 use crate::sys::{self, FileMapping, InMemory};
 
-pub use open::{FileOptions, Refusal};
+pub use open::{FileOptions, Refusal, patiently};
 use open::{FoundImage, Opened};
 pub(super) use open::{directory, trial};
 

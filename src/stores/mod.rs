@@ -18,7 +18,7 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-pub use file::{FileOptions, Refusal};
+pub use file::{FileOptions, Refusal, patiently};
 pub use identity::{IdentityOrigin, IdentityRecord, ImagePlace, identity_here};
 pub use options::{ConfiguredStore, STORE_KEYS, StoreOptions};
 pub use records::{CommonRecord, Records, image_record};

@@ -37,7 +37,7 @@ pub use file::{
 pub use mapping::{Mapping, free_huge_pages, map_large_vectors, map_repeatedly};
 pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
-pub use peer::{effective_uid, may_write, peer_pid, peer_uid};
+pub use peer::{effective_uid, holds_for_all, may_write, peer_pid, peer_uid};
 pub use process::{processor_time, raise_descriptor_limit};
 pub use racing::{copy_racing, zero_racing};
 pub use shared::{FileMapping, MAPPED_MAX, PAGE, reserve};

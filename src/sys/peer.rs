@@ -41,6 +41,11 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Whether a failure holds whoever asks: it is no matter of the user's rights.
+pub fn holds_for_all(e: &io::Error) -> bool {
+    e.kind() != io::ErrorKind::PermissionDenied || effective_uid() == 0
+}
+
 /// Whether this process may make files in a directory.
 pub fn may_write(directory: &Path) -> io::Result<()> {
     let path = CString::new(directory.as_os_str().as_bytes())?;

@@ -13,10 +13,11 @@ use serde::Serialize;
 
 pub use machine::Machine;
 pub use oddities::{foreign_images, oddities};
-pub use start::{device_lock, listen_refusal};
+pub use start::{device_lock, listen_refusal, take_device};
 
 use self::running::RunningDaemon;
 use super::config::{Config, Driver, Hugepages};
+use crate::engine::units::UnitOptions;
 use crate::reactor::Idle;
 use crate::sys;
 
@@ -243,11 +244,8 @@ impl Doctor<'_> {
             let node = cpu.map_or(home, |cpu| self.machine.node_of_processor(cpu));
             add(node, config.daemon.memory as u64);
         }
-        for store in config.units.iter().filter_map(|unit| unit.store.as_ref()) {
-            let memory = store.options.memory();
-            if memory > 0 {
-                add(home, memory);
-            }
+        for memory in config.units.iter().map(UnitOptions::memory).filter(|memory| *memory > 0) {
+            add(home, memory);
         }
         for port in &config.ports {
             if let Driver::Dpdk(link) = &port.driver {

@@ -29,7 +29,7 @@ pub(super) enum RunningDaemon {
 
 /// Who holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(super) enum HeldBy {
     /// The daemon that runs this configuration.
     Own,
     /// Somebody else.
@@ -68,28 +68,28 @@ impl RunningDaemon {
     fn holder(
         &self,
         has: impl FnOnce(&BTreeSet<u64>, &BTreeSet<(u64, u64)>, &BTreeSet<String>) -> bool,
-    ) -> Holder {
+    ) -> HeldBy {
         match self {
-            Self::Absent => Holder::Other,
-            Self::Hidden => Holder::Unknown,
-            Self::Seen { sockets, files, devices } if has(sockets, files, devices) => Holder::Own,
-            Self::Seen { .. } => Holder::Other,
+            Self::Absent => HeldBy::Other,
+            Self::Hidden => HeldBy::Unknown,
+            Self::Seen { sockets, files, devices } if has(sockets, files, devices) => HeldBy::Own,
+            Self::Seen { .. } => HeldBy::Other,
         }
     }
 
     /// Whether it holds one of these sockets.
-    pub(super) fn holds_socket(&self, inodes: &[u64]) -> Holder {
+    pub(super) fn holds_socket(&self, inodes: &[u64]) -> HeldBy {
         self.holder(|sockets, _, _| inodes.iter().any(|inode| sockets.contains(inode)))
     }
 
     /// Whether it holds a file.
-    pub(super) fn holds_file(&self, path: &Path) -> Holder {
+    pub(super) fn holds_file(&self, path: &Path) -> HeldBy {
         let file = fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
         self.holder(|_, files, _| file.is_ok_and(|file| files.contains(&file)))
     }
 
     /// Whether it holds a TAP device.
-    pub(super) fn holds_device(&self, name: &str) -> Holder {
+    pub(super) fn holds_device(&self, name: &str) -> HeldBy {
         self.holder(|_, _, devices| devices.contains(name))
     }
 }

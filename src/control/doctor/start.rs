@@ -8,21 +8,19 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{self, UnixDatagram};
 use std::path::Path;
-use std::time::Duration;
 
-use super::running::{self, Holder};
+use super::running::{self, HeldBy};
 use super::{Asker, Doctor, Verdict};
 use crate::adapters::iscsi::topology::Portal;
 use crate::control::config::{self, Account, Chap, Config, Driver};
+use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Secret;
 use crate::ports::kernel;
+use crate::stores::patiently;
 use crate::sys;
 
 /// A TAP device that stays when nobody has it open (IFF_PERSIST).
 const PERSISTENT: u32 = 0x0800;
-
-/// How long a lock is waited for, as at the start: a daemon that was killed holds its images a little longer than it lives.
-const LOCK_TIME: Duration = Duration::from_secs(2);
 
 /// Why a daemon cannot listen at a portal, and what to do.
 pub fn listen_refusal(portal: &Portal, e: &io::Error) -> (String, String) {
@@ -47,9 +45,17 @@ pub fn device_lock(driver: &Driver, portal: &Portal) -> Option<String> {
     })
 }
 
-/// Whether a failure holds whoever asks.
-fn holds_for_all(e: &io::Error) -> bool {
-    e.kind() != ErrorKind::PermissionDenied || sys::effective_uid() == 0
+/// Takes such a name. The error says why that cannot be, and what to do.
+pub fn take_device(driver: &Driver, lock: &str) -> Result<UnixDatagram, (String, String)> {
+    let name = net::SocketAddr::from_abstract_name(lock);
+    name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|e| {
+        let device = driver.link().map_or("", |link| &link.device);
+        let found = match e.kind() {
+            ErrorKind::AddrInUse => format!("address in use: another ptgt serves the device {device:?}"),
+            _ => format!("cannot be taken: {e}"),
+        };
+        (found, "end that first, or give another device".into())
+    })
 }
 
 impl Doctor<'_> {
@@ -61,9 +67,9 @@ impl Doctor<'_> {
             self.control_socket();
             self.images();
         }
-        let state = self.config.daemon.state_dir.clone();
         // Without it a daemon serves until there is something to be kept.
-        self.directory("state directory", &state, "give a `state_dir` that the daemon may write", false);
+        let help = "give a `state_dir` that the daemon may write";
+        self.directory("state directory", &config.daemon.state_dir, help, false);
         self.secrets();
         for portal in &config.portals {
             self.portal(portal);
@@ -84,9 +90,7 @@ impl Doctor<'_> {
         let Config { daemon, units, .. } = self.config;
         let Some(there) = self.machine.memory() else { return };
         let reactors = (daemon.memory as u64).saturating_mul(daemon.reactors.len() as u64);
-        let in_memory =
-            units.iter().filter_map(|unit| unit.store.as_ref()).map(|store| store.options.memory());
-        let in_memory = in_memory.fold(0_u64, u64::saturating_add);
+        let in_memory = units.iter().map(UnitOptions::memory).fold(0_u64, u64::saturating_add);
         let wanted = reactors.saturating_add(in_memory);
         let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
         let why = format!(
@@ -127,39 +131,34 @@ impl Doctor<'_> {
             false => (Some(format!("{place} is no directory")), true),
             true => match sys::may_write(above) {
                 Ok(()) => (None, true),
-                Err(e) => (Some(format!("{place} cannot be written: {e}")), at_once && holds_for_all(&e)),
+                Err(e) => {
+                    (Some(format!("{place} cannot be written: {e}")), at_once && sys::holds_for_all(&e))
+                }
             },
         };
         let refusal = refusal.map(|found| (found, help.to_owned()));
         self.start_needs(what.to_owned(), refusal, "a directory that may be written", certain);
     }
 
-    /// Those that are refused whoever asks were told with their line, when the configuration was read.
+    /// What was found of them when the configuration was read; those that are refused whoever asks were told with their line
+    /// then.
     fn images(&mut self) {
         let config = self.config;
         for unit in &config.units {
             let Some(path) = unit.image() else { continue };
-            let examine = || unit.examine(&config.daemon.state_dir);
-            let Err(mut refusal) = examine() else { continue };
+            let Some(refusal) = &unit.refusal else { continue };
             let holder = self.running.holds_file(path);
-            if holder == Holder::Own {
+            if holder == HeldBy::Own {
                 continue;
             }
-            // Root may open everything: what is left is a lock.
-            let locked = holder == Holder::Other && sys::effective_uid() == 0;
-            let end = std::time::Instant::now() + LOCK_TIME;
-            while locked && std::time::Instant::now() < end {
-                std::thread::sleep(LOCK_TIME / 20);
-                match examine() {
-                    Ok(()) => break,
-                    Err(again) => refusal = again,
-                }
-            }
-            if locked && examine().is_ok() {
+            // Root may open everything: what is left is a lock, for which the start waits, too.
+            let locked = holder == HeldBy::Other && sys::effective_uid() == 0;
+            if locked && patiently(|| unit.examine(&config.daemon.state_dir).ok()).is_some() {
                 continue;
             }
             let what = format!("{} {:?}", unit.kind, unit.name);
-            self.start_needs(what, Some((refusal.message, refusal.help)), "an image for this daemon", locked);
+            let refusal = (refusal.message.clone(), refusal.help.clone());
+            self.start_needs(what, Some(refusal), "an image for this daemon", locked);
         }
     }
 
@@ -202,30 +201,23 @@ impl Doctor<'_> {
                     ErrorKind::AddrInUse => {
                         self.running.holds_socket(&running::listeners(portal.address.port()))
                     }
-                    _ if holds_for_all(&e) => Holder::Other,
-                    _ => Holder::Unknown,
+                    _ if sys::holds_for_all(&e) => HeldBy::Other,
+                    _ => HeldBy::Unknown,
                 };
                 (listen_refusal(portal, &e), holder)
             }),
             Some(lock) => self.device(driver, &lock),
         };
         let (refusal, holder) = in_the_way.unzip();
-        let refusal = refusal.filter(|_| holder != Some(Holder::Own));
-        self.start_needs(what, refusal, "free", holder != Some(Holder::Unknown));
+        let refusal = refusal.filter(|_| holder != Some(HeldBy::Own));
+        self.start_needs(what, refusal, "free", holder != Some(HeldBy::Unknown));
     }
 
     /// Who has the device of a port, if somebody has whom the start would meet.
-    fn device(&self, driver: &Driver, lock: &str) -> Option<((String, String), Holder)> {
+    fn device(&self, driver: &Driver, lock: &str) -> Option<((String, String), HeldBy)> {
         let device = &driver.link()?.device;
-        let taken =
-            net::SocketAddr::from_abstract_name(lock).and_then(|name| UnixDatagram::bind_addr(&name)).err();
-        if let Some(e) = taken {
-            let found = match e.kind() {
-                ErrorKind::AddrInUse => format!("address in use: another ptgt serves the device {device:?}"),
-                _ => format!("cannot be taken: {e}"),
-            };
-            let holder = self.running.holds_socket(&running::abstract_socket(lock));
-            return Some(((found, "end that first, or give another device".into()), holder));
+        if let Err(refusal) = take_device(driver, lock) {
+            return Some((refusal, self.running.holds_socket(&running::abstract_socket(lock))));
         }
         let Driver::Tap { .. } = driver else { return None };
         // Unlike /sys, which may be that of another network namespace.

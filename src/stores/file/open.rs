@@ -105,7 +105,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries again for a while. A daemon that was killed holds its images until the kernel has taken its io_uring apart, which
 /// is a little after the process is gone: the next one is to start nevertheless.
-fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     const PAUSE: Duration = Duration::from_millis(20);
     let mut waited = Duration::ZERO;
     loop {
