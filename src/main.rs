@@ -197,14 +197,8 @@ fn judge(path: &Path, scope: Scope) -> Judged {
         let report = doctor::examine(&doctor::Machine::default(), &config, Asker::Operator);
         warnings.extend(doctor::foreign_images(&config));
         warnings.extend(report.doubts().map(Check::line));
-        errors.extend(report.obstacles().map(|check| Diagnostic {
-            line: 0,
-            column: 0,
-            width: 0,
-            key: check.what.clone(),
-            message: check.found.clone(),
-            help: check.why.clone(),
-        }));
+        let obstacles = report.obstacles();
+        errors.extend(obstacles.map(|check| Diagnostic::of_file(&check.what, &check.found, &check.why)));
     }
     Judged { config: Some(config).filter(|_| errors.is_empty()), text: String::new(), errors, warnings }
 }

@@ -337,5 +337,17 @@ pub struct Address {
     pub prefix: u8,
 }
 
+impl Address {
+    /// Whether another one is in the same network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
+            IpAddr::V6(ip) => u128::from(ip),
+        };
+        let common = (bits(self.ip) ^ bits(ip)).leading_zeros();
+        self.ip.is_ipv4() == ip.is_ipv4() && common >= u32::from(self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,14 @@ pub struct Diagnostic {
     pub help: String,
 }
 
+impl Diagnostic {
+    /// The file as a whole is wrong, or what it needs: a thing by that name, or the file itself.
+    pub fn of_file(key: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Self {
+        let (key, message, help) = (key.into(), message.into(), help.into());
+        Self { line: 0, column: 0, width: 0, key, message, help }
+    }
+}
+
 /// Diagnostics as a person wants to read them, with the lines that they are about.
 pub fn render(path: &Path, text: &str, diagnostics: &[Diagnostic]) -> String {
     use std::fmt::Write;

@@ -101,8 +101,7 @@ impl AccessRule {
     pub fn read(s: &Section<'_>) -> Option<Self> {
         let plain = |list: Vec<(String, _)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         // Patterns, too: what begins with a part of a name begins with that part in its normal spelling.
-        let normal = |key| s.given(key).then(|| s.texts(key, |text| Some(normal_name(text)))).flatten();
-        let initiators = normal("initiators");
+        let initiators = s.texts("initiators", |text| Some(normal_name(text)));
         for (name, span) in initiators.iter().flatten() {
             // With a `*` at the end, the rest of the name is missing, and nothing can be said about it.
             if !name.ends_with('*')
@@ -112,9 +111,9 @@ impl AccessRule {
                 s.error_at(span.clone(), "initiators", format!("is no iSCSI name: {why}"), help);
             }
         }
-        let addresses = s.given("addresses").then(|| s.texts("addresses", network)).flatten();
-        let users = s.given("accounts").then(|| s.texts("accounts", |text| Some(text.to_owned()))).flatten();
-        let luns = s.given("luns").then(|| s.numbers("luns")).flatten();
+        let addresses = s.texts("addresses", network);
+        let users = s.texts("accounts", |text| Some(text.to_owned()));
+        let luns = s.numbers("luns");
         let lun = |(lun, _): (u64, _)| u16::try_from(lun).ok().map(Lun::from_index);
         Some(Self {
             initiators: initiators.map(plain),
@@ -130,11 +129,9 @@ impl AccessRule {
             Some(start) => visitor.initiator.starts_with(start),
             None => visitor.initiator == pattern,
         };
+        let peer = visitor.origin.peer.ip().to_canonical();
         self.initiators.as_ref().is_none_or(|patterns| patterns.iter().any(named))
-            && self
-                .addresses
-                .as_ref()
-                .is_none_or(|all| all.iter().any(|net| holds(net, visitor.origin.peer.ip())))
+            && self.addresses.as_ref().is_none_or(|all| all.iter().any(|network| network.contains(peer)))
     }
 
     fn applies(&self, visitor: &Visitor<'_>) -> bool {
@@ -150,17 +147,6 @@ fn network(text: &str) -> Option<Address> {
     let max = if ip.is_ipv4() { 32 } else { 128 };
     let prefix = prefix.map_or(Some(max), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= max))?;
     Some(Address { ip, prefix })
-}
-
-/// Whether an address is in a network.
-fn holds(network: &Address, ip: IpAddr) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
-        IpAddr::V6(ip) => u128::from(ip),
-    };
-    let ip = ip.to_canonical();
-    let common = (bits(network.ip) ^ bits(ip)).leading_zeros();
-    network.ip.is_ipv4() == ip.is_ipv4() && common >= u32::from(network.prefix)
 }
 
 /// Where initiators are sent instead.
@@ -200,7 +186,7 @@ impl Redirect {
             (usable && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| text.to_owned())
         });
         let permanently = s.flag("permanent");
-        let group = s.given("group").then(|| s.number("group")).flatten();
+        let group = s.number("group");
         s.finish();
         Some(Self { group, permanently: permanently?, address: address? })
     }

@@ -82,15 +82,15 @@ impl<'a> Loader<'a> {
     /// An access rule of a target that has these LUNs.
     pub(super) fn rule(&self, s: Section<'a>, accounts: &Named<Account>, luns: &[u16]) -> Option<AccessRule> {
         let rule = AccessRule::read(&s);
-        let users = s.given("accounts").then(|| s.texts("accounts", |text| Some(text.to_owned()))).flatten();
+        let users = s.texts("accounts", |text| Some(text.to_owned()));
         for (name, span) in users.into_iter().flatten() {
             self.look_up(&name, "[[account]]", accounts, (span, s.path("accounts")));
         }
-        let units = s.given("luns").then(|| s.numbers("luns")).flatten();
+        let units = s.numbers("luns");
         for (lun, span) in units.into_iter().flatten() {
             if !luns.iter().any(|known| u64::from(*known) == lun) {
                 let help = "give LUNs of the target's `luns`";
-                self.errors.add(span, &s.path("luns"), format!("there is no LUN {lun}"), help);
+                s.error_at(span, "luns", format!("there is no LUN {lun}"), help);
             }
         }
         s.finish();
@@ -147,8 +147,8 @@ impl SecretSource {
             certain,
         };
         let fail = |e: std::io::Error| {
-            let certain = e.kind() != std::io::ErrorKind::PermissionDenied || sys::effective_uid() == 0;
-            refuse(e.to_string(), "the user of the daemon has to be able to read it", certain)
+            let help = "the user of the daemon has to be able to read it";
+            refuse(e.to_string(), help, sys::holds_for_all(&e))
         };
         let mut file = std::fs::File::open(path).map_err(fail)?;
         // What was opened is looked at, not what has that name by now.

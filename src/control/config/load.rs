@@ -45,10 +45,6 @@ const STDIN: &str = "-";
 
 /// The text of a file, or why it has none, with what can be shown of it.
 fn read(path: &Path) -> Result<String, (String, Vec<Diagnostic>)> {
-    let refuse = |text: &str, (line, column), message: String, help: &str| {
-        let (key, help) = (String::new(), help.to_owned());
-        (text.to_owned(), vec![Diagnostic { line, column, width: line.min(1), key, message, help }])
-    };
     let bytes = match path == Path::new(STDIN) {
         true => {
             let mut bytes = Vec::new();
@@ -57,14 +53,16 @@ fn read(path: &Path) -> Result<String, (String, Vec<Diagnostic>)> {
         false => std::fs::read(path),
     };
     let bytes = bytes.map_err(|e| {
-        refuse("", (0, 0), format!("cannot be read: {e}"), "give the path of a configuration file")
+        let help = "give the path of a configuration file";
+        (String::new(), vec![Diagnostic::of_file("", format!("cannot be read: {e}"), help)])
     })?;
     String::from_utf8(bytes).map_err(|e| {
-        let text = String::from_utf8_lossy(e.as_bytes());
-        let before = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        refuse(&text, (line, column), "is no UTF-8 here".into(), "a configuration is text in UTF-8")
+        // As much of it as is valid stays as it is.
+        let (text, at) = (String::from_utf8_lossy(e.as_bytes()).into_owned(), e.utf8_error().valid_up_to());
+        let errors = Errors::new(&text);
+        errors.add(at..at, "", "is no UTF-8 here", "a configuration is text in UTF-8");
+        let found = errors.finish();
+        (text, found)
     })
 }
 
@@ -229,7 +227,7 @@ impl<'a> Loader<'a> {
     }
 
     fn daemon(&self, s: Section<'a>) -> Option<Daemon> {
-        let reactors = self.reactors(&s);
+        let reactors = reactors(&s);
         let memory = s.size("memory");
         let hugepages = s.word("hugepages", &[Hugepages::Auto, Hugepages::Require, Hugepages::Never]);
         let spin = s.time("spin");
@@ -264,24 +262,6 @@ impl<'a> Loader<'a> {
         let memory = if s.given("memory") { s.size("memory").map(Some) } else { Some(None) };
         s.finish();
         Some(Dpdk { arguments: arguments?.into_iter().map(|(text, _)| text).collect(), memory: memory? })
-    }
-
-    fn reactors(&self, s: &Section<'_>) -> Option<Vec<Option<usize>>> {
-        if !s.given("reactors") {
-            return Some(vec![None]);
-        }
-        let processors = s.numbers("reactors")?;
-        if processors.is_empty() || processors.len() > REACTORS_MAX {
-            let message = format!("has {} entries", processors.len());
-            s.error("reactors", message, format!("give 1 to {REACTORS_MAX} processors"));
-        }
-        for (at, (processor, span)) in processors.iter().enumerate() {
-            if processors[..at].iter().any(|(other, _)| other == processor) {
-                let message = format!("processor {processor} has a reactor already");
-                self.errors.add(span.clone(), &s.path("reactors"), message, "one reactor per processor");
-            }
-        }
-        Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
     }
 
     fn port_group(&self, s: Section<'a>) -> Option<PortGroup> {
@@ -415,13 +395,32 @@ impl<'a> Loader<'a> {
             let at = (span.clone(), s.path("portals"));
             match self.look_up(&name, "[[portal]]", portals, at) {
                 Some(portal) if chosen.contains(&portal) => {
-                    self.errors.add(span, &s.path("portals"), format!("{name:?} is in the list twice"), "");
+                    s.error_at(span, "portals", format!("{name:?} is in the list twice"), "");
                 }
                 portal => chosen.extend(portal),
             }
         }
         Some(chosen)
     }
+}
+
+/// The processor of each reactor.
+fn reactors(s: &Section<'_>) -> Option<Vec<Option<usize>>> {
+    if !s.given("reactors") {
+        return Some(vec![None]);
+    }
+    let processors = s.numbers("reactors")?;
+    if processors.is_empty() || processors.len() > REACTORS_MAX {
+        let message = format!("has {} entries", processors.len());
+        s.error("reactors", message, format!("give 1 to {REACTORS_MAX} processors"));
+    }
+    for (at, (processor, span)) in processors.iter().enumerate() {
+        if processors[..at].iter().any(|(other, _)| other == processor) {
+            let message = format!("processor {processor} has a reactor already");
+            s.error_at(span.clone(), "reactors", message, "one reactor per processor");
+        }
+    }
+    Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
 }
 
 /// The relative target port identifiers that are given, by portal group tag; `tags` are those of the target.

@@ -34,7 +34,7 @@ impl<'a> Loader<'a> {
             // Which keys belong here is unknown.
             None => return None,
             Some(DriverWord::Kernel) => Some(Driver::Kernel),
-            Some(DriverWord::Tap) => self.tap(&s, name.as_deref()),
+            Some(DriverWord::Tap) => Self::tap(&s, name.as_deref()),
             Some(DriverWord::Packet) => {
                 let ours = Self::addresses(&s);
                 Self::link(&s, name.as_deref(), ours, true).map(Driver::Packet)
@@ -76,11 +76,11 @@ impl<'a> Loader<'a> {
         ours
     }
 
-    fn tap(&self, s: &Section<'_>, name: Option<&str>) -> Option<Driver> {
+    fn tap(s: &Section<'_>, name: Option<&str>) -> Option<Driver> {
         let ours = Self::addresses(s);
         let hosts = s.texts("host_address", address);
         if let (Some(ours), Some(hosts)) = (&ours, &hosts) {
-            self.host_addresses(s, ours, hosts);
+            Self::host_addresses(s, ours, hosts);
         }
         let link = Self::link(s, name, ours, true);
         Some(Driver::Tap { link: link?, host_addresses: plain(hosts?) })
@@ -106,21 +106,16 @@ impl<'a> Loader<'a> {
     }
 
     /// The host's side reaches ours only from an address of its own in the same network.
-    fn host_addresses(
-        &self,
-        s: &Section<'_>,
-        ours: &[(Address, Range<usize>)],
-        hosts: &[(Address, Range<usize>)],
-    ) {
+    fn host_addresses(s: &Section<'_>, ours: &[(Address, Range<usize>)], hosts: &[(Address, Range<usize>)]) {
         for (host, span) in hosts {
             let (message, help) = if ours.iter().any(|(our, _)| our.ip == host.ip) {
                 (format!("{} is in `address`, too", host.ip), "the host needs an address of its own")
-            } else if !ours.iter().any(|(our, _)| same_network(our, host)) {
+            } else if !ours.iter().any(|(our, _)| our.contains(host.ip) && host.contains(our.ip)) {
                 (format!("{} is in no network of `address`", host.ip), "the host would not reach the daemon")
             } else {
                 continue;
             };
-            self.errors.add(span.clone(), &s.path("host_address"), message, help);
+            s.error_at(span.clone(), "host_address", message, help);
         }
     }
 
@@ -266,16 +261,6 @@ fn address(text: &str) -> Option<Address> {
     let max = if ip.is_ipv4() { 32 } else { 128 };
     let usable = prefix <= max && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
     usable.then_some(Address { ip, prefix })
-}
-
-/// Whether two addresses believe each other to be on the same link.
-fn same_network(a: &Address, b: &Address) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
-        IpAddr::V6(ip) => u128::from(ip),
-    };
-    let differing = (bits(a.ip) ^ bits(b.ip)).leading_zeros();
-    a.ip.is_ipv4() == b.ip.is_ipv4() && differing >= u32::from(a.prefix.max(b.prefix))
 }
 
 fn plain(placed: Placed) -> Vec<Address> {
