@@ -24,17 +24,17 @@
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`reactor`] | the loop of a core, mailboxes between cores |
-//! | [`adapters`] | one for each fabric, which joins its protocol machine to the cores: sessions, and what is exported to whom |
-//! | [`engine`] | joins them: task manager, one core's share of it all |
+//! | [`engine`] | joins devices, stores and fabrics: task manager, one core's share of it all; what a fabric is to a core |
+//! | [`adapters`] | one for each fabric, which joins its protocol machine to the engine: streams, sessions, what is exported to whom |
 //! | [`control`] | configuration, log, status, the socket of the command line |
 //! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
 //! | [`image`] | `ptgt image`: images of tapes that no daemon has open |
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other. `wire`, `io`, `formats`, `scsi`, `devices`, `fabrics`, `net`,
-//! `adapters` and `engine` have no `unsafe`, no socket, no thread and no clock: whatever they do can be repeated by a test with the same bytes
-//! and times.
+//! `devices`, `stores` and `fabrics` never see each other, and `engine` names no fabric. `wire`, `io`, `formats`, `scsi`,
+//! `devices`, `fabrics`, `net`, `engine` and `adapters` have no `unsafe`, no socket, no thread and no clock: whatever they do
+//! can be repeated by a test with the same bytes and times.
 //!
 //! # Two narrow waists
 //!
@@ -79,16 +79,21 @@
 //! # A turn
 //!
 //! A [`reactor`] runs [`engine::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
-//! steady state: take a burst, feed connections, run tasks, poll stores, answer in one burst. With nothing to do it polls
-//! for a while, then sleeps on descriptors and the nearest deadline. Sessions of one logical unit live on any core;
-//! what they share is the store's bytes, an immutable [`adapters::iscsi::topology::Topology`], and the state of a disk (mode
-//! parameters, reservations, access states), of which the path of a READ or WRITE reads a snapshot: a change is agreed on by
-//! all cores before it is in force. Everything else goes through mailboxes.
+//! steady state: its fabrics take a burst and feed their connections, the task manager polls the stores, the fabrics run
+//! the tasks of whoever has something to do, and answer in one burst. The shard calls a fabric ([`engine::fabric::Fabric`])
+//! once for each of these; beside that only a transport is called by way of a table of functions. With nothing to do the core
+//! polls for a while, then sleeps on descriptors and the nearest deadline.
+//!
+//! Sessions of one logical unit live on any core; what they share is the store's bytes, an immutable snapshot of what is
+//! exported ([`adapters::iscsi::topology::Topology`]), and the state of a disk (mode parameters, reservations, access states),
+//! of which the path of a READ or WRITE reads a snapshot: a change is agreed on by all cores before it is in force. Everything
+//! else goes through mailboxes: the shards have one each, and so has each fabric of each core, for what is its own.
 //!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
-//!   brings its bytes is a port; `engine/shard.rs` joins the two.
+//!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
+//!   there, which nexus sees which logical units, what goes from core to core.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with

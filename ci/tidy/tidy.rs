@@ -30,12 +30,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &["counters", "memory", "time", "wire"]),
     ("ports", &["counters", "net", "memory", "sys", "time"]),
     ("reactor", &["counters", "sys", "time"]),
-    ("adapters", &["options", "fabrics", "scsi", "net", "sys", "wire"]),
     (
         "engine",
         &[
-            "adapters", "activity", "counters", "options", "fabrics", "scsi", "devices", "stores", "net",
-            "ports", "reactor", "io", "memory", "time", "wire", "sys",
+            "activity", "counters", "options", "scsi", "devices", "stores", "reactor", "io", "memory",
+            "time", "wire",
+        ],
+    ),
+    (
+        "adapters",
+        &[
+            "activity", "counters", "options", "engine", "fabrics", "scsi", "net", "reactor", "memory",
+            "time", "sys", "wire",
         ],
     ),
     (

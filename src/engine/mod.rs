@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Joins fabrics, devices and stores: the task manager, and one core's share of it all.
 
+pub mod audit;
+pub mod fabric;
 pub mod port_ids;
+pub mod report;
 pub mod shard;
+mod shortage;
 pub mod tasks;
 pub mod units;

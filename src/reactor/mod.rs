@@ -7,6 +7,7 @@ mod tests;
 
 pub use mailbox::{Mailbox, Sender, mailbox};
 
+use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -76,6 +77,15 @@ pub enum Idle {
     Adaptive(Duration),
     /// Never sleep.
     Spin,
+}
+
+/// A mailbox for each core, and how to reach them.
+pub type Mailboxes<T> = (Vec<Sender<T>>, Vec<Mailbox<T>>);
+
+/// New ones.
+pub fn mailboxes<T>(cores: usize) -> io::Result<Mailboxes<T>> {
+    let pairs: Vec<_> = (0..cores).map(|_| mailbox()).collect::<Result<_, _>>()?;
+    Ok(pairs.into_iter().unzip())
 }
 
 /// Runs turns until the work is finished.

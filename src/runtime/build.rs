@@ -10,6 +10,7 @@ use log::{info, warn};
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
+use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
 use crate::control::config::{self, Config, Hugepages, SecretRefusal};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
@@ -18,7 +19,7 @@ use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
-use crate::reactor::{Idle, Mailbox, Sender, mailbox};
+use crate::reactor::{Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
@@ -51,6 +52,8 @@ pub(super) struct Assembly {
     devices: Arc<Devices>,
     _locks: AddressLocks,
     senders: Vec<Sender<Message>>,
+    /// Of the iSCSI of each reactor.
+    iscsi: Vec<Sender<IscsiMessage>>,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
 }
@@ -58,6 +61,7 @@ pub(super) struct Assembly {
 /// What is a reactor's alone before it starts.
 struct CoreShare {
     mailbox: Mailbox<Message>,
+    iscsi_mailbox: Mailbox<IscsiMessage>,
     /// The last reactor that stops to listen closes them.
     listeners: Listeners,
 }
@@ -74,6 +78,8 @@ pub(super) struct CoreAssembly {
     devices: Arc<Devices>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
+    iscsi_peers: Vec<Sender<IscsiMessage>>,
+    iscsi_mailbox: Mailbox<IscsiMessage>,
     listeners: Listeners,
 }
 
@@ -91,30 +97,34 @@ impl Assembly {
         }
         keep_identities(config)?;
         let (listeners, locks) = ports::listen(config)?;
-        let mut senders = Vec::new();
-        let mut shares = Vec::new();
-        for _ in &config.daemon.reactors {
-            let (sender, mailbox) = mailbox().map_err(|e| format!("mailbox: {e}"))?;
-            senders.push(sender);
-            let share = CoreShare { mailbox, listeners: listeners.clone() };
-            shares.push(Mutex::new(Some(share)));
-        }
+        let cores = config.daemon.reactors.len();
+        let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
+        let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
+        let shares = boxes.into_iter().zip(iscsi_boxes).map(|(mailbox, iscsi_mailbox)| {
+            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, listeners: listeners.clone() }))
+        });
+        let shares = shares.collect();
         Ok(Self {
             topology,
             config: Arc::new(config.clone()),
             records: Arc::new(records),
             units,
             sessions: Arc::default(),
-            left: Arc::new(AtomicUsize::new(config.daemon.reactors.len())),
+            left: Arc::new(AtomicUsize::new(cores)),
             devices: Arc::new(Devices::start(config)?),
             _locks: locks,
             senders,
+            iscsi,
             shares,
         })
     }
 
     pub(super) fn senders(&self) -> Vec<Sender<Message>> {
         self.senders.clone()
+    }
+
+    pub(super) fn iscsi_senders(&self) -> Vec<Sender<IscsiMessage>> {
+        self.iscsi.clone()
     }
 
     /// All logical units.
@@ -124,7 +134,7 @@ impl Assembly {
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
         let share = self.shares[core].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let CoreShare { mailbox, listeners } = share.expect("each reactor is seeded once");
+        let CoreShare { mailbox, iscsi_mailbox, listeners } = share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
             config: self.config.clone(),
@@ -136,6 +146,8 @@ impl Assembly {
             devices: self.devices.clone(),
             peers: self.senders.clone(),
             mailbox,
+            iscsi_peers: self.iscsi.clone(),
+            iscsi_mailbox,
             listeners,
         }
     }
@@ -425,13 +437,20 @@ impl CoreAssembly {
             let host = ports::open(&self.config, place, &self.listeners, (&self.devices, &shared), &arena)?;
             hosts.push((port.name.clone(), host));
         }
+        let iscsi = IscsiFabric::new(IscsiParts {
+            core: self.core,
+            arena: arena.clone(),
+            hosts,
+            topology: self.topology,
+            sessions: self.sessions,
+            mailbox: self.iscsi_mailbox,
+            peers: self.iscsi_peers,
+        });
         Ok(Parts {
             core: self.core,
             arena,
-            hosts,
+            fabrics: vec![Box::new(iscsi)],
             tasks,
-            topology: self.topology,
-            sessions: self.sessions,
             left: self.left,
             mailbox: self.mailbox,
             peers: self.peers,

@@ -82,7 +82,13 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     assembly.announce();
     let stopping = Arc::new(AtomicBool::new(false));
     let units = assembly.units();
-    let monitor = Arc::new(Monitor::new(config, units.clone(), senders.clone(), stopping.clone()));
+    let monitor = Arc::new(Monitor::new(
+        config,
+        units.clone(),
+        senders.clone(),
+        assembly.iscsi_senders(),
+        stopping.clone(),
+    ));
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");

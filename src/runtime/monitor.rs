@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::build::Unit;
-use crate::adapters::iscsi::topology;
+use crate::adapters::iscsi::{
+    ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
+};
 use crate::control::config::{self, Config};
 use crate::control::status::{
     self, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
@@ -18,9 +20,8 @@ use crate::control::status::{
     UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
-use crate::engine::shard::{
-    ConnectionReport, CoreReport, Message, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest,
-};
+use crate::engine::report::CoreReport;
+use crate::engine::shard::Message;
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
@@ -47,6 +48,8 @@ pub(super) struct Monitor {
     config: Config,
     units: Vec<Arc<Unit>>,
     cores: Vec<Sender<Message>>,
+    /// The iSCSI of each.
+    iscsi: Vec<Sender<IscsiMessage>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
     asked: Mutex<Vec<Option<Receiver<CoreReport>>>>,
@@ -62,6 +65,7 @@ impl Monitor {
         config: &Config,
         units: Vec<Arc<Unit>>,
         cores: Vec<Sender<Message>>,
+        iscsi: Vec<Sender<IscsiMessage>>,
         draining: Arc<AtomicBool>,
     ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
@@ -69,6 +73,7 @@ impl Monitor {
             config: config.clone(),
             units,
             cores,
+            iscsi,
             asked,
             gathering: Mutex::default(),
             draining,
@@ -106,7 +111,7 @@ impl Monitor {
         while let Some(from) = next {
             sessions.reserve(SESSIONS_PER_TURN);
             let (to, part) = sync_channel(1);
-            self.cores[core].send(Message::Sessions(SessionsRequest { from, sessions, to }));
+            self.iscsi[core].send(IscsiMessage::Sessions(SessionsRequest { from, sessions, to }));
             let left = deadline.saturating_duration_since(Instant::now());
             SessionsPart { sessions, next } = part.recv_timeout(left).ok()?;
         }
@@ -226,7 +231,7 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
 }
 
 fn port(config::Port { name, driver }: &config::Port, reports: &[CoreReport]) -> Port {
-    let counted = reports.iter().filter_map(|report| report.hosts.get(name));
+    let counted = reports.iter().filter_map(|report| report.ports.get(name));
     let counters = by_name(counted.flatten().copied());
     Port { name: name.clone(), driver: driver.name().to_owned(), counters }
 }
@@ -365,11 +370,11 @@ mod tests {
 
     use super::*;
     use crate::adapters::iscsi::topology::Topology;
-    use crate::engine::shard::{CoreCounters, UnitReport};
+    use crate::engine::report::{CoreCounters, UnitReport};
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
     use crate::ports::{KernelCounters, TapCounters};
-    use crate::reactor::{Load, Mailbox, mailbox};
+    use crate::reactor::{Load, Mailbox, mailboxes};
     use crate::runtime::build::unit;
     use crate::stores::Records;
 
@@ -383,13 +388,15 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     const KEY: UnitKey = UnitKey(1);
 
-    fn monitor() -> (Monitor, Vec<Mailbox<Message>>) {
+    /// With the mailboxes of the cores, and those of their iSCSI.
+    fn monitor() -> (Monitor, Vec<Mailbox<Message>>, Vec<Mailbox<IscsiMessage>>) {
         let config = config::parse(CONFIG, Path::new("")).unwrap();
-        let (senders, mailboxes) = (0..2).map(|_| mailbox().unwrap()).unzip();
+        let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
         // Nothing of it is kept.
         let records = Records::new(Path::new("state")).unwrap();
         let unit = unit(&config, &config.units[0], KEY, &records, &Topology::default()).unwrap();
-        (Monitor::new(&config, vec![Arc::new(unit)], senders, Arc::default()), mailboxes)
+        let monitor = Monitor::new(&config, vec![Arc::new(unit)], senders, iscsi, Arc::default());
+        (monitor, boxes, iscsi_boxes)
     }
 
     fn session() -> SessionReport {
@@ -420,7 +427,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             pages: memory::Pages::Ordinary,
             units: [(KEY, UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() })].into(),
             counters: CoreCounters { sessions: core as u64, ..CoreCounters::default() },
-            hosts: [("p".into(), accepted.counted().collect())].into(),
+            ports: [("p".into(), accepted.counted().collect())].into(),
         }
     }
 
@@ -433,9 +440,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     }
 
     /// Tells of its sessions, as many as it has a number, in that many parts and an empty one.
-    fn tell_sessions(mailbox: &mut Mailbox<Message>, core: usize) {
+    fn tell_sessions(mailbox: &mut Mailbox<IscsiMessage>, core: usize) {
         for part in 0..=core {
-            let Message::Sessions(SessionsRequest { from, mut sessions, to }) = wait(mailbox) else {
+            let IscsiMessage::Sessions(SessionsRequest { from, mut sessions, to }) = wait(mailbox) else {
                 panic!("sessions are asked for")
             };
             assert_eq!((from, sessions.len()), (part * SESSIONS_PER_TURN, part));
@@ -446,7 +453,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         }
     }
 
-    fn wait(mailbox: &mut Mailbox<Message>) -> Message {
+    fn wait<T>(mailbox: &mut Mailbox<T>) -> T {
         loop {
             match mailbox.take() {
                 Some(message) => return message,
@@ -457,10 +464,10 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     #[test]
     fn the_reports_of_all_cores_add_up() {
-        let (monitor, mut mailboxes) = monitor();
+        let (monitor, mut mailboxes, mut of_iscsi) = monitor();
         let cores = std::thread::spawn(move || {
             mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| answer(mailbox, core));
-            mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| tell_sessions(mailbox, core));
+            of_iscsi.iter_mut().enumerate().for_each(|(core, mailbox)| tell_sessions(mailbox, core));
         });
         let status = monitor.status(StatusRequest::default());
         cores.join().unwrap();
@@ -482,11 +489,11 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     #[test]
     fn a_portal_is_down_while_any_reactor_misses_its_device() {
-        let (monitor, _) = monitor();
+        let (monitor, ..) = monitor();
         let [target] = &monitor.config.targets[..] else { panic!("one target") };
         let down = |device_gone| {
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
-            let reports = [report(0), CoreReport { hosts: [("p".into(), counted)].into(), ..report(1) }];
+            let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];
             let ports: Vec<Port> = monitor.config.ports.iter().map(|each| port(each, &reports)).collect();
             super::target(&monitor.config, target, &ports).portals[0].down
         };
@@ -495,7 +502,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     #[test]
     fn a_core_that_does_not_answer_is_named_and_asked_once() {
-        let (monitor, mut mailboxes) = monitor();
+        let (monitor, mut mailboxes, _of_iscsi) = monitor();
         monitor.draining.store(true, Ordering::SeqCst);
         let status = monitor.status(StatusRequest::default());
         assert_eq!((status.state, &status.silent_reactors[..]), (State::Draining, &[0, 1][..]));

@@ -21,15 +21,19 @@ use super::store::{Medium, SimStore};
 use super::tally::{self, Tally};
 use crate::adapters::iscsi::sessions::{Limits, Sessions};
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
+use crate::adapters::iscsi::{
+    IscsiFabric, IscsiMessage, IscsiParts, SessionReport, SessionsPart, SessionsRequest,
+};
 use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
-use crate::engine::shard::{CoreReport, Message, Parts, SessionReport, SessionsPart, SessionsRequest, Shard};
+use crate::engine::report::CoreReport;
+use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey, UnitKeys};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, SegMut};
 use crate::net::{Address, FrameCaps, FramePort, HostConfig, StreamHost, TcpHost};
 use crate::ports::memory::{Dice, End, Faults, Wire, wire};
-use crate::reactor::{Poller, Sender, mailbox};
+use crate::reactor::{Poller, Sender, mailboxes};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, ExclusiveGate};
@@ -61,6 +65,8 @@ pub(super) struct Machine {
     pub(super) shards: Vec<Shard>,
     pub(super) arenas: Vec<Arena>,
     pub(super) senders: Vec<Sender<Message>>,
+    /// Of the iSCSI of each core.
+    peers: Vec<Sender<IscsiMessage>>,
     pub(super) disks: Vec<Arc<Disk>>,
     units: Vec<UnitKey>,
     sessions: Arc<Sessions>,
@@ -387,7 +393,7 @@ impl World {
         }
         for report in self.reports() {
             self.env.tally.add("arena requests refused", report.memory.refused);
-            let flows = report.hosts.values().flatten();
+            let flows = report.ports.values().flatten();
             for (what, count) in flows {
                 if matches!(
                     what.name,
@@ -420,12 +426,12 @@ impl World {
 
     /// The sessions of each core, a part per turn.
     fn told_sessions(&mut self) -> Vec<Vec<SessionReport>> {
-        let cores = self.machine.shards.iter_mut().zip(&self.machine.senders);
-        let of_core = |(shard, sender): (&mut Shard, &Sender<Message>)| {
+        let cores = self.machine.shards.iter_mut().zip(&self.machine.peers);
+        let of_core = |(shard, sender): (&mut Shard, &Sender<IscsiMessage>)| {
             let (mut sessions, mut next) = (Vec::new(), Some(0));
             while let Some(from) = next {
                 let (to, part) = std::sync::mpsc::sync_channel(1);
-                sender.send(Message::Sessions(SessionsRequest { from, sessions, to }));
+                sender.send(IscsiMessage::Sessions(SessionsRequest { from, sessions, to }));
                 shard.turn(self.env.now);
                 shard.turned(self.env.now);
                 SessionsPart { sessions, next } = part.try_recv().expect("a core answers in its turn");
@@ -480,7 +486,7 @@ impl World {
             }
         }
         let sum = |name| {
-            let counters = reports.iter().flat_map(|report| report.hosts.values().flatten());
+            let counters = reports.iter().flat_map(|report| report.ports.values().flatten());
             counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
         };
         let streams: usize = self.sessions.iter().map(Session::streams).sum();
@@ -545,7 +551,7 @@ impl World {
                 }
             }
             let flow = |name| {
-                let counters = report.hosts.values().flatten();
+                let counters = report.ports.values().flatten();
                 counters.filter(|(what, _)| what.name == name).map(|(_, count)| count).sum::<u64>()
             };
             let half_open = flow("half_open");
@@ -769,10 +775,11 @@ pub(super) fn boot(
     let left = Arc::new(AtomicUsize::new(plan.cores));
     let gates: Vec<Arc<ExclusiveGate>> = media.iter().map(|_| Arc::default()).collect();
     let sessions = Arc::new(Sessions::default());
-    let (senders, mailboxes): (Vec<_>, Vec<_>) =
-        (0..plan.cores).map(|_| mailbox().expect("a mailbox")).unzip();
+    let (senders, boxes) = mailboxes(plan.cores).expect("mailboxes");
+    let (peers, inboxes) = mailboxes(plan.cores).expect("mailboxes");
     let mut shards = Vec::new();
-    for (core, ((mailbox, arena), host)) in mailboxes.into_iter().zip(&arenas).zip(hosts).enumerate() {
+    let boxes = boxes.into_iter().zip(inboxes);
+    for (core, (((mailbox, inbox), arena), host)) in boxes.zip(&arenas).zip(hosts).enumerate() {
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
         let parts = disks.iter().zip(media).zip(gates.iter().zip(&states));
         for (&unit, ((disk, medium), (gate, state))) in keys.iter().zip(parts) {
@@ -781,18 +788,25 @@ pub(super) fn boot(
             tasks.add_unit(unit, Box::new(disk.server()), Some(store));
             tasks.share(unit, state.clone());
         }
-        shards.push(Shard::new(Parts {
+        let iscsi = IscsiFabric::new(IscsiParts {
             core,
             arena: arena.clone(),
             hosts: vec![("sim".into(), host)],
-            tasks,
             topology: topology.clone(),
             sessions: sessions.clone(),
+            mailbox: inbox,
+            peers: peers.clone(),
+        });
+        shards.push(Shard::new(Parts {
+            core,
+            arena: arena.clone(),
+            fabrics: vec![Box::new(iscsi)],
+            tasks,
             mailbox,
             peers: senders.clone(),
             left: left.clone(),
             wake_fds: Vec::new(),
         }));
     }
-    Machine { shards, arenas, senders, disks, units: keys, sessions, wires }
+    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires }
 }

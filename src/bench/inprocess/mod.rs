@@ -22,13 +22,14 @@ pub(super) use cores::{CORES_MAX, Pace, run as run_cores, virtual_clock};
 
 use super::load::{Load, Spec, Tally, Window};
 use super::report::Frames;
+use crate::adapters::iscsi::IscsiMessage;
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::devices::sbc::{self, BlockSize, Disk};
 use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::io::{Done, Landing, Op, Submitted, Tag};
 use crate::memory::Arena;
-use crate::reactor::{Mailbox, Sender, mailbox};
+use crate::reactor::{Mailbox, Sender, mailboxes};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::stores::{self, Backing, FileOptions, Local};
 use crate::sys;
@@ -204,7 +205,9 @@ struct Common {
 struct Cores {
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
-    peers: Vec<Sender<Message>>,
+    senders: Vec<Sender<Message>>,
+    /// Of the iSCSI of each core.
+    peers: Vec<Sender<IscsiMessage>>,
 }
 
 /// A core's share, made in its thread.
@@ -215,20 +218,21 @@ struct World {
     unit: UnitKey,
     cores: Cores,
     mailbox: Mailbox<Message>,
+    inbox: Mailbox<IscsiMessage>,
 }
 
-/// What a core has to itself from the beginning: its number, and what the others tell it.
-type Place = (usize, Mailbox<Message>);
+/// What a core has to itself from the beginning: its number, and what the others tell it and its iSCSI.
+type Place = (usize, (Mailbox<Message>, Mailbox<IscsiMessage>));
 
 impl Common {
     /// With a place for each core.
     fn new(setup: &Setup, cores: usize) -> Result<(Self, Vec<Place>), String> {
-        let pairs = (0..cores).map(|_| mailbox()).collect::<Result<Vec<_>, _>>();
-        let pairs = pairs.map_err(|e| format!("mailbox: {e}"))?;
-        let (peers, mailboxes): (_, Vec<_>) = pairs.into_iter().unzip();
-        let cores = Cores { sessions: Arc::default(), left: Arc::new(AtomicUsize::new(cores)), peers };
+        let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
+        let (peers, inboxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
+        let cores =
+            Cores { sessions: Arc::default(), left: Arc::new(AtomicUsize::new(cores)), senders, peers };
         let common = Self { backing: open(setup)?, disk: Arc::new(disk()?), state: Arc::default(), cores };
-        Ok((common, mailboxes.into_iter().enumerate().collect()))
+        Ok((common, boxes.into_iter().zip(inboxes).enumerate().collect()))
     }
 
     /// Where the store is, if it lends its memory: a read of its first block by another handle tells.
@@ -245,7 +249,7 @@ impl Common {
         }
     }
 
-    fn world(&self, setup: &Setup, block: u32, (core, mailbox): Place) -> Result<World, String> {
+    fn world(&self, setup: &Setup, block: u32, (core, (mailbox, inbox)): Place) -> Result<World, String> {
         let arena = Arena::new(payload_memory(setup, block)?, setup.huge)
             .map_err(|e| format!("payload memory: {e}"))?;
         let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
@@ -255,7 +259,7 @@ impl Common {
         let unit = UnitKeys::default().allocate();
         tasks.add_unit(unit, Box::new(self.disk.server()), Some(store));
         tasks.share(unit, self.state.clone());
-        Ok(World { core, arena, tasks, unit, cores, mailbox })
+        Ok(World { core, arena, tasks, unit, cores, mailbox, inbox })
     }
 }
 

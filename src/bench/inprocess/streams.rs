@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::{Cores, Depth, Frames, Outcome, Setup, Turns, World, frames};
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
+use crate::adapters::iscsi::{IscsiFabric, IscsiParts};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
@@ -169,7 +170,8 @@ impl StreamHost for MemoryHost {
 
 /// A shard with one disk, and the ends of its streams.
 fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> {
-    let World { core, arena, tasks, unit, cores: Cores { sessions, left, peers }, mailbox } = world;
+    let World { core, arena, tasks, unit, cores, mailbox, inbox } = world;
+    let Cores { sessions, left, senders, peers } = cores;
     let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match setup.depth {
         Depth::Tcp => {
             let (host, peer) = frames::in_memory(&arena);
@@ -214,16 +216,23 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         }],
         discovery: None,
     };
+    let iscsi = IscsiFabric::new(IscsiParts {
+        core,
+        arena: arena.clone(),
+        hosts: vec![("bench".into(), host)],
+        topology: Arc::new(topology),
+        sessions,
+        mailbox: inbox,
+        peers,
+    });
     let shard = Shard::new(Parts {
         core,
         arena,
-        hosts: vec![("bench".into(), host)],
+        fabrics: vec![Box::new(iscsi)],
         tasks,
-        topology: Arc::new(topology),
-        sessions,
         left,
         mailbox,
-        peers,
+        peers: senders,
         wake_fds: Vec::new(),
     });
     Ok((shard, ends))

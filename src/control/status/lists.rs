@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::counters::{CounterDefinition, CounterSet};
-use crate::engine::shard::CoreCounters;
+use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::fabrics::iscsi::ConnectionCounters;
 use crate::memory::ArenaCounters;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::engine::shard::CoreCounters;
+use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::memory::ArenaCounters;
 use crate::reactor::LoopCounters;

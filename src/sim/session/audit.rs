@@ -4,7 +4,7 @@
 use super::super::chap;
 use super::super::scsi;
 use super::{Env, Session};
-use crate::engine::shard::{ConnectionReport, SessionReport};
+use crate::adapters::iscsi::{ConnectionReport, SessionReport};
 
 /// One connection, as both sides must know it: CID, port, commands under way, PDUs received, sent and rejected by the target,
 /// digests, and MaxBurstLength and MaxConnections.

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::sessions::Limits;
+use super::topology::{Portal, Target};
 use super::*;
-use crate::adapters::iscsi::sessions::Limits;
-use crate::adapters::iscsi::topology::{Portal, Target};
-use crate::counters::Counted;
+use crate::engine::shard::{Message, Parts, Shard};
+use crate::engine::tasks::TaskManager;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
 use crate::memory::{Seg, Sg};
 use crate::net::StreamOrigin;
-use crate::reactor::mailbox;
+use crate::reactor::{Poller, mailboxes};
 use crate::scsi::primary::MissingLun;
 use crate::wire::iscsi::Opcode;
 
@@ -167,6 +168,8 @@ struct World {
     net: Rc<Net>,
     shards: Vec<Shard>,
     senders: Vec<Sender<Message>>,
+    /// Of the iSCSI of each core.
+    peers: Vec<Sender<IscsiMessage>>,
     sessions: Arc<Sessions>,
     now: Instant,
     ports: u16,
@@ -175,7 +178,8 @@ struct World {
 impl World {
     fn new(steerable: bool) -> Self {
         let (net, sessions, left) = (Rc::<Net>::default(), Arc::default(), Arc::new(CORES.into()));
-        let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..CORES).map(|_| mailbox().unwrap()).unzip();
+        let (senders, boxes) = mailboxes(CORES).unwrap();
+        let (peers, inboxes) = mailboxes(CORES).unwrap();
         let topology = Arc::new(Topology {
             portals: [1, 2]
                 .map(|group| Portal { name: "test".into(), port: 0, of_host: false, address: local(), group })
@@ -194,16 +198,23 @@ impl World {
             }],
             discovery: None,
         });
-        let shards = mailboxes.into_iter().enumerate().map(|(core, mailbox)| {
+        let shards = boxes.into_iter().zip(inboxes).enumerate().map(|(core, (mailbox, inbox))| {
             let arena = Arena::new(4 << 20, false).unwrap();
             let host = Host { core, arena: arena.clone(), net: net.clone(), steerable };
-            Shard::new(Parts {
+            let iscsi = IscsiFabric::new(IscsiParts {
                 core,
                 arena: arena.clone(),
                 hosts: vec![("test".into(), Box::new(host))],
-                tasks: TaskManager::new(arena, Box::new(MissingLun), core, CORES - 1),
                 topology: topology.clone(),
                 sessions: Arc::clone(&sessions),
+                mailbox: inbox,
+                peers: peers.clone(),
+            });
+            Shard::new(Parts {
+                core,
+                arena: arena.clone(),
+                fabrics: vec![Box::new(iscsi)],
+                tasks: TaskManager::new(arena, Box::new(MissingLun), core, CORES - 1),
                 mailbox,
                 peers: senders.clone(),
                 left: Arc::clone(&left),
@@ -211,7 +222,7 @@ impl World {
             })
         });
         let shards = shards.collect();
-        Self { net, shards, senders, sessions, now: Instant::ZERO, ports: 0 }
+        Self { net, shards, senders, peers, sessions, now: Instant::ZERO, ports: 0 }
     }
 
     /// A few turns of all cores.
@@ -363,7 +374,7 @@ fn what_ends_on_its_way_is_counted_no_more() {
     world.accept(0);
     world.shards[0].turn(world.now);
     assert_eq!(world.counts(), [1, 1]);
-    drop((world.shards, world.senders));
+    drop((world.shards, world.peers));
     assert_eq!([0, 1].map(|core| world.sessions.streams(core)), [0, 0]);
 }
 
@@ -494,18 +505,16 @@ fn sessions_are_told_of_in_parts() {
     for isid in 0..SESSIONS {
         world.session(0, isid);
     }
-    let mut turn = |message| {
-        world.senders[0].send(message);
-        world.shards[0].turn(world.now);
-    };
     let (to, report) = std::sync::mpsc::sync_channel(1);
-    turn(Message::Report(to));
+    world.senders[0].send(Message::Report(to));
+    world.shards[0].turn(world.now);
     assert_eq!(report.try_recv().unwrap().counters.sessions, u64::from(SESSIONS));
     let (mut sessions, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {
         let before = sessions.len();
         let (to, part) = std::sync::mpsc::sync_channel(1);
-        turn(Message::Sessions(SessionsRequest { from, sessions, to }));
+        world.peers[0].send(IscsiMessage::Sessions(SessionsRequest { from, sessions, to }));
+        world.shards[0].turn(world.now);
         SessionsPart { sessions, next } = part.try_recv().unwrap();
         assert!(sessions.len() - before <= 64);
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use log::{debug, info};
 use smallvec::{SmallVec, smallvec};
 
-use super::waiters::Progress;
-use super::{Ending, Established, LOGINS_MAX, MemoryFree, Message, SessionEntry, Shard, Stop, Stream};
-use crate::adapters::iscsi::sessions::{Claim, Limits, Seat, SessionName, Waiter};
-use crate::adapters::iscsi::topology::Topology;
-use crate::engine::tasks::AfterAbort;
+use super::sessions::{Claim, Limits, Seat, SessionName, Waiter};
+use super::topology::Topology;
+use super::{Ending, Established, IscsiFabric, IscsiMessage, LOGINS_MAX, MemoryFree, SessionEntry, Stream};
+use crate::engine::audit::MemoryProgress;
+use crate::engine::fabric::Core;
 use crate::fabrics::iscsi::{
     self, Allowance, Connection, ConnectionKey, ConnectionOrigin, Event, LoginRequest, LoginStatus, Session,
     Visitor,
@@ -23,17 +23,17 @@ use crate::scsi::{Nexus, NexusId, TransportId};
 /// Why a connection cannot join a session that is not there.
 const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
 
-impl Shard {
+impl IscsiFabric {
     // Streams.
 
-    pub(super) fn poll_host(&mut self, host: usize) -> usize {
+    pub(super) fn poll_host(&mut self, core: &Core, host: usize) -> usize {
         let mut events = std::mem::take(&mut self.events);
         let work = self.parts.hosts[host].1.poll(self.now, &mut events);
         // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its turn.
         let ahead = self.sessions.len() > CACHED_STREAMS;
         for events in events.chunks(STAGE_MAX) {
             if ahead && events.len() > 1 {
-                self.prefetch(host, events);
+                self.prefetch(core, host, events);
             }
             for &event in events {
                 self.stream_event(host, event);
@@ -41,14 +41,14 @@ impl Shard {
         }
         events.clear();
         self.events = events;
-        for (core, frame) in self.parts.hosts[host].1.strays() {
-            self.parts.peers[core].send(Message::Stray { host, frame });
+        for (home, frame) in self.parts.hosts[host].1.strays() {
+            self.parts.peers[home].send(IscsiMessage::Stray { host, frame });
         }
         work
     }
 
     /// Asks for the sessions that events are for.
-    fn prefetch(&self, host: usize, events: &[StreamEvent]) {
+    fn prefetch(&self, core: &Core, host: usize, events: &[StreamEvent]) {
         let streams = &self.by_stream[host];
         let connections: SmallVec<[_; STAGE_MAX]> = events
             .iter()
@@ -62,7 +62,7 @@ impl Shard {
             let SessionEntry { iscsi, established, .. } = &self.sessions[index];
             iscsi.prefetch(key);
             if let Some(nexus) = established.as_ref().and_then(|session| session.key) {
-                self.parts.tasks.prefetch(nexus);
+                core.prefetch(nexus);
             }
         }
     }
@@ -146,7 +146,12 @@ impl Shard {
         let core = seat.core();
         if core != here {
             if let Some(stream) = streams.detach(id, core) {
-                return self.parts.peers[core].send(Message::Adopt { host, stream, bytes: Vec::new(), seat });
+                return self.parts.peers[core].send(IscsiMessage::Adopt {
+                    host,
+                    stream,
+                    bytes: Vec::new(),
+                    seat,
+                });
             }
             // It has ended already, which the host will tell.
             seat = sessions.seat(here);
@@ -174,7 +179,7 @@ impl Shard {
         let (wanted, unread, closing, reset, closed) = Default::default();
         let stream = Stream { serial, host, id, seat, wanted, unread, closing, reset, closed };
         let streams = smallvec![Some(stream)];
-        let progress = Progress { given: 0, since: self.now };
+        let progress = MemoryProgress::begin(self.now);
         let entry = SessionEntry {
             iscsi,
             streams,
@@ -207,7 +212,7 @@ impl Shard {
         let Some(id) = self.parts.hosts[host].1.attach(stream) else { return };
         let index = self.accepted(host, id, origin, seat);
         let iscsi = &mut self.sessions[index].iscsi;
-        if self.stop != Stop::No {
+        if self.stopping {
             return iscsi.close("the daemon is stopping");
         }
         match Sg::copied_reserved(&self.parts.arena, bytes) {
@@ -220,18 +225,18 @@ impl Shard {
     }
 
     /// Carries a session on until it has nothing more to do this turn.
-    pub(super) fn serve(&mut self, index: usize) {
+    pub(super) fn carry_on(&mut self, core: &mut Core, index: usize) {
         loop {
             let mut progress = false;
             while let Some(event) = self.sessions.get_mut(index).and_then(|entry| entry.iscsi.poll_event()) {
                 progress = true;
-                self.session_event(index, event);
+                self.session_event(core, index, event);
             }
             // Its only connection may have gone to the session that it wanted to join.
             let Some(entry) = self.sessions.get_mut(index) else { return };
             let SessionEntry { iscsi, streams, established, .. } = entry;
             if let Some(key) = established.as_ref().and_then(|session| session.key) {
-                progress |= self.parts.tasks.serve(self.now, key, iscsi) > 0;
+                progress |= core.serve(key, iscsi) > 0;
             }
             for (key, stream) in streams.iter().enumerate() {
                 let Some(stream) = stream.as_ref().filter(|stream| !stream.closed) else { continue };
@@ -267,12 +272,12 @@ impl Shard {
             }
         }
         if streams.iter().all(Option::is_none) {
-            self.end_session(index);
+            self.end_session(core, index);
             self.forget(index);
         }
     }
 
-    fn session_event(&mut self, index: usize, event: Event) {
+    fn session_event(&mut self, core: &mut Core, index: usize, event: Event) {
         match event {
             Event::JoinWanted(key, tsih) => self.find_home(index, key, tsih),
             Event::Joined(key) => self.sessions[index].iscsi.resume(key, &*self.parts.topology),
@@ -283,7 +288,7 @@ impl Shard {
             Event::LoginWanted(key, wanted) => {
                 if let Some(stream) = &mut self.sessions[index].streams[key.0] {
                     stream.wanted = Some(wanted);
-                    self.admit(index, key);
+                    self.admit(core, index, key);
                 }
             }
             Event::Closed { connection: key, reason, reset } => {
@@ -301,7 +306,7 @@ impl Shard {
                     );
                 }
                 if iscsi.is_over() {
-                    self.end_session(index);
+                    self.end_session(core, index);
                 } else if let Some(Established { name, .. }) = established {
                     self.parts.sessions.leave(name);
                 }
@@ -345,7 +350,7 @@ impl Shard {
                     return iscsi.refuse_login(key, LoginStatus::OutOfResources, why);
                 };
                 let (bytes, seat) = (iscsi.hand_over(key), self.parts.sessions.seat(core));
-                self.parts.peers[core].send(Message::Adopt { host, stream, bytes, seat });
+                self.parts.peers[core].send(IscsiMessage::Adopt { host, stream, bytes, seat });
                 self.by_stream[host].remove(id);
                 self.forget(index);
             }
@@ -396,12 +401,11 @@ impl Shard {
     }
 
     /// Lets a login in, or makes it wait for the end of an older session of the same name.
-    pub(super) fn admit(&mut self, index: usize, key: ConnectionKey) {
-        let core = self.parts.core;
+    pub(super) fn admit(&mut self, core: &mut Core, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(stream) = &mut streams[key.0] else { return };
         let Some(wanted) = stream.wanted.take() else { return };
-        if self.stop != Stop::No {
+        if self.stopping {
             return iscsi.refuse_login(key, LoginStatus::ServiceUnavailable, "the daemon is stopping");
         }
         let name = SessionName {
@@ -417,31 +421,32 @@ impl Shard {
             }
             return self.join(index, key, &wanted, &name);
         }
-        let waiter = Waiter { core, connection: stream.serial };
+        let waiter = Waiter { core: self.parts.core, connection: stream.serial };
         let wish = wanted.parameters.queue_depth;
         let limits = limits(&self.parts.topology, &name);
         match self.parts.sessions.claim(&name, waiter, &limits, wish) {
             Claim::Full(what) => iscsi.refuse_login(key, LoginStatus::OutOfResources, what),
-            Claim::Held { core, nexus } => {
+            Claim::Held { core: home, nexus } => {
                 stream.wanted = Some(wanted);
-                self.parts.peers[core].send(Message::Reinstate(nexus));
+                self.parts.peers[home].send(IscsiMessage::Reinstate(nexus));
             }
             Claim::Granted { nexus, tsih, commands, memory } => {
-                self.establish(index, key, name, (nexus, tsih), (commands, memory))
+                self.establish(core, index, key, name, (nexus, tsih), (commands, memory))
             }
         }
     }
 
     fn establish(
         &mut self,
+        core: &mut Core,
         index: usize,
         key: ConnectionKey,
         name: SessionName,
         (nexus, tsih): (NexusId, u16),
         (commands, mut memory): (u32, Allowance),
     ) {
-        let core = self.parts.peers[self.parts.core].clone();
-        memory.wakes(Arc::new(MemoryFree { core, nexus }).into());
+        let home = self.parts.peers[self.parts.core].clone();
+        memory.wakes(Arc::new(MemoryFree { home, nexus }).into());
         let SessionEntry { iscsi, streams, established, .. } = &mut self.sessions[index];
         if let (None, Some(stream)) = (&name.target, &mut streams[key.0]) {
             // Whoever asks what there is may stay, and is no load.
@@ -456,7 +461,7 @@ impl Shard {
             });
             let initiator = TransportId::iscsi(&name.initiator, name.isid);
             let port = target.port(name.portal_group);
-            self.parts.tasks.add_nexus(nexus, Nexus { initiator, port }, &units)
+            core.add_nexus(nexus, Nexus { initiator, port }, &units)
         });
         if let Some(nexus_key) = nexus_key {
             if self.by_key.len() <= nexus_key.0 {
@@ -487,7 +492,7 @@ impl Shard {
     }
 
     /// Aborts what a session has under way; its name is free when all of that has ended.
-    fn end_session(&mut self, index: usize) {
+    fn end_session(&mut self, core: &mut Core, index: usize) {
         let Some(Established { name, nexus, tsih, key }) = self.sessions[index].established.take() else {
             return;
         };
@@ -497,7 +502,8 @@ impl Shard {
             Some(key) => {
                 self.by_key[key.0] = None;
                 self.by_nexus.remove(&nexus);
-                self.parts.tasks.remove_nexus(self.now, key, Some(AfterAbort::Tell(ending as u64)));
+                let ticket = u32::try_from(ending).expect("fewer sessions than that");
+                core.remove_nexus(key, ticket);
             }
             None => self.session_ended(ending),
         }
@@ -506,7 +512,7 @@ impl Shard {
     pub(super) fn session_ended(&mut self, ending: usize) {
         let Ending { name, nexus, tsih } = self.ending.remove(ending);
         for waiter in self.parts.sessions.release(&name, nexus, tsih) {
-            self.parts.peers[waiter.core].send(Message::SessionEnded(waiter));
+            self.parts.peers[waiter.core].send(IscsiMessage::SessionEnded(waiter));
         }
     }
 }

@@ -1,61 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What one core tells the control plane: totals at once, sessions in parts.
+//! The sessions of a core as it tells the control plane of them, in parts.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
 
-use super::{Established, SessionEntry, Shard};
-use crate::counters::{Counted, counter_set};
-use crate::engine::tasks::{Latencies, UnitCounters, UnitKey};
+use super::{Established, IscsiFabric, SessionEntry};
 use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
-use crate::memory::{ArenaCounters, Pages};
-use crate::reactor::Load;
 use crate::wire::PeerText;
 
 /// Most sessions that a core tells of in a turn.
 pub const SESSIONS_PER_TURN: usize = 64;
-
-counter_set! {
-    /// What a core serves.
-    pub struct CoreCounters {
-        /// Sessions, discovery sessions included.
-        sessions: Gauge of Sessions,
-        /// Connections that have not logged in, and sessions that have ended and wait for their connections to close.
-        logins: Gauge of Connections,
-        /// Commands under way.
-        tasks: Gauge of Commands,
-    }
-}
-
-/// What one core tells the control plane, but for its sessions.
-#[derive(Clone, Debug)]
-pub struct CoreReport {
-    /// Which core.
-    pub core: usize,
-    /// How busy it is.
-    pub load: Load,
-    /// What it serves.
-    pub counters: CoreCounters,
-    /// Its payload memory.
-    pub memory: ArenaCounters,
-    /// The pages of that.
-    pub pages: Pages,
-    /// Its logical units.
-    pub units: BTreeMap<UnitKey, UnitReport>,
-    /// By name of the host: what it has counted.
-    pub hosts: BTreeMap<String, Vec<Counted>>,
-}
-
-/// A logical unit as one core sees it.
-#[derive(Clone, Debug)]
-pub struct UnitReport {
-    /// Size of its store, in bytes.
-    pub bytes: u64,
-    /// What this core has done with it.
-    pub counters: UnitCounters,
-    /// How long that took.
-    pub latencies: Latencies,
-}
 
 /// A question for a part of a core's sessions. The answer comes back in the room that the asker has made.
 pub struct SessionsRequest {
@@ -130,36 +83,11 @@ impl SessionEntry {
     }
 }
 
-impl Shard {
+impl IscsiFabric {
     pub(super) fn report_sessions(&self, request: SessionsRequest) {
         let SessionsRequest { from, mut sessions, to } = request;
         let end = from.saturating_add(SESSIONS_PER_TURN);
         sessions.extend((from..end).filter_map(|index| self.sessions.get(index)?.report()));
         _ = to.try_send(SessionsPart { sessions, next: (end < self.sessions.capacity()).then_some(end) });
-    }
-
-    pub(super) fn report(&self) -> CoreReport {
-        let parts = &self.parts;
-        let units = parts.tasks.unit_keys().map(|unit| {
-            let report = UnitReport {
-                bytes: parts.tasks.geometry(unit).bytes,
-                counters: parts.tasks.counters(unit),
-                latencies: parts.tasks.latencies(unit).clone(),
-            };
-            (unit, report)
-        });
-        CoreReport {
-            core: parts.core,
-            load: self.load,
-            counters: CoreCounters {
-                sessions: (self.sessions.len() - self.logins) as u64,
-                logins: self.logins as u64,
-                tasks: parts.tasks.tasks() as u64,
-            },
-            memory: parts.arena.counters(),
-            pages: parts.arena.pages(),
-            units: units.collect(),
-            hosts: parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())).collect(),
-        }
     }
 }
