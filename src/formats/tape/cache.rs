@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The packed blocks that were looked at last.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::packed::PackedBlock;
 
@@ -12,7 +12,7 @@ const KEPT: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct BlockCache {
     /// The one used last is the last. `None`: what lies there is no packed block.
-    blocks: Vec<(u64, Option<Rc<PackedBlock>>)>,
+    blocks: Vec<(u64, Option<Arc<PackedBlock>>)>,
 }
 
 impl BlockCache {
@@ -21,11 +21,11 @@ impl BlockCache {
         if self.blocks.len() == KEPT {
             self.blocks.remove(0);
         }
-        self.blocks.push((block, packed.map(Rc::new)));
+        self.blocks.push((block, packed.map(Arc::new)));
     }
 
     /// What lies there, if that is known. What is damaged is looked at again the next time.
-    pub(super) fn find(&mut self, block: u64) -> Option<Option<Rc<PackedBlock>>> {
+    pub(super) fn find(&mut self, block: u64) -> Option<Option<Arc<PackedBlock>>> {
         let at = self.blocks.iter().position(|known| known.0 == block)?;
         let known = self.blocks.remove(at);
         if known.1.is_some() {

@@ -2,7 +2,7 @@
 //! A cartridge that is mounted: what lies on it, and what has to be written to change it.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -390,10 +390,10 @@ impl TapeImage {
     }
 
     /// The packed block of an object that is there.
-    pub(super) fn packed(&mut self, partition: usize, lba: u64) -> Result<Rc<PackedBlock>, Unanswered> {
+    pub(super) fn packed(&mut self, partition: usize, lba: u64) -> Result<Arc<PackedBlock>, Unanswered> {
         let log = &self.logs[partition];
         if let Some(open) = log.open.as_ref().filter(|open| open.start().lba <= lba) {
-            return Ok(Rc::new(open.view()));
+            return Ok(Arc::new(open.view()));
         }
         let run = log.index.find(lba);
         self.walk(partition, run, |packed| packed.end.lba <= lba)
@@ -415,7 +415,7 @@ impl TapeImage {
         partition: usize,
         run: Option<(IndexRun, Option<u64>)>,
         pass: impl Fn(&PackedBlock) -> bool,
-    ) -> Result<Rc<PackedBlock>, Unanswered> {
+    ) -> Result<Arc<PackedBlock>, Unanswered> {
         let identity = self.identity();
         let log = &self.logs[partition];
         let Some((mut at, bound)) = run else { return Err(self.damaged(partition, log.area.log)) };
@@ -512,6 +512,13 @@ impl TapeImage {
             previous: log.last,
         };
         Ok(log.open.get_or_insert_with(|| OpenBlock::new(header)))
+    }
+
+    /// Where the payload of the next record will lie, which has so many bytes, more than [`INLINE_MAX`]: it may be written there when
+    /// the steps so far are done, before it is appended. If it never is, nothing lies there.
+    pub fn reserve(&mut self, partition: usize, stored: u32) -> Result<StoreRange, AppendError> {
+        let open = self.open(partition, stored, RESERVED_BLOCKS)?;
+        Ok(StoreRange { at: open.end.block * BLOCK, len: stored })
     }
 
     /// Appends a record whose payload is larger than [`INLINE_MAX`]. Its payload is to be written to the range that is returned,
