@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("io", &["memory", "options", "time"]),
     ("formats", &["wire"]),
     ("scsi", &["wire", "io", "memory", "time"]),
-    ("devices", &["options", "scsi", "wire", "io", "memory", "time"]),
+    ("devices", &["options", "formats", "scsi", "wire", "io", "memory", "time"]),
     ("stores", &["options", "wire", "io", "memory", "sys", "time"]),
     ("fabrics", &["activity", "counters", "options", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["counters", "memory", "time", "wire"]),

@@ -2,6 +2,7 @@
 //! What a command means to a logical unit: a room for each device type.
 
 pub mod sbc;
+pub mod ssc;
 #[cfg(test)]
 pub(crate) mod toy;
 

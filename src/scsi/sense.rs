@@ -47,6 +47,10 @@ pub mod key {
 pub mod asc {
     #![expect(missing_docs, reason = "the names are those of SPC-5 annex F")]
     pub const NO_ADDITIONAL_SENSE: u16 = 0x0000;
+    pub const FILEMARK_DETECTED: u16 = 0x0001;
+    pub const END_OF_PARTITION: u16 = 0x0002;
+    pub const BEGINNING_OF_PARTITION_DETECTED: u16 = 0x0004;
+    pub const END_OF_DATA_DETECTED: u16 = 0x0005;
     pub const OPERATION_IN_PROGRESS: u16 = 0x0016;
     pub const LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
     pub const LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS: u16 = 0x0404;
@@ -95,10 +99,14 @@ pub mod asc {
     pub const PREVIOUS_TASK_SET_FULL_STATUS: u16 = 0x2c08;
     pub const PREVIOUS_RESERVATION_CONFLICT_STATUS: u16 = 0x2c09;
     pub const COMMANDS_CLEARED_BY_ANOTHER_INITIATOR: u16 = 0x2f00;
+    pub const UNKNOWN_FORMAT: u16 = 0x3001;
+    pub const WORM_MEDIUM_OVERWRITE_ATTEMPTED: u16 = 0x300c;
     pub const MEDIUM_FORMAT_CORRUPTED: u16 = 0x3100;
+    pub const FORMAT_COMMAND_FAILED: u16 = 0x3101;
     pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
     pub const THIN_PROVISIONING_SOFT_THRESHOLD_REACHED: u16 = 0x3807;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3a00;
+    pub const POSITION_PAST_BEGINNING_OF_MEDIUM: u16 = 0x3b0c;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3e03;
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3f05;
     pub const REPORTED_LUNS_DATA_HAS_CHANGED: u16 = 0x3f0e;

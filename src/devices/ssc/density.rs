@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! REPORT DENSITY SUPPORT (SSC-4 7.10): one table of densities.
+
+use super::drive::{Job, Tape};
+use crate::formats::tape::{CartridgeModel, MODELS};
+use crate::scsi::primary::handlers::answered;
+use crate::scsi::primary::{Fault, Work};
+use crate::scsi::{Context, Sense};
+use crate::wire::scsi::{DataIn, be16};
+
+/// What a density descriptor has beside code and capacity: bits per mm, tracks, name, description.
+struct Density {
+    code: u8,
+    bits_per_mm: u32,
+    tracks: u16,
+    name: &'static str,
+    description: &'static str,
+}
+
+const fn density(
+    code: u8,
+    bits_per_mm: u32,
+    tracks: u16,
+    name: &'static str,
+    description: &'static str,
+) -> Density {
+    Density { code, bits_per_mm, tracks, name, description }
+}
+
+/// In ascending order.
+const DENSITIES: [Density; 10] = [
+    density(0x40, 4880, 384, "U-18", "Ultrium 1/8T"),
+    density(0x42, 7398, 512, "U-28", "Ultrium 2/8T"),
+    density(0x44, 9638, 704, "U-316", "Ultrium 3/16T"),
+    density(0x46, 12725, 896, "U-416", "Ultrium 4/16T"),
+    density(0x58, 15142, 1280, "U-516", "Ultrium 5/16T"),
+    density(0x5a, 15142, 2176, "U-616", "Ultrium 6/16T"),
+    density(0x5c, 19107, 3584, "U-732", "Ultrium 7/32T"),
+    density(0x5d, 19107, 5376, "U-732M", "Ultrium M8/32T"),
+    density(0x5e, 20669, 6656, "U-832", "Ultrium 8/32T"),
+    density(0x60, 21459, 8960, "U-932", "Ultrium 9/32T"),
+];
+
+fn text(text: &str, width: usize, data: &mut DataIn) {
+    let padded = format!("{text:<width$}");
+    data.bytes(&padded.as_bytes()[..width]);
+}
+
+fn descriptor(density: &Density, model: &CartridgeModel, usual: bool, data: &mut DataIn) {
+    const WRTOK: u8 = 0x80;
+    const DEFLT: u8 = 0x20;
+    let [_, bits @ ..] = density.bits_per_mm.to_be_bytes();
+    data.u8(density.code).u8(density.code).u8(WRTOK | if usual { DEFLT } else { 0 }).u16(0).bytes(&bits);
+    data.u16(127).u16(density.tracks).u32((model.capacity / 1_000_000) as u32);
+    text("LTO-CVE", 8, data);
+    text(density.name, 8, data);
+    text(density.description, 20, data);
+}
+
+/// Begins it. A drive takes the cartridges of all kinds, so that the density of the mounted one alone is a matter of the medium.
+pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Tape>, Fault> {
+    const MEDIUM_TYPE: u8 = 0x02;
+    const MEDIA: u8 = 0x01;
+    let media = job.cdb[1] & MEDIA != 0;
+    let mounted = job.unit.drive().mounted().map(|image| image.cartridge().density);
+    if media && let Some(sense) = crate::scsi::primary::DeviceType::unready(job.unit) {
+        return Err(sense.into());
+    }
+    let mut data = DataIn::new();
+    data.u16(0).u16(0);
+    if job.cdb[1] & MEDIUM_TYPE != 0 {
+        // Medium types are of vendors.
+        return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
+    }
+    let usual = mounted.unwrap_or_else(|| job.unit.options().density);
+    for density in DENSITIES.iter().filter(|density| !media || density.code == usual) {
+        if let Some(model) = MODELS.iter().find(|model| model.density == density.code) {
+            descriptor(density, model, density.code == usual, &mut data);
+        }
+    }
+    data.close(0, 2);
+    answered((data, be16(&job.cdb, 7).into()), cx)
+}

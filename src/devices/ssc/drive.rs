@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A tape drive: what SPC gives every logical unit, and the cartridge that is in it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::config::TapeOptions;
+use super::mode;
+use crate::formats::tape::{CartridgeUse, PartitionArea, TapeImage, TapeMount};
+use crate::io::Geometry;
+use crate::scsi::primary::{self, Features, PrimaryUnit, Shape, UnitFlags};
+use crate::scsi::{Sense, asc, key};
+
+/// A call into a tape drive.
+pub(super) type Job<'a> = primary::Job<'a, Tape>;
+
+/// The cartridge is out.
+pub(super) const UNLOADED: UnitFlags = UnitFlags(0x10_0000);
+
+/// Most bytes of a store operation that moves payload.
+const CHUNK_MAX: u32 = 1 << 20;
+
+/// A drive with its cartridge.
+#[derive(Debug)]
+pub struct Tape {
+    options: TapeOptions,
+    pub(super) primary: PrimaryUnit,
+    /// Commands run one at a time on one core: nobody waits for this but who asks for a report.
+    drive: Mutex<Drive>,
+}
+
+impl Tape {
+    /// Makes a drive in the state after power-on, with its cartridge loaded.
+    pub fn new(options: TapeOptions) -> Self {
+        let modes = mode::initial(&options);
+        let (identity, management) = (options.identity.clone(), options.management.clone());
+        let primary = PrimaryUnit::new::<Self>(identity, management, options.epoch, modes);
+        Self { options, primary, drive: Mutex::default() }
+    }
+
+    /// How it is set up.
+    pub(super) fn options(&self) -> &TapeOptions {
+        &self.options
+    }
+
+    pub(super) fn drive(&self) -> MutexGuard<'_, Drive> {
+        self.drive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The shape of a drive's store.
+#[derive(Clone, Copy, Debug)]
+pub struct TapeShape {
+    /// Bytes of the store.
+    pub(super) bytes: u64,
+    /// Most bytes of a store operation, whole blocks of an image.
+    pub(super) chunk: u32,
+    /// The store refuses writes.
+    pub(super) read_only: bool,
+}
+
+impl TapeShape {
+    pub(super) fn new(geometry: &Geometry) -> Self {
+        let chunk = geometry.transfer_max.min(CHUNK_MAX) & !4095;
+        Self { bytes: geometry.bytes, chunk: chunk.max(4096), read_only: geometry.read_only }
+    }
+}
+
+impl Shape for TapeShape {
+    fn lba(&self, at: u64) -> u64 {
+        at
+    }
+
+    fn chunk(&self) -> u32 {
+        self.chunk
+    }
+
+    fn features(&self) -> Features {
+        Features(0)
+    }
+}
+
+/// What is known of the cartridge.
+#[derive(Debug, Default)]
+pub(super) enum Medium {
+    /// Nothing: it has just been loaded.
+    #[default]
+    Loaded,
+    /// A part; the rest is being read.
+    Mounting(Box<TapeMount>),
+    /// All.
+    Mounted(Box<TapeImage>),
+    /// It cannot be used, and this is why.
+    Unusable(Sense),
+}
+
+/// The mechanism, with the cartridge in it.
+#[derive(Debug, Default)]
+pub(super) struct Drive {
+    pub(super) medium: Medium,
+    /// Where the head is.
+    pub(super) partition: usize,
+    pub(super) lba: u64,
+    /// What each partition is to have after FORMAT MEDIUM, as mode page 11h has it; `None`: all in one.
+    pub(super) loads: u32,
+}
+
+impl Drive {
+    /// The cartridge, which a task mounts before it looks at it.
+    pub(super) fn image(&mut self) -> &mut TapeImage {
+        match &mut self.medium {
+            Medium::Mounted(image) => image,
+            other => unreachable!("{other:?} is no mounted cartridge"),
+        }
+    }
+
+    /// The cartridge, if it is mounted.
+    pub(super) fn mounted(&self) -> Option<&TapeImage> {
+        match &self.medium {
+            Medium::Mounted(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// Where the early warning begins in the partition of the head, in bytes of its capacity.
+    fn warning_at(area: &PartitionArea) -> u64 {
+        const WARNING_MAX: u64 = 256 << 20;
+        area.capacity - (area.capacity / 32).min(WARNING_MAX)
+    }
+
+    /// Whether what is written at the head lies behind the early warning.
+    pub(super) fn past_warning(&mut self) -> bool {
+        let partition = self.partition;
+        let image = self.image();
+        image.used(partition) > Self::warning_at(&image.partitions()[partition])
+    }
+
+    /// Whether there is room for a record of so many bytes before the physical end.
+    pub(super) fn has_room(&mut self, bytes: u32) -> bool {
+        let partition = self.partition;
+        let image = self.image();
+        image.used(partition) + u64::from(bytes) <= image.partitions()[partition].capacity
+    }
+
+    /// Why nothing is to be written at the head, if so: the tab is set, or it is written once and there is something behind.
+    pub(super) fn refusal(&mut self) -> Option<Sense> {
+        let (partition, lba) = (self.partition, self.lba);
+        let image = self.image();
+        let cartridge = image.cartridge();
+        if cartridge.write_protected {
+            return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
+        }
+        let over = cartridge.purpose == CartridgeUse::Worm && lba < image.end(partition).lba;
+        over.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
+    }
+
+    /// Brings the head to the beginning of the first partition.
+    pub(super) fn rewind(&mut self) {
+        (self.partition, self.lba) = (0, 0);
+    }
+
+    /// The head does not stay behind the end of the data when some of that is lost.
+    pub(super) fn stay_inside(&mut self) {
+        if let Medium::Mounted(image) = &self.medium {
+            self.lba = self.lba.min(image.end(self.partition).lba);
+        }
+    }
+}
+
+/// What an operator may want to know of a drive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapeReport {
+    /// `ready`, `not mounted yet`, `mounting`, `unloaded` or why the cartridge cannot be used.
+    pub medium: String,
+    /// Its barcode, if it has one.
+    pub barcode: Option<String>,
+    /// Where the head is: partition, and number of the object.
+    pub partition: usize,
+    /// ... and number of the object in front of which it is.
+    pub position: u64,
+    /// Bytes of the capacity of that partition.
+    pub capacity_bytes: Option<u64>,
+    /// ... of which so many are used.
+    pub used_bytes: Option<u64>,
+}
+
+impl TapeReport {
+    /// That of a status; `None` if it is another device's.
+    pub fn of(report: &Map<String, Value>) -> Option<Self> {
+        serde_json::from_value(Value::Object(report.clone())).ok()
+    }
+
+    /// What is not as it is after the first start, for people.
+    pub fn remarks(&self) -> Vec<String> {
+        let usual = ["ready", "not mounted yet", "mounting"].contains(&&*self.medium);
+        if usual { Vec::new() } else { vec![format!("cartridge: {}", self.medium)] }
+    }
+}
+
+impl Tape {
+    /// How it is now.
+    pub fn report(&self) -> TapeReport {
+        let unloaded = self.primary.flags().has(UNLOADED);
+        let drive = self.drive();
+        let medium = match &drive.medium {
+            _ if unloaded => "unloaded".into(),
+            Medium::Loaded => "not mounted yet".into(),
+            Medium::Mounting(_) => "mounting".into(),
+            Medium::Mounted(_) => "ready".into(),
+            Medium::Unusable(sense) => {
+                format!("cannot be used (sense {:X}h/{:04X}h)", sense.key, sense.code)
+            }
+        };
+        let image = drive.mounted();
+        let barcode = image.map(|image| image.cartridge().barcode.clone()).filter(|code| !code.is_empty());
+        TapeReport {
+            medium,
+            barcode,
+            partition: drive.partition,
+            position: drive.lba,
+            capacity_bytes: image.map(|image| image.partitions()[drive.partition].capacity),
+            used_bytes: image.map(|image| image.used(drive.partition)),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! WRITE(6) and WRITE FILEMARKS(6) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a task that is
+//! aborted before leaves nothing.
+
+use super::drive::{Drive, Job};
+use super::mode;
+use super::read::{Transfer, add_to_sum};
+use super::store_work::{Pause, StoreWork};
+use crate::formats::tape::{AppendError, INLINE_MAX, RECORD_BYTES_MAX, RecordHeader, StoreRange};
+use crate::io::{Done, Op};
+use crate::memory::{Seg, Sg};
+use crate::scsi::primary::{Fault, MediumAccess, unexpected};
+use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
+use crate::wire::Crc32c;
+use crate::wire::scsi::be24;
+
+/// What fills the last block of a payload.
+static ZEROS: [u8; 4096] = [0; 4096];
+
+/// What a WRITE waits for.
+#[derive(Debug)]
+enum Stage {
+    /// The next record is to be begun.
+    Next,
+    /// The bytes of so many records that lie between the headers.
+    Small(u32),
+    /// The payload of a record, which goes there; so much of it is on the store or on the way to it.
+    Payload { range: StoreRange, done: u32 },
+    /// All records are part of the image.
+    Written,
+}
+
+/// WRITE under way.
+#[derive(Debug)]
+pub(super) struct Write {
+    transfer: Transfer,
+    left: u32,
+    stage: Stage,
+    /// Of the payload of the record.
+    sum: Crc32c,
+    /// BUFFERED MODE is 0: the status comes when all is on stable storage.
+    unbuffered: bool,
+}
+
+impl Write {
+    pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
+        let transfer = Transfer::of(job)?;
+        if transfer.len > RECORD_BYTES_MAX {
+            return Err(Sense::invalid_field_in_cdb(2, None).into());
+        }
+        let wanted = transfer.bytes();
+        if u64::from(job.command.expected.data_out) < wanted {
+            return Err(Fault::PartOfBlock { wanted });
+        }
+        job.counts.command(MediumAccess::Write, wanted);
+        let unbuffered = mode::is_unbuffered(&job.primary().state().modes);
+        Ok(Self { transfer, left: transfer.count, stage: Stage::Next, sum: Crc32c::default(), unbuffered })
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        mut answer: Option<Resume>,
+        job: &Job<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Pause> {
+        loop {
+            match (&mut self.stage, answer.take()) {
+                (Stage::Next, None) if self.left == 0 => {
+                    if self.unbuffered && self.transfer.count > 0 {
+                        drive.image().sync();
+                    }
+                    self.stage = Stage::Written;
+                }
+                (Stage::Next, None) => return Err(self.next(store, drive, job, cx)?),
+                (Stage::Small(count), Some(Resume::Fetched(data))) => {
+                    let count = *count;
+                    self.take_small(drive, count, &data)?;
+                }
+                (Stage::Payload { range, done }, Some(Resume::Fetched(mut data))) => {
+                    add_to_sum(&mut self.sum, &data);
+                    let at = range.at + u64::from(*done);
+                    *done += data.len() as u32;
+                    let padding = data.len().next_multiple_of(ZEROS.len()) - data.len();
+                    data.push(Seg::from_static(&ZEROS[..padding]));
+                    return Err(store.wait_for(Step::Store(Op::Write { at, data, fua: false })));
+                }
+                (Stage::Payload { done, .. }, Some(Resume::Stored(Done::Finished)))
+                    if *done < self.transfer.len =>
+                {
+                    let len = (self.transfer.len - *done).min(job.shape.chunk);
+                    return Err(store.wait_for(Step::Fetch { len }));
+                }
+                (Stage::Payload { .. }, Some(Resume::Stored(Done::Finished))) => {
+                    let (logical, sum) = (self.transfer.len, self.sum.value());
+                    let header = RecordHeader { logical, stored: logical, form: 0, sum };
+                    let partition = drive.partition;
+                    let appended = drive.image().append(partition, &header);
+                    self.appended(drive, appended.map(|_| ()))?;
+                }
+                (Stage::Written, None) => {
+                    store.settle(drive, cx)?;
+                    return Ok(self.good(drive));
+                }
+                (_, other) => return Err(unexpected(other, &job.shape).into()),
+            }
+            // Between records the image does what it wants.
+            store.settle(drive, cx)?;
+        }
+    }
+
+    /// Begins the next record, or several small ones.
+    fn next(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        job: &Job<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Pause, Pause> {
+        let Transfer { len, .. } = self.transfer;
+        if let Some(sense) = drive.refusal() {
+            return Err(sense.into());
+        }
+        let (partition, lba) = (drive.partition, drive.lba);
+        store.ask(drive, |image| image.begin(partition, lba))?;
+        store.settle(drive, cx)?;
+        if !drive.has_room(len) {
+            return Err(self.full(drive));
+        }
+        if len <= INLINE_MAX {
+            let count = self.left.min(job.shape.chunk / len).max(1);
+            self.stage = Stage::Small(count);
+            return Ok(store.wait_for(Step::Fetch { len: count * len }));
+        }
+        let range = match drive.image().reserve(partition, len) {
+            Ok(range) => range,
+            Err(e) => return Err(self.refused(drive, e)),
+        };
+        // It goes where it does when the packed block before it is closed.
+        store.settle(drive, cx)?;
+        (self.stage, self.sum) = (Stage::Payload { range, done: 0 }, Crc32c::default());
+        Ok(store.wait_for(Step::Fetch { len: len.min(job.shape.chunk) }))
+    }
+
+    fn take_small(&mut self, drive: &mut Drive, count: u32, data: &Sg) -> Result<(), Pause> {
+        let bytes = data.to_vec();
+        let logical = self.transfer.len;
+        for payload in bytes.chunks_exact(logical as usize).take(count as usize) {
+            if !drive.has_room(logical) {
+                return Err(self.full(drive));
+            }
+            let sum = Crc32c::of(payload).value();
+            let header = RecordHeader { logical, stored: logical, form: 0, sum };
+            let partition = drive.partition;
+            let appended = drive.image().append_inline(partition, &header, payload);
+            self.appended(drive, appended)?;
+        }
+        Ok(())
+    }
+
+    fn appended(&mut self, drive: &mut Drive, appended: Result<(), AppendError>) -> Result<(), Pause> {
+        match appended {
+            Ok(()) => {
+                drive.lba += 1;
+                self.left -= 1;
+                self.stage = Stage::Next;
+                checkpoint_if_due(drive);
+                Ok(())
+            }
+            Err(e) => Err(self.refused(drive, e)),
+        }
+    }
+
+    fn refused(&self, drive: &mut Drive, why: AppendError) -> Pause {
+        match why {
+            AppendError::Full => self.full(drive),
+            AppendError::NotBegun => Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE).into(),
+        }
+    }
+
+    /// The physical end of the partition: what was written before it stays.
+    fn full(&self, _drive: &mut Drive) -> Pause {
+        let information = Some(self.transfer.residual(self.left));
+        let sense = Sense::new(key::VOLUME_OVERFLOW, asc::END_OF_PARTITION);
+        Pause::Ended(Box::new(self.with_data(Outcome::check(Sense { eom: true, information, ..sense }))))
+    }
+
+    fn good(&self, drive: &mut Drive) -> Outcome {
+        self.with_data(warned(drive, self.transfer.count > 0))
+    }
+
+    fn with_data(&self, outcome: Outcome) -> Outcome {
+        Outcome { data_out: self.transfer.bytes(), ..outcome }
+    }
+}
+
+/// Bounds the time that a mount after a crash takes.
+fn checkpoint_if_due(drive: &mut Drive) {
+    let image = drive.image();
+    if image.checkpoint_due() {
+        image.checkpoint();
+    }
+}
+
+/// GOOD; behind the early warning, that, although all was written.
+fn warned(drive: &mut Drive, wrote: bool) -> Outcome {
+    if !wrote || !drive.past_warning() {
+        return Outcome::good();
+    }
+    let sense = Sense::new(key::NO_SENSE, asc::END_OF_PARTITION);
+    Outcome::check(Sense { eom: true, information: Some(0), ..sense })
+}
+
+/// WRITE FILEMARKS under way.
+#[derive(Debug)]
+pub(super) struct Filemarks {
+    count: u32,
+    /// The status does not wait for stable storage.
+    immediate: bool,
+    appended: bool,
+}
+
+impl Filemarks {
+    pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
+        const WSMK: u8 = 0x02;
+        const IMMED: u8 = 0x01;
+        if job.cdb[1] & WSMK != 0 {
+            return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
+        }
+        Ok(Self { count: be24(&job.cdb, 2), immediate: job.cdb[1] & IMMED != 0, appended: false })
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Pause> {
+        if !self.appended {
+            if self.count > 0 {
+                if let Some(sense) = drive.refusal() {
+                    return Err(sense.into());
+                }
+                let (partition, lba) = (drive.partition, drive.lba);
+                store.ask(drive, |image| image.begin(partition, lba))?;
+                store.settle(drive, cx)?;
+                match drive.image().append_filemarks(partition, self.count) {
+                    Ok(()) => drive.lba += u64::from(self.count),
+                    Err(_) => {
+                        let sense = Sense::new(key::VOLUME_OVERFLOW, asc::END_OF_PARTITION);
+                        let information = Some(self.count.into());
+                        return Err(Sense { eom: true, information, ..sense }.into());
+                    }
+                }
+            }
+            self.appended = true;
+            checkpoint_if_due(drive);
+            if !self.immediate {
+                drive.image().sync();
+            }
+        }
+        store.settle(drive, cx)?;
+        Ok(warned(drive, self.count > 0))
+    }
+}
