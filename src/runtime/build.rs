@@ -160,8 +160,8 @@ impl Assembly {
     /// Says what is served where.
     pub(super) fn announce(&self) {
         for target in &self.topology.targets {
-            for &portal in &target.portals {
-                let Portal { name, address, group, .. } = &self.topology.portals[portal];
+            for portal in &target.portals {
+                let Portal { name, address, group, .. } = &**portal;
                 let luns: Vec<String> = target.luns.iter().map(|(lun, _)| lun.to_string()).collect();
                 info!("{}: LUN {} at {address} (portal {name}, group {group})", target.name, luns.join(", "));
             }
@@ -306,9 +306,9 @@ fn information(unit: &dyn LogicalUnit, records: &Records, slot: RecordSlot) -> R
 }
 
 /// The target ports of a target by portal group tag, each once, and what they are called.
-fn port_names(config: &Config, target: &config::Target) -> Vec<(u16, String)> {
+fn port_names(target: &config::Target) -> Vec<(u16, String)> {
     let mut ports: Vec<(u16, String)> = Vec::new();
-    for tag in target.portals.iter().map(|&portal| config.portals[portal].group) {
+    for tag in target.portals.iter().map(|portal| portal.group) {
         if ports.iter().all(|(known, _)| *known != tag) {
             ports.push((tag, TargetPort::iscsi_name(&target.name, tag)));
         }
@@ -321,9 +321,10 @@ fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
     let given = |target: &config::Target, tag| {
         target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
     };
-    let ports = config.targets.iter().flat_map(|target| {
-        port_names(config, target).into_iter().map(move |(tag, name)| (name, given(target, tag)))
-    });
+    let ports = config
+        .targets
+        .iter()
+        .flat_map(|target| port_names(target).into_iter().map(move |(tag, name)| (name, given(target, tag))));
     ports.collect()
 }
 
@@ -349,7 +350,7 @@ fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topolog
     let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
     let discovery = authentication(config.discovery.as_ref(), &accounts)?;
     let targets = config.targets.iter().map(|target| {
-        let ports = port_names(config, target).into_iter().map(|(tag, name)| {
+        let ports = port_names(target).into_iter().map(|(tag, name)| {
             let id = ids.get(&name).expect("all ports of the configuration have one");
             Arc::new(TargetPort::iscsi(id, &target.name, tag))
         });

@@ -184,9 +184,7 @@ impl StatusSource for Monitor {
             let mut all = Vec::new();
             for CoreReport { core, .. } in &reports {
                 match self.sessions(*core) {
-                    Some(sessions) => {
-                        all.extend(sessions.iter().map(|each| session_status(config, *core, each)))
-                    }
+                    Some(sessions) => all.extend(sessions.iter().map(|each| session_status(*core, each))),
                     None => silent_reactors.push(*core),
                 }
             }
@@ -202,7 +200,7 @@ impl StatusSource for Monitor {
             state: if draining { State::Draining } else { State::Running },
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
-            targets: config.targets.iter().map(|each| target(config, each, &ports)).collect(),
+            targets: config.targets.iter().map(|each| target(each, &ports)).collect(),
             ports,
             disks,
             units,
@@ -301,11 +299,13 @@ fn port_group(group: &Group) -> PortGroup {
     }
 }
 
-fn target(config: &Config, target: &config::Target, ports: &[Port]) -> Target {
-    let portals = target.portals.iter().map(|&portal| {
-        let topology::Portal { name, address, group, port, .. } = &config.portals[portal];
-        let down = ports[*port].counters.get(DEVICE_GONE).is_some_and(|reactors| *reactors > 0);
-        Portal { name: name.clone(), address: address.to_string(), group: *group, down }
+fn target(target: &config::Target, ports: &[Port]) -> Target {
+    let portals = target.portals.iter().map(|portal| {
+        let topology::Portal { name, address, group, port, .. } = &**portal;
+        let its_port = ports.iter().find(|known| *known.name == **port);
+        let gone = its_port.and_then(|port| port.counters.get(DEVICE_GONE));
+        let down = gone.is_some_and(|reactors| *reactors > 0);
+        Portal { name: (**name).to_owned(), address: address.to_string(), group: *group, down }
     });
     let luns = target.luns.iter().map(|(lun, unit)| ExportedUnit { lun: *lun, disk: unit.clone() });
     Target {
@@ -316,7 +316,7 @@ fn target(config: &Config, target: &config::Target, ports: &[Port]) -> Target {
     }
 }
 
-fn session_status(config: &Config, core: usize, session: &SessionReport) -> Session {
+fn session_status(core: usize, session: &SessionReport) -> Session {
     Session {
         initiator: str::to_owned(&session.initiator),
         target: session.target.clone(),
@@ -324,14 +324,14 @@ fn session_status(config: &Config, core: usize, session: &SessionReport) -> Sess
         isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
         tsih: session.tsih,
         reactor: core,
-        connections: session.connections.iter().map(|each| connection_status(config, each)).collect(),
+        connections: session.connections.iter().map(connection_status).collect(),
     }
 }
 
-fn connection_status(config: &Config, connection: &ConnectionReport) -> Connection {
+fn connection_status(connection: &ConnectionReport) -> Connection {
     Connection {
         cid: connection.cid,
-        portal: config.portals[connection.origin.portal].name.clone(),
+        portal: (*connection.origin.portal).to_owned(),
         local: connection.origin.local.to_string(),
         peer: connection.origin.peer.to_string(),
         negotiated: negotiated(&connection.negotiated),
@@ -409,7 +409,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             tsih: 7,
             connections: vec![ConnectionReport {
                 cid: 1,
-                origin: ConnectionOrigin { portal: 0, local: address, peer: address },
+                origin: ConnectionOrigin { portal: "l".into(), local: address, peer: address },
                 negotiated: Negotiated::default(),
                 in_flight: 2,
                 counters: ConnectionCounters::default(),
@@ -495,7 +495,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
             let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];
             let ports: Vec<Port> = monitor.config.ports.iter().map(|each| port(each, &reports)).collect();
-            super::target(&monitor.config, target, &ports).portals[0].down
+            super::target(target, &ports).portals[0].down
         };
         assert_eq!([0, 1].map(down), [false, true]);
     }

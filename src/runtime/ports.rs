@@ -25,8 +25,8 @@ pub(super) use with_dpdk::{Devices, Shared};
 #[cfg(not(feature = "dpdk"))]
 pub(super) use without_dpdk::{Devices, Shared};
 
-/// The listening sockets of each port, in the order of its portals; all reactors share them.
-pub(super) type Listeners = Vec<Vec<Arc<TcpListener>>>;
+/// The listening sockets of each port, by its name and in the order of its portals; all reactors share them.
+pub(super) type Listeners = BTreeMap<Arc<str>, Vec<Arc<TcpListener>>>;
 
 /// What keeps other daemons from the addresses of ports with frames.
 pub(super) type AddressLocks = BTreeMap<String, UnixDatagram>;
@@ -34,14 +34,14 @@ pub(super) type AddressLocks = BTreeMap<String, UnixDatagram>;
 /// Takes the addresses of all portals. The kernel lets one socket listen at an address of the host; on a network device
 /// it would let several daemons answer, so these are kept apart by a name that the network namespace has once.
 pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), String> {
-    let (mut listeners, mut locks) = (vec![Vec::new(); config.ports.len()], BTreeMap::new());
+    let (mut listeners, mut locks) = (Listeners::new(), BTreeMap::new());
     for portal in &config.portals {
-        let Portal { name, port, address, .. } = portal;
+        let Portal { name, port, address, .. } = &**portal;
         let fail = |(found, why): (String, String)| format!("portal {name:?}: {address}: {found}; {why}");
-        let driver = &config.ports[*port].driver;
+        let driver = &config.port(portal).driver;
         let Some(lock) = device_lock(driver, portal) else {
             let listener = kernel::listen(*address).map_err(|e| fail(listen_refusal(portal, &e)))?;
-            listeners[*port].push(Arc::new(listener));
+            listeners.entry(port.clone()).or_default().push(Arc::new(listener));
             continue;
         };
         if let Entry::Vacant(free) = locks.entry(lock) {
@@ -61,12 +61,13 @@ pub(super) fn open(
     arena: &Arena,
 ) -> Result<Box<dyn StreamHost>, String> {
     let port = &config.ports[index];
-    let portals = config.portals.iter().filter(|portal| portal.port == index);
+    let portals = config.portals.iter().filter(|portal| *portal.port == *port.name);
     let listen: Vec<SocketAddr> = portals.map(|portal| portal.address).collect();
     let queues = config.daemon.reactors.len();
     let opened: io::Result<Box<dyn StreamHost>> = match &port.driver {
         Driver::Kernel => {
-            KernelHost::new(arena.clone(), listeners[index].clone()).map(|host| Box::new(host) as _)
+            KernelHost::new(arena.clone(), listeners.get(&*port.name).cloned().unwrap_or_default())
+                .map(|host| Box::new(host) as _)
         }
         Driver::Tap { link, host_addresses } => {
             let config = TapConfig {

@@ -755,8 +755,10 @@ pub(super) fn boot(
     let mut keys = UnitKeys::default();
     let keys: Vec<UnitKey> = disks.iter().map(|_| keys.allocate()).collect();
     let luns = keys.iter().enumerate().map(|(disk, key)| (Lun(scsi::lun(disk)), *key)).collect();
+    let (name, port) = ("sim".into(), "sim".into());
+    let portal = Arc::new(Portal { name, port, of_host: false, address, group: 1 });
     let topology = Arc::new(Topology {
-        portals: vec![Portal { name: "sim".into(), port: 0, of_host: false, address, group: 1 }],
+        portals: vec![portal.clone()],
         targets: vec![Target {
             name: TARGET.into(),
             alias: None,
@@ -765,7 +767,7 @@ pub(super) fn boot(
             access: Vec::new(),
             redirects: Vec::new(),
             limits,
-            portals: vec![0],
+            portals: vec![portal],
             ports: vec![Arc::new(TargetPort::iscsi(1, TARGET, 1))],
             luns,
         }],

@@ -166,7 +166,7 @@ impl IscsiFabric {
         }
         let parameters = Arc::new(iscsi::Parameters::default());
         let StreamOrigin { listener, local, peer } = origin;
-        let portal = self.parts.topology.portal_of(host, listener);
+        let portal = self.parts.topology.portal_of(&self.parts.hosts[host].0, listener).name.clone();
         let origin = ConnectionOrigin { portal, local, peer };
         let (mut iscsi, key) = Session::new(parameters, self.parts.arena.clone(), origin, self.now);
         let account = self.parts.arena.strangers().connection();

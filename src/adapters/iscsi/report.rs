@@ -67,7 +67,7 @@ impl SessionEntry {
         let connections = self.iscsi.connections().filter(|(_, connection)| !connection.is_closing());
         let connections = connections.map(|(key, connection)| ConnectionReport {
             cid: connection.cid(),
-            origin: connection.origin(),
+            origin: connection.origin().clone(),
             negotiated: connection.negotiated().clone(),
             in_flight: self.iscsi.in_flight(key),
             counters: connection.counters(),

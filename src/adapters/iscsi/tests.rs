@@ -180,10 +180,13 @@ impl World {
         let (net, sessions, left) = (Rc::<Net>::default(), Arc::default(), Arc::new(CORES.into()));
         let (senders, boxes) = mailboxes(CORES).unwrap();
         let (peers, inboxes) = mailboxes(CORES).unwrap();
+        let portals = [("first", 1), ("second", 2)].map(|(name, group)| {
+            let (port, address) = ("test".into(), local());
+            Arc::new(Portal { name: name.into(), port, of_host: false, address, group })
+        });
+        let portals = Vec::from(portals);
         let topology = Arc::new(Topology {
-            portals: [1, 2]
-                .map(|group| Portal { name: "test".into(), port: 0, of_host: false, address: local(), group })
-                .into(),
+            portals: portals.clone(),
             targets: vec![Target {
                 name: TARGET.into(),
                 alias: None,
@@ -192,7 +195,7 @@ impl World {
                 access: Vec::new(),
                 redirects: Vec::new(),
                 limits: Limits { initiator_memory: MEMORY, initiator_commands: 1 << 20, ..Limits::default() },
-                portals: vec![0, 1],
+                portals,
                 ports: Vec::new(),
                 luns: Vec::new(),
             }],

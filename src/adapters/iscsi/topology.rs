@@ -21,9 +21,9 @@ use crate::wire::iscsi::{check_name, normal_name};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portal {
     /// Its name in the config.
-    pub name: String,
-    /// Index of the port that listens there. The listeners of a port have the order of its portals.
-    pub port: usize,
+    pub name: Arc<str>,
+    /// Name of the port that listens there. The listeners of a port have the order of its portals.
+    pub port: Arc<str>,
     /// Whether the address is one of the host's, which all ports of the kernel's TCP have in common, and not the port's own.
     pub of_host: bool,
     /// Address and TCP port; a wildcard address stands for all of the host's that are of its family.
@@ -209,8 +209,8 @@ pub struct Target {
     pub redirects: Vec<Redirect>,
     /// How much it serves.
     pub limits: Limits,
-    /// Indexes of the portals through which it is reached.
-    pub portals: Vec<usize>,
+    /// The portals through which it is reached.
+    pub portals: Vec<Arc<Portal>>,
     /// Its SCSI target ports, one for each portal group tag of its portals.
     pub ports: Vec<Arc<TargetPort>>,
     /// Its logical units, in ascending order of LUN.
@@ -241,7 +241,7 @@ impl Target {
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     /// All portals.
-    pub portals: Vec<Portal>,
+    pub portals: Vec<Arc<Portal>>,
     /// All targets.
     pub targets: Vec<Target>,
     /// How initiators must authenticate themselves for discovery.
@@ -255,33 +255,36 @@ impl Topology {
     }
 
     /// The portal that a listener of a port is for.
-    pub fn portal_of(&self, port: usize, listener: usize) -> usize {
-        let mut of_port = self.portals.iter().enumerate().filter(|(_, portal)| portal.port == port);
-        let (portal, _) = of_port.nth(listener).expect("a port listens for its portals");
-        portal
+    pub fn portal_of(&self, port: &str, listener: usize) -> &Portal {
+        let mut of_port = self.portals.iter().filter(|portal| *portal.port == *port);
+        of_port.nth(listener).expect("a port listens for its portals")
     }
 
-    /// The address at which a portal is reached by whom `origin` is about, as far as is known.
-    fn reached(&self, portal: &Portal, origin: ConnectionOrigin) -> Option<SocketAddr> {
-        let (local, address) = (origin.local, portal.address);
-        let beside = portal.is_beside(&self.portals[origin.portal]);
-        if address.ip().is_unspecified() {
-            // It listens at the address that was reached, too, if that is of its family.
-            let there = beside && address.is_ipv4() == local.is_ipv4();
-            return there.then(|| SocketAddr::new(local.ip(), address.port()));
+    /// How a visitor finds the address at which a portal is reached by it, as far as is known.
+    fn reached(&self, origin: &ConnectionOrigin) -> impl Fn(&Portal) -> Option<SocketAddr> {
+        let local = origin.local;
+        let came_by = self.portals.iter().find(|portal| portal.name == origin.portal);
+        move |portal| {
+            let address = portal.address;
+            let beside = came_by.is_some_and(|came_by| portal.is_beside(came_by));
+            if address.ip().is_unspecified() {
+                // It listens at the address that was reached, too, if that is of its family.
+                let there = beside && address.is_ipv4() == local.is_ipv4();
+                return there.then(|| SocketAddr::new(local.ip(), address.port()));
+            }
+            let near = |wanted| beside && scope(local) == Some(wanted);
+            scope(address).is_none_or(near).then_some(address)
         }
-        let near = |wanted| beside && scope(local) == Some(wanted);
-        scope(address).is_none_or(near).then_some(address)
     }
 }
 
 impl Directory for Topology {
     fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16)) {
+        let reached = self.reached(visitor.origin);
         // By which account it will log in is not known yet.
         for target in self.targets.iter().filter(|target| target.is_open(|rule| rule.names(visitor))) {
-            for &portal in &target.portals {
-                let portal = &self.portals[portal];
-                if let Some(address) = self.reached(portal, visitor.origin) {
+            for portal in &target.portals {
+                if let Some(address) = reached(portal) {
                     found(&target.name, address, portal.group);
                 }
             }
@@ -299,11 +302,8 @@ impl Directory for Topology {
         };
         const UNKNOWN: Denial = Denial::Refused(LoginStatus::NotFound, "no such target at this portal");
         let target = self.target(target).ok_or(UNKNOWN)?;
-        let portal = visitor.origin.portal;
-        if !target.portals.contains(&portal) {
-            return Err(UNKNOWN);
-        }
-        let group = self.portals[portal].group;
+        let came_by = |portal: &&Arc<Portal>| portal.name == visitor.origin.portal;
+        let group = target.portals.iter().find(came_by).ok_or(UNKNOWN)?.group;
         if !target.is_open(|rule| rule.names(visitor)) {
             let why = "no access rule of the target is for this initiator name and address";
             return Err(Denial::Refused(LoginStatus::AuthorizationFailure, why));
@@ -343,84 +343,92 @@ mod tests {
             access,
             redirects: Vec::new(),
             limits: Limits::default(),
-            portals: vec![0, 1],
+            portals: Vec::new(),
             ports: Vec::new(),
             luns: (0..4).map(|lun| (Lun::from_index(lun), UnitKey(lun as usize + 1))).collect(),
         }
     }
 
+    /// The target, which is reached through the first two of three portals.
     fn topology(target: Target) -> Topology {
         let addresses = ["10.0.0.1:3260", "[2001:db8::1]:3260", "0.0.0.0:3261"];
-        let portals =
-            addresses.iter().zip(1..).map(|(address, group)| portal(0, true, address, group)).collect();
+        let portals: Vec<_> =
+            addresses.iter().zip(1..).map(|(address, group)| portal("host", true, address, group)).collect();
+        let target = Target { portals: portals[..2].to_vec(), ..target };
         Topology { portals, targets: vec![target], discovery: None }
     }
 
-    fn portal(port: usize, of_host: bool, address: &str, group: u16) -> Portal {
-        Portal { name: "p".into(), port, of_host, address: address.parse().unwrap(), group }
+    /// A portal that is named by its group.
+    fn portal(port: &str, of_host: bool, address: &str, group: u16) -> Arc<Portal> {
+        let (name, address) = (group.to_string().into(), address.parse().unwrap());
+        Arc::new(Portal { name, port: port.into(), of_host, address, group })
     }
 
-    fn visitor<'a>(initiator: &'a str, peer: &str, user: Option<&'a str>) -> Visitor<'a> {
-        let (local, peer) =
-            ("10.0.0.1:3260".parse().unwrap(), SocketAddr::new(peer.parse().unwrap(), 40_000));
-        Visitor { initiator, origin: ConnectionOrigin { portal: 0, local, peer }, user }
+    fn came(portal: &str, local: &str, peer: &str) -> ConnectionOrigin {
+        let peer = SocketAddr::new(peer.parse().unwrap(), 40_000);
+        ConnectionOrigin { portal: portal.into(), local: local.parse().unwrap(), peer }
     }
 
-    /// Somebody who has come to a portal at an address.
-    fn at(portal: usize, local: &str) -> Visitor<'static> {
-        let visitor = visitor("iqn.2026-11.lab:a", "10.9.0.1", None);
-        let local = local.parse().unwrap();
-        Visitor { origin: ConnectionOrigin { portal, local, ..visitor.origin }, ..visitor }
+    /// Somebody who has come to the first portal.
+    fn from(peer: &str) -> ConnectionOrigin {
+        came("1", "10.0.0.1:3260", peer)
+    }
+
+    /// Somebody who has come to the portal of a group at an address.
+    fn at(group: u16, local: &str) -> ConnectionOrigin {
+        came(&group.to_string(), local, "10.9.0.1")
+    }
+
+    fn anybody(origin: &ConnectionOrigin) -> Visitor<'_> {
+        Visitor { initiator: "iqn.2026-11.lab:a", origin, user: None }
     }
 
     /// Portals of each kind, each in a group of its own: the host's, those of a network device, those of another port of
     /// the host.
     fn of_each_kind() -> Topology {
         let addresses = [
-            (0, true, "0.0.0.0:3260"),
-            (0, true, "[::]:3260"),
-            (0, true, "10.0.0.1:3261"),
-            (0, true, "[2001:db8::1]:3261"),
-            (0, true, "[fe80::1%3]:3261"),
-            (0, true, "127.0.0.1:3262"),
-            (1, false, "10.78.0.2:3260"),
-            (1, false, "[fe80::2]:3260"),
-            (2, true, "0.0.0.0:3263"),
+            ("host", true, "0.0.0.0:3260"),
+            ("host", true, "[::]:3260"),
+            ("host", true, "10.0.0.1:3261"),
+            ("host", true, "[2001:db8::1]:3261"),
+            ("host", true, "[fe80::1%3]:3261"),
+            ("host", true, "127.0.0.1:3262"),
+            ("device", false, "10.78.0.2:3260"),
+            ("device", false, "[fe80::2]:3260"),
+            ("another", true, "0.0.0.0:3263"),
         ];
         let portals = addresses.iter().zip(1..);
-        let portals: Vec<Portal> =
+        let portals: Vec<Arc<Portal>> =
             portals.map(|(&(port, of_host, address), group)| portal(port, of_host, address, group)).collect();
-        let mut targets: Vec<Target> = (0..portals.len())
-            .map(|portal| Target {
-                name: format!("own{portal}"),
-                portals: vec![portal],
-                ..target(Vec::new())
-            })
-            .collect();
-        let all = (0..portals.len()).collect();
-        targets.push(Target { name: "all".into(), portals: all, ..target(Vec::new()) });
+        let own = |portal: &Arc<Portal>| Target {
+            name: format!("own{}", portal.name),
+            portals: vec![portal.clone()],
+            ..target(Vec::new())
+        };
+        let mut targets: Vec<Target> = portals.iter().map(own).collect();
+        targets.push(Target { name: "all".into(), portals: portals.clone(), ..target(Vec::new()) });
         Topology { portals, targets, discovery: None }
     }
 
     #[test]
     fn whose_a_connection_is_the_listener_says_and_no_address() {
         let topology = of_each_kind();
-        let listeners = [(0, 6), (1, 2), (2, 1)];
-        let found: Vec<usize> = listeners
+        let listeners = [("host", 6), ("device", 2), ("another", 1)];
+        let found: Vec<u16> = listeners
             .into_iter()
             .flat_map(|(port, count)| (0..count).map(move |listener| (port, listener)))
-            .map(|(port, listener)| topology.portal_of(port, listener))
+            .map(|(port, listener)| topology.portal_of(port, listener).group)
             .collect();
-        assert_eq!(found, Vec::from_iter(0..topology.portals.len()));
+        assert_eq!(found, Vec::from_iter(1..=9));
         let locals: Vec<String> = topology.portals.iter().map(|portal| portal.address.to_string()).collect();
         for (portal, local) in
             found.iter().flat_map(|portal| locals.iter().map(move |local| (*portal, local)))
         {
             let admitted = |target: &str| {
-                let admission = topology.admit(&at(portal, local), Some(target));
+                let admission = topology.admit(&anybody(&at(portal, local)), Some(target));
                 admission.map(|admission| admission.portal_group)
             };
-            assert_eq!(admitted("all"), Ok(topology.portals[portal].group), "{portal} {local}");
+            assert_eq!(admitted("all"), Ok(portal), "{portal} {local}");
             for other in &found {
                 let good = admitted(&format!("own{other}")).is_ok();
                 assert_eq!(good, *other == portal, "the target of {other}, at {portal}, {local}");
@@ -433,7 +441,7 @@ mod tests {
         let topology = of_each_kind();
         for (portal, local, told) in [
             (
-                0,
+                1,
                 "10.0.0.1:3260",
                 &[
                     ("10.0.0.1:3260", 1),
@@ -444,7 +452,7 @@ mod tests {
                 ][..],
             ),
             (
-                8,
+                9,
                 "127.0.0.1:3263",
                 &[
                     ("127.0.0.1:3260", 1),
@@ -456,7 +464,7 @@ mod tests {
                 ],
             ),
             (
-                1,
+                2,
                 "[fe80::1%3]:3260",
                 &[
                     ("[fe80::1]:3260", 2),
@@ -467,7 +475,7 @@ mod tests {
                 ],
             ),
             (
-                1,
+                2,
                 "[fe80::1%4]:3260",
                 &[
                     ("[fe80::1]:3260", 2),
@@ -476,9 +484,9 @@ mod tests {
                     ("10.78.0.2:3260", 7),
                 ],
             ),
-            (6, "10.78.0.2:3260", &[("10.0.0.1:3261", 3), ("[2001:db8::1]:3261", 4), ("10.78.0.2:3260", 7)]),
+            (7, "10.78.0.2:3260", &[("10.0.0.1:3261", 3), ("[2001:db8::1]:3261", 4), ("10.78.0.2:3260", 7)]),
             (
-                7,
+                8,
                 "[fe80::2]:3260",
                 &[
                     ("10.0.0.1:3261", 3),
@@ -489,7 +497,7 @@ mod tests {
             ),
         ] {
             let mut found = Vec::new();
-            topology.discover(&at(portal, local), &mut |target, address, group| {
+            topology.discover(&anybody(&at(portal, local)), &mut |target, address, group| {
                 if target == "all" {
                     found.push((address, group));
                 }
@@ -532,7 +540,8 @@ mod tests {
             ("iqn.2026-11.other:a", "10.9.0.1", Some("boss"), &[0, 1, 2, 3], true),
             ("iqn.2026-11.other:a", "10.9.0.1", Some("bos"), &[], false),
         ] {
-            let visitor = visitor(initiator, peer, user);
+            let origin = from(peer);
+            let visitor = Visitor { initiator, origin: &origin, user };
             assert_eq!(luns(&target, &visitor), sees, "{visitor:?}");
             assert_eq!(topology.authorize(&visitor, Some(&target.name)), admitted, "{visitor:?}");
             // Whoever may come by an account is let in as far as to give it.
@@ -541,12 +550,13 @@ mod tests {
         let mut strict = target.clone();
         strict.access.truncate(2);
         let topology = self::topology(strict);
-        let stranger = visitor("iqn.2026-11.other:a", "10.9.0.1", None);
+        let origin = from("10.9.0.1");
+        let stranger = Visitor { initiator: "iqn.2026-11.other:a", ..anybody(&origin) };
         let Err(Denial::Refused(status, _)) = topology.admit(&stranger, Some(&target.name)) else { panic!() };
         assert_eq!(status, LoginStatus::AuthorizationFailure);
         topology.discover(&stranger, &mut |_, _, _| panic!("a stranger discovers nothing"));
         let mut found = 0;
-        topology.discover(&visitor("iqn.2026-11.lab:a", "10.9.0.1", None), &mut |_, _, _| found += 1);
+        topology.discover(&anybody(&origin), &mut |_, _, _| found += 1);
         assert_eq!(found, 2, "all portals of all groups");
         let open = self::target(Vec::new());
         assert_eq!(luns(&open, &stranger), [0, 1, 2, 3]);
@@ -561,10 +571,10 @@ mod tests {
             vec![redirect(Some(2), true, "a.example:3260"), redirect(Some(1), false, "10.0.0.7:3260")];
         let topology = topology(target);
         let name = Some("iqn.2026-11.test:t");
-        let moved = |portal| topology.admit(&at(portal, "10.0.0.1:3260"), name).unwrap_err();
+        let moved = |portal| topology.admit(&anybody(&at(portal, "10.0.0.1:3260")), name).unwrap_err();
         let there = |permanently, address: &str| Denial::Moved { permanently, address: address.into() };
-        assert_eq!(moved(0), there(false, "10.0.0.7:3260"));
-        assert_eq!(moved(1), there(true, "a.example:3260"));
-        assert!(matches!(moved(2), Denial::Refused(LoginStatus::NotFound, _)), "another portal");
+        assert_eq!(moved(1), there(false, "10.0.0.7:3260"));
+        assert_eq!(moved(2), there(true, "a.example:3260"));
+        assert!(matches!(moved(3), Denial::Refused(LoginStatus::NotFound, _)), "another portal");
     }
 }

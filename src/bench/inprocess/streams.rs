@@ -188,14 +188,10 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
             (Box::new(MemoryHost(memory.clone())), Box::new(MemoryEnds(memory, arena.clone())))
         }
     };
+    let (name, port, address) = ("bench".into(), "bench".into(), SocketAddr::from((LOCAL, PORT)));
+    let portal = Arc::new(Portal { name, port, of_host: false, address, group: 1 });
     let topology = Topology {
-        portals: vec![Portal {
-            name: "bench".into(),
-            port: 0,
-            of_host: false,
-            address: SocketAddr::from((LOCAL, PORT)),
-            group: 1,
-        }],
+        portals: vec![portal.clone()],
         targets: vec![Target {
             name: TARGET.into(),
             alias: None,
@@ -210,7 +206,7 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
                 initiator_commands: 1 << 20,
                 ..Limits::default()
             },
-            portals: vec![0],
+            portals: vec![portal],
             ports: Vec::new(),
             luns: vec![(Lun::ZERO, unit)],
         }],

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -94,7 +95,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let dpdk = loader.dpdk(root.section("dpdk"));
     let ports = loader.all(&root, "port", |s| loader.port(s));
     loader.distinct_devices(&ports);
-    let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports));
+    let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports).map(Arc::new));
     loader.distinct_addresses(&portals);
     let port_groups = loader.all(&root, "port_group", |s| loader.port_group(s));
     loader.distinct_groups(&port_groups, &portals);
@@ -272,7 +273,7 @@ impl<'a> Loader<'a> {
         Some(PortGroup { name: name?, group: group?, state: state?, preferred: preferred? })
     }
 
-    fn distinct_groups(&self, groups: &Named<PortGroup>, portals: &Named<Portal>) {
+    fn distinct_groups(&self, groups: &Named<PortGroup>, portals: &Named<Arc<Portal>>) {
         let mut taken = BTreeMap::new();
         for (index, group) in groups.entries.iter().enumerate() {
             let Some(PortGroup { name, group, .. }) = group else { continue };
@@ -298,7 +299,7 @@ impl<'a> Loader<'a> {
     fn target(
         &self,
         s: Section<'a>,
-        portals: &Named<Portal>,
+        portals: &Named<Arc<Portal>>,
         units: &Named<UnitOptions>,
         accounts: &Named<Account>,
     ) -> Option<Target> {
@@ -315,8 +316,7 @@ impl<'a> Loader<'a> {
             s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
         }
         let chosen = self.target_portals(&s, portals);
-        let tags =
-            chosen.iter().flatten().filter_map(|portal| Some(portals.entries[*portal].as_ref()?.group));
+        let tags = chosen.iter().flatten().map(|portal| portal.group);
         let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
         let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
         for entry in s.sections("luns") {
@@ -382,9 +382,9 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn target_portals(&self, s: &Section<'_>, portals: &Named<Portal>) -> Option<Vec<usize>> {
+    fn target_portals(&self, s: &Section<'_>, portals: &Named<Arc<Portal>>) -> Option<Vec<Arc<Portal>>> {
         if !s.given("portals") {
-            return Some((0..portals.entries.len()).collect());
+            return Some(portals.entries.iter().flatten().cloned().collect());
         }
         let names = s.texts("portals", |text| Some(text.to_owned()))?;
         if names.is_empty() {
@@ -400,7 +400,8 @@ impl<'a> Loader<'a> {
                 portal => chosen.extend(portal),
             }
         }
-        Some(chosen)
+        let good = chosen.into_iter().filter_map(|portal| portals.entries[portal].clone());
+        Some(good.collect())
     }
 }
 

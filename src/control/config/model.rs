@@ -22,7 +22,7 @@ pub struct Config {
     /// `[[port]]`
     pub ports: Vec<Port>,
     /// `[[portal]]`
-    pub portals: Vec<Portal>,
+    pub portals: Vec<Arc<Portal>>,
     /// `[[port_group]]`
     pub port_groups: Vec<PortGroup>,
     /// `[[disk]]` and its like
@@ -33,6 +33,14 @@ pub struct Config {
     pub discovery: Option<Chap>,
     /// `[[target]]`
     pub targets: Vec<Target>,
+}
+
+impl Config {
+    /// The port that a portal names.
+    pub fn port(&self, portal: &Portal) -> &Port {
+        let found = self.ports.iter().find(|port| *port.name == *portal.port);
+        found.expect("portals name ports of their configuration")
+    }
 }
 
 /// Whether payload memory comes from the huge page pool.
@@ -175,8 +183,8 @@ pub struct Target {
     pub name: String,
     /// Alias.
     pub alias: Option<String>,
-    /// Indexes of its portals.
-    pub portals: Vec<usize>,
+    /// Its portals.
+    pub portals: Vec<Arc<Portal>>,
     /// Portal group tags and the relative target port identifiers that they are to have.
     pub port_ids: Vec<(u16, u16)>,
     /// LUN and name of the logical unit, in ascending order of LUN.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::load::{Loader, Named};
 use super::model::{Driver, Link, Port};
@@ -128,8 +129,9 @@ impl<'a> Loader<'a> {
             its_port.zip(given).and_then(|(port, given)| Self::portal_address(&s, port, ports, given));
         let group = s.number("group");
         s.finish();
-        let of_host = its_port.is_none_or(|port| port.driver.link().is_none());
-        Some(Portal { name: name?, port: port?, of_host, address: address?, group: group? })
+        let Port { name: port, driver } = its_port?;
+        let (port, of_host) = (port.as_str().into(), driver.link().is_none());
+        Some(Portal { name: name?.into(), port, of_host, address: address?, group: group? })
     }
 
     /// The address of a portal, with the number of its link, if it is one of its port.
@@ -181,7 +183,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Where a connection comes in is one portal.
-    pub(super) fn distinct_addresses(&self, portals: &Named<Portal>) {
+    pub(super) fn distinct_addresses(&self, portals: &Named<Arc<Portal>>) {
         let known = portals.entries.iter().zip(&portals.spans);
         for (index, portal) in portals.entries.iter().enumerate() {
             let Some(portal) = portal else { continue };

@@ -58,7 +58,7 @@ fn what_is_not_given_has_its_default() {
     assert_eq!((store.word, store.options.image()), ("file", Some((Path::new("/etc/ptgt/f.img"), false))));
     assert!(format!("{:?}", store.options).contains("size: None, mapped: false"));
     let target = &config.targets[0];
-    assert_eq!(target.portals, [0]);
+    assert_eq!(target.portals, config.portals);
     let luns = [(0, "d".to_owned()), (9, "f".to_owned())];
     assert_eq!(target.luns, luns);
     let spelled = parse(&MINIMAL.replace("disk = \"", "unit = \""), Path::new("/etc/ptgt")).unwrap();

@@ -193,7 +193,7 @@ impl Doctor<'_> {
     }
 
     fn portal(&mut self, portal: &Portal) {
-        let driver = &self.config.ports[portal.port].driver;
+        let driver = &self.config.port(portal).driver;
         let what = format!("portal {:?}: {}", portal.name, portal.address);
         let in_the_way = match device_lock(driver, portal) {
             None => kernel::is_free(portal.address).err().map(|e| {

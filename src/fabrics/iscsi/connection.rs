@@ -118,8 +118,8 @@ impl Connection {
     }
 
     /// How it came in.
-    pub fn origin(&self) -> ConnectionOrigin {
-        self.origin
+    pub fn origin(&self) -> &ConnectionOrigin {
+        &self.origin
     }
 
     /// The initiator's address.

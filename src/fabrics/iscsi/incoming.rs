@@ -200,7 +200,7 @@ impl ActiveConnection<'_> {
         let (session, connection) = (&mut *self.session, &mut *self.connection);
         let State::Login(login) = &mut connection.state else { return };
         connection.login_tag = pdu.bhs.itt();
-        match login.handle(pdu, connection.origin, directory) {
+        match login.handle(pdu, &connection.origin, directory) {
             Err((status, why)) => {
                 session.isid = login.isid;
                 session.initiator = login.initiator().cloned().unwrap_or_default();

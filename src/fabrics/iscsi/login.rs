@@ -111,7 +111,7 @@ impl Login {
     pub(super) fn handle(
         &mut self,
         pdu: &Pdu,
-        origin: ConnectionOrigin,
+        origin: &ConnectionOrigin,
         directory: &dyn Directory,
     ) -> Result<Reply, LoginRefusal> {
         let bhs = &pdu.bhs;

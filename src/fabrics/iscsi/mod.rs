@@ -96,10 +96,10 @@ pub trait Directory {
 pub struct ConnectionKey(pub usize);
 
 /// How a connection came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionOrigin {
-    /// The portal that accepted it, by the owner's number.
-    pub portal: usize,
+    /// Name of the portal that accepted it.
+    pub portal: Arc<str>,
     /// The address that the initiator connected to.
     pub local: SocketAddr,
     /// The initiator's address.
@@ -112,7 +112,7 @@ pub struct Visitor<'a> {
     /// iSCSI name of the initiator, which anybody may claim.
     pub initiator: &'a str,
     /// How its connection came in.
-    pub origin: ConnectionOrigin,
+    pub origin: &'a ConnectionOrigin,
     /// The CHAP account by which it has authenticated itself.
     pub user: Option<&'a str>,
 }

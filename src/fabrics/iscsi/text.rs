@@ -137,7 +137,7 @@ impl ActiveConnection<'_> {
     fn tell_targets(&mut self, list: TargetList, directory: &dyn Directory) -> Option<TargetList> {
         let visitor = Visitor {
             initiator: &self.session.initiator,
-            origin: self.connection.origin,
+            origin: &self.connection.origin,
             user: self.session.user.as_deref(),
         };
         let answer = &mut self.connection.text.answer;

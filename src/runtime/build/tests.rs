@@ -52,7 +52,7 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
 
 fn origin() -> ConnectionOrigin {
     let (local, peer) = (LOCAL.parse().unwrap(), "192.0.2.9:40000".parse().unwrap());
-    ConnectionOrigin { portal: 0, local, peer }
+    ConnectionOrigin { portal: "l".into(), local, peer }
 }
 
 /// A connection, and what comes of what it sends.
@@ -128,7 +128,8 @@ fn enter(topology: &Topology, (target, to): (&str, &str), (initiator, from): (&s
         panic!("{from} at {to}: {events:?}");
     };
     assert_eq!((&who[..], &whom[..]), (initiator, target));
-    let visitor = Visitor { initiator: who, origin: origin(), user: None };
+    let origin = origin();
+    let visitor = Visitor { initiator: who, origin: &origin, user: None };
     assert_eq!(topology.target(whom).unwrap().units(&visitor).len(), 1, "the logical unit is seen");
     // Reservations.
     let port = TransportId::iscsi(who, *isid);

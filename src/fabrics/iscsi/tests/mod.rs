@@ -37,7 +37,7 @@ pub(super) const NAMES: [(&str, &str); 3] =
 /// How a connection of the initiator comes in that has this TCP port.
 pub(super) fn origin(port: u16) -> ConnectionOrigin {
     let address = |last, port| SocketAddr::from(([192, 0, 2, last], port));
-    ConnectionOrigin { portal: 0, local: address(1, 3260), peer: address(9, port) }
+    ConnectionOrigin { portal: "main".into(), local: address(1, 3260), peer: address(9, port) }
 }
 
 /// Two targets, one of which nobody may use, with two portals each, and one that is elsewhere.

@@ -41,7 +41,7 @@ fn a_list_of_targets_of_any_length_is_told_whole() {
         assert!(pdus >= told.len() / segment.parse::<usize>().unwrap());
         let mut wanted = vec![("X-a.b".to_owned(), "NotUnderstood".to_owned())];
         let mut last = String::new();
-        let visitor = Visitor { initiator: "", origin: origin(40_000), user: None };
+        let visitor = Visitor { initiator: "", origin: &origin(40_000), user: None };
         world.targets.discover(&visitor, &mut |target, address, group| {
             if last != target {
                 wanted.push(("TargetName".into(), target.into()));
