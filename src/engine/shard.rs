@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One core's share of the target: its fabrics, tasks and handles to the logical units, run to completion turn by turn.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -89,8 +92,6 @@ pub struct Parts {
     pub peers: Vec<Sender<Message>>,
     /// How many cores have not flushed everything yet.
     pub left: Arc<AtomicUsize>,
-    /// More descriptors that wake this core: those of its stores.
-    pub wake_fds: Vec<RawFd>,
 }
 
 /// See the module.
@@ -102,7 +103,6 @@ pub struct Shard {
     mailbox: Mailbox<Message>,
     peers: Vec<Sender<Message>>,
     left: Arc<AtomicUsize>,
-    wake_fds: Vec<RawFd>,
     pending_changes: Slab<PendingChange>,
     woken: Vec<NexusKey>,
     shortage: Shortage,
@@ -115,7 +115,7 @@ pub struct Shard {
 impl Shard {
     /// A shard that is ready for its first turn.
     pub fn new(parts: Parts) -> Self {
-        let Parts { core: number, arena, fabrics, tasks, mailbox, peers, left, wake_fds } = parts;
+        let Parts { core: number, arena, fabrics, tasks, mailbox, peers, left } = parts;
         Self {
             core: Core { now: Instant::ZERO, tasks, owners: Vec::new(), at_work: 0 },
             fabrics,
@@ -124,7 +124,6 @@ impl Shard {
             mailbox,
             peers,
             left,
-            wake_fds,
             pending_changes: Slab::new(),
             woken: Vec::new(),
             shortage: Shortage::default(),
@@ -366,7 +365,7 @@ impl Poller for Shard {
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
         fds.push(self.mailbox.wake_fd());
-        fds.extend(&self.wake_fds);
+        self.core.tasks.wake_fds(fds);
         for fabric in &self.fabrics {
             fabric.wake_fds(fds);
         }

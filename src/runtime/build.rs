@@ -418,7 +418,6 @@ impl CoreAssembly {
         let peers = self.peers.len() - 1;
         let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), self.core, peers);
         let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
-        let wake_fds = record_store.wake_fd().into_iter().chain([local.wake_fd()]).collect();
         for unit in &self.units {
             let Unit { key, options: UnitOptions { kind, name, .. }, backing, .. } = &**unit;
             let store = backing.as_ref().map(|backing| backing.attach(&local)).transpose();
@@ -455,7 +454,6 @@ impl CoreAssembly {
             left: self.left,
             mailbox: self.mailbox,
             peers: self.peers,
-            wake_fds,
         })
     }
 

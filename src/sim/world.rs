@@ -807,7 +807,6 @@ pub(super) fn boot(
             mailbox,
             peers: senders.clone(),
             left: left.clone(),
-            wake_fds: Vec::new(),
         }));
     }
     Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires }

@@ -14,7 +14,6 @@ mod ring;
 mod wrap;
 
 use std::io;
-use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -55,11 +54,6 @@ impl Local {
     /// The facilities of one core.
     pub fn new(arena: Arena) -> io::Result<Self> {
         Ok(Self { arena, ring: ring::Shared::new()? })
-    }
-
-    /// Becomes readable when an operation completes, for a core that goes to sleep.
-    pub fn wake_fd(&self) -> RawFd {
-        self.ring.fd()
     }
 }
 

@@ -221,7 +221,6 @@ impl World {
                 mailbox,
                 peers: senders.clone(),
                 left: Arc::clone(&left),
-                wake_fds: Vec::new(),
             })
         });
         let shards = shards.collect();

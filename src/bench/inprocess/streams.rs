@@ -229,7 +229,6 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         left,
         mailbox,
         peers: senders,
-        wake_fds: Vec::new(),
     });
     Ok((shard, ends))
 }

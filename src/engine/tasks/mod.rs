@@ -25,6 +25,7 @@ mod task;
 mod task_set;
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -498,6 +499,17 @@ impl TaskManager {
     pub fn next_deadline(&self) -> Option<Instant> {
         let busy = self.units.iter().filter(|unit| unit.storing > 0);
         busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).chain(self.faults.due()).min()
+    }
+
+    /// Appends the descriptors by which stores tell that something has ended, each once.
+    pub fn wake_fds(&self, fds: &mut Vec<RawFd>) {
+        let busy = self.units.iter().filter(|unit| unit.storing > 0);
+        let stores = busy.filter_map(|unit| unit.store.as_ref()?.wake_fd());
+        for fd in stores.chain(self.record_store.as_ref().and_then(|store| store.wake_fd())) {
+            if !fds.contains(&fd) {
+                fds.push(fd);
+            }
+        }
     }
 
     /// Gives the stores what the turn has queued.
