@@ -15,6 +15,7 @@
 //! | [`counters`] | the lists that say what is counted, and what comes from them |
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
+//! | [`reactor`] | the loop of a core, mailboxes between cores, and what the parts of a core share |
 //! | [`io`] | the lower waist: block operations and their completions |
 //! | [`formats`] | images that are more than plain blocks, without I/O: tape cartridges |
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
@@ -23,7 +24,6 @@
 //! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI |
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
-//! | [`reactor`] | the loop of a core, mailboxes between cores |
 //! | [`engine`] | joins devices, stores and fabrics: task manager, one core's share of it all; what a fabric is to a core |
 //! | [`adapters`] | one for each fabric, which joins its protocol machine to the engine: streams, sessions, what is exported to whom |
 //! | [`control`] | configuration, log, status, the socket of the command line |
@@ -99,8 +99,8 @@
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
 //!   [`scsi::primary::PrimaryServer`]. Its options are a [`devices::DeviceOptions`] with a table of keys, and a row of
 //!   [`engine::units::KINDS`] joins it with its store. `devices/toy` is a whole one, for tests.
-//! * A **store**: a file in `stores/` with a [`stores::Backing`] that each core attaches to, and a row in
-//!   `stores/options.rs` that says how it is configured and opened.
+//! * A **store**: a file in `stores/` with a [`stores::Backing`] to which each core attaches with its
+//!   [`reactor::CoreContext`], and a row in `stores/options.rs` that says how it is configured and opened.
 //! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with its
 //!   options in `control/config/ports.rs` and its row in `runtime/ports.rs`.
 //! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are

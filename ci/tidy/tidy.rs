@@ -21,15 +21,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("activity", &[]),
     ("counters", &[]),
     ("memory", &["counters", "sys"]),
+    ("reactor", &["counters", "memory", "sys", "time"]),
     ("io", &["memory", "options", "time"]),
     ("formats", &["wire"]),
     ("scsi", &["wire", "io", "memory", "time"]),
     ("devices", &["options", "formats", "scsi", "wire", "io", "memory", "time"]),
-    ("stores", &["options", "wire", "io", "memory", "sys", "time"]),
+    ("stores", &["options", "wire", "io", "memory", "reactor", "sys", "time"]),
     ("fabrics", &["activity", "counters", "options", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["counters", "memory", "time", "wire"]),
     ("ports", &["counters", "net", "memory", "sys", "time"]),
-    ("reactor", &["counters", "sys", "time"]),
     (
         "engine",
         &[

@@ -21,8 +21,7 @@ use super::shortage::Shortage;
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
 use crate::activity;
 use crate::io::Error;
-use crate::memory::Arena;
-use crate::reactor::{Load, Mailbox, Poller, Sender};
+use crate::reactor::{CoreContext, Load, Mailbox, Poller, Sender};
 use crate::scsi::Change;
 use crate::time::Instant;
 
@@ -78,10 +77,8 @@ enum Stop {
 
 /// What a shard is made of.
 pub struct Parts {
-    /// Its number, and its place among `peers`.
-    pub core: usize,
-    /// Its payload memory.
-    pub arena: Arena,
+    /// What all parts of the core share. Its number is its place among `peers`.
+    pub context: CoreContext,
     /// Who brings commands.
     pub fabrics: Vec<Box<dyn Fabric>>,
     /// The logical units are in it already.
@@ -98,8 +95,7 @@ pub struct Parts {
 pub struct Shard {
     core: Core,
     fabrics: Vec<Box<dyn Fabric>>,
-    number: usize,
-    arena: Arena,
+    context: CoreContext,
     mailbox: Mailbox<Message>,
     peers: Vec<Sender<Message>>,
     left: Arc<AtomicUsize>,
@@ -115,12 +111,12 @@ pub struct Shard {
 impl Shard {
     /// A shard that is ready for its first turn.
     pub fn new(parts: Parts) -> Self {
-        let Parts { core: number, arena, fabrics, tasks, mailbox, peers, left } = parts;
+        let Parts { context, fabrics, tasks, mailbox, peers, left } = parts;
         Self {
             core: Core { now: Instant::ZERO, tasks, owners: Vec::new(), at_work: 0 },
             fabrics,
-            number,
-            arena,
+            inspection: (context.core() == 0).then_some(Instant::ZERO),
+            context,
             mailbox,
             peers,
             left,
@@ -129,7 +125,6 @@ impl Shard {
             shortage: Shortage::default(),
             load: Load::default(),
             stop: Stop::No,
-            inspection: (number == 0).then_some(Instant::ZERO),
         }
     }
 
@@ -194,7 +189,7 @@ impl Shard {
             count += 1;
             match notice {
                 Notice::ResetPeers { units, ticket } => {
-                    let from = self.number;
+                    let from = self.context.core();
                     self.tell_peers(|| Message::Reset { units: units.clone(), from, ticket });
                 }
                 Notice::ToPeers(message) => self.tell_peers(|| Message::Tasks(message.clone())),
@@ -233,7 +228,7 @@ impl Shard {
 
     fn tell_peers(&self, message: impl Fn() -> Message) {
         for (core, peer) in self.peers.iter().enumerate() {
-            if core != self.number {
+            if core != self.context.core() {
                 peer.send(message());
             }
         }
@@ -300,15 +295,15 @@ impl Shard {
             fabric.count(&mut ports);
         }
         CoreReport {
-            core: self.number,
+            core: self.context.core(),
             load: self.load,
             counters: CoreCounters {
                 sessions: sessions as u64,
                 logins: logins as u64,
                 tasks: tasks.tasks() as u64,
             },
-            memory: self.arena.counters(),
-            pages: self.arena.pages(),
+            memory: self.context.arena().counters(),
+            pages: self.context.arena().pages(),
             units: units.collect(),
             ports,
         }
@@ -324,7 +319,7 @@ impl Poller for Shard {
         activity::rest();
         let mut work = self.take_messages();
         work += self.each(|fabric, core| fabric.poll(core));
-        self.shortage.run(&self.core, &self.arena, &mut self.fabrics);
+        self.shortage.run(&self.core, self.context.arena(), &mut self.fabrics);
         if self.inspection.is_some_and(|due| due <= now) {
             self.inspection = Some(now + INSPECTION);
             self.core.tasks.inspect();

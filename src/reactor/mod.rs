@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The per-core loop: run to completion, spin while there is work, sleep when there is none.
 
+mod context;
 mod mailbox;
 #[cfg(test)]
 mod tests;
 
+pub use context::CoreContext;
 pub use mailbox::{Mailbox, Sender, mailbox};
 
 use std::io;

@@ -19,12 +19,12 @@ use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
-use crate::reactor::{Idle, Mailbox, Sender, mailboxes};
+use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, TargetPort, UnitState};
-use crate::stores::{self, Backing, ConfiguredStore, Local, Records};
+use crate::stores::{self, Backing, ConfiguredStore, Records};
 use crate::sys;
 
 /// A logical unit as all cores share it.
@@ -413,14 +413,12 @@ impl CoreAssembly {
         {
             return Err(format!("reactor {}: cannot run on processor {processor}: {e}", self.core));
         }
-        let arena = self.arena()?;
-        let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
-        let peers = self.peers.len() - 1;
-        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), self.core, peers);
+        let context = CoreContext::new(self.core, self.peers.len(), self.arena()?);
+        let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
         for unit in &self.units {
             let Unit { key, options: UnitOptions { kind, name, .. }, backing, .. } = &**unit;
-            let store = backing.as_ref().map(|backing| backing.attach(&local)).transpose();
+            let store = backing.as_ref().map(|backing| backing.attach(&context)).transpose();
             let store = store.map_err(|e| format!("{kind} {name:?}: {e}"))?;
             tasks.add_unit(*key, unit.device.clone().device_server(), store);
             tasks.share(*key, unit.state.clone());
@@ -433,13 +431,11 @@ impl CoreAssembly {
         let mut hosts = Vec::new();
         let shared = Shared::of(self.units.iter().filter_map(|unit| unit.backing.as_ref()));
         for (index, port) in self.config.ports.iter().enumerate() {
-            let place = (index, self.core);
-            let host = ports::open(&self.config, place, &self.listeners, (&self.devices, &shared), &arena)?;
+            let host = ports::open(&self.config, index, &self.listeners, (&self.devices, &shared), &context)?;
             hosts.push((port.name.clone(), host));
         }
         let iscsi = IscsiFabric::new(IscsiParts {
-            core: self.core,
-            arena: arena.clone(),
+            context: context.clone(),
             hosts,
             topology: self.topology,
             sessions: self.sessions,
@@ -447,8 +443,7 @@ impl CoreAssembly {
             peers: self.iscsi_peers,
         });
         Ok(Parts {
-            core: self.core,
-            arena,
+            context,
             fabrics: vec![Box::new(iscsi)],
             tasks,
             left: self.left,

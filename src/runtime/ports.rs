@@ -16,6 +16,7 @@ use crate::net::{FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
 use crate::ports::kernel::{self, KernelHost};
 use crate::ports::packet::{Packet, PacketConfig};
 use crate::ports::tap::{Tap, TapConfig};
+use crate::reactor::CoreContext;
 
 /// MTU of a TAP device: the longest frames that a local peer can send.
 const TAP_MTU: u16 = 65521;
@@ -55,15 +56,16 @@ pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), Strin
 /// A reactor's host on a port.
 pub(super) fn open(
     config: &Config,
-    (index, core): (usize, usize),
+    index: usize,
     listeners: &Listeners,
     (devices, shared): (&Devices, &Shared),
-    arena: &Arena,
+    context: &CoreContext,
 ) -> Result<Box<dyn StreamHost>, String> {
+    let (core, arena) = (context.core(), context.arena());
     let port = &config.ports[index];
     let portals = config.portals.iter().filter(|portal| *portal.port == *port.name);
     let listen: Vec<SocketAddr> = portals.map(|portal| portal.address).collect();
-    let queues = config.daemon.reactors.len();
+    let queues = context.cores();
     let opened: io::Result<Box<dyn StreamHost>> = match &port.driver {
         Driver::Kernel => {
             KernelHost::new(arena.clone(), listeners.get(&*port.name).cloned().unwrap_or_default())

@@ -17,7 +17,8 @@ use super::canary::Canary;
 use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Lease, Sg};
 use crate::ports::memory::Dice;
-use crate::stores::{self, Local};
+use crate::reactor::CoreContext;
+use crate::stores;
 use crate::time::Instant;
 
 /// Longest time of a slow operation, in nanoseconds.
@@ -115,9 +116,9 @@ impl Medium {
     ) -> Self {
         thread_local! {
             // A RAM store asks for one and does not use it.
-            static LOCAL: Local = Local::new(Arena::new(2 << 20, false).expect("memory")).expect("io_uring");
+            static CONTEXT: CoreContext = CoreContext::alone(Arena::new(2 << 20, false).expect("memory"));
         }
-        let ram = |bytes| LOCAL.with(|local| stores::ram(bytes, block, false)?.attach(local));
+        let ram = |bytes| CONTEXT.with(|context| stores::ram(bytes, block, false)?.attach(context));
         let inner = ram(bytes).expect("a RAM store");
         let pool = canary.filter(|c| *c == Canary::ReusedPage).map(|_| ram(1 << 20).expect("a RAM store"));
         let geometry = Geometry { transfer_max: behaviour.transfer_max, ..inner.geometry() };

@@ -33,7 +33,7 @@ use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, SegMut};
 use crate::net::{Address, FrameCaps, FramePort, HostConfig, StreamHost, TcpHost};
 use crate::ports::memory::{Dice, End, Faults, Wire, wire};
-use crate::reactor::{Poller, Sender, mailboxes};
+use crate::reactor::{CoreContext, Poller, Sender, mailboxes};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
 use crate::stores::exclusive::{Exclusive, ExclusiveGate};
@@ -782,7 +782,8 @@ pub(super) fn boot(
     let mut shards = Vec::new();
     let boxes = boxes.into_iter().zip(inboxes);
     for (core, (((mailbox, inbox), arena), host)) in boxes.zip(&arenas).zip(hosts).enumerate() {
-        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, plan.cores - 1);
+        let context = CoreContext::new(core, plan.cores, arena.clone());
+        let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let parts = disks.iter().zip(media).zip(gates.iter().zip(&states));
         for (&unit, ((disk, medium), (gate, state))) in keys.iter().zip(parts) {
             let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
@@ -791,8 +792,7 @@ pub(super) fn boot(
             tasks.share(unit, state.clone());
         }
         let iscsi = IscsiFabric::new(IscsiParts {
-            core,
-            arena: arena.clone(),
+            context: context.clone(),
             hosts: vec![("sim".into(), host)],
             topology: topology.clone(),
             sessions: sessions.clone(),
@@ -800,8 +800,7 @@ pub(super) fn boot(
             peers: peers.clone(),
         });
         shards.push(Shard::new(Parts {
-            core,
-            arena: arena.clone(),
+            context,
             fabrics: vec![Box::new(iscsi)],
             tasks,
             mailbox,

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Backing;
 use super::exclusive::{Exclusive, ExclusiveGate};
 use super::ring::{Flight, RingOp, Shared};
-use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
+use crate::reactor::CoreContext;
 use crate::sys::{self, FileMapping, InMemory};
 
 pub use open::{FileOptions, Refusal, patiently};
@@ -108,7 +109,8 @@ unsafe impl SharedMemory for Mapped {
 }
 
 impl Backing for Image {
-    fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
+    fn attach(&self, context: &CoreContext) -> io::Result<Box<dyn Store>> {
+        let ring = context.shared(Shared::new)?;
         let handle = FileStore {
             fd: self.file.as_raw_fd(),
             file: self.file.clone(),
@@ -128,9 +130,9 @@ impl Backing for Image {
                 let pages = Lease::new(Mapped(mapping.clone()));
                 (mapping, pages)
             }),
-            arena: local.arena.clone(),
-            ring: local.ring.clone(),
-            number: local.ring.join(),
+            arena: context.arena().clone(),
+            number: ring.join(),
+            ring,
             retry: Vec::new(),
             pieces: Vec::with_capacity(INLINE_PIECES),
         };

@@ -26,12 +26,12 @@ pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{FAULT_KEYS, Failure, Operations, StoreFault};
 
 use crate::io::Store;
-use crate::memory::Arena;
+use crate::reactor::CoreContext;
 
 /// A configured store, shared by all cores.
 pub trait Backing: Send + Sync {
     /// A core's handle.
-    fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>>;
+    fn attach(&self, context: &CoreContext) -> io::Result<Box<dyn Store>>;
 
     /// Whether its bytes are there after a restart of the machine.
     fn lasts(&self) -> bool {
@@ -41,19 +41,6 @@ pub trait Backing: Send + Sync {
     /// Memory that its handles lend, if it is in huge pages and stays where it is: devices may be told of it.
     fn region(&self) -> Option<(NonNull<u8>, usize)> {
         None
-    }
-}
-
-/// What the stores of one core share: its payload memory and one io_uring.
-pub struct Local {
-    arena: Arena,
-    ring: ring::Shared,
-}
-
-impl Local {
-    /// The facilities of one core.
-    pub fn new(arena: Arena) -> io::Result<Self> {
-        Ok(Self { arena, ring: ring::Shared::new()? })
     }
 }
 
@@ -81,7 +68,7 @@ pub fn file(options: &FileOptions) -> io::Result<Arc<dyn Backing>> {
 mod tests {
     use super::*;
     use crate::io::{Done, Landing, Op, Submitted, Tag};
-    use crate::memory::Sg;
+    use crate::memory::{Arena, Sg};
 
     /// Carries out one operation, however long the store takes.
     fn complete(store: &mut dyn Store, op: Op) -> Done {
@@ -117,7 +104,7 @@ mod tests {
             [("ram", ram(1 << 20, 512, false)), ("null", null(1 << 20, 512)), ("file", file(&options))];
         for (name, backing) in stores {
             let arena = Arena::new(4 << 20, false).unwrap();
-            let mut store = backing.unwrap().attach(&Local::new(arena.clone()).unwrap()).unwrap();
+            let mut store = backing.unwrap().attach(&CoreContext::alone(arena.clone())).unwrap();
             let store = &mut *store;
             assert!(store.geometry().thin, "{name}");
             let data = Sg::copied(&arena, &[7; 65_536]).unwrap();

@@ -6,10 +6,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Backing;
 use super::exclusive::{Exclusive, ExclusiveGate};
-use super::{Backing, Local};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::{Lease, Seg, Sg, SharedMemory};
+use crate::reactor::CoreContext;
 use crate::sys::{self, Mapping};
 
 /// Longest read or write: one block of the arena, for those who want to read into it.
@@ -58,7 +59,7 @@ impl Ram {
 }
 
 impl Backing for Ram {
-    fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
+    fn attach(&self, _: &CoreContext) -> io::Result<Box<dyn Store>> {
         let medium = self.medium.clone();
         let pages = Lease::new(Pages(medium.memory.clone()));
         Ok(Box::new(Exclusive::new(RamStore { medium, pages }, self.gate.clone())))

@@ -118,7 +118,8 @@ pub(super) struct Shared(Rc<RefCell<Ring>>);
 impl Shared {
     pub(super) fn new() -> io::Result<Self> {
         let entries = u32::try_from(FLIGHTS_MAX).expect("small");
-        let uring = IoUring::builder().build(entries)?;
+        let built = IoUring::builder().build(entries);
+        let uring = built.map_err(|e| io::Error::new(e.kind(), format!("io_uring: {e}")))?;
         let flights = Slab::with_capacity(FLIGHTS_MAX);
         Ok(Self(Rc::new(RefCell::new(Ring { uring, flights, inboxes: Vec::new(), unsubmitted: 0 }))))
     }

@@ -12,12 +12,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backing, Local};
+use super::Backing;
 use crate::io::{Done, Error, ErrorKind, FaultRate, FaultRule, Geometry, Health, Op, Store, Submitted, Tag};
 use crate::memory::Lease;
 use crate::options::Absent::{Is, Means};
 use crate::options::ValueKind::{Number, Tables, Word};
 use crate::options::{Key, Section, Table, key};
+use crate::reactor::CoreContext;
 use crate::sys;
 use crate::time::Instant;
 
@@ -211,8 +212,8 @@ impl Wrapped {
 }
 
 impl Backing for Wrapped {
-    fn attach(&self, local: &Local) -> io::Result<Box<dyn Store>> {
-        let inner = self.inner.attach(local)?;
+    fn attach(&self, context: &CoreContext) -> io::Result<Box<dyn Store>> {
+        let inner = self.inner.attach(context)?;
         let faults = self.faults.clone();
         let (slow, refused) = (HashMap::new(), HashMap::new());
         Ok(Box::new(FaultStore { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
@@ -335,8 +336,8 @@ mod tests {
 
     fn store(seed: u64, rules: Vec<StoreFault>) -> Box<dyn Store> {
         let ram = super::super::ram(1 << 20, 512, false).unwrap();
-        let local = Local::new(Arena::new(2 << 20, false).unwrap()).unwrap();
-        super::super::wrapped(ram, seed, rules).attach(&local).unwrap()
+        let context = CoreContext::alone(Arena::new(2 << 20, false).unwrap());
+        super::super::wrapped(ram, seed, rules).attach(&context).unwrap()
     }
 
     fn read(at: u64, len: u32) -> Op {
@@ -451,7 +452,7 @@ mod tests {
     }
 
     impl Backing for Narrow {
-        fn attach(&self, _: &Local) -> io::Result<Box<dyn Store>> {
+        fn attach(&self, _: &CoreContext) -> io::Result<Box<dyn Store>> {
             Ok(Box::new(Self::default()))
         }
     }
@@ -461,9 +462,9 @@ mod tests {
         // The third write fails, however often the second has to come.
         let rate = FaultRate { after: 2, times: Some(1), ..FaultRate::ALWAYS };
         let rules = vec![StoreFault { operations: Operations::Write, rate, ..rule() }];
-        let local = Local::new(Arena::new(2 << 20, false).unwrap()).unwrap();
+        let context = CoreContext::alone(Arena::new(2 << 20, false).unwrap());
         let backing = Wrapped::new(Arc::new(Narrow::default()), 1, rules);
-        let mut store = backing.attach(&local).unwrap();
+        let mut store = backing.attach(&context).unwrap();
         assert!(matches!(store.submit(Tag(0), write(0, 512)), Submitted::Queued));
         for _ in 0..3 {
             assert!(matches!(store.submit(Tag(1), write(512, 512)), Submitted::Full(_)));

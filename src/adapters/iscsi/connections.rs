@@ -137,7 +137,7 @@ impl IscsiFabric {
 
     /// A new stream that has come in here: it goes to the core with the fewest if that makes no difference to the host.
     fn place(&mut self, host: usize, id: StreamId, origin: StreamOrigin) {
-        let (here, sessions) = (self.parts.core, &self.parts.sessions);
+        let (here, sessions) = (self.parts.context.core(), &self.parts.sessions);
         let streams = &mut self.parts.hosts[host].1;
         let mut seat = match streams.is_steerable() {
             true => sessions.place(here, self.parts.peers.len()),
@@ -168,8 +168,8 @@ impl IscsiFabric {
         let StreamOrigin { listener, local, peer } = origin;
         let portal = self.parts.topology.portal_of(&self.parts.hosts[host].0, listener).name.clone();
         let origin = ConnectionOrigin { portal, local, peer };
-        let (mut iscsi, key) = Session::new(parameters, self.parts.arena.clone(), origin, self.now);
-        let account = self.parts.arena.strangers().connection();
+        let (mut iscsi, key) = Session::new(parameters, self.parts.context.arena().clone(), origin, self.now);
+        let account = self.parts.context.arena().strangers().connection();
         iscsi.bill(key, &account, None);
         self.parts.hosts[host].1.bill(id, &account);
         debug_assert_eq!(key, ConnectionKey(0), "streams are listed by the keys of their connections");
@@ -215,7 +215,7 @@ impl IscsiFabric {
         if self.stopping {
             return iscsi.close("the daemon is stopping");
         }
-        match Sg::copied_reserved(&self.parts.arena, bytes) {
+        match Sg::copied_reserved(self.parts.context.arena(), bytes) {
             Some(data) => {
                 let mut segs = data.segs().iter().cloned();
                 iscsi.receive(ConnectionKey(0), self.now, &*self.parts.topology, || segs.next());
@@ -340,7 +340,7 @@ impl IscsiFabric {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(Stream { host, id, .. }) = streams[key.0] else { return };
         match home {
-            Some((core, _)) if core == self.parts.core => {
+            Some((core, _)) if core == self.parts.context.core() => {
                 let Some(window) = window else { return iscsi.refuse_login(key, GONE.0, GONE.1) };
                 iscsi.proceed(key, window, &*self.parts.topology);
             }
@@ -421,7 +421,7 @@ impl IscsiFabric {
             }
             return self.join(index, key, &wanted, &name);
         }
-        let waiter = Waiter { core: self.parts.core, connection: stream.serial };
+        let waiter = Waiter { core: self.parts.context.core(), connection: stream.serial };
         let wish = wanted.parameters.queue_depth;
         let limits = limits(&self.parts.topology, &name);
         match self.parts.sessions.claim(&name, waiter, &limits, wish) {
@@ -445,7 +445,7 @@ impl IscsiFabric {
         (nexus, tsih): (NexusId, u16),
         (commands, mut memory): (u32, Allowance),
     ) {
-        let home = self.parts.peers[self.parts.core].clone();
+        let home = self.parts.peers[self.parts.context.core()].clone();
         memory.wakes(Arc::new(MemoryFree { home, nexus }).into());
         let SessionEntry { iscsi, streams, established, .. } = &mut self.sessions[index];
         if let (None, Some(stream)) = (&name.target, &mut streams[key.0]) {

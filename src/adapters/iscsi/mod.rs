@@ -25,9 +25,9 @@ use crate::engine::audit::{MemoryAudit, MemoryHolder, MemoryProgress};
 use crate::engine::fabric::{Census, Core, Fabric};
 use crate::engine::tasks::{NexusKey, Transports};
 use crate::fabrics::iscsi::{ConnectionKey, LoginRequest, Session};
-use crate::memory::{Arena, MemoryAccount};
+use crate::memory::MemoryAccount;
 use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamMap};
-use crate::reactor::{Mailbox, Sender};
+use crate::reactor::{CoreContext, Mailbox, Sender};
 use crate::scsi::{NexusId, Transport};
 use crate::time::{Instant, Wheel};
 use sessions::{Seat, SessionName, Sessions, Waiter};
@@ -136,10 +136,8 @@ impl Wake for MemoryFree {
 
 /// What the iSCSI of a core is made of.
 pub struct IscsiParts {
-    /// The core's number, and its place among `peers`.
-    pub core: usize,
-    /// Its payload memory.
-    pub arena: Arena,
+    /// What all parts of the core share. Its number is its place among `peers`.
+    pub context: CoreContext,
     /// Where byte streams come from, with their names.
     pub hosts: Vec<(String, Box<dyn StreamHost>)>,
     /// What is exported.
@@ -326,7 +324,7 @@ impl Fabric for IscsiFabric {
         let name = session.and_then(|index| self.sessions[index].established.as_ref());
         let Some(target) = name.and_then(|established| established.name.target.clone()) else { return };
         for (core, peer) in self.parts.peers.iter().enumerate() {
-            if core != self.parts.core {
+            if core != self.parts.context.core() {
                 peer.send(IscsiMessage::ColdReset(target.clone()));
             }
         }

@@ -15,7 +15,7 @@ impl IscsiFabric {
     pub(super) fn bill(&mut self, index: usize, key: ConnectionKey, peer: IpAddr, tsih: u16) {
         let SessionEntry { iscsi, streams, account, established, .. } = &mut self.sessions[index];
         let name = established.as_ref().map_or("", |session| &session.name.initiator);
-        let address = self.parts.arena.budget().child(&peer.to_string());
+        let address = self.parts.context.arena().budget().child(&peer.to_string());
         *account = address.child(name).child(&tsih.to_string());
         let connection = account.stream();
         iscsi.bill(key, &connection, Some(&account.connection()));

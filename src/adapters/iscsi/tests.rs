@@ -13,7 +13,7 @@ use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::TaskManager;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
-use crate::memory::{Seg, Sg};
+use crate::memory::{Arena, Seg, Sg};
 use crate::net::StreamOrigin;
 use crate::reactor::{Poller, mailboxes};
 use crate::scsi::primary::MissingLun;
@@ -203,10 +203,10 @@ impl World {
         });
         let shards = boxes.into_iter().zip(inboxes).enumerate().map(|(core, (mailbox, inbox))| {
             let arena = Arena::new(4 << 20, false).unwrap();
-            let host = Host { core, arena: arena.clone(), net: net.clone(), steerable };
+            let context = CoreContext::new(core, CORES, arena.clone());
+            let host = Host { core, arena, net: net.clone(), steerable };
             let iscsi = IscsiFabric::new(IscsiParts {
-                core,
-                arena: arena.clone(),
+                context: context.clone(),
                 hosts: vec![("test".into(), Box::new(host))],
                 topology: topology.clone(),
                 sessions: Arc::clone(&sessions),
@@ -214,10 +214,9 @@ impl World {
                 peers: peers.clone(),
             });
             Shard::new(Parts {
-                core,
-                arena: arena.clone(),
+                tasks: TaskManager::new(&context, Box::new(MissingLun)),
+                context,
                 fabrics: vec![Box::new(iscsi)],
-                tasks: TaskManager::new(arena, Box::new(MissingLun), core, CORES - 1),
                 mailbox,
                 peers: senders.clone(),
                 left: Arc::clone(&left),

@@ -29,9 +29,9 @@ use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::io::{Done, Landing, Op, Submitted, Tag};
 use crate::memory::Arena;
-use crate::reactor::{Mailbox, Sender, mailboxes};
+use crate::reactor::{CoreContext, Mailbox, Sender, mailboxes};
 use crate::scsi::primary::{Identity, MissingLun};
-use crate::stores::{self, Backing, FileOptions, Local};
+use crate::stores::{self, Backing, FileOptions};
 use crate::sys;
 use crate::time::Instant;
 use crate::wire::Uuid;
@@ -212,8 +212,7 @@ struct Cores {
 
 /// A core's share, made in its thread.
 struct World {
-    core: usize,
-    arena: Arena,
+    context: CoreContext,
     tasks: TaskManager,
     unit: UnitKey,
     cores: Cores,
@@ -238,8 +237,8 @@ impl Common {
     /// Where the store is, if it lends its memory: a read of its first block by another handle tells.
     fn base(&self) -> Result<Option<usize>, String> {
         let arena = Arena::new(2 << 20, false).map_err(|e| format!("payload memory: {e}"))?;
-        let local = Local::new(arena).map_err(|e| format!("io_uring: {e}"))?;
-        let mut probe = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
+        let mut probe =
+            self.backing.attach(&CoreContext::alone(arena)).map_err(|e| format!("the store: {e}"))?;
         match probe.submit(Tag(0), Op::Read { at: 0, len: BLOCK.bytes(), into: Landing::Own }) {
             Submitted::Done(Done::Data(data)) => {
                 let first = data.segs().first().filter(|first| first.private().is_none());
@@ -252,14 +251,14 @@ impl Common {
     fn world(&self, setup: &Setup, block: u32, (core, (mailbox, inbox)): Place) -> Result<World, String> {
         let arena = Arena::new(payload_memory(setup, block)?, setup.huge)
             .map_err(|e| format!("payload memory: {e}"))?;
-        let local = Local::new(arena.clone()).map_err(|e| format!("io_uring: {e}"))?;
-        let store = self.backing.attach(&local).map_err(|e| format!("the store: {e}"))?;
+        let context = CoreContext::new(core, self.cores.senders.len(), arena);
+        let store = self.backing.attach(&context).map_err(|e| format!("the store: {e}"))?;
         let cores = self.cores.clone();
-        let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), core, cores.peers.len() - 1);
+        let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let unit = UnitKeys::default().allocate();
         tasks.add_unit(unit, Box::new(self.disk.server()), Some(store));
         tasks.share(unit, self.state.clone());
-        Ok(World { core, arena, tasks, unit, cores, mailbox, inbox })
+        Ok(World { context, tasks, unit, cores, mailbox, inbox })
     }
 }
 

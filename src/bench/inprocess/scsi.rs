@@ -123,7 +123,8 @@ pub(super) fn run(
     clock: &dyn Fn() -> Instant,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
-    let World { arena, mut tasks, unit, .. } = world;
+    let World { context, mut tasks, unit, .. } = world;
+    let arena = context.arena().clone();
     let name =
         Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(1, "", 1)) };
     let key = tasks.add_nexus(NEXUS, name, &[(Lun::ZERO, unit)]);

@@ -170,22 +170,22 @@ impl StreamHost for MemoryHost {
 
 /// A shard with one disk, and the ends of its streams.
 fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> {
-    let World { core, arena, tasks, unit, cores, mailbox, inbox } = world;
+    let World { context, tasks, unit, cores, mailbox, inbox } = world;
     let Cores { sessions, left, senders, peers } = cores;
     let (host, ends): (Box<dyn StreamHost>, Box<dyn Ends>) = match setup.depth {
         Depth::Tcp => {
-            let (host, peer) = frames::in_memory(&arena);
+            let (host, peer) = frames::in_memory(context.arena());
             (host, Box::new(peer))
         }
         #[cfg(feature = "dpdk")]
         Depth::Dpdk | Depth::DpdkPlain => {
             let offload = setup.depth == Depth::Dpdk;
-            let (host, peer) = super::adapter::host(&arena, setup.mtu, offload)?;
+            let (host, peer) = super::adapter::host(context.arena(), setup.mtu, offload)?;
             (host, Box::new(peer))
         }
         Depth::Iscsi | Depth::Scsi => {
             let memory = Rc::new(RefCell::new(Memory::default()));
-            (Box::new(MemoryHost(memory.clone())), Box::new(MemoryEnds(memory, arena.clone())))
+            (Box::new(MemoryHost(memory.clone())), Box::new(MemoryEnds(memory, context.arena().clone())))
         }
     };
     let (name, port, address) = ("bench".into(), "bench".into(), SocketAddr::from((LOCAL, PORT)));
@@ -213,23 +213,15 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         discovery: None,
     };
     let iscsi = IscsiFabric::new(IscsiParts {
-        core,
-        arena: arena.clone(),
+        context: context.clone(),
         hosts: vec![("bench".into(), host)],
         topology: Arc::new(topology),
         sessions,
         mailbox: inbox,
         peers,
     });
-    let shard = Shard::new(Parts {
-        core,
-        arena,
-        fabrics: vec![Box::new(iscsi)],
-        tasks,
-        left,
-        mailbox,
-        peers: senders,
-    });
+    let shard =
+        Shard::new(Parts { context, fabrics: vec![Box::new(iscsi)], tasks, left, mailbox, peers: senders });
     Ok((shard, ends))
 }
 
@@ -282,7 +274,7 @@ pub(super) fn run(
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Outcome, String> {
     // There are fewer cores than a byte has values.
-    let [.., core] = world.core.to_be_bytes();
+    let [.., core] = world.context.core().to_be_bytes();
     let (mut shard, mut ends) = shard(world, setup)?;
     let mut terms = Vec::new();
     for number in 0..setup.sessions {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::io::{Done, Geometry, Op, Store, Submitted, Tag};
+use crate::memory::Arena;
 use crate::reactor::mailboxes;
 use crate::scsi::UnitKeys;
 use crate::scsi::primary::MissingLun;
@@ -60,8 +61,8 @@ fn is_woken(shard: &Shard) -> bool {
 
 #[test]
 fn what_ends_in_a_store_wakes_its_core() {
-    let arena = Arena::new(2 << 20, false).unwrap();
-    let mut tasks = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
+    let context = CoreContext::alone(Arena::new(2 << 20, false).unwrap());
+    let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
     let slow =
         || Rc::new(RefCell::new(Slow { wake: EventFd::new().unwrap(), under_way: vec![], ended: vec![] }));
     // Several, as each has a descriptor of its own.
@@ -73,7 +74,7 @@ fn what_ends_in_a_store_wakes_its_core() {
     let mailbox = mailboxes.into_iter().next().unwrap();
     let left = Arc::new(AtomicUsize::new(1));
     let fabrics = Vec::new();
-    let mut shard = Shard::new(Parts { core: 1, arena, fabrics, tasks, mailbox, peers: peers.clone(), left });
+    let mut shard = Shard::new(Parts { context, fabrics, tasks, mailbox, peers: peers.clone(), left });
     // At its end a core flushes all stores.
     peers[0].send(Message::Drain);
     for _ in 0..4 {

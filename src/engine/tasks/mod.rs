@@ -34,6 +34,7 @@ use smallvec::SmallVec;
 use crate::counters::counter_set;
 use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Tag};
 use crate::memory::{Arena, prefetch};
+use crate::reactor::CoreContext;
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Command, DeviceServer, Lun, Nexus, NexusId, Outcome, Request, RequestTag, Residual, Response, Resume,
@@ -253,19 +254,19 @@ const ABSENT: usize = 0;
 const NOBODY: usize = 0;
 
 impl TaskManager {
-    /// A task manager without logical units. `absent` serves the logical units that are not there; `core` is the number
-    /// of this core, and `peers` is how many other cores have a share in the same logical units.
-    pub fn new(arena: Arena, absent: Box<dyn DeviceServer>, core: usize, peers: usize) -> Self {
+    /// A task manager without logical units, on a core. All cores have a share in the same logical units. `absent` serves the
+    /// logical units that are not there.
+    pub fn new(context: &CoreContext, absent: Box<dyn DeviceServer>) -> Self {
         let mut manager = Self {
-            arena,
+            arena: context.arena().clone(),
             units: Vec::new(),
             nexuses: Slab::new(),
             tasks: Slab::new(),
             pending: Slab::new(),
             notices: VecDeque::new(),
             undelivered: VecDeque::new(),
-            core,
-            peers,
+            core: context.core(),
+            peers: context.cores() - 1,
             changes: Changes::default(),
             last_flush: LastFlush::default(),
             completions: Vec::new(),

@@ -416,8 +416,10 @@ impl World {
     fn new(kind: TransportKind, peers: usize) -> Self {
         let arena = Arena::new(32 << 20, false).unwrap();
         let disk = Rc::<RefCell<ToyDisk>>::default();
-        let mut manager =
-            TaskManager::new(arena.clone(), Box::new(Rc::<RefCell<ToyDisk>>::default()), 0, peers);
+        let mut manager = TaskManager::new(
+            &CoreContext::new(0, peers + 1, arena.clone()),
+            Box::new(Rc::<RefCell<ToyDisk>>::default()),
+        );
         let stores = [(); 2].map(|()| {
             let bytes = (0..UNIT_BYTES).map(|i| (i / 7) as u8).collect();
             Rc::new(RefCell::new(StoreState { bytes, ..StoreState::default() }))

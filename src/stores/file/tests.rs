@@ -30,7 +30,7 @@ fn handle(folder: &str, mapped: bool) -> io::Result<(PathBuf, Box<dyn Store>)> {
     let path = PathBuf::from(folder).join(format!("ptgt-mapped-{}-{number}.img", std::process::id()));
     let opened = Image::open(&FileOptions { mapped, ..options(&path, Some(1 << 20)) });
     let arena = Arena::new(2 << 20, false)?;
-    let store = opened.and_then(|image| image.attach(&Local::new(arena)?));
+    let store = opened.and_then(|image| image.attach(&CoreContext::alone(arena)));
     store.map(|store| (path.clone(), store)).inspect_err(|_| _ = std::fs::remove_file(path))
 }
 
@@ -111,7 +111,7 @@ impl OpenStore {
         let path = Self::path(folder, name);
         let options = FileOptions { read_only, ..options(&path, size) };
         let arena = Arena::new(4 << 20, false).unwrap();
-        let store = Image::open(&options).unwrap().attach(&Local::new(arena.clone()).unwrap()).unwrap();
+        let store = Image::open(&options).unwrap().attach(&CoreContext::alone(arena.clone())).unwrap();
         Self { path, store, arena }
     }
 

@@ -350,7 +350,8 @@ impl Cores {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (unit, other) = (UnitKey(1), UnitKey(2));
         for core in 0..2 {
-            let mut manager = TaskManager::new(arena.clone(), Box::new(Guarded::default()), core, 1);
+            let mut manager =
+                TaskManager::new(&CoreContext::new(core, 2, arena.clone()), Box::new(Guarded::default()));
             let store =
                 Slow { arena: arena.clone(), bytes: bytes.clone(), held: Rc::default(), done: Rc::default() };
             let gate = if common { gate.clone() } else { Arc::default() };

@@ -5,7 +5,7 @@ use super::*;
 use crate::devices::sbc::{self, Disk};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Residual, Response};
-use crate::stores::{self, Local};
+use crate::stores;
 use crate::wire::Uuid;
 
 const LUN: Lun = Lun::ZERO;
@@ -64,14 +64,15 @@ impl Two {
     /// Two nexuses with a disk in memory, of zeros.
     fn new() -> Self {
         let arena = Arena::new(2 << 20, false).unwrap();
+        let context = CoreContext::alone(arena.clone());
         let disk = Arc::new(Disk::new(sbc::Config {
             physical_exponent: 0,
             thin: false,
             ..sbc::Config::new(Identity::new("PTGT", "TEST", "1", None, Uuid::of_name("fence")).unwrap())
         }));
         let store = stores::ram(1 << 20, 512, false).unwrap();
-        let store = store.attach(&Local::new(arena.clone()).unwrap()).unwrap();
-        let mut manager = TaskManager::new(arena.clone(), Box::new(MissingLun), 0, 0);
+        let store = store.attach(&context).unwrap();
+        let mut manager = TaskManager::new(&context, Box::new(MissingLun));
         let unit = UnitKey(1);
         manager.add_unit(unit, Box::new(disk.server()), Some(store));
         let keys = [1, 2].map(|number| manager.add_nexus(NexusId(number), name(number), &[(LUN, unit)]));

@@ -59,7 +59,8 @@ impl Transports for NoTransports {
 fn every_unit_is_flushed_or_told_however_little_room_there_is() {
     let ring: Rc<RefCell<Ring>> = Rc::default();
     let arena = Arena::new(4 << 20, false).unwrap();
-    let mut tasks = TaskManager::new(arena, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), 0, 0);
+    let mut tasks =
+        TaskManager::new(&CoreContext::alone(arena), Box::new(Rc::new(RefCell::new(ToyDisk::default()))));
     let units: Vec<UnitKey> = (0..10)
         .map(|number| {
             let store = RingStore { number, ring: ring.clone() };
@@ -88,7 +89,8 @@ fn a_store_that_never_has_room_is_told() {
     let ring: Rc<RefCell<Ring>> = Rc::default();
     ring.borrow_mut().under_way = vec![(99, Tag(0)); 3];
     let arena = Arena::new(4 << 20, false).unwrap();
-    let mut tasks = TaskManager::new(arena, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), 0, 0);
+    let mut tasks =
+        TaskManager::new(&CoreContext::alone(arena), Box::new(Rc::new(RefCell::new(ToyDisk::default()))));
     let store = RingStore { number: 0, ring };
     let unit = UnitKey(1);
     tasks.add_unit(unit, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)));
