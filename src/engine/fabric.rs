@@ -6,11 +6,14 @@
 //! their commands.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::audit::{MemoryAudit, MemoryHolder};
 use super::tasks::{AfterAbort, NexusKey, TaskManager, Transports};
 use crate::counters::Counted;
+use crate::reactor::CoreContext;
 use crate::scsi::{Lun, Nexus, NexusId, Transport, UnitKey};
 use crate::time::Instant;
 
@@ -62,11 +65,23 @@ pub trait Fabric: Transports {
     /// Memory is short: those that can do without some give it back, and `stuck` is told who holds more than is good, how much.
     fn audit(&mut self, core: &Core, audit: &MemoryAudit, stuck: &mut dyn FnMut(u64, MemoryHolder));
 
-    /// Ends one of those, and says who that is.
+    /// Ends one of those.
     fn cut(&mut self, holder: MemoryHolder, why: &'static str);
 
     /// Who that is, for people.
     fn describe(&self, holder: MemoryHolder) -> String;
+}
+
+/// What all cores share of a fabric, made before they start.
+pub trait FabricShare: Send + Sync {
+    /// One core's share, made on the thread of that core; once for each. The error says why the daemon cannot start.
+    fn attach(&self, context: &CoreContext) -> Result<Box<dyn Fabric>, String>;
+}
+
+/// A fabric as the configuration gives it.
+pub trait FabricOptions: fmt::Debug + Send + Sync {
+    /// Makes what so many cores share of it. `unit` knows logical units by their names.
+    fn share(&self, cores: usize, unit: &dyn Fn(&str) -> UnitKey) -> Result<Arc<dyn FabricShare>, String>;
 }
 
 /// Who is there.

@@ -12,6 +12,7 @@ use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
 use crate::control::config::{self, Config, Hugepages, SecretRefusal};
+use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
@@ -54,6 +55,8 @@ pub(super) struct Assembly {
     senders: Vec<Sender<Message>>,
     /// Of the iSCSI of each reactor.
     iscsi: Vec<Sender<IscsiMessage>>,
+    /// What is shared of other fabrics than iSCSI.
+    fabrics: Vec<Arc<dyn FabricShare>>,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
 }
@@ -81,6 +84,7 @@ pub(super) struct CoreAssembly {
     iscsi_peers: Vec<Sender<IscsiMessage>>,
     iscsi_mailbox: Mailbox<IscsiMessage>,
     listeners: Listeners,
+    fabrics: Vec<Arc<dyn FabricShare>>,
 }
 
 impl Assembly {
@@ -104,6 +108,8 @@ impl Assembly {
             Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, listeners: listeners.clone() }))
         });
         let shares = shares.collect();
+        let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| keys[name]);
+        let fabrics = config.fabrics.iter().map(share).collect::<Result<_, _>>()?;
         Ok(Self {
             topology,
             config: Arc::new(config.clone()),
@@ -115,6 +121,7 @@ impl Assembly {
             _locks: locks,
             senders,
             iscsi,
+            fabrics,
             shares,
         })
     }
@@ -149,6 +156,7 @@ impl Assembly {
             iscsi_peers: self.iscsi.clone(),
             iscsi_mailbox,
             listeners,
+            fabrics: self.fabrics.clone(),
         }
     }
 
@@ -442,14 +450,11 @@ impl CoreAssembly {
             mailbox: self.iscsi_mailbox,
             peers: self.iscsi_peers,
         });
-        Ok(Parts {
-            context,
-            fabrics: vec![Box::new(iscsi)],
-            tasks,
-            left: self.left,
-            mailbox: self.mailbox,
-            peers: self.peers,
-        })
+        let mut fabrics: Vec<Box<dyn Fabric>> = vec![Box::new(iscsi)];
+        for fabric in &self.fabrics {
+            fabrics.push(fabric.attach(&context)?);
+        }
+        Ok(Parts { context, fabrics, tasks, left: self.left, mailbox: self.mailbox, peers: self.peers })
     }
 
     fn arena(&self) -> Result<Arena, String> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A daemon of its own in this process, with a logical unit of a second device type beside a disk.
+//! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric beside
+//! iSCSI.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -9,10 +10,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::adapters::toy::{ToyCommand, ToyMessage, ToyTarget};
 use crate::control::client;
 use crate::control::config::parse;
 use crate::control::status::{self, StatusRequest};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
+use crate::scsi::{Lun, Status};
 use crate::wire::iscsi::Opcode;
 
 /// How long anything may take.
@@ -87,9 +90,26 @@ impl Client {
     }
 }
 
+/// What comes of a command of an initiator in this process.
+fn in_memory(
+    cores: &[Sender<ToyMessage>],
+    initiator: u32,
+    cdb: &[u8],
+    data_out: &[u8],
+    room: u32,
+) -> (Status, Vec<u8>) {
+    let (to, answer) = mpsc::sync_channel(1);
+    let (cdb, data_out) = (cdb.to_vec(), data_out.to_vec());
+    cores[0].send(ToyMessage::Command(
+        initiator,
+        ToyCommand { lun: Lun::from_index(5), cdb, data_out, room, to },
+    ));
+    answer.recv_timeout(PATIENCE).unwrap()
+}
+
 /// The whole of it: configuration, assembly, task manager, session, status.
 #[test]
-fn a_second_device_type_runs_beside_disks() {
+fn a_second_device_type_and_a_second_fabric_run_beside_the_first() {
     let place = Place(std::env::temp_dir().join(format!("ptgt-toy-{}", std::process::id())));
     fs::create_dir_all(&place.0).unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -98,9 +118,10 @@ fn a_second_device_type_runs_beside_disks() {
         daemon = {{ control_socket = "socket", state_dir = "state", memory = "16MiB", hugepages = "never" }}
         port = [{{ name = "p", driver = "kernel" }}]
         portal = [{{ name = "l", port = "p", address = "{address}" }}]
-        disk = [{{ name = "d", store = "ram", size = "1MiB" }}]
+        disk = [{{ name = "d", store = "file", path = "image", create = true, size = "1MiB" }}]
         toy = [{{ name = "t", greeting = "good day" }}]
-        target = [{{ name = "{TARGET}", luns = [{{ lun = 0, unit = "d" }}, {{ lun = 3, unit = "t" }}] }}]"#
+        target = [{{ name = "{TARGET}", luns = [{{ lun = 0, unit = "d" }}, {{ lun = 3, unit = "t" }}] }}]
+        toy_target = [{{ name = "here", luns = [{{ lun = 5, unit = "d" }}] }}]"#
     );
     let config = parse(&text, &place.0).unwrap();
     let daemon = thread::spawn(move || run(&config));
@@ -116,6 +137,21 @@ fn a_second_device_type_runs_beside_disks() {
     assert_eq!((inquiry[0], &inquiry[16..32]), (0x00, &b"VIRTUAL-DISK    "[..]));
     assert_eq!(client.command(3, &[0x08, 0, 0, 0, 255, 0]), (b"good day".to_vec(), 0));
     assert_eq!(client.command(3, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).1, CHECK_CONDITION, "READ CAPACITY");
+    // The same disk over the other fabric.
+    let cores = ToyTarget::find("here").unwrap();
+    assert_eq!(
+        in_memory(&cores, 1, &[0; 6], &[], 0).0,
+        Status::CheckCondition,
+        "power-on, for this initiator"
+    );
+    let at_7 = |opcode| [opcode, 0, 0, 0, 0, 7, 0, 0, 1, 0];
+    assert_eq!(in_memory(&cores, 1, &at_7(0x2a), &[0x5a; 512], 0), (Status::Good, vec![]));
+    assert_eq!(client.command(0, &at_7(0x28)).0, [0x5a; 255]);
+    // The store says later when this has ended.
+    assert_eq!(in_memory(&cores, 1, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], 0).0, Status::Good);
+    assert_eq!(in_memory(&cores, 2, &[0; 6], &[], 0).0, Status::CheckCondition);
+    cores[0].send(ToyMessage::Leave(2));
+    assert_eq!(in_memory(&cores, 1, &at_7(0x28), &[], 512), (Status::Good, vec![0x5a; 512]));
     let status = client::status(&place.0.join("socket"), StatusRequest { sessions: true }).unwrap();
     let [disk] = &status.disks[..] else { panic!("{status:?}") };
     let [toy] = &status.units[..] else { panic!("{status:?}") };
@@ -125,7 +161,7 @@ fn a_second_device_type_runs_beside_disks() {
         (&toy.state.device["greeting"], &toy.state.device["greeted"]),
         (&"good day".into(), &1.into())
     );
-    assert_eq!(toy.counters.errors, 1);
+    assert_eq!((toy.counters.errors, disk.counters.writes, status.reactors[0].serves.sessions), (1, 1, 2));
     assert!(status::render(&status).contains("\nTOY  STORE"), "{}", status::render(&status));
     let logout = client.initiator.logout(0);
     client.send(&logout);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::adapters;
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{AccessRule, Redirect};
 use crate::engine::units;
@@ -46,6 +47,7 @@ pub(super) const ROOT: &Table = &Table {
             key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
         ],
         &units::KEYS,
+        adapters::KEYS,
         &[
             key("account", Tables(ACCOUNT), Means("none"), "", "Names and secrets."),
             key(

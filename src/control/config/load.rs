@@ -11,6 +11,7 @@ use toml::de::DeTable;
 
 use super::keys::ROOT;
 use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Target};
+use crate::adapters::FABRICS;
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{Portal, Redirect};
 use crate::engine::units::{KINDS, UnitOptions};
@@ -112,6 +113,15 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let discovery = loader.chap(root.section("discovery"), &accounts);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &units, &accounts));
     loader.distinct_port_ids(&targets);
+    let mut fabrics = Named::default();
+    for kind in FABRICS {
+        let read = |s: Section<'_>| {
+            let target = (kind.read)(&s, &|entry| loader.unit(entry, &units));
+            s.finish();
+            target
+        };
+        loader.add(&mut fabrics, &root, kind.key.name, read);
+    }
     for key in ["port", "portal", "target"] {
         if !root.given(key) {
             errors.add(0..0, key, format!("there is no [[{key}]]"), "a configuration has at least one");
@@ -121,12 +131,25 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let found = errors.finish();
     let security = accounts.good().zip(discovery);
     let network = ports.good().zip(portals.good());
-    match (daemon.zip(dpdk), network, port_groups.good(), units.good(), security, targets.good()) {
+    let targets = targets.good().zip(fabrics.good());
+    match (daemon.zip(dpdk), network, port_groups.good(), units.good(), security, targets) {
         (Some(process), Some(network), Some(port_groups), Some(units), Some(security), Some(targets))
             if found.is_empty() =>
         {
             let ((daemon, dpdk), (ports, portals), (accounts, discovery)) = (process, network, security);
-            Ok(Config { daemon, dpdk, ports, portals, port_groups, units, accounts, discovery, targets })
+            let (targets, fabrics) = targets;
+            Ok(Config {
+                daemon,
+                dpdk,
+                ports,
+                portals,
+                port_groups,
+                units,
+                accounts,
+                discovery,
+                targets,
+                fabrics,
+            })
         }
         _ => Err(found),
     }

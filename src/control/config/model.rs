@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{AccessRule, Portal, Redirect};
+use crate::engine::fabric::FabricOptions;
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
 use crate::net::Address;
@@ -33,6 +34,8 @@ pub struct Config {
     pub discovery: Option<Chap>,
     /// `[[target]]`
     pub targets: Vec<Target>,
+    /// Targets of other fabrics than iSCSI.
+    pub fabrics: Vec<Arc<dyn FabricOptions>>,
 }
 
 impl Config {
