@@ -94,8 +94,11 @@ impl IscsiFabric {
         let work = self.unfinished.len();
         for _ in 0..work {
             let Some((index, key)) = self.unfinished.pop_front() else { break };
-            let streams = self.sessions.get(index).map(|entry| &entry.streams);
-            if streams.is_some_and(|streams| matches!(streams.get(key.0), Some(Some(_)))) {
+            let streams = self.sessions.get_mut(index).map(|entry| &mut entry.streams);
+            if let Some(Some(stream @ Stream { unfinished: true, .. })) =
+                streams.and_then(|streams| streams.get_mut(key.0))
+            {
+                stream.unfinished = false;
                 self.touch(index);
                 self.receive(index, key);
             }
@@ -103,14 +106,15 @@ impl IscsiFabric {
         work
     }
 
-    /// Gives a connection what has come in, while it takes that, and others need not wait.
+    /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share of this
+    /// turn has the next one in the next turn.
     #[inline]
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
-        let Some(Stream { host, id, .. }) = streams[key.0] else { return };
-        let host = &mut self.parts.hosts[host].1;
-        let more = iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id));
-        if more {
+        let Some(stream @ Stream { unfinished: false, .. }) = &mut streams[key.0] else { return };
+        let (host, id) = (&mut self.parts.hosts[stream.host].1, stream.id);
+        if iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id)) {
+            stream.unfinished = true;
             self.unfinished.push_back((index, key));
         }
         if iscsi.holds_too_much(key) {
@@ -176,8 +180,8 @@ impl IscsiFabric {
         self.next_serial += 1;
         let serial = self.next_serial;
         let seat = Some(seat);
-        let (wanted, unread, closing, reset, closed) = Default::default();
-        let stream = Stream { serial, host, id, seat, wanted, unread, closing, reset, closed };
+        let (wanted, unread, unfinished, closing, reset, closed) = Default::default();
+        let stream = Stream { serial, host, id, seat, wanted, unread, unfinished, closing, reset, closed };
         let streams = smallvec![Some(stream)];
         let progress = MemoryProgress::begin(self.now);
         let entry = SessionEntry {
@@ -382,7 +386,7 @@ impl IscsiFabric {
             return self.sessions[index].iscsi.refuse_login(key, status, why);
         }
         let (Some(home), mut guest) = (home, self.forget(index)) else { return };
-        let Some(stream) = guest.streams[key.0].take() else { return };
+        let Some(mut stream) = guest.streams[key.0].take() else { return };
         let SessionEntry { iscsi, streams, account, .. } = &mut self.sessions[home];
         let key = iscsi.join(&mut guest.iscsi, key);
         if let Some(connection) = iscsi.connection(key) {
@@ -396,8 +400,13 @@ impl IscsiFabric {
         if streams.len() <= key.0 {
             streams.resize_with(key.0 + 1, || None);
         }
+        // The lists of those that are to be read again know it by the place that it had.
+        let again = std::mem::take(&mut stream.unfinished) | std::mem::take(&mut stream.unread);
         streams[key.0] = Some(stream);
         self.touch(home);
+        if again {
+            self.receive(home, key);
+        }
     }
 
     /// Lets a login in, or makes it wait for the end of an older session of the same name.

@@ -100,6 +100,8 @@ struct Stream {
     wanted: Option<LoginRequest>,
     /// What has come in is left where it is, for want of memory.
     unread: bool,
+    /// It is on the list of those that have more to be read.
+    unfinished: bool,
     /// Everything is over but the sending of what is queued.
     closing: bool,
     reset: bool,

@@ -47,6 +47,8 @@ struct Net {
     full: Cell<bool>,
     /// The peer of this port takes nothing.
     blocked: Cell<Option<u16>>,
+    /// Bytes come in pieces of this length, each in a block for [`PIECE`].
+    cut: Cell<Option<usize>>,
 }
 
 impl Net {
@@ -97,6 +99,13 @@ impl StreamHost for Host {
         let port = self.net.port(self.core, id)?;
         let mut wires = self.net.wires.borrow_mut();
         let bytes = &mut wires.get_mut(&port)?.to_target;
+        if let Some(cut) = self.net.cut.get().filter(|_| !bytes.is_empty()) {
+            let mut block = self.arena.alloc(PIECE)?;
+            block.set_len(bytes.len().min(cut));
+            let piece: Vec<u8> = bytes.drain(..bytes.len().min(cut)).collect();
+            block.bytes_mut().copy_from_slice(&piece);
+            return Some(block.freeze());
+        }
         let piece: Vec<u8> = bytes.drain(..bytes.len().min(PIECE)).collect();
         Sg::copied(&self.arena, &piece).and_then(|mut sg| sg.take().next())
     }
@@ -523,9 +532,14 @@ fn sessions_are_told_of_in_parts() {
     assert_eq!((sessions.len(), each.len()), (SESSIONS.into(), SESSIONS.into()));
 }
 
-/// Whoever sends much has no more of a turn than others, and the host does not tell again of what it left.
+/// Whoever sends much has no more of a turn than others, whether the host tells again of what it left or does not.
 #[test]
 fn what_a_connection_brings_is_read_over_several_turns() {
+    read_over_several_turns(false);
+    read_over_several_turns(true);
+}
+
+fn read_over_several_turns(tells_again: bool) {
     let mut world = World::new(false);
     let port = world.session(0, 1);
     let alive = |data| {
@@ -539,6 +553,9 @@ fn what_a_connection_brings_is_read_over_several_turns() {
     world.net.tell(core, StreamEvent::Readable(id));
     let (mut before, mut turns) = (left(&world), 0);
     while left(&world) > 0 {
+        if tells_again {
+            world.net.tell(core, StreamEvent::Readable(id));
+        }
         world.now = world.now + Duration::from_micros(10);
         world.shards[core].turn(world.now);
         assert!(
@@ -551,4 +568,27 @@ fn what_a_connection_brings_is_read_over_several_turns() {
     }
     assert!(turns > 2, "{turns} turns");
     assert!(!world.heard(port).is_empty(), "the ping is answered");
+}
+
+/// What comes behind the login of a connection is read though that has another place when it has joined its session.
+#[test]
+fn what_comes_behind_a_login_is_read_where_it_has_gone() {
+    let mut world = World::new(false);
+    let (first, second) = (world.connect(0), world.connect(0));
+    let (status, tsih) = world.login(first, 1, 0, Some(TARGET));
+    assert_eq!(status, 0);
+    let mut initiator = Initiator::new();
+    initiator.isid[4..].copy_from_slice(&1u16.to_be_bytes());
+    (initiator.tsih, initiator.cid) = (tsih, second);
+    let pairs = [("InitiatorName", "iqn.2026-11.test:i"), ("SessionType", "Normal"), ("TargetName", TARGET)];
+    let login = initiator.login(1, Some(3), &pairs).encode(Default::default());
+    let ping = initiator.nop_out(&[]).immediate().encode(Default::default());
+    // Its pieces hold as much memory as may be read in a turn.
+    world.net.cut.set(Some(login.len().div_ceil(5)));
+    let (core, id) = world.net.places.borrow()[&second];
+    world.net.wires.borrow_mut().entry(second).or_default().to_target = [login, ping].concat();
+    world.net.tell(core, StreamEvent::Readable(id));
+    let heard = world.heard(second);
+    let opcodes: Vec<Opcode> = initiator.take(&heard).iter().map(Packet::opcode).collect();
+    assert!(opcodes.contains(&Opcode::NOP_IN), "{opcodes:?}");
 }
