@@ -13,7 +13,7 @@ use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::TaskManager;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
-use crate::memory::{Arena, Seg, Sg};
+use crate::memory::{Arena, MemoryCharge, Seg, Sg};
 use crate::net::StreamOrigin;
 use crate::reactor::{Poller, mailboxes};
 use crate::scsi::primary::MissingLun;
@@ -175,6 +175,7 @@ impl StreamHost for Host {
 
 struct World {
     net: Rc<Net>,
+    arenas: Vec<Arena>,
     shards: Vec<Shard>,
     senders: Vec<Sender<Message>>,
     /// Of the iSCSI of each core.
@@ -210,8 +211,9 @@ impl World {
             }],
             discovery: None,
         });
+        let arenas: Vec<Arena> = (0..CORES).map(|_| Arena::new(4 << 20, false).unwrap()).collect();
         let shards = boxes.into_iter().zip(inboxes).enumerate().map(|(core, (mailbox, inbox))| {
-            let arena = Arena::new(4 << 20, false).unwrap();
+            let arena = arenas[core].clone();
             let context = CoreContext::new(core, CORES, arena.clone());
             let host = Host { core, arena, net: net.clone(), steerable };
             let iscsi = IscsiFabric::new(IscsiParts {
@@ -232,7 +234,7 @@ impl World {
             })
         });
         let shards = shards.collect();
-        Self { net, shards, senders, peers, sessions, now: Instant::ZERO, ports: 0 }
+        Self { net, arenas, shards, senders, peers, sessions, now: Instant::ZERO, ports: 0 }
     }
 
     /// A few turns of all cores.
@@ -591,4 +593,60 @@ fn what_comes_behind_a_login_is_read_where_it_has_gone() {
     let heard = world.heard(second);
     let opcodes: Vec<Opcode> = initiator.take(&heard).iter().map(Packet::opcode).collect();
     assert!(opcodes.contains(&Opcode::NOP_IN), "{opcodes:?}");
+}
+
+/// A session of core 0 that holds so many KiB.
+fn holder(world: &mut World, isid: u16, kib: u64) -> (u16, MemoryCharge) {
+    let port = world.connect(0);
+    let (status, tsih) = world.login(port, isid, 0, Some(TARGET));
+    assert_eq!(status, 0);
+    let address = world.arenas[0].budget().child(&peer(port).ip().to_string());
+    let session = address.child("iqn.2026-11.test:i").child(&tsih.to_string());
+    let mut charge = MemoryCharge::on(&session.child("test"));
+    charge.set(kib << 10);
+    (port, charge)
+}
+
+/// Somebody waits for memory for so many milliseconds.
+fn wait(world: &mut World, millis: u64, mut meanwhile: impl FnMut(&mut World)) {
+    for _ in 0..millis / 25 {
+        world.arenas[0].budget().waits(0);
+        meanwhile(world);
+        world.now = world.now + Duration::from_millis(25);
+        world.turns();
+    }
+}
+
+/// While somebody waits for memory, a session that holds much of it and makes no progress has its time, and no more.
+#[test]
+fn who_holds_memory_and_makes_no_progress_is_cut() {
+    let mut world = World::new(false);
+    world.now = world.now + Duration::from_secs(60);
+    let held = [(1, 1200), (2, 800), (3, 50)].map(|(isid, kib)| holder(&mut world, isid, kib));
+    let [busy, stuck, small] = held.each_ref().map(|(port, _)| *port);
+    let ping = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, 1).word(20, u32::MAX).data(&[0; 8000]);
+    let there = |world: &World| [busy, stuck, small].map(|port| world.core(port).is_some());
+    wait(&mut world, 300, |world| world.say(busy, &ping));
+    assert_eq!(there(&world), [true; 3], "it has its time");
+    wait(&mut world, 50, |world| world.say(busy, &ping));
+    assert_eq!(there(&world), [true, false, true]);
+    wait(&mut world, 1000, |world| world.say(busy, &ping));
+    assert_eq!(there(&world), [true, false, true], "the one goes on, and the other holds little");
+    wait(&mut world, 400, |_| {});
+    assert_eq!(there(&world), [false, false, true], "it goes on no more");
+}
+
+/// Of many, those that hold most are cut.
+#[test]
+fn the_largest_holders_are_cut() {
+    let mut world = World::new(false);
+    world.now = world.now + Duration::from_secs(60);
+    // In another order than that of their sessions.
+    let size = |number: u16| 120 + u64::from(number) * 7 % 20;
+    let held: Vec<_> = (0..20).map(|number| holder(&mut world, number, size(number))).collect();
+    wait(&mut world, 400, |_| {});
+    let left = (0..20).filter(|&number| world.core(held[usize::from(number)].0).is_some());
+    let mut left: Vec<u64> = left.map(size).collect();
+    left.sort_unstable();
+    assert_eq!(left, [120, 121, 122, 123]);
 }
