@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::change_queue::{Answer, Changing, Draining, FrozenTask, Requester, SharedState, Turn};
+use super::change_queue::{ChangeAnswer, Changing, Draining, FrozenTask, Requester, SharedState, Turn};
 use super::nobody::Nobody;
 use super::task::State;
 use super::{NOBODY, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
@@ -183,7 +183,7 @@ impl TaskManager {
     }
 
     /// Ends a change, and gives the turn to the next.
-    fn over(&mut self, ticket: usize, answer: Answer) {
+    fn over(&mut self, ticket: usize, answer: ChangeAnswer) {
         let Changing { unit, by, .. } = self.changes.all.remove(ticket);
         match self.units[unit].shared.release() {
             Some(turn) if turn.core == self.core => self.changes.turns.push_back(turn.ticket),
@@ -201,7 +201,7 @@ impl TaskManager {
     }
 
     /// A step of a task that asks for a change; `Some` when it has ended at once.
-    pub(super) fn change_for(&mut self, task: u32, change: Change) -> Option<Answer> {
+    pub(super) fn change_for(&mut self, task: u32, change: Change) -> Option<ChangeAnswer> {
         let this = &mut self.tasks[task as usize];
         this.state = State::Changing;
         let unit = this.unit;
@@ -218,16 +218,21 @@ impl TaskManager {
     /// or no other core, that is done when it returns.
     #[inline]
     pub(super) fn must_tell_cores(&mut self, task: u32, outcome: &mut Outcome) -> bool {
-        !outcome.attentions.is_empty() && (self.peers > 0 || self.tell_this_core(task, outcome))
+        if outcome.attentions.is_empty() {
+            return false;
+        }
+        if self.peers == 0 {
+            self.tell_this_core(task, outcome);
+        }
+        self.peers > 0
     }
 
     #[cold]
-    fn tell_this_core(&mut self, task: u32, outcome: &mut Outcome) -> bool {
+    fn tell_this_core(&mut self, task: u32, outcome: &mut Outcome) {
         while let Some((unit, told)) = self.next_told(task, &mut outcome.attentions) {
             let sender = self.tasks[task as usize].command.nexus;
             self.establish(unit, &told, Some(sender));
         }
-        false
     }
 
     /// A task has ended, or detaches itself, and its status follows when the unit attentions of its outcome are established
@@ -320,7 +325,7 @@ impl TaskManager {
         self.establish(unit, &effects.attentions, by);
         let this = &mut self.units[unit];
         let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
-        for (_, nexus) in self.nexuses.iter_mut().filter(|_| !effects.aborts.is_empty()) {
+        for (_, nexus) in &mut self.nexuses {
             for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
                 let sender = by == Some(nexus.id);
                 if effects.aborts.iter().any(|whom| whom.includes(&nexus.name, sender)) {

@@ -65,7 +65,7 @@ impl SharedState {
 }
 
 /// The answer to a change: the state then in force.
-pub(super) type Answer = Result<Arc<UnitState>, ChangeError>;
+pub(super) type ChangeAnswer = Result<Arc<UnitState>, ChangeError>;
 
 /// Who asked for a change.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ pub(super) struct Changes {
     pub(super) all: slab::Slab<Changing>,
     pub(super) turns: VecDeque<usize>,
     pub(super) draining: Vec<Draining>,
-    pub(super) ended: VecDeque<(u32, Answer)>,
+    pub(super) ended: VecDeque<(u32, ChangeAnswer)>,
     /// Outcomes that wait until every nexus has its unit attention.
     pub(super) finishing: Vec<(u32, Outcome)>,
     /// Units that go on.

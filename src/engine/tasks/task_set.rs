@@ -43,7 +43,7 @@ pub(super) struct TaskSet {
     pub(super) ahead: usize,
     /// In whose name the store lends what this nexus is sent.
     pub(super) lease: Option<Lease>,
-    /// Leases that have to be over before the next task starts: see [`fence`].
+    /// Leases that have to be over before the next task starts: see [`super::fence`].
     pub(super) fences: SmallVec<[Lease; 1]>,
     /// Tasks that wait for their turn.
     pub(super) blocked: VecDeque<u32>,
