@@ -189,7 +189,7 @@ impl MemoryAccount {
     }
 
     /// Whether memory of the core is getting short: idle accounts keep nothing then.
-    pub fn is_tight(&self) -> bool {
+    fn is_tight(&self) -> bool {
         let core = self.core();
         core.used() > core.0.limit / 2
     }

@@ -110,7 +110,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Allowance {
     pool: Arc<Pool>,
-    /// All that there is in it.
+    /// All that there is in it: every command asks for that, and the pool's cache line is shared between cores.
     most: u64,
     granted: u64,
     used: u64,

@@ -30,8 +30,8 @@
 //!
 //! What the initiator can make us keep is bounded: payload by an [`Allowance`], of which a part is promised with the command
 //! window and commands wait for the rest, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by the
-//! window and by numbers (`*_MAX` in the files). When all connections of a session have ended ([`Session::is_over`]), no request follows, and what the task
-//! manager still says is ignored: the owner takes the nexus down.
+//! window and by numbers (`*_MAX` in the files). When all connections of a session have ended ([`Session::is_over`]), no
+//! request follows, and what the task manager still says is ignored: the owner takes the nexus down.
 //!
 //! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is common
 //! to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).

@@ -428,14 +428,8 @@ impl Session {
 
     /// Bytes of received data that the session holds: unfinished PDUs, and Data-Out that no task has taken.
     pub fn held(&self) -> usize {
-        let out_of_order = self
-            .shared
-            .out_of_order
-            .iter()
-            .flat_map(|out_of_order| out_of_order.pdu.iter().chain(&out_of_order.data));
-        let out_of_order: usize = out_of_order.map(|pdu| pdu.data.len()).sum();
         let unfinished: usize = self.connections.iter().map(|(_, connection)| connection.held()).sum();
-        unfinished + self.shared.commands.buffered() + out_of_order
+        unfinished + self.shared.commands.buffered() + self.shared.early_bytes()
     }
 
     /// What was agreed on at a connection.

@@ -122,8 +122,13 @@ impl Shared {
         if self.out_of_order.is_empty() && !self.commands.has_waiting() {
             return 0;
         }
+        self.early_bytes() + self.commands.waiting_bytes()
+    }
+
+    /// Bytes of data of requests that wait for their turn.
+    pub(super) fn early_bytes(&self) -> usize {
         let early = self.out_of_order.iter().flat_map(|request| request.pdu.iter().chain(&request.data));
-        early.map(|pdu| pdu.data.len()).sum::<usize>() + self.commands.waiting_bytes()
+        early.map(|pdu| pdu.data.len()).sum()
     }
 
     /// Whether it is the turn of a CmdSN, which thereby has had it.
@@ -230,11 +235,7 @@ impl Shared {
         if !self.in_window(cmd_sn) || distance == 0 || distance >= 1 << 31 {
             return false;
         }
-        match self
-            .out_of_order
-            .iter_mut()
-            .find(|out_of_order| !out_of_order.immediate && out_of_order.cmd_sn == cmd_sn)
-        {
+        match self.out_of_order_of(cmd_sn) {
             Some(out_of_order) => out_of_order.abort(),
             None => self.out_of_order.push(OutOfOrderRequest::placeholder(connection, cmd_sn)),
         }
