@@ -5,6 +5,9 @@ use super::ReservationType;
 use crate::scsi::{Sense, TransportId, asc};
 use crate::wire::scsi::{be16, be32, be64};
 
+/// Shortest parameter list, of all service actions.
+pub(super) const LIST_MIN: usize = 24;
+
 /// Service actions of PERSISTENT RESERVE OUT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are SPC's")]
@@ -136,8 +139,6 @@ fn ports(list: &[u8], at: usize) -> Result<Vec<TransportId>, Sense> {
     Ok(found)
 }
 
-/// Shortest parameter list, of all service actions.
-pub(super) const LIST_MIN: usize = 24;
 /// What is asked of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
