@@ -58,6 +58,7 @@ impl Read {
         self.sent
     }
 
+    // Always: each step of a READ comes by.
     #[inline(always)]
     pub(super) fn advance(
         &mut self,
@@ -113,6 +114,7 @@ pub struct Write {
 }
 
 impl Write {
+    // Always, as for [`Read::begin`].
     #[inline(always)]
     fn with(job: &Job<'_>, fua: bool, check: Check) -> Result<Self, Fault> {
         let mut span = extent(job)?.span(&job.shape);
@@ -123,6 +125,7 @@ impl Write {
         Ok(Self { span, wanted, fua, check, chunk: (0, 0), before: 0, held: Sg::new() })
     }
 
+    // Always, as for [`Read::begin`].
     #[inline(always)]
     pub(super) fn begin(job: &Job<'_>, _: &mut Context<'_>) -> Result<Self, Fault> {
         Self::with(job, fua(&job.cdb), Check::Nothing)
@@ -138,6 +141,7 @@ impl Write {
         Self::with(job, true, check)
     }
 
+    // Always: each step of a WRITE comes by.
     #[inline(always)]
     pub(super) fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>) -> Result<Step, Fault> {
         let (at, len) = self.chunk;

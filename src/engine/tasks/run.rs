@@ -60,7 +60,8 @@ impl TaskManager {
         self.run(now, task, step, transport);
     }
 
-    /// Calls the device server of a task. Inlined, since every command comes by twice or more.
+    /// Calls the device server of a task.
+    // Always: every command comes by twice or more.
     #[inline(always)]
     fn call(
         &mut self,
@@ -193,6 +194,7 @@ impl TaskManager {
         }
     }
 
+    // Always: so every command ends.
     #[inline(always)]
     pub(super) fn finish(
         &mut self,
@@ -213,6 +215,7 @@ impl TaskManager {
     }
 
     /// Tells the initiator how its command ended.
+    // Always, as `finish` is.
     #[inline(always)]
     pub(super) fn complete(&mut self, task: u32, outcome: Outcome, transport: &mut dyn Transport) {
         let this = &self.tasks[task as usize];
