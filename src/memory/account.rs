@@ -19,7 +19,8 @@ use std::rc::{Rc, Weak};
 /// How many times what its parent has left an account may hold.
 const WEIGHT: u64 = 2;
 
-/// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty.
+/// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty. What it needs
+/// goes up and down: it gives more back only when that is another step and half of its credit.
 const STEP: u64 = 256 << 10;
 
 /// There is plenty when an account may have so many steps more.
@@ -43,6 +44,8 @@ struct AccountNode {
     used: Cell<u64>,
     /// What it has drawn from its parent; for the root the limit.
     credit: Cell<u64>,
+    /// Up to which that which it does not use is not looked at.
+    spare_max: u64,
     /// It holds more than it may.
     over: Cell<bool>,
     /// What it has given back so far.
@@ -74,6 +77,7 @@ pub struct MemoryAccount(Rc<AccountNode>);
 impl MemoryAccount {
     fn new(parent: Option<Self>, name: Option<Box<str>>, limit: u64, floor: u64) -> Self {
         let credit = Cell::new(if parent.is_some() { 0 } else { limit });
+        let spare_max = if name.is_some() { 0 } else { 2 * STEP };
         let (used, given, over) = (Cell::new(0), Cell::new(0), Cell::new(false));
         let (refusals, refused, children, heirs) = Default::default();
         Self(Rc::new(AccountNode {
@@ -83,6 +87,7 @@ impl MemoryAccount {
             floor,
             used,
             credit,
+            spare_max,
             over,
             given,
             refusals,
@@ -238,9 +243,25 @@ impl MemoryAccount {
         let used = self.used() - bytes;
         self.0.used.set(used);
         self.0.given.set(self.0.given.get().wrapping_add(bytes));
+        if used == 0 || self.0.credit.get() > used + self.0.spare_max || self.0.over.get() {
+            self.has_less();
+        }
+    }
+
+    /// It is idle, has much credit that it does not use, or may no longer be over.
+    #[cold]
+    fn has_less(&self) {
+        if self.0.spare_max == 0 {
+            return self.settle(0);
+        }
+        let used = self.used();
         // Idle ones keep nothing when others may need it.
-        let keep = if self.0.name.is_some() || used == 0 && self.is_tight() { 0 } else { STEP };
-        if self.0.credit.get() > used + keep || self.0.over.get() {
+        let (keep, most) = match self.is_tight() {
+            true if used == 0 => (0, 0),
+            true => (STEP, STEP),
+            false => (STEP, used.max(self.0.spare_max)),
+        };
+        if self.0.credit.get() > used + most || self.0.over.get() {
             self.settle(keep);
         }
     }
@@ -499,6 +520,28 @@ mod tests {
         one.trim();
         assert_eq!((root.used(), one.used()), (12 * MIB, 0), "there is not");
         greedy.give(12 * MIB);
+    }
+
+    /// A transfer with its headers is a little more than some steps, over and over.
+    #[test]
+    fn what_goes_up_and_down_by_a_few_steps_does_not_reach_the_parents() {
+        let root = MemoryAccount::root(64 * MIB);
+        let _many = [12 * STEP, STEP + 48, 10 * STEP].map(|most| {
+            let one = connection(&root, "a", "n", "s");
+            let before = root.used();
+            assert!(one.take(most));
+            let drawn = root.used();
+            for less in [most / 2, most / 4, STEP, 48] {
+                let less = less.min(most / 2);
+                one.give(less);
+                assert_eq!(root.used(), drawn, "{less} bytes of {most} are kept");
+                assert!(one.take(less));
+                assert_eq!(root.used(), drawn, "{less} bytes of {most} come from what was kept");
+            }
+            one.give(most);
+            assert!(root.used() - before <= 2 * STEP, "all of it is not kept");
+            one
+        });
     }
 
     /// However much others hold already: what is of a session has half of an equal share, and no more.
