@@ -402,7 +402,10 @@ impl<P: FramePort> TcpHost<P> {
         }
         if entry.accepted && !entry.gone {
             if entry.flow.is_readable() {
-                events.push(StreamEvent::Readable(id));
+                // One for all segments of a burst that follow each other.
+                if events.last() != Some(&StreamEvent::Readable(id)) {
+                    events.push(StreamEvent::Readable(id));
+                }
             } else if matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
                 && !std::mem::replace(&mut entry.finished, true)
             {
@@ -626,6 +629,10 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
 
     fn attach(&mut self, stream: Detached) -> Option<StreamId> {
         self.attach_flow(stream)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
     }
 
     fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {

@@ -183,6 +183,12 @@ pub trait StreamHost {
         false
     }
 
+    /// Whether what its streams bring in a turn is no more than what it took in with [`Self::poll`]. Else there may be more as
+    /// long as somebody reads.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
     /// What has come in for streams that were given up, each with the core to which they went: to be given to the same host
     /// there.
     fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {

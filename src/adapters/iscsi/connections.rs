@@ -107,15 +107,19 @@ impl IscsiFabric {
     }
 
     /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share of this
-    /// turn has the next one in the next turn.
+    /// turn has the next one in the next turn, unless its host has had a burst of all: what is left of that would be in the way of
+    /// the next one.
     #[inline]
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(stream @ Stream { unfinished: false, .. }) = &mut streams[key.0] else { return };
         let (host, id) = (&mut self.parts.hosts[stream.host].1, stream.id);
-        if iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id)) {
-            stream.unfinished = true;
-            self.unfinished.push_back((index, key));
+        while iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id)) {
+            if !host.is_bounded() {
+                stream.unfinished = true;
+                self.unfinished.push_back((index, key));
+                break;
+            }
         }
         if iscsi.holds_too_much(key) {
             self.leave_unread(index, key);

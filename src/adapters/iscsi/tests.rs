@@ -47,6 +47,8 @@ struct Net {
     full: Cell<bool>,
     /// The peer of this port takes nothing.
     blocked: Cell<Option<u16>>,
+    /// What comes in is no more than what came with a poll.
+    bounded: Cell<bool>,
     /// Bytes come in pieces of this length, each in a block for [`PIECE`].
     cut: Cell<Option<usize>>,
 }
@@ -145,6 +147,10 @@ impl StreamHost for Host {
 
     fn is_steerable(&self) -> bool {
         self.steerable
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.net.bounded.get()
     }
 
     fn detach(&mut self, id: StreamId, _: usize) -> Option<Detached> {
@@ -541,18 +547,40 @@ fn what_a_connection_brings_is_read_over_several_turns() {
     read_over_several_turns(true);
 }
 
-fn read_over_several_turns(tells_again: bool) {
-    let mut world = World::new(false);
-    let port = world.session(0, 1);
+fn left(world: &World, port: u16) -> usize {
+    world.net.wires.borrow()[&port].to_target.len()
+}
+
+/// Much that needs no answer, and a ping behind it.
+fn send_much(world: &mut World, port: u16) -> (usize, StreamId) {
     let alive = |data| {
         Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX).data(data)
     };
     let much = alive(&[0; 8000]).encode(Default::default()).repeat(100);
     let ping = Initiator::new().nop_out(&[]).encode(Default::default());
     let (core, id) = world.net.places.borrow()[&port];
-    let left = |world: &World| world.net.wires.borrow()[&port].to_target.len();
     world.net.wires.borrow_mut().get_mut(&port).unwrap().to_target = [much, ping].concat();
     world.net.tell(core, StreamEvent::Readable(id));
+    (core, id)
+}
+
+/// A host that has taken in a burst keeps nothing of it for the next one.
+#[test]
+fn what_a_bounded_host_brings_is_read_in_its_turn() {
+    let mut world = World::new(false);
+    let port = world.session(0, 1);
+    world.net.bounded.set(true);
+    let (core, _) = send_much(&mut world, port);
+    world.shards[core].turn(world.now);
+    assert_eq!(left(&world, port), 0);
+    assert!(!world.heard(port).is_empty(), "the ping is answered");
+}
+
+fn read_over_several_turns(tells_again: bool) {
+    let mut world = World::new(false);
+    let port = world.session(0, 1);
+    let (core, id) = send_much(&mut world, port);
+    let left = |world: &World| left(world, port);
     let (mut before, mut turns) = (left(&world), 0);
     while left(&world) > 0 {
         if tells_again {

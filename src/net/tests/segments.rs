@@ -237,6 +237,20 @@ fn a_burst_of_segments_in_order_is_acknowledged_once_and_handed_on_where_it_lies
 }
 
 #[test]
+fn what_a_burst_brings_is_told_of_once_however_it_is_cut() {
+    let mut sender = Sender::new(1000, 1 << 20, false);
+    for n in 0..10 {
+        // Two of them are too large for one run.
+        sender.say(n * 40_000, (n + 1) * 40_000);
+    }
+    let mut events = Vec::new();
+    sender.host.poll(sender.now, &mut events);
+    assert_eq!(events, [StreamEvent::Readable(sender.stream.unwrap())]);
+    sender.turn(true);
+    assert_eq!((sender.acked, sender.received.len()), (400_000, 400_000));
+}
+
+#[test]
 fn each_segment_behind_a_hole_is_answered() {
     let mut sender = Sender::new(u32::MAX - 2000, 1 << 20, false);
     for n in 1..5 {
