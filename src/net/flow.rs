@@ -577,8 +577,15 @@ impl Flow {
         for _ in 0..EMIT_MAX {
             let mut shim = Shim { shape: self.shape, rx: None, scratch: out.scratch, emitted: None };
             let result = self.interface.poll_egress(time(now), &mut shim, &mut self.sockets);
+            let sent_before = self.sent_to;
             match shim.emitted.take() {
-                Some(emitted) => self.emit(emitted, out),
+                Some(emitted) => {
+                    self.emit(emitted, out);
+                    // The last of what there was, and with it the acknowledgment, the window and a FIN.
+                    if self.sent_to > sent_before && self.sent_to == self.told {
+                        break;
+                    }
+                }
                 None if result == PollResult::None => break,
                 None => {}
             }
