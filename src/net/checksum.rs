@@ -39,13 +39,13 @@ impl Sum {
 
     /// The pseudo header of TCP and ICMPv6 (RFC 9293 3.1, RFC 8200 8.1).
     pub(super) fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Self {
-        let sum = match (from, to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => Self::default().add(&from.octets()).add(&to.octets()),
-            (IpAddr::V6(from), IpAddr::V6(to)) => Self::default().add(&from.octets()).add(&to.octets()),
-            _ => unreachable!("both ends of a packet have the same family"),
+        // Words of 32 bits may be added as they are: with the carries folded in, 2^16 counts as 1.
+        let sum = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            IpAddr::V6(ip) => [0, 32, 64, 96].map(|at| u64::from((ip.to_bits() >> at) as u32)).iter().sum(),
         };
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        sum.add(&[0, protocol]).add(&len.to_be_bytes())
+        Self { sum: sum(from) + sum(to) + u64::from(protocol) + u64::from(len), odd: false }
     }
 
     /// Folded, not inverted: what a partial checksum field holds.
@@ -138,6 +138,20 @@ mod tests {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         for cut in 0..=bytes.len() {
             assert_eq!(Sum::default().add(&bytes[..cut]).add(&bytes[cut..]).folded(), 0xddf2);
+        }
+    }
+
+    #[test]
+    fn a_pseudo_header_is_the_sum_of_its_words() {
+        for len in [0, 20, 0xffff, 0x1_2345] {
+            let (from, to) = ([10, 1, 255, 254], [192, 168, 0, 3]);
+            let bytes = [&from[..], &to, &[0, 6]].concat();
+            let sum = Sum::default().add(&bytes).add(&(len as u32).to_be_bytes());
+            assert_eq!(Sum::pseudo_header(from.into(), to.into(), 6, len).folded(), sum.folded());
+            let (from, to): (_, [u8; 16]) = ([0xfd; 16], std::array::from_fn(|at| u8::MAX - at as u8));
+            let bytes = [&from[..], &to, &(len as u32).to_be_bytes(), &[0, 0, 0, 58]].concat();
+            let sum = Sum::default().add(&bytes);
+            assert_eq!(Sum::pseudo_header(from.into(), to.into(), 58, len).folded(), sum.folded());
         }
     }
 }
