@@ -111,13 +111,14 @@ pub struct Outcome {
 impl Outcome {
     /// GOOD without data.
     pub fn good() -> Self {
-        let (data, attentions) = (Sg::new(), Vec::new());
-        Self { status: Status::Good, sense: None, data, data_in: 0, data_out: 0, attentions }
+        Self::data(Sg::new())
     }
 
     /// GOOD with all the data there is. (A task that sent data before adds its length to `data_in`.)
+    #[inline]
     pub fn data(data: Sg) -> Self {
-        Self { data_in: data.len() as u64, data, ..Self::good() }
+        let (data_in, attentions) = (data.len() as u64, Vec::new());
+        Self { status: Status::Good, sense: None, data, data_in, data_out: 0, attentions }
     }
 
     /// GOOD after `len` bytes came from the initiator.

@@ -21,7 +21,8 @@ use smallvec::SmallVec;
 
 use super::change_queue::{ChangeAnswer, Changing, Draining, FrozenTask, Requester, SharedState, Turn};
 use super::nobody::Nobody;
-use super::task::State;
+use super::task::{State, Task};
+use super::task_set::TaskSet;
 use super::{NOBODY, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
@@ -470,12 +471,15 @@ impl TaskManager {
     }
 
     /// Why a task may not go on by the state that is in force.
+    #[inline]
     pub(super) fn not_admitted(&self, task: u32) -> Option<NotAdmitted> {
         let this = &self.tasks[task as usize];
         let task_set = &self.nexuses[this.nexus].task_sets[this.task_set?];
-        if task_set.access.open {
-            return None;
-        }
+        if task_set.access.open { None } else { self.not_admitted_to(task_set, this) }
+    }
+
+    #[cold]
+    fn not_admitted_to(&self, task_set: &TaskSet, this: &Task) -> Option<NotAdmitted> {
         let unit = &self.units[this.unit];
         let cdb = &this.command.cdb;
         unit.state.admit(&task_set.access, unit.server.definition(cdb), &head(cdb)).err()

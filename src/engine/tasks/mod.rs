@@ -755,11 +755,12 @@ impl TaskManager {
             {
                 aca.task = None;
             }
+            let waits = !task_set_entry.blocked.is_empty();
             if goes_ahead(this.command.attribute) {
                 task_set_entry.ahead -= 1;
                 self.raise_fence(this.nexus, task_set);
             }
-            if let Some(transport) = transport {
+            if let Some(transport) = transport.filter(|_| waits) {
                 self.unblock(now, this.nexus, task_set, transport);
             }
         }

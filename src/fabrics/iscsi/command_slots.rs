@@ -89,13 +89,16 @@ impl CommandSlot {
     /// Nobody wants the Data-Out any more: forgets what came and what was not asked for yet.
     #[inline]
     pub(super) fn drop_data_out(&mut self) {
-        if !self.buffered.is_empty() {
-            self.buffered = Sg::new();
-        }
         self.fetch = None;
-        if !self.r2ts.is_empty() {
-            self.r2ts.retain(|r2t| r2t.sent);
+        if !self.buffered.is_empty() || !self.r2ts.is_empty() {
+            self.forget_buffered();
         }
+    }
+
+    #[cold]
+    fn forget_buffered(&mut self) {
+        self.buffered = Sg::new();
+        self.r2ts.retain(|r2t| r2t.sent);
     }
 }
 
