@@ -39,6 +39,7 @@ tap-crash      default  120 ci/system/crash.sh tap
 mapped         default  180 ci/system/mapped.sh tap
 tap-stop       default  120 ci/system/stop.sh tap
 tap-portals    default  180 ci/system/portals.sh tap
+privileges     default  120 ci/system/privileges.sh
 listeners      default  120 ci/system/listeners.sh
 tap-status     default   60 ci/system/status.sh tap
 tap-reserve    default  180 ci/system/reservations.sh tap

@@ -36,7 +36,7 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check configuration files and tell all that is wrong with them. Needs no privilege.
+    /// Check configuration files and report everything that is wrong with them. Needs no privilege.
     #[command(after_help = "Example: ptgt check configs/*.toml")]
     Check {
         /// The configuration files; - is standard input.

@@ -24,7 +24,7 @@ use env_logger::{Builder, Target, WriteStyle};
 use log::{Level, LevelFilter, Log as _, Metadata, Record};
 
 use super::config::is_log_filter;
-use super::output;
+use super::{output, privileges};
 use crate::activity;
 use crate::wire::Shown;
 use limits::{Held, Limits, Subject, TIME};
@@ -210,7 +210,11 @@ fn start_to(out: impl Write + Send + 'static) -> (Queue, Log) {
     // The thread ends with the process: it may be stuck in a write that nobody takes.
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || write_lines(&queue, &counter, &shared, out))
+        .spawn(move || {
+            // It writes to a descriptor that is open. One that may not give up anything has nothing to give up.
+            _ = privileges::give_up_all();
+            write_lines(&queue, &counter, &shared, out);
+        })
         .expect("a process that cannot start a thread cannot serve either");
     (Queue { lines, dropped }, log)
 }

@@ -10,6 +10,7 @@ mod generated;
 mod lines;
 pub mod logging;
 pub mod output;
+pub mod privileges;
 mod rpc;
 pub mod server;
 pub mod status;

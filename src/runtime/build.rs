@@ -12,6 +12,7 @@ use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
 use crate::control::config::{self, Config, Hugepages, SecretRefusal};
+use crate::control::privileges;
 use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
@@ -89,7 +90,7 @@ pub(super) struct CoreAssembly {
 
 impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let records = Records::new(&config.daemon.state_dir).map_err(|e| format!("state directory: {e}"))?;
+        let records = Records::new(&config.daemon.state_dir);
         let mut keys = UnitKeys::default();
         let keys: KeysByName = config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
         let ids = port_ids(config, &records)?;
@@ -110,6 +111,14 @@ impl Assembly {
         let shares = shares.collect();
         let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| keys[name]);
         let fabrics = config.fabrics.iter().map(share).collect::<Result<_, _>>()?;
+        // Records, DPDK and the reactors start threads, which inherit what is left.
+        if config.daemon.drop_privileges {
+            match privileges::give_up(config) {
+                Ok(change) => change.into_iter().for_each(|line| info!("{line}")),
+                Err(e) => warn!("capabilities cannot be given up: {e}"),
+            }
+        }
+        records.start().map_err(|e| format!("state directory: {e}"))?;
         Ok(Self {
             topology,
             config: Arc::new(config.clone()),

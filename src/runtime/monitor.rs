@@ -393,7 +393,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let config = config::parse(CONFIG, Path::new("")).unwrap();
         let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
         // Nothing of it is kept.
-        let records = Records::new(Path::new("state")).unwrap();
+        let records = Records::new(Path::new("state"));
         let unit = unit(&config, &config.units[0], KEY, &records, &Topology::default()).unwrap();
         let monitor = Monitor::new(&config, vec![Arc::new(unit)], senders, iscsi, Arc::default());
         (monitor, boxes, iscsi_boxes)

@@ -38,7 +38,7 @@ pub use mapping::{Mapping, free_huge_pages, map_large_vectors, map_repeatedly};
 pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};
 pub use peer::{effective_uid, holds_for_all, may_write, peer_pid, peer_uid};
-pub use process::{processor_time, raise_descriptor_limit};
+pub use process::{forbid_new_privileges, processor_time, raise_descriptor_limit};
 pub use racing::{copy_racing, zero_racing};
 pub use shared::{FileMapping, MAPPED_MAX, PAGE, reserve};
 pub use stdio::caught_output;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the process has used, and what it may use.
+//! What the process has used, and its limits.
 
 use std::io;
 use std::time::Duration;
@@ -10,6 +10,15 @@ pub fn processor_time() -> Duration {
     // SAFETY: ts is valid for writing; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut ts) };
     Duration::new(ts.tv_sec.cast_unsigned(), u32::try_from(ts.tv_nsec).unwrap_or(0))
+}
+
+/// From now on neither the calling thread nor what it starts gains privileges by executing a file (prctl(2)).
+pub fn forbid_new_privileges() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Lets the process have at least `count` descriptors.

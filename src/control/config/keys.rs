@@ -120,7 +120,17 @@ const DAEMON: &Table = &Table {
             Text("a URL of at most 255 ASCII characters such as \"https://lab.example/ptgt\""),
             Means("none"),
             "\"https://lab.example/ptgt\"",
-            "Where this daemon is managed: disks tell it to initiators that ask (Management Network Addresses page).",
+            "Where this daemon is managed: disks report it to initiators that ask (Management Network \
+             Addresses page).",
+        ),
+        key(
+            "drop_privileges",
+            Flag,
+            Is("true"),
+            "",
+            "Once everything is open, keep only CAP_NET_ADMIN, CAP_NET_RAW and CAP_IPC_LOCK (and what DPDK's \
+             ports need), \
+                 with no_new_privs. `false` keeps everything, for instance for a debugger.",
         ),
         key(
             "log",

@@ -268,6 +268,7 @@ impl<'a> Loader<'a> {
         };
         let management_url = s.parsed("management_url", url);
         let log = s.parsed("log", |text| is_log_filter(text).then(|| text.to_owned()));
+        let drop_privileges = s.flag("drop_privileges");
         s.finish();
         Some(Daemon {
             reactors: reactors?,
@@ -277,6 +278,7 @@ impl<'a> Loader<'a> {
             control_socket: socket?,
             state_dir: state?,
             management_url,
+            drop_privileges: drop_privileges?,
             log: log?,
         })
     }

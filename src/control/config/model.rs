@@ -74,6 +74,8 @@ pub struct Daemon {
     pub state_dir: PathBuf,
     /// Where the daemon is managed.
     pub management_url: Option<Arc<str>>,
+    /// Whether capabilities are given up once everything is open.
+    pub drop_privileges: bool,
     /// Log filter, as `env_logger` reads it.
     pub log: String,
 }

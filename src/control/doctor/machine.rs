@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the kernel tells of the machine in /proc and /sys.
+//! What the kernel reports about the machine in /proc and /sys.
 
 use std::fs;
 use std::path::PathBuf;
+
+use caps::Capability;
 
 /// A machine, by its file system.
 pub struct Machine {
@@ -86,9 +88,9 @@ impl Machine {
     }
 
     /// Whether this process has a capability.
-    pub(super) fn capable(&self, number: u32) -> bool {
+    pub(super) fn capable(&self, capability: Capability) -> bool {
         let effective = self.status("CapEff:").and_then(|text| u64::from_str_radix(&text, 16).ok());
-        effective.is_some_and(|bits| bits >> number & 1 != 0)
+        effective.is_some_and(|bits| bits & capability.bitmask() != 0)
     }
 
     /// Bytes that this process may lock; `None`: as many as it likes.

@@ -9,23 +9,18 @@ mod start;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use caps::Capability;
 use serde::Serialize;
 
 pub use machine::Machine;
 pub use oddities::{foreign_images, oddities};
-pub use start::{device_lock, listen_refusal, take_device};
+pub use start::{device_lock, listen_refusal, nearest_directory, take_device};
 
 use self::running::RunningDaemon;
 use super::config::{Config, Driver, Hugepages};
 use crate::engine::units::UnitOptions;
 use crate::reactor::Idle;
 use crate::sys;
-
-/// Capabilities by their number in capabilities(7).
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_NET_RAW: u32 = 13;
-const CAP_IPC_LOCK: u32 = 14;
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
@@ -293,29 +288,29 @@ impl Doctor<'_> {
     }
 
     fn rights(&mut self) {
-        let mut needs: BTreeMap<u32, (&str, &str)> = BTreeMap::new();
+        let mut needs: BTreeMap<u8, (Capability, &str)> = BTreeMap::new();
+        let mut need = |capability: Capability, why| _ = needs.insert(capability.index(), (capability, why));
         for port in &self.config.ports {
             match &port.driver {
-                Driver::Tap { .. } => {
-                    _ = needs.insert(CAP_NET_ADMIN, ("CAP_NET_ADMIN", "to make a TAP device"))
-                }
-                Driver::Packet(_) => _ = needs.insert(CAP_NET_RAW, ("CAP_NET_RAW", "for a packet socket")),
+                Driver::Tap { .. } => need(Capability::CAP_NET_ADMIN, "to make a TAP device"),
+                Driver::Packet(_) => need(Capability::CAP_NET_RAW, "for a packet socket"),
                 Driver::Dpdk(link) if link.pci_address().is_some() => {
-                    needs.insert(CAP_IPC_LOCK, ("CAP_IPC_LOCK", "for memory that a device reads"));
+                    need(Capability::CAP_IPC_LOCK, "for memory that a device reads");
                 }
                 Driver::Dpdk(_) => {
-                    needs.insert(CAP_NET_ADMIN, ("CAP_NET_ADMIN", "for DPDK's virtual device"));
-                    needs.insert(CAP_NET_RAW, ("CAP_NET_RAW", "for DPDK's virtual device"));
+                    need(Capability::CAP_NET_ADMIN, "for DPDK's virtual device");
+                    need(Capability::CAP_NET_RAW, "for DPDK's virtual device");
                 }
                 Driver::Kernel => {}
             }
         }
-        for (number, (name, why)) in needs {
-            let good =
-                self.machine.capable(number) || self.machine.capable(CAP_SYS_ADMIN) && number == CAP_IPC_LOCK;
+        for (capability, why) in needs.into_values() {
+            let instead =
+                capability == Capability::CAP_IPC_LOCK && self.machine.capable(Capability::CAP_SYS_ADMIN);
+            let good = self.machine.capable(capability) || instead;
             let why = format!("{why}: run as root, or see AmbientCapabilities in configs/ptgt.service");
             let found = if good { "there" } else { "missing" };
-            self.check(name, found, "there", why, Self::unless(good, Verdict::Fails));
+            self.check(capability.to_string(), found, "there", why, Self::unless(good, Verdict::Fails));
         }
         let devices = self
             .config
@@ -324,7 +319,7 @@ impl Doctor<'_> {
             .any(|port| matches!(&port.driver, Driver::Dpdk(link) if link.pci_address().is_some()));
         if devices {
             let limit = self.machine.memory_lock_limit();
-            let good = limit.is_none() || self.machine.capable(CAP_IPC_LOCK);
+            let good = limit.is_none() || self.machine.capable(Capability::CAP_IPC_LOCK);
             let found = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
             let why =
                 "memory that a device reads is locked, and counted against the limit: LimitMEMLOCK=infinity";

@@ -45,6 +45,12 @@ pub fn device_lock(driver: &Driver, portal: &Portal) -> Option<String> {
     })
 }
 
+/// A directory, or the nearest one above it that is there.
+pub fn nearest_directory(path: &Path) -> &Path {
+    let above = path.ancestors().find(|above| above.symlink_metadata().is_ok());
+    above.filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 /// Takes such a name. The error says why that cannot be, and what to do.
 pub fn take_device(driver: &Driver, lock: &str) -> Result<UnixDatagram, (String, String)> {
     let name = net::SocketAddr::from_abstract_name(lock);
@@ -124,8 +130,7 @@ impl Doctor<'_> {
 
     /// A directory that the daemon makes if there is none, and writes to, at its start or later.
     fn directory(&mut self, what: &str, path: &Path, help: &str, at_once: bool) {
-        let above = path.ancestors().find(|above| above.symlink_metadata().is_ok());
-        let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let above = nearest_directory(path);
         let place = above.display();
         let (refusal, certain) = match above.is_dir() {
             false => (Some(format!("{place} is no directory")), true),

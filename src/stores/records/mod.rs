@@ -40,6 +40,8 @@ pub struct Records {
     root: PathBuf,
     slots: Mutex<Vec<Arc<Mutex<UnitRecords>>>>,
     writer: Sender<Job>,
+    /// What the writing thread gets when it starts.
+    jobs: Mutex<Option<Receiver<Job>>>,
 }
 
 /// The directory of one unit. It comes into being with its first record.
@@ -70,10 +72,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Records {
     /// Records below `root`, which need not exist.
-    pub fn new(root: &Path) -> io::Result<Self> {
+    pub fn new(root: &Path) -> Self {
         let (writer, jobs) = channel();
+        Self { root: root.into(), slots: Mutex::default(), writer, jobs: Mutex::new(Some(jobs)) }
+    }
+
+    /// Starts the thread that writes, unless it runs; [`Records::store`] does so, too. It inherits the rights and the
+    /// processors of its caller.
+    pub fn start(&self) -> io::Result<()> {
+        let Some(jobs) = lock(&self.jobs).take() else { return Ok(()) };
         std::thread::Builder::new().name("records".into()).spawn(move || write(&jobs))?;
-        Ok(Self { root: root.into(), slots: Mutex::default(), writer })
+        Ok(())
     }
 
     /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
@@ -120,6 +129,7 @@ impl Records {
 
     /// A core's handle to the slots of all units.
     pub fn store(&self) -> io::Result<Box<dyn RecordStore>> {
+        self.start()?;
         let persisted =
             PersistedRecords { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
         let slots = lock(&self.slots).clone();

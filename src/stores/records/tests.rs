@@ -230,7 +230,7 @@ fn answers(record_store: &mut dyn RecordStore, count: usize) -> Vec<(Tag, Result
 fn what_is_kept_is_found_again() {
     let folder = Temporary::new("kept");
     {
-        let records = Records::new(&folder.0.join("a/b")).unwrap();
+        let records = Records::new(&folder.0.join("a/b"));
         let (one, two) = (records.slot("one").unwrap(), records.slot("two").unwrap());
         assert_eq!(records.load(one, "state").unwrap(), None);
         assert!(!folder.0.exists(), "nothing is made for nothing");
@@ -244,11 +244,11 @@ fn what_is_kept_is_found_again() {
         assert_eq!(answers(&mut *other, 1), [(Tag(3), Ok(()))]);
         assert_eq!(records.load(one, "state").unwrap().unwrap(), b"new");
         assert_eq!(records.load(two, "state").unwrap(), None);
-        let rival = Records::new(&folder.0.join("a/b")).unwrap();
+        let rival = Records::new(&folder.0.join("a/b"));
         let error = rival.slot("one").unwrap_err().to_string();
         assert!(error.contains("another daemon"), "{error}");
     }
-    let records = Records::new(&folder.0.join("a/b")).unwrap();
+    let records = Records::new(&folder.0.join("a/b"));
     // The thread of the first one may still hold it for a moment.
     let one = (0..200).find_map(|_| {
         records.slot("one").ok().or_else(|| {
@@ -267,7 +267,7 @@ fn what_is_kept_is_found_again() {
 fn what_cannot_be_kept_is_told() {
     let folder = Temporary::new("refused");
     fs::write(&folder.0, b"a file where the directory is to be").unwrap();
-    let records = Records::new(&folder.0).unwrap();
+    let records = Records::new(&folder.0);
     let mut record_store = {
         // The slot itself cannot be looked at.
         assert!(records.slot("one").is_err());
@@ -294,7 +294,7 @@ const VICTIM: &str = "PTGT_TEST_RECORDS";
 #[test]
 fn victim() {
     let Some(folder) = std::env::var_os(VICTIM) else { return };
-    let records = Records::new(Path::new(&folder)).unwrap();
+    let records = Records::new(Path::new(&folder));
     let slot = records.slot("unit").unwrap();
     let mut record_store = records.store().unwrap();
     for n in 1..u64::MAX {
@@ -327,7 +327,7 @@ fn a_killed_process_loses_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
         let known: u64 = fs::read_to_string(&told).unwrap().parse().unwrap_or(0);
-        let records = Records::new(&folder.0).unwrap();
+        let records = Records::new(&folder.0);
         let slot = records.slot("unit").unwrap();
         let bytes = records.load(slot, "state").unwrap().unwrap();
         let found = u64::from_be_bytes(bytes[..8].try_into().unwrap());

@@ -47,7 +47,7 @@ impl State {
             targets.iter().map(target).collect::<Vec<_>>().join(", ")
         );
         let config = parse(&text, &self.0).map_err(|found| found[0].message.clone())?;
-        let records = Records::new(&self.0).unwrap();
+        let records = Records::new(&self.0);
         let ids = port_ids(&config, &records)?;
         let topology = topology(&config, &[("d".to_owned(), KEY)].into(), &ids)?;
         let slot = records.slot(UUID).unwrap();
