@@ -16,6 +16,7 @@ mod nothing;
 mod prefetch;
 mod seg;
 
+pub use crate::sys::HiddenBytes;
 pub use account::{MemoryAccount, MemoryCharge};
 pub use arena::{Arena, ArenaCounters, Pages};
 pub use list::Sg;

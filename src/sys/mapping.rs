@@ -37,6 +37,16 @@ impl Mapping {
         Ok(map)
     }
 
+    /// Maps `len` bytes that core dumps leave out.
+    pub(super) fn undumped(len: usize) -> io::Result<Self> {
+        let map = Self::map(len, 0)?;
+        // SAFETY: the range is our own mapping; the advice changes no contents. Miri has no core dumps.
+        if !cfg!(miri) && unsafe { libc::madvise(map.base.as_ptr().cast(), len, libc::MADV_DONTDUMP) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(map)
+    }
+
     fn map(len: usize, flags: libc::c_int) -> io::Result<Self> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let base = map(len, prot, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;

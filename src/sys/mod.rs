@@ -10,6 +10,7 @@ pub(crate) mod coverage;
 mod epoll;
 mod event;
 mod file;
+mod hidden;
 mod mapping;
 mod notify;
 mod packet;
@@ -34,6 +35,7 @@ pub use file::{
     InMemory, LockHolder, Space, block_device_size, can_allocate, data_extent, file_space, first_extent,
     in_memory, lock_file, lock_holder, read_cached, write_cached,
 };
+pub use hidden::HiddenBytes;
 pub use mapping::{Mapping, free_huge_pages, map_large_vectors, map_repeatedly};
 pub use notify::{notify, watchdog};
 pub use packet::{Link, PacketDrops, PacketSocket, Waiting, link};

@@ -5,12 +5,17 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::load::{Loader, Named};
 use super::model::{Account, Chap, Config, SecretSource};
 use crate::adapters::iscsi::topology::AccessRule;
 use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
 use crate::options::Section;
 use crate::sys;
+
+/// How much of a file with a secret is read.
+const FILE_MAX: usize = 1024;
 
 /// What begins the name of a file in place of a secret.
 const FILE: &str = "file:";
@@ -21,7 +26,7 @@ impl<'a> Loader<'a> {
         if name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             s.error("name", "is too long", "at most 255 bytes");
         }
-        let secret = s.text("secret").and_then(|text| match text.strip_prefix(FILE) {
+        let secret = s.text("secret").map(Zeroizing::new).and_then(|text| match text.strip_prefix(FILE) {
             Some(path) => Some(SecretSource::File(self.base.join(path))),
             None => {
                 let secret = Secret::new(text.as_bytes());
@@ -158,8 +163,9 @@ impl SecretSource {
             let what = format!("others than its owner may read or change it (mode {:03o})", mode & 0o777);
             return Err(refuse(what, "chmod 600 it", true));
         }
-        let mut text = Vec::new();
-        file.by_ref().take(1024).read_to_end(&mut text).map_err(fail)?;
+        // With room for all of it: a vector that grows leaves copies.
+        let mut text = Zeroizing::new(Vec::with_capacity(2 * FILE_MAX));
+        file.by_ref().take(FILE_MAX as u64).read_to_end(&mut text).map_err(fail)?;
         let end = text.strip_suffix(b"\n").unwrap_or(&text);
         let secret = Secret::new(end.strip_suffix(b"\r").unwrap_or(end));
         let length = || refuse("has the wrong length".into(), "12 to 255 bytes (RFC 7143 9.2.1)", true);

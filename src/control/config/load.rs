@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 use super::keys::ROOT;
 use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Target};
@@ -70,10 +71,10 @@ fn read(path: &Path) -> Result<String, (String, Vec<Diagnostic>)> {
 
 /// Reads and checks a file. The error holds the text, to show the lines in question.
 pub fn load(path: &Path, scope: Scope) -> Result<Config, (String, Vec<Diagnostic>)> {
-    let text = read(path)?;
+    let text = Zeroizing::new(read(path)?);
     let base = if path == Path::new(STDIN) { None } else { path.parent() };
     let base = base.unwrap_or_else(|| Path::new(""));
-    parse_in(&text, base, scope).map_err(|diagnostics| (text, diagnostics))
+    parse_in(&text, base, scope).map_err(|diagnostics| (text.to_string(), diagnostics))
 }
 
 /// Checks a text; paths in it are relative to `base`.

@@ -6,15 +6,18 @@
 //! obtained on one connection is of no use on another.
 
 use std::fmt;
+use std::sync::Arc;
 
 use md5::Md5;
 use sha1::Sha1;
+use sha2::digest::FixedOutputReset;
 use sha2::{Digest, Sha256};
 use sha3::Sha3_256;
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use super::{LoginRefusal, LoginStatus};
+use crate::memory::HiddenBytes;
 use crate::wire::iscsi::{binary, number, push_pair};
 
 /// Longest challenge that an initiator may send (RFC 7143 12.1.3).
@@ -59,10 +62,11 @@ impl Algorithm {
 
     /// The response: the hash of identifier, secret and challenge (RFC 1994 4.1).
     pub(crate) fn response(self, identifier: u8, secret: &[u8], challenge: &[u8]) -> Hash {
-        fn hash<D: Digest>(parts: [&[u8]; 3]) -> Hash {
+        fn hash<D: Digest + FixedOutputReset>(parts: [&[u8]; 3]) -> Hash {
             let mut digest = D::new();
-            parts.iter().for_each(|part| digest.update(part));
-            SmallVec::from_slice(&digest.finalize())
+            parts.iter().for_each(|part| Digest::update(&mut digest, part));
+            // It is zeroed where it is: a move would leave a copy with the secret.
+            SmallVec::from_slice(&Digest::finalize_reset(&mut digest))
         }
         let parts = [&[identifier][..], secret, challenge];
         match self {
@@ -74,16 +78,27 @@ impl Algorithm {
     }
 }
 
-/// A secret, which nothing prints.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
+/// A secret, which nothing prints and no core dump shows.
+#[derive(Clone)]
+pub struct Secret(Arc<HiddenBytes>);
 
 impl Secret {
     /// Takes it; `None` if it is shorter than [`SECRET_MIN`] or longer than [`SECRET_MAX`] bytes.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (SECRET_MIN..=SECRET_MAX).contains(&bytes.len()).then(|| Self(bytes.into()))
+        (SECRET_MIN..=SECRET_MAX).contains(&bytes.len()).then(|| {
+            let hidden = HiddenBytes::new(bytes).expect("a page of memory");
+            Self(Arc::new(hidden))
+        })
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0[..] == other.0[..]
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
