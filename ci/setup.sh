@@ -51,16 +51,26 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-"${as_root[@]}" apt-get update -q >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
+# Another installation may have the lock, such as that of a machine that has just booted.
+apt() {
+  for _ in $(seq 60); do
+    "${as_root[@]}" env LC_ALL=C apt-get -q -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1 && return
+    grep -q 'Could not get lock' "$log" || break
+    [ -n "${waits:-}" ] || echo "setup: waiting for another apt to end"
+    waits=1
+    sleep 10
+  done
+  tail -n 30 "$log" >&2
+  exit 1
+}
+echo "setup: ${#missing[@]} packages are missing; they come from the package registry of this machine's Debian"
+apt update
 # Twice, because apt-get may remove what was there before: qemu-utils from backports does not go with Debian 12's
 # qemu-block-extra, and is then missing itself.
 for _ in 1 2; do
   [ ${#missing[@]} -gt 0 ] || break
   echo "setup: installing ${missing[*]}"
-  if ! "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
-    tail -n 30 "$log" >&2
-    exit 1
-  fi
+  apt install -y --no-install-recommends "${missing[@]}"
   installed+=("${missing[@]}")
   find_missing
 done

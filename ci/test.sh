@@ -4,7 +4,9 @@
 #
 # Runs the tests of ptgt, part by part: from formatting to real initiators against the daemon. --full adds the long
 # parts, --only runs the named parts alone. The output of a part goes to target/ci/PART.log and is shown if it fails.
-# Parts that cannot run here are skipped with their reason. The last line counts the parts; exit status 0: none failed.
+# Parts that cannot run here are skipped with their reason. The last line counts the parts and adds up their times; exit
+# status 0: none failed. The first part installs packages from Debian's registry (ci/setup.sh: QEMU, a kernel image, tgt,
+# istgt and others), and cargo fetches crates from crates.io.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 logs=target/ci
@@ -108,7 +110,7 @@ while [ $# -gt 0 ]; do
     --only)
       list | grep -q "^${2:-} " || { echo "test.sh: no part ${2:-}: see --list" >&2; exit 2; }
       only+=("$2"); shift ;;
-    -h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "test.sh: unknown option $1: see --help" >&2; exit 2 ;;
   esac
   shift
@@ -127,6 +129,7 @@ while read -r part kind limit command; do
   [ -n "$part" ] && chosen "$part" "$kind" || continue
   log=$logs/$part.log
   begin=$SECONDS
+  [ ! -t 1 ] || printf '%-15s running, output in %s\r' "$part" "$log"
   timeout -k 10 "$limit" bash -c "$command" >"$log" 2>&1 </dev/null
   status=$?
   case $status in
@@ -135,8 +138,9 @@ while read -r part kind limit command; do
     124 | 137) verdict=FAILED; failed=$((failed + 1)); note=": over its limit of $limit s" ;;
     *) verdict=FAILED; failed=$((failed + 1)); note=": exit status $status" ;;
   esac
+  [ ! -t 1 ] || printf '\033[K'
   printf '%-15s %-8s %4d s%s\n' "$part" "$verdict" $((SECONDS - begin)) "$note"
   [ "$verdict" = FAILED ] && { echo "--- $log"; tail -n 200 "$log"; echo "--- end of $log"; }
 done <<<"$parts"
-echo "$passed passed, $failed failed, $skipped skipped"
+echo "$passed passed, $failed failed, $skipped skipped in $((SECONDS / 60)) min $((SECONDS % 60)) s"
 [ "$failed" -eq 0 ]

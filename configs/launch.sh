@@ -19,8 +19,10 @@ else
   PATH=$PATH:$HOME/.cargo/bin
   command -v cargo >/dev/null || { echo "launch.sh: no cargo in PATH: install Rust from https://rustup.rs" >&2; exit 1; }
   "$root/ci/setup.sh" build
-  echo "launch: building"
-  (cd "$root" && cargo build --quiet --release)
+  echo "launch: building; on two cores this takes about 3 minutes the first time, and seconds after that"
+  quiet=--quiet
+  [ ! -t 2 ] || quiet=
+  (cd "$root" && cargo build $quiet --release)
   ptgt=${CARGO_TARGET_DIR:-$root/target}/release/ptgt
 fi
 "$ptgt" check "$config"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# launch.sh: the first command of the README does what it says, and leaves the machine's huge pages as they were; the unit
-# for systemd is one that systemd takes, and the daemon tells it what it wants to hear.
+# launch.sh: the first command of the README does what it says, the others work as they stand there, and the machine's
+# huge pages are left as they were; the unit for systemd is one that systemd takes, and the daemon tells it what it wants
+# to hear.
 . "$(dirname "$0")/../lib.sh"
 pages=/proc/sys/vm/nr_hugepages
 before=$(cat $pages)
@@ -13,6 +14,41 @@ until_true 120 eval "up || ! kill -0 $target_pid" && up || die "it does not come
 target=iqn.2026-11.com.example.ptgt:quickstart
 iscsi-ls -s iscsi://10.77.0.2 | tee list
 grep -q "Target:$target Portal:10.77.0.2:3260" list
+
+# The commands of a section of the README, without their comments, and without sudo, as this runs as root.
+commands() { # SECTION
+  sed -n "/^## $1\$/,/^## /p" "$root/README.md" | sed -n '/^```sh$/,/^```$/p' | sed -E '/^(```|$)/d; s/ +# .*//; s/^sudo //'
+}
+# In a directory like that of the project.
+mkdir -p project/target/release
+ln -s "$root/configs" project/configs
+ln -s "$PTGT" project/target/release/ptgt
+ran=0
+while read -r command; do
+  say "$command"
+  case $command in
+    "apt-get install "*)
+      for package in ${command#apt-get install }; do
+        grep -qw -- "$package" "$root/ci/setup.sh" || die "ci/setup.sh does not install $package: nothing here tries what it brings"
+      done
+      ;;
+    iscsiadm*) echo "left to ci/guest/run login: the kernel's initiator is not in a namespace" ;;
+    # A machine with a disk and nothing on it stays.
+    qemu-system-*)
+      status=0
+      (cd project && eval "timeout 4 $command -display none") >said 2>&1 </dev/null || status=$?
+      [ $status -eq 124 ] && ! grep -qi 'error\|could not' said || { cat said; die "exit status $status"; }
+      ;;
+    *)
+      cd project
+      eval "$command" </dev/null || die "exit status $?"
+      cd ..
+      ran=$((ran + 1))
+      ;;
+  esac
+done < <(commands Connecting)
+[ $ran -ge 6 ] || die "$ran commands found: this shows nothing"
+
 # The commands that it proposes are those of the clients: one of them as it stands.
 make_image disk.img 100 "$root/src"
 bash -c "$(grep -o 'qemu-img convert.*' target.log)"
