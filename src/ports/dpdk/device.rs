@@ -227,7 +227,7 @@ impl Found {
             let rc = eal::logged(|| unsafe { dpdk::rte_dev_probe(c_device.as_ptr()) })?;
             if rc != 0 || !known() {
                 let hint = if name.contains(':') {
-                    "is it bound to vfio-pci? ptgt doctor tells"
+                    "is it bound to vfio-pci? ptgt doctor shows it"
                 } else {
                     "a PCI address, or a virtual device of DPDK with its arguments"
                 };
@@ -258,168 +258,26 @@ impl Found {
     /// Sets the device up and starts it. Returns a queue for each core.
     pub fn start(self, config: &DeviceConfig) -> io::Result<Vec<Queue>> {
         eal::forget_complaints();
-        let fail = |what: &str, rc: i32| eal::error(&format!("device {:?}: {what}", self.name), rc);
-        let (port, info) = (self.port, &self.info);
-        // SAFETY: a plain question.
-        let node = unsafe { dpdk::rte_eth_dev_socket_id(port) };
-        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT, the adapter's own
-        // queues.
-        let hash = info.flow_type_rss_offloads & (dpdk::PTGT_RSS_IP | dpdk::PTGT_RSS_TCP);
-        let spreads = hash != 0 || ["net_tap", "net_af_packet", "net_af_xdp"].contains(&self.driver.as_str());
-        let possible = usize::from(info.max_rx_queues.min(info.max_tx_queues));
-        let own = spreads && possible >= config.queues;
-        let pairs = if own { config.queues } else { 1 };
-        let pairs16 = u16::try_from(pairs).map_err(io::Error::other)?;
-        let xdp = self.driver == "net_af_xdp";
-        if xdp && config.mtu > XDP_MTU_MAX {
-            let what = format!("cannot have an MTU of {}: AF_XDP has {XDP_MTU_MAX} at most", config.mtu);
-            return Err(io::Error::other(format!("device {:?}: {what}", self.name)));
-        }
-        if xdp && possible > pairs {
-            let what = format!("what comes to {possible} queues is for as many reactors, or queue_count=1");
-            return Err(io::Error::other(format!("device {:?}: {what}", self.name)));
-        }
-
-        // DPDK 22.11's TAP driver sums up each buffer by itself, which is wrong after an odd one; and it cuts frames in
-        // software, into buffers of any length.
-        let even = self.driver == "net_tap";
-        let mut tx = info.tx_offload_capa & dpdk::PTGT_TX_MULTI_SEGS;
-        let mut rx = 0;
-        if config.offload {
-            tx |= info.tx_offload_capa & (dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM);
-            let needed = dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_MULTI_SEGS;
-            if !even && tx & needed == needed {
-                tx |= info.tx_offload_capa & dpdk::PTGT_TX_TCP_TSO;
-            }
-            let wanted = dpdk::PTGT_RX_TCP_CKSUM | dpdk::PTGT_RX_IPV4_CKSUM | dpdk::PTGT_RX_TCP_LRO;
-            rx = info.rx_offload_capa & wanted;
-            if rx & dpdk::PTGT_RX_TCP_LRO != 0 {
-                rx |= info.rx_offload_capa & dpdk::PTGT_RX_SCATTER;
-            }
-        }
-        let mut setup = dpdk::rte_eth_conf::default();
-        setup.rxmode.mtu = config.mtu.into();
-        setup.rxmode.offloads = rx;
-        setup.rxmode.max_lro_pkt_size = info.max_lro_pkt_size;
-        setup.txmode.offloads = tx;
-        if pairs > 1 && hash != 0 {
-            setup.rxmode.mq_mode = dpdk::rte_eth_rx_mq_mode(dpdk::PTGT_MQ_RX_RSS);
-            setup.rx_adv_conf.rss_conf.rss_hf = hash;
-        }
-        // SAFETY: the device is stopped; the setup is read during the call.
-        let configure = |setup: &dpdk::rte_eth_conf| unsafe {
-            dpdk::rte_eth_dev_configure(port, pairs16, pairs16, setup)
-        };
-        let mut rc = configure(&setup);
-        if rc != 0 && setup.rxmode.offloads & dpdk::PTGT_RX_TCP_LRO != 0 {
-            // Not every device that offers to put segments together does it in every setup.
-            setup.rxmode.offloads &= !(dpdk::PTGT_RX_TCP_LRO | dpdk::PTGT_RX_SCATTER);
-            rc = configure(&setup);
-        }
-        if rc != 0 {
-            return Err(fail("cannot be set up", rc));
-        }
-        let mut now = 0;
-        // SAFETY: the device is set up and stopped, here and below.
-        let rc = unsafe { dpdk::rte_eth_dev_set_mtu(port, config.mtu) };
-        // SAFETY: as above.
-        unsafe { dpdk::rte_eth_dev_get_mtu(port, &raw mut now) };
-        if rc != 0 && now != config.mtu {
-            return Err(fail(&format!("cannot have an MTU of {}; it has {now}", config.mtu), rc));
-        }
-        let (mut rx_count, mut tx_count) = (DESCRIPTORS, DESCRIPTORS);
-        // SAFETY: both are writable.
-        let rc =
-            unsafe { dpdk::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut rx_count, &raw mut tx_count) };
-        if rc != 0 {
-            return Err(fail("has no ring sizes", rc));
-        }
-        // SAFETY: the device is there.
-        let dma = unsafe { CStr::from_ptr(dpdk::ptgt_bus(info.device)) } == c"pci";
-        let mut pools = Vec::new();
-        for core in 0..config.queues {
-            let pool = |kind: &str, count, room| {
-                let umem = xdp && kind == "frames" && core < pairs;
-                let name = format!("ptgt{port}.{core}.{kind}");
-                Pool::new(&self.eal, PoolConfig { name, count, room, node, dma, umem })
-            };
-            pools.push(Pools {
-                frames: pool("frames", FRAMES, room(config.mtu))?,
-                headers: pool("headers", HEADERS, HEADROOM + HEADER_MAX as u16)?,
-                externals: pool("externals", EXTERNALS, 0)?,
-            });
-        }
-        for queue in 0..pairs16 {
-            let mut conf = info.default_txconf;
-            conf.offloads = tx;
-            // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the pool
-            // lives as long as the device (Queue).
-            let rc = eal::logged(|| unsafe {
-                let rc = dpdk::rte_eth_tx_queue_setup(
-                    port,
-                    queue,
-                    tx_count,
-                    node.cast_unsigned(),
-                    &raw const conf,
-                );
-                let mut conf = info.default_rxconf;
-                conf.offloads = setup.rxmode.offloads;
-                let frames = pools[usize::from(queue)].frames.as_ptr();
-                if rc != 0 {
-                    rc
-                } else {
-                    dpdk::rte_eth_rx_queue_setup(
-                        port,
-                        queue,
-                        rx_count,
-                        node.cast_unsigned(),
-                        &raw const conf,
-                        frames,
-                    )
-                }
-            })?;
-            if rc != 0 {
-                return Err(fail(&format!("queue {queue} cannot be set up"), rc));
-            }
-        }
+        let pairs = self.pairs(config)?;
+        let (mut tx, rx) = self.offloads(config);
+        let rx = self.configure(config, pairs, tx, rx)?;
+        let pools = self.pools(config, pairs)?;
+        self.set_up_queues(pairs, tx, rx, &pools)?;
         let mut address = dpdk::rte_ether_addr::default();
-        // SAFETY: as above.
-        unsafe { dpdk::rte_eth_macaddr_get(port, &raw mut address) };
-        let mac = config.mac.unwrap_or(address.addr_bytes);
-        // SAFETY: as above.
-        let rc = unsafe { dpdk::rte_eth_dev_start(port) };
+        // SAFETY: address is writable.
+        unsafe { dpdk::rte_eth_macaddr_get(self.port, &raw mut address) };
+        // SAFETY: the device and its queues are set up.
+        let rc = unsafe { dpdk::rte_eth_dev_start(self.port) };
         if rc != 0 {
-            return Err(fail("does not start", rc));
+            return Err(self.fail("does not start", rc));
         }
         if self.rings.is_some() && config.offload {
             // The ring's driver does not offer it, but its far end is an adapter that does all this for nothing.
             tx |= dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM | dpdk::PTGT_TX_TCP_TSO;
         }
-        let several = tx & dpdk::PTGT_TX_MULTI_SEGS != 0;
-        let most = match info.tx_desc_lim.nb_seg_max {
-            0 => 32,
-            most => usize::from(most).min(64),
-        };
-        let checksum = tx & dpdk::PTGT_TX_TCP_CKSUM != 0;
-        let abilities = Abilities {
-            checksum,
-            ip_checksum: tx & dpdk::PTGT_TX_IPV4_CKSUM != 0,
-            segment_max: if tx & dpdk::PTGT_TX_TCP_TSO != 0 { SEGMENT_MAX } else { 0 },
-            buffers_max: if several && checksum { most } else { 1 },
-            even,
-            dma,
-            mtu: config.mtu,
-            mac,
-        };
-        let spread = match pairs == config.queues {
-            true => None,
-            false => Some(Spread {
-                received: (0..config.queues)
-                    .map(|core| Ring::new(&format!("ptgt{port}.rx{core}"), node, true))
-                    .collect::<Result<_, _>>()?,
-                sent: Ring::new(&format!("ptgt{port}.tx"), node, false)?,
-            }),
-        };
+        let mac = config.mac.unwrap_or(address.addr_bytes);
+        let abilities = self.abilities(config, tx, mac);
+        let spread = (usize::from(pairs) < config.queues).then(|| self.spread(config.queues)).transpose()?;
         let yes = |on, word| if on { word } else { "" };
         info!(
             "device {} ({}): MTU {}, {pairs} queue{}{}{}{}{}{}",
@@ -428,15 +286,15 @@ impl Found {
             config.mtu,
             yes(pairs > 1, "s"),
             yes(spread.is_some(), " spread over the reactors in software"),
-            yes(checksum, ", checksums"),
+            yes(abilities.checksum, ", checksums"),
             yes(abilities.segment_max > 0, ", segmentation"),
-            yes(setup.rxmode.offloads & dpdk::PTGT_RX_TCP_LRO != 0, ", large receive"),
+            yes(rx & dpdk::PTGT_RX_TCP_LRO != 0, ", large receive"),
             yes(abilities.buffers_max > 1, ", payload sent from where it lies"),
         );
-        let device = NonNull::new(info.device).ok_or_else(|| fail("is no device", 0))?;
+        let device = NonNull::new(self.info.device).ok_or_else(|| self.fail("is not a device", 0))?;
         let running = Arc::new(Running {
             eal: self.eal.clone(),
-            port,
+            port: self.port,
             name: self.name.clone(),
             abilities,
             device,
@@ -449,13 +307,195 @@ impl Found {
         if config.promiscuous {
             running.promiscuous()?;
         }
-        if config.mac.is_some_and(|mac| mac != address.addr_bytes) {
+        if mac != address.addr_bytes {
             running.add_address(mac)?;
         }
         let queues = pools.into_iter().enumerate();
         Ok(queues
             .map(|(core, pools)| Queue { core, pools, opened: false, device: running.clone() })
             .collect())
+    }
+
+    fn fail(&self, what: &str, rc: i32) -> io::Error {
+        eal::error(&format!("device {:?}: {what}", self.name), rc)
+    }
+
+    /// The NUMA node of the device.
+    fn node(&self) -> i32 {
+        // SAFETY: a plain question.
+        unsafe { dpdk::rte_eth_dev_socket_id(self.port) }
+    }
+
+    /// Whether it is an adapter that reads and writes memory by itself.
+    fn reads_memory(&self) -> bool {
+        // SAFETY: the device is there.
+        unsafe { CStr::from_ptr(dpdk::ptgt_bus(self.info.device)) == c"pci" }
+    }
+
+    fn is_xdp(&self) -> bool {
+        self.driver == "net_af_xdp"
+    }
+
+    /// DPDK 22.11's TAP driver sums up each buffer by itself, which is wrong after an odd one; and it cuts frames in
+    /// software, into buffers of any length.
+    fn needs_even_buffers(&self) -> bool {
+        self.driver == "net_tap"
+    }
+
+    /// By what the device's hash may spread flows over queues.
+    fn hash(&self) -> u64 {
+        self.info.flow_type_rss_offloads & (dpdk::PTGT_RSS_IP | dpdk::PTGT_RSS_TCP)
+    }
+
+    /// How many pairs of queues it gets: one for each core, or one alone whose flows are spread in software.
+    fn pairs(&self, config: &DeviceConfig) -> io::Result<u16> {
+        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT, the adapter's own
+        // queues.
+        let itself = ["net_tap", "net_af_packet", "net_af_xdp"].contains(&self.driver.as_str());
+        let possible = usize::from(self.info.max_rx_queues.min(self.info.max_tx_queues));
+        let own = (self.hash() != 0 || itself) && possible >= config.queues;
+        let pairs = if own { config.queues } else { 1 };
+        let refuse = |what: String| Err(io::Error::other(format!("device {:?}: {what}", self.name)));
+        if self.is_xdp() && config.mtu > XDP_MTU_MAX {
+            return refuse(format!("cannot have an MTU of {}: AF_XDP has {XDP_MTU_MAX} at most", config.mtu));
+        }
+        if self.is_xdp() && possible > pairs {
+            return refuse(format!("it has {possible} queues: use as many reactors, or queue_count=1"));
+        }
+        u16::try_from(pairs).map_err(io::Error::other)
+    }
+
+    /// What is left to the device when it sends, and when it receives.
+    fn offloads(&self, config: &DeviceConfig) -> (u64, u64) {
+        let info = &self.info;
+        let mut tx = info.tx_offload_capa & dpdk::PTGT_TX_MULTI_SEGS;
+        if !config.offload {
+            return (tx, 0);
+        }
+        tx |= info.tx_offload_capa & (dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_IPV4_CKSUM);
+        let needed = dpdk::PTGT_TX_TCP_CKSUM | dpdk::PTGT_TX_MULTI_SEGS;
+        if !self.needs_even_buffers() && tx & needed == needed {
+            tx |= info.tx_offload_capa & dpdk::PTGT_TX_TCP_TSO;
+        }
+        let wanted = dpdk::PTGT_RX_TCP_CKSUM | dpdk::PTGT_RX_IPV4_CKSUM | dpdk::PTGT_RX_TCP_LRO;
+        let mut rx = info.rx_offload_capa & wanted;
+        if rx & dpdk::PTGT_RX_TCP_LRO != 0 {
+            rx |= info.rx_offload_capa & dpdk::PTGT_RX_SCATTER;
+        }
+        (tx, rx)
+    }
+
+    /// Configures the stopped device. Returns the offloads for receiving that it has taken.
+    fn configure(&self, config: &DeviceConfig, pairs: u16, tx: u64, rx: u64) -> io::Result<u64> {
+        let mut setup = dpdk::rte_eth_conf::default();
+        setup.rxmode.mtu = config.mtu.into();
+        setup.rxmode.offloads = rx;
+        setup.rxmode.max_lro_pkt_size = self.info.max_lro_pkt_size;
+        setup.txmode.offloads = tx;
+        if pairs > 1 && self.hash() != 0 {
+            setup.rxmode.mq_mode = dpdk::rte_eth_rx_mq_mode(dpdk::PTGT_MQ_RX_RSS);
+            setup.rx_adv_conf.rss_conf.rss_hf = self.hash();
+        }
+        // SAFETY: the device is stopped; the setup is read during the call.
+        let configure = |setup: &dpdk::rte_eth_conf| unsafe {
+            dpdk::rte_eth_dev_configure(self.port, pairs, pairs, setup)
+        };
+        let mut rc = configure(&setup);
+        if rc != 0 && setup.rxmode.offloads & dpdk::PTGT_RX_TCP_LRO != 0 {
+            // Not every device that offers to put segments together does it in every setup.
+            setup.rxmode.offloads &= !(dpdk::PTGT_RX_TCP_LRO | dpdk::PTGT_RX_SCATTER);
+            rc = configure(&setup);
+        }
+        if rc != 0 {
+            return Err(self.fail("cannot be set up", rc));
+        }
+        let mut now = 0;
+        // SAFETY: the device is set up and stopped.
+        let rc = unsafe { dpdk::rte_eth_dev_set_mtu(self.port, config.mtu) };
+        // SAFETY: as above, and now is writable.
+        unsafe { dpdk::rte_eth_dev_get_mtu(self.port, &raw mut now) };
+        if rc != 0 && now != config.mtu {
+            return Err(self.fail(&format!("cannot have an MTU of {}; it has {now}", config.mtu), rc));
+        }
+        Ok(setup.rxmode.offloads)
+    }
+
+    /// The pools of each core.
+    fn pools(&self, config: &DeviceConfig, pairs: u16) -> io::Result<Vec<Pools>> {
+        let dma = self.reads_memory();
+        let of_core = |core| {
+            let pool = |kind: &str, count, room| {
+                let umem = self.is_xdp() && kind == "frames" && core < usize::from(pairs);
+                let name = format!("ptgt{}.{core}.{kind}", self.port);
+                Pool::new(&self.eal, PoolConfig { name, count, room, node: self.node(), dma, umem })
+            };
+            Ok(Pools {
+                frames: pool("frames", FRAMES, room(config.mtu))?,
+                headers: pool("headers", HEADERS, HEADROOM + HEADER_MAX as u16)?,
+                externals: pool("externals", EXTERNALS, 0)?,
+            })
+        };
+        (0..config.queues).map(of_core).collect()
+    }
+
+    fn set_up_queues(&self, pairs: u16, tx: u64, rx: u64, pools: &[Pools]) -> io::Result<()> {
+        let (port, node) = (self.port, self.node().cast_unsigned());
+        let (mut rx_count, mut tx_count) = (DESCRIPTORS, DESCRIPTORS);
+        // SAFETY: both are writable.
+        let rc =
+            unsafe { dpdk::rte_eth_dev_adjust_nb_rx_tx_desc(port, &raw mut rx_count, &raw mut tx_count) };
+        if rc != 0 {
+            return Err(self.fail("has no ring sizes", rc));
+        }
+        let (mut tx_conf, mut rx_conf) = (self.info.default_txconf, self.info.default_rxconf);
+        tx_conf.offloads = tx;
+        rx_conf.offloads = rx;
+        for queue in 0..pairs {
+            let frames = pools[usize::from(queue)].frames.as_ptr();
+            // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the pool
+            // lives as long as the device (Queue).
+            let rc = eal::logged(|| unsafe {
+                match dpdk::rte_eth_tx_queue_setup(port, queue, tx_count, node, &raw const tx_conf) {
+                    0 => {
+                        dpdk::rte_eth_rx_queue_setup(port, queue, rx_count, node, &raw const rx_conf, frames)
+                    }
+                    rc => rc,
+                }
+            })?;
+            if rc != 0 {
+                return Err(self.fail(&format!("queue {queue} cannot be set up"), rc));
+            }
+        }
+        Ok(())
+    }
+
+    fn abilities(&self, config: &DeviceConfig, tx: u64, mac: [u8; 6]) -> Abilities {
+        let several = tx & dpdk::PTGT_TX_MULTI_SEGS != 0;
+        let most = match self.info.tx_desc_lim.nb_seg_max {
+            0 => 32,
+            most => usize::from(most).min(64),
+        };
+        let checksum = tx & dpdk::PTGT_TX_TCP_CKSUM != 0;
+        Abilities {
+            checksum,
+            ip_checksum: tx & dpdk::PTGT_TX_IPV4_CKSUM != 0,
+            segment_max: if tx & dpdk::PTGT_TX_TCP_TSO != 0 { SEGMENT_MAX } else { 0 },
+            buffers_max: if several && checksum { most } else { 1 },
+            even: self.needs_even_buffers(),
+            dma: self.reads_memory(),
+            mtu: config.mtu,
+            mac,
+        }
+    }
+
+    /// The rings over which one queue serves all cores.
+    fn spread(&self, cores: usize) -> io::Result<Spread> {
+        let (port, node) = (self.port, self.node());
+        let received = (0..cores).map(|core| Ring::new(&format!("ptgt{port}.rx{core}"), node, true));
+        Ok(Spread {
+            received: received.collect::<Result<_, _>>()?,
+            sent: Ring::new(&format!("ptgt{port}.tx"), node, false)?,
+        })
     }
 }
 
