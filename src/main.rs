@@ -52,9 +52,10 @@ enum Command {
         #[arg(long, conflicts_with_all = ["files", "offline", "json"])]
         explain: bool,
     },
-    /// Tell what the machine has for a configuration, and what would make it faster. Changes nothing.
+    /// Report what the machine offers for a configuration, and what would make it faster. Changes nothing.
     #[command(after_help = "Example: ptgt doctor --config configs/lab.toml\n\n\
-        Each line: what was found; where it is not what is wanted, what is wanted and why. The exit status is 1 if the \
+        Each line says what was found and, where that is not right, what is wanted and why. The exit status \
+        is 1 if the \
         daemon would not start.")]
     Doctor {
         /// The configuration file.
@@ -64,7 +65,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Tell what a running daemon does: reactors, ports, disks, targets, sessions.
+    /// Report what a running daemon does: reactors, ports, disks, targets, sessions.
     #[command(after_help = "Example: ptgt status --json | jq '.disks[] | {name, counters}'\n\n\
         For root and the user of the daemon. docs/configuration.md describes the fields.")]
     Status {
@@ -74,7 +75,7 @@ enum Command {
         /// Leave sessions out, of which there may be thousands.
         #[arg(long)]
         totals: bool,
-        /// Print what every counter means; asks no daemon.
+        /// Print what every counter means; needs no daemon.
         #[arg(long, conflicts_with_all = ["json", "totals", "socket", "config"])]
         explain: bool,
         /// The daemon's control socket.
@@ -84,9 +85,9 @@ enum Command {
         #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
         config: Option<PathBuf>,
     },
-    /// Put a target port group (ALUA) of a running daemon into another state; initiators are told.
+    /// Change the state of a target port group (ALUA) of a running daemon, and notify initiators.
     #[command(after_help = "Example: ptgt port-group 2 standby\n\n\
-        Returns when no command is served by the old state any more. docs/reservations.md describes the states.")]
+        Returns once the old state applies to no command any more. docs/reservations.md describes the states.")]
     PortGroup {
         /// Name of a [[port_group]], or a portal group tag.
         group: String,
@@ -102,14 +103,14 @@ enum Command {
         #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
         config: Option<PathBuf>,
     },
-    /// Put an iSCSI target, or layers of ptgt alone, under load and tell how fast it is and what it costs.
+    /// Put an iSCSI target, or layers of ptgt alone, under load and report its speed and its cost.
     #[command(after_help = "Examples:\n  \
         ptgt bench iscsi://10.77.0.2/iqn.2026-11.com.example.ptgt:quickstart/1 --connections 4 --json after.json\n  \
         ptgt bench --in-process scsi --store null --reads 0\n  \
         ptgt bench compare before.json after.json\n\n\
         Writes destroy what the disk holds. docs/benchmarking.md describes the load and the result.")]
     Bench(Box<bench::Arguments>),
-    /// Make, show, check, repair and convert images of tape cartridges that no daemon has open.
+    /// Create, show, check, repair and convert images of tape cartridges that no daemon has open.
     #[command(after_help = "docs/tape-format.md describes the images, and this command at its end.")]
     Image {
         /// What to do.
@@ -177,8 +178,8 @@ fn load(path: &Path, scope: Scope) -> Option<Config> {
     }
 }
 
-/// What is wrong with a file, as `run` would judge it, and what may be; its text, to show lines of it, and what it says if it is
-/// good.
+/// What is wrong with a file, as `run` would judge it, and what may be; its text, to show lines of it, and what it says
+/// if it is good.
 struct Judged {
     config: Option<Config>,
     text: String,

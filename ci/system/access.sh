@@ -50,7 +50,7 @@ chmod 600 test.toml
 [ ! -s warned.log ] || { cat warned.log; die "check warns of files that nobody else reads"; }
 chmod 640 own.secret
 ! "$PTGT" check test.toml 2>warned.log || die "check takes a secret that run refuses"
-grep -A 1 'own.secret.*others than its owner' warned.log | grep 'chmod 600' || die "check does not tell of the file of a secret"
+grep -A 1 'own.secret.*users other than its owner' warned.log | grep 'chmod 600' || die "check does not tell of the file of a secret"
 if "$PTGT" run --config test.toml 2>refused.log; then die "the daemon starts"; fi
 grep 'own.secret.*chmod 600' refused.log || die "the log does not tell"
 chmod 600 own.secret

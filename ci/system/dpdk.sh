@@ -81,10 +81,10 @@ one() { # DEVICE HUGEPAGES
   fi
   [ "$(count link_up)" -eq 1 ] || die "the link is not up"
   stop TERM 15 0
-  grep -q "buffers did not come home\|still with the device\|panic" target.log && die "something did not come home"
-  [ "$(grep -c 'all buffers are home\|the device has kept' target.log)" -eq 3 ] || die "not all pools were closed"
+  grep -q "buffers were not returned\|still with the device\|panic" target.log && die "something were not returned"
+  [ "$(grep -c 'all buffers were returned\|the device has kept' target.log)" -eq 3 ] || die "not all pools were closed"
   if [ "$1" != af_xdp ]; then
-    [ "$(grep -c 'all buffers are home' target.log)" -eq 3 ] || die "a pool was closed with buffers out"
+    [ "$(grep -c 'all buffers were returned' target.log)" -eq 3 ] || die "a pool was closed with buffers out"
   fi
 }
 
@@ -131,8 +131,8 @@ if [ "$(nproc)" -gt 1 ]; then
     wait $client || die "the load has failed"
     [ "$(count dropped_overrun)" -eq 0 ] || say "  dropped between the reactors: $(count dropped_overrun) frames"
     stop TERM 15 0
-    [ "$(grep -c 'all buffers are home' target.log)" -eq "$home" ] || die "a pool was closed with buffers out"
-    grep -q "did not come home\|still with the device\|panic" target.log && die "something did not come home"
+    [ "$(grep -c 'all buffers were returned' target.log)" -eq "$home" ] || die "a pool was closed with buffers out"
+    grep -q "were not returned\|still with the device\|panic" target.log && die "something were not returned"
   done
 fi
 
@@ -183,8 +183,8 @@ jq -e '[.ports[] | .counters | .link_up == 1 and .frames_in > 1000 and .frames_o
 jq -e '.ports[1].counters.sent_in_place > 1000 and .ports[0].counters.sent_in_place == 0' status.json >/dev/null ||
   die "the counters of the ports are not their own"
 stop TERM 15 0
-grep -q "did not come home\|still with the device\|panic" target.log && die "something did not come home"
-[ "$(grep -c 'all buffers are home' target.log)" -eq $(($(nproc) > 1 ? 12 : 6)) ] || die "not all pools of both ports were closed"
+grep -q "were not returned\|still with the device\|panic" target.log && die "something were not returned"
+[ "$(grep -c 'all buffers were returned' target.log)" -eq $(($(nproc) > 1 ? 12 : 6)) ] || die "not all pools of both ports were closed"
 [ "$(grep -c 'device net_[a-z_]*0: closed' target.log)" -eq 2 ] || die "not both devices were closed"
 
 for which in dpdk dpdk-plain; do
@@ -222,4 +222,4 @@ SECONDS=0
 "$PTGT" run --config test.toml >said 2>&1 && die "runs without one of its ports"
 [ $SECONDS -lt 4 ] || { cat said; die "took $SECONDS s"; }
 grep -q 'ERROR.*port "second"' said || { cat said; die "no clear error"; }
-! grep 'still uses it\|did not come home' said || die "the port that had started did not end well"
+! grep 'still uses it\|were not returned' said || die "the port that had started did not end well"

@@ -26,10 +26,10 @@ awk '{ print } /^name = "ram0"/ {
   print "]"
 }' test.toml >faults.toml
 start faults.toml
-grep -q 'its store makes faults' target.log || die "the log does not warn"
-grep -q 'commands are slow or fail, by 4 rules' target.log || die "the log does not warn of commands"
+grep -q 'its store injects faults' target.log || die "the log does not warn"
+grep -q 'commands are delayed or fail, by 4 rules' target.log || die "the log does not warn of commands"
 
-"$PTGT" status | grep -q 'makes faults, by 10 rules' || die "status tells nothing of faults"
+"$PTGT" status | grep -q 'injects faults, by 10 rules' || die "status tells nothing of faults"
 
 say "QEMU sees a bad block, and what is beside it"
 io() { qemu-io -f raw -c "$1" "$ram" 2>&1 || true; }

@@ -112,8 +112,8 @@ CASES = {
     "secrets in files": (both_ways(), [], nothing),
     "an image": (KERNEL | image("good.img"), [], nothing),
     "a secret that is not there": (lambda: both_ways(one=None), ["No such file"], nothing),
-    "a secret that others may read": (lambda: both_ways(mode=0o644), ["others than its owner"], nothing),
-    "a secret that others may change": (lambda: both_ways(mode=0o620), ["others than its owner"], nothing),
+    "a secret that others may read": (lambda: both_ways(mode=0o644), ["users other than its owner"], nothing),
+    "a secret that others may change": (lambda: both_ways(mode=0o620), ["users other than its owner"], nothing),
     "a short secret": (lambda: both_ways(one="short"), ["wrong length"], nothing),
     "an empty secret": (lambda: both_ways(one=""), ["wrong length"], nothing),
     "a long secret": (lambda: both_ways(one="x" * 256), ["wrong length"], nothing),
@@ -123,15 +123,15 @@ CASES = {
         | {"target": "", "daemon": '[discovery]\naccounts = ["one"]\noutgoing = "two"'},
         ["other direction"], nothing),
     "a directory as a secret": (
-        KERNEL | {"more": f'[[account]]\nname = "one"\nsecret = "file:{HERE}"\n'}, ["others than its owner"], nothing),
-    "no address of this host": (KERNEL | {"address": "192.0.2.1:3260"}, ["no address of this host"], nothing),
+        KERNEL | {"more": f'[[account]]\nname = "one"\nsecret = "file:{HERE}"\n'}, ["users other than its owner"], nothing),
+    "not an address of this host": (KERNEL | {"address": "192.0.2.1:3260"}, ["not an address of this host"], nothing),
     "an address in use": (KERNEL, ["address in use"], listener),
     "any address, in use": (KERNEL | {"address": "0.0.0.0:3260"}, ["address in use"], listener),
     "a directory as an image": (KERNEL | image("folder"), ["is a directory"], nothing),
     "an image that another process has": (KERNEL | image("locked.img"), ["in use by process"], locked),
     "a TAP device": (TAP, [], nothing),
     "a TAP device in use": (TAP, ["ptgt0 is in use by process"], tap_in_use),
-    "another device of that name": (TAP, ["ptgt0 is no TAP device"], other_device),
+    "another device of that name": (TAP, ["ptgt0 is not a TAP device"], other_device),
     "a network device that is not there": (
         {"port": 'driver = "packet"\ndevice = "nowhere0"\naddress = ["10.77.0.2/24"]', "address": "10.77.0.2:3260"},
         ["nowhere0 is not there"], nothing),
@@ -147,7 +147,7 @@ CASES = {
     "a state directory below a file": (KERNEL | {"daemon": f'state_dir = "{HERE}/good.img/s"'}, ["state directory"], nothing),
     "much at once": (
         lambda: both_ways(one=None, two="short") | {"memory": "1TiB", "address": "192.0.2.1:3260"},
-        ["No such file", "wrong length", "are needed", "no address of this host"], nothing),
+        ["No such file", "wrong length", "are needed", "not an address of this host"], nothing),
     "no LUNs": (KERNEL | {"disks": ""}, [], nothing),
     "qcow2": (KERNEL | image("foreign.img"), [], nothing),
 }
@@ -283,7 +283,7 @@ def an_end_is_told_whatever_the_levels():
     path = configuration(**(KERNEL | {"address": "192.0.2.1:3260"}))
     for levels in "warning", "off", "ptgt::net=debug", "nonsense=", "info":
         done = subprocess.run([PTGT, "run", "--config", path], capture_output=True, text=True, env=os.environ | {"RUST_LOG": levels})
-        assert done.returncode == 1 and "no address of this host" in done.stderr, (levels, done)
+        assert done.returncode == 1 and "not an address of this host" in done.stderr, (levels, done)
         assert ("ignored" in done.stderr) == (levels in ("warning", "nonsense=")), (levels, done)
 
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A target that says what it likes, whatever it is sent: the load generator goes on or ends with an error, and keeps little.
+//! A target that answers at random, whatever it is sent: the load generator continues or ends with an error, and holds
+//! little memory.
 
 use std::collections::VecDeque;
 use std::io;

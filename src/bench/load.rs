@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is asked for, and what came of it: the choice of the next operation, stamps in the blocks, latencies.
+//! What is requested and what came back: the choice of the next operation, stamps in the blocks, latencies.
 
 use std::time::Duration;
 

@@ -74,7 +74,7 @@ fn exchange(
     stream: &mut dyn Stream,
     request: &Packet,
 ) -> Result<(Vec<Packet>, Packet), String> {
-    let fail = |e: io::Error| format!("the connection fails: {e}");
+    let fail = |e: io::Error| format!("the connection failed: {e}");
     stream.send(&request.encode(initiator.digests)).map_err(fail)?;
     // The last PDU of an answer carries the status or is the answer itself.
     let goes_on = |last: &Packet| match last.opcode() {
@@ -108,7 +108,7 @@ fn first_exchange(
     stream: &mut dyn Stream,
     request: &Packet,
 ) -> Result<Packet, String> {
-    let fail = |e: io::Error| format!("the connection fails: {e}");
+    let fail = |e: io::Error| format!("the connection failed: {e}");
     stream.send(&request.encode(initiator.digests)).map_err(fail)?;
     let mut bytes = Vec::new();
     loop {
@@ -224,7 +224,7 @@ pub(super) fn login(stream: &mut dyn Stream, who: &Credentials) -> Result<Logged
         // Some targets want to be asked once more.
         pairs.clear();
     }
-    Err("the login does not come to an end".to_owned())
+    Err("the login does not finish".to_owned())
 }
 
 impl LoggedIn {
@@ -273,12 +273,12 @@ fn ready(initiator: &mut Initiator, stream: &mut dyn Stream, terms: &mut LoggedI
             _ if tries < ATTENTIONS_MAX => tries += 1,
             Some((key, code)) => {
                 return Err(format!(
-                    "LUN {lun} does not get ready: sense key {key:#x}, additional code {:#04x}/{:#04x}",
+                    "LUN {lun} does not become ready: sense key {key:#x}, additional code {:#04x}/{:#04x}",
                     code >> 8,
                     code & 0xff
                 ));
             }
-            None => return Err(format!("LUN {lun} does not get ready: status {status:#04x}")),
+            None => return Err(format!("LUN {lun} does not become ready: status {status:#04x}")),
         }
     }
     let mut read_capacity = [0; 16];

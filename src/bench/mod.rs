@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `ptgt bench`: puts an iSCSI target, or layers of our own, under load and tells how fast it is and what it costs.
+//! `ptgt bench`: loads an iSCSI target, or layers of our own, and reports its speed and its cost.
 
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod hostile;
@@ -96,40 +96,41 @@ struct Run {
     /// random, sequential, zipf or zipf:EXPONENT.
     #[arg(short, long, default_value = "random")]
     pattern: Pattern,
-    /// Use the first so many bytes of the disk only.
+    /// Use only the first SIZE bytes of the disk.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     range: Option<u64>,
     /// Stamp every block that is written, and compare it when it is read.
     #[arg(long)]
     verify: bool,
-    /// Measure for so long.
+    /// How long to measure.
     #[arg(short, long, value_name = "SECONDS", default_value_t = 5.0)]
     seconds: f64,
-    /// Run so many operations instead; all of them are measured.
+    /// Run this many operations instead, and measure all of them.
     #[arg(short = 'n', long, value_name = "OPERATIONS")]
     count: Option<u64>,
-    /// Run for so long before it is measured.
+    /// How long to run before the measurement.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     warm_up: f64,
-    /// In process: a clock that goes on by 10 us per turn, so that a run is the same however slow the machine is.
+    /// In process: a clock that advances by 10 us per turn, so that a run repeats exactly on any machine.
     #[arg(long, requires = "in_process", requires = "count")]
     virtual_clock: bool,
     /// Never sleep: poll the connections.
     #[arg(long)]
     spin: bool,
-    /// Spread the sessions over so many threads. In process each is a core of the target, too, and all serve one disk.
+    /// Spread the sessions over this many threads. In process each is also a core of the target, and all serve one
+    /// disk.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// In process: threads take turns of so many operations each, to count what they share.
+    /// In process: threads take turns of this many operations each, to count what they share.
     #[arg(long, value_name = "OPERATIONS", requires = "in_process", value_parser = clap::value_parser!(u64).range(1..))]
     take_turns: Option<u64>,
-    /// Where the random numbers begin.
+    /// Seed of the random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Authenticate by CHAP as this account. Its secret is in the environment, PTGT_BENCH_SECRET, or in a file.
     #[arg(long, value_name = "NAME", requires = "url")]
     user: Option<String>,
-    /// The file with the secret, which only its owner may read.
+    /// The file with the secret; only its owner may be able to read it.
     #[arg(long, value_name = "FILE", requires = "user")]
     secret_file: Option<PathBuf>,
     /// The target's process, for its processor time.
@@ -141,7 +142,7 @@ struct Run {
     /// The target's configuration, for the record.
     #[arg(long, value_name = "FILE")]
     target_config: Option<PathBuf>,
-    /// What the result is called.
+    /// Name of the result.
     #[arg(long, value_name = "TEXT", default_value = "bench")]
     label: String,
     /// Write the result there as JSON; - is standard output.
@@ -207,7 +208,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn read(path: &Path) -> Result<BenchReport, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    serde_json::from_str(&text).map_err(|e| format!("{}: no result of ptgt bench: {e}", path.display()))
+    serde_json::from_str(&text).map_err(|e| format!("{}: not a result of ptgt bench: {e}", path.display()))
 }
 
 /// Shows how far a run is.
@@ -350,7 +351,8 @@ impl Run {
         }
         if self.verify && own.saturating_mul(threads) > VERIFIED_MAX {
             return Err(format!(
-                "--verify: the disk holds {blocks} blocks, and {VERIFIED_MAX} are kept in mind at most: give --range"
+                "--verify: the disk holds {blocks} blocks, but at most {VERIFIED_MAX} can be verified: give \
+                 --range"
             ));
         }
         Ok(Spec {

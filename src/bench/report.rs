@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The result of a run: for people, as JSON, and two of them beside each other.
+//! The result of a run: as text, as JSON, and compared with another.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The full feature phase of one session, made for speed: headers from a template, payload neither assembled nor
-//! copied, answers looked at where they were received. Logging in and out is the affair of
+//! copied, answers read where they were received. Logging in and out is left to
 //! [`Initiator`](crate::fabrics::iscsi::initiator::Initiator).
 
 use std::collections::VecDeque;
@@ -15,8 +15,8 @@ const GOOD: u8 = 0;
 const READ_16: u8 = 0x88;
 const WRITE_16: u8 = 0x8a;
 
-/// Most answers to pings that wait to be sent. Under a full load something always waits, and a target sends one every few
-/// seconds.
+/// Most answers to pings that wait to be sent. Under a full load something always waits, and a target sends one every
+/// few seconds.
 const PINGS_MAX: u32 = 10_000;
 
 /// Bytes to be sent.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Sessions over the kernel's TCP, many in one thread: epoll tells which may be read, what a turn brings up is sent in
-//! one gathered call per connection.
+//! Sessions over the kernel's TCP, many in one thread: epoll reports which are readable, and a turn sends in one
+//! gathered call per connection.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -99,7 +99,7 @@ pub(super) fn run(
     mut load: Load,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Tally, String> {
-    let fail = |e: io::Error| format!("the connection fails: {e}");
+    let fail = |e: io::Error| format!("the connection failed: {e}");
     let epoll = Epoll::new().map_err(|e| format!("epoll: {e}"))?;
     let mut wires = Vec::new();
     for (number, Connection { socket, terms }) in connections.into_iter().enumerate() {

@@ -39,7 +39,7 @@ fn call(socket: &Path, method: &str, params: Value) -> Result<Value, String> {
     let place = socket.display();
     let response = match lines.receive(TIME) {
         Ok(Some(response)) => response,
-        Ok(None) => return Err(format!("the daemon at {place} has hung up")),
+        Ok(None) => return Err(format!("the daemon at {place} closed the connection")),
         Err(e) if e.kind() == ErrorKind::TimedOut => {
             return Err(format!("the daemon at {place} does not answer within {} s", TIME.as_secs()));
         }
@@ -61,7 +61,7 @@ fn unreachable(socket: &Path, e: &io::Error) -> String {
              give that with --socket or the configuration with --config"
         ),
         ErrorKind::ConnectionRefused => {
-            format!("no daemon at {place}: the socket was left behind by one that has died")
+            format!("no daemon at {place}: the socket is left from a daemon that died")
         }
         ErrorKind::PermissionDenied => {
             format!("{place}: permission denied: be root or the user of the daemon")

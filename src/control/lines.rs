@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Lines over a Unix stream, each within a time and a length: a peer that dawdles is given up, however cleverly it
-//! trickles its bytes.
+//! Lines over a Unix stream, each limited in time and length: a peer that is too slow is dropped, even if its bytes
+//! trickle in.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,8 +20,9 @@ impl Lines {
         Self { stream, rest: Vec::new(), line_max }
     }
 
-    /// The next line, without its line feed; `None` at the end of the stream. Errors: [`ErrorKind::TimedOut`] when it is
-    /// not there in time, [`ErrorKind::InvalidData`] when it is too long, [`ErrorKind::UnexpectedEof`] when it ends early.
+    /// The next line, without its line feed; `None` at the end of the stream. Errors: [`ErrorKind::TimedOut`] when it
+    /// is not there in time, [`ErrorKind::InvalidData`] when it is too long, [`ErrorKind::UnexpectedEof`] when it ends
+    /// early.
     pub(super) fn receive(&mut self, time: Duration) -> io::Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + time;
         let mut searched = 0;

@@ -70,7 +70,7 @@ pub fn last_words(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("a thread");
     let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
-    let what = panic.payload_as_str().unwrap_or("something that is no text");
+    let what = panic.payload_as_str().unwrap_or("a payload that is not text");
     format!("panic in {name}{place}: {what}; {}", activity::now())
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the command line writes, and text of JSON. Whatever it says may come from a peer, a file or a target, so nothing
-//! but printable lines goes out; the compiler's lints see to it that nobody else prints.
+//! What the command line writes, and text of JSON. What it says may come from a peer, a file or a target, so only
+//! printable lines go out; a test makes sure that nothing else prints.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -58,7 +58,7 @@ pub(crate) fn answer(line: &[u8], source: &dyn StatusSource) -> Option<String> {
     match well_formed(&request).filter(|_| usable) {
         None => {
             let why =
-                Failure::invalid("one object with \"jsonrpc\": \"2.0\", \"method\" and \"id\" is wanted");
+                Failure::invalid("one object with \"jsonrpc\": \"2.0\", \"method\" and \"id\" is expected");
             Some(why.response(known_id))
         }
         Some(method) => {

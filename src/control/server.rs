@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The control socket: JSON-RPC 2.0 on a Unix stream, one request per line. One thread accepts, one serves each client;
-//! clients are few and each has bounded time, so none of them holds up another or the end of the daemon.
+//! clients are few and each has a time limit, so none holds up another or the end of the daemon.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
@@ -56,7 +56,7 @@ impl Socket {
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
-                return Err(format!("control socket {}: something else has that path", path.display()));
+                return Err(format!("control socket {}: something else is at that path", path.display()));
             }
             Ok(_) => fs::remove_file(path).map_err(|e| fail("cannot be replaced", e))?,
             Err(_) => {}
@@ -87,8 +87,8 @@ impl Drop for Socket {
     }
 }
 
-/// Locks the file beside the socket. It stays when the daemon ends: removing it could part two daemons that both believe
-/// to have the lock.
+/// Locks the file beside the socket. It stays when the daemon ends: removing it could part two daemons that both
+/// believe to have the lock.
 fn lock(path: &Path) -> Result<File, String> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -99,7 +99,7 @@ fn lock(path: &Path) -> Result<File, String> {
     match sys::lock_file(&file, true) {
         Ok(true) => Ok(file),
         Ok(false) => Err(format!(
-            "control socket {}: another daemon is running with it (ptgt status --socket {0}); \
+            "control socket {}: another daemon uses it (ptgt status --socket {0}); \
              give this one another control_socket",
             path.display()
         )),
@@ -180,7 +180,7 @@ fn admit<'scope>(
     let thread = std::thread::Builder::new().name("control-client".into());
     let started = thread.spawn_scoped(scope, move || {
         if let Err(e) = serve(stream, source) {
-            debug!("control socket: client given up: {e}");
+            debug!("control socket: client dropped: {e}");
         }
         clients.lock().remove(place);
     });
@@ -192,9 +192,9 @@ fn admit<'scope>(
 
 /// Root and the daemon's own user may ask; `others` clients are being served already.
 fn may_enter(stream: &UnixStream, others: usize) -> Result<(), String> {
-    let uid = sys::peer_uid(stream).map_err(|e| format!("who are you? {e}"))?;
+    let uid = sys::peer_uid(stream).map_err(|e| format!("cannot find out who connected: {e}"))?;
     if uid != 0 && uid != sys::effective_uid() {
-        return Err(format!("user {uid} may not: only root and the user of the daemon may"));
+        return Err(format!("user {uid} is not allowed: only root and the daemon's user are"));
     }
     if others >= CLIENTS_MAX {
         return Err(format!("{CLIENTS_MAX} clients are connected, which is the limit: try again later"));

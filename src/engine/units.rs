@@ -101,16 +101,16 @@ const COMMAND_FAULTS: &[Key] = &[
         Number(0, i64::MAX as u64),
         Is("1"),
         "",
-        "What the chance in `faults` and `command_faults` comes from: with the same number, the same in the same \
-                 order fares alike.",
+        "Seed of the chance in `faults` and `command_faults`: with the same seed, the same operations in the \
+         same order meet the same faults.",
     ),
 ];
 
 const VENDOR: &[Key] =
-    &[key("vendor", Text("1 to 8 ASCII characters"), Is("\"PTGT\""), "", "Vendor, as INQUIRY tells it.")];
+    &[key("vendor", Text("1 to 8 ASCII characters"), Is("\"PTGT\""), "", "Vendor, as INQUIRY reports it.")];
 
 const NAMES: &[Key] = &[
-    key("revision", Text("1 to 4 ASCII characters"), Is("\"0001\""), "", "Revision, as INQUIRY tells it."),
+    key("revision", Text("1 to 4 ASCII characters"), Is("\"0001\""), "", "Revision, as INQUIRY reports it."),
     key(
         "serial",
         Text("1 to 64 ASCII characters"),
@@ -131,8 +131,9 @@ const NAMES: &[Key] = &[
 
 /// The rules of `command_faults`.
 const COMMAND_FAULT: &Table = &Table {
-    doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. Of several rules that fit \
-              a command the delays add up, and the first answer counts. A command that a reservation or a unit attention ends does \
+    doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. If \
+    several rules match a command, their delays add up and the first answer counts. A command that a \
+    reservation or a unit attention ends does \
               not count.",
     groups: &[
         &[
@@ -141,7 +142,8 @@ const COMMAND_FAULT: &Table = &Table {
                 Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
                 Required,
                 "\"WRITE(10)\"",
-                "Which command it is about, by its name in the standards, of which `ptgt check` lists all when it does not know one; or \
+                "Which command it applies to, by its name in the standards, of which `ptgt check` lists all \
+                 when it does not know one; or \
                  by its operation code, which stands for all its service actions.",
             ),
             key(

@@ -19,7 +19,7 @@ pub(super) fn import(
     let shown = from.display();
     let file =
         File::open(from).map_err(|e| format!("{shown} cannot be opened: {e}; give the path of an image"))?;
-    let bytes = file.metadata().map_err(|e| format!("{shown} cannot be looked at: {e}"))?.len();
+    let bytes = file.metadata().map_err(|e| format!("{shown} cannot be examined: {e}"))?.len();
     let told = |e| format!("{shown}: {e}; is it an image of that format, and whole?");
     let mut reader = ForeignReader::new(format, BufReader::with_capacity(1 << 20, file)).map_err(told)?;
     let mut tape = create(bytes.max(1 << 20))?;
@@ -52,7 +52,7 @@ pub(super) fn export(
     }
     if partition >= tape.image.partitions().len() {
         return Err(format!(
-            "{from} has no partition {partition}; `ptgt image show` tells those that it has"
+            "{from} has no partition {partition}; `ptgt image show` lists those that it has"
         ));
     }
     let made = make(to)?;

@@ -51,7 +51,7 @@ fn help(e: MountError) -> &'static str {
         MountError::NoTape => "give the path of a tape image, or `ptgt image import` one of another format",
         MountError::Version(_) => "use the version of ptgt that made it, or a newer one",
         MountError::Short { .. } => "copy it again, whole",
-        MountError::Superblock | MountError::Log { .. } => "bring it back from a copy",
+        MountError::Superblock | MountError::Log { .. } => "restore it from a copy",
     }
 }
 
@@ -106,7 +106,7 @@ impl TapeFile {
             let above = path.parent().filter(|above| !above.as_os_str().is_empty());
             let synced =
                 File::open(above.unwrap_or_else(|| Path::new("."))).and_then(|above| above.sync_all());
-            synced.map_err(|e| format!("{shown} cannot be made to last: {e}"))
+            synced.map_err(|e| format!("{shown} cannot be synced: {e}"))
         });
         match made {
             Ok(()) => Ok(tape),
@@ -131,7 +131,7 @@ impl TapeFile {
         lock(&file, path, writes)?;
         let fail = |e: io::Error| format!("{shown} cannot be read: {e}");
         let Some(bytes) = sys::file_space(file.as_raw_fd()).map_err(fail)?.bytes else {
-            return Err(format!("{shown} is no file; give the path of a tape image"));
+            return Err(format!("{shown} is not a file; give the path of a tape image"));
         };
         let mut mount = TapeMount::new(bytes);
         while let Some(range) = mount.wanted() {
@@ -268,7 +268,7 @@ fn lock(file: &File, path: &Path, writes: bool) -> Result<(), String> {
             let holder = sys::lock_holder(file, writes).ok().flatten().and_then(|holder| holder.process);
             let who =
                 holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"));
-            Err(format!("{shown} is in use by {who}; end that first: a daemon has its images alone"))
+            Err(format!("{shown} is in use by {who}; stop it first: a daemon needs its images to itself"))
         }
         Err(e) => Err(format!("{shown} cannot be locked: {e}")),
     }

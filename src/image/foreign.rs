@@ -39,7 +39,7 @@ impl<R: BufRead + Seek> ForeignReader<R> {
         if format == ForeignFormat::Tgt {
             let header = reader.tgt_header(0)?;
             if header.kind != TGT_BEGINNING {
-                return Err(wrong(0, "no header of the beginning of a tape"));
+                return Err(wrong(0, "not the header of a tape"));
             }
             reader.at = header.next;
         }
@@ -99,7 +99,7 @@ impl<R: BufRead + Seek> ForeignReader<R> {
                 };
             }
             if begins != record.is_none() {
-                return Err(wrong(at, "no AWS block that could come here"));
+                return Err(wrong(at, "not an AWS block that may follow here"));
             }
             let piece = self.take_all(len)?;
             let whole = record.get_or_insert_default();
@@ -128,14 +128,14 @@ impl<R: BufRead + Seek> ForeignReader<R> {
                 // An erase gap.
                 0xffff_fffe => {}
                 _ if word >> 24 == 0x80 => return Err(wrong(at, "a record that was read with an error")),
-                _ if word >> 24 != 0 || len == 0 => return Err(wrong(at, "no length of a SIMH record")),
+                _ if word >> 24 != 0 || len == 0 => return Err(wrong(at, "not the length of a SIMH record")),
                 _ => {
                     let bytes = self.take_all(len)?;
                     if len % 2 == 1 {
                         self.take_all(1)?;
                     }
                     if self.take_all(4)? != word.to_le_bytes() {
-                        return Err(wrong(at, "the length behind the record is another"));
+                        return Err(wrong(at, "the length behind the record differs"));
                     }
                     return Ok(Some(TapeItem::Record(bytes)));
                 }
@@ -149,7 +149,7 @@ impl<R: BufRead + Seek> ForeignReader<R> {
         let bytes = self.take_all(48)?;
         let sum = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if sum != Crc32c::of(&bytes[4..]).value() {
-            return Err(wrong(at, "no block header of tgt, or a damaged one"));
+            return Err(wrong(at, "not a block header of tgt, or a damaged one"));
         }
         Ok(TgtHeader {
             stored: be32(&bytes, 4),
@@ -172,7 +172,7 @@ impl<R: BufRead + Seek> ForeignReader<R> {
             TGT_DATA if header.stored == header.len && (1..=RECORD_BYTES_MAX).contains(&header.len) => {
                 TapeItem::Record(self.take_all(header.len)?)
             }
-            _ => return Err(wrong(at, "a block that is compressed, encrypted, or nothing that tgt writes")),
+            _ => return Err(wrong(at, "a block that is compressed, encrypted, or not written by tgt")),
         };
         self.at = header.next;
         Ok(Some(item))

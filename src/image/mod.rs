@@ -27,17 +27,17 @@ use crate::sys;
 /// What to do; see `ptgt image --help`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ImageCommand {
-    /// Make a new, empty cartridge.
+    /// Create a new, empty cartridge.
     #[command(after_help = "Example: ptgt image create ABC001L5.ptt --kind lto5 --barcode ABC001L5")]
     Create {
-        /// The image, which must not be there yet. It is sparse.
+        /// The image, which must not exist yet. It is sparse.
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// What it is.
         #[command(flatten)]
         cartridge: CartridgeArguments,
     },
-    /// Tell what a cartridge is and how much is on it.
+    /// Show what a cartridge is and how much is on it.
     Show {
         /// The image.
         #[arg(value_name = "FILE")]
@@ -64,8 +64,8 @@ pub enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
-    /// End each partition behind its last good record, and write the head and the index anew. What lay behind it is lost: copy the
-    /// image first.
+    /// End each partition behind its last good record, and rewrite the head and the index. What lay behind it is lost:
+    /// copy the image first.
     Repair {
         /// The image.
         #[arg(value_name = "FILE")]
@@ -74,18 +74,18 @@ pub enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a cartridge of the image of another program.
+    /// Create a cartridge from the image of another program.
     #[command(
         after_help = "Example: ptgt image import --format simh old.tap ABC002L5.ptt --barcode ABC002L5"
     )]
     Import {
-        /// What the other image is.
+        /// Format of the other image.
         #[arg(long)]
         format: ForeignFormat,
         /// The other image.
         #[arg(value_name = "FROM")]
         from: PathBuf,
-        /// The image, which must not be there yet.
+        /// The image, which must not exist yet.
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// What it is.
@@ -95,7 +95,7 @@ pub enum ImageCommand {
     /// Write a partition as an image of another program.
     #[command(after_help = "Example: ptgt image export --format aws ABC001L5.ptt abc001.aws")]
     Export {
-        /// What the other image is to be.
+        /// Format of the other image.
         #[arg(long)]
         format: ForeignFormat,
         /// The partition.
@@ -104,7 +104,7 @@ pub enum ImageCommand {
         /// The image.
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The other image, which must not be there yet.
+        /// The other image, which must not exist yet.
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
@@ -116,10 +116,11 @@ pub struct CartridgeArguments {
     /// lto1 to lto9, or lto7m; without it a cartridge of no special density, which needs a size.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(MODELS.map(|model| model.name)))]
     kind: Option<String>,
-    /// Native capacity (1GiB, 800GB, bytes); of the kind if there is one. An import has twice the size of what is imported.
+    /// Native capacity (1GiB, 800GB, bytes); of the kind if there is one. An import has twice the size of what is
+    /// imported.
     #[arg(long, value_parser = size)]
     size: Option<u64>,
-    /// At most 32 characters of A to Z and 0 to 9; without it, the name of the file before its first dot.
+    /// At most 32 characters of A to Z and 0 to 9 (default: the name of the file up to its first dot).
     #[arg(long)]
     barcode: Option<String>,
     /// A cartridge that is written once.
@@ -128,7 +129,7 @@ pub struct CartridgeArguments {
 }
 
 fn size(text: &str) -> Result<u64, &'static str> {
-    options::size(text).ok_or("no size, such as 800GB or 1TiB")
+    options::size(text).ok_or("not a size such as 800GB or 1TiB")
 }
 
 impl CartridgeArguments {
@@ -136,13 +137,14 @@ impl CartridgeArguments {
     fn cartridge(&self, file: &Path, fallback: Option<u64>) -> Result<Cartridge, String> {
         let model = MODELS.iter().find(|model| Some(model.name) == self.kind.as_deref());
         let capacity = self.size.or_else(|| model.map(|model| model.capacity)).or(fallback);
-        let capacity = capacity.ok_or("how large is it to be? Give a `--size`, or a `--kind`")?;
+        let capacity = capacity.ok_or("its size is missing: give `--size` or `--kind`")?;
         let stem = || file.file_name()?.to_str()?.split('.').next().map(str::to_owned);
         let barcode = self.barcode.clone().or_else(stem).unwrap_or_default();
         let good = barcode.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         if !good || barcode.is_empty() || barcode.len() > BARCODE_MAX {
             return Err(format!(
-                "{barcode:?} is no barcode: give 1 to {BARCODE_MAX} characters of A to Z and 0 to 9 with `--barcode`"
+                "{barcode:?} is not a barcode: give 1 to {BARCODE_MAX} characters of A to Z and 0 to 9 with \
+                 `--barcode`"
             ));
         }
         let mut identity = [0; 8];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A bar on the terminal while something goes on.
+//! A progress bar on the terminal.
 
 use std::io::IsTerminal as _;
 

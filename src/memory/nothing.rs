@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Memory for those who insist on having some and whose bytes nobody wants.
+//! Memory for code that insists on a buffer whose bytes nobody reads.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -16,21 +16,23 @@ thread_local! {
     static NOTHING: Cell<(NonNull<u8>, usize)> = const { Cell::new((NonNull::dangling(), 0)) };
 }
 
-/// A TCP socket of smoltcp whose rings, of so many bytes, hold nothing: between them and frames it copies bytes that nobody looks at.
+/// A TCP socket of smoltcp whose rings, of so many bytes, hold nothing: between them and frames it copies bytes that
+/// nobody looks at.
 pub(crate) fn socket_over_nothing(receive: usize, send: usize) -> Socket<'static> {
-    // SAFETY: none that the language would accept, see `nothing`. What keeps the compiler from making use of it is that the socket
-    // only copies plain bytes to and from its rings, and that those who have the socket take their lengths alone.
+    // SAFETY: none that the language would accept, see `nothing`. What keeps the compiler from making use of it is that
+    // the socket only copies plain bytes to and from its rings, and that those who have the socket take their lengths
+    // alone.
     let [receive, send] = [receive, send].map(|len| SocketBuffer::new(unsafe { nothing(len) }));
     Socket::new(receive, send)
 }
 
-/// `len` bytes to be written and read at will, which mean nothing: everybody on this thread gets the same ones, a few pages that
-/// are mapped over and over. They stay if the thread ends or their holder moves to another.
+/// `len` bytes to be written and read at will, which mean nothing: everybody on this thread gets the same ones, a few
+/// pages that are mapped over and over. They stay if the thread ends or their holder moves to another.
 ///
 /// # Safety
-/// By the letter there is no sound use: the slices of all callers lie over the same bytes, and a holder that has moved to another
-/// thread writes them at the same time. docs/soundness.md tells why it is so all the same, and what would end it. No caller may
-/// let anything depend on what the bytes are, nor hand the slice to code that does.
+/// By the letter there is no sound use: the slices of all callers lie over the same bytes, and a holder that has moved
+/// to another thread writes them at the same time. docs/soundness.md tells why it is so all the same, and what would
+/// end it. No caller may let anything depend on what the bytes are, nor hand the slice to code that does.
 unsafe fn nothing(len: usize) -> &'static mut [u8] {
     let (mut base, mut had) = NOTHING.get();
     if had < len {
@@ -42,8 +44,8 @@ unsafe fn nothing(len: usize) -> &'static mut [u8] {
         });
         NOTHING.set((base, had));
     }
-    // SAFETY: the mapping is at least that long, and stays; any value of its bytes is one. That it is not exclusive is the
-    // caller's to answer for.
+    // SAFETY: the mapping is at least that long, and stays; any value of its bytes is one. That it is not exclusive is
+    // the caller's to answer for.
     unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), len) }
 }
 

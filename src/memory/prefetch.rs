@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Bringing what is needed soon into the cache, while there is something else to do.
+//! Prefetching what is needed soon, while there is something else to do.
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
-/// Asks for all lines of a value, not for what it points to. Does nothing on processors for which nobody has written it.
+/// Asks for all lines of a value, not for what it points to. Does nothing on processors for which nobody has written
+/// it.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
     lines(std::ptr::from_ref(value).cast(), size_of::<T>());

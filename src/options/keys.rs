@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What there is to say of a key: what it means, what it may be, and what holds without it. The reader refuses what no table
+//! The description of a key: its meaning, its values, and what applies without it. The reader refuses what no table
 //! has, and the reference (`configs/reference.toml`, `docs/configuration.md`) is made of the tables.
 
 use std::fmt;

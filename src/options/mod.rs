@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Options as the configuration gives them: how a table of keys is described, and how it is read so that all that is wrong is
-//! told at once, each with its place. Each kind of part has its tables where it is made; `control` joins them.
+//! Options as the configuration gives them: how a table of keys is described, and how it is read so that all errors are
+//! reported at once, each with its place. Each kind of part has its tables where it is made; `control` joins them.
 
 mod keys;
 mod reader;

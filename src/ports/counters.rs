@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the drivers of ports count, beside TCP on the frame ports.
+//! What the port drivers count, besides TCP on the frame ports.
 
 use crate::counters::counter_set;
 
@@ -64,7 +64,8 @@ counter_set! {
 }
 
 counter_set! {
-    /// What a DPDK device says of its link. What its driver counts beside that comes as `device_` and the driver's name for it.
+    /// What a DPDK device says of its link. What its driver counts beside that comes as `device_` and the driver's name
+    /// for it.
     pub struct LinkCounters {
         /// Whether there is a link.
         link_up: Gauge of Flag,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Ports: where frames and byte streams really come from.
+//! Ports: the drivers that frames and byte streams come from.
 #![expect(unsafe_code, reason = "segments go to the kernel and to devices as addresses")]
 
 mod counters;

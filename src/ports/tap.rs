@@ -172,7 +172,7 @@ fn open(config: &TapConfig) -> io::Result<File> {
     sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
     for address in host_addresses {
         sys::add_address(device, address.ip, address.prefix)
-            .map_err(|e| fail(&format!("cannot have the address {}", address.ip), &e))?;
+            .map_err(|e| fail(&format!("cannot get the address {}", address.ip), &e))?;
     }
     Ok(file)
 }
@@ -180,7 +180,7 @@ fn open(config: &TapConfig) -> io::Result<File> {
 fn explain(e: &io::Error, device: &str) -> io::Error {
     let why = match e.raw_os_error() {
         Some(libc::ENOENT) => "there is no /dev/net/tun: load the module tun".to_owned(),
-        Some(libc::EACCES) => "may not open /dev/net/tun: chmod 666, as udev does".to_owned(),
+        Some(libc::EACCES) => "no permission to open /dev/net/tun: chmod 666, as udev does".to_owned(),
         Some(libc::EPERM) => {
             "making a TAP device needs CAP_NET_ADMIN: run as root, or let root make it with \
                               'ip tuntap add DEVICE mode tap vnet_hdr user NAME', bring it up and give it its addresses"
@@ -188,7 +188,7 @@ fn explain(e: &io::Error, device: &str) -> io::Error {
         }
         Some(libc::EBUSY) => "the device is in use by another process".to_owned(),
         Some(libc::EINVAL) => {
-            "a device of that name is no TAP device, or has another number of queues".to_owned()
+            "a device of that name is not a TAP device, or has another number of queues".to_owned()
         }
         _ => e.to_string(),
     };

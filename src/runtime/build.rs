@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the reactors share, made once, and what each makes for itself on its own thread.
+//! What the reactors share, built once, and what each builds for itself on its own thread.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
@@ -201,7 +201,7 @@ pub(super) fn unit(
     let backing =
         options.store.as_ref().map(|store| backing(config, options, store, records, slot)).transpose()?;
     if !rules.is_empty() {
-        warn!("{kind} {name:?}: commands are slow or fail, by {} rules", rules.len());
+        warn!("{kind} {name:?}: commands are delayed or fail, by {} rules", rules.len());
     }
     let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(options.fault_seed, rules)));
     let device = options.device.unit(config.daemon.management_url.clone(), sys::monotonic_origin());
@@ -227,23 +227,24 @@ fn backing(
     }
     let opened = at_home(config.daemon.reactors[0], || store.options.open(needs, record, huge));
     let backing = opened.map_err(|e| e.to_string())?;
-    // While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a restart
-    // of the machine, and may be made again.
+    // While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a
+    // restart of the machine, and may be made again.
     if let Some((image, true)) = store.options.image()
         && !needs.read_only
         && backing.lasts()
     {
         let remembered = records.remember_image(slot, image);
-        remembered.map_err(|e| format!("it cannot be remembered that it has an image: {e}"))?;
+        remembered.map_err(|e| format!("cannot record that it has an image: {e}"))?;
     }
     if faults.is_empty() {
         return Ok(backing);
     }
-    warn!("{kind} {name:?}: its store makes faults, by {} rules", faults.len());
+    warn!("{kind} {name:?}: its store injects faults, by {} rules", faults.len());
     Ok(stores::wrapped(backing, unit.fault_seed, faults.clone()))
 }
 
-/// Keeps the identities of all images, which are locked by now. Each waits for the disk, so there are several at a time.
+/// Keeps the identities of all images, which are locked by now. Each waits for the disk, so there are several at a
+/// time.
 fn keep_identities(config: &Config) -> Result<(), String> {
     const AT_A_TIME: usize = 16;
     let units = Mutex::new(config.units.iter());
@@ -261,8 +262,8 @@ fn keep_identities(config: &Config) -> Result<(), String> {
     })
 }
 
-/// Does what takes memory for all reactors where the first one runs: huge pages are taken at once, and come from the NUMA
-/// node of the thread that asks for them. `ptgt doctor` counts with that.
+/// Does what takes memory for all reactors where the first one runs: huge pages are taken at once, and come from the
+/// NUMA node of the thread that asks for them. `ptgt doctor` counts with that.
 fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
     let before = sys::affinity();
     // One that it cannot run on is an error of the reactor's.
@@ -272,7 +273,7 @@ fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
         && let Ok(before) = before
         && let Err(e) = sys::set_affinity(&before)
     {
-        warn!("the processors of the main thread: {e}");
+        warn!("cannot restore the processors of the main thread: {e}");
     }
     done
 }
@@ -345,8 +346,9 @@ fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
     ports.collect()
 }
 
-/// The relative target port identifiers, which are kept from one start to the next. It is no error if they cannot be: none is
-/// lost that was, reservations are kept by the names of ports, and those who may not write there could serve so far.
+/// The relative target port identifiers, which are kept from one start to the next. It is no error if they cannot be:
+/// none is lost that was, reservations are kept by the names of ports, and those who may not write there could serve so
+/// far.
 fn port_ids(config: &Config, records: &Records) -> Result<PortIds, String> {
     let fail = |e: &dyn std::fmt::Display| format!("state directory: relative target port identifiers: {e}");
     let record = records.common(PORT_IDS_RECORD).map_err(|e| fail(&e))?;

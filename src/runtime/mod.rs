@@ -99,7 +99,7 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     let signal_thread = thread::spawn(move || {
         for signal in &mut signals {
             if signal == SIGHUP {
-                info!("SIGHUP: ignored; the configuration is read at the start only");
+                info!("SIGHUP: ignored; the configuration is read only at the start");
                 continue;
             }
             if flag.swap(true, Ordering::SeqCst) {
@@ -108,7 +108,7 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
                 std::process::exit(130);
             }
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            info!("{name}: stopping; once more to stop at once");
+            info!("{name}: stopping; a second signal stops it at once");
             service::tell("STOPPING=1");
             drain(&all);
         }

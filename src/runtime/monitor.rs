@@ -127,7 +127,7 @@ impl Monitor {
         let tag = tag.ok_or_else(|| format!("there is no port group {group:?}: give its name or its tag"))?;
         let state = GroupState::named(state).ok_or_else(|| {
             let names = GroupState::NAMES.map(|(name, _)| name).join(", ");
-            format!("{state:?} is no state: {names}")
+            format!("{state:?} is not a state: {names}")
         })?;
         if let Some(disk) = disk
             && self.units.iter().all(|known| known.options.name != *disk)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the service manager hears: that the daemon serves, that it is about to end, and that its reactors are alive.
+//! What the service manager is notified of: the daemon serves, it is about to end, its reactors are alive.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -16,13 +16,13 @@ pub(super) struct Service(Option<(Sender<()>, JoinHandle<()>)>);
 /// Sends a state. Nobody there to hear it is no reason to stop.
 pub(super) fn tell(state: &str) {
     if let Err(e) = sys::notify(state) {
-        warn!("the service manager cannot be told {state}: {e}");
+        warn!("cannot report {state} to the service manager: {e}");
     }
 }
 
 impl Service {
-    /// Says that the daemon serves. If the service manager watches, it hears from then on that the reactors answer; when
-    /// one does not, it hears nothing, and does what its unit says.
+    /// Says that the daemon serves. If the service manager watches, it hears from then on that the reactors answer;
+    /// when one does not, it hears nothing, and does what its unit says.
     pub(super) fn serving(monitor: Arc<Monitor>) -> Self {
         tell("READY=1");
         let Some(period) = sys::watchdog() else { return Self(None) };

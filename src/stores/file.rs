@@ -443,7 +443,7 @@ impl FileStore {
 
     fn tell(&self, what: &str, at: u64, why: &dyn std::fmt::Display) {
         let name = &self.name;
-        log::warn!(disk:% = name, kind = what; "disk {name:?}: {what} at byte {at} fails: {why}");
+        log::warn!(disk:% = name, kind = what; "disk {name:?}: {what} at byte {at} failed: {why}");
     }
 
     fn restart(&mut self, flight: Flight) {

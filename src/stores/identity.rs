@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whom initiators take a disk for: drawn once, and kept.
+//! The identity of a disk for initiators: drawn once, and kept.
 //!
-//! The UUID of an image stands in a small file beside it (`IMAGE.ptgt`) and, by the image's path, in the state directory
-//! (`images/`); that of a block device in the state directory alone, under its persistent name. The file beside the image is
-//! believed first, so that an image keeps its identity when it moves together with that file. Nothing here changes
-//! anything but [`IdentityRecord::keep`].
+//! The UUID of an image stands in a small file beside it (`IMAGE.ptgt`) and, by the image's path, in the state
+//! directory (`images/`); that of a block device in the state directory alone, under its persistent name. The file
+//! beside the image is believed first, so that an image keeps its identity when it moves together with that file.
+//! Nothing here changes anything but [`IdentityRecord::keep`].
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -92,7 +92,7 @@ struct Places {
 
 impl Places {
     fn of(image: &Path, state: &Path) -> Result<Self, Refusal> {
-        let fail = |e: io::Error| forbidden(&format!("{} cannot be looked at", image.display()), &e);
+        let fail = |e: io::Error| forbidden(&format!("{} cannot be examined", image.display()), &e);
         let (image, device) = match fs::metadata(image) {
             Ok(meta) => {
                 let device = meta.file_type().is_block_device().then(|| meta.rdev());
@@ -190,8 +190,8 @@ impl IdentityRecord {
         Ok(None)
     }
 
-    /// Whether it can be kept, as far as that can be seen without changing anything; `false` for a block device that has no
-    /// name to be kept by.
+    /// Whether it can be kept, as far as that can be seen without changing anything; `false` for a block device that
+    /// has no name to be kept by.
     pub fn can_be_kept(&self, image: &Path, state: &Path) -> Result<bool, Refusal> {
         let places = Places::of(image, state)?;
         let mut refused = None;
@@ -204,13 +204,14 @@ impl IdentityRecord {
         let Some((path, e)) = refused else { return Ok(false) };
         let what = "its identity cannot be kept, neither in the state directory nor as";
         let help = format!(
-            "give the disk a `uuid`, such as \"{}\", or a `state_dir` that the daemon may write",
+            "give the disk a `uuid`, such as \"{}\", or a `state_dir` that the daemon may write to",
             self.uuid
         );
         Err(Refusal { help, ..Refusal::by_kernel(&format!("{what} {}", path.display()), &e) })
     }
 
-    /// Keeps it, in the state directory and beside the image, on stable storage; one of them is enough. Waits for the disk.
+    /// Keeps it, in the state directory and beside the image, on stable storage; one of them is enough. Waits for the
+    /// disk.
     pub fn keep(&self, image: &Path, state: &Path) -> io::Result<()> {
         let Places { beside, state } = Places::of(image, state)?;
         let text = self.text(image);
@@ -272,8 +273,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Makes a file with a text, on stable storage: after a loss of power, all of it is there or nothing. `replace`: in place of one
-/// that is there. In directories of others no name is followed or taken that is there already.
+/// Makes a file with a text, on stable storage: after a loss of power, all of it is there or nothing. `replace`: in
+/// place of one that is there. In directories of others no name is followed or taken that is there already.
 fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     if read(path)?.is_some_and(|old| old == text) {
         return Ok(());
@@ -302,15 +303,15 @@ fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
 
 /// What the kernel has refused, and what helps whatever that is about.
 fn forbidden(what: &str, e: &io::Error) -> Refusal {
-    let help = "the user of the daemon needs the right to it, or give a `uuid`".into();
+    let help = "the daemon's user needs permission for it, or give a `uuid`".into();
     Refusal { help, ..Refusal::by_kernel(what, e) }
 }
 
 fn unusable(path: &Path, why: &str) -> Refusal {
     Refusal::new(
         "path",
-        format!("{} is no record of an identity: {why}", path.display()),
-        "bring it back from a backup, or give the `uuid` that initiators know and remove it",
+        format!("{} is not the record of an identity: {why}", path.display()),
+        "restore it from a backup, or give the `uuid` that initiators know and remove it",
     )
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Stores: where blocks really lie. A [`Backing`] is opened once; every core attaches to it and gets a handle of its
+//! Stores: where blocks are kept. A [`Backing`] is opened once; every core attaches to it and gets a handle of its
 //! own ([`Store`]), so that the data path shares nothing but the bytes.
 #![expect(unsafe_code, reason = "payload goes to memory and to the kernel by address")]
 

@@ -81,9 +81,9 @@ pub const STORE_KEYS: &[Key] = &[
         Flag,
         Is("false"),
         "true",
-        "Store file: an image that is not there is made, with `size` bytes and for the user of the daemon alone, \
-                 and its directory, too. But not if `state_dir` tells that there was one before: its file system is \
-                 probably not mounted.",
+        "Store file: create a missing image with `size` bytes, for the daemon's user alone, and its \
+         directory. But not if `state_dir` says that there was one before: its file system is probably not \
+        mounted.",
     ),
     key(
         "mapped",
@@ -99,8 +99,8 @@ pub const STORE_KEYS: &[Key] = &[
         Size(4096, 1 << 60),
         Means("as large as the file is; an error for other stores"),
         "\"1GiB\"",
-        "Size of the disk, a multiple of 4096 bytes. An image or a device that is there has to have exactly this size; \
-                 the daemon changes none.",
+        "Size of the disk, a multiple of 4096 bytes. An existing image or device must have exactly this size; \
+         the daemon does not resize it.",
     ),
 ];
 
@@ -157,7 +157,7 @@ impl ImageOptions {
         let name = s.text("name");
         let (mapped, create) = (s.flag("mapped"), s.flag("create"));
         if create == Some(true) && !s.given("size") {
-            s.error("create", "is of no use without `size`", "give the size that the image is made with");
+            s.error("create", "has no effect without `size`", "give the size to create the image with");
         }
         Some(Arc::new(Self { name: name?, path: base.join(path?), size, mapped: mapped?, create: create? }))
     }

@@ -88,8 +88,9 @@ pub struct StoreFault {
 
 /// The rules of `faults`.
 const RULE: &Table = &Table {
-    doc: "A rule by which the store is slow or fails, for tests of initiators. Of several rules that fit an operation the \
-              delays add up, and the first error counts. One command may take several operations of the store.",
+    doc: "A rule by which the store is slow or fails, for tests of initiators. If several rules match an \
+    operation, their delays add up and the first error counts. One command may take several operations of the \
+    store.",
     groups: &[
         &[
             key(
@@ -97,7 +98,8 @@ const RULE: &Table = &Table {
                 Word(&["any", "read", "write", "flush", "unmap"]),
                 Is("\"any\""),
                 "\"read\"",
-                "Which operations it is about. `write`: also those of WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. \
+                "Which operations it applies to. `write`: also those of WRITE SAME, COMPARE AND WRITE and \
+                 WRITE ATOMIC. \
                  `flush`: SYNCHRONIZE CACHE.",
             ),
             key(
@@ -105,14 +107,14 @@ const RULE: &Table = &Table {
                 Number(0, i64::MAX as u64),
                 Is("0"),
                 "2048",
-                "The first logical block that it is about.",
+                "The first logical block that it applies to.",
             ),
             key(
                 "blocks",
                 Number(1, i64::MAX as u64),
                 Means("all to the end"),
                 "8",
-                "How many. Operations that touch one of them fit the rule, and flushes always do.",
+                "How many blocks. Operations that touch one of them match the rule; flushes always do.",
             ),
             key(
                 "error",
@@ -133,7 +135,7 @@ pub const FAULT_KEYS: &[Key] = &[key(
     Tables(RULE),
     Is("[]"),
     "",
-    "Delays and errors that the store makes, to see what initiators make of them.",
+    "Delays and errors that the store makes, to test initiators.",
 )];
 
 impl StoreFault {

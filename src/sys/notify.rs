@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Telling the service manager how it goes: sd_notify(3), by hand.
+//! Notifying the service manager: sd_notify(3), by hand.
 
 use std::env;
 use std::io;

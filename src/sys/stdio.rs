@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a library prints on its own.
+//! Catching what a library prints.
 
 use std::ffi::c_int;
 use std::io::{self, Read as _, Seek as _};

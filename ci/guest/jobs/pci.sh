@@ -45,7 +45,7 @@ target_start() {
 # Ends it: all is as it was before.
 target_stop() {
   stop TERM 60 0
-  [ "$(grep -c 'all buffers are home' target.log)" -eq $((3 * cores)) ] || die "a pool was closed with buffers out"
+  [ "$(grep -c 'all buffers were returned' target.log)" -eq $((3 * cores)) ] || die "a pool was closed with buffers out"
   as_before() { [ "$(device_driver)" = "$had" ] && [ "$(huge_pages)" -eq 0 ]; }
   until_true 20 as_before || die "not as before: driver $(device_driver), huge pages $(huge_pages)"
   say "given back: the adapter to $had, and all huge pages"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Several cores that serve one disk: a shard in each thread, with its load.
 //!
-//! Threads that take turns do always the same, and no two of them anything at once. Whoever traces their memory accesses
-//! finds what cores share: a stretch of a thread lies between two stores to its [`Marks`].
+//! Threads that take turns always do the same, and never two at once. A trace of their memory accesses shows what cores
+//! share: a stretch of a thread lies between two stores to its [`Marks`].
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A TCP peer that makes and takes frames, for one who wants to know what the target's side costs: nothing is lost or late,
-//! and it acknowledges what it gets with its next segment, or else at the end of the turn. The wire is memory, or a device.
+//! A TCP peer that makes and takes frames, to measure what the target's side costs: nothing is lost or late,
+//! and it acknowledges what it gets with its next segment, or else at the end of the turn. The wire is memory, or a
+//! device.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -42,7 +43,8 @@ pub(super) trait Wire {
     fn has_room(&self) -> bool;
     /// Sends a frame whose TCP checksum is nobody's business but the wire's. There is room.
     fn send(&mut self, header: &[u8], payload: &[u8]);
-    /// Takes the next frame of the target's: the bytes at its front, at least those of all headers, and what is behind them.
+    /// Takes the next frame of the target's: the bytes at its front, at least those of all headers, and what is behind
+    /// them.
     fn receive(&mut self, payload: &mut Vec<Seg>) -> Option<SmallVec<[u8; 128]>>;
     /// What a device has to do in a turn, and the target's port does not do itself.
     fn exchange(&mut self) {}

@@ -324,7 +324,7 @@ pub(super) fn run(
         ends.settle();
         idle = if load.tally.total == before { idle + 1 } else { 0 };
         if idle > PATIENCE {
-            return Err("the target has stopped to answer".to_owned());
+            return Err("the target has stopped answering".to_owned());
         }
         progress(&load.tally);
     }

@@ -59,13 +59,13 @@ impl<'a> Loader<'a> {
         if let Some(own) = own
             && chosen.iter().any(|account| *account == own || secret(account) == secret(&own))
         {
-            let help = "the secrets of the two directions differ (RFC 7143 12.1.3)";
+            let help = "the two directions need different secrets (RFC 7143 12.1.3)";
             s.error("outgoing", "has the secret of an account of `accounts`", help);
         }
         if own.is_some() && !wanted {
             s.error(
                 "outgoing",
-                "is of no use without `accounts`",
+                "has no effect without `accounts`",
                 "the initiator authenticates itself first",
             );
         }
@@ -116,7 +116,7 @@ pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
     {
         let names = given.join(", ");
         found.push(format!(
-            "it holds the secrets of {names}, and others than its owner may read it (mode {mode:03o}): chmod 600 it, or \
+            "it holds the secrets of {names}, and others can read it (mode {mode:03o}): chmod 600 it, or \
              give \"file:\" and the path of a file with the secret"
         ));
     }
@@ -124,7 +124,7 @@ pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
 }
 
 /// What is said of an account whose secret is in use for the other direction, too.
-pub const REFLECTED: &str = "its secret is that of the other direction of CHAP, too";
+pub const REFLECTED: &str = "it has the secret of the other direction of CHAP";
 
 /// Why there is no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl SecretSource {
             certain,
         };
         let fail = |e: std::io::Error| {
-            let help = "the user of the daemon has to be able to read it";
+            let help = "the daemon's user must be able to read it";
             refuse(e.to_string(), help, sys::holds_for_all(&e))
         };
         let mut file = std::fs::File::open(path).map_err(fail)?;
@@ -160,7 +160,8 @@ impl SecretSource {
         let meta = file.metadata().map_err(fail)?;
         let mode = meta.permissions().mode();
         if !meta.is_file() || mode & 0o077 != 0 {
-            let what = format!("others than its owner may read or change it (mode {:03o})", mode & 0o777);
+            let what =
+                format!("users other than its owner may read or change it (mode {:03o})", mode & 0o777);
             return Err(refuse(what, "chmod 600 it", true));
         }
         // With room for all of it: a vector that grows leaves copies.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whom initiators take each disk for: what the configuration says, else what is kept with its image, else what can be made
-//! of what is there. No two disks may be the same to initiators, or be the same bytes.
+//! The identity of each disk: from the configuration, else from the record kept with its image, else derived from what
+//! is there. No two disks may look the same to initiators, or have the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,8 +44,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 impl<'a> Loader<'a> {
-    /// The names of a unit on the wire. `image` is not known if its store is not. With a state directory, what is kept there
-    /// and beside the image counts; without, the file alone is looked at.
+    /// The names of a unit on the wire. `image` is not known if its store is not. With a state directory, what is kept
+    /// there and beside the image counts; without, the file alone is looked at.
     pub(super) fn identity(
         &self,
         s: &Section<'_>,
@@ -77,8 +77,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Each disk has bytes of its own, and is one disk to initiators. With `scope` the machine, it counts what a path leads
-    /// to and not how it is spelled.
+    /// Each disk has bytes of its own, and is one disk to initiators. With `scope` the machine, it counts what a path
+    /// leads to and not how it is spelled.
     pub(super) fn distinct_units(&self, units: &Named<UnitOptions>, scope: Scope) {
         let known: Vec<(usize, &UnitOptions)> = units
             .entries
@@ -106,7 +106,7 @@ impl<'a> Loader<'a> {
                 };
                 if let Some(other) = images.insert(place, (index, unit)) {
                     wrong(
-                        format!("{} belongs to {} already", path.display(), whose(other)),
+                        format!("{} already belongs to {}", path.display(), whose(other)),
                         "each disk has a file of its own; a disk may be in several targets",
                     );
                     // Whatever else they have in common comes from that.
@@ -117,11 +117,11 @@ impl<'a> Loader<'a> {
             if let Some(other) = uuids.insert(uuid, (index, unit)) {
                 let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
                             its .ptgt file";
-                wrong(format!("its UUID {uuid} is that of {} already", whose(other)), help);
+                wrong(format!("its UUID {uuid} is that of {}", whose(other)), help);
             } else if let Some(other) = serials.insert(serial, (index, unit)) {
                 let serial = String::from_utf8_lossy(unit.identity.serial());
                 wrong(
-                    format!("its serial number {serial:?} is that of {} already", whose(other)),
+                    format!("its serial number {serial:?} is that of {}", whose(other)),
                     "to initiators they would be one disk: give each a `serial` of its own",
                 );
             }
@@ -143,8 +143,8 @@ fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, Uu
     Ok((IdentitySource::Name(why), Uuid::of_name(name)))
 }
 
-/// What is kept of an image, or will be: an image that was there before keeps what all were once, and one that is made gets
-/// a new identity. `None` if nothing can be kept of it.
+/// What is kept of an image, or will be: an image that was there before keeps what all were once, and one that is made
+/// gets a new identity. `None` if nothing can be kept of it.
 fn of_record(path: &Path, state: &Path, name: &str) -> Result<Option<IdentityRecord>, Refusal> {
     let found = IdentityRecord::find(path, state)?;
     if found.is_some() {

@@ -79,7 +79,7 @@ const DAEMON: &Table = &Table {
             Is("\"256MiB\""),
             "",
             "Payload memory of each reactor, which all its peers share. When it is short, commands wait and \
-                 connections are not read; then sessions are cut that hold most and give nothing back.",
+                 connections are not read; then the sessions that hold most and give nothing back are ended.",
         ),
         key(
             "hugepages",
@@ -97,13 +97,13 @@ const DAEMON: &Table = &Table {
             "What a reactor does when there is nothing to do: poll for a while, then sleep until something \
                  happens; or poll on, which costs a whole processor and saves the wake-up.",
         ),
-        key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long the former polls."),
+        key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long an adaptive reactor polls."),
         key(
             "control_socket",
             Text("a path"),
             Is("\"/run/ptgt/control.sock\""),
             "",
-            "Where `ptgt status` asks. Its directory is made if there is none. Each daemon has its own.",
+            "The socket that `ptgt status` asks. Its directory is created if missing. Each daemon needs its own.",
         ),
         key(
             "state_dir",
@@ -209,7 +209,7 @@ const PORT: &Table = &Table {
             Flag,
             Is("false"),
             "",
-            "Drivers packet and dpdk: hear what is sent to other addresses, too.",
+            "Drivers packet and dpdk: also receive frames for other addresses.",
         ),
         key(
             "address",
@@ -223,7 +223,7 @@ const PORT: &Table = &Table {
             Texts(ADDRESS),
             Is("[]"),
             "[\"10.77.0.1/24\", \"fd77::1/64\"]",
-            "Driver tap: addresses that the host's side of the device is given, in the networks of `address`.",
+            "Driver tap: addresses for the host's side of the device, in the networks of `address`.",
         ),
         key(
             "offload",
@@ -248,8 +248,8 @@ const PORTAL: &Table = &Table {
             Required,
             "\"10.77.0.2:3260\"",
             "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
-                 all that it has of IPv4 or of IPv6. Behind the % stands the network device of a link-local address \
-                 of the host. No two portals have an address in common.",
+                 all of its IPv4 or IPv6 addresses. A link-local address of the host names its network device \
+                 behind a %. No two portals share an address.",
         ),
         key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
     ]],
@@ -311,7 +311,8 @@ const TARGET: &Table = &Table {
             Text(ISCSI_NAME),
             Required,
             "\"iqn.2026-11.com.example.ptgt:reference\"",
-            "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are told in lower case.",
+            "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are reported in lower \
+             case.",
         ),
         key(
             "alias",

@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<String, (String, Vec<Diagnostic>)> {
         // As much of it as is valid stays as it is.
         let (text, at) = (String::from_utf8_lossy(e.as_bytes()).into_owned(), e.utf8_error().valid_up_to());
         let errors = Errors::new(&text);
-        errors.add(at..at, "", "is no UTF-8 here", "a configuration is text in UTF-8");
+        errors.add(at..at, "", "is not UTF-8 here", "a configuration is text in UTF-8");
         let found = errors.finish();
         (text, found)
     })
@@ -308,7 +308,7 @@ impl<'a> Loader<'a> {
             };
             if let Some(other) = taken.insert(group, name) {
                 wrong(
-                    format!("tag {group} belongs to the group {other:?} already"),
+                    format!("tag {group} already belongs to the group {other:?}"),
                     "one [[port_group]] per tag",
                 );
             }
@@ -443,7 +443,7 @@ fn reactors(s: &Section<'_>) -> Option<Vec<Option<usize>>> {
     }
     for (at, (processor, span)) in processors.iter().enumerate() {
         if processors[..at].iter().any(|(other, _)| other == processor) {
-            let message = format!("processor {processor} has a reactor already");
+            let message = format!("processor {processor} already has a reactor");
             s.error_at(span.clone(), "reactors", message, "one reactor per processor");
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The configuration file: TOML, checked as a whole. All that is wrong with a file is told at once, each with its place
-//! and what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
+//! The configuration file: TOML, checked as a whole. All errors of a file are reported at once, each with its place and
+//! what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
 mod access;
 mod identity;

@@ -72,7 +72,7 @@ impl<'a> Loader<'a> {
         if !s.given("address") {
             s.missing("address");
         } else if ours.as_ref().is_some_and(Vec::is_empty) {
-            s.error("address", "has no entry", "a port with frames has an address at least");
+            s.error("address", "has no entry", "a port with frames needs at least one address");
         }
         ours
     }
@@ -110,7 +110,7 @@ impl<'a> Loader<'a> {
     fn host_addresses(s: &Section<'_>, ours: &[(Address, Range<usize>)], hosts: &[(Address, Range<usize>)]) {
         for (host, span) in hosts {
             let (message, help) = if ours.iter().any(|(our, _)| our.ip == host.ip) {
-                (format!("{} is in `address`, too", host.ip), "the host needs an address of its own")
+                (format!("{} is also in `address`", host.ip), "the host needs an address of its own")
             } else if !ours.iter().any(|(our, _)| our.contains(host.ip) && host.contains(our.ip)) {
                 (format!("{} is in no network of `address`", host.ip), "the host would not reach the daemon")
             } else {
@@ -159,7 +159,7 @@ impl<'a> Loader<'a> {
             }
             (None, None, IpAddr::V6(v6)) if v6.is_unicast_link_local() => {
                 let help = format!("name its network device, as in \"[{ip}%eth0]:{}\"", address.port());
-                (format!("{ip} is link-local, and which link is meant is not told"), help)
+                (format!("{ip} is link-local, but its link is not named"), help)
             }
             (None, Some(zone), IpAddr::V6(v6)) if v6.is_unicast_link_local() => {
                 match sys::zone_index(&zone) {
@@ -200,7 +200,7 @@ impl<'a> Loader<'a> {
             let whose = format!("the portal {:?} (line {})", other.name, self.errors.line(span.start));
             let (message, help) = match other.address == address {
                 true => {
-                    (format!("{address} belongs to {whose} already"), "a portal may serve several targets")
+                    (format!("{address} already belongs to {whose}"), "a portal may serve several targets")
                 }
                 false => (
                     format!("{address} overlaps with {} of {whose}", other.address),
@@ -221,12 +221,12 @@ impl<'a> Loader<'a> {
             let device = device.split(',').next().unwrap_or(device);
             let at = (ports.spans[index].clone(), &ports.paths[index]);
             if let Some(other) = devices.insert(device, name) {
-                let message = format!("device {device:?} belongs to the port {other:?} already");
+                let message = format!("device {device:?} already belongs to the port {other:?}");
                 self.errors.add(at.0.clone(), at.1, message, "each port has a device of its own");
             }
             for address in addresses {
                 if let Some(other) = taken.insert(address.ip, name) {
-                    let message = format!("{} is an address of the port {other:?} already", address.ip);
+                    let message = format!("{} is already an address of the port {other:?}", address.ip);
                     self.errors.add(at.0.clone(), at.1, message, "each address is given once");
                 }
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The keys, for people: a configuration with every one of them.
+//! The reference: a configuration with every key and its meaning.
 
 use std::fmt::Write;
 

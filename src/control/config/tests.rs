@@ -179,11 +179,11 @@ name = "iqn.2026-11.test:t"
 "#;
     let found: Vec<(usize, String)> = wrong(taps).into_iter().map(|d| (d.line, d.message)).collect();
     let wanted = [
-        (7, "10.1.0.1 is an address of the port \"a\" already"),
-        (7, "device \"ptgt0\" belongs to the port \"a\" already"),
+        (7, "10.1.0.1 is already an address of the port \"a\""),
+        (7, "device \"ptgt0\" already belongs to the port \"a\""),
         (15, "10.1.0.2 is not an address of the port \"b\""),
-        (20, "10.1.0.1:3260 belongs to the portal \"q\" (line 16) already"),
-        (28, "/etc/ptgt/../disks/x belongs to the disk \"x\" (line 24) already"),
+        (20, "10.1.0.1:3260 already belongs to the portal \"q\" (line 16)"),
+        (28, "/etc/ptgt/../disks/x already belongs to the disk \"x\" (line 24)"),
     ];
     assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
 }
@@ -281,7 +281,7 @@ fn a_link_local_address_of_the_host_names_its_link() {
         (
             "host",
             "[fe80::1]:3260",
-            "fe80::1 is link-local, and which link is meant is not told name its network device, \
+            "fe80::1 is link-local, but its link is not named name its network device, \
           as in \"[fe80::1%eth0]:3260\"",
         ),
         ("host", "[fe80::1%nosuch0]:3260", "there is no network device \"nosuch0\" ip link lists them"),
@@ -361,7 +361,7 @@ fn one_thing_at_a_time() {
             "path = \"f.img\"",
             "path = \"f.img\", create = true",
             "disk[1].create",
-            "is of no use without `size`",
+            "has no effect without `size`",
         ),
         ("size = 1_048_576", "size = 4096, create = true", "disk[0].create", "does not apply here"),
         ("size = 1_048_576", "", "disk[0].size", "is missing"),

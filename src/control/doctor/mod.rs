@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a machine has and what a configuration would like it to have. Looks, and changes nothing.
+//! What a machine has, compared with what a configuration wants. Looks, and changes nothing.
 
 mod machine;
 mod oddities;
@@ -224,7 +224,7 @@ impl Doctor<'_> {
                 .collect();
             if !shared.is_empty() {
                 let found = format!("a thread of the core of {}", shared.join(", "));
-                let why = "two reactors on one core take each other's time";
+                let why = "two reactors share the time of one core";
                 self.check(what, found, "one reactor per core", why, Verdict::Slower);
             }
         }
@@ -450,8 +450,7 @@ impl Doctor<'_> {
         const PATH: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
         if let Some(found) = self.machine.text(PATH) {
             let good = matches!(found.as_str(), "tsc" | "kvm-clock" | "arch_sys_counter");
-            let why =
-                "each turn of the loop asks for the time: another source is a system call, or slow hardware";
+            let why = "each turn of the loop reads the clock: another source costs a system call, or is slow hardware";
             self.check("clock source", found, "tsc", why, Self::unless(good, Verdict::Slower));
         }
     }

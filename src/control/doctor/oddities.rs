@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is allowed and hardly meant.
+//! What is allowed but probably not meant.
 
 use std::collections::BTreeSet;
 use std::fs::File;

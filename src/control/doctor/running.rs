@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the daemon has that runs this very configuration: what it holds is in nobody's way.
+//! What the running daemon of this configuration holds, which is not an obstacle to its next start.
 
 use std::collections::BTreeSet;
 use std::fs;

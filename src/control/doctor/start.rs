@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the start of a daemon meets: whether it may have what it needs. What the daemon that runs this configuration has
-//! already is not in the way.
+//! Whether a daemon could start: whether it can get what it needs. What the running daemon of this configuration
+//! already holds is no obstacle.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -28,9 +28,11 @@ pub fn listen_refusal(portal: &Portal, e: &io::Error) -> (String, String) {
     match e.kind() {
         ErrorKind::AddrInUse => (
             "address in use: another program listens there".into(),
-            format!("ss -ltnp 'sport = :{port}' tells which"),
+            format!("ss -ltnp 'sport = :{port}' shows which"),
         ),
-        ErrorKind::AddrNotAvailable => ("is no address of this host".into(), "ip address tells those".into()),
+        ErrorKind::AddrNotAvailable => {
+            ("is not an address of this host".into(), "ip address lists them".into())
+        }
         _ => (format!("cannot listen: {e}"), "give another address, or run as a user who may".into()),
     }
 }
@@ -60,7 +62,7 @@ pub fn take_device(driver: &Driver, lock: &str) -> Result<UnixDatagram, (String,
             ErrorKind::AddrInUse => format!("address in use: another ptgt serves the device {device:?}"),
             _ => format!("cannot be taken: {e}"),
         };
-        (found, "end that first, or give another device".into())
+        (found, "stop it first, or give another device".into())
     })
 }
 
@@ -74,7 +76,7 @@ impl Doctor<'_> {
             self.images();
         }
         // Without it a daemon serves until there is something to be kept.
-        let help = "give a `state_dir` that the daemon may write";
+        let help = "give a `state_dir` that the daemon may write to";
         self.directory("state directory", &config.daemon.state_dir, help, false);
         self.secrets();
         for portal in &config.portals {
@@ -104,7 +106,7 @@ impl Doctor<'_> {
             mib(reactors),
             mib(in_memory)
         );
-        let found = format!("{}, and {} are needed", mib(there), mib(wanted));
+        let found = format!("{}, but {} are needed", mib(there), mib(wanted));
         self.start_needs("memory".into(), (wanted > there).then_some((found, why)), &mib(wanted), true);
     }
 
@@ -115,13 +117,13 @@ impl Doctor<'_> {
         match path.parent() {
             _ if other => {
                 let refusal =
-                    ("something else has that path".to_owned(), "give another `control_socket`".to_owned());
+                    ("something else is at that path".to_owned(), "give another `control_socket`".to_owned());
                 self.start_needs(what, Some(refusal), "a path for a socket", true);
             }
             Some(above) => self.directory(
                 &what,
                 above,
-                "give a `control_socket` in a directory that the daemon may write",
+                "give a `control_socket` in a directory that the daemon may write to",
                 true,
             ),
             None => {}
@@ -133,7 +135,7 @@ impl Doctor<'_> {
         let above = nearest_directory(path);
         let place = above.display();
         let (refusal, certain) = match above.is_dir() {
-            false => (Some(format!("{place} is no directory")), true),
+            false => (Some(format!("{place} is not a directory")), true),
             true => match sys::may_write(above) {
                 Ok(()) => (None, true),
                 Err(e) => {
@@ -145,8 +147,8 @@ impl Doctor<'_> {
         self.start_needs(what.to_owned(), refusal, "a directory that may be written", certain);
     }
 
-    /// What was found of them when the configuration was read; those that are refused whoever asks were told with their line
-    /// then.
+    /// What was found of them when the configuration was read; those that are refused whoever asks were told with their
+    /// line then.
     fn images(&mut self) {
         let config = self.config;
         for unit in &config.units {
@@ -236,7 +238,7 @@ impl Doctor<'_> {
         }
         let flags = self.machine.text(&format!("{place}/tun_flags"));
         match flags.map(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16)) {
-            None if self.machine.exists(&place) => refusal(format!("{device} is no TAP device")),
+            None if self.machine.exists(&place) => refusal(format!("{device} is not a TAP device")),
             // It is there because somebody has it, whom this user may not see.
             Some(Ok(flags)) if flags & PERSISTENT == 0 => {
                 refusal(format!("{device} is in use by another process"))

@@ -106,7 +106,7 @@ fn memory_that_is_not_there_is_an_obstacle() {
     let enough = with("enough", "163840");
     assert_eq!(of(&enough, "memory"), ("good", Verdict::Good));
     let short = with("short", "163839");
-    assert_eq!(of(&short, "memory"), ("159 MiB, and 160 MiB are needed", Verdict::Fails));
+    assert_eq!(of(&short, "memory"), ("159 MiB, but 160 MiB are needed", Verdict::Fails));
     assert!(short.obstacles().any(|check| check.what == "memory"));
     // The network device is not there; that a node lacks pages, and that the user lacks a right, is less certain.
     let all: Vec<&str> = enough.obstacles().map(|check| &check.what[..]).collect();

@@ -73,7 +73,7 @@ fn a_socket_has_one_daemon() {
     let path = directory.socket();
     let server = start(&path);
     let error = Socket::bind(&path).err().unwrap();
-    assert!(error.contains("another daemon is running"), "{error}");
+    assert!(error.contains("another daemon uses it"), "{error}");
     assert_eq!(
         client::status(&path, StatusRequest::default()).unwrap(),
         sample(),
@@ -90,7 +90,7 @@ fn what_a_dead_daemon_left_is_replaced_and_nothing_else() {
     fs::create_dir(path.parent().unwrap()).unwrap();
     drop(UnixListener::bind(&path).unwrap());
     let error = client::status(&path, StatusRequest::default()).unwrap_err();
-    assert!(error.contains("one that has died"), "{error}");
+    assert!(error.contains("a daemon that died"), "{error}");
     drop(start(&path));
     fs::write(&path, "precious").unwrap();
     let error = Socket::bind(&path).err().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Where in the status the counters of each list are, and what they mean.
+//! Where each list of counters is in the status, and what they mean.
 
 use std::fmt::Write;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a running daemon tells about itself: the model behind `ptgt status`, the same as JSON on the control socket and
-//! as text. A later version may add fields; it does not take any away.
+//! What a running daemon reports about itself: the model behind `ptgt status`, as JSON on the control socket and as
+//! text. A later version may add fields; it removes none.
 
 mod lists;
 mod text;
@@ -32,7 +32,8 @@ pub trait StatusSource: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StatusRequest {
-    /// With sessions, of which there may be thousands. Not sent where it says nothing new: older daemons take no parameters.
+    /// With sessions, of which there may be thousands. Not sent where it says nothing new: older daemons take no
+    /// parameters.
     #[serde(skip_serializing_if = "bool::clone")]
     pub sessions: bool,
 }
@@ -192,9 +193,9 @@ fn disk() -> String {
 pub struct Latency {
     /// `read`, `write` or `other`: whether commands moved data, and in which direction.
     pub kind: String,
-    /// `total`, from the turn of the loop in which a command came to the end of the one that gave its status to the port; or
-    /// the part of that in which it waited for its `turn`, its Data-Out (`fetch`) or the `store`. Those who did not wait are
-    /// counted in the total only.
+    /// `total`, from the turn of the loop in which a command came to the end of the one that gave its status to the
+    /// port; or the part of that in which it waited for its `turn`, its Data-Out (`fetch`) or the `store`. Those who
+    /// did not wait are counted in the total only.
     pub stage: String,
     /// How many commands.
     pub count: u64,

@@ -188,7 +188,7 @@ Disk thin0
   write-protected by an initiator
   mode pages saved by an initiator; write cache off
   only 9 MiB left below it, fewer than 10 MiB
-  makes faults, by 2 rules
+  injects faults, by 2 rules
   reservation: write exclusive, registrants only, survives a restart
   key 0xabc of iqn.2026-11.test:initiator,i,0x00023d000001 at iqn.2026-11.test:a,t,0x0001, holder
   key 0x1 of iqn.2026-11.test:other,i,0x00023d000001 at all ports

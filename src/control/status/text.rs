@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The status as a person wants to read it.
+//! The status as text.
 
 use std::fmt::Write;
 
@@ -146,7 +146,7 @@ fn remarkable(unit: &UnitStatus) -> Vec<String> {
     let UnitDetails { fault_rules, device } = &unit.state;
     let mut found = units::kind(&unit.kind).map_or_else(Vec::new, |kind| (kind.remarks)(device));
     if *fault_rules > 0 {
-        found.push(format!("makes faults, by {fault_rules} rules"));
+        found.push(format!("injects faults, by {fault_rules} rules"));
     }
     found
 }

@@ -86,7 +86,7 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("true"),
         "",
-        "What is written may stay in the page cache until the initiator has it synchronized; otherwise each \
+        "What is written may stay in the page cache until the initiator synchronizes it; otherwise each \
                  write is stable before its status. Initiators can change this (WCE of the caching mode page).",
     ),
     key(
@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("false"),
         "",
-        "The medium can be taken out and put in by initiators (START STOP UNIT), unless one prevents it.",
+        "Initiators can remove and insert the medium (START STOP UNIT), unless one prevents it.",
     ),
     key(
         "soft_threshold",
@@ -127,7 +127,7 @@ pub const PRODUCT: &[Key] = &[key(
     Text("1 to 16 ASCII characters"),
     Is("\"VIRTUAL-DISK\""),
     "",
-    "Product, as INQUIRY tells it.",
+    "Product, as INQUIRY reports it.",
 )];
 
 impl Config {

@@ -16,7 +16,7 @@ const GREETING_MAX: usize = 64;
 
 pub(crate) const KEYS: &[Key] = &[
     key("greeting", Text("1 to 64 bytes"), Required, "\"hello\"", "What it says."),
-    key("product", Text("1 to 16 ASCII characters"), Is("\"TOY\""), "", "Product, as INQUIRY tells it."),
+    key("product", Text("1 to 16 ASCII characters"), Is("\"TOY\""), "", "Product, as INQUIRY reports it."),
 ];
 
 #[derive(Clone, Debug)]

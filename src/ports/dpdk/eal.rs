@@ -156,7 +156,7 @@ pub struct Eal {
 pub(super) struct PoolCounts {
     /// Those that are there.
     pub(super) open: AtomicUsize,
-    /// Buffers that did not come home to those that are not.
+    /// Buffers that were not returned to those that are not.
     pub(super) lost: AtomicUsize,
 }
 
@@ -203,7 +203,7 @@ impl Eal {
         let [open, lost] = [&self.pools.open, &self.pools.lost].map(|count| count.load(Ordering::Acquire));
         match (open, lost) {
             (0, 0) => Ok(()),
-            _ => Err(format!("DPDK: {open} pools are still open, and {lost} buffers did not come home")),
+            _ => Err(format!("DPDK: {open} pools are still open, and {lost} buffers were not returned")),
         }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Memory that is not DPDK's, made known to a device that reads it by itself.
+//! Registering memory that is not DPDK's with a device that reads it directly.
 
 use std::io;
 use std::ptr::NonNull;
@@ -55,7 +55,7 @@ impl Span {
             false => (0..len).step_by(page).map(address).collect(),
         };
         if pages.contains(&BAD_ADDRESS) {
-            return Err(io::Error::other("the kernel does not tell physical addresses: run as root"));
+            return Err(io::Error::other("the kernel hides physical addresses: run as root"));
         }
         let count = u32::try_from(pages.len()).map_err(io::Error::other)?;
         let list = if pages.is_empty() { std::ptr::null_mut() } else { pages.as_mut_ptr() };
@@ -78,7 +78,7 @@ impl Span {
         if rc != 0 && (virtual_addresses || span.mapped) {
             // SAFETY: it has just been registered, and no device uses it.
             unsafe { span.unregister(device) };
-            return Err(eal::error("the IOMMU does not take it (memory lock limit?)", rc));
+            return Err(eal::error("the IOMMU refuses it (memory lock limit?)", rc));
         }
         Ok(span)
     }
@@ -145,8 +145,8 @@ impl Regions {
         Self { spans: Some(spans.to_vec()) }
     }
 
-    /// Puts the pieces of a run of bytes, as the device sees them, into `pieces`. `false` if it does not see them all, or
-    /// there would be more than `max` pieces.
+    /// Puts the pieces of a run of bytes, as the device sees them, into `pieces`. `false` if it does not see them all,
+    /// or there would be more than `max` pieces.
     pub(super) fn resolve(
         &self,
         data: *const u8,

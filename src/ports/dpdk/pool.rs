@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Pools of buffers, and the right to a buffer.
+//! Pools of buffers, and ownership of a buffer.
 
 use std::ffi::CString;
 use std::io;
@@ -25,8 +25,8 @@ pub(super) struct PoolConfig {
     pub(super) node: i32,
     /// Devices read the buffers by themselves: none lies across the end of a page.
     pub(super) dma: bool,
-    /// It is the user memory of an AF_XDP device, which counts on one piece of memory with buffer after buffer, and keeps
-    /// some of them to its end and beyond.
+    /// It is the user memory of an AF_XDP device, which counts on one piece of memory with buffer after buffer, and
+    /// keeps some of them to its end and beyond.
     pub(super) umem: bool,
 }
 
@@ -79,14 +79,14 @@ impl Drop for Pool {
         // SAFETY: the pool is there until the next line but one.
         let out = unsafe { dpdk::rte_mempool_in_use_count(self.raw.as_ptr()) };
         match out {
-            0 => debug!(target: "dpdk", "{}: all buffers are home", self.config.name),
+            0 => debug!(target: "dpdk", "{}: all buffers were returned", self.config.name),
             out if self.config.umem => {
                 debug!(target: "dpdk", "{}: the device has kept {out} buffers", self.config.name);
             }
             // Freeing memory that somebody points into would be worse than to keep it.
             out => {
                 self.eal.pools.lost.fetch_add(out as usize, Ordering::Relaxed);
-                return warn!(target: "dpdk", "{}: {out} buffers did not come home", self.config.name);
+                return warn!(target: "dpdk", "{}: {out} buffers were not returned", self.config.name);
             }
         }
         // SAFETY: nobody has a buffer of it; the device of those that were kept is closed.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which images are opened, and how. What the daemon has not made keeps its size, its permissions and its bytes: it is
-//! looked at first, without changing anything, and opened only if it suits.
+//! Which images are opened, and how. What the daemon did not create keeps its size, its permissions and its bytes: it
+//! is examined first, without any change, and opened only if it fits.
 
 use std::fs::{self, DirBuilder, File, FileTimes, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -30,8 +30,8 @@ pub struct FileOptions {
     pub block: u32,
     /// Open for reading only.
     pub read_only: bool,
-    /// Through a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages, and writes go into them.
-    /// All of its space is taken at once, and none is given back.
+    /// Through a mapping of the file, which must lie on tmpfs or hugetlbfs: reads lend its pages, and writes go into
+    /// them. All of its space is taken at once, and none is given back.
     pub mapped: bool,
     /// Space comes with the first write, and can be given back; otherwise all of it is taken at once.
     pub thin: bool,
@@ -64,9 +64,9 @@ impl Refusal {
     pub(in crate::stores) fn by_kernel(what: &str, e: &io::Error) -> Self {
         let errno = e.raw_os_error();
         let help = match errno {
-            Some(libc::EACCES) => "the user of the daemon needs the right to it",
+            Some(libc::EACCES) => "the daemon's user needs permission for it",
             Some(libc::EPERM | libc::EROFS | libc::ETXTBSY) => {
-                "set `read_only = true` if it is only to be read"
+                "set `read_only = true` to serve it for reading only"
             }
             Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files",
             _ => "give the path of an image file or block device",
@@ -103,8 +103,8 @@ pub(super) struct FoundImage {
 /// How long something that another process holds is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tries again for a while. A daemon that was killed holds its images until the kernel has taken its io_uring apart, which
-/// is a little after the process is gone: the next one is to start nevertheless.
+/// Tries again for a while. A daemon that was killed holds its images until the kernel has taken its io_uring apart,
+/// which is a little after the process is gone: the next one is to start nevertheless.
 pub fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     const PAUSE: Duration = Duration::from_millis(20);
     let mut waited = Duration::ZERO;
@@ -181,7 +181,8 @@ impl FileOptions {
         if self.thin && !self.mapped && !found.device && !found.thin {
             let path = self.path.display();
             log::warn!(
-                "{path}: no deallocation: its file system cannot, or no file can be made beside it to try that"
+                "{path}: no deallocation: its file system does not support it, or no file can be created \
+                 beside it to try it"
             );
         }
         if self.takes_space() && !found.device {
@@ -203,7 +204,7 @@ impl FileOptions {
                 Err(Refusal::new("path", message, "give the path of an image file or block device"))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => self.may_be_made().map(|()| None),
-            Err(e) => Err(Refusal::by_kernel(&format!("{path} cannot be looked at"), &e)),
+            Err(e) => Err(Refusal::by_kernel(&format!("{path} cannot be examined"), &e)),
         }
     }
 
@@ -218,11 +219,11 @@ impl FileOptions {
             return Err(Refusal::new("path", message, "give the path of an image, or remove the link"));
         }
         if self.read_only {
-            return Err(self.missing("a disk that is read-only is not made: give the path of an image"));
+            return Err(self.missing("a read-only disk is not created: give the path of an image"));
         }
         if !self.create {
             return Err(
-                self.missing("mount its file system, give another path, or have it made: `create = true`")
+                self.missing("mount its file system, give another path, or create it: `create = true`")
             );
         }
         if let Some(record) = &self.record
@@ -233,12 +234,13 @@ impl FileOptions {
                 self.path.display(),
                 record.display()
             );
-            let help = "mount its file system or bring the image back; remove that record to begin with an empty disk";
+            let help = "mount its file system or restore the image; remove that record to begin with an empty \
+            disk";
             return Err(Refusal::new("path", message, help));
         }
         match self.size {
             Some(_) => Ok(()),
-            None => Err(self.missing("give the size that it is to be made with: `size`")),
+            None => Err(self.missing("give `size`, the size to create it with")),
         }
     }
 
@@ -247,7 +249,7 @@ impl FileOptions {
         let (size, directory) = (self.size.unwrap_or(0), directory(&self.path));
         let place = directory.display();
         let trial = trial(directory)
-            .map_err(|e| Refusal::by_kernel(&format!("no file can be made in {place}"), &e))?;
+            .map_err(|e| Refusal::by_kernel(&format!("no file can be created in {place}"), &e))?;
         let mut in_memory = None;
         if let Some(file) = &trial {
             // On hugetlbfs a size that is no multiple of its pages is not too large.
@@ -264,7 +266,7 @@ impl FileOptions {
     fn is_remembered(&self) -> Result<bool, Refusal> {
         let Some(record) = &self.record else { return Ok(false) };
         remembers(record, &self.path).map_err(|e| {
-            let help = "remove it to start without what it holds, or let the user of the daemon read it";
+            let help = "remove it to start without what it holds, or let the daemon's user read it";
             Refusal {
                 help: help.into(),
                 ..Refusal::by_kernel(&format!("{} cannot be read", record.display()), &e)
@@ -281,10 +283,10 @@ impl FileOptions {
         }
         let directory = directory(record);
         let tried = trial(directory).map_err(|e| {
-            let what = format!("it cannot be remembered in {} that there is an image", directory.display());
+            let what = format!("cannot record in {} that there is an image", directory.display());
             Refusal {
                 key: "create",
-                help: "give a `state_dir` that the daemon may write".into(),
+                help: "give a `state_dir` that the daemon may write to".into(),
                 ..Refusal::by_kernel(&what, &e)
             }
         });
@@ -296,7 +298,7 @@ impl FileOptions {
         self.can_be_made()?;
         let path = self.path.display();
         let size = self.size.unwrap_or(0);
-        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be made"), &e);
+        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be created"), &e);
         let above = self
             .path
             .parent()
@@ -319,7 +321,7 @@ impl FileOptions {
             file.sync_all().and_then(|()| File::open(above)?.sync_all()).map_err(fail)
         };
         fill().inspect_err(|_| _ = fs::remove_file(&self.path))?;
-        let how = if self.takes_space() { "all of its space taken" } else { "sparse" };
+        let how = if self.takes_space() { "allocated in full" } else { "sparse" };
         log::info!("made {path}: {size} bytes, {how}");
         Ok(())
     }
@@ -328,7 +330,7 @@ impl FileOptions {
     fn claim(&self, meta: &Metadata) -> Result<File, Refusal> {
         let path = self.path.display();
         let busy = |by: &str| {
-            Refusal::new("path", format!("{path} is in use: {by}"), "what is used elsewhere is not served")
+            Refusal::new("path", format!("{path} is in use: {by}"), "ptgt does not serve what the host uses")
         };
         let device = meta.file_type().is_block_device();
         if !self.read_only
@@ -361,8 +363,8 @@ impl FileOptions {
         let who =
             process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"));
         let (what, help) = match writes {
-            true => ("in use by", "end that first: a daemon has its images alone"),
-            false => ("locked for reading by", "end that first: `lsof` names it"),
+            true => ("in use by", "stop it first: a daemon needs its images to itself"),
+            false => ("locked for reading by", "stop it first: `lsof` names it"),
         };
         Refusal::new("path", format!("{} is {what} {who}", self.path.display()), help)
     }
@@ -370,7 +372,7 @@ impl FileOptions {
     /// What an image is like that is open, if it can be served.
     fn suits(&self, file: &File) -> Result<FoundImage, Refusal> {
         let path = self.path.display();
-        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be looked at"), &e);
+        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be examined"), &e);
         let device = file.metadata().map_err(fail)?.file_type().is_block_device();
         let bytes =
             if device { sys::block_device_size(file) } else { file.metadata().map(|meta| meta.len()) };
@@ -379,8 +381,10 @@ impl FileOptions {
             && size != bytes
         {
             let help = match bytes {
-                0 if self.create => "give another path, or remove the file to have it made".to_owned(),
-                _ => format!("give `size = {bytes}` or none, or another path; the daemon changes no size"),
+                0 if self.create => "give another path, or remove the file to have it created".to_owned(),
+                _ => format!(
+                    "give `size = {bytes}` or none, or another path; the daemon does not resize images"
+                ),
             };
             return Err(Refusal::new(
                 "size",
@@ -390,7 +394,7 @@ impl FileOptions {
         }
         let bytes = bytes / u64::from(self.block) * u64::from(self.block);
         if bytes == 0 {
-            let message = format!("{path} has not the {} bytes of a block", self.block);
+            let message = format!("{path} is smaller than a block of {} bytes", self.block);
             return Err(Refusal::new("path", message, "give the path of an image file or block device"));
         }
         let in_memory = self.memory(file, bytes)?;
@@ -410,14 +414,14 @@ impl FileOptions {
     fn memory(&self, file: &File, bytes: u64) -> Result<Option<InMemory>, Refusal> {
         let path = self.path.display();
         let found = sys::in_memory(file)
-            .map_err(|e| Refusal::by_kernel(&format!("{path} cannot be looked at"), &e))?;
+            .map_err(|e| Refusal::by_kernel(&format!("{path} cannot be examined"), &e))?;
         match found {
             None if self.mapped => {
                 let message = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
                 Err(Refusal::new("mapped", message, "leave `mapped` out"))
             }
             Some(InMemory::Hugetlbfs(_)) if !self.mapped => {
-                let message = "a file on hugetlbfs cannot be written but through a mapping";
+                let message = "a file on hugetlbfs can be written only through a mapping";
                 Err(Refusal::new("path", message, "set `mapped = true`"))
             }
             Some(InMemory::Hugetlbfs(page)) if !bytes.is_multiple_of(page as u64) => {
@@ -448,7 +452,7 @@ impl FileOptions {
         let Some(file) = file.filter(|_| self.takes_space()) else { return Ok(()) };
         let (key, help) = self.space_key();
         let space = sys::file_space(file.as_raw_fd())
-            .map_err(|e| Refusal::by_kernel("its space is not known", &e))?;
+            .map_err(|e| Refusal::by_kernel("its space cannot be determined", &e))?;
         let lacking = bytes.saturating_sub(space.used);
         if lacking > space.available && !matches!(sys::in_memory(file), Ok(Some(InMemory::Hugetlbfs(_)))) {
             let message =
@@ -457,7 +461,7 @@ impl FileOptions {
         }
         match beside.map(|beside| sys::reserve(beside, 4096)) {
             Some(Err(e)) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                Err(Refusal::new(key, "its file system cannot set space aside", help))
+                Err(Refusal::new(key, "its file system cannot reserve space", help))
             }
             _ => Ok(()),
         }
@@ -471,11 +475,11 @@ impl FileOptions {
                 let pages = bytes / page as u64;
                 Refusal::new(
                     key,
-                    format!("it takes {pages} huge pages of {page} bytes, and there are not so many free"),
+                    format!("it takes {pages} huge pages of {page} bytes, and fewer are free"),
                     help,
                 )
             }
-            _ => Refusal::new(key, format!("its space cannot be taken: {e}"), help),
+            _ => Refusal::new(key, format!("its space cannot be allocated: {e}"), help),
         })
     }
 }

@@ -219,7 +219,7 @@ fn write(jobs: &Receiver<Job>) {
             let mut unit = lock(&unit);
             let result = unit.persist(&record);
             if let Err(e) = &result {
-                log::error!("{}/{} could not be kept: {e}", unit.path.display(), record.name);
+                log::error!("{}/{} could not be saved: {e}", unit.path.display(), record.name);
             }
             drop(unit);
             persisted.put(tag, result);

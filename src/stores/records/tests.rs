@@ -269,7 +269,7 @@ fn what_cannot_be_kept_is_told() {
     fs::write(&folder.0, b"a file where the directory is to be").unwrap();
     let records = Records::new(&folder.0);
     let mut record_store = {
-        // The slot itself cannot be looked at.
+        // The slot itself cannot be examined.
         assert!(records.slot("one").is_err());
         fs::remove_file(&folder.0).unwrap();
         let slot = records.slot("one").unwrap();
