@@ -415,3 +415,58 @@ fn tests_that_the_manual_names_are_there() {
     let missing: Vec<String> = names.into_iter().filter(|name| !exists(name)).map(str::to_owned).collect();
     none(&missing);
 }
+
+/// The messages that a page quotes in backticks in the first column of its tables, from a heading on.
+fn quoted_messages<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let tables = page.split_once(heading).map_or("", |(_, rest)| rest);
+    let cells =
+        tables.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+/// The parts of a quoted message that the program says so: two words or more, with nothing between them that varies, such
+/// as a number, a path, a quoted name, `...` or `PID`.
+fn constant_parts(message: &str) -> Vec<String> {
+    let varies = |word: &str| {
+        let name = word.trim_matches([':', ';', ',', '.']);
+        word.contains("...")
+            || word.contains(|c: char| c.is_ascii_digit() || "/\"{".contains(c))
+            || (name.len() < 5 && !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase()))
+    };
+    let mut parts = vec![Vec::new()];
+    for word in message.split_whitespace() {
+        if varies(word) {
+            parts.push(Vec::new());
+            continue;
+        }
+        let plain = word.trim_end_matches([':', ';', ',', '.']);
+        parts.last_mut().expect("there is one").push(plain);
+        if plain != word {
+            parts.push(Vec::new());
+        }
+    }
+    parts.into_iter().filter(|words| words.len() > 1).map(|words| words.join(" ")).collect()
+}
+
+#[test]
+fn messages_that_the_manual_quotes_are_said() {
+    let planted = "## A\n| `x y` |\n## B\n| `no such thing: 12 of them at /dev/x` (`or so`) | why |\n";
+    let quoted = quoted_messages(planted, "## B");
+    assert_eq!(quoted, ["no such thing: 12 of them at /dev/x", "or so"]);
+    assert_eq!(constant_parts(quoted[0]), ["no such thing", "of them at"]);
+    let files = files();
+    let said = |(_, _, text): (&str, &str, &str)| {
+        let text = text.replace("\\\n", " ").replace("\\\"", "\"");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let said: Vec<String> = sources(&files).map(said).collect();
+    let page = &files.iter().find(|(name, _)| name == "docs/troubleshooting.md").expect("the page").1;
+    let quoted = quoted_messages(page, "\n## Start");
+    assert!(quoted.len() > 60, "{quoted:?}");
+    let unsaid = |part: &String| !said.iter().any(|text| text.contains(part.as_str()));
+    let wrong = quoted.iter().flat_map(|message| {
+        let parts = constant_parts(message).into_iter().filter(unsaid);
+        parts.map(move |part| format!("docs/troubleshooting.md: {part:?} of {message:?} is said nowhere"))
+    });
+    none(&wrong.collect::<Vec<_>>());
+}
