@@ -6,7 +6,9 @@ use std::io;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{Account, Algorithm};
 use crate::scsi::{Lun, Sense};
-use crate::wire::iscsi::{FINAL, Opcode, binary, number, pairs};
+use crate::wire::iscsi::{
+    DataInHeader, LoginResponseHeader, Opcode, ScsiResponseHeader, binary, number, pairs,
+};
 
 /// What we offer; every target may ask for less.
 const OFFER: &[(&str, &str)] = &[
@@ -77,10 +79,9 @@ fn exchange(
     let fail = |e: io::Error| format!("the connection failed: {e}");
     stream.send(&request.encode(initiator.digests)).map_err(fail)?;
     // The last PDU of an answer carries the status or is the answer itself.
-    let goes_on = |last: &Packet| match last.opcode() {
-        Opcode::NOP_IN => true,
-        Opcode::DATA_IN => last.bhs.flags() & 1 == 0,
-        _ => false,
+    let goes_on = |last: &Packet| match last.header::<DataInHeader>() {
+        Some(data) => !data.has_status,
+        None => last.opcode() == Opcode::NOP_IN,
     };
     let mut packets = Vec::new();
     loop {
@@ -138,8 +139,10 @@ fn login_exchange(
         0 => first_exchange(initiator, stream, request)?,
         _ => exchange(initiator, stream, request)?.1,
     };
-    let (opcode, status) = (answer.opcode(), answer.bhs.half(36));
-    if opcode != Opcode::LOGIN_RESPONSE || status != 0 {
+    let Some(LoginResponseHeader { status, .. }) = answer.header() else {
+        return Err(format!("the target answers a login with {:?}", answer.opcode()));
+    };
+    if status != 0 {
         let why = match status {
             0x0203 => " (no such target here)",
             0x0201 | 0x0202 => {
@@ -215,7 +218,7 @@ pub(super) fn login(stream: &mut dyn Stream, who: &Credentials) -> Result<Logged
         let request = initiator.login(1, Some(3), &pairs);
         let answer = login_exchange(&mut initiator, stream, &request)?;
         terms.learn(&answer.data)?;
-        if answer.bhs.flags() & (FINAL | 3) == FINAL | 3 {
+        if answer.ends_login() {
             ready(&mut initiator, stream, &mut terms)?;
             terms.cmd_sn = initiator.cmd_sn;
             (terms.max_cmd_sn, terms.exp_stat_sn) = (initiator.max_cmd_sn, initiator.exp_stat_sn);
@@ -255,13 +258,13 @@ fn ready(initiator: &mut Initiator, stream: &mut dyn Stream, terms: &mut LoggedI
         let (packets, last) = exchange(initiator, stream, &request)?;
         let parts = packets.iter().chain([&last]).filter(|packet| packet.opcode() == Opcode::DATA_IN);
         let data: Vec<u8> = parts.flat_map(|packet| packet.data.clone()).collect();
-        match last.opcode() {
-            Opcode::DATA_IN => Ok((last.bhs.0[3], data, None)),
+        match (last.header::<DataInHeader>(), last.header::<ScsiResponseHeader>()) {
+            (Some(DataInHeader { status, .. }), _) => Ok((status, data, None)),
             // Sense data lies behind its length.
-            Opcode::SCSI_RESPONSE => {
-                Ok((last.bhs.0[3], data, last.data.get(2..).and_then(Sense::key_and_code)))
+            (_, Some(ScsiResponseHeader { status, .. })) => {
+                Ok((status, data, last.data.get(2..).and_then(Sense::key_and_code)))
             }
-            other => Err(format!("the target answers a command with {other:?}")),
+            _ => Err(format!("the target answers a command with {:?}", last.opcode())),
         }
     };
     let (mut tries, lun) = (0, Lun(terms.lun));

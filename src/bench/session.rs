@@ -9,7 +9,10 @@ use super::load::{Load, Operation};
 use super::login::LoggedIn;
 use crate::scsi::Sense;
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, scsi_flags};
+use crate::wire::iscsi::{
+    AsyncHeader, Bhs, DataInHeader, DataOutHeader, NO_TAG, NopInHeader, NopOutHeader, Opcode, PduHeader,
+    R2tHeader, RejectHeader, RequestNumbers, ScsiCommandFlags, ScsiCommandHeader, ScsiResponseHeader,
+};
 
 const GOOD: u8 = 0;
 const READ_16: u8 = 0x88;
@@ -132,33 +135,38 @@ impl Session {
         if operation.write && load.verifies() {
             load.stamp(operation, &mut slot.payload);
         }
-        let direction = if operation.write { scsi_flags::WRITE } else { scsi_flags::READ };
-        let mut bhs = Bhs::new(Opcode::SCSI_COMMAND, FINAL | direction);
-        bhs.set_lun(self.terms.lun);
-        bhs.set_word(16, index);
-        bhs.set_word(20, block);
-        bhs.set_word(24, self.cmd_sn);
-        bhs.set_word(28, self.exp_stat_sn);
-        self.cmd_sn = self.cmd_sn.wrapping_add(1);
+        let writes = operation.write;
         let blocks = block / self.terms.block;
-        bhs.0[32] = if operation.write { WRITE_16 } else { READ_16 };
-        bhs.0[34..42].copy_from_slice(&(operation.index * u64::from(blocks)).to_be_bytes());
-        bhs.0[42..46].copy_from_slice(&blocks.to_be_bytes());
-        if !operation.write {
-            return self.out.push_back(Piece::Header(bhs.0));
-        }
+        let mut cdb = [0; 16];
+        cdb[0] = if writes { WRITE_16 } else { READ_16 };
+        cdb[2..10].copy_from_slice(&(operation.index * u64::from(blocks)).to_be_bytes());
+        cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
         let first_burst = block.min(self.terms.first_burst);
-        let immediate = if self.terms.immediate_data { first_burst.min(self.terms.segment) } else { 0 };
-        let more = !self.terms.initial_r2t && immediate < first_burst;
-        if more {
-            bhs.0[1] &= !FINAL;
-        }
-        bhs.set_data_len(immediate as usize);
-        self.out.push_back(Piece::Header(bhs.0));
+        let sends = writes && self.terms.immediate_data;
+        let immediate = if sends { first_burst.min(self.terms.segment) } else { 0 };
+        let more = writes && !self.terms.initial_r2t && immediate < first_burst;
+        let direction = if writes { ScsiCommandFlags::WRITE } else { ScsiCommandFlags::READ };
+        let header = ScsiCommandHeader {
+            immediate: false,
+            flags: if more { direction } else { direction.with(ScsiCommandFlags::FINAL) },
+            lun: self.terms.lun,
+            itt: index,
+            expected_len: block,
+            numbers: RequestNumbers { cmd_sn: self.cmd_sn, exp_stat_sn: self.exp_stat_sn },
+            cdb,
+        };
+        self.cmd_sn = self.cmd_sn.wrapping_add(1);
+        self.push_header(&header, immediate);
         self.push_payload(index, 0, immediate);
         if more {
             self.data_out(index, NO_TAG, immediate, first_burst);
         }
+    }
+
+    fn push_header(&mut self, header: &impl PduHeader, data_len: u32) {
+        let mut bhs = header.emit();
+        bhs.set_data_len(data_len as usize);
+        self.out.push_back(Piece::Header(*bhs.bytes()));
     }
 
     fn push_payload(&mut self, slot: u32, at: u32, len: u32) {
@@ -173,15 +181,16 @@ impl Session {
         let mut data_sn = 0;
         while at < to {
             let len = (to - at).min(self.terms.segment);
-            let mut bhs = Bhs::new(Opcode::DATA_OUT, if at + len == to { FINAL } else { 0 });
-            bhs.set_lun(self.terms.lun);
-            bhs.set_data_len(len as usize);
-            bhs.set_word(16, index);
-            bhs.set_word(20, transfer);
-            bhs.set_word(28, self.exp_stat_sn);
-            bhs.set_word(36, data_sn);
-            bhs.set_word(40, at);
-            self.out.push_back(Piece::Header(bhs.0));
+            let header = DataOutHeader {
+                is_final: at + len == to,
+                lun: self.terms.lun,
+                itt: index,
+                ttt: transfer,
+                exp_stat_sn: self.exp_stat_sn,
+                data_sn,
+                buffer_offset: at,
+            };
+            self.push_header(&header, len);
             self.push_payload(index, at, len);
             (at, data_sn) = (at + len, data_sn + 1);
         }
@@ -280,15 +289,15 @@ impl Session {
 
     /// The header is there.
     fn header(&mut self, load: &mut Load, now: Instant) -> Result<(), String> {
-        let bhs = Bhs(self.head);
+        let bhs = Bhs::from(self.head);
         let left = (bhs.ahs_len() + bhs.data_len()).next_multiple_of(4);
         let read = match bhs.opcode() {
             Opcode::DATA_IN => {
-                let (at, len) = (u64::from(bhs.word(40)), bhs.data_len() as u64);
-                if at + len > load.block().into() {
+                let at = DataInHeader::parse(&bhs).buffer_offset;
+                if u64::from(at) + bhs.data_len() as u64 > load.block().into() {
                     return Err("the target sends more than it was asked for".to_owned());
                 }
-                Some((self.slot(bhs.itt())?, bhs.word(40)))
+                Some((self.slot(bhs.itt())?, at))
             }
             _ => None,
         };
@@ -307,48 +316,59 @@ impl Session {
     /// The PDU is whole.
     fn whole(&mut self, load: &mut Load, now: Instant) -> Result<(), String> {
         self.incoming = Incoming::Header(0);
-        let bhs = Bhs(self.head);
-        let max = bhs.word(32);
+        let bhs = Bhs::from(self.head);
+        let numbers = bhs.response_numbers();
+        let max = numbers.max_cmd_sn;
         if max.wrapping_sub(self.max_cmd_sn) < 1 << 31 {
             self.max_cmd_sn = max;
         }
         match bhs.opcode() {
-            Opcode::DATA_IN if bhs.flags() & scsi_flags::STATUS == 0 => {}
             Opcode::DATA_IN | Opcode::SCSI_RESPONSE => {
-                self.exp_stat_sn = bhs.word(24).wrapping_add(1);
-                let tag = self.slot(bhs.itt())?;
-                self.end(tag, bhs.0[3], load, now);
+                let status = match bhs.opcode() {
+                    Opcode::DATA_IN => {
+                        let DataInHeader { has_status, status, .. } = DataInHeader::parse(&bhs);
+                        has_status.then_some(status)
+                    }
+                    _ => Some(ScsiResponseHeader::parse(&bhs).status),
+                };
+                if let Some(status) = status {
+                    self.exp_stat_sn = numbers.stat_sn.wrapping_add(1);
+                    let tag = self.slot(bhs.itt())?;
+                    self.end(tag, status, load, now);
+                }
             }
             Opcode::R2T => {
                 let tag = self.slot(bhs.itt())?;
-                let (at, len) = (bhs.word(40), bhs.word(44));
+                let R2tHeader { ttt, buffer_offset: at, desired_len: len, .. } = R2tHeader::parse(&bhs);
                 // Each byte is asked for once, so that no more waits to be sent than the commands have.
                 let asked = &mut self.slots[tag as usize].asked;
                 *asked = asked.saturating_add(len);
                 if *asked > load.block() || at.checked_add(len).is_none_or(|end| end > load.block()) {
                     return Err("the target asks for more than the command has".to_owned());
                 }
-                self.data_out(tag, bhs.word(20), at, at + len);
+                self.data_out(tag, ttt, at, at + len);
             }
-            Opcode::NOP_IN if bhs.word(20) != NO_TAG => {
+            Opcode::NOP_IN => {
+                let NopInHeader { lun, ttt, .. } = NopInHeader::parse(&bhs);
+                if ttt == NO_TAG {
+                    return Ok(());
+                }
                 self.pings = if self.out.is_empty() { 1 } else { self.pings + 1 };
                 if self.pings > PINGS_MAX {
                     return Err("the target asks whether we are there, and takes no answer".to_owned());
                 }
-                let mut answer = Bhs::new(Opcode::NOP_OUT, FINAL);
-                answer.0[0] |= crate::wire::iscsi::IMMEDIATE;
-                answer.set_lun(bhs.lun());
-                answer.set_word(16, NO_TAG);
-                answer.set_word(20, bhs.word(20));
-                answer.set_word(24, self.cmd_sn);
-                answer.set_word(28, self.exp_stat_sn);
-                self.out.push_back(Piece::Header(answer.0));
+                let numbers = RequestNumbers { cmd_sn: self.cmd_sn, exp_stat_sn: self.exp_stat_sn };
+                let pong = NopOutHeader { immediate: true, lun, itt: NO_TAG, ttt, numbers };
+                self.push_header(&pong, 0);
             }
-            Opcode::NOP_IN => {}
             Opcode::ASYNC_MESSAGE => {
-                return Err(format!("the target ends the session (event {})", bhs.0[36]));
+                let event = AsyncHeader::parse(&bhs).event.raw();
+                return Err(format!("the target ends the session (event {event})"));
             }
-            Opcode::REJECT => return Err(format!("the target rejects a PDU (reason {:#04x})", bhs.0[2])),
+            Opcode::REJECT => {
+                let reason = RejectHeader::parse(&bhs).reason.raw();
+                return Err(format!("the target rejects a PDU (reason {reason:#04x})"));
+            }
             other => return Err(format!("the target sends a PDU that answers nothing ({other:?})")),
         }
         Ok(())

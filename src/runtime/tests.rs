@@ -16,7 +16,7 @@ use crate::control::config::parse;
 use crate::control::status::{self, StatusRequest};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::scsi::{Lun, Status};
-use crate::wire::iscsi::Opcode;
+use crate::wire::iscsi::{DataInHeader, Opcode, ScsiResponseHeader};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ impl Client {
         let login = client.initiator.login(1, Some(3), &keys);
         client.send(&login);
         let answer = client.receive();
-        assert_eq!((answer.bhs.opcode(), answer.bhs.half(36)), (Opcode::LOGIN_RESPONSE, 0), "{answer:?}");
+        assert!(answer.ends_login(), "{answer:?}");
         client
     }
 
@@ -81,10 +81,12 @@ impl Client {
         loop {
             let packet = self.receive();
             data.extend(&packet.data);
-            match packet.bhs.opcode() {
-                Opcode::DATA_IN if packet.bhs.0[1] & 1 == 0 => {}
-                Opcode::DATA_IN | Opcode::SCSI_RESPONSE => return (data, packet.bhs.0[3]),
-                other => panic!("{other:?}"),
+            match (packet.header::<DataInHeader>(), packet.header::<ScsiResponseHeader>()) {
+                (Some(DataInHeader { has_status: false, .. }), _) => {}
+                (Some(DataInHeader { status, .. }), _) | (_, Some(ScsiResponseHeader { status, .. })) => {
+                    return (data, status);
+                }
+                _ => panic!("{packet:?}"),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod crc;
 pub mod fc;
+mod field;
 pub mod iscsi;
 pub mod scsi;
 mod shown;

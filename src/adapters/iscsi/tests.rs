@@ -17,7 +17,7 @@ use crate::memory::{Arena, MemoryCharge, Seg, Sg};
 use crate::net::StreamOrigin;
 use crate::reactor::{Poller, mailboxes};
 use crate::scsi::primary::MissingLun;
-use crate::wire::iscsi::Opcode;
+use crate::wire::iscsi::{LoginResponseHeader, NO_TAG, NopOutHeader, Opcode, RequestNumbers};
 
 const TARGET: &str = "iqn.2026-11.test:t";
 const CORES: usize = 2;
@@ -301,16 +301,17 @@ impl World {
         let bytes = std::mem::take(&mut self.net.wires.borrow_mut().get_mut(&port).unwrap().to_peer);
         initiator.exp_stat_sn = u32::from_be_bytes(bytes[24..28].try_into().unwrap());
         let answer = initiator.take(&bytes).remove(0);
-        assert_eq!(answer.opcode(), Opcode::LOGIN_RESPONSE);
-        (answer.bhs.half(36), answer.bhs.half(14))
+        let answer: LoginResponseHeader = answer.header().expect("a login response");
+        (answer.status, answer.tsih)
     }
 
     /// Sends a command that expects as much data as there is memory, and returns what is said to that.
     fn read(&mut self, port: u16, cmd_sn: u32) -> Vec<u8> {
         let mut initiator = Initiator::new();
+        initiator.cmd_sn = cmd_sn;
         let transfer = Transfer::read(u32::try_from(MEMORY).unwrap());
         let command = initiator.command(0, &[0; 6], transfer);
-        self.say(port, &command.word(24, cmd_sn));
+        self.say(port, &command);
         self.heard(port)
     }
 
@@ -505,13 +506,13 @@ fn who_waits_for_memory_is_told_wherever_it_lives() {
         let (core, id) = world.net.places.borrow()[&holds];
         world.net.tell(core, StreamEvent::Writable(id));
         for port in [holds, waits] {
-            assert_eq!(world.heard(port).first(), Some(&Opcode::SCSI_RESPONSE.0), "{cores:?}");
+            assert_eq!(world.heard(port).first(), Some(&Opcode::SCSI_RESPONSE.raw()), "{cores:?}");
         }
         // Who ends lets others begin, too.
         world.net.blocked.set(Some(holds));
         assert!(world.read(holds, 101).is_empty() && world.read(waits, 101).is_empty());
         world.close(holds);
-        assert_eq!(world.heard(waits).first(), Some(&Opcode::SCSI_RESPONSE.0), "{cores:?}");
+        assert_eq!(world.heard(waits).first(), Some(&Opcode::SCSI_RESPONSE.raw()), "{cores:?}");
     }
 }
 
@@ -554,7 +555,8 @@ fn left(world: &World, port: u16) -> usize {
 /// Much that needs no answer, and a ping behind it.
 fn send_much(world: &mut World, port: u16) -> (usize, StreamId) {
     let alive = |data| {
-        Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX).data(data)
+        let numbers = RequestNumbers::default();
+        Packet::new(&NopOutHeader { immediate: true, lun: 0, itt: NO_TAG, ttt: NO_TAG, numbers }).data(data)
     };
     let much = alive(&[0; 8000]).encode(Default::default()).repeat(100);
     let ping = Initiator::new().nop_out(&[]).encode(Default::default());
@@ -652,7 +654,9 @@ fn who_holds_memory_and_makes_no_progress_is_cut() {
     world.now = world.now + Duration::from_secs(60);
     let held = [(1, 1200), (2, 800), (3, 50)].map(|(isid, kib)| holder(&mut world, isid, kib));
     let [busy, stuck, small] = held.each_ref().map(|(port, _)| *port);
-    let ping = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, 1).word(20, u32::MAX).data(&[0; 8000]);
+    let numbers = RequestNumbers::default();
+    let ping = NopOutHeader { immediate: true, lun: 0, itt: 1, ttt: NO_TAG, numbers };
+    let ping = Packet::new(&ping).data(&[0; 8000]);
     let there = |world: &World| [busy, stuck, small].map(|port| world.core(port).is_some());
     wait(&mut world, 300, |world| world.say(busy, &ping));
     assert_eq!(there(&world), [true; 3], "it has its time");

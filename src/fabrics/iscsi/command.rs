@@ -14,7 +14,10 @@ use crate::scsi::{
     Cdb, Command, Expected, Lun, Request, RequestTag, Residual, Response, Sense, Status, TaskAttribute,
     TaskManagementFunction::AbortTask, TaskManagementResponse, Transport, key,
 };
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject, scsi_flags as flag};
+use crate::wire::iscsi::{
+    Bhs, DataInHeader, IscsiTaskAttribute, NO_TAG, PduHeader, R2tHeader, RejectReason, ResponseNumbers,
+    ScsiCommandFlags as Flags, ScsiCommandHeader, ScsiResponseHeader, ServiceResponse,
+};
 
 /// PROTOCOL SERVICE CRC ERROR: Data-Out was damaged on the way (RFC 7143 11.4.7.2).
 const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
@@ -23,14 +26,12 @@ impl ActiveConnection<'_> {
     // In.
 
     pub(super) fn scsi_command(&mut self, pdu: Pdu) {
-        let bhs = &pdu.bhs;
-        let flags = bhs.flags();
-        let (reads, writes) = (flags & flag::READ != 0, flags & flag::WRITE != 0);
-        let itt = bhs.itt();
-        let Some((cdb, bidi)) = cdb(&pdu).filter(|_| itt != NO_TAG) else {
-            return self.reject(&pdu.bhs, reject::INVALID_PDU_FIELD);
+        let header = ScsiCommandHeader::parse(&pdu.bhs);
+        let ScsiCommandHeader { immediate, flags, itt, expected_len: length, .. } = header;
+        let (reads, writes) = (flags.contains(Flags::READ), flags.contains(Flags::WRITE));
+        let Some((cdb, bidi)) = cdb(&header.cdb, &pdu.ahs).filter(|_| itt != NO_TAG) else {
+            return self.reject(&pdu.bhs, RejectReason::INVALID_PDU_FIELD);
         };
-        let length = bhs.word(20);
         let expected = Expected {
             data_in: match (reads, writes) {
                 (true, true) => bidi,
@@ -45,18 +46,18 @@ impl ActiveConnection<'_> {
         {
             return self.violation("immediate data that was not agreed on");
         }
-        let more = !bhs.is_final();
+        let more = !flags.contains(Flags::FINAL);
         if more && (!writes || self.connection.negotiated.initial_r2t) {
             return self.violation("unsolicited data that was not agreed on");
         }
         if self.session.commands.find(itt).is_some() {
             return self.violation("initiator task tag of another command");
         }
-        let Some(index) = self.session.commands.open(self.key, itt, bhs.is_immediate()) else {
-            return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+        let Some(index) = self.session.commands.open(self.key, itt, immediate) else {
+            return self.reject(&pdu.bhs, RejectReason::TOO_MANY_IMMEDIATE);
         };
         let slot = self.session.commands.slot_mut(index);
-        slot.lun = bhs.lun();
+        slot.lun = header.lun;
         slot.flags = flags;
         slot.expected = expected;
         slot.unsolicited = more.then_some(0);
@@ -67,16 +68,15 @@ impl ActiveConnection<'_> {
             nexus: self.session.nexus,
             lun: Lun(slot.lun).normal(),
             cdb,
-            attribute: match flags & 7 {
-                2 => TaskAttribute::Ordered,
-                3 => TaskAttribute::HeadOfQueue,
-                4 => TaskAttribute::Aca,
+            attribute: match flags.attribute() {
+                IscsiTaskAttribute::ORDERED => TaskAttribute::Ordered,
+                IscsiTaskAttribute::HEAD_OF_QUEUE => TaskAttribute::HeadOfQueue,
+                IscsiTaskAttribute::ACA => TaskAttribute::Aca,
                 _ => TaskAttribute::Simple,
             },
             expected,
         };
         let commands = &mut self.session.commands;
-        let immediate = pdu.bhs.is_immediate();
         // Others may hold what it would wait for until the ACA condition is over, which it is to end. There is one at a time.
         let passes = command.attribute == TaskAttribute::Aca;
         if passes || (immediate || !commands.has_waiting()) && commands.charge(index) {
@@ -84,7 +84,7 @@ impl ActiveConnection<'_> {
             self.session.requests.push_back(Request::Command { request_tag, command });
         } else if immediate {
             commands.close(index);
-            return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+            return self.reject(&pdu.bhs, RejectReason::TOO_MANY_IMMEDIATE);
         } else {
             commands.wait(index, command);
         }
@@ -101,64 +101,72 @@ impl ActiveConnection<'_> {
         let slot = self.session.commands.slot(outgoing.slot);
         match &mut outgoing.what {
             What::R2t { tag } => {
-                let mut bhs = Bhs::new(Opcode::R2T, FINAL);
-                bhs.set_lun(slot.lun);
-                bhs.set_word(16, slot.itt);
-                bhs.set_word(20, *tag);
-                bhs.set_word(36, slot.sn);
-                if let Some(r2t) = slot.r2ts.iter().find(|r2t| r2t.tag == *tag) {
-                    bhs.set_word(40, r2t.at);
-                    bhs.set_word(44, r2t.end - r2t.at);
-                }
-                Some((bhs, Sg::new(), false))
+                let r2t = slot.r2ts.iter().find(|r2t| r2t.tag == *tag);
+                let header = R2tHeader {
+                    lun: slot.lun,
+                    itt: slot.itt,
+                    ttt: *tag,
+                    numbers: ResponseNumbers::default(),
+                    r2t_sn: slot.sn,
+                    buffer_offset: r2t.map_or(0, |r2t| r2t.at),
+                    desired_len: r2t.map_or(0, |r2t| r2t.end - r2t.at),
+                };
+                Some((header.emit(), Sg::new(), false))
             }
             What::Data { data, last } => {
                 // Up to the peer's limit, and to the end of the burst.
                 let burst = self.connection.negotiated.max_burst_length - slot.burst;
                 let limit = self.connection.negotiated.max_xmit_data_segment_length.min(burst) as usize;
                 let piece = data.split_to(data.len().min(limit));
-                let mut bhs = Bhs::new(Opcode::DATA_IN, 0);
-                bhs.set_word(16, slot.itt);
-                bhs.set_word(20, NO_TAG);
-                bhs.set_word(36, slot.sn);
-                bhs.set_word(40, slot.sent);
-                if data.is_empty() || piece.len() == burst as usize {
-                    bhs.0[1] |= FINAL;
-                }
                 let status = last.filter(|_| data.is_empty());
-                if let Some(residual) = status {
-                    let (bit, count) = residual_bits(residual, flag::OVERFLOW, flag::UNDERFLOW);
-                    bhs.0[1] |= flag::STATUS | bit;
-                    bhs.0[3] = Status::Good as u8;
-                    bhs.set_word(44, count);
-                }
-                Some((bhs, piece, status.is_some()))
+                let (overflow, underflow, residual_count) = parts(status.unwrap_or(Residual::None));
+                let header = DataInHeader {
+                    is_final: data.is_empty() || piece.len() == burst as usize,
+                    acknowledge: false,
+                    overflow,
+                    underflow,
+                    has_status: status.is_some(),
+                    status: Status::Good as u8,
+                    lun: 0,
+                    itt: slot.itt,
+                    ttt: NO_TAG,
+                    numbers: ResponseNumbers::default(),
+                    data_sn: slot.sn,
+                    buffer_offset: slot.sent,
+                    residual_count,
+                };
+                Some((header.emit(), piece, status.is_some()))
             }
             What::Response { status, sense, residual_in, residual_out } => {
-                let mut bhs = Bhs::new(Opcode::SCSI_RESPONSE, FINAL);
-                bhs.0[3] = *status as u8;
-                bhs.set_word(16, slot.itt);
-                bhs.set_word(36, slot.sn);
-                let bidi = slot.flags & (flag::READ | flag::WRITE) == flag::READ | flag::WRITE;
-                let plain = match (slot.flags & flag::WRITE != 0, bidi) {
+                let bidi = slot.flags.contains(Flags::READ.with(Flags::WRITE));
+                let plain = match (slot.flags.contains(Flags::WRITE), bidi) {
                     (_, true) => *residual_out,
                     // What a command wants to move in a direction that the initiator did not announce is overflow too.
                     (true, false) => either(*residual_out, *residual_in),
                     (false, _) => either(*residual_in, *residual_out),
                 };
-                let (bit, count) = residual_bits(plain, flag::OVERFLOW, flag::UNDERFLOW);
-                bhs.0[1] |= bit;
-                bhs.set_word(44, count);
-                if bidi {
-                    let (bit, count) = residual_bits(*residual_in, flag::BIDI_OVERFLOW, flag::BIDI_UNDERFLOW);
-                    bhs.0[1] |= bit;
-                    bhs.set_word(40, count);
-                }
+                let (overflow, underflow, residual_count) = parts(plain);
+                let (bidi_overflow, bidi_underflow, bidi_residual_count) =
+                    parts(if bidi { *residual_in } else { Residual::None });
+                let header = ScsiResponseHeader {
+                    bidi_overflow,
+                    bidi_underflow,
+                    overflow,
+                    underflow,
+                    response: ServiceResponse::COMPLETED_AT_TARGET,
+                    status: *status as u8,
+                    itt: slot.itt,
+                    snack_tag: 0,
+                    numbers: ResponseNumbers::default(),
+                    exp_data_sn: slot.sn,
+                    bidi_residual_count,
+                    residual_count,
+                };
                 let data = match sense.is_empty() {
                     true => Sg::new(),
                     false => Sg::copied_reserved(&self.session.arena, sense)?,
                 };
-                Some((bhs, data, true))
+                Some((header.emit(), data, true))
             }
         }
     }
@@ -256,7 +264,7 @@ impl ActiveConnection<'_> {
     pub(super) fn push_response(&mut self, index: u32, response: Response) {
         let slot = self.session.commands.slot_mut(index);
         slot.phase = CommandPhase::Answered;
-        let writes = slot.flags & flag::WRITE != 0;
+        let writes = slot.flags.contains(Flags::WRITE);
         let Response { status, sense, data, residual_in, residual_out } = response;
         if !data.is_empty() {
             // Phase collapse: GOOD travels in the last Data-In PDU (RFC 7143 11.7.3).
@@ -365,24 +373,24 @@ fn either(own: Residual, other: Residual) -> Residual {
     if own == Residual::None { other } else { own }
 }
 
-fn residual_bits(residual: Residual, over: u8, under: u8) -> (u8, u32) {
+/// Whether it was too much, whether too little, and how much.
+fn parts(residual: Residual) -> (bool, bool, u32) {
     match residual {
-        Residual::None => (0, 0),
-        Residual::Overflow(n) => (over, n),
-        Residual::Underflow(n) => (under, n),
+        Residual::None => (false, false, 0),
+        Residual::Overflow(count) => (true, false, count),
+        Residual::Underflow(count) => (false, true, count),
     }
 }
 
 /// The CDB with its extension, and the expected length of the read direction of a bidirectional command, from the
 /// additional header segments (RFC 7143 11.2.2). `None` if they are malformed.
-fn cdb(pdu: &Pdu) -> Option<(Cdb, u32)> {
-    let head = &pdu.bhs.0[32..48];
-    if pdu.ahs.is_empty() {
+fn cdb(head: &[u8; 16], ahs: &[u8]) -> Option<(Cdb, u32)> {
+    if ahs.is_empty() {
         return Some((Cdb::new(head)?, 0));
     }
     let mut bytes: SmallVec<[u8; 32]> = SmallVec::from_slice(head);
     let mut bidi = 0;
-    let mut rest = &pdu.ahs[..];
+    let mut rest = ahs;
     while !rest.is_empty() {
         let [high, low, kind, _, ..] = *rest else { return None };
         // AHSLength counts what follows the type byte, padding apart: a reserved byte and the content.

@@ -10,7 +10,7 @@ use super::functions::Scope;
 use super::memory::{Allowance, charge};
 use crate::memory::{MemoryCharge, Sg, prefetch};
 use crate::scsi::{Command, Expected, RequestTag, Response};
-use crate::wire::iscsi::NO_TAG;
+use crate::wire::iscsi::{NO_TAG, ScsiCommandFlags};
 
 /// Immediate commands that are taken beyond the command window.
 pub(super) const IMMEDIATE_MAX: u32 = 8;
@@ -55,7 +55,7 @@ pub(super) struct CommandSlot {
     pub(super) immediate: bool,
     pub(super) itt: u32,
     pub(super) lun: u64,
-    pub(super) flags: u8,
+    pub(super) flags: ScsiCommandFlags,
     pub(super) expected: Expected,
     /// What it may make us hold, of the session's allowance, once it has begun.
     charge: u64,

@@ -9,7 +9,7 @@ use super::framing::Pdu;
 use super::outbox::{Out, Outgoing, What};
 use super::shared::ActiveConnection;
 use crate::scsi::{Lun, Request, RequestTag};
-use crate::wire::iscsi::{Bhs, NO_TAG, Opcode};
+use crate::wire::iscsi::{Bhs, DataOutHeader, NO_TAG, Opcode, PduHeader};
 
 /// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength makes up
 /// with the shortest segments that may be declared.
@@ -18,8 +18,8 @@ const SEGMENT_MIN: usize = 512;
 
 impl ActiveConnection<'_> {
     pub(super) fn data_out(&mut self, pdu: Pdu) {
-        let bhs = &pdu.bhs;
-        let (itt, tag) = (bhs.itt(), bhs.word(20));
+        let header = DataOutHeader::parse(&pdu.bhs);
+        let (itt, tag) = (header.itt, header.ttt);
         let index = match (tag, itt) {
             (_, NO_TAG) => None,
             (NO_TAG, _) => self.session.commands.find(itt),
@@ -33,15 +33,15 @@ impl ActiveConnection<'_> {
         if slot.damaged || !matches!(slot.phase, CommandPhase::Task | CommandPhase::Waiting) {
             // The task has failed or ended: its data is of no use, but its end is waited for.
             self.connection.counters.ignored += 1;
-            return self.sequence_ended(index, &pdu.bhs);
+            return self.sequence_ended(index, &header);
         }
         let arrived = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
-        match self.check_data_out(index, bhs, arrived, pdu.data.len()) {
+        match self.check_data_out(index, &header, arrived, pdu.data.len()) {
             Err(what) => return self.violation(what),
             Ok(false) => {
                 // A PDU is missing or doubled: the task fails, the connection goes on (RFC 7143 7.9).
                 self.spoil(index);
-                return self.sequence_ended(index, &pdu.bhs);
+                return self.sequence_ended(index, &header);
             }
             Ok(true) => {}
         }
@@ -50,17 +50,18 @@ impl ActiveConnection<'_> {
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
-        self.sequence_ended(index, &pdu.bhs);
+        self.sequence_ended(index, &header);
         self.advance(index);
     }
 
     /// Data-Out of a command that is not there: it came before the command's turn, or the command is gone.
     fn data_out_without_task(&mut self, pdu: Pdu) {
         let first_burst = self.connection.negotiated.first_burst_length as usize;
+        let header = DataOutHeader::parse(&pdu.bhs);
         let out_of_order = self.session.out_of_order.iter_mut().find(|out_of_order| {
             let command =
                 out_of_order.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
-            command.is_some_and(|command| command.bhs.itt() == pdu.bhs.itt()) && pdu.bhs.word(20) == NO_TAG
+            command.is_some_and(|command| command.bhs.itt() == header.itt) && header.ttt == NO_TAG
         });
         let Some(out_of_order) = out_of_order else {
             // Data for a command that was aborted may still be on its way.
@@ -79,11 +80,11 @@ impl ActiveConnection<'_> {
     fn check_data_out(
         &mut self,
         index: u32,
-        bhs: &Bhs,
+        header: &DataOutHeader,
         arrived: u32,
         len: usize,
     ) -> Result<bool, &'static str> {
-        let (tag, data_sn, offset) = (bhs.word(20), bhs.word(36), bhs.word(40));
+        let DataOutHeader { ttt: tag, data_sn, buffer_offset: offset, .. } = *header;
         let slot = self.session.commands.slot_mut(index);
         let lun = slot.lun;
         let (next_sn, end) = match (tag, &mut slot.unsolicited) {
@@ -99,7 +100,7 @@ impl ActiveConnection<'_> {
         };
         // The tag tells whose burst it is: some initiators leave the LUN at 0, or give its other form.
         let stray = |given: u64| given != lun && given != 0 && Lun(given).normal() != Lun(lun).normal();
-        if tag != NO_TAG && stray(bhs.lun()) {
+        if tag != NO_TAG && stray(header.lun) {
             return Err("Data-Out with the LUN of another command");
         }
         if data_sn != *next_sn {
@@ -114,19 +115,19 @@ impl ActiveConnection<'_> {
             return Err("Data-Out beyond its burst");
         };
         // The last PDU may be empty (RFC 7143 11.7.6).
-        if tag != NO_TAG && bhs.is_final() && reached != end {
+        if tag != NO_TAG && header.is_final && reached != end {
             return Err("Data-Out burst of a wrong length");
         }
         Ok(true)
     }
 
     /// Notes the F bit: the sequence is over. The response of a command that is done may have waited for it.
-    fn sequence_ended(&mut self, index: u32, bhs: &Bhs) {
-        if !bhs.is_final() {
+    fn sequence_ended(&mut self, index: u32, header: &DataOutHeader) {
+        if !header.is_final {
             return;
         }
         let slot = self.session.commands.slot_mut(index);
-        match bhs.word(20) {
+        match header.ttt {
             NO_TAG => {
                 slot.unsolicited = None;
                 slot.solicited = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);

@@ -107,8 +107,9 @@ impl Framer {
             None if self.held() < Bhs::LEN => return Ok(self.awaits(Bhs::LEN)),
             None => {
                 self.settle();
-                let mut bhs = Bhs([0; Bhs::LEN]);
-                self.inbox.copy_to(0, &mut bhs.0);
+                let mut header = [0; Bhs::LEN];
+                self.inbox.copy_to(0, &mut header);
+                let bhs = Bhs::from(header);
                 if bhs.ahs_len() > AHS_MAX {
                     return Err("additional header segments too long");
                 }
@@ -219,10 +220,10 @@ mod tests {
 
     /// A Data-Out PDU of that length.
     fn pdu() -> Vec<u8> {
-        let mut bhs = Bhs::new(crate::wire::iscsi::Opcode::DATA_OUT, 0);
+        let mut bhs = Bhs::from([0; Bhs::LEN]);
         bhs.set_data_len(LEN);
         let data = (0..LEN).map(|at| ((at * 31) >> 3) as u8);
-        bhs.0.into_iter().chain(data).collect()
+        bhs.bytes().iter().copied().chain(data).collect()
     }
 
     /// Pushes a PDU in pieces of these lengths, over and over, each in a block of its own of at least so many bytes. Returns

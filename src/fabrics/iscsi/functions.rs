@@ -3,7 +3,9 @@
 
 use super::ConnectionKey;
 use crate::scsi::Lun;
-use crate::wire::iscsi::{Bhs, Opcode};
+use crate::wire::iscsi::{
+    Bhs, FunctionResponse, IscsiFunction as F, Opcode, PduHeader, TaskManagementRequestHeader,
+};
 
 /// Task management requests for immediate delivery that a session may have under way, or as many as commands if that is more:
 /// each of these may be aborted by its own.
@@ -41,7 +43,7 @@ pub(super) struct PendingFunction {
     /// It has a place in the command window.
     pub(super) windowed: bool,
     /// What is to be answered; it waits for the fence of another.
-    pub(super) answer: Option<u8>,
+    pub(super) answer: Option<FunctionResponse>,
 }
 
 impl PendingFunction {
@@ -54,5 +56,9 @@ impl PendingFunction {
 /// Whether a request concerns commands that may still be on their way: those of its logical unit. (A target reset aborts
 /// them wherever they are; ABORT TASK tells the CmdSN of its task.)
 pub(super) fn waits_for_others(bhs: &Bhs) -> bool {
-    bhs.opcode() == Opcode::TASK_MANAGEMENT_REQUEST && matches!(bhs.flags() & 0x7f, 2..=5)
+    bhs.opcode() == Opcode::TASK_MANAGEMENT_REQUEST
+        && matches!(
+            TaskManagementRequestHeader::parse(bhs).function,
+            F::ABORT_TASK_SET | F::CLEAR_ACA | F::CLEAR_TASK_SET | F::LOGICAL_UNIT_RESET
+        )
 }

@@ -13,7 +13,9 @@ use crate::activity;
 use crate::memory::{Seg, Sg};
 use crate::scsi::NexusId;
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, Opcode, push_pair, reject};
+use crate::wire::iscsi::{
+    LoginRequestHeader, LoginResponseHeader, Opcode, PduHeader, RejectReason, ResponseNumbers, push_pair,
+};
 
 /// Most bytes that are kept of an initiator that goes on before its login is answered, which it must not.
 const BEHIND_LOGIN_MAX: usize = 64 << 10;
@@ -76,13 +78,13 @@ impl ActiveConnection<'_> {
         match self.connection.framer.next(limits) {
             Ok(None) => return false,
             Ok(Some(pdu)) => {
-                let told = (pdu.bhs.opcode().0, pdu.bhs.itt());
+                let told = (pdu.bhs.opcode().raw(), pdu.bhs.itt());
                 self.connection.last_pdu = Some(told);
                 activity::hear(told);
                 self.connection.counters.pdus_in += 1;
                 match self.connection.state {
                     State::FullFeature => {
-                        self.acknowledged(pdu.bhs.word(28));
+                        self.acknowledged(pdu.bhs.request_numbers().exp_stat_sn);
                         self.full_feature(pdu, directory);
                     }
                     _ => self.login_request(pdu, directory),
@@ -155,11 +157,11 @@ impl ActiveConnection<'_> {
         }
         if connection.counters.pdus_in == 1 {
             // The first request sets the numbers from which both sides go on.
-            session.exp_cmd_sn = pdu.bhs.cmd_sn();
+            let LoginRequestHeader { tsih, itt, numbers, .. } = LoginRequestHeader::parse(&pdu.bhs);
+            session.exp_cmd_sn = numbers.cmd_sn;
             session.max_cmd_sn = session.exp_cmd_sn;
-            connection.stat_sn = pdu.bhs.word(28);
-            connection.login_tag = pdu.bhs.itt();
-            let tsih = pdu.bhs.half(14);
+            connection.stat_sn = numbers.exp_stat_sn;
+            connection.login_tag = itt;
             if tsih != 0
                 && let State::Login(login) = std::mem::replace(&mut connection.state, State::Closing)
             {
@@ -188,7 +190,7 @@ impl ActiveConnection<'_> {
             return Vec::new();
         };
         self.session.live -= 1;
-        let mut bytes = pdu.bhs.0.to_vec();
+        let mut bytes = pdu.bhs.bytes().to_vec();
         bytes.extend_from_slice(&pdu.ahs);
         bytes.extend(pdu.data.to_vec());
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -268,18 +270,26 @@ impl ActiveConnection<'_> {
     }
 
     fn send_login_response(&mut self, reply: &Reply, status: u16) {
-        let mut bhs = Bhs::new(Opcode::LOGIN_RESPONSE, reply.flags);
-        bhs.0[8..14].copy_from_slice(&self.session.isid);
-        if let State::Login(login) = &self.connection.state {
-            bhs.0[8..14].copy_from_slice(&login.isid);
-        }
-        bhs.set_half(14, self.session.tsih);
-        bhs.set_word(16, self.connection.login_tag);
-        bhs.set_half(36, status);
+        let header = LoginResponseHeader {
+            transit: reply.next_stage.is_some(),
+            continues: false,
+            stage: reply.stage,
+            next_stage: reply.next_stage.unwrap_or_default(),
+            version_max: 0,
+            version_active: 0,
+            isid: match &self.connection.state {
+                State::Login(login) => login.isid,
+                _ => self.session.isid,
+            },
+            tsih: self.session.tsih,
+            itt: self.connection.login_tag,
+            numbers: ResponseNumbers::default(),
+            status,
+        };
         let Some(data) = Sg::copied_reserved(&self.session.arena, &reply.text) else {
             return self.end(CloseReason::Ended("out of memory"), true);
         };
-        self.answer(bhs, data, true);
+        self.answer(header.emit(), data, true);
     }
 
     // Full feature phase.
@@ -287,27 +297,27 @@ impl ActiveConnection<'_> {
     fn full_feature(&mut self, pdu: Pdu, directory: &dyn Directory) {
         match pdu.bhs.opcode() {
             Opcode::DATA_OUT => return self.data_out(pdu),
-            Opcode::SNACK_REQUEST => return self.reject(&pdu.bhs, reject::SNACK_REJECT),
+            Opcode::SNACK_REQUEST => return self.reject(&pdu.bhs, RejectReason::SNACK_REJECT),
             Opcode::SCSI_COMMAND
             | Opcode::NOP_OUT
             | Opcode::TASK_MANAGEMENT_REQUEST
             | Opcode::TEXT_REQUEST
             | Opcode::LOGOUT_REQUEST => {}
             Opcode::LOGIN_REQUEST => return self.violation("login request in the full feature phase"),
-            _ => return self.reject(&pdu.bhs, reject::COMMAND_NOT_SUPPORTED),
+            _ => return self.reject(&pdu.bhs, RejectReason::COMMAND_NOT_SUPPORTED),
         }
         if pdu.bhs.is_immediate() {
             // Their answers are held back by a fence.
             let many = self.connection.answers >= ANSWERS_MAX;
             if many && !matches!(pdu.bhs.opcode(), Opcode::SCSI_COMMAND | Opcode::NOP_OUT) {
-                return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+                return self.reject(&pdu.bhs, RejectReason::TOO_MANY_IMMEDIATE);
             }
             return match self.session.must_wait(&pdu.bhs) {
                 true => self.session.keep_immediate(self.key, pdu),
                 false => self.deliver(pdu, directory),
             };
         }
-        if self.session.take_turn(pdu.bhs.cmd_sn()) {
+        if self.session.take_turn(pdu.bhs.request_numbers().cmd_sn) {
             return self.deliver(pdu, directory);
         }
         if !self.session.keep(self.key, pdu) {
@@ -322,7 +332,7 @@ impl ActiveConnection<'_> {
         match pdu.bhs.opcode() {
             // A discovery session has no logical units (RFC 7143 4.3).
             Opcode::SCSI_COMMAND | Opcode::TASK_MANAGEMENT_REQUEST if self.session.discovery => {
-                self.reject(&pdu.bhs, reject::PROTOCOL_ERROR)
+                self.reject(&pdu.bhs, RejectReason::PROTOCOL_ERROR)
             }
             Opcode::SCSI_COMMAND => self.scsi_command(pdu),
             Opcode::NOP_OUT => self.nop_out(pdu),

@@ -4,10 +4,12 @@
 //! next is the script's affair.
 
 use crate::wire::Crc32c;
-use crate::wire::iscsi::{Bhs, FINAL, IMMEDIATE, NO_TAG, Opcode, push_pair, scsi_flags};
-
-/// The C bit of Login and Text PDUs.
-pub(crate) const CONTINUE: u8 = 0x40;
+use crate::wire::iscsi::{
+    Bhs, DataInHeader, DataOutHeader, IscsiFunction, IscsiTaskAttribute, LoginRequestHeader,
+    LoginResponseHeader, LoginStage, LogoutReason, LogoutRequestHeader, NO_TAG, NopOutHeader, Opcode,
+    PduHeader, R2tHeader, RequestNumbers, ScsiCommandFlags, ScsiCommandHeader, TaskManagementRequestHeader,
+    TextRequestHeader, push_pair,
+};
 
 /// One PDU, header and payload apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +22,25 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    pub(crate) fn new(opcode: Opcode, flags: u8) -> Self {
-        Self { bhs: Bhs::new(opcode, flags), ahs: Vec::new(), data: Vec::new(), padding: 0 }
+    pub(crate) fn new(header: &impl PduHeader) -> Self {
+        Self::from(header.emit())
     }
 
-    /// Sets the 32-bit field at a byte offset.
-    pub(crate) fn word(mut self, at: usize, value: u32) -> Self {
-        self.bhs.set_word(at, value);
-        self
+    /// Its header, if it is a PDU of that kind.
+    pub(crate) fn header<H: PduHeader>(&self) -> Option<H> {
+        (self.opcode() == H::OPCODE).then(|| H::parse(&self.bhs))
     }
 
-    pub(crate) fn lun(mut self, lun: u64) -> Self {
-        self.bhs.set_lun(lun);
+    /// Changes its header.
+    pub(crate) fn edit<H: PduHeader>(&mut self, change: impl FnOnce(&mut H)) {
+        let mut header = H::parse(&self.bhs);
+        change(&mut header);
+        header.emit_over(&mut self.bhs);
+    }
+
+    /// Sets the ExpStatSN of a request.
+    pub(crate) fn exp_stat_sn(mut self, exp_stat_sn: u32) -> Self {
+        self.bhs.set_request_numbers(RequestNumbers { exp_stat_sn, ..self.bhs.request_numbers() });
         self
     }
 
@@ -52,7 +61,7 @@ impl Packet {
 
     /// Marks a request for immediate delivery.
     pub(crate) fn immediate(mut self) -> Self {
-        self.bhs.0[0] |= IMMEDIATE;
+        self.bhs.set_immediate();
         self
     }
 
@@ -60,12 +69,19 @@ impl Packet {
         self.bhs.opcode()
     }
 
+    /// Whether it is the last answer to a login, which was successful.
+    pub(crate) fn ends_login(&self) -> bool {
+        self.header().is_some_and(|login: LoginResponseHeader| {
+            login.status == 0 && login.transit && login.next_stage == LoginStage::FULL_FEATURE
+        })
+    }
+
     /// The bytes for the wire.
     pub(crate) fn encode(&self, digests: Digests) -> Vec<u8> {
         let mut bhs = self.bhs;
-        bhs.0[4] = u8::try_from(self.ahs.len() / 4).unwrap();
+        bhs.set_ahs_len(self.ahs.len());
         bhs.set_data_len(self.data.len());
-        let mut bytes = [&bhs.0[..], &self.ahs].concat();
+        let mut bytes = [&bhs.bytes()[..], &self.ahs].concat();
         if digests.header {
             bytes.extend(Crc32c::of(&bytes).wire());
         }
@@ -76,6 +92,12 @@ impl Packet {
         }
         bytes.extend(body);
         bytes
+    }
+}
+
+impl From<Bhs> for Packet {
+    fn from(bhs: Bhs) -> Self {
+        Self { bhs, ahs: Vec::new(), data: Vec::new(), padding: 0 }
     }
 }
 
@@ -170,13 +192,16 @@ impl Initiator {
         }
     }
 
-    /// A request with the next task tag and CmdSN, which [`Self::skip`] and [`Packet::immediate`] leave unused.
-    fn request(&mut self, opcode: Opcode, flags: u8) -> Packet {
+    fn numbers(&self) -> RequestNumbers {
+        RequestNumbers { cmd_sn: self.cmd_sn, exp_stat_sn: self.exp_stat_sn }
+    }
+
+    /// The task tag and the numbers of the next request.
+    fn request(&mut self) -> (u32, RequestNumbers) {
         self.itt += 1;
-        let packet = Packet::new(opcode, flags).word(16, self.itt).word(24, self.cmd_sn);
-        let packet = packet.word(28, self.exp_stat_sn);
+        let numbers = self.numbers();
         self.cmd_sn = self.cmd_sn.wrapping_add(1);
-        packet
+        (self.itt, numbers)
     }
 
     /// The last request was immediate: its CmdSN is used again.
@@ -187,31 +212,49 @@ impl Initiator {
 
     /// A Login Request; `transit` is the stage to go to.
     pub(crate) fn login(&mut self, stage: u8, transit: Option<u8>, pairs: &[(&str, &str)]) -> Packet {
-        let flags = stage << 2 | transit.map_or(0, |next| FINAL | next);
-        let mut packet = Packet::new(Opcode::LOGIN_REQUEST, flags).word(16, self.itt).immediate();
-        packet.bhs.0[8..14].copy_from_slice(&self.isid);
-        packet.bhs.set_half(14, self.tsih);
-        packet.bhs.set_half(20, self.cid);
+        let header = LoginRequestHeader {
+            immediate: true,
+            transit: transit.is_some(),
+            continues: false,
+            stage: LoginStage::new(stage),
+            next_stage: LoginStage::new(transit.unwrap_or_default()),
+            version_max: 0,
+            version_min: 0,
+            isid: self.isid,
+            tsih: self.tsih,
+            itt: self.itt,
+            cid: self.cid,
+            numbers: self.numbers(),
+        };
         let mut text = Vec::new();
         for (key, value) in pairs {
             push_pair(&mut text, key, value);
         }
-        packet.word(24, self.cmd_sn).word(28, self.exp_stat_sn).data(&text)
+        Packet::new(&header).data(&text)
     }
 
     /// A SCSI Command without immediate data and without unsolicited Data-Out.
     pub(crate) fn command(&mut self, lun: u64, cdb: &[u8], transfer: Transfer) -> Packet {
-        let mut flags = FINAL | 1;
-        let mut length = 0;
-        if let Some(len) = transfer.reads {
-            (flags, length) = (flags | scsi_flags::READ, len);
+        let (itt, numbers) = self.request();
+        let mut flags = ScsiCommandFlags::FINAL.with_attribute(IscsiTaskAttribute::SIMPLE);
+        if transfer.reads.is_some() {
+            flags = flags.with(ScsiCommandFlags::READ);
         }
-        if let Some(len) = transfer.writes {
-            (flags, length) = (flags | scsi_flags::WRITE, len);
+        if transfer.writes.is_some() {
+            flags = flags.with(ScsiCommandFlags::WRITE);
         }
-        let mut packet = self.request(Opcode::SCSI_COMMAND, flags).lun(lun).word(20, length);
+        let mut header = ScsiCommandHeader {
+            immediate: false,
+            flags,
+            lun,
+            itt,
+            expected_len: transfer.writes.or(transfer.reads).unwrap_or_default(),
+            numbers,
+            cdb: [0; 16],
+        };
         let short = cdb.len().min(16);
-        packet.bhs.0[32..32 + short].copy_from_slice(&cdb[..short]);
+        header.cdb[..short].copy_from_slice(&cdb[..short]);
+        let mut packet = Packet::new(&header);
         if cdb.len() > 16 {
             packet = packet.ahs(1, &cdb[16..]);
         }
@@ -231,10 +274,17 @@ impl Initiator {
         data: &[u8],
         last: bool,
     ) -> Packet {
-        let packet = Packet::new(Opcode::DATA_OUT, if last { FINAL } else { 0 }).data(data);
-        let packet = packet.lun(command.bhs.lun()).word(16, command.bhs.itt());
-        let packet = packet.word(20, r2t.map_or(NO_TAG, |r2t| r2t.bhs.word(20)));
-        packet.word(28, self.exp_stat_sn).word(36, data_sn).word(40, offset)
+        let ScsiCommandHeader { lun, itt, .. } = ScsiCommandHeader::parse(&command.bhs);
+        let header = DataOutHeader {
+            is_final: last,
+            lun,
+            itt,
+            ttt: r2t.map_or(NO_TAG, |r2t| R2tHeader::parse(&r2t.bhs).ttt),
+            exp_stat_sn: self.exp_stat_sn,
+            data_sn,
+            buffer_offset: offset,
+        };
+        Packet::new(&header).data(data)
     }
 
     /// All that an R2T asks for, of the command's whole `buffer`, in PDUs of at most `segment` bytes.
@@ -245,7 +295,8 @@ impl Initiator {
         buffer: &[u8],
         segment: usize,
     ) -> Vec<Packet> {
-        let (at, len) = (r2t.bhs.word(40) as usize, r2t.bhs.word(44) as usize);
+        let R2tHeader { buffer_offset, desired_len, .. } = R2tHeader::parse(&r2t.bhs);
+        let (at, len) = (buffer_offset as usize, desired_len as usize);
         let burst = &buffer[at..at + len];
         let count = burst.len().div_ceil(segment);
         let pdus = burst.chunks(segment).enumerate().map(|(i, chunk)| {
@@ -256,26 +307,44 @@ impl Initiator {
     }
 
     pub(crate) fn task_management(&mut self, function: u8, lun: u64) -> Packet {
-        self.request(Opcode::TASK_MANAGEMENT_REQUEST, FINAL | function).lun(lun).word(20, NO_TAG)
+        let (itt, numbers) = self.request();
+        Packet::new(&TaskManagementRequestHeader {
+            immediate: false,
+            function: IscsiFunction::new(function),
+            lun,
+            itt,
+            referenced_task_tag: NO_TAG,
+            numbers,
+            ref_cmd_sn: 0,
+            exp_data_sn: 0,
+        })
     }
 
     pub(crate) fn abort_task(&mut self, command: &Packet) -> Packet {
-        let packet = self.task_management(1, command.bhs.lun());
-        packet.word(20, command.bhs.itt()).word(32, command.bhs.cmd_sn())
+        let ScsiCommandHeader { lun, itt, numbers, .. } = ScsiCommandHeader::parse(&command.bhs);
+        let mut packet = self.task_management(1, lun);
+        packet.edit(|request: &mut TaskManagementRequestHeader| {
+            (request.referenced_task_tag, request.ref_cmd_sn) = (itt, numbers.cmd_sn);
+        });
+        packet
     }
 
     pub(crate) fn nop_out(&mut self, data: &[u8]) -> Packet {
-        self.request(Opcode::NOP_OUT, FINAL).word(20, NO_TAG).data(data)
+        let (itt, numbers) = self.request();
+        Packet::new(&NopOutHeader { immediate: false, lun: 0, itt, ttt: NO_TAG, numbers }).data(data)
     }
 
     pub(crate) fn text(&mut self, text: &[u8]) -> Packet {
-        self.request(Opcode::TEXT_REQUEST, FINAL).word(20, NO_TAG).data(text)
+        let (itt, numbers) = self.request();
+        let (immediate, is_final, continues) = (false, true, false);
+        let header = TextRequestHeader { immediate, is_final, continues, lun: 0, itt, ttt: NO_TAG, numbers };
+        Packet::new(&header).data(text)
     }
 
     pub(crate) fn logout(&mut self, reason: u8) -> Packet {
-        let mut packet = self.request(Opcode::LOGOUT_REQUEST, FINAL | reason);
-        packet.bhs.set_half(20, self.cid);
-        packet
+        let (itt, numbers) = self.request();
+        let reason = LogoutReason::new(reason);
+        Packet::new(&LogoutRequestHeader { immediate: false, reason, itt, cid: self.cid, numbers })
     }
 
     /// Takes bytes of the target's stream and returns the PDUs that are whole now. Digests and padding are checked, and
@@ -305,8 +374,8 @@ impl Initiator {
     }
 
     fn cut(&mut self) -> Result<Option<Packet>, StreamError> {
-        let Some(bhs) = self.inbox.get(..Bhs::LEN) else { return Ok(None) };
-        let bhs = Bhs(bhs.try_into().unwrap());
+        let Some(bhs) = self.inbox.first_chunk() else { return Ok(None) };
+        let bhs = Bhs::from(*bhs);
         // A login response never has digests. (What only looks like one, because it was damaged, has.)
         let digests = match bhs.opcode() {
             Opcode::LOGIN_RESPONSE if !self.full_feature => Digests::default(),
@@ -342,20 +411,19 @@ impl Initiator {
         let bhs = &packet.bhs;
         let unnumbered = match bhs.opcode() {
             Opcode::R2T => true,
-            Opcode::DATA_IN => bhs.flags() & scsi_flags::STATUS == 0,
+            Opcode::DATA_IN => !DataInHeader::parse(bhs).has_status,
             Opcode::NOP_IN => bhs.itt() == NO_TAG,
             _ => false,
         };
-        if bhs.word(24) != self.exp_stat_sn {
+        let numbers = bhs.response_numbers();
+        if numbers.stat_sn != self.exp_stat_sn {
             return Err(StreamError::StatSn);
         }
         if !unnumbered {
             self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
         }
-        let accepted = bhs.opcode() == Opcode::LOGIN_RESPONSE && bhs.half(36) == 0;
-        // T, and the full feature phase as the next stage.
-        self.full_feature |= accepted && bhs.flags() & 0x83 == 0x83;
-        let (exp, max) = (bhs.word(28), bhs.word(32));
+        self.full_feature |= packet.ends_login();
+        let (exp, max) = (numbers.exp_cmd_sn, numbers.max_cmd_sn);
         let back = |new: u32, old: u32| new.wrapping_sub(old) >= 1 << 31;
         if self.exp_cmd_sn != 0 && (back(exp, self.exp_cmd_sn) || back(max, self.max_cmd_sn)) {
             return Err(StreamError::Window);

@@ -11,7 +11,9 @@ use super::{
     Admission, ConnectionOrigin, Denial, Directory, LoginRefusal, LoginRequest, LoginStatus, Visitor,
 };
 use crate::wire::PeerText;
-use crate::wire::iscsi::{FINAL, NAME_MAX, claimed_name, normal_name, pairs, push_pair};
+use crate::wire::iscsi::{
+    LoginRequestHeader, LoginStage, NAME_MAX, PduHeader, claimed_name, normal_name, pairs, push_pair,
+};
 
 /// Most bytes of a login data segment, in both directions (RFC 7143 13.12).
 pub(super) const LOGIN_SEGMENT_MAX: usize = 8192;
@@ -22,18 +24,17 @@ const LOGIN_TEXT_MAX: usize = 64 << 10;
 /// Most PDUs of one login.
 const LOGIN_PDUS_MAX: u32 = 64;
 
-/// The C bit: the text goes on in the next PDU.
-const CONTINUE: u8 = 0x40;
-
-const SECURITY: u8 = 0;
-const OPERATIONAL: u8 = 1;
-const FULL_FEATURE: u8 = 3;
+const SECURITY: LoginStage = LoginStage::SECURITY;
+const OPERATIONAL: LoginStage = LoginStage::OPERATIONAL;
+const FULL_FEATURE: LoginStage = LoginStage::FULL_FEATURE;
 
 /// A login response to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
-    /// Byte 1 of the PDU.
-    pub(super) flags: u8,
+    /// The stage of the request.
+    pub(super) stage: LoginStage,
+    /// The stage that the login goes on to.
+    pub(super) next_stage: Option<LoginStage>,
     pub(super) text: Vec<u8>,
     /// Everything is agreed on: the owner decides before this reply goes out.
     pub(super) wanted: Option<LoginRequest>,
@@ -42,7 +43,7 @@ pub(super) struct Reply {
 /// One login under way.
 pub(super) struct Login {
     parameters: Arc<Parameters>,
-    stage: Option<u8>,
+    stage: Option<LoginStage>,
     pdus: u32,
     pub(super) isid: [u8; 6],
     pub(super) cid: u16,
@@ -114,21 +115,19 @@ impl Login {
         origin: &ConnectionOrigin,
         directory: &dyn Directory,
     ) -> Result<Reply, LoginRefusal> {
-        let bhs = &pdu.bhs;
-        let flags = bhs.flags();
-        let (stage, next) = (flags >> 2 & 3, flags & 3);
-        let transit = flags & FINAL != 0;
-        self.check(pdu, stage)?;
+        let header = LoginRequestHeader::parse(&pdu.bhs);
+        let LoginRequestHeader { stage, next_stage: next, transit, .. } = header;
+        self.check(&header)?;
         self.text_total += pdu.data.len();
         if self.text_total > LOGIN_TEXT_MAX {
             return Err((LoginStatus::InitiatorError, "too much login text"));
         }
         self.text.extend(pdu.text());
-        if flags & CONTINUE != 0 {
+        if header.continues {
             if transit {
                 return Err((LoginStatus::InitiatorError, "login request with both T and C"));
             }
-            return Ok(Reply { flags: stage << 2, ..Reply::default() });
+            return Ok(Reply { stage, ..Reply::default() });
         }
         let text = std::mem::take(&mut self.text);
         let mut answer = Vec::new();
@@ -158,13 +157,13 @@ impl Login {
         if answer.len() > LOGIN_SEGMENT_MAX {
             return Err((LoginStatus::InitiatorError, "the answer to all these keys is too long"));
         }
-        let mut reply = Reply { flags: stage << 2, text: answer, wanted: None };
+        let mut reply = Reply { stage, next_stage: None, text: answer, wanted: None };
         if transit && authentic {
             if !matches!((stage, next), (SECURITY, OPERATIONAL | FULL_FEATURE) | (OPERATIONAL, FULL_FEATURE))
             {
                 return Err((LoginStatus::InitiatorError, "impossible stage transition"));
             }
-            reply.flags |= FINAL | next;
+            reply.next_stage = Some(next);
             self.stage = Some(next);
             if next == FULL_FEATURE {
                 if let Some(why) = self.negotiation.unmet(&self.parameters) {
@@ -185,14 +184,12 @@ impl Login {
     }
 
     /// Header fields: version, and that the PDU belongs to this login.
-    fn check(&mut self, pdu: &Pdu, stage: u8) -> Result<(), LoginRefusal> {
-        let bhs = &pdu.bhs;
-        let isid: [u8; 6] = bhs.0[8..14].try_into().expect("six bytes");
-        let (tsih, itt, cid) = (bhs.half(14), bhs.itt(), bhs.half(20));
+    fn check(&mut self, header: &LoginRequestHeader) -> Result<(), LoginRefusal> {
+        let LoginRequestHeader { stage, isid, tsih, itt, cid, .. } = *header;
         if self.stage.is_none() {
             (self.isid, self.itt, self.cid, self.tsih) = (isid, itt, cid, tsih);
         }
-        if bhs.0[3] > 0 {
+        if header.version_min > 0 {
             return Err((LoginStatus::UnsupportedVersion, "no common protocol version"));
         }
         self.pdus += 1;
@@ -310,7 +307,7 @@ impl Login {
 
     /// Whether the initiator may leave the security stage. It stays there while it authenticates itself, even if it asks to
     /// go on; nobody gets past it who has not begun.
-    fn authenticated(&self, stage: u8, transit: bool) -> Result<bool, LoginRefusal> {
+    fn authenticated(&self, stage: LoginStage, transit: bool) -> Result<bool, LoginRefusal> {
         let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
         match &self.chap {
             _ if !required => Ok(true),

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::fence::Hold;
 use crate::memory::Sg;
 use crate::scsi::{Residual, Status};
-use crate::wire::iscsi::{Bhs, Opcode};
+use crate::wire::iscsi::{AsyncEvent, AsyncHeader, Bhs, Opcode, PduHeader};
 
 /// With so many PDUs waiting to be sent that answer nothing which came through the command window, a connection is not read:
 /// its initiator does not read either. It is cut off if that lasts ([`Connection::stall`](super::Connection)).
@@ -41,7 +41,10 @@ impl Out {
             Self::Answer(Answer { bhs, .. }) => match bhs.opcode() {
                 Opcode::NOP_IN | Opcode::REJECT => true,
                 // That the connection ends is the last that is said on it.
-                Opcode::ASYNC_MESSAGE => !matches!(bhs.0[36], 2 | 3),
+                Opcode::ASYNC_MESSAGE => !matches!(
+                    AsyncHeader::parse(bhs).event,
+                    AsyncEvent::CONNECTION_DROPPED | AsyncEvent::SESSION_DROPPED
+                ),
                 _ => false,
             },
             Self::Fence => false,

@@ -14,7 +14,11 @@ use smallvec::SmallVec;
 use crate::memory::Sg;
 use crate::scsi::{Lun, Request, RequestTag, TaskManagementFunction, TaskManagementResponse};
 use crate::time::Instant;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
+use crate::wire::iscsi::{
+    Bhs, FunctionResponse, IscsiFunction, LogoutReason, LogoutRequestHeader, LogoutResponse,
+    LogoutResponseHeader, NO_TAG, NopInHeader, NopOutHeader, PduHeader, RejectReason, ResponseNumbers,
+    TaskManagementRequestHeader, TaskManagementResponseHeader,
+};
 
 /// Logouts for immediate delivery that wait for the end of tasks.
 const LOGOUTS_MAX: usize = 16;
@@ -22,27 +26,13 @@ const LOGOUTS_MAX: usize = 16;
 /// The tag of our own pings.
 const PING_TAG: u32 = 1;
 
-/// Task management responses (RFC 7143 11.6.1).
-const COMPLETE: u8 = 0;
-const NO_SUCH_TASK: u8 = 1;
-const NO_SUCH_LUN: u8 = 2;
-const NO_REASSIGN: u8 = 4;
-const NOT_SUPPORTED: u8 = 5;
-const REJECTED: u8 = 255;
-
-fn response_header(itt: u32, response: u8) -> Bhs {
-    let mut bhs = Bhs::new(Opcode::TASK_MANAGEMENT_RESPONSE, FINAL);
-    bhs.0[2] = response;
-    bhs.set_word(16, itt);
-    bhs
+fn response_header(itt: u32, response: FunctionResponse) -> Bhs {
+    TaskManagementResponseHeader { response, itt, numbers: ResponseNumbers::default() }.emit()
 }
 
 /// A ping of ours.
 pub(super) fn ping_header() -> Bhs {
-    let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
-    bhs.set_word(16, NO_TAG);
-    bhs.set_word(20, PING_TAG);
-    bhs
+    NopInHeader { lun: 0, itt: NO_TAG, ttt: PING_TAG, numbers: ResponseNumbers::default() }.emit()
 }
 
 impl ActiveConnection<'_> {
@@ -58,11 +48,9 @@ impl ActiveConnection<'_> {
         }
         let mut data = pdu.data;
         data.truncate(self.connection.negotiated.max_xmit_data_segment_length as usize);
-        let mut bhs = Bhs::new(Opcode::NOP_IN, FINAL);
-        bhs.set_lun(pdu.bhs.lun());
-        bhs.set_word(16, pdu.bhs.itt());
-        bhs.set_word(20, NO_TAG);
-        self.respond(!pdu.bhs.is_immediate(), bhs, data);
+        let NopOutHeader { immediate, lun, itt, .. } = NopOutHeader::parse(&pdu.bhs);
+        let pong = NopInHeader { lun, itt, ttt: NO_TAG, numbers: ResponseNumbers::default() };
+        self.respond(!immediate, pong.emit(), data);
     }
 
     /// Asks whether the peer is alive.
@@ -76,25 +64,27 @@ impl ActiveConnection<'_> {
 
     pub(super) fn task_management_request(&mut self, pdu: &Pdu) {
         use TaskManagementFunction as F;
-        let bhs = &pdu.bhs;
-        let (itt, lun, referenced) = (bhs.itt(), Lun(bhs.lun()).normal(), bhs.word(20));
-        let windowed = !bhs.is_immediate();
-        let function = match bhs.flags() & 0x7f {
-            1 => match self.abort_task(referenced, bhs.word(32), bhs.cmd_sn()) {
+        let header = TaskManagementRequestHeader::parse(&pdu.bhs);
+        let (itt, lun, referenced) = (header.itt, Lun(header.lun).normal(), header.referenced_task_tag);
+        let (windowed, cmd_sn) = (!header.immediate, header.numbers.cmd_sn);
+        let function = match header.function {
+            IscsiFunction::ABORT_TASK => match self.abort_task(referenced, header.ref_cmd_sn, cmd_sn) {
                 Ok(request_tag) => F::AbortTask(request_tag),
                 Err(response) => return self.task_management_response(windowed, itt, response),
             },
-            2 => F::AbortTaskSet,
-            3 => F::ClearAca,
-            4 => F::ClearTaskSet,
-            5 => F::LogicalUnitReset,
-            6 => F::TargetReset,
-            7 => F::TargetColdReset,
-            8 => return self.task_management_response(windowed, itt, NO_REASSIGN),
-            _ => return self.task_management_response(windowed, itt, NOT_SUPPORTED),
+            IscsiFunction::ABORT_TASK_SET => F::AbortTaskSet,
+            IscsiFunction::CLEAR_ACA => F::ClearAca,
+            IscsiFunction::CLEAR_TASK_SET => F::ClearTaskSet,
+            IscsiFunction::LOGICAL_UNIT_RESET => F::LogicalUnitReset,
+            IscsiFunction::TARGET_WARM_RESET => F::TargetReset,
+            IscsiFunction::TARGET_COLD_RESET => F::TargetColdReset,
+            IscsiFunction::TASK_REASSIGN => {
+                return self.task_management_response(windowed, itt, FunctionResponse::NO_REASSIGN);
+            }
+            _ => return self.task_management_response(windowed, itt, FunctionResponse::NOT_SUPPORTED),
         };
         if !windowed && self.session.has_too_many_functions() {
-            return self.task_management_response(windowed, itt, REJECTED);
+            return self.task_management_response(windowed, itt, FunctionResponse::REJECTED);
         }
         let scope = match function {
             F::AbortTask(_) => Scope::Task(referenced),
@@ -103,9 +93,9 @@ impl ActiveConnection<'_> {
             F::ClearAca => Scope::Nothing,
         };
         if let Scope::Target = scope {
-            self.session.fill_gap(self.key, bhs.cmd_sn());
+            self.session.fill_gap(self.key, cmd_sn);
         }
-        self.session.abort_early(scope, bhs.cmd_sn());
+        self.session.abort_early(scope, cmd_sn);
         self.session.commands.close_waiting(scope);
         self.session.answering += u32::from(windowed);
         let pending = PendingFunction { connection: Some(self.key), itt, scope, windowed, answer: None };
@@ -116,17 +106,24 @@ impl ActiveConnection<'_> {
     }
 
     /// The task of an ABORT TASK, or the response if the task manager has none of that tag.
-    fn abort_task(&mut self, referenced: u32, ref_cmd_sn: u32, cmd_sn: u32) -> Result<RequestTag, u8> {
+    fn abort_task(
+        &mut self,
+        referenced: u32,
+        ref_cmd_sn: u32,
+        cmd_sn: u32,
+    ) -> Result<RequestTag, FunctionResponse> {
         let named = (referenced != NO_TAG).then_some(referenced);
         match named.and_then(|tag| self.session.commands.find(tag)) {
             Some(index) => self.session.abort_exchange(index),
             // RefCmdSN tells whether the task is still to come or has come and gone.
-            None if self.session.abort_before_arrival(self.key, ref_cmd_sn, cmd_sn) => Err(COMPLETE),
-            None => Err(NO_SUCH_TASK),
+            None if self.session.abort_before_arrival(self.key, ref_cmd_sn, cmd_sn) => {
+                Err(FunctionResponse::COMPLETE)
+            }
+            None => Err(FunctionResponse::NO_SUCH_TASK),
         }
     }
 
-    fn task_management_response(&mut self, windowed: bool, itt: u32, response: u8) {
+    fn task_management_response(&mut self, windowed: bool, itt: u32, response: FunctionResponse) {
         if !self.connection.is_closing() {
             self.respond(windowed, response_header(itt, response), Sg::new());
         }
@@ -144,45 +141,40 @@ impl ActiveConnection<'_> {
     // Logout.
 
     pub(super) fn logout_request(&mut self, pdu: &Pdu) {
-        /// Response codes (RFC 7143 11.15.1).
-        const CLOSED: u8 = 0;
-        const NO_SUCH_CONNECTION: u8 = 1;
-        const NO_RECOVERY: u8 = 2;
-        if pdu.bhs.is_immediate()
+        let LogoutRequestHeader { immediate, reason, itt, cid, .. } = LogoutRequestHeader::parse(&pdu.bhs);
+        if immediate
             && self.session.waiting.iter().filter(|(_, what)| !what.is_windowed()).count() >= LOGOUTS_MAX
         {
-            return self.reject(&pdu.bhs, reject::TOO_MANY_IMMEDIATE);
+            return self.reject(&pdu.bhs, RejectReason::TOO_MANY_IMMEDIATE);
         }
         let mut own = true;
-        let response = match pdu.bhs.flags() & 0x7f {
-            0 => {
+        let response = match reason {
+            LogoutReason::CLOSE_SESSION => {
                 let (session, own) = (&mut *self.session, self.key);
                 // Those that are about to join it, too.
                 let joining = session.waiting.iter().filter(|(_, what)| matches!(what, Waiting::Join));
                 let all = session.cids.iter().map(|(_, key)| *key).chain(joining.map(|(key, _)| *key));
                 session.ending.extend(all.filter(|key| *key != own));
-                CLOSED
+                LogoutResponse::CLOSED
             }
-            1 => match self.session.cids.iter().find(|(cid, _)| *cid == pdu.bhs.half(20)) {
-                Some((_, key)) if *key == self.key => CLOSED,
+            LogoutReason::CLOSE_CONNECTION => match self.session.cids.iter().find(|(own, _)| *own == cid) {
+                Some((_, key)) if *key == self.key => LogoutResponse::CLOSED,
                 Some((_, key)) => {
                     own = false;
                     self.session.ending.push(*key);
-                    CLOSED
+                    LogoutResponse::CLOSED
                 }
-                None => NO_SUCH_CONNECTION,
+                None => LogoutResponse::NO_SUCH_CONNECTION,
             },
-            2 => NO_RECOVERY,
-            _ => return self.reject(&pdu.bhs, reject::INVALID_PDU_FIELD),
+            LogoutReason::RECOVERY => LogoutResponse::NO_RECOVERY,
+            _ => return self.reject(&pdu.bhs, RejectReason::INVALID_PDU_FIELD),
         };
-        let mut bhs = Bhs::new(Opcode::LOGOUT_RESPONSE, FINAL);
-        bhs.0[2] = response;
-        bhs.set_word(16, pdu.bhs.itt());
-        bhs.set_half(40, u16::try_from(self.connection.negotiated.time2wait).unwrap_or(u16::MAX));
-        bhs.set_half(42, u16::try_from(self.connection.negotiated.time2retain).unwrap_or(u16::MAX));
-        let windowed = !pdu.bhs.is_immediate();
+        let [time2wait, time2retain] = self.times();
+        let numbers = ResponseNumbers::default();
+        let bhs = LogoutResponseHeader { response, itt, numbers, time2wait, time2retain }.emit();
+        let windowed = !immediate;
         // The answer says that all is cleaned up (RFC 7143 11.15): it comes when the tasks have ended.
-        let waits = match response == CLOSED && own {
+        let waits = match response == LogoutResponse::CLOSED && own {
             true => {
                 self.leave();
                 Waiting::Leave(bhs, windowed)
@@ -204,14 +196,14 @@ impl Shared {
         })
     }
 
-    fn abort_exchange(&mut self, index: u32) -> Result<RequestTag, u8> {
+    fn abort_exchange(&mut self, index: u32) -> Result<RequestTag, FunctionResponse> {
         match self.commands.slot(index).phase {
             CommandPhase::Task | CommandPhase::Orphaned => Ok(RequestTag(index)),
             // Its response goes out before that of this request.
-            CommandPhase::Answered => Err(NO_SUCH_TASK),
+            CommandPhase::Answered => Err(FunctionResponse::NO_SUCH_TASK),
             CommandPhase::Waiting | CommandPhase::Draining(_) => {
                 self.commands.close(index);
-                Err(COMPLETE)
+                Err(FunctionResponse::COMPLETE)
             }
         }
     }
@@ -229,7 +221,7 @@ impl Session {
         let slot = shared.commands.slot(request_tag.0);
         let response = match scope.covers(slot.itt, slot.lun) {
             true => shared.abort_exchange(request_tag.0).err(),
-            false => Some(NO_SUCH_TASK),
+            false => Some(FunctionResponse::NO_SUCH_TASK),
         };
         if let Some(response) = response {
             shared.task_management.remove(request.0 as usize);
@@ -246,11 +238,11 @@ impl Session {
         // The initiator sends nothing more for tasks that it has aborted: none of them may wait for that.
         self.shared.commands.close_draining(pending.scope);
         pending.answer = Some(match response {
-            TaskManagementResponse::Complete => COMPLETE,
-            TaskManagementResponse::NoSuchTask => NO_SUCH_TASK,
-            TaskManagementResponse::IncorrectLun => NO_SUCH_LUN,
-            TaskManagementResponse::NotSupported => NOT_SUPPORTED,
-            TaskManagementResponse::Rejected => REJECTED,
+            TaskManagementResponse::Complete => FunctionResponse::COMPLETE,
+            TaskManagementResponse::NoSuchTask => FunctionResponse::NO_SUCH_TASK,
+            TaskManagementResponse::IncorrectLun => FunctionResponse::NO_SUCH_LUN,
+            TaskManagementResponse::NotSupported => FunctionResponse::NOT_SUPPORTED,
+            TaskManagementResponse::Rejected => FunctionResponse::REJECTED,
         });
         self.shared.unanswered += 1;
         self.answer_functions();
@@ -268,7 +260,9 @@ impl Session {
             self.shared.answering -= u32::from(windowed);
             let Some(key) = connection else { continue };
             // What concerns one task is in order with that (RFC 7143 4.2.2.3.4).
-            let fenced = answer == COMPLETE && !matches!(scope, Scope::Task(_)) && self.raise_fence(key);
+            let fenced = answer == FunctionResponse::COMPLETE
+                && !matches!(scope, Scope::Task(_))
+                && self.raise_fence(key);
             if let Some(mut at) = self.at(key) {
                 match fenced {
                     true => at.respond_fenced(windowed, response_header(itt, answer)),

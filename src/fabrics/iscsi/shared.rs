@@ -17,7 +17,7 @@ use crate::memory::Arena;
 use crate::scsi::{NexusId, Request, RequestTag};
 use crate::time::Instant;
 use crate::wire::PeerText;
-use crate::wire::iscsi::{Bhs, Opcode};
+use crate::wire::iscsi::{Bhs, Opcode, PduHeader, ScsiCommandHeader};
 
 /// The CmdSNs that may be used: from ExpCmdSN to MaxCmdSN, none if that is one behind (RFC 7143 4.2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Shared {
     /// Keeps a request for later; `false` if it is outside of the window, or has come before. (What is kept has a CmdSN behind
     /// the next one: it would have had its turn.)
     pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> bool {
-        let cmd_sn = pdu.bhs.cmd_sn();
+        let cmd_sn = pdu.bhs.request_numbers().cmd_sn;
         if !self.in_window(cmd_sn) || self.out_of_order_of(cmd_sn).is_some() {
             return false;
         }
@@ -181,7 +181,7 @@ impl Shared {
     /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
     /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if it is one too many.
     pub(super) fn must_wait(&self, bhs: &Bhs) -> bool {
-        waits_for_others(bhs) && self.is_ahead(bhs.cmd_sn()) && !self.has_too_many_functions()
+        waits_for_others(bhs) && self.is_ahead(bhs.request_numbers().cmd_sn) && !self.has_too_many_functions()
     }
 
     /// Whether no further task management request for immediate delivery can be taken.
@@ -193,7 +193,7 @@ impl Shared {
 
     /// Keeps such a request.
     pub(super) fn keep_immediate(&mut self, connection: ConnectionKey, pdu: Pdu) {
-        let (cmd_sn, data) = (pdu.bhs.cmd_sn(), Vec::new());
+        let (cmd_sn, data) = (pdu.bhs.request_numbers().cmd_sn, Vec::new());
         self.out_of_order.push(OutOfOrderRequest {
             cmd_sn,
             connection,
@@ -247,7 +247,8 @@ impl Shared {
         for out_of_order in &mut self.out_of_order {
             let older = (1..1 << 31).contains(&before.wrapping_sub(out_of_order.cmd_sn));
             let concerned = out_of_order.pdu.as_ref().is_some_and(|pdu| {
-                pdu.bhs.opcode() == Opcode::SCSI_COMMAND && scope.covers(pdu.bhs.itt(), pdu.bhs.lun())
+                pdu.bhs.opcode() == Opcode::SCSI_COMMAND
+                    && scope.covers(pdu.bhs.itt(), ScsiCommandHeader::parse(&pdu.bhs).lun)
             });
             if older && concerned {
                 out_of_order.abort();

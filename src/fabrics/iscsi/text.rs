@@ -11,7 +11,10 @@ use super::shared::ActiveConnection;
 use super::text_exchange::{TargetList, TextExchange};
 use super::{Directory, Visitor};
 use crate::memory::Sg;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, normal_name, pairs, push_pair, reject};
+use crate::wire::iscsi::{
+    NO_TAG, PduHeader, RejectReason, ResponseNumbers, TextRequestHeader, TextResponseHeader, normal_name,
+    pairs, push_pair,
+};
 
 /// Most bytes of text of one request.
 const ASKED_MAX: usize = 64 << 10;
@@ -19,13 +22,11 @@ const ASKED_MAX: usize = 64 << 10;
 /// Bytes of a list of targets that are made at a time: what is beyond them follows when the initiator has them.
 const LIST_CHUNK: usize = 64 << 10;
 
-/// The C bit of Text PDUs.
-const CONTINUE: u8 = 0x40;
-
 impl ActiveConnection<'_> {
     pub(super) fn text_request(&mut self, pdu: &Pdu, directory: &dyn Directory) {
-        let (flags, itt, tag) = (pdu.bhs.flags(), pdu.bhs.itt(), pdu.bhs.word(20));
-        let windowed = !pdu.bhs.is_immediate();
+        let header = TextRequestHeader::parse(&pdu.bhs);
+        let (itt, tag) = (header.itt, header.ttt);
+        let windowed = !header.immediate;
         if pdu.damaged {
             return self.reject_damaged(&pdu.bhs);
         }
@@ -34,23 +35,23 @@ impl ActiveConnection<'_> {
             // A new exchange, which takes the place of one that the initiator left unfinished.
             *text = TextExchange { tag: text.tag, ..TextExchange::default() };
         } else if text.open != Some(itt) || text.tag != tag {
-            return self.reject(&pdu.bhs, reject::PROTOCOL_ERROR);
+            return self.reject(&pdu.bhs, RejectReason::PROTOCOL_ERROR);
         }
         if !text.answer.is_empty() || text.list.is_some() {
             // The initiator wants the rest of a long answer, and may not ask anything before it has that.
             return match pdu.data.is_empty() {
                 true => self.text_response(windowed, itt, directory),
-                false => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+                false => self.reject(&pdu.bhs, RejectReason::PROTOCOL_ERROR),
             };
         }
         if text.asked.len() + pdu.data.len() > ASKED_MAX {
             return self.violation("text request too long");
         }
         text.asked.extend(pdu.text());
-        text.last = flags & FINAL != 0;
-        if flags & CONTINUE != 0 {
+        text.last = header.is_final;
+        if header.continues {
             return match text.last {
-                true => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+                true => self.reject(&pdu.bhs, RejectReason::PROTOCOL_ERROR),
                 false => self.text_response(windowed, itt, directory),
             };
         }
@@ -60,7 +61,7 @@ impl ActiveConnection<'_> {
                 (self.connection.text.answer, self.connection.text.list) = (answer, list);
                 self.text_response(windowed, itt, directory);
             }
-            None => self.reject(&pdu.bhs, reject::PROTOCOL_ERROR),
+            None => self.reject(&pdu.bhs, RejectReason::PROTOCOL_ERROR),
         }
     }
 
@@ -102,19 +103,19 @@ impl ActiveConnection<'_> {
         let rest = text.answer.split_off(text.answer.len().min(max));
         let now = std::mem::replace(&mut text.answer, rest);
         let all = text.answer.is_empty() && text.list.is_none();
-        let (flags, tag) = match (all, text.last) {
-            (true, true) => (FINAL, NO_TAG),
-            (all, _) => {
+        let is_final = all && text.last;
+        let ttt = match is_final {
+            true => NO_TAG,
+            false => {
                 text.tag = text.tag.wrapping_add(1) & 0xffff;
-                (if all { 0 } else { CONTINUE }, text.tag)
+                text.tag
             }
         };
-        text.open = (tag != NO_TAG).then_some(itt);
-        let mut bhs = Bhs::new(Opcode::TEXT_RESPONSE, flags);
-        bhs.set_word(16, itt);
-        bhs.set_word(20, tag);
+        text.open = (!is_final).then_some(itt);
+        let numbers = ResponseNumbers::default();
+        let header = TextResponseHeader { is_final, continues: !all, lun: 0, itt, ttt, numbers };
         match Sg::copied_reserved(&self.session.arena, &now) {
-            Some(data) => self.respond(windowed, bhs, data),
+            Some(data) => self.respond(windowed, header.emit(), data),
             None => self.violation("no memory for a text response"),
         }
     }

@@ -11,7 +11,9 @@ use super::requests::ping_header;
 use super::shared::{ActiveConnection, Shared};
 use crate::memory::{Arena, Seg, Sg};
 use crate::wire::Crc32c;
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, Opcode, reject};
+use crate::wire::iscsi::{
+    AsyncEvent, AsyncHeader, Bhs, Opcode, PduHeader, RejectHeader, RejectReason, ResponseNumbers,
+};
 
 impl ActiveConnection<'_> {
     /// Queues a PDU that nothing in the command window waits for.
@@ -59,21 +61,19 @@ impl ActiveConnection<'_> {
             }
     }
 
-    pub(super) fn reject(&mut self, bad: &Bhs, reason: u8) {
+    pub(super) fn reject(&mut self, bad: &Bhs, reason: RejectReason) {
         self.connection.counters.rejects += 1;
-        let mut bhs = Bhs::new(Opcode::REJECT, FINAL);
-        bhs.0[2] = reason;
-        bhs.set_word(16, NO_TAG);
-        let Some(data) = Sg::copied_reserved(&self.session.arena, &bad.0) else {
+        let Some(data) = Sg::copied_reserved(&self.session.arena, bad.bytes()) else {
             return self.violation("no memory to reject a PDU");
         };
-        self.answer(bhs, data, true);
+        let header = RejectHeader { reason, numbers: ResponseNumbers::default(), data_sn: 0 };
+        self.answer(header.emit(), data, true);
     }
 
     /// Rejects a PDU whose data digest is wrong (RFC 7143 7.8).
     pub(super) fn reject_damaged(&mut self, bad: &Bhs) {
         self.connection.counters.digest_errors += 1;
-        self.reject(bad, reject::DATA_DIGEST_ERROR);
+        self.reject(bad, RejectReason::DATA_DIGEST_ERROR);
     }
 
     /// Tells of a unit attention (RFC 7143 11.9: event 0), as in the data segment of a SCSI Response. Of an initiator that
@@ -82,57 +82,56 @@ impl ActiveConnection<'_> {
         if self.connection.answers < ANSWERS_MAX / 2
             && let Some(data) = Sg::copied_reserved(&self.session.arena, sense)
         {
-            self.asynchronous(0, lun, [0; 3], data);
+            self.asynchronous(AsyncEvent::SCSI_EVENT, lun, [0; 3], data);
         }
     }
 
     /// Asks the initiator to log out within `seconds`, after which the connection may be dropped (event 1).
     pub(super) fn request_logout(&mut self, seconds: u16) {
-        self.asynchronous(1, 0, [0, 0, seconds], Sg::new());
+        self.asynchronous(AsyncEvent::LOGOUT_REQUESTED, 0, [0, 0, seconds], Sg::new());
     }
 
     /// Announces that this connection is about to be dropped (event 2).
     pub(super) fn announce_drop(&mut self) {
         let [wait, retain] = self.times();
-        self.asynchronous(2, 0, [self.connection.cid, wait, retain], Sg::new());
+        let cid = self.connection.cid;
+        self.asynchronous(AsyncEvent::CONNECTION_DROPPED, 0, [cid, wait, retain], Sg::new());
     }
 
     /// Announces that all connections of the session are about to be dropped (event 3).
     pub(super) fn announce_end(&mut self) {
         let [wait, retain] = self.times();
-        self.asynchronous(3, 0, [0, wait, retain], Sg::new());
+        self.asynchronous(AsyncEvent::SESSION_DROPPED, 0, [0, wait, retain], Sg::new());
     }
 
     /// Tells that somebody else has put an end to the tasks of a logical unit (event 5), once for all of them.
     pub(super) fn announce_abort(&mut self, lun: u64) {
         let told = |out: &Out| match out {
-            Out::Answer(Answer { bhs, .. }) => {
-                bhs.opcode() == Opcode::ASYNC_MESSAGE && bhs.0[36] == 5 && bhs.lun() == lun
+            Out::Answer(Answer { bhs, .. }) if bhs.opcode() == Opcode::ASYNC_MESSAGE => {
+                let message = AsyncHeader::parse(bhs);
+                message.event == AsyncEvent::TASKS_TERMINATED && message.lun == lun
             }
-            Out::Command(_) | Out::Fence => false,
+            Out::Answer(_) | Out::Command(_) | Out::Fence => false,
         };
         if !self.connection.outbox.urgent.iter().any(told) {
-            self.asynchronous(5, lun, [0; 3], Sg::new());
+            self.asynchronous(AsyncEvent::TASKS_TERMINATED, lun, [0; 3], Sg::new());
         }
     }
 
-    fn times(&self) -> [u16; 2] {
+    /// Time2Wait and Time2Retain.
+    pub(super) fn times(&self) -> [u16; 2] {
         let Negotiated { time2wait, time2retain, .. } = self.connection.negotiated;
         [time2wait, time2retain].map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX))
     }
 
-    fn asynchronous(&mut self, event: u8, lun: u64, parameters: [u16; 3], data: Sg) {
+    fn asynchronous(&mut self, event: AsyncEvent, lun: u64, parameters: [u16; 3], data: Sg) {
         if !matches!(self.connection.state, State::FullFeature) {
             return;
         }
-        let mut bhs = Bhs::new(Opcode::ASYNC_MESSAGE, FINAL);
-        bhs.set_lun(lun);
-        bhs.set_word(16, NO_TAG);
-        bhs.0[36] = event;
-        for (i, parameter) in parameters.into_iter().enumerate() {
-            bhs.set_half(38 + 2 * i, parameter);
-        }
-        self.answer(bhs, data, true);
+        let [parameter1, parameter2, parameter3] = parameters;
+        let numbers = ResponseNumbers::default();
+        let header = AsyncHeader { lun, numbers, event, vendor_code: 0, parameter1, parameter2, parameter3 };
+        self.answer(header.emit(), data, true);
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
@@ -162,14 +161,14 @@ impl ActiveConnection<'_> {
         };
         let len = data.len();
         bhs.set_data_len(len);
-        bhs.set_word(24, self.connection.stat_sn);
         // With the status a command is over: its place in the window is free for the initiator that reads this.
         let freed = match &out {
             Out::Command(outgoing) if numbered => self.session.commands.window_share(outgoing.slot),
             Out::Answer(answer) => u32::from(answer.windowed),
             _ => 0,
         };
-        let max_cmd_sn = self.stamp(&mut bhs, freed);
+        let numbers = self.numbers(freed);
+        bhs.set_response_numbers(numbers);
         let pdu = match self.assemble(&bhs, data) {
             Ok(pdu) => pdu,
             Err(data) => {
@@ -183,7 +182,7 @@ impl ActiveConnection<'_> {
                 return None;
             }
         };
-        self.session.max_cmd_sn = max_cmd_sn;
+        self.session.max_cmd_sn = numbers.max_cmd_sn;
         if numbered {
             self.connection.stat_sn = self.connection.stat_sn.wrapping_add(1);
         }
@@ -223,15 +222,13 @@ impl ActiveConnection<'_> {
         }
     }
 
-    /// ExpCmdSN and MaxCmdSN: the window is as wide as there are free places in it, with those that this PDU frees, and
-    /// never shrinks. Returns MaxCmdSN, which holds from when the PDU goes out.
-    fn stamp(&self, bhs: &mut Bhs, freed: u32) -> u32 {
+    /// Those of a PDU that goes out now: the window is as wide as there are free places in it, with those that this PDU
+    /// frees, and never shrinks. MaxCmdSN holds from when the PDU has gone out.
+    fn numbers(&self, freed: u32) -> ResponseNumbers {
         let Shared { commands, answering, exp_cmd_sn, max_cmd_sn, .. } = &*self.session;
         let max = exp_cmd_sn.wrapping_add(commands.room(*answering) + freed).wrapping_sub(1);
         let max = if max.wrapping_sub(*max_cmd_sn) < 1 << 31 { max } else { *max_cmd_sn };
-        bhs.set_word(28, *exp_cmd_sn);
-        bhs.set_word(32, max);
-        max
+        ResponseNumbers { stat_sn: self.connection.stat_sn, exp_cmd_sn: *exp_cmd_sn, max_cmd_sn: max }
     }
 
     /// Header, payload, padding and digests. Gives the payload back if the arena is exhausted.
@@ -249,9 +246,9 @@ impl ActiveConnection<'_> {
             return Err(data);
         };
         let bytes = block.bytes_mut();
-        bytes[..Bhs::LEN].copy_from_slice(&bhs.0);
+        bytes[..Bhs::LEN].copy_from_slice(bhs.bytes());
         if header_digest {
-            bytes[Bhs::LEN..head].copy_from_slice(&Crc32c::of(&bhs.0).wire());
+            bytes[Bhs::LEN..head].copy_from_slice(&Crc32c::of(bhs.bytes()).wire());
         }
         let mut body = match data_digest.then(|| self.bounced(&data)) {
             None => data,

@@ -24,7 +24,7 @@ use crate::net::StreamHost;
 use crate::ports::kernel::{KernelHost, listen};
 use crate::reactor::Poller;
 use crate::time::Instant;
-use crate::wire::iscsi::Opcode;
+use crate::wire::iscsi::{Opcode, PduHeader, R2tHeader};
 
 /// Turns after which whatever is under way should be over.
 const TURNS_MAX: usize = 20_000;
@@ -297,7 +297,8 @@ impl Rig {
                     && packet.opcode() == Opcode::R2T
                     && packet.bhs.itt() == command.bhs.itt()
                 {
-                    let len = packet.bhs.word(40) as usize + packet.bhs.word(44) as usize;
+                    let r2t = R2tHeader::parse(&packet.bhs);
+                    let len = r2t.buffer_offset as usize + r2t.desired_len as usize;
                     let mut out = cdb.repeat(len.div_ceil(cdb.len().max(1)));
                     out.resize(len, 0);
                     for pdu in initiator.answer_r2t(command, &packet, &out, 4096) {

@@ -11,7 +11,7 @@ use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
 use crate::memory::Sg;
 use crate::net::{FramePort, TxFrame};
 use crate::scsi::primary::LogicalUnit;
-use crate::wire::iscsi::{Bhs, Opcode, pairs};
+use crate::wire::iscsi::{Bhs, LoginResponseHeader, LogoutRequestHeader, Opcode, RequestNumbers, pairs};
 
 /// REPORT LUNS (SAM-5 4.7.5.5).
 const WELL_KNOWN: u64 = 0xc101 << 48;
@@ -38,8 +38,9 @@ fn pdu(initiator: &mut Initiator, bytes: &[u8]) -> Vec<u8> {
     let mut bhs = [0; Bhs::LEN];
     let head = bytes.len().min(Bhs::LEN);
     bhs[..head].copy_from_slice(&bytes[..head]);
-    let mut packet = Packet { bhs: Bhs(bhs), ..Packet::new(Opcode::NOP_OUT, 0) }.data(&bytes[head..]);
-    packet.bhs.set_word(24, initiator.cmd_sn);
+    let mut packet = Packet::from(Bhs::from(bhs)).data(&bytes[head..]);
+    let cmd_sn = initiator.cmd_sn;
+    packet.bhs.set_request_numbers(RequestNumbers { cmd_sn, ..packet.bhs.request_numbers() });
     if !packet.bhs.is_immediate() && packet.bhs.opcode() != Opcode::DATA_OUT {
         initiator.cmd_sn = initiator.cmd_sn.wrapping_add(1);
     }
@@ -105,7 +106,7 @@ pub(super) fn login(rig: &mut Rig, script: &[u8]) {
             0 => initiator.login(0, None, &[]),
             _ => initiator.text(&text),
         };
-        packet.bhs.0[1] = flags & 0xcf;
+        packet.bhs.bytes_mut()[1] = flags & 0xcf;
         packet.data = text;
         rig.send(line, &packet.encode(initiator.digests));
         for answer in rig.hear(line, &mut initiator, None) {
@@ -119,7 +120,7 @@ pub(super) fn login(rig: &mut Rig, script: &[u8]) {
                     _ => {}
                 }
             }
-            if answer.bhs.half(36) == 0 && answer.bhs.flags() & 0x83 == 0x83 {
+            if answer.ends_login() {
                 initiator.digests = agreed;
             }
         }
@@ -193,7 +194,8 @@ pub(super) fn several(rig: &mut Rig, script: &[u8]) {
                 }
                 5 if *up => {
                     let mut logout = initiator.logout(first & 3);
-                    logout.bhs.set_half(20, 3 + u16::from(first >> 2 & 3));
+                    let cid = 3 + u16::from(first >> 2 & 3);
+                    logout.edit(|logout: &mut LogoutRequestHeader| logout.cid = cid);
                     rig.send(line, &logout.encode(initiator.digests));
                 }
                 6 if first & 1 == 0 => rig.finish(line),
@@ -205,9 +207,9 @@ pub(super) fn several(rig: &mut Rig, script: &[u8]) {
         }
         for link in links.iter_mut().flatten() {
             for packet in rig.hear(link.line, &mut link.initiator, None) {
-                if packet.opcode() == Opcode::LOGIN_RESPONSE {
-                    link.up = packet.bhs.half(36) == 0 && packet.bhs.flags() & 0x83 == 0x83;
-                    tsih = if link.up { packet.bhs.half(14) } else { tsih };
+                if let Some(login) = packet.header::<LoginResponseHeader>() {
+                    link.up = packet.ends_login();
+                    tsih = if link.up { login.tsih } else { tsih };
                 }
             }
         }

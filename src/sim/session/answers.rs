@@ -6,7 +6,11 @@ use super::super::scsi::{self, Ending};
 use super::link::State;
 use super::{Env, Managing, RUNNING_MAX, Running, Session};
 use crate::fabrics::iscsi::initiator::Packet;
-use crate::wire::iscsi::{FINAL, IMMEDIATE, NO_TAG, Opcode, reject, scsi_flags};
+use crate::wire::iscsi::{
+    DataInHeader, DataOutHeader, FunctionResponse, NO_TAG, NopInHeader, NopOutHeader, PduHeader, R2tHeader,
+    RejectHeader, RejectReason, RequestNumbers, ScsiResponseHeader, ServiceResponse,
+    TaskManagementResponseHeader,
+};
 
 impl Session {
     /// The command of a response or a Data-In PDU. None may come for a task tag that is free, nor on another connection
@@ -27,10 +31,11 @@ impl Session {
         }
         let (max_burst, segment) = (self.agreed.max_burst, self.agreed.segment);
         let sabotage = self.links[link].sabotage;
-        let running = self.running(link, packet.bhs.itt())?;
-        let (at, len) = (packet.bhs.word(40) as usize, packet.bhs.word(44) as usize);
-        if packet.bhs.word(36) != running.data_sn {
-            return Err(format!("R2TSN {} instead of {}", packet.bhs.word(36), running.data_sn));
+        let R2tHeader { itt, r2t_sn, buffer_offset, desired_len, .. } = R2tHeader::parse(&packet.bhs);
+        let running = self.running(link, itt)?;
+        let (at, len) = (buffer_offset as usize, desired_len as usize);
+        if r2t_sn != running.data_sn {
+            return Err(format!("R2TSN {r2t_sn} instead of {}", running.data_sn));
         }
         running.data_sn += 1;
         if len == 0 || len > max_burst || at + len > running.out.len() {
@@ -38,12 +43,14 @@ impl Session {
         }
         let (command, out) = (running.packet.clone(), std::mem::take(&mut running.out));
         let mut pdus = self.links[link].initiator.answer_r2t(&command, packet, &out, segment);
-        let running = self.running(link, packet.bhs.itt())?;
+        let running = self.running(link, itt)?;
         running.out = out;
         match sabotage {
-            Some(Violation::WrongOffset) => pdus[0].bhs.set_word(40, u32::try_from(at + 1).expect("short")),
+            Some(Violation::WrongOffset) => {
+                pdus[0].edit(|data: &mut DataOutHeader| data.buffer_offset = buffer_offset + 1);
+            }
             Some(Violation::WrongDataSn) => {
-                pdus[0].bhs.set_word(36, 7);
+                pdus[0].edit(|data: &mut DataOutHeader| data.data_sn = 7);
                 running.spoilt = true;
             }
             _ => {}
@@ -62,14 +69,14 @@ impl Session {
     }
 
     pub(super) fn data_in(&mut self, link: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        let tag = packet.bhs.itt();
-        let ends = packet.bhs.flags() & scsi_flags::STATUS != 0;
+        let header = DataInHeader::parse(&packet.bhs);
+        let tag = header.itt;
         if self.came_late(link, packet, env) {
             return Ok(());
         }
         let segment = self.segment_max();
         let running = self.running(link, tag)?;
-        let (sn, at) = (packet.bhs.word(36), packet.bhs.word(40) as usize);
+        let (sn, at) = (header.data_sn, header.buffer_offset as usize);
         if sn != running.data_sn || at != running.got.len() || packet.data.len() > segment {
             return Err(format!(
                 "Data-In {sn} at {at} with {} bytes, after {} with {} bytes",
@@ -83,8 +90,9 @@ impl Session {
         if running.got.len() > running.wanted {
             return Err(format!("{} bytes of Data-In, {} expected", running.got.len(), running.wanted));
         }
-        if ends {
-            let ending = Ending::new(packet.bhs.0[3], packet.bhs.flags(), packet.bhs.word(44), &[]);
+        if header.has_status {
+            let residual = (header.overflow, header.underflow, header.residual_count);
+            let ending = Ending::new(header.status, residual, &[]);
             return self.finish(link, tag, &ending, env);
         }
         Ok(())
@@ -94,11 +102,13 @@ impl Session {
         if self.came_late(at, packet, env) {
             return Ok(());
         }
-        if packet.bhs.0[2] != 0 {
-            return Err(format!("iSCSI service response {}", packet.bhs.0[2]));
+        let header = ScsiResponseHeader::parse(&packet.bhs);
+        if header.response != ServiceResponse::COMPLETED_AT_TARGET {
+            return Err(format!("iSCSI service response {}", header.response));
         }
-        let ending = Ending::new(packet.bhs.0[3], packet.bhs.flags(), packet.bhs.word(44), &packet.data);
-        self.finish(at, packet.bhs.itt(), &ending, env)
+        let residual = (header.overflow, header.underflow, header.residual_count);
+        let ending = Ending::new(header.status, residual, &packet.data);
+        self.finish(at, header.itt, &ending, env)
     }
 
     fn finish(&mut self, at: usize, tag: u32, ending: &Ending, env: &mut Env) -> Result<(), String> {
@@ -157,16 +167,16 @@ impl Session {
     }
 
     pub(super) fn managed(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        let tag = packet.bhs.itt();
+        let TaskManagementResponseHeader { itt: tag, response, .. } =
+            TaskManagementResponseHeader::parse(&packet.bhs);
         let Managing { function, at: asked, disk, tasks, immediate, sent, reset } =
             self.managing.remove(&tag).ok_or("a task management response that nobody asked for")?;
         if asked != at {
             return Err(format!("the response to {function:?} came on {at} instead of {asked}"));
         }
-        let response = packet.bhs.0[2];
-        env.tally.count(&format!("{function:?}: response {response}"));
+        env.tally.count(&format!("{function:?}: response {}", response.raw()));
         match (function, response) {
-            (_, 0) => {
+            (_, FunctionResponse::COMPLETE) => {
                 for task in tasks {
                     if let Some(running) = self.running.get(&task) {
                         if running.at != at {
@@ -177,7 +187,7 @@ impl Session {
                     }
                 }
             }
-            (Function::AbortTask, 1) => {
+            (Function::AbortTask, FunctionResponse::NO_SUCH_TASK) => {
                 if let Some(running) = self.running.get(&tasks[0]) {
                     let twice = self.managing.values().any(|other| other.tasks.contains(&tasks[0]));
                     if !twice && !self.may_be_gone(running, env) {
@@ -190,7 +200,7 @@ impl Session {
                 }
             }
             // More at once than a session may have under way for immediate delivery.
-            (_, 255) if immediate && self.managing.len() >= RUNNING_MAX => {}
+            (_, FunctionResponse::REJECTED) if immediate && self.managing.len() >= RUNNING_MAX => {}
             _ => return Err(format!("{function:?} on disk {disk} was answered with {response}")),
         }
         let end = env.oracle.tick();
@@ -202,22 +212,21 @@ impl Session {
     }
 
     pub(super) fn nop_in(&mut self, at: usize, packet: Packet, env: &mut Env) -> Result<(), String> {
-        if packet.bhs.itt() == NO_TAG {
-            if packet.bhs.word(20) == NO_TAG {
+        let NopInHeader { lun, itt, ttt, .. } = NopInHeader::parse(&packet.bhs);
+        if itt == NO_TAG {
+            if ttt == NO_TAG {
                 return Ok(());
             }
             env.tally.count("pings of the target");
-            let mut answer = Packet::new(Opcode::NOP_OUT, FINAL).word(16, NO_TAG);
-            answer.bhs.0[0] |= IMMEDIATE;
-            let answer = answer.word(20, packet.bhs.word(20)).lun(packet.bhs.lun());
             let link = &mut self.links[at];
-            link.send(&answer.word(24, self.cmd_sn).word(28, link.initiator.exp_stat_sn));
+            let numbers = RequestNumbers { cmd_sn: self.cmd_sn, exp_stat_sn: link.initiator.exp_stat_sn };
+            link.send(&Packet::new(&NopOutHeader { immediate: true, lun, itt, ttt, numbers }));
             return Ok(());
         }
-        if self.plugs.remove(&packet.bhs.itt()) {
+        if self.plugs.remove(&itt) {
             return Ok(());
         }
-        let asked = self.pings.remove(&packet.bhs.itt()).filter(|(on, _)| *on == at);
+        let asked = self.pings.remove(&itt).filter(|(on, _)| *on == at);
         let (_, wanted) = asked.ok_or("an echo that nobody asked for here")?;
         env.tally.count("pings of the initiator");
         match wanted == packet.data {
@@ -227,10 +236,10 @@ impl Session {
     }
 
     pub(super) fn rejected(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        let reason = packet.bhs.0[2];
+        let reason = RejectHeader::parse(&packet.bhs).reason;
         self.links[at].rejects += 1;
-        env.tally.count(&format!("rejected with reason {reason}"));
-        if reason == reject::DATA_DIGEST_ERROR && self.is_damaged(at, env) {
+        env.tally.count(&format!("rejected with reason {}", reason.raw()));
+        if reason == RejectReason::DATA_DIGEST_ERROR && self.is_damaged(at, env) {
             // A request that is no command has to be sent again, which nobody here does.
             if let Ok(bytes) = <[u8; 20]>::try_from(&packet.data[..20.min(packet.data.len())]) {
                 let tag = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);

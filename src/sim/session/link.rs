@@ -11,7 +11,10 @@ use super::super::scsi;
 use super::{Agreed, Closing, Env, News, Session};
 use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, StreamError};
 use crate::time::Instant;
-use crate::wire::iscsi::{NO_TAG, Opcode, pairs, scsi_flags};
+use crate::wire::iscsi::{
+    AsyncEvent, AsyncHeader, DataInHeader, LoginResponseHeader, LogoutResponse, LogoutResponseHeader, NO_TAG,
+    Opcode, PduHeader, pairs,
+};
 
 /// Status of a login that wants to join a session which is not there (RFC 7143 11.13.5).
 const NO_SUCH_SESSION: u16 = 0x020a;
@@ -331,7 +334,7 @@ impl Session {
         if !link.is_logging_in() {
             return Err(format!("login response in state {:?}", link.state));
         }
-        let status = packet.bhs.half(36);
+        let LoginResponseHeader { status, tsih, numbers, .. } = LoginResponseHeader::parse(&packet.bhs);
         let joins = self.nexus > 0;
         if status != 0 {
             // All others may have ended before the target, not yet before us.
@@ -354,7 +357,7 @@ impl Session {
         }
         if !joins {
             self.agreed = Agreed::default();
-            (self.exp_cmd_sn, self.max_cmd_sn) = (packet.bhs.word(28), packet.bhs.word(32));
+            (self.exp_cmd_sn, self.max_cmd_sn) = (numbers.exp_cmd_sn, numbers.max_cmd_sn);
         }
         let link = &mut self.links[at];
         for pair in pairs(&packet.data) {
@@ -386,7 +389,6 @@ impl Session {
         // Its session may be about to be logged out.
         let leaves = self.logouts.values().any(|(_, what)| *what == Closing::Session);
         link.state = if leaves { State::LoggingOut } else { State::Up };
-        let tsih = packet.bhs.half(14);
         match joins {
             true if tsih != self.tsih => return Err(format!("joined {tsih} instead of {}", self.tsih)),
             true => {
@@ -404,13 +406,15 @@ impl Session {
     }
 
     fn logout_response(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        let (tag, response) = (packet.bhs.itt(), packet.bhs.0[2]);
+        let LogoutResponseHeader { itt: tag, response, .. } = LogoutResponseHeader::parse(&packet.bhs);
         let asked = self.logouts.remove(&tag);
         let Some((_, what)) = asked.filter(|(on, _)| *on == at) else {
             return Err(format!("a logout response on {at} to {asked:?}"));
         };
+        let closed = response == LogoutResponse::CLOSED;
+        let gone = response == LogoutResponse::NO_SUCH_CONNECTION;
         match what {
-            Closing::Session if response == 0 => {
+            Closing::Session if closed => {
                 // The target has cleaned up: nothing of the session has an effect any more.
                 let tags: Vec<u32> = self.running.keys().copied().collect();
                 for tag in tags {
@@ -420,10 +424,10 @@ impl Session {
                 self.over(env);
                 Ok(())
             }
-            Closing::Link(other) if response == 0 || response == 1 && other != at => {
+            Closing::Link(other) if closed || gone && other != at => {
                 env.tally.count(if other == at {
                     "connections closed by logout"
-                } else if response == 0 {
+                } else if closed {
                     "connections closed by logout over another"
                 } else {
                     "connections gone before their logout over another"
@@ -454,18 +458,18 @@ impl Session {
     }
 
     fn message(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {
-        let event = packet.bhs.0[36];
-        env.tally.count(&format!("asynchronous messages of event {event}"));
+        let event = AsyncHeader::parse(&packet.bhs).event;
+        env.tally.count(&format!("asynchronous messages of event {}", event.raw()));
         let link = &mut self.links[at];
         match event {
             // The target wants a logout.
-            1 => {
+            AsyncEvent::LOGOUT_REQUESTED => {
                 self.excuse.get_or_insert("asked to log out");
                 self.log_out(at, env);
             }
             // It drops this connection, which must have done something.
-            2 if link.excuse.is_some() || self.is_damaged(at, env) => {}
-            3 if self.excuse.is_some() || env.draining => {}
+            AsyncEvent::CONNECTION_DROPPED if link.excuse.is_some() || self.is_damaged(at, env) => {}
+            AsyncEvent::SESSION_DROPPED if self.excuse.is_some() || env.draining => {}
             _ => return Err(format!("event {event} on connection {at}; {}", self.describe())),
         }
         Ok(())
@@ -481,7 +485,10 @@ impl Session {
     /// status, on a connection that the target has ended: the response to the function does not wait for that.
     pub(super) fn came_late(&self, at: usize, packet: &Packet, env: &mut Env) -> bool {
         let bhs = &packet.bhs;
-        let status = bhs.opcode() == Opcode::SCSI_RESPONSE || bhs.flags() & scsi_flags::STATUS != 0;
+        let status = match packet.header::<DataInHeader>() {
+            Some(data) => data.has_status,
+            None => bhs.opcode() == Opcode::SCSI_RESPONSE,
+        };
         let leaves = !self.links[at].is_up() || self.is_damaged(at, env);
         let late = bhs.itt() != NO_TAG && self.overtaken.contains(&bhs.itt()) && (leaves || !status);
         if late {

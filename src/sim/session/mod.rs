@@ -21,7 +21,7 @@ use super::tally::Tally;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::ports::memory::Dice;
 use crate::time::Instant;
-use crate::wire::iscsi::{FINAL, NO_TAG, Opcode};
+use crate::wire::iscsi::{LogoutRequestHeader, NO_TAG, NopOutHeader, RequestNumbers, ResponseNumbers};
 use link::{Link, State};
 
 /// Commands of one session at once.
@@ -402,7 +402,7 @@ impl Session {
         let closed = !self.has_room() || self.has_hole();
         self.make(at, |initiator| {
             let mut logout = initiator.logout(reason);
-            logout.bhs.set_half(20, cid);
+            logout.edit(|logout: &mut LogoutRequestHeader| logout.cid = cid);
             if closed { initiator.immediate(logout) } else { logout }
         })
     }
@@ -672,12 +672,13 @@ impl Session {
                     env.tally.count("lost requests replaced by a ping");
                     self.itt += 1;
                     self.plugs.insert(self.itt);
-                    let plug = Packet::new(Opcode::NOP_OUT, FINAL).word(16, self.itt).word(20, NO_TAG);
-                    vec![plug.word(24, sent.cmd_sn)]
+                    let (itt, ttt) = (self.itt, NO_TAG);
+                    let numbers = RequestNumbers { cmd_sn: sent.cmd_sn, exp_stat_sn: 0 };
+                    vec![Packet::new(&NopOutHeader { immediate: false, lun: 0, itt, ttt, numbers })]
                 }
             };
             let stat_sn = self.links[to].initiator.exp_stat_sn;
-            self.request(to, packets.into_iter().map(|packet| packet.word(28, stat_sn)).collect());
+            self.request(to, packets.into_iter().map(|packet| packet.exp_stat_sn(stat_sn)).collect());
         }
     }
 
@@ -703,14 +704,14 @@ impl Session {
         }
         let first = &packets[0].bhs;
         if !first.is_immediate() {
-            let (cmd_sn, tag) = (first.cmd_sn(), first.itt());
+            let (cmd_sn, tag) = (first.request_numbers().cmd_sn, first.itt());
             self.sent.push(Sent { at, cmd_sn, tag, packets, reset: Vec::new() });
         }
     }
 
     /// Takes over what a PDU says of the command window.
     fn take_window(&mut self, packet: &Packet, env: &Env) -> Result<(), String> {
-        let (exp, max) = (packet.bhs.word(28), packet.bhs.word(32));
+        let ResponseNumbers { exp_cmd_sn: exp, max_cmd_sn: max, .. } = packet.bhs.response_numbers();
         if !reaches(self.cmd_sn, exp) {
             return Err(format!("ExpCmdSN {exp}, but {} is the next one", self.cmd_sn));
         }

@@ -6,8 +6,11 @@ use super::super::plan::{Action, Attribute, Command, Function, Violation};
 use super::super::scsi;
 use super::link::State;
 use super::{Env, Managing, PATIENCE, RUNNING_MAX, Reset, Running, Session};
-use crate::fabrics::iscsi::initiator::{Digests, Packet, Transfer};
-use crate::wire::iscsi::{FINAL, Opcode};
+use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
+use crate::wire::iscsi::{
+    IscsiTaskAttribute, NO_TAG, NopOutHeader, RequestNumbers, ScsiCommandFlags, ScsiCommandHeader,
+    SnackRequestHeader, SnackType,
+};
 
 impl Session {
     /// Sends what is to be done, as far as the command window allows.
@@ -144,12 +147,14 @@ impl Session {
             writes: (!made.out.is_empty()).then(|| u32::try_from(made.out.len()).expect("short")),
         };
         let mut packet = self.make(at, |initiator| initiator.command(scsi::lun(disk), &made.cdb, transfer));
-        packet.bhs.0[1] = packet.bhs.0[1] & !7
-            | match attribute {
-                Attribute::Simple => 1,
-                Attribute::Ordered => 2,
-                Attribute::HeadOfQueue => 3,
-            };
+        let ordered = match attribute {
+            Attribute::Simple => IscsiTaskAttribute::SIMPLE,
+            Attribute::Ordered => IscsiTaskAttribute::ORDERED,
+            Attribute::HeadOfQueue => IscsiTaskAttribute::HEAD_OF_QUEUE,
+        };
+        packet.edit(|command: &mut ScsiCommandHeader| {
+            command.flags = command.flags.with_attribute(ordered);
+        });
         env.tally.count(&format!("sent {}", scsi::name(command)));
         env.ledgers[disk].sent(command, made.wanted, made.out.len());
         if attribute != Attribute::Simple {
@@ -164,7 +169,9 @@ impl Session {
         }
         let unsolicited = !self.agreed.initial_r2t && sent < first_burst && env.dice.chance(0.7);
         if unsolicited {
-            packet.bhs.0[1] &= !FINAL;
+            packet.edit(|command: &mut ScsiCommandHeader| {
+                command.flags = command.flags.without(ScsiCommandFlags::FINAL);
+            });
         }
         let mut packets = vec![packet.clone()];
         while unsolicited && sent < first_burst {
@@ -297,9 +304,16 @@ impl Session {
                 self.links[at].sabotage = Some(violation);
                 return;
             }
-            V::UnknownOpcode => Packet::new(Opcode(0x07), FINAL).immediate().word(16, 5),
+            V::UnknownOpcode => {
+                let (ttt, numbers) = (NO_TAG, RequestNumbers::default());
+                let mut ping = Packet::new(&NopOutHeader { immediate: true, lun: 0, itt: 5, ttt, numbers });
+                ping.bhs.bytes_mut()[0] |= 0x07;
+                ping
+            }
             V::StrayData => {
-                let nobody = Packet::new(Opcode::SCSI_COMMAND, FINAL).word(16, 0x7777_7777);
+                let mut nobody = Initiator::new();
+                nobody.itt = 0x7777_7776;
+                let nobody = nobody.command(0, &[], Transfer::NONE);
                 self.links[at].initiator.data_out(&nobody, None, 0, 0, &[1; 100], true)
             }
             V::LongSegment => self.make(at, |initiator| {
@@ -309,10 +323,18 @@ impl Session {
             V::BeyondWindow => {
                 // Beyond what the target may have said meanwhile on other connections, too.
                 let far = max_cmd_sn.wrapping_add(0x1000_0000);
-                Packet::new(Opcode::SCSI_COMMAND, FINAL | 1).word(16, 0x7777_7776).word(24, far)
+                let mut nobody = Initiator::new();
+                (nobody.itt, nobody.cmd_sn) = (0x7777_7775, far);
+                nobody.command(0, &[], Transfer::NONE).exp_stat_sn(0)
             }
             V::SecondLogin => self.make(at, |initiator| initiator.login(1, Some(3), &[])),
-            V::Snack => Packet::new(Opcode::SNACK_REQUEST, FINAL).immediate().word(16, 5),
+            V::Snack => {
+                let (snack_type, lun, itt, ttt) = (SnackType::DATA_OR_R2T, 0, 5, 0);
+                let (exp_stat_sn, beg_run, run_length) = (0, 0, 0);
+                let header =
+                    SnackRequestHeader { snack_type, lun, itt, ttt, exp_stat_sn, beg_run, run_length };
+                Packet::new(&header).immediate()
+            }
             V::Noise => {
                 let noise = (0..48 + env.dice.below(2000)).map(|_| 0xff);
                 self.links[at].out.extend(noise);

@@ -13,12 +13,13 @@
 //!
 //! A VLAN tag is taken off, and put on, where Ethernet frames are: in [`net`](crate::net).
 
+use super::field;
+
 mod bls;
 mod body;
 mod ct;
 mod els;
 mod fcp;
-mod field;
 mod fip;
 mod frame;
 mod header;
@@ -27,6 +28,8 @@ mod name;
 pub(crate) mod rewrite;
 #[cfg(test)]
 mod tests;
+
+pub use field::{Defect, Emit, Malformed, Parse};
 
 pub use bls::{AbtsScope, BaAcc, BaRjt, BaRjtExplanation, BaRjtReason, SeqIdValidity};
 pub use body::Body;
@@ -46,7 +49,6 @@ pub use fcp::{
     AdditionalCdb, FcpCmnd, FcpResidual, FcpRsp, FcpTaskAttribute, FcpTaskManagement, FcpTransfer,
     FcpXferRdy, RspCode, RspFlags,
 };
-pub use field::{Defect, Emit, Malformed, Parse};
 pub use fip::{
     ETHERTYPE_FIP, FabricDescriptor, Fc4Attributes, FipDescriptor, FipDescriptorType, FipEls, FipElsBody,
     FipFlags, FipFrame, FipHeader, FipMessage, FkaAdvPeriod, Vn2VnMessage, VnClaim, VxPort,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::fabrics::iscsi::chap::hexadecimal;
-use crate::wire::iscsi::{FINAL, binary, pairs};
+use crate::wire::iscsi::{binary, pairs};
 
 const OURS: &[u8] = b"the target's own";
 const THEIRS: &[u8] = b"the initiator's!";

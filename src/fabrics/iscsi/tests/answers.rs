@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
-use crate::wire::iscsi::{FINAL, pairs};
+use crate::wire::iscsi::pairs;
 
 /// How a key is read from what is in force, in the words of its answer.
 type Read = fn(&Negotiated) -> String;
@@ -180,7 +180,7 @@ fn write(world: &mut World, unsolicited: u32) -> Option<Vec<Packet>> {
     let (len, segment) =
         (unsolicited + 2000, 65_536.min(world.connection().negotiated().max_recv_data_segment_length));
     let mut command = world.initiator.command(0, &vendor(WRITE_IN_PARTS, len, len), Transfer::write(len));
-    command.bhs.0[1] &= !FINAL;
+    command.bhs.bytes_mut()[1] &= !FINAL;
     let mut answers = world.exchange(&[&command]);
     for (sn, at) in (0..unsolicited).step_by(segment as usize).enumerate() {
         let part = pattern_of(at as usize, segment.min(unsolicited - at) as usize);

@@ -27,7 +27,7 @@ fn what_is_held_is_on_the_account() {
     world.run();
     assert_eq!(connection.used(), 0);
     let mut text = world.initiator.text(&[b'a'; 3000]);
-    text.bhs.0[1] = 0x40;
+    text.bhs.bytes_mut()[1] = 0x40;
     world.exchange(&[text]);
     assert_eq!(connection.used(), 3000, "half a text");
 

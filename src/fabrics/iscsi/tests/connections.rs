@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::fabrics::iscsi::initiator::{Packet, Transfer};
-use crate::wire::iscsi::pairs;
+use crate::wire::iscsi::{NO_TAG, pairs};
 
 /// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by hand.
 pub(super) struct Two {
@@ -189,7 +189,7 @@ fn tasks_are_aborted_from_any_connection() {
     let abort = two.world.initiator.abort_task(&held);
     let answer = two.world.exchange(&[abort]);
     assert_eq!(answer[0].opcode(), Opcode::TASK_MANAGEMENT_RESPONSE);
-    assert_eq!(answer[0].bhs.0[2], 0);
+    assert_eq!(answer[0].bhs.bytes()[2], 0);
     assert_eq!(two.world.toy.running(), 0);
     assert!(two.said().is_empty(), "nothing more is heard of the task");
     two.world.end();
@@ -286,7 +286,7 @@ fn a_logout_is_answered_when_the_tasks_have_ended() {
         assert!(!two.world.session.is_over());
         two.world.toy.let_go(&mut two.world.session);
         let answer = two.world.run();
-        assert_eq!((answer[0].opcode(), answer[0].bhs.0[2]), (Opcode::LOGOUT_RESPONSE, 0));
+        assert_eq!((answer[0].opcode(), answer[0].bhs.bytes()[2]), (Opcode::LOGOUT_RESPONSE, 0));
         assert_eq!(two.world.session.is_over(), reason == 0);
         let closing = |key| two.world.session.connection(key).unwrap().is_closing();
         assert_eq!((closing(two.world.key), closing(two.second)), (cid == 3, cid == 4 || reason == 0));
@@ -301,12 +301,12 @@ fn logout_of_one_connection_of_another_and_of_all() {
     let mut logout = two.world.initiator.logout(1);
     logout.bhs.set_half(20, 4);
     let answer = two.world.exchange(&[logout]);
-    assert_eq!((answer[0].opcode(), answer[0].bhs.0[2]), (Opcode::LOGOUT_RESPONSE, 0));
+    assert_eq!((answer[0].opcode(), answer[0].bhs.bytes()[2]), (Opcode::LOGOUT_RESPONSE, 0));
     let closing = |two: &Two, key| two.world.session.connection(key).unwrap().is_closing();
     assert!(closing(&two, two.second) && !two.world.session.is_over());
     let mut logout = two.world.initiator.logout(1);
     logout.bhs.set_half(20, 4);
-    assert_eq!(two.world.exchange(&[logout])[0].bhs.0[2], 1, "there is no such connection any more");
+    assert_eq!(two.world.exchange(&[logout])[0].bhs.bytes()[2], 1, "there is no such connection any more");
     two.world.end();
     // A session ends as a whole.
     let mut two = Two::new();
@@ -333,10 +333,10 @@ fn all_that_came_before_the_handover_goes_along() {
 
 /// A request that acknowledges what the initiator has heard, and nothing else.
 fn sign_of_life(initiator: &Initiator) -> Packet {
-    Packet::new(Opcode::NOP_OUT, crate::wire::iscsi::FINAL)
+    Packet::raw(Opcode::NOP_OUT, FINAL)
         .immediate()
-        .word(16, crate::wire::iscsi::NO_TAG)
-        .word(20, crate::wire::iscsi::NO_TAG)
+        .word(16, NO_TAG)
+        .word(20, NO_TAG)
         .word(24, initiator.cmd_sn)
         .word(28, initiator.exp_stat_sn)
 }
@@ -509,7 +509,7 @@ fn with_fast_abort_other_connections_hear_of_the_end_of_their_tasks() {
     assert!(two.world.exchange(&[own, abort]).is_empty(), "no message where the request came");
     let said = two.said();
     assert_eq!(opcodes(&said), [Opcode::ASYNC_MESSAGE, Opcode::NOP_IN]);
-    assert_eq!((said[0].bhs.0[36], said[0].bhs.lun()), (5, 4 << 48));
+    assert_eq!((said[0].bhs.bytes()[36], said[0].bhs.lun()), (5, 4 << 48));
     two.send(&sign_of_life(&two.other));
     assert_eq!(two.world.run()[0].opcode(), RESPONSE);
     // A task that is aborted by name is one that the initiator knows of.

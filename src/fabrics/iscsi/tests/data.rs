@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
 use crate::memory::{Lease, SharedMemory};
-use crate::wire::iscsi::{Bhs, FINAL, NO_TAG, reject, scsi_flags as flag};
+use crate::wire::iscsi::{Bhs, NO_TAG, RejectReason};
 
 const ALL: [(&str, &str); 4] = [
     ("InitialR2T", "No"),
@@ -59,7 +59,7 @@ fn a_read_on_the_wire() {
     let answers = world.exchange(&[command]);
     assert_eq!(answers.len(), 1);
     assert_eq!(
-        answers[0].bhs.0,
+        *answers[0].bhs.bytes(),
         [
             // Data-In, F and S, status GOOD, 512 bytes; no LUN without A; the task; no transfer tag.
             0x25, 0x81, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11, 0xff, 0xff, 0xff,
@@ -82,7 +82,7 @@ fn data_in_is_cut_to_segments_and_bursts() {
     let command = world.initiator.command(0, &read10(0, 100), Transfer::read(51200));
     let answers = world.exchange(&[command]);
     assert_eq!(data_in(&answers), pattern_of(0, 51200));
-    let cuts: Vec<_> = answers.iter().map(|p| (p.data.len(), p.bhs.is_final())).collect();
+    let cuts: Vec<_> = answers.iter().map(|p| (p.data.len(), p.bhs.flags() & FINAL != 0)).collect();
     let burst = [(8192, false), (8192, false), (3616, true)];
     assert_eq!(cuts, [&burst[..], &burst, &[(8192, false), (3008, true)]].concat());
     let status: Vec<_> = answers.iter().map(|p| p.bhs.flags() & flag::STATUS).collect();
@@ -97,8 +97,11 @@ fn a_read_in_parts_ends_with_a_response() {
     let answers = world.exchange(&[command]);
     assert_eq!(data_in(&answers), pattern_of(0, 10_000));
     let last = answers.last().unwrap();
-    assert_eq!((last.opcode(), last.bhs.0[3], last.bhs.word(36)), (Opcode::SCSI_RESPONSE, 0, 4));
-    assert!(answers.iter().all(|packet| packet.bhs.is_final()), "each part is a sequence of its own");
+    assert_eq!((last.opcode(), last.bhs.bytes()[3], last.bhs.word(36)), (Opcode::SCSI_RESPONSE, 0, 4));
+    assert!(
+        answers.iter().all(|packet| packet.bhs.flags() & FINAL != 0),
+        "each part is a sequence of its own"
+    );
     world.end();
 }
 
@@ -125,7 +128,7 @@ fn sense_data_goes_out_with_its_length() {
     let mut world = world(Parameters::default(), &[]);
     let command = world.initiator.command(0, &[FAIL], Transfer::read(512));
     let answers = world.exchange(&[command]);
-    assert_eq!(answers[0].bhs.0[..4], [0x21, FINAL | flag::UNDERFLOW, 0, 2]);
+    assert_eq!(answers[0].bhs.bytes()[..4], [0x21, FINAL | flag::UNDERFLOW, 0, 2]);
     assert_eq!(answers[0].bhs.word(44), 512);
     assert_eq!(answers[0].data[..5], [0, 18, 0x70, 0, 3]);
     let command = world.initiator.command(0, &vendor(READ_AND_FAIL, 1000, 1000), Transfer::read(4096));
@@ -160,7 +163,7 @@ fn sense_data_waits_for_memory() {
         world.now = retry;
         world.session.timeout(retry);
         let answers = world.run();
-        assert_eq!(answers[0].bhs.0[..4], [0x21, FINAL, 0, 2]);
+        assert_eq!(answers[0].bhs.bytes()[..4], [0x21, FINAL, 0, 2]);
         assert_eq!(answers[0].data[..5], [0, 18, 0x70, 0, 3]);
         world.end();
     }
@@ -279,7 +282,7 @@ fn malformed_additional_headers_are_rejected() {
         command.ahs = ahs;
         let answers = world.exchange(&[command]);
         assert_eq!(opcodes(&answers), [Opcode::REJECT]);
-        assert_eq!(answers[0].bhs.0[2], reject::INVALID_PDU_FIELD);
+        assert_eq!(answers[0].bhs.bytes()[2], RejectReason::INVALID_PDU_FIELD.raw());
     }
     let next = world.initiator.command(0, &[0], Transfer::NONE);
     assert_eq!(opcodes(&world.exchange(&[next])), [Opcode::SCSI_RESPONSE], "their CmdSN were used up");
@@ -297,7 +300,7 @@ fn write(world: &mut World, len: usize, immediate: usize, unsolicited: usize, cd
     command = command.data(&buffer[..immediate]);
     let mut out = Vec::new();
     if unsolicited > 0 {
-        command.bhs.0[1] &= !FINAL;
+        command.bhs.bytes_mut()[1] &= !FINAL;
         let end = immediate + unsolicited;
         for (sn, at) in (immediate..end).step_by(1000).enumerate() {
             let upto = (at + 1000).min(end);
@@ -344,7 +347,7 @@ fn writes_of_all_kinds() {
             for part in [len, 1500, 20_000] {
                 let answers = write(&mut world, len, immediate, unsolicited, &cdb(len, part));
                 let last = answers.last().unwrap();
-                assert_eq!((last.opcode(), last.bhs.0[3]), (Opcode::SCSI_RESPONSE, 0));
+                assert_eq!((last.opcode(), last.bhs.bytes()[3]), (Opcode::SCSI_RESPONSE, 0));
                 let asked: Vec<_> = answers.iter().filter(|p| p.opcode() == Opcode::R2T).collect();
                 let asked_for: u32 = asked.iter().map(|p| p.bhs.word(44)).sum();
                 assert_eq!(asked_for as usize, len - immediate - unsolicited);
@@ -404,7 +407,7 @@ fn solicited() -> (World, Packet, Packet) {
         world.initiator.command(1 << 48, &vendor(WRITE_IN_PARTS, 4096, 4096), Transfer::write(4096));
     let r2t = world.exchange(&[&command]).remove(0);
     assert_eq!(
-        r2t.bhs.0[..48],
+        r2t.bhs.bytes()[..48],
         [
             &[0x31, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11, 0, 1, 0, 0][..],
             &[0, 0, 0, 8, 0, 0, 0, 101, 0, 0, 0, 227, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0],
@@ -453,7 +456,7 @@ fn data_out_for_nobody_is_ignored() {
         assert!(world.exchange(&[stray]).is_empty());
     }
     assert_eq!(world.connection().counters().ignored, 5);
-    assert_eq!(world.exchange(&[&data])[0].bhs.0[3], 0);
+    assert_eq!(world.exchange(&[&data])[0].bhs.bytes()[3], 0);
     assert_eq!(world.toy.written, [[1; 4096]]);
     assert!(world.exchange(&[data]).is_empty(), "the burst is over");
     world.end();
@@ -462,7 +465,7 @@ fn data_out_for_nobody_is_ignored() {
 /// A CHECK CONDITION, ABORTED COMMAND, protocol service CRC error.
 fn is_crc_error(packet: &Packet) -> bool {
     packet.opcode() == Opcode::SCSI_RESPONSE
-        && packet.bhs.0[3] == 2
+        && packet.bhs.bytes()[3] == 2
         && (packet.data[4] & 15, packet.data[14], packet.data[15]) == (0xb, 0x47, 5)
 }
 
@@ -496,7 +499,7 @@ fn a_wrong_data_sn_fails_the_task_when_its_burst_is_over() {
 fn a_response_waits_for_unsolicited_data() {
     let mut world = world(Parameters::default(), &[]);
     let mut command = world.initiator.command(0, &[FAIL], Transfer::write(4096));
-    command.bhs.0[1] &= !FINAL;
+    command.bhs.bytes_mut()[1] &= !FINAL;
     assert!(world.exchange(&[&command]).is_empty());
     assert_eq!(world.toy.running(), 0);
     let first = world.initiator.data_out(&command, None, 0, 0, &[1; 512], false);
@@ -504,19 +507,19 @@ fn a_response_waits_for_unsolicited_data() {
     assert_eq!(world.session.held(), 0, "nobody wants it");
     let last = world.initiator.data_out(&command, None, 1, 512, &[1; 512], true);
     let answers = world.exchange(&[last]);
-    assert_eq!((answers[0].opcode(), answers[0].bhs.0[3]), (Opcode::SCSI_RESPONSE, 2));
+    assert_eq!((answers[0].opcode(), answers[0].bhs.bytes()[3]), (Opcode::SCSI_RESPONSE, 2));
     assert_eq!(world.session.in_flight(world.key), 0);
     // An initiator that thinks better of it aborts the task, and the place is free again.
     let mut command = world.initiator.command(0, &[FAIL], Transfer::write(4096));
-    command.bhs.0[1] &= !FINAL;
+    command.bhs.bytes_mut()[1] &= !FINAL;
     let abort = world.initiator.abort_task(&command);
     let answers = world.exchange(&[command, abort]);
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!((answers[0].bhs.0[2], world.session.in_flight(world.key)), (0, 0));
+    assert_eq!((answers[0].bhs.bytes()[2], world.session.in_flight(world.key)), (0, 0));
     // So does one that resets the logical unit, and only that one.
     let mut waiting = |lun: u64| {
         let mut command = world.initiator.command(lun, &[FAIL], Transfer::write(4096));
-        command.bhs.0[1] &= !FINAL;
+        command.bhs.bytes_mut()[1] &= !FINAL;
         world.exchange(&[command]);
     };
     waiting(1 << 48);
@@ -559,7 +562,7 @@ fn unsolicited_data_must_be_agreed_on() {
     assert_eq!(world1.violation(), "immediate data that was not agreed on");
     let mut world2 = World::logged_in(strict, &ALL);
     let mut command = world2.initiator.command(0, &write10(1), Transfer::write(512));
-    command.bhs.0[1] &= !FINAL;
+    command.bhs.bytes_mut()[1] &= !FINAL;
     world2.exchange(&[command]);
     assert_eq!(world2.violation(), "unsolicited data that was not agreed on");
     // Data beyond what the command announces.
@@ -605,7 +608,7 @@ fn damaged_data_is_never_used() {
     world.receive(&spoiled(&command));
     let answers = world.run();
     assert_eq!(opcodes(&answers), [Opcode::REJECT, Opcode::SCSI_RESPONSE]);
-    assert_eq!(answers[0].bhs.0[2], reject::DATA_DIGEST_ERROR);
+    assert_eq!(answers[0].bhs.bytes()[2], RejectReason::DATA_DIGEST_ERROR.raw());
     assert_eq!(answers[0].data, command.encode(digests)[..48], "the header of the bad PDU");
     assert!(is_crc_error(&answers[1]));
     // Solicited data; what follows in the burst is of no use either.

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
-use crate::wire::iscsi::FINAL;
 
 /// A session's requests that do not depend on answers, as bytes: a login, a bit of everything, and when
 /// that is answered a reset and a logout.
@@ -20,7 +19,7 @@ fn session(digest: &str) -> [Vec<u8>; 4] {
     let buffer = pattern_of(0, 3000);
     let mut write =
         initiator.command(0, &vendor(WRITE_IN_PARTS, 3000, 1000), Transfer::write(3000)).data(&buffer[..700]);
-    write.bhs.0[1] &= !FINAL;
+    write.bhs.bytes_mut()[1] &= !FINAL;
     let mut packets = vec![
         write.clone(),
         initiator.data_out(&write, None, 0, 700, &buffer[700..1500], false),
@@ -107,7 +106,7 @@ fn without_window(sent: &[u8], digests: bool) -> Vec<Packet> {
         packet.bhs.set_word(24, 0);
     }
     packets.sort_by_key(|packet| {
-        (packet.bhs.itt(), packet.opcode().0, packet.bhs.word(36), packet.data.clone())
+        (packet.bhs.itt(), packet.opcode().raw(), packet.bhs.word(36), packet.data.clone())
     });
     packets
 }
@@ -166,16 +165,16 @@ proptest! {
                 r = r.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (r >> 33) % below
             };
-            let mut packet = Packet::new(Opcode(opcodes[next(opcodes.len() as u64) as usize]), [0x80, 0xa1, 0x21, 0xc1, 0x81, 0, 0x85][next(7) as usize]);
+            let mut packet = Packet::raw(Opcode::new(opcodes[next(opcodes.len() as u64) as usize]), [0x80, 0xa1, 0x21, 0xc1, 0x81, 0, 0x85][next(7) as usize]);
             let tags = [0xffff_ffff, 0x0001_0000, 0x0002_0001, 0x0003_0002, 512, 1024];
             packet = packet.word(16, 0x20 + next(4) as u32).word(20, tags[next(6) as usize]);
             packet = packet.word(24, world.initiator.exp_cmd_sn.wrapping_add(next(4) as u32).wrapping_sub(u32::from(next(5) == 0)));
             packet = packet.word(36, next(3) as u32).word(40, 256 * next(4) as u32);
             if packet.opcode() == Opcode::SCSI_COMMAND {
-                packet.bhs.0[32..48].copy_from_slice(&vendor([HOLD, WRITE_IN_PARTS, ECHO, FAIL][next(4) as usize], 1024, 512));
+                packet.bhs.bytes_mut()[32..48].copy_from_slice(&vendor([HOLD, WRITE_IN_PARTS, ECHO, FAIL][next(4) as usize], 1024, 512));
                 packet = packet.word(20, 1024);
             } else if packet.opcode() == Opcode::TASK_MANAGEMENT_REQUEST {
-                packet.bhs.0[1] = 0x81 + next(6) as u8;
+                packet.bhs.bytes_mut()[1] = 0x81 + next(6) as u8;
                 let before = packet.bhs.cmd_sn().wrapping_sub(1);
                 packet = packet.word(20, 0x20 + next(4) as u32).word(32, before);
             }

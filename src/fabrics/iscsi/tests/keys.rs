@@ -3,7 +3,6 @@
 //! Offers at the ends of the range and beyond, absurd ones, repeated ones, and split ones.
 
 use super::*;
-use crate::fabrics::iscsi::initiator::CONTINUE;
 use crate::wire::iscsi::pairs;
 
 /// A key with a number.
@@ -235,7 +234,7 @@ fn an_offer_may_be_split_anywhere() {
     for cut in 0..=text.len() {
         let mut world = World::new(ours.clone());
         let mut head = world.initiator.login(1, None, &[]).data(&text[..cut]);
-        head.bhs.0[1] |= CONTINUE;
+        head.bhs.bytes_mut()[1] |= CONTINUE;
         let tail = world.initiator.login(1, Some(3), &[]).data(&text[cut..]);
         let answers = world.exchange(&[head, tail]);
         assert_eq!((answers[0].bhs.flags(), answers[0].data.len()), (1 << 2, 0));
@@ -249,7 +248,7 @@ fn an_offer_may_be_split_anywhere() {
     for (i, piece) in pieces.iter().enumerate() {
         let last = i + 1 == pieces.len();
         let mut packet = world.initiator.login(1, last.then_some(3), &[]).data(piece);
-        packet.bhs.0[1] |= if last { 0 } else { CONTINUE };
+        packet.bhs.bytes_mut()[1] |= if last { 0 } else { CONTINUE };
         answers = world.exchange(&[packet]);
     }
     assert_eq!(answers[0].data, whole.data);

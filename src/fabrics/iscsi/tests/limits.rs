@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::connections::Two;
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
-use crate::wire::iscsi::{FINAL, NO_TAG, reject};
+use crate::wire::iscsi::{NO_TAG, RejectReason};
 
 const DEPTH: u32 = 128;
 
@@ -119,7 +119,7 @@ impl LateReader {
             let (now, unasked) = (size.min(1000), size.min(8192));
             packet = packet.data(&buffer[..now]);
             if unasked > now {
-                packet.bhs.0[1] &= !FINAL;
+                packet.bhs.bytes_mut()[1] &= !FINAL;
                 data.push(initiator.data_out(&packet, None, 0, 1000, &buffer[now..unasked], true));
             }
         }
@@ -164,9 +164,9 @@ impl LateReader {
         };
         assert_eq!(answer.opcode(), wanted, "{kind:?}: {answer:?}");
         if kind.is_command() {
-            assert_eq!(answer.bhs.0[3], 0, "GOOD: {kind:?}");
+            assert_eq!(answer.bhs.bytes()[3], 0, "GOOD: {kind:?}");
         } else if let RequestKind::Abort | RequestKind::Reset = kind {
-            assert!(answer.bhs.0[2] <= 1, "complete, or no such task: {answer:?}");
+            assert!(answer.bhs.bytes()[2] <= 1, "complete, or no such task: {answer:?}");
         } else if let RequestKind::Ping = kind {
             assert_eq!(answer.data, request.data[..request.data.len().min(8192)]);
         }
@@ -310,7 +310,7 @@ fn functions_for_immediate_delivery_are_refused_one_by_one() {
     // Before any of them has been carried out.
     world.receive(&flood.concat());
     let answers = world.run();
-    let responses: Vec<u8> = answers.iter().map(|answer| answer.bhs.0[2]).collect();
+    let responses: Vec<u8> = answers.iter().map(|answer| answer.bhs.bytes()[2]).collect();
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE; 100]);
     assert_eq!((responses.iter().filter(|response| **response == 0).count(), world.closed()), (64, None));
     assert_eq!(responses.iter().filter(|response| **response == 255).count(), 36, "rejected");
@@ -373,8 +373,8 @@ fn who_is_held_back_by_a_fence_is_read() {
         answers.extend(two.world.exchange(&[text]));
     }
     assert_eq!(opcodes(&answers), [Opcode::REJECT; 36]);
-    assert_eq!(answers[0].bhs.0[2], reject::TOO_MANY_IMMEDIATE);
-    let heard = Packet::new(Opcode::NOP_OUT, FINAL).immediate().word(16, NO_TAG).word(20, NO_TAG);
+    assert_eq!(answers[0].bhs.bytes()[2], RejectReason::TOO_MANY_IMMEDIATE.raw());
+    let heard = Packet::raw(Opcode::NOP_OUT, FINAL).immediate().word(16, NO_TAG).word(20, NO_TAG);
     two.send(&heard.clone().word(28, two.other.exp_stat_sn));
     let answers = two.world.run();
     assert_eq!(answers.iter().filter(|answer| answer.opcode() == Opcode::TEXT_RESPONSE).count(), 64);
@@ -421,7 +421,10 @@ fn commands_wait_for_memory_in_order() {
     let now = world.initiator.command(0, &[0], Transfer::write(1 << 20)).data(&[7; 4096]);
     let now = world.initiator.immediate(now);
     let answers = world.exchange(&[now]);
-    assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::REJECT], reject::TOO_MANY_IMMEDIATE));
+    assert_eq!(
+        (opcodes(&answers), answers[0].bhs.bytes()[2]),
+        (vec![Opcode::REJECT], RejectReason::TOO_MANY_IMMEDIATE.raw())
+    );
     // The end of one is the beginning of the next, and of all that it was in the way of.
     let abort = world.initiator.abort_task(&held[0]);
     let abort = world.initiator.immediate(abort);
@@ -433,19 +436,19 @@ fn commands_wait_for_memory_in_order() {
     assert_eq!(world.toy.running(), 4);
     let abort = world.initiator.abort_task(&second);
     let answers = world.exchange(&[abort]);
-    assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
+    assert_eq!((opcodes(&answers), answers[0].bhs.bytes()[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
     let abort = world.initiator.abort_task(&waits);
-    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 0);
+    assert_eq!(world.exchange(&[abort])[0].bhs.bytes()[2], 0);
     assert_eq!(world.toy.running(), 4, "the third has begun");
     let abort = world.initiator.abort_task(&third);
-    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 0);
+    assert_eq!(world.exchange(&[abort])[0].bhs.bytes()[2], 0);
     let waits = [(); 3].map(|()| hold(&mut world, 1 << 20));
     let reset = world.initiator.task_management(5, 0);
     assert_eq!(opcodes(&world.exchange(&[reset])), [Opcode::TASK_MANAGEMENT_RESPONSE]);
     assert_eq!((world.toy.running(), world.session.in_flight(world.key), memory.left()), (0, 0, 8 << 20));
     assert!(Allowance::of(&memory).take(1 << 20), "nobody waits before another session");
     let again = world.initiator.abort_task(&waits[2]);
-    assert_eq!(world.exchange(&[again])[0].bhs.0[2], 1, "it is gone");
+    assert_eq!(world.exchange(&[again])[0].bhs.bytes()[2], 1, "it is gone");
     drop(memory);
     world.end();
 }
@@ -464,7 +467,10 @@ fn damaged_data_of_a_command_that_waits_fails_it_when_it_begins() {
     let abort = world.initiator.abort_task(&held);
     let answers = world.exchange(&[abort]);
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE, Opcode::SCSI_RESPONSE]);
-    assert_eq!((answers[1].bhs.itt(), answers[1].bhs.0[3]), (write.bhs.itt(), Status::CheckCondition as u8));
+    assert_eq!(
+        (answers[1].bhs.itt(), answers[1].bhs.bytes()[3]),
+        (write.bhs.itt(), Status::CheckCondition as u8)
+    );
     assert_eq!(world.toy.abandoned, 1);
     drop(memory);
     world.end();
@@ -478,7 +484,7 @@ fn a_command_with_the_aca_attribute_does_not_wait() {
     hold(&mut world, 1 << 20);
     hold(&mut world, 1 << 20);
     let mut aca = world.initiator.command(0, &vendor(READ_IN_PARTS, 512, 512), Transfer::read(512));
-    aca.bhs.0[1] = aca.bhs.0[1] & !7 | 4;
+    aca.bhs.bytes_mut()[1] = aca.bhs.bytes()[1] & !7 | 4;
     assert_eq!(opcodes(&world.exchange(&[&aca])), [Opcode::DATA_IN, Opcode::SCSI_RESPONSE]);
     drop(memory);
     drop(world);

@@ -3,8 +3,7 @@
 
 use super::*;
 use crate::activity;
-use crate::fabrics::iscsi::initiator::CONTINUE;
-use crate::wire::iscsi::{FINAL, pairs};
+use crate::wire::iscsi::pairs;
 use crate::wire::tests::{HOSTILE, is_clean};
 
 fn answers(packet: &Packet) -> Vec<(String, String)> {
@@ -31,8 +30,8 @@ fn both_stages_one_after_the_other() {
     let security = world.initiator.login(0, Some(1), &[&NAMES[..], &[("AuthMethod", "CHAP,None")]].concat());
     let first = world.exchange(&[security]);
     assert_eq!(first.len(), 1);
-    assert_eq!(first[0].bhs.0[..4], [0x23, 0x81, 0, 0], "T, from security to operational");
-    assert_eq!(first[0].bhs.0[8..14], world.initiator.isid);
+    assert_eq!(first[0].bhs.bytes()[..4], [0x23, 0x81, 0, 0], "T, from security to operational");
+    assert_eq!(first[0].bhs.bytes()[8..14], world.initiator.isid);
     assert_eq!(first[0].bhs.half(14), 0, "TSIH only with the last response");
     let keys = answers(&first[0]);
     assert_eq!(value(&keys, "AuthMethod"), Some("None"));
@@ -104,7 +103,7 @@ fn text_goes_on_in_the_next_request() {
     for cut in [20, 70, whole.data.len() - 3] {
         let mut world = World::new(Parameters::default());
         let mut head = world.initiator.login(1, None, &[]).data(&whole.data[..cut]);
-        head.bhs.0[1] |= CONTINUE;
+        head.bhs.bytes_mut()[1] |= CONTINUE;
         let between = world.exchange(&[head]);
         assert_eq!((between[0].bhs.flags(), between[0].data.len()), (1 << 2, 0));
         let tail = world.initiator.login(1, Some(3), &[]).data(&whole.data[cut..]);
@@ -179,29 +178,32 @@ fn a_thread_knows_whom_it_serves_and_with_which_pdu() {
     world.exchange(&[login]);
     let peer = world.session.connection(world.key).unwrap().peer();
     let now = activity::now();
-    assert_eq!((now.peer, now.message), (Some(peer), Some((Opcode::LOGIN_REQUEST.0, tag))));
+    assert_eq!((now.peer, now.message), (Some(peer), Some((Opcode::LOGIN_REQUEST.raw(), tag))));
     let ping = world.initiator.nop_out(b"there?");
     let tag = ping.bhs.itt();
     world.exchange(&[ping]);
-    assert_eq!(activity::now().message, Some((Opcode::NOP_OUT.0, tag)));
+    assert_eq!(activity::now().message, Some((Opcode::NOP_OUT.raw(), tag)));
     let said = activity::now().to_string();
     assert!(said.contains(&peer.to_string()) && said.contains("opcode 0x00"), "{said}");
     activity::rest();
     world.session.note_activity();
-    assert_eq!(activity::now(), activity::Now { peer: Some(peer), message: Some((Opcode::NOP_OUT.0, tag)) });
+    assert_eq!(
+        activity::now(),
+        activity::Now { peer: Some(peer), message: Some((Opcode::NOP_OUT.raw(), tag)) }
+    );
 }
 
 #[test]
 fn malformed_headers_and_texts_are_refused() {
     type Spoil = fn(&mut Packet);
     let spoilers: [(Spoil, LoginStatus); 11] = [
-        (|p| p.bhs.0[3] = 1, LoginStatus::UnsupportedVersion),
-        (|p| p.bhs.0[1] = FINAL | 2 << 2 | 3, LoginStatus::InitiatorError),
-        (|p| p.bhs.0[1] = FINAL | 3 << 2 | 3, LoginStatus::InitiatorError),
-        (|p| p.bhs.0[1] = FINAL | 1 << 2 | 2, LoginStatus::InitiatorError),
-        (|p| p.bhs.0[1] = FINAL | 1 << 2 | 1, LoginStatus::InitiatorError),
-        (|p| p.bhs.0[1] = FINAL | 1 << 2, LoginStatus::InitiatorError),
-        (|p| p.bhs.0[1] = FINAL | CONTINUE | 1 << 2 | 3, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[3] = 1, LoginStatus::UnsupportedVersion),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | 2 << 2 | 3, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | 3 << 2 | 3, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | 1 << 2 | 2, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | 1 << 2 | 1, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | 1 << 2, LoginStatus::InitiatorError),
+        (|p| p.bhs.bytes_mut()[1] = FINAL | CONTINUE | 1 << 2 | 3, LoginStatus::InitiatorError),
         (|p| p.data.extend(b"NoEquals\0"), LoginStatus::InitiatorError),
         (|p| p.data.extend(b"No=End"), LoginStatus::InitiatorError),
         (|p| p.data.extend([&[b'k'; 64][..], b"=v\0"].concat()), LoginStatus::InitiatorError),
@@ -220,11 +222,11 @@ fn malformed_headers_and_texts_are_refused() {
 fn a_login_stays_the_same_login() {
     type Spoil = fn(&mut Packet);
     let spoilers: [Spoil; 6] = [
-        |p| p.bhs.0[8] ^= 1,
+        |p| p.bhs.bytes_mut()[8] ^= 1,
         |p| p.bhs.set_half(14, 1),
         |p| p.bhs.set_word(16, 0x999),
         |p| p.bhs.set_half(20, 9),
-        |p| p.bhs.0[1] = FINAL | 1,
+        |p| p.bhs.bytes_mut()[1] = FINAL | 1,
         |p| p.data.extend(b"SessionType=Discovery\0"),
     ];
     for (i, spoil) in spoilers.into_iter().enumerate() {
@@ -254,7 +256,7 @@ fn texts_are_bounded() {
     // Text without end.
     let mut world = World::new(Parameters::default());
     let mut more = world.initiator.login(1, None, &[]).data(&[b'x'; 8192]);
-    more.bhs.0[1] |= CONTINUE;
+    more.bhs.bytes_mut()[1] |= CONTINUE;
     let answers: usize = (0..9).map(|_| world.exchange(&[&more]).len()).sum();
     assert_eq!(answers, 9);
     assert!(matches!(world.closed(), Some(CloseReason::LoginRefused(LoginStatus::InitiatorError, _))));

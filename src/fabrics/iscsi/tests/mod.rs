@@ -28,7 +28,85 @@ use crate::scsi::{
     TaskManagementResponse, Transport, key,
 };
 use crate::time::Instant;
-use crate::wire::iscsi::Opcode;
+use crate::wire::iscsi::{Bhs, Opcode};
+
+/// Where things are in a header, as RFC 7143 has it: tests do not rely on the tables that they test.
+pub(super) trait RawHeader {
+    fn word(&self, at: usize) -> u32;
+    fn half(&self, at: usize) -> u16;
+    fn flags(&self) -> u8;
+    fn lun(&self) -> u64;
+    fn cmd_sn(&self) -> u32;
+    fn set_word(&mut self, at: usize, value: u32);
+    fn set_half(&mut self, at: usize, value: u16);
+}
+
+impl RawHeader for Bhs {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes(*self.bytes()[at..].first_chunk().unwrap())
+    }
+
+    fn half(&self, at: usize) -> u16 {
+        u16::from_be_bytes(*self.bytes()[at..].first_chunk().unwrap())
+    }
+
+    fn flags(&self) -> u8 {
+        self.bytes()[1]
+    }
+
+    fn lun(&self) -> u64 {
+        u64::from_be_bytes(*self.bytes()[8..].first_chunk().unwrap())
+    }
+
+    fn cmd_sn(&self) -> u32 {
+        self.word(24)
+    }
+
+    fn set_word(&mut self, at: usize, value: u32) {
+        self.bytes_mut()[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    fn set_half(&mut self, at: usize, value: u16) {
+        self.bytes_mut()[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+impl Packet {
+    /// Any header, with this byte 1.
+    pub(super) fn raw(opcode: Opcode, flags: u8) -> Self {
+        let mut bytes = [0; Bhs::LEN];
+        (bytes[0], bytes[1]) = (opcode.raw(), flags);
+        Self::from(Bhs::from(bytes))
+    }
+
+    /// Sets a word of it.
+    pub(super) fn word(mut self, at: usize, value: u32) -> Self {
+        self.bhs.set_word(at, value);
+        self
+    }
+
+    /// Sets bytes 8 to 15.
+    pub(super) fn lun(mut self, lun: u64) -> Self {
+        self.bhs.bytes_mut()[8..16].copy_from_slice(&lun.to_be_bytes());
+        self
+    }
+}
+
+/// In byte 0 of a request: to be delivered at once.
+pub(super) const IMMEDIATE: u8 = 0x40;
+/// In byte 1: the last of a sequence, or in a login, to go on to the next stage.
+pub(super) const FINAL: u8 = 0x80;
+/// In byte 1 of a login or text: the text goes on in the next PDU.
+pub(super) const CONTINUE: u8 = 0x40;
+
+/// Bits of byte 1 of SCSI Response and Data-In PDUs (RFC 7143 11.4.1, 11.7.3).
+pub(super) mod flag {
+    pub(in super::super) const BIDI_OVERFLOW: u8 = 0x10;
+    pub(in super::super) const BIDI_UNDERFLOW: u8 = 0x08;
+    pub(in super::super) const OVERFLOW: u8 = 0x04;
+    pub(in super::super) const UNDERFLOW: u8 = 0x02;
+    pub(in super::super) const STATUS: u8 = 0x01;
+}
 
 pub(super) const TARGET: &str = "iqn.2026-11.test:a";
 pub(super) const NAMES: [(&str, &str); 3] =

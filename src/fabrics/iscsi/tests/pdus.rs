@@ -3,8 +3,8 @@
 //! row is tried with and without digests, padded with zeros and with other bytes.
 
 use super::*;
-use crate::fabrics::iscsi::initiator::{CONTINUE, Transfer};
-use crate::wire::iscsi::{FINAL, IMMEDIATE, NO_TAG, reject};
+use crate::fabrics::iscsi::initiator::Transfer;
+use crate::wire::iscsi::{NO_TAG, RejectReason};
 
 /// What a form brings about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +26,13 @@ type Make = fn(&mut Initiator) -> Vec<Packet>;
 
 /// Sets reserved bits and bytes.
 fn reserved(mut packet: Packet, bits: u8, bytes: &[usize]) -> Packet {
-    packet.bhs.0[1] |= bits;
-    bytes.iter().for_each(|&at| packet.bhs.0[at] = 0xa5);
+    packet.bhs.bytes_mut()[1] |= bits;
+    bytes.iter().for_each(|&at| packet.bhs.bytes_mut()[at] = 0xa5);
     packet
 }
 
 fn not_final(mut packet: Packet) -> Packet {
-    packet.bhs.0[1] &= !FINAL;
+    packet.bhs.bytes_mut()[1] &= !FINAL;
     packet
 }
 
@@ -56,7 +56,7 @@ fn unsolicited(i: &mut Initiator, immediate: usize, pieces: &[usize]) -> Vec<Pac
 }
 
 fn snack(kind: u8) -> Packet {
-    Packet::new(Opcode::SNACK_REQUEST, FINAL | kind).word(16, NO_TAG).word(20, NO_TAG)
+    Packet::raw(Opcode::SNACK_REQUEST, FINAL | kind).word(16, NO_TAG).word(20, NO_TAG)
 }
 
 const RESPONSE: Comes = Answer(Opcode::SCSI_RESPONSE);
@@ -77,7 +77,7 @@ const COMMANDS: &[(&str, Make, Comes)] = &[
         |i| {
             vec![{
                 let mut c = i.command(0, &[0], Transfer::NONE);
-                c.bhs.0[1] = FINAL;
+                c.bhs.bytes_mut()[1] = FINAL;
                 c
             }]
         },
@@ -92,7 +92,7 @@ const COMMANDS: &[(&str, Make, Comes)] = &[
     (
         "a task tag that is none",
         |i| vec![i.command(0, &[0], Transfer::NONE).word(16, NO_TAG)],
-        Reject(reject::INVALID_PDU_FIELD),
+        Reject(RejectReason::INVALID_PDU_FIELD.raw()),
     ),
     ("a CDB of 32 bytes", |i| vec![i.command(0, &[0x7f; 32], Transfer::NONE)], RESPONSE),
     ("a CDB of 21 bytes", |i| vec![i.command(0, &[0x7f; 21], Transfer::NONE)], RESPONSE),
@@ -123,7 +123,7 @@ const COMMANDS: &[(&str, Make, Comes)] = &[
     (
         "an additional header of a reserved type",
         |i| vec![i.command(0, &[0], Transfer::NONE).ahs(5, &[1, 2, 3])],
-        Reject(reject::INVALID_PDU_FIELD),
+        Reject(RejectReason::INVALID_PDU_FIELD.raw()),
     ),
     (
         "a tag that is in use",
@@ -162,14 +162,14 @@ const UNSOLICITED: &[(&str, Make, Comes)] = &[
         |i| {
             let mut all = unsolicited(i, 0, &[600]);
             all[1] = reserved(all[1].clone(), 0x7f, &[2, 3, 24, 27, 32, 35, 44, 47]);
-            all[1].bhs.0[0] |= IMMEDIATE;
+            all[1].bhs.bytes_mut()[0] |= IMMEDIATE;
             all
         },
         RESPONSE,
     ),
     (
         "of no task",
-        |_| vec![Packet::new(Opcode::DATA_OUT, FINAL).word(16, 0x999).word(20, NO_TAG).data(&[1; 8])],
+        |_| vec![Packet::raw(Opcode::DATA_OUT, FINAL).word(16, 0x999).word(20, NO_TAG).data(&[1; 8])],
         Nothing,
     ),
 ];
@@ -260,9 +260,13 @@ const OTHERS: &[(&str, Make, Comes)] = &[
     (
         "one that is final and goes on",
         |i| vec![reserved(i.text(b"X-a."), CONTINUE, &[])],
-        Reject(reject::PROTOCOL_ERROR),
+        Reject(RejectReason::PROTOCOL_ERROR.raw()),
     ),
-    ("a text that goes on with nothing", |i| vec![i.text(b"").word(20, 7)], Reject(reject::PROTOCOL_ERROR)),
+    (
+        "a text that goes on with nothing",
+        |i| vec![i.text(b"").word(20, 7)],
+        Reject(RejectReason::PROTOCOL_ERROR.raw()),
+    ),
     (
         "logout of a connection that is not there",
         |i| {
@@ -275,25 +279,25 @@ const OTHERS: &[(&str, Make, Comes)] = &[
         Answer(Opcode::LOGOUT_RESPONSE),
     ),
     ("logout for recovery", |i| vec![i.logout(2)], Answer(Opcode::LOGOUT_RESPONSE)),
-    ("logout for a reserved reason", |i| vec![i.logout(3)], Reject(reject::INVALID_PDU_FIELD)),
-    ("SNACK of data", |_| vec![snack(0)], Reject(reject::SNACK_REJECT)),
-    ("SNACK of status", |_| vec![snack(1)], Reject(reject::SNACK_REJECT)),
-    ("SNACK of acknowledged data", |_| vec![snack(2)], Reject(reject::SNACK_REJECT)),
-    ("SNACK of resegmented data", |_| vec![snack(3)], Reject(reject::SNACK_REJECT)),
+    ("logout for a reserved reason", |i| vec![i.logout(3)], Reject(RejectReason::INVALID_PDU_FIELD.raw())),
+    ("SNACK of data", |_| vec![snack(0)], Reject(RejectReason::SNACK_REJECT.raw())),
+    ("SNACK of status", |_| vec![snack(1)], Reject(RejectReason::SNACK_REJECT.raw())),
+    ("SNACK of acknowledged data", |_| vec![snack(2)], Reject(RejectReason::SNACK_REJECT.raw())),
+    ("SNACK of resegmented data", |_| vec![snack(3)], Reject(RejectReason::SNACK_REJECT.raw())),
     (
         "a reserved opcode",
-        |_| vec![Packet::new(Opcode(0x07), FINAL).word(16, 5)],
-        Reject(reject::COMMAND_NOT_SUPPORTED),
+        |_| vec![Packet::raw(Opcode::new(0x07), FINAL).word(16, 5)],
+        Reject(RejectReason::COMMAND_NOT_SUPPORTED.raw()),
     ),
     (
         "a vendor's opcode",
-        |_| vec![Packet::new(Opcode(0x1c), FINAL).word(16, 5)],
-        Reject(reject::COMMAND_NOT_SUPPORTED),
+        |_| vec![Packet::raw(Opcode::new(0x1c), FINAL).word(16, 5)],
+        Reject(RejectReason::COMMAND_NOT_SUPPORTED.raw()),
     ),
     (
         "a target's opcode",
-        |_| vec![Packet::new(Opcode::NOP_IN, FINAL).word(16, 5)],
-        Reject(reject::COMMAND_NOT_SUPPORTED),
+        |_| vec![Packet::raw(Opcode::NOP_IN, FINAL).word(16, 5)],
+        Reject(RejectReason::COMMAND_NOT_SUPPORTED.raw()),
     ),
     ("a login", |i| vec![i.login(1, Some(3), &NAMES)], End),
 ];
@@ -308,7 +312,7 @@ const LOGINS: &[(&str, Make, Comes)] = &[
         |i| {
             vec![{
                 let mut l = i.login(1, Some(3), &NAMES);
-                l.bhs.0[0] &= !IMMEDIATE;
+                l.bhs.bytes_mut()[0] &= !IMMEDIATE;
                 l
             }]
         },
@@ -319,7 +323,7 @@ const LOGINS: &[(&str, Make, Comes)] = &[
         |i| {
             vec![{
                 let mut l = i.login(1, Some(3), &NAMES);
-                l.bhs.0[2] = 255;
+                l.bhs.bytes_mut()[2] = 255;
                 l
             }]
         },
@@ -355,7 +359,7 @@ fn comes(world: &World, answers: &[Packet]) -> Comes {
     match answers {
         _ if world.connection().is_closing() => End,
         [] => Nothing,
-        [one] if one.opcode() == Opcode::REJECT => Reject(one.bhs.0[2]),
+        [one] if one.opcode() == Opcode::REJECT => Reject(one.bhs.bytes()[2]),
         [one] => Answer(one.opcode()),
         more => panic!("{:?}", opcodes(more)),
     }
@@ -393,7 +397,7 @@ fn every_form_of_a_request_has_its_answer() {
             let packets = make(&mut world.initiator);
             let (mut world, answers) = attempt(world, packets, padding, (name, *wanted));
             if *wanted == RESPONSE {
-                assert_eq!(answers[0].bhs.0[3], Status::Good as u8, "{name}");
+                assert_eq!(answers[0].bhs.bytes()[3], Status::Good as u8, "{name}");
             }
             for written in world.toy.written.drain(..) {
                 assert_eq!(written, pattern_of(0, written.len()), "{name}");

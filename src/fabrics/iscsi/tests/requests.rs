@@ -2,8 +2,8 @@
 //! Ping, text, task management, logout, asynchronous messages, and requests that nobody understands.
 
 use super::*;
-use crate::fabrics::iscsi::initiator::{CONTINUE, Transfer};
-use crate::wire::iscsi::{FINAL, NO_TAG, reject};
+use crate::fabrics::iscsi::initiator::Transfer;
+use crate::wire::iscsi::{NO_TAG, RejectReason};
 
 fn normal() -> World {
     World::logged_in(Parameters::default(), &[("MaxRecvDataSegmentLength", "8192")])
@@ -31,7 +31,7 @@ fn a_ping_is_echoed() {
     let ping = world.initiator.nop_out(b"hello").lun(3 << 48);
     let pong = world.exchange(&[&ping]);
     assert_eq!(
-        pong[0].bhs.0[..24],
+        pong[0].bhs.bytes()[..24],
         [0x20, 0x80, 0, 0, 0, 0, 0, 5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11, 0xff, 0xff, 0xff, 0xff]
     );
     assert_eq!(pong[0].data, b"hello");
@@ -50,7 +50,7 @@ fn a_silent_initiator_is_pinged_then_dropped() {
     assert_eq!((ping[0].bhs.itt(), ping[0].bhs.word(20) != NO_TAG), (NO_TAG, true));
     // It answers.
     let pong =
-        Packet::new(Opcode::NOP_OUT, FINAL).immediate().word(16, NO_TAG).word(20, ping[0].bhs.word(20));
+        Packet::raw(Opcode::NOP_OUT, FINAL).immediate().word(16, NO_TAG).word(20, ping[0].bhs.word(20));
     assert!(world.exchange(&[pong.word(24, world.initiator.cmd_sn)]).is_empty());
     assert!(world.wait(Duration::from_millis(29_999)).is_empty());
     assert_eq!(opcodes(&world.wait(Duration::from_millis(1))), [Opcode::NOP_IN]);
@@ -72,14 +72,14 @@ fn pings_can_be_switched_off() {
 fn unknown_requests_are_rejected_with_their_header() {
     let mut world = normal();
     for (opcode, reason) in [
-        (0x10, reject::SNACK_REJECT),
-        (0x07, reject::COMMAND_NOT_SUPPORTED),
-        (0x3f, reject::COMMAND_NOT_SUPPORTED),
+        (0x10, RejectReason::SNACK_REJECT.raw()),
+        (0x07, RejectReason::COMMAND_NOT_SUPPORTED.raw()),
+        (0x3f, RejectReason::COMMAND_NOT_SUPPORTED.raw()),
     ] {
-        let request = Packet::new(Opcode(opcode), FINAL).word(16, 5).data(b"what is this");
+        let request = Packet::raw(Opcode::new(opcode), FINAL).word(16, 5).data(b"what is this");
         let answers = world.exchange(&[&request]);
         assert_eq!(opcodes(&answers), [Opcode::REJECT]);
-        assert_eq!(answers[0].bhs.0[..4], [0x3f, 0x80, reason, 0]);
+        assert_eq!(answers[0].bhs.bytes()[..4], [0x3f, 0x80, reason, 0]);
         assert_eq!(answers[0].bhs.itt(), NO_TAG);
         assert_eq!(answers[0].data, request.encode(Default::default())[..48]);
     }
@@ -134,7 +134,7 @@ fn a_long_answer_takes_several_pdus() {
 fn a_long_request_takes_several_pdus() {
     let mut world = normal();
     let mut first = world.initiator.text(b"X-a.long.key=v\0Send");
-    first.bhs.0[1] = CONTINUE;
+    first.bhs.bytes_mut()[1] = CONTINUE;
     let go_on = world.exchange(&[&first]).remove(0);
     assert_eq!((go_on.bhs.flags(), go_on.data.len(), go_on.bhs.word(20) != NO_TAG), (0, 0, true));
     let rest = world.initiator.text(b"Targets=All\0").word(16, first.bhs.itt()).word(20, go_on.bhs.word(20));
@@ -142,12 +142,12 @@ fn a_long_request_takes_several_pdus() {
     assert_eq!(answer.data, b"X-a.long.key=NotUnderstood\0SendTargets=Reject\0");
     // Both bits at once, and a request without end.
     let mut both = world.initiator.text(b"a=b\0");
-    both.bhs.0[1] |= CONTINUE;
+    both.bhs.bytes_mut()[1] |= CONTINUE;
     assert_eq!(opcodes(&world.exchange(&[both])), [Opcode::REJECT]);
     let mut tag = NO_TAG;
     while world.closed().is_none() {
         let mut more = world.initiator.text(&[b'x'; 8192]).word(16, 7).word(20, tag);
-        more.bhs.0[1] = CONTINUE;
+        more.bhs.bytes_mut()[1] = CONTINUE;
         if let Some(answer) = world.exchange(&[more]).first() {
             tag = answer.bhs.word(20);
         }
@@ -161,7 +161,7 @@ fn a_long_request_takes_several_pdus() {
 fn an_initiator_may_keep_an_exchange_open() {
     let mut world = normal();
     let mut first = world.initiator.text(b"X-a.b=1\0");
-    first.bhs.0[1] = 0;
+    first.bhs.bytes_mut()[1] = 0;
     let answer = world.exchange(&[&first]).remove(0);
     assert_eq!((answer.bhs.flags(), &answer.data[..]), (0, &b"X-a.b=NotUnderstood\0"[..]));
     let last = world.initiator.text(b"").word(16, first.bhs.itt()).word(20, answer.bhs.word(20));
@@ -185,8 +185,8 @@ fn little_is_negotiated_after_login() {
         let request = world.initiator.text(bad.as_bytes());
         let answers = world.exchange(&[request]);
         assert_eq!(
-            (answers[0].opcode(), answers[0].bhs.0[2]),
-            (Opcode::REJECT, reject::PROTOCOL_ERROR),
+            (answers[0].opcode(), answers[0].bhs.bytes()[2]),
+            (Opcode::REJECT, RejectReason::PROTOCOL_ERROR.raw()),
             "{bad}"
         );
     }
@@ -208,13 +208,13 @@ fn functions_reach_the_task_manager() {
     for (code, function) in codes {
         let request = world.initiator.task_management(code, 1 << 48);
         let answers = world.exchange(&[&request]);
-        assert_eq!(answers[0].bhs.0[..4], [0x22, 0x80, 0, 0]);
+        assert_eq!(answers[0].bhs.bytes()[..4], [0x22, 0x80, 0, 0]);
         assert_eq!(answers[0].bhs.itt(), request.bhs.itt());
         assert_eq!(world.toy.functions.pop(), Some(function));
     }
     for (code, response) in [(8, 4), (0, 5), (9, 5), (0x7f, 5)] {
         let request = world.initiator.task_management(code, 0);
-        assert_eq!(world.exchange(&[request])[0].bhs.0[2], response);
+        assert_eq!(world.exchange(&[request])[0].bhs.bytes()[2], response);
     }
     assert!(world.toy.functions.is_empty());
     world.end();
@@ -227,10 +227,10 @@ fn abort_task_ends_one_task() {
     world.exchange(&holds);
     let abort = world.initiator.abort_task(&holds[1]);
     let answers = world.exchange(&[abort]);
-    assert_eq!((opcodes(&answers), answers[0].bhs.0[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
+    assert_eq!((opcodes(&answers), answers[0].bhs.bytes()[2]), (vec![Opcode::TASK_MANAGEMENT_RESPONSE], 0));
     assert_eq!((world.toy.running(), world.session.in_flight(world.key)), (2, 2));
     let again = world.initiator.abort_task(&holds[1]);
-    assert_eq!(world.exchange(&[again])[0].bhs.0[2], 1);
+    assert_eq!(world.exchange(&[again])[0].bhs.bytes()[2], 1);
     let reset = world.initiator.task_management(5, 0);
     world.exchange(&[reset]);
     assert_eq!((world.toy.running(), world.session.in_flight(world.key)), (0, 0));
@@ -246,7 +246,7 @@ fn a_finished_task_answers_before_the_request_to_abort_it() {
     let abort = world.initiator.abort_task(&command);
     let answers = world.exchange(&[abort]);
     assert_eq!(opcodes(&answers), [Opcode::SCSI_RESPONSE, Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!(answers[1].bhs.0[2], 1);
+    assert_eq!(answers[1].bhs.bytes()[2], 1);
     world.end();
 }
 
@@ -257,7 +257,7 @@ fn a_task_that_ends_before_its_abort_is_heard_does_not_exist() {
     let abort = world.initiator.abort_task(&command);
     let answers = world.exchange(&[command, abort]);
     assert_eq!(opcodes(&answers), [Opcode::SCSI_RESPONSE, Opcode::TASK_MANAGEMENT_RESPONSE]);
-    assert_eq!(answers[1].bhs.0[2], 1);
+    assert_eq!(answers[1].bhs.bytes()[2], 1);
     assert!(world.toy.functions.is_empty());
     world.end();
 }
@@ -273,7 +273,7 @@ fn logout() {
         logout.bhs.set_half(20, cid);
         let answers = world.exchange(&[hold, logout]);
         assert_eq!(opcodes(&answers), [Opcode::LOGOUT_RESPONSE]);
-        assert_eq!(answers[0].bhs.0[..4], [0x26, 0x80, response, 0]);
+        assert_eq!(answers[0].bhs.bytes()[..4], [0x26, 0x80, response, 0]);
         assert_eq!(world.closed(), ends.then_some(&CloseReason::Logout), "reason {reason}");
         world.end();
     }
@@ -291,14 +291,14 @@ fn asynchronous_messages() {
     assert_eq!(opcodes(&messages), [Opcode::ASYNC_MESSAGE; 2]);
     assert_eq!(world.closed(), Some(&CloseReason::Ended("over")));
     assert_eq!(messages[0].bhs.itt(), NO_TAG);
-    assert_eq!(messages[0].bhs.0[36..44], [1, 0, 0, 0, 0, 0, 0, 5]);
-    assert_eq!(messages[1].bhs.0[36..44], [3, 0, 0, 0, 0, 2, 0, 20]);
+    assert_eq!(messages[0].bhs.bytes()[36..44], [1, 0, 0, 0, 0, 0, 0, 5]);
+    assert_eq!(messages[1].bhs.bytes()[36..44], [3, 0, 0, 0, 0, 2, 0, 20]);
     // A violation is told, too: this connection is dropped.
     let mut world = normal();
     let login = world.initiator.login(1, Some(3), &NAMES);
     let messages = world.exchange(&[login]);
     assert_eq!(opcodes(&messages), [Opcode::ASYNC_MESSAGE]);
-    assert_eq!(messages[0].bhs.0[36..44], [2, 0, 0, 3, 0, 2, 0, 20]);
+    assert_eq!(messages[0].bhs.bytes()[36..44], [2, 0, 0, 3, 0, 2, 0, 20]);
     // Nobody is there to hear them before the login.
     let mut world = World::new(Parameters::default());
     world.session.request_logout(5);
@@ -315,7 +315,7 @@ fn scsi_events_are_told_where_that_is_wanted() {
         assert_eq!(messages.len(), usize::from(wanted));
         if let Some(message) = messages.first() {
             assert_eq!(
-                (message.opcode(), message.bhs.0[36], message.bhs.lun()),
+                (message.opcode(), message.bhs.bytes()[36], message.bhs.lun()),
                 (Opcode::ASYNC_MESSAGE, 0, 3 << 48)
             );
             assert_eq!(message.data, [&[0, 18][..], &sense].concat());
@@ -363,7 +363,7 @@ fn a_cold_reset_is_answered_before_the_sessions_end() {
     world.session.drop_all("TARGET COLD RESET");
     let answers = world.run();
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE, Opcode::ASYNC_MESSAGE]);
-    assert_eq!((answers[0].bhs.0[2], answers[1].bhs.0[36]), (0, 3));
+    assert_eq!((answers[0].bhs.bytes()[2], answers[1].bhs.bytes()[36]), (0, 3));
     assert_eq!(world.toy.functions, [TaskManagementFunction::TargetColdReset]);
     world.end();
 }
@@ -381,7 +381,7 @@ fn with_fast_abort_the_initiator_hears_that_others_aborted_its_tasks() {
         let messages = world.run();
         assert_eq!(messages.len(), told, "once for all tasks of a logical unit");
         if let Some(message) = messages.first() {
-            assert_eq!((message.opcode(), message.bhs.0[36]), (Opcode::ASYNC_MESSAGE, 5));
+            assert_eq!((message.opcode(), message.bhs.bytes()[36]), (Opcode::ASYNC_MESSAGE, 5));
             assert_eq!(message.bhs.lun(), 5 << 48);
         }
         // What the initiator has aborted itself it knows.
@@ -405,7 +405,7 @@ fn a_peer_that_takes_nothing_is_given_up_though_it_speaks() {
     let start = world.now;
     while world.now < start + minute * 3 && world.session.poll_event().is_none() {
         world.now = world.now + Duration::from_secs(5);
-        let alive = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
+        let alive = Packet::raw(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
         world.receive(&alive.encode(Default::default()));
         world.session.timeout(world.now);
     }
@@ -419,7 +419,7 @@ fn a_peer_that_takes_nothing_is_given_up_though_it_speaks() {
     }
     for _ in 0..40 {
         world.now = world.now + Duration::from_secs(25);
-        let alive = Packet::new(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
+        let alive = Packet::raw(Opcode::NOP_OUT, 0x80).immediate().word(16, u32::MAX).word(20, u32::MAX);
         world.receive(&alive.encode(Default::default()));
         world.session.timeout(world.now);
         let _ = world.session.poll_transmit(world.key);

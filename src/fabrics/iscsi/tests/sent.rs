@@ -3,8 +3,7 @@
 //! left out in silence. (Data-In: `data_in_is_cut_to_segments_and_bursts`; R2Ts: `r2ts_are_outstanding_together`.)
 
 use super::*;
-use crate::fabrics::iscsi::initiator::CONTINUE;
-use crate::wire::iscsi::{FINAL, pairs};
+use crate::wire::iscsi::pairs;
 
 /// All that is told in answer to a text, by as many requests as it takes.
 fn whole_answer(world: &mut World, text: &[u8]) -> (Vec<u8>, usize) {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
-use crate::wire::iscsi::reject;
+use crate::wire::iscsi::RejectReason;
 
 fn narrow() -> World {
     World::logged_in(Parameters { queue_depth: 4, ..Parameters::default() }, &[("InitialR2T", "No")])
@@ -61,7 +61,7 @@ fn unsolicited_data_waits_with_its_command() {
     let mut world = narrow();
     let first = world.initiator.command(0, &[0], Transfer::NONE);
     let mut write = world.initiator.command(0, &vendor(WRITE_IN_PARTS, 3000, 3000), Transfer::write(3000));
-    write.bhs.0[1] &= !crate::wire::iscsi::FINAL;
+    write.bhs.bytes_mut()[1] &= !FINAL;
     let buffer = pattern_of(0, 3000);
     let write = write.data(&buffer[..1000]);
     let data = [
@@ -81,7 +81,7 @@ fn early_data_is_bounded() {
     let mut world = narrow();
     world.initiator.cmd_sn += 1;
     let mut write = world.initiator.command(0, &vendor(WRITE_IN_PARTS, 1 << 20, 1), Transfer::write(1 << 20));
-    write.bhs.0[1] &= !crate::wire::iscsi::FINAL;
+    write.bhs.bytes_mut()[1] &= !FINAL;
     let data = world.initiator.data_out(&write, None, 0, 0, &[1; 32768], false);
     world.exchange(&[write, data.clone(), data.clone()]);
     assert_eq!(world.session.held(), 65536);
@@ -106,7 +106,7 @@ fn the_window_closes_and_opens() {
     let abort = world.initiator.abort_task(&holds[1]);
     let abort = world.initiator.immediate(abort);
     let answer = world.exchange(&[abort]);
-    assert_eq!(answer[0].bhs.0[2], 0, "complete");
+    assert_eq!(answer[0].bhs.bytes()[2], 0, "complete");
     assert_eq!(answer[0].bhs.word(32), answer[0].bhs.word(28), "one place");
     assert_eq!(world.exchange(&[more]).len(), 1);
     world.end();
@@ -136,7 +136,7 @@ fn immediate_commands_are_few() {
     }
     let answers = world.exchange(&flood);
     assert_eq!(opcodes(&answers), [Opcode::REJECT; 2]);
-    assert_eq!(answers[0].bhs.0[2], reject::TOO_MANY_IMMEDIATE);
+    assert_eq!(answers[0].bhs.bytes()[2], RejectReason::TOO_MANY_IMMEDIATE.raw());
     assert_eq!(answers[0].data[..16], flood[8].encode(Default::default())[..16]);
     assert_eq!(world.toy.running(), 8);
     // The window is as wide as before.
@@ -164,7 +164,7 @@ fn abort_of_a_command_that_never_comes() {
     let abort = world.initiator.immediate(abort);
     let answers = world.exchange(&[abort]);
     assert_eq!(opcodes(&answers), [Opcode::TASK_MANAGEMENT_RESPONSE, Opcode::SCSI_RESPONSE]);
-    assert_eq!((answers[0].bhs.0[2], answers[1].bhs.itt()), (0, late.bhs.itt()));
+    assert_eq!((answers[0].bhs.bytes()[2], answers[1].bhs.itt()), (0, late.bhs.itt()));
     assert!(world.exchange(&[lost]).is_empty(), "its place is taken");
     world.end();
 }
@@ -177,7 +177,7 @@ fn abort_of_a_command_that_waits_for_its_turn() {
     world.exchange(&[&second]);
     let abort = world.initiator.abort_task(&second);
     let abort = world.initiator.immediate(abort);
-    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 0);
+    assert_eq!(world.exchange(&[abort])[0].bhs.bytes()[2], 0);
     assert_eq!(tags(&world.exchange(&[&first])), [first.bhs.itt()]);
     world.end();
 }
@@ -189,12 +189,12 @@ fn abort_of_a_task_that_is_over_leaves_the_window_alone() {
     world.exchange(&[&done]);
     let abort = world.initiator.abort_task(&done);
     let abort = world.initiator.immediate(abort);
-    assert_eq!(world.exchange(&[abort])[0].bhs.0[2], 1, "task does not exist");
+    assert_eq!(world.exchange(&[abort])[0].bhs.bytes()[2], 1, "task does not exist");
     // An immediate task's RefCmdSN is the CmdSN of the request itself, which the next command will have.
     let abort = world.initiator.abort_task(&done);
     let abort = world.initiator.immediate(abort);
     let own = abort.bhs.cmd_sn();
-    assert_eq!(world.exchange(&[abort.word(32, own)])[0].bhs.0[2], 1);
+    assert_eq!(world.exchange(&[abort.word(32, own)])[0].bhs.bytes()[2], 1);
     let next = world.initiator.command(0, &[0], Transfer::NONE);
     assert_eq!(world.exchange(&[next]).len(), 1, "the next command is not taken for an aborted one");
     world.end();

@@ -138,14 +138,48 @@ macro_rules! integers {
 
 integers!(u8 u16 u32 u64);
 
+/// A field that is some bits of a byte.
+pub(super) trait BitField {
+    /// Reads it from those bits, moved to the right.
+    fn from_bits(bits: u8) -> Self;
+
+    /// As those bits. What goes beyond them is not written.
+    fn to_bits(&self) -> u8;
+}
+
+impl BitField for bool {
+    fn from_bits(bits: u8) -> Self {
+        bits != 0
+    }
+
+    fn to_bits(&self) -> u8 {
+        u8::from(*self)
+    }
+}
+
+/// Reads and writes codes as bits of a byte.
+macro_rules! bit_fields {
+    ($($name:ident)*) => {
+        $(impl $crate::wire::field::BitField for $name {
+            fn from_bits(bits: u8) -> Self {
+                Self::new(bits)
+            }
+
+            fn to_bits(&self) -> u8 {
+                self.raw()
+            }
+        })*
+    };
+}
+
 /// Reads and writes types of an array of bytes as that.
 macro_rules! arrays {
     ($($name:ident)*) => {
-        $(impl $crate::wire::fc::field::Field for $name {
+        $(impl $crate::wire::field::Field for $name {
             const LEN: usize = size_of::<Self>();
 
             fn get(bytes: &[u8]) -> Self {
-                Self($crate::wire::fc::field::Field::get(bytes))
+                Self($crate::wire::field::Field::get(bytes))
             }
 
             fn put(&self, out: &mut [u8]) {
@@ -160,8 +194,8 @@ macro_rules! shown_in_hex {
     ($($name:ident: $between:literal,)*) => {
         $(impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let mut bytes = [0; <Self as $crate::wire::fc::field::Field>::LEN];
-                $crate::wire::fc::field::Field::put(self, &mut bytes);
+                let mut bytes = [0; <Self as $crate::wire::field::Field>::LEN];
+                $crate::wire::field::Field::put(self, &mut bytes);
                 bytes.iter().enumerate().try_for_each(|(at, byte)| {
                     let between = if at == 0 { "" } else { $between };
                     write!(f, "{between}{byte:02x}")
@@ -196,7 +230,7 @@ macro_rules! number {
             }
         }
 
-        impl $crate::wire::fc::field::Field for $name {
+        impl $crate::wire::field::Field for $name {
             const LEN: usize = $len;
 
             fn get(bytes: &[u8]) -> Self {
@@ -215,7 +249,7 @@ macro_rules! number {
 /// A number that is a code: its values have names, and it is shown by them.
 macro_rules! codes {
     ($(#[$meta:meta])* $name:ident($raw:ty) { $($code:ident = $value:literal,)* }) => {
-        $crate::wire::fc::field::number!($(#[$meta])* $name($raw; size_of::<$raw>()));
+        $crate::wire::field::number!($(#[$meta])* $name($raw; size_of::<$raw>()));
 
         #[expect(missing_docs, reason = "the names are those of the standards")]
         impl $name {
@@ -242,7 +276,7 @@ macro_rules! codes {
 /// A number each bit of which says something.
 macro_rules! bits {
     ($(#[$meta:meta])* $name:ident($raw:ty; $len:expr) { $($(#[$bit_meta:meta])* $bit:ident = $value:literal,)* }) => {
-        $crate::wire::fc::field::number!(
+        $crate::wire::field::number!(
             $(#[$meta])*
             #[derive(Default)]
             $name($raw; $len)
@@ -277,13 +311,39 @@ macro_rules! bits {
     };
 }
 
-/// A structure of fixed length, by the offsets of its fields. What is between them is reserved: written as zero, and not
-/// looked at.
-macro_rules! layout {
+/// One field of a [`layout`], by its offset and, if it is less than a byte, by its bits.
+macro_rules! layout_field {
+    (end $at:literal $type:ty) => {
+        $at + <$type as $crate::wire::field::Field>::LEN
+    };
+    (end $at:literal $mask:literal $type:ty) => {
+        $at + 1
+    };
+    (get $bytes:ident $at:literal $type:ty) => {
+        $crate::wire::field::Field::get(&$bytes[$at..$at + <$type as $crate::wire::field::Field>::LEN])
+    };
+    (get $bytes:ident $at:literal $mask:literal $type:ty) => {{
+        const MASK: u8 = $mask;
+        <$type as $crate::wire::field::BitField>::from_bits(($bytes[$at] & MASK) >> MASK.trailing_zeros())
+    }};
+    (put $value:expr, $out:ident $at:literal $type:ty) => {
+        $crate::wire::field::Field::put(
+            &$value,
+            &mut $out[$at..$at + <$type as $crate::wire::field::Field>::LEN],
+        )
+    };
+    (put $value:expr, $out:ident $at:literal $mask:literal $type:ty) => {{
+        const MASK: u8 = $mask;
+        let bits = $crate::wire::field::BitField::to_bits(&$value) << MASK.trailing_zeros();
+        $out[$at] = $out[$at] & !MASK | bits & MASK;
+    }};
+}
+
+/// A structure of fixed length, by the offsets of its fields: the struct, and how it is read and written.
+macro_rules! structure {
     (
         $(#[$meta:meta])*
-        $name:ident, $title:literal, $len:literal bytes
-        { $($(#[$field_meta:meta])* [$at:literal] $field:ident: $type:ty,)+ }
+        $name:ident, $len:expr; $($(#[$field_meta:meta])* [$at:literal $(& $mask:literal)?] $field:ident: $type:ty,)+
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,45 +352,65 @@ macro_rules! layout {
         }
 
         impl $name {
+            /// Writes its fields over bytes, and leaves what is between them.
+            #[inline]
+            fn put_over(&self, out: &mut [u8]) {
+                $($crate::wire::field::layout_field!(put self.$field, out $at $($mask)? $type);)+
+            }
+        }
+
+        impl $crate::wire::field::Field for $name {
+            const LEN: usize = $len;
+
+            #[inline]
+            fn get(bytes: &[u8]) -> Self {
+                Self {
+                    $($field: $crate::wire::field::layout_field!(get bytes $at $($mask)? $type),)+
+                }
+            }
+
+            #[inline]
+            fn put(&self, out: &mut [u8]) {
+                out.fill(0);
+                self.put_over(out);
+            }
+        }
+    };
+}
+
+/// A structure of fixed length, by the offsets of its fields: with `[1 & 0x0c]`, some bits of a byte. What is between them is
+/// reserved: written as zero, and not looked at.
+macro_rules! layout {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $title:literal, $len:literal bytes
+        { $($(#[$field_meta:meta])* [$at:literal $(& $mask:literal)?] $field:ident: $type:ty,)+ }
+    ) => {
+        $crate::wire::field::structure! {
+            $(#[$meta])*
+            $name, $len; $($(#[$field_meta])* [$at $(& $mask)?] $field: $type,)+
+        }
+
+        impl $name {
             /// Length in bytes.
             pub const LEN: usize = $len;
         }
 
-        impl $crate::wire::fc::field::Field for $name {
-            const LEN: usize = $len;
-
-            fn get(bytes: &[u8]) -> Self {
-                Self {
-                    $($field: $crate::wire::fc::field::Field::get(
-                        &bytes[$at..$at + <$type as $crate::wire::fc::field::Field>::LEN],
-                    ),)+
-                }
-            }
-
-            fn put(&self, out: &mut [u8]) {
-                out.fill(0);
-                $($crate::wire::fc::field::Field::put(
-                    &self.$field,
-                    &mut out[$at..$at + <$type as $crate::wire::fc::field::Field>::LEN],
-                );)+
-            }
-        }
-
-        impl $crate::wire::fc::field::Parse<'_> for $name {
-            fn parse(bytes: &[u8]) -> Result<Self, $crate::wire::fc::field::Malformed> {
-                use $crate::wire::fc::field::{Field, head};
-                $(head(bytes, $at + <$type as Field>::LEN, $title, stringify!($field))?;)+
+        impl $crate::wire::field::Parse<'_> for $name {
+            fn parse(bytes: &[u8]) -> Result<Self, $crate::wire::field::Malformed> {
+                use $crate::wire::field::{Field, head, layout_field};
+                $(head(bytes, layout_field!(end $at $($mask)? $type), $title, stringify!($field))?;)+
                 head(bytes, $len, $title, "reserved").map(Field::get)
             }
         }
 
-        impl $crate::wire::fc::field::Emit for $name {
+        impl $crate::wire::field::Emit for $name {
             fn buffer_len(&self) -> usize {
                 $len
             }
 
             fn emit(&self, out: &mut [u8]) {
-                $crate::wire::fc::field::Field::put(self, &mut out[..$len]);
+                $crate::wire::field::Field::put(self, &mut out[..$len]);
             }
         }
     };
@@ -353,9 +433,9 @@ macro_rules! requests {
 
         impl<'a> $name<'a> {
             /// The request of a code, from its bytes.
-            fn of(code: $codes, bytes: &'a [u8]) -> Result<Self, $crate::wire::fc::field::Malformed> {
+            fn of(code: $codes, bytes: &'a [u8]) -> Result<Self, $crate::wire::field::Malformed> {
                 Ok(match code {
-                    $($codes::$code => Self::$request($crate::wire::fc::field::Parse::parse(bytes)?),)+
+                    $($codes::$code => Self::$request($crate::wire::field::Parse::parse(bytes)?),)+
                     other => Self::Other(other, bytes),
                 })
             }
@@ -368,7 +448,7 @@ macro_rules! requests {
                 }
             }
 
-            fn payload(&self) -> &dyn $crate::wire::fc::field::Emit {
+            fn payload(&self) -> &dyn $crate::wire::field::Emit {
                 match self {
                     $(Self::$request(body) => body,)+
                     Self::Other(_, bytes) => bytes,
@@ -378,4 +458,6 @@ macro_rules! requests {
     };
 }
 
-pub(super) use {arrays, bits, codes, layout, number, requests, shown_in_hex};
+pub(super) use {
+    arrays, bit_fields, bits, codes, layout, layout_field, number, requests, shown_in_hex, structure,
+};
