@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a thread is about: last words, if it panics. Whoever serves a peer says so, which is a few stores to memory of the
-//! thread's own; nothing is decided by it.
+//! What a thread is about: last words, if it panics. Whoever serves a peer says so, which is a few stores to memory of
+//! the thread's own; nothing is decided by it.
 
 use std::cell::Cell;
 use std::fmt;

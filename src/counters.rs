@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Counters, said once: a list gives the name, meaning, unit and kind of each. From it come the plain numbers that a core
-//! counts in, their sum over cores, their JSON, and the page that describes them (`docs/counters.md`).
+//! Counters, said once: a list gives the name, meaning, unit and kind of each. From it come the plain numbers that a
+//! core counts in, their sum over cores, their JSON, and the page that describes them (`docs/counters.md`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,8 +137,8 @@ pub fn by_name(counted: impl IntoIterator<Item = Counted>) -> BTreeMap<String, u
     all
 }
 
-/// Defines a [`CounterSet`]: a struct whose fields are the counters, by the names that they are told by, with what they tell as
-/// documentation, and kind and unit in the place of a type. The heading of a column may follow.
+/// Defines a [`CounterSet`]: a struct whose fields are the counters, by the names that they are told by, with what they
+/// tell as documentation, and kind and unit in the place of a type. The heading of a column may follow.
 macro_rules! counter_set {
     (
         $(#[$attribute:meta])*

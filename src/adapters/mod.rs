@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What joins each fabric's protocol machine to the cores: who is there, what is exported to whom, and where its bytes come
-//! from. A fabric is a room of its own here and a row of [`FABRICS`]; iSCSI has none yet, as its tables are the first that the
-//! configuration had.
+//! What joins each fabric's protocol machine to the cores: who is there, what is exported to whom, and where its bytes
+//! come from. A fabric is a room of its own here and a row of [`FABRICS`]; iSCSI has none yet, as its tables are the
+//! first that the configuration had.
 
 pub mod iscsi;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A whole fabric on memory, for tests: initiators in the same process put commands into the mailbox of a core, and have their
-//! answers over a channel. Each core is a target port of its own.
+//! A whole fabric on memory, for tests: initiators in the same process put commands into the mailbox of a core, and
+//! have their answers over a channel. Each core is a target port of its own.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;

@@ -2,8 +2,9 @@
 //! The log: formatted by `env_logger` into a bounded queue that a thread of its own writes to stderr, so that a stderr
 //! that nobody reads never holds up a reactor. Lines that find the queue full are dropped and counted.
 //!
-//! A line about a peer has its address as the key-value `peer`, one about a disk its name as `disk`, and if its text varies a
-//! `kind`: of each kind a peer gets few and a disk one, the rest is counted. Whatever a line says, it is one line of printable characters when it is written.
+//! A line about a peer has its address as the key-value `peer`, one about a disk its name as `disk`, and if its text
+//! varies a `kind`: of each kind a peer gets few and a disk one, the rest is counted. Whatever a line says, it is one
+//! line of printable characters when it is written.
 
 mod limits;
 
@@ -246,8 +247,8 @@ fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, shared: &Shared, mut
 }
 
 impl Log {
-    /// Says how lines look, and gives them to the queue; returns the levels that are wanted. Whatever a record says, its line is one
-    /// line of printable characters.
+    /// Says how lines look, and gives them to the queue; returns the levels that are wanted. Whatever a record says,
+    /// its line is one line of printable characters.
     fn form(&self, mut builder: Builder, queue: Queue, journal: bool) -> LevelFilter {
         builder.format(move |out, record| {
             let (level, text) = (record.level(), record.args().to_string());
@@ -261,8 +262,8 @@ impl Log {
         self.shared.form.get_or_init(|| form).filter()
     }
 
-    /// From now on a panic is told in the log, with what its thread was about, and the log is written to its end before the process
-    /// goes down.
+    /// From now on a panic is told in the log, with what its thread was about, and the log is written to its end before
+    /// the process goes down.
     pub fn tell_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the daemon may still do once everything is open. The start may need more: images of other users, TCP ports below
-//! 1024, a higher limit of descriptors. All of that is given up before a peer is served.
+//! What the daemon may still do once everything is open. The start may need more: images of other users, TCP ports
+//! below 1024, a higher limit of descriptors. All of that is given up before a peer is served.
 
 use std::path::Path;
 
@@ -26,8 +26,8 @@ const DPDK: [(Capability, &str); 3] = [
 ];
 
 /// Keeps only [`KEPT`], for DPDK's ports [`DPDK`], and CAP_DAC_OVERRIDE where root could not write the daemon's state
-/// without it. This holds for the calling thread and for those that it starts from then on. Returns what stays, if that is
-/// less than before.
+/// without it. This holds for the calling thread and for those that it starts from then on. Returns what stays, if that
+/// is less than before.
 pub fn give_up(config: &Config) -> Result<Option<String>, CapsError> {
     let had = caps::read(None, CapSet::Permitted)?;
     let dpdk = config.ports.iter().any(|port| matches!(port.driver, Driver::Dpdk(_)));

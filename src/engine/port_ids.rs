@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Relative target port identifiers (SPC-5 3.1): the number of each target port of the daemon. Initiators keep them, so a port
-//! has the same after every start, whatever came before it in the configuration, and the number of one that is gone is not
-//! given to another.
+//! Relative target port identifiers (SPC-5 3.1): the number of each target port of the daemon. Initiators keep them, so
+//! a port has the same after every start, whatever came before it in the configuration, and the number of one that is
+//! gone is not given to another.
 //!
-//! The record: a version (1 byte, 1), and for each port its identifier (2 bytes, big-endian), the length of its name (2) and
-//! its name.
+//! The record: a version (1 byte, 1), and for each port its identifier (2 bytes, big-endian), the length of its name
+//! (2) and its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,8 +50,8 @@ impl PortIds {
         data.as_bytes().to_vec()
     }
 
-    /// Gives identifiers to the ports of a configuration: the one that is wanted, the one that it has, or the lowest free one,
-    /// in the order of the ports. The error says who has one that is wanted.
+    /// Gives identifiers to the ports of a configuration: the one that is wanted, the one that it has, or the lowest
+    /// free one, in the order of the ports. The error says who has one that is wanted.
     pub fn assign(&mut self, ports: &[(String, Option<u16>)]) -> Result<(), String> {
         for (name, wanted) in ports {
             let Some(wanted) = *wanted else { continue };

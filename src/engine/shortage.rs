@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What becomes of peers when memory is short and somebody waits for it: those who hold most and make no progress are cut,
-//! whatever fabric they have come by.
+//! What becomes of peers when memory is short and somebody waits for it: those who hold most and make no progress are
+//! cut, whatever fabric they have come by.
 
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ impl Shortage {
         self.due.get_or_insert(now);
     }
 
-    /// Looks at all: idle ones give credit back, and of those who hold more than somebody who waits does, the largest that make
-    /// no progress are cut.
+    /// Looks at all: idle ones give credit back, and of those who hold more than somebody who waits does, the largest
+    /// that make no progress are cut.
     #[cold]
     fn audit(&mut self, core: &Core, arena: &Arena, fabrics: &mut [Box<dyn Fabric>]) {
         let now = core.now;

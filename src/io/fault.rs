@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whom a rule for tests hits: some of those that fit it, by count and by chance. Chance is a function of a seed, of the rule
-//! and of how many have fitted so far, on whatever core: the same in the same order fare alike.
+//! Whom a rule for tests hits: some of those that fit it, by count and by chance. Chance is a function of a seed, of
+//! the rule and of how many have fitted so far, on whatever core: the same in the same order fare alike.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -90,13 +90,13 @@ pub enum Op {
         /// Force unit access.
         fua: bool,
     },
-    /// If the range holds `compare`, or without a condition, write `data`, and let nobody in between: atomic against every
-    /// other operation on the range, on every core. Answered by [`Done::Finished`] or [`Done::Differs`].
+    /// If the range holds `compare`, or without a condition, write `data`, and let nobody in between: atomic against
+    /// every other operation on the range, on every core. Answered by [`Done::Finished`] or [`Done::Differs`].
     CompareAndWrite {
         /// First byte.
         at: u64,
-        /// The bytes expected, if there is a condition. In a box, because this is rare, and with two lists it would be twice
-        /// as large as any other operation.
+        /// The bytes expected, if there is a condition. In a box, because this is rare, and with two lists it would be
+        /// twice as large as any other operation.
         compare: Option<Box<Sg>>,
         /// As many bytes to be written (any number up to [`Geometry::transfer_max`] without a condition).
         data: Sg,
@@ -247,8 +247,8 @@ pub trait Store {
         None
     }
 
-    /// A lease of the pages that reads lend, for one who has to know when nobody looks into them any more; each is a new
-    /// one. `None` if what a read returns stays as it is, whatever is written.
+    /// A lease of the pages that reads lend, for one who has to know when nobody looks into them any more; each is a
+    /// new one. `None` if what a read returns stays as it is, whatever is written.
     fn lease(&self) -> Option<Lease> {
         None
     }

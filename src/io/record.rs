@@ -32,8 +32,8 @@ pub struct Record {
 /// A record that is reported as kept survives the end of the process and the loss of power at any moment. One that is
 /// not may or may not be there afterwards; never a part of it.
 pub trait RecordStore {
-    /// Takes a record. Never waits; answered once by [`RecordStore::poll`]. A tag has one record under way at most, which bounds
-    /// the queue.
+    /// Takes a record. Never waits; answered once by [`RecordStore::poll`]. A tag has one record under way at most,
+    /// which bounds the queue.
     fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record);
 
     /// Appends the records that are kept, or could not be. Never waits.

@@ -25,7 +25,8 @@ const CLASSES: [usize; 7] = [256, 2048, 4096, 16 << 10, 68 << 10, 256 << 10, 1 <
 /// Free blocks are in a list for each class, first those that anybody may have, then those of the reserve.
 const LISTS: usize = 2 * CLASSES.len();
 
-/// Chunks of the reserve: one of so many, and so many at least. An arena that has fewer than [`RESERVE_SHARE`] has none.
+/// Chunks of the reserve: one of so many, and so many at least. An arena that has fewer than [`RESERVE_SHARE`] has
+/// none.
 const RESERVE_SHARE: usize = 8;
 const RESERVE_MIN: usize = 2;
 
@@ -215,8 +216,8 @@ impl Arena {
         self.alloc_from(0, len)
     }
 
-    /// The same for what keeps the service alive, of the reserve if there is nothing else: a frame that is being received, a
-    /// header, an answer. It must not be held for long.
+    /// The same for what keeps the service alive, of the reserve if there is nothing else: a frame that is being
+    /// received, a header, an answer. It must not be held for long.
     pub fn alloc_reserved(&self, len: usize) -> Option<SegMut> {
         self.alloc(len).or_else(|| self.alloc_from(CLASSES.len(), len))
     }

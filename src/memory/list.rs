@@ -9,8 +9,8 @@ use super::{Arena, Seg};
 
 type Segs = SmallVec<[Seg; 2]>;
 
-/// Segments for which a list that is longer than usual makes room: as many as there are in a frame. Room for more is not
-/// kept.
+/// Segments for which a list that is longer than usual makes room: as many as there are in a frame. Room for more is
+/// not kept.
 const ROOM: usize = 256;
 
 /// Room of lists that are gone, kept for the next: at most so many.

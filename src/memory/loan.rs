@@ -40,8 +40,8 @@ struct Inner {
 pub struct Lender(Rc<Inner>);
 
 impl Lender {
-    /// A lender that calls `give_back` with each buffer when nobody looks into it any more, even after the lender itself is
-    /// gone: what the function needs it has to own.
+    /// A lender that calls `give_back` with each buffer when nobody looks into it any more, even after the lender
+    /// itself is gone: what the function needs it has to own.
     pub fn new(give_back: impl Fn(NonNull<u8>) + 'static) -> Self {
         Self(Rc::new(Inner {
             give_back: Box::new(give_back),

@@ -160,8 +160,8 @@ impl Seg {
     pub fn private(&self) -> Option<&[u8]> {
         match self.owner {
             Owner::Block(_) | Owner::Loan(_) | Owner::Static => {
-                // SAFETY: the block lives as long as its Rc, and a SegMut (the right to write) is consumed by freeze(); of a
-                // loan its lender has promised the same.
+                // SAFETY: the block lives as long as its Rc, and a SegMut (the right to write) is consumed by freeze();
+                // of a loan its lender has promised the same.
                 Some(unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len()) })
             }
             Owner::Lent(_) => None,
@@ -183,8 +183,8 @@ impl Seg {
         assert!(end <= self.len(), "copy outside the segment");
         match self.private() {
             Some(bytes) => into.copy_from_slice(&bytes[at..end]),
-            // SAFETY: the source range is inside the segment and its owner keeps it mapped; `into` is a unique borrow. Lent
-            // bytes may change meanwhile: a torn block is what an overlapping WRITE may cause.
+            // SAFETY: the source range is inside the segment and its owner keeps it mapped; `into` is a unique borrow.
+            // Lent bytes may change meanwhile: a torn block is what an overlapping WRITE may cause.
             None => unsafe { sys::copy_racing(self.ptr.as_ptr().add(at), into.as_mut_ptr(), into.len()) },
         }
     }

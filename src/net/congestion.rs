@@ -3,7 +3,8 @@
 
 use crate::time::Instant;
 
-/// What is left of the window after a loss (RFC 9438 4.6), and how steep the curve is, in segments per second cubed (5.1).
+/// What is left of the window after a loss (RFC 9438 4.6), and how steep the curve is, in segments per second cubed
+/// (5.1).
 const BETA: f64 = 0.7;
 const STEEPNESS: f64 = 0.4;
 

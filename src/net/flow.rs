@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One TCP connection: a smoltcp socket with an interface of its own, whose payload never passes through it.
 //!
-//! smoltcp is told how many bytes there are to send, but not which: its rings [hold nothing](socket_over_nothing). What it emits is a header and
-//! so many bytes of that, in place of which the flow puts slices of the segments that it was given, found by sequence
-//! number. Retransmissions, probes and what crosses a FIN find their bytes the same way.
+//! smoltcp is told how many bytes there are to send, but not which: its rings [hold nothing](socket_over_nothing). What
+//! it emits is a header and so many bytes of that, in place of which the flow puts slices of the segments that it was
+//! given, found by sequence number. Retransmissions, probes and what crosses a FIN find their bytes the same way.
 //!
-//! Of received segments it is given the headers and so many bytes of anything, and tells by the length of its queue how many
-//! bytes have come to be in order. They are handed on as slices of the frames when they are next in order; what came out
-//! of order, or is not taken, is [kept](Reassembly) by the flow.
+//! Of received segments it is given the headers and so many bytes of anything, and tells by the length of its queue how
+//! many bytes have come to be in order. They are handed on as slices of the frames when they are next in order; what
+//! came out of order, or is not taken, is [kept](Reassembly) by the flow.
 
 mod acceptance;
 
@@ -141,7 +141,8 @@ impl Device for Shim<'_> {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
         caps.max_transmission_unit = self.shape.packet_max();
-        // Received checksums are verified before; of those sent, smoltcp's TCP sum would be over bytes that do not go out.
+        // Received checksums are verified before; of those sent, smoltcp's TCP sum would be over bytes that do not go
+        // out.
         caps.checksum = ChecksumCapabilities::default();
         caps.checksum.ipv4 = Checksum::Tx;
         caps.checksum.tcp = Checksum::None;
@@ -164,8 +165,9 @@ pub(super) struct Flow {
     handle: SocketHandle,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
-    /// Where its frames go: to where its last segment came from that only the peer can have sent. A target never speaks first, so
-    /// there is nobody whose address it would have to ask for, and a peer that moves is followed with its next segment.
+    /// Where its frames go: to where its last segment came from that only the peer can have sent. A target never speaks
+    /// first, so there is nobody whose address it would have to ask for, and a peer that moves is followed with its
+    /// next segment.
     mac: [u8; 6],
     /// What is to be sent and not acknowledged, from stream offset `acked` on.
     queue: VecDeque<Seg>,
@@ -208,7 +210,8 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// A flow whose peer has sent a SYN, that is to be answered. `number` is our initial sequence number, which nobody may foresee.
+    /// A flow whose peer has sent a SYN, that is to be answered. `number` is our initial sequence number, which nobody
+    /// may foresee.
     pub(super) fn open(
         shape: Shape,
         now: Instant,
@@ -331,7 +334,8 @@ impl Flow {
             if header.len() > TCP {
                 self.learn(header);
             }
-            // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would stop.
+            // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would
+            // stop.
             let unanswered = self.window != 0 && (self.sent_to > self.acked || self.closing);
             if repeated && unanswered && self.recovery.keeps_duplicates() {
                 return;
@@ -352,8 +356,8 @@ impl Flow {
             _ => None,
         };
         if old.is_none() && payload > 0 && !ended {
-            // The answer to the SYN tells the window in bytes, which smoltcp takes for the unit of later ones, and has no memory
-            // for what it would let in.
+            // The answer to the SYN tells the window in bytes, which smoltcp takes for the unit of later ones, and has
+            // no memory for what it would let in.
             if !self.scaled && !self.reassembly.has_room(sequence, payload) {
                 return;
             }
@@ -394,8 +398,8 @@ impl Flow {
         self.recovery.acknowledged(&self.flight(), acked);
     }
 
-    /// So many more bytes are in order: those of the segment at hand, of which the first `old` were known, and what was kept;
-    /// or all of them were kept.
+    /// So many more bytes are in order: those of the segment at hand, of which the first `old` were known, and what was
+    /// kept; or all of them were kept.
     fn arrived(&mut self, grown: usize, old: Option<usize>, run: &mut Run) {
         let mut left = grown;
         if let Some(mut old) = old {
@@ -447,8 +451,8 @@ impl Flow {
         }
     }
 
-    /// The offset of a sequence number, if it is not acknowledged yet. 32 bits wrap within seconds: it is the one that is
-    /// nearest to what is acknowledged.
+    /// The offset of a sequence number, if it is not acknowledged yet. 32 bits wrap within seconds: it is the one that
+    /// is nearest to what is acknowledged.
     fn place(&self, sequence: u32) -> Option<u64> {
         let ahead = sequence.wrapping_sub(self.first).wrapping_sub(self.acked as u32);
         (ahead <= 1 << 31).then(|| self.acked + u64::from(ahead))
@@ -525,8 +529,8 @@ impl Flow {
             let fits = if left <= room { left } else { room - room % flight.segment };
             self.told += self.announce(usize::try_from(fits).unwrap_or(usize::MAX));
         }
-        // FIN comes behind all bytes. In LAST-ACK smoltcp looks at no ACK that acknowledges nothing new, and so learns nothing of
-        // windows: behind the peer's FIN ours waits until there is nothing to repair.
+        // FIN comes behind all bytes. In LAST-ACK smoltcp looks at no ACK that acknowledges nothing new, and so learns
+        // nothing of windows: behind the peer's FIN ours waits until there is nothing to repair.
         let done = if self.state() == State::CloseWait { self.acked } else { self.told };
         if self.closing && done == self.queued {
             self.socket().close();
@@ -709,7 +713,8 @@ impl Flow {
     /// The bytes of the stream from a sequence number on.
     fn lookup(&mut self, sequence: u32, len: usize, out: &Out<'_>) -> Option<Sg> {
         let Some(at) = self.place(sequence) else {
-            // A keep-alive repeats the byte before the window, which is acknowledged and gone: the peer drops it unseen.
+            // A keep-alive repeats the byte before the window, which is acknowledged and gone: the peer drops it
+            // unseen.
             return Some(Seg::from_static(&[0]).into());
         };
         let end = at + len as u64;
@@ -869,7 +874,8 @@ impl Moving {
     }
 }
 
-/// Copies runs of small pieces together, so that a frame full of short PDUs does not have more pieces than its port takes.
+/// Copies runs of small pieces together, so that a frame full of short PDUs does not have more pieces than its port
+/// takes.
 fn together(pieces: &Sg, arena: &Arena, max: usize) -> Option<Sg> {
     let mut result = Sg::new();
     let mut at = 0;

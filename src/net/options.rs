@@ -20,8 +20,8 @@ const SCALE: u8 = 3;
 const SELECTIVE: u8 = 4;
 pub(super) const BLOCKS: u8 = 5;
 
-/// Maximum segment size of a peer that names none (RFC 9293 3.7.1), and the least that one may name: every host takes so much, and
-/// a peer that wants less wants us to work.
+/// Maximum segment size of a peer that names none (RFC 9293 3.7.1), and the least that one may name: every host takes
+/// so much, and a peer that wants less wants us to work.
 pub(super) const SEGMENT_MIN: u16 = 536;
 
 /// Most bits by which a window may be shifted (RFC 7323 2.3).

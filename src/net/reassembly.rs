@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Where received bytes belong in the stream, and those of them that cannot be handed on as they come: bytes behind a hole,
-//! and bytes that the owner does not take. They are copied into a ring, of which those pieces are there that are needed. What
-//! has come first stays: who sends other bytes in its place later changes nothing.
+//! Where received bytes belong in the stream, and those of them that cannot be handed on as they come: bytes behind a
+//! hole, and bytes that the owner does not take. They are copied into a ring, of which those pieces are there that are
+//! needed. What has come first stays: who sends other bytes in its place later changes nothing.
 //!
 //! Which bytes are in order, acknowledged and within the window is smoltcp's to say, which sees none of them. What is
-//! kept here is at least what it may count as received, so that a byte it counts is always here or in the frame at hand.
+//! kept here is at least what it may count as received, so that a byte it counts is always here or in the frame at
+//! hand.
 
 use smallvec::SmallVec;
 
-/// Runs of bytes that are kept behind holes. smoltcp knows 32 and drops what makes more; these are more because a run that
-/// it drops may stay.
+/// Runs of bytes that are kept behind holes. smoltcp knows 32 and drops what makes more; these are more because a run
+/// that it drops may stay.
 const RUNS_MAX: usize = 64;
 
 /// Bytes of a piece of the ring.
@@ -106,8 +107,8 @@ impl Reassembly {
         (from == self.at && old < len).then_some(old)
     }
 
-    /// Keeps what may be needed of `len` bytes that begin at a sequence number. `false`: there are too many holes, or `may`
-    /// says that there is no memory for so many bytes more. What is next is kept whatever it says.
+    /// Keeps what may be needed of `len` bytes that begin at a sequence number. `false`: there are too many holes, or
+    /// `may` says that there is no memory for so many bytes more. What is next is kept whatever it says.
     pub(super) fn keep<'a>(
         &mut self,
         sequence: u32,
@@ -215,8 +216,8 @@ impl Reassembly {
         }
     }
 
-    /// `grown` more bytes are in order, the last `here` of which were kept; the others were handed on. `false`: they were
-    /// not kept, and the stream cannot go on.
+    /// `grown` more bytes are in order, the last `here` of which were kept; the others were handed on. `false`: they
+    /// were not kept, and the stream cannot go on.
     #[must_use]
     pub(super) fn advance(&mut self, grown: usize, here: usize) -> bool {
         self.next = self.next.map(|next| next.wrapping_add(grown as u32));
@@ -283,7 +284,8 @@ mod tests {
     }
 
     proptest! {
-        /// Segments in any order, cut anyhow, twice or with overlaps, over a ring that wraps and sequence numbers that do.
+        /// Segments in any order, cut anyhow, twice or with overlaps, over a ring that wraps and sequence numbers that
+        /// do.
         #[test]
         fn bytes_come_out_as_they_are(
             first in prop_oneof![Just(0u32), Just(u32::MAX - 700), any::<u32>()],

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which sent bytes the peer lacks, and when to send them again: from its selective acknowledgments (RFC 2018, RFC 6675),
-//! and by probes when it says nothing (RFC 8985 7); and how many new ones may go out. smoltcp knows of none of this. Its
-//! timer of a second or more stays behind it as the last resort: when that runs out everything under way counts as lost, and
-//! is sent again from here.
+//! Which sent bytes the peer lacks, and when to send them again: from its selective acknowledgments (RFC 2018, RFC
+//! 6675), and by probes when it says nothing (RFC 8985 7); and how many new ones may go out. smoltcp knows of none of
+//! this. Its timer of a second or more stays behind it as the last resort: when that runs out everything under way
+//! counts as lost, and is sent again from here.
 //!
 //! Places are 64-bit offsets into the stream, spans of time nanoseconds: this is done for each segment.
 
@@ -12,23 +12,23 @@ use super::congestion::Congestion;
 use super::options::{BLOCKS, options};
 use crate::time::Instant;
 
-/// Runs of missing bytes that are remembered: one of two segments in the largest window may be lost. What a peer tells beyond
-/// that is forgotten, and gets sent twice.
+/// Runs of missing bytes that are remembered: one of two segments in the largest window may be lost. What a peer tells
+/// beyond that is forgotten, and gets sent twice.
 const HOLES_MAX: usize = 512;
 
 /// Segments that may overtake one before it counts as lost (DupThresh of RFC 6675).
 const OVERTAKEN_MAX: u64 = 3;
 
-/// How long a peer may take to answer beyond two round trips: scheduling, and its timer for delayed acknowledgments, that
-/// runs if it has one segment only.
+/// How long a peer may take to answer beyond two round trips: scheduling, and its timer for delayed acknowledgments,
+/// that runs if it has one segment only.
 const GRACE: u64 = 20_000_000;
 const GRACE_FOR_ONE: u64 = 60_000_000;
 
 /// The round trip before one was measured.
 const ROUND_TRIP_UNKNOWN: u64 = 200_000_000;
 
-/// Probes in a row, each after twice the time of the one before. A window that is shut is probed for as long as it is, each time
-/// that many doublings later at most.
+/// Probes in a row, each after twice the time of the one before. A window that is shut is probed for as long as it is,
+/// each time that many doublings later at most.
 const PROBES_MAX: u32 = 5;
 const DOUBLINGS_MAX: u32 = 7;
 
@@ -219,7 +219,8 @@ impl Recovery {
         (self.top, self.lost_below) = (top, top);
     }
 
-    /// Whether an acknowledgment that only repeats itself is kept from smoltcp: what it could conclude is known better here.
+    /// Whether an acknowledgment that only repeats itself is kept from smoltcp: what it could conclude is known better
+    /// here.
     pub(super) fn keeps_duplicates(&self) -> bool {
         self.selective
     }
@@ -245,8 +246,8 @@ impl Recovery {
         overtaken.map_or(0, |hole| hole.to).max(self.lost_below)
     }
 
-    /// When a hole that was sent again counts as lost again: once its time has passed, if what was sent later has been heard of.
-    /// Until then silence is the affair of probes and of smoltcp's timer, which back off.
+    /// When a hole that was sent again counts as lost again: once its time has passed, if what was sent later has been
+    /// heard of. Until then silence is the affair of probes and of smoltcp's timer, which back off.
     fn expires(&self, sent: Instant) -> Option<Instant> {
         (self.heard > sent).then(|| later(sent, self.patience()))
     }
@@ -325,8 +326,9 @@ impl Recovery {
     }
 
     /// What to send again because the peer says nothing: first the last segment, whose acknowledgment tells of all that
-    /// is missing before it, then the first. Of a peer that was out of memory, and has shut its window in front of what was on its
-    /// way to it, the first byte asks for the window (RFC 9293 3.8.6.1): smoltcp probes with bytes that were never sent, if any.
+    /// is missing before it, then the first. Of a peer that was out of memory, and has shut its window in front of what
+    /// was on its way to it, the first byte asks for the window (RFC 9293 3.8.6.1): smoltcp probes with bytes that were
+    /// never sent, if any.
     pub(super) fn probe(&mut self, flight: &Flight) -> Option<Range> {
         let Flight { now, acked, sent, segment, shut } = *flight;
         if self.probe_at(flight).is_none_or(|at| at > now) {

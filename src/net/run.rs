@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Received segments on their way to their flow: one, or several of a burst of which each goes on where the one before ends,
-//! as one segment (receive offload in software). smoltcp is given its headers, and as many bytes of nothing as there is payload.
+//! Received segments on their way to their flow: one, or several of a burst of which each goes on where the one before
+//! ends, as one segment (receive offload in software). smoltcp is given its headers, and as many bytes of nothing as
+//! there is payload.
 
 use super::front::ACK;
 use crate::memory::{Arena, Seg};
@@ -54,8 +55,8 @@ impl Run {
         }
     }
 
-    /// Begins with a segment of a flow: a packet from `mac` that lies in `frame` from byte `at` on, whose TCP header is `tcp`
-    /// bytes into it. `next`: it is the next of its flow, so that what follows it is in order, too.
+    /// Begins with a segment of a flow: a packet from `mac` that lies in `frame` from byte `at` on, whose TCP header is
+    /// `tcp` bytes into it. `next`: it is the next of its flow, so that what follows it is in order, too.
     pub(super) fn begin(
         &mut self,
         flow: usize,
@@ -162,7 +163,8 @@ impl Run {
         &self.pieces
     }
 
-    /// Copies what lies in the reserve of the arena and is not small, so that it may be held; `false` if there is no memory.
+    /// Copies what lies in the reserve of the arena and is not small, so that it may be held; `false` if there is no
+    /// memory.
     pub(super) fn leave_reserve(&mut self, arena: &Arena) -> bool {
         let large = |piece: &Seg| piece.is_reserved() && piece.pinned() > Arena::RESERVED_MAX;
         self.pieces.iter_mut().filter(|piece| large(piece)).all(|piece| {
@@ -203,8 +205,8 @@ fn goes_on<const HEADERS: usize>(own: &[u8], other: &[u8], addresses: usize, len
         && headers[addresses..tcp + 4] == own[addresses..tcp + 4]
 }
 
-/// Whether a segment has nothing to say that would be lost in a run: no option, of IP or of TCP, and no flag but ACK and
-/// PSH.
+/// Whether a segment has nothing to say that would be lost in a run: no option, of IP or of TCP, and no flag but ACK
+/// and PSH.
 #[inline]
 fn is_plain(packet: &[u8], tcp: usize) -> bool {
     let ip = if packet[0] >> 4 == 4 { IPV4 } else { IPV6 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Reading tables of a TOML document so that every error is kept, with its place, and reading goes on. What a key may be
-//! and what holds without it its [`Table`] says.
+//! Reading tables of a TOML document so that every error is kept, with its place, and reading goes on. What a key may
+//! be and what holds without it its [`Table`] says.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The vnet header before each frame of a TAP device or a packet socket (struct virtio_net_hdr, virtio 1.0 legacy layout,
-//! native byte order).
+//! The vnet header before each frame of a TAP device or a packet socket (struct virtio_net_hdr, virtio 1.0 legacy
+//! layout, native byte order).
 
 use std::collections::VecDeque;
 use std::io;
@@ -72,8 +72,8 @@ pub(super) fn receive(
     burst.len() - before
 }
 
-/// Hands over a burst as far as the device has room. Returns how many frames it did not take for another reason: they are
-/// lost, as frames may be.
+/// Hands over a burst as far as the device has room. Returns how many frames it did not take for another reason: they
+/// are lost, as frames may be.
 pub(super) fn transmit(fd: RawFd, offload: bool, burst: &mut VecDeque<TxFrame>) -> u64 {
     let mut not_sent = 0;
     while let Some(frame) = burst.front_mut() {

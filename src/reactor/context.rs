@@ -15,8 +15,8 @@ struct Common {
     shared: RefCell<Vec<Box<dyn Any>>>,
 }
 
-/// What stores, ports, fabrics and the engine of one core get from it when they are made on its thread. A clone is the same
-/// one.
+/// What stores, ports, fabrics and the engine of one core get from it when they are made on its thread. A clone is the
+/// same one.
 #[derive(Clone)]
 pub struct CoreContext(Rc<Common>);
 
@@ -46,8 +46,8 @@ impl CoreContext {
         &self.0.arena
     }
 
-    /// What there is once on a core for all who use a thing of this type, such as one io_uring for all files: whoever asks
-    /// first makes it.
+    /// What there is once on a core for all who use a thing of this type, such as one io_uring for all files: whoever
+    /// asks first makes it.
     pub fn shared<T: Clone + 'static>(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let known = self.0.shared.borrow().iter().find_map(|part| part.downcast_ref::<T>().cloned());
         known.map_or_else(

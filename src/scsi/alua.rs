@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Asymmetric logical unit access (SPC-5 5.17): target port groups and their states; REPORT and SET TARGET PORT GROUPS in
-//! [`commands`].
+//! Asymmetric logical unit access (SPC-5 5.17): target port groups and their states; REPORT and SET TARGET PORT GROUPS
+//! in [`commands`].
 
 pub mod commands;
 

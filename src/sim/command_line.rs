@@ -51,8 +51,8 @@ struct Options {
     /// Print the names of the fuzz targets
     #[arg(long)]
     fuzz_targets: bool,
-    /// Go on from the inputs that fuzzing has found, which are here, and keep more of them (in a program that counts its
-    /// edges: ci/fuzz/build.sh)
+    /// Go on from the inputs that fuzzing has found, which are here, and keep more of them (in a program that counts
+    /// its edges: ci/fuzz/build.sh)
     #[arg(long, value_name = "DIRECTORY", requires = "fuzz")]
     keep: Option<PathBuf>,
     /// Put the best of what was found into the corpus, and do not fuzz

@@ -27,8 +27,8 @@ impl Forger {
         Self { dice: Dice::new(seed), share, ipv6 }
     }
 
-    /// What he says in a turn, for a machine with an Ethernet address. Connections have ports up to `next`, and those of some
-    /// are known to him.
+    /// What he says in a turn, for a machine with an Ethernet address. Connections have ports up to `next`, and those
+    /// of some are known to him.
     pub(super) fn frames(&mut self, target: [u8; 6], ports: &[Port], next: Port) -> Vec<Vec<u8>> {
         if !self.dice.chance(self.share) {
             return Vec::new();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What initiators know of a disk beside its contents: who has certainly reserved it, and how many commands it has answered.
+//! What initiators know of a disk beside its contents: who has certainly reserved it, and how many commands it has
+//! answered.
 
 use super::oracle::Tick;
 use super::plan::{Command, Persistent};
@@ -63,7 +64,8 @@ impl Ledger {
         }
     }
 
-    /// A command that an initiator sent then has ended. It may not have got past a reservation that was in force by then.
+    /// A command that an initiator sent then has ended. It may not have got past a reservation that was in force by
+    /// then.
     pub(super) fn ended(
         &mut self,
         name: u8,
@@ -105,8 +107,9 @@ impl Ledger {
         self.errors += u64::from(error);
     }
 
-    /// What the disk itself has counted must fit: commands that it has carried out, and those that were aborted, such as
-    /// writes whose data was damaged, which are answered nevertheless. Where nothing was lost or aborted that is exact.
+    /// What the disk itself has counted must fit: commands that it has carried out, and those that were aborted, such
+    /// as writes whose data was damaged, which are answered nevertheless. Where nothing was lost or aborted that is
+    /// exact.
     pub(super) fn agrees(&self, shown: &UnitCounters) -> bool {
         let done = shown.reads + shown.writes + shown.others;
         self.answered <= done + shown.aborts

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The oracle: which contents a block may have, given what initiators asked for and what they were told.
 //!
-//! Every write has contents of its own, so a block that is read names the write that it comes from. A write takes effect at
-//! one moment between the command and its response. Moments are counted in ticks: each thing that an initiator does or
-//! learns has its own. A read may return what a write left unless another write has certainly come in between:
+//! Every write has contents of its own, so a block that is read names the write that it comes from. A write takes
+//! effect at one moment between the command and its response. Moments are counted in ticks: each thing that an
+//! initiator does or learns has its own. A read may return what a write left unless another write has certainly come in
+//! between:
 //!
 //! * the other one took effect (its response said so, or somebody saw its contents), and
 //! * the first one was over before the other was sent, or the task set orders the two, and
 //! * the other was over before the read was sent, or the task set orders these two.
 //!
-//! What was aborted, failed, or lost its connection may or may not have happened, until the moment when its initiator was
-//! told that it is over. After a loss of power a block holds one of the contents that no stable write has replaced; the
-//! first read tells which, and it stays that one.
+//! What was aborted, failed, or lost its connection may or may not have happened, until the moment when its initiator
+//! was told that it is over. After a loss of power a block holds one of the contents that no stable write has replaced;
+//! the first read tells which, and it stays that one.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -27,14 +28,15 @@ pub(super) type OpId = u32;
 pub(super) struct Order {
     /// The task set: never the same for two sessions.
     pub(super) set: u32,
-    /// Grows with each ORDERED or HEAD OF QUEUE command, whose rank is odd; SIMPLE commands between two of them have the
-    /// same even one.
+    /// Grows with each ORDERED or HEAD OF QUEUE command, whose rank is odd; SIMPLE commands between two of them have
+    /// the same even one.
     pub(super) rank: u32,
     /// HEAD OF QUEUE: goes before what comes later, and waits for nothing.
     pub(super) head: bool,
 }
 
-/// The ranks that keep nothing but their own command in order: HEAD OF QUEUE, and ORDERED ones that may have been aborted.
+/// The ranks that keep nothing but their own command in order: HEAD OF QUEUE, and ORDERED ones that may have been
+/// aborted.
 #[derive(Debug, Default)]
 struct Void {
     aborted: BTreeSet<(u32, u32)>,
@@ -218,8 +220,8 @@ impl Oracle {
         self.ops[op as usize].atomic = true;
     }
 
-    /// A read of the store, of blocks whose contents are known, has seen an atomic write either whole or not at all. (Not so
-    /// where pages are lent, where a store may fail half-way, and after a loss of power.)
+    /// A read of the store, of blocks whose contents are known, has seen an atomic write either whole or not at all.
+    /// (Not so where pages are lent, where a store may fail half-way, and after a loss of power.)
     pub(super) fn whole(&self, disk: usize, lba: u64, bytes: &[u8]) -> Result<(), String> {
         if self.disks[disk].torn {
             return Ok(());

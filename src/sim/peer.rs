@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The initiators' end of the wires: a TCP of its own for each connection (smoltcp with its ordinary rings, so that nothing
-//! of the target's TCP is on this side), on one Ethernet port per core of the target. The receiving core is chosen by the
-//! connection's port number, as a NIC chooses by a hash.
+//! The initiators' end of the wires: a TCP of its own for each connection (smoltcp with its ordinary rings, so that
+//! nothing of the target's TCP is on this side), on one Ethernet port per core of the target. The receiving core is
+//! chosen by the connection's port number, as a NIC chooses by a hash.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

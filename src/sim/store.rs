@@ -2,8 +2,8 @@
 //! A disk that fails: slow, out of order, full, with bad blocks, and without power. What it holds lies in a RAM store,
 //! which lends its pages; what would survive a loss of power is kept beside it.
 //!
-//! It does what the contract of [`crate::io`] allows and no more: a write is atomic per block, happens at any time before
-//! its completion, and is stable after a flush that was submitted when it had completed, or with FUA.
+//! It does what the contract of [`crate::io`] allows and no more: a write is atomic per block, happens at any time
+//! before its completion, and is stable after a flush that was submitted when it had completed, or with FUA.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

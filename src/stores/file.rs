@@ -2,8 +2,9 @@
 //! A plain image file or block device, block for block.
 //!
 //! What the page cache has is read at once and without waiting; what it lacks, and all that waits for the disk, goes
-//! through the core's io_uring. An image on a disk is never mapped, where a full disk is a signal and an I/O error is lost:
-//! only files in memory are. All of their space is taken then, and so they can be written through the mapping, too.
+//! through the core's io_uring. An image on a disk is never mapped, where a full disk is a signal and an I/O error is
+//! lost: only files in memory are. All of their space is taken then, and so they can be written through the mapping,
+//! too.
 
 mod open;
 mod users;
@@ -32,14 +33,14 @@ pub(super) use open::{directory, trial};
 /// Longest read or write: the largest block of the arena.
 const TRANSFER_MAX: u32 = 1 << 20;
 
-/// Pieces of a write that is tried at once: more than 256 KiB have in frames of 1500 bytes. What is beyond goes through the
-/// ring.
+/// Pieces of a write that is tried at once: more than 256 KiB have in frames of 1500 bytes. What is beyond goes through
+/// the ring.
 const INLINE_PIECES: usize = 256;
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
-/// How long a write takes it for granted that a file has the size that it had: less than the 10 ms after which no write makes a
-/// file longer that somebody has shortened.
+/// How long a write takes it for granted that a file has the size that it had: less than the 10 ms after which no write
+/// makes a file longer that somebody has shortened.
 const SIZE_LASTS: Duration = Duration::from_millis(4);
 
 pub(super) struct Image {
@@ -96,8 +97,8 @@ fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) ->
 /// The pages of a mapped file.
 struct Mapped(Arc<FileMapping>);
 
-// SAFETY: the Arc keeps the mapping, which does not move; what a shortened file has lost is replaced by zeros when it is
-// touched.
+// SAFETY: the Arc keeps the mapping, which does not move; what a shortened file has lost is replaced by zeros when it
+// is touched.
 unsafe impl SharedMemory for Mapped {
     fn base(&self) -> NonNull<u8> {
         self.0.base()
@@ -193,8 +194,8 @@ impl FileStore {
         Ok(())
     }
 
-    /// Notices that somebody has shortened the file: what is written behind its end is out of range, and makes it no longer.
-    /// A system call every few milliseconds in which there are writes, each of which is one itself.
+    /// Notices that somebody has shortened the file: what is written behind its end is out of range, and makes it no
+    /// longer. A system call every few milliseconds in which there are writes, each of which is one itself.
     fn look_at_size(&self) {
         let now = sys::monotonic();
         if now - self.size_known.get() < SIZE_LASTS.as_nanos() as u64 {
@@ -425,8 +426,8 @@ impl FileStore {
         }
     }
 
-    /// What an error number of the kernel means for a flight. It is told in the log, unless it is a matter of memory or of what
-    /// the file system can do.
+    /// What an error number of the kernel means for a flight. It is told in the log, unless it is a matter of memory or
+    /// of what the file system can do.
     fn failed_by(&self, errno: i32, flight: &Flight) -> Done {
         let error = error(errno, flight);
         let what = match &flight.work {

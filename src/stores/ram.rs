@@ -85,9 +85,9 @@ impl Medium {
     fn write(&self, at: u64, data: &Sg) -> Result<(), Done> {
         let (mut to, _) = self.address(at, data.len() as u64)?;
         for seg in data.segs() {
-            // SAFETY: `to` has room for all of `data`, and a segment is readable for its length. It may be lent from this
-            // very disk, so the ranges may overlap. Another core may write the same bytes: then either content stays,
-            // as with any overlapping writes.
+            // SAFETY: `to` has room for all of `data`, and a segment is readable for its length. It may be lent from
+            // this very disk, so the ranges may overlap. Another core may write the same bytes: then either content
+            // stays, as with any overlapping writes.
             unsafe {
                 sys::copy_racing(seg.as_ptr(), to.as_ptr(), seg.len());
                 to = to.add(seg.len());

@@ -54,8 +54,8 @@ impl Flight {
         Self { store, tag, fd, at, work, pieces: SmallVec::new() }
     }
 
-    /// The entry for what is still to be done. Its pieces lie in the flight, which does not move until the entry has been
-    /// handed over: the slab of flights never grows.
+    /// The entry for what is still to be done. Its pieces lie in the flight, which does not move until the entry has
+    /// been handed over: the slab of flights never grows.
     fn entry(&mut self) -> squeue::Entry {
         let fd = types::Fd(self.fd);
         match &mut self.work {
@@ -165,8 +165,8 @@ impl Ring {
         }
         let key = self.flights.insert(flight);
         let entry = self.flights[key].entry().user_data(key as u64);
-        // SAFETY: buffers and pieces of the entry belong to the flight, which stays in the slab until its end is reaped,
-        // also when the ring is dropped: see Drop.
+        // SAFETY: buffers and pieces of the entry belong to the flight, which stays in the slab until its end is
+        // reaped, also when the ring is dropped: see Drop.
         if unsafe { self.uring.submission().push(&entry) }.is_err() {
             // As many entries as flights: full only when the kernel has not taken the last batch.
             return Err(self.flights.remove(key));

@@ -236,8 +236,8 @@ struct Late {
 struct FaultStore {
     inner: Box<dyn Store>,
     faults: Arc<Faults>,
-    /// Fates of operations that the store within had no room for: they come again, and are not drawn for twice. A caller
-    /// that gives one up leaves its fate to the next with its tag, if that is about the same bytes.
+    /// Fates of operations that the store within had no room for: they come again, and are not drawn for twice. A
+    /// caller that gives one up leaves its fate to the next with its tag, if that is about the same bytes.
     refused: HashMap<Tag, (Shape, Fate)>,
     /// Operations under way within, and when their completions may be told.
     slow: HashMap<Tag, Instant>,

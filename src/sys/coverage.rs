@@ -10,7 +10,8 @@ static COUNTERS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
-/// Told by each object file before `main`. The linker puts the counters of all of them together, so that most say the same.
+/// Told by each object file before `main`. The linker puts the counters of all of them together, so that most say the
+/// same.
 // SAFETY: the symbol is SanitizerCoverage's, and there is no other that has a use for it in this program.
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, end: *mut u8) {
@@ -21,8 +22,8 @@ extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, end: *mut u8) {
     }
 }
 
-/// Tells each edge that was taken since the last call, with how often: a bit for once, one for twice, and so on in powers of
-/// two. Sets all counters to zero. Returns how many edges there are.
+/// Tells each edge that was taken since the last call, with how often: a bit for once, one for twice, and so on in
+/// powers of two. Sets all counters to zero. Returns how many edges there are.
 fn drain(mut tell: impl FnMut(usize, u8)) -> usize {
     let counters = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut first = 0;

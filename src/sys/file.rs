@@ -53,8 +53,8 @@ pub fn can_allocate(file: &File, mode: i32) -> bool {
     unsafe { libc::fallocate(file.as_raw_fd(), mode | libc::FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 }
 }
 
-/// A lock of the whole file, of its open file description: one to write, which takes a file that is open for writing, or one
-/// of those that may be held together.
+/// A lock of the whole file, of its open file description: one to write, which takes a file that is open for writing,
+/// or one of those that may be held together.
 fn whole_file(writes: bool) -> libc::flock {
     let kind = if writes { libc::F_WRLCK } else { libc::F_RDLCK };
     // SAFETY: all-zero numbers are a lock, and lengths of 0 reach to any end.
@@ -63,8 +63,8 @@ fn whole_file(writes: bool) -> libc::flock {
     lock
 }
 
-/// Locks a file until it is closed; `false` if another process has a lock that is in the way. Unlike flock(2), a lock to write
-/// is only for those who may write the file.
+/// Locks a file until it is closed; `false` if another process has a lock that is in the way. Unlike flock(2), a lock
+/// to write is only for those who may write the file.
 pub fn lock_file(file: &File, writes: bool) -> io::Result<bool> {
     let lock = whole_file(writes);
     // SAFETY: lock is valid for reading.

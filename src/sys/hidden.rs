@@ -6,8 +6,8 @@ use std::ops::Deref;
 
 use super::Mapping;
 
-/// Bytes in pages of their own, which are left out of core dumps (`MADV_DONTDUMP`) and go back to the kernel on drop; the
-/// kernel gives nobody a page with somebody's bytes.
+/// Bytes in pages of their own, which are left out of core dumps (`MADV_DONTDUMP`) and go back to the kernel on drop;
+/// the kernel gives nobody a page with somebody's bytes.
 #[derive(Debug)]
 pub struct HiddenBytes {
     pages: Mapping,

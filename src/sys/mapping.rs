@@ -154,9 +154,9 @@ pub fn free_huge_pages() -> usize {
 /// Size from which on the allocator asks the kernel for a mapping, and gives it back when it is freed.
 const LARGE: libc::c_int = 256 << 10;
 
-/// Lets large vectors have mappings of their own, whatever was freed before: of such a one only the pages that are touched
-/// cost memory. By itself the allocator takes memory again that it has, and writes zeros over all of it. To be called
-/// before threads are started.
+/// Lets large vectors have mappings of their own, whatever was freed before: of such a one only the pages that are
+/// touched cost memory. By itself the allocator takes memory again that it has, and writes zeros over all of it. To be
+/// called before threads are started.
 pub fn map_large_vectors() {
     // SAFETY: sets a number of the C library's allocator.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };

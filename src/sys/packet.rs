@@ -117,8 +117,8 @@ fn set<T>(fd: RawFd, option: libc::c_int, value: &T) -> io::Result<()> {
 }
 
 impl PacketSocket {
-    /// Opens a socket on a device, with a ring of `bytes`. With a `group`, the sockets of that number share the device's
-    /// frames by flow. `promiscuous`: the device hears what is sent to others, too.
+    /// Opens a socket on a device, with a ring of `bytes`. With a `group`, the sockets of that number share the
+    /// device's frames by flow. `promiscuous`: the device hears what is sent to others, too.
     pub fn open(device: &str, bytes: usize, group: Option<u16>, promiscuous: bool) -> io::Result<Self> {
         // No protocol: nothing is received before the ring is there.
         // SAFETY: no memory is involved.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Copies to and from memory that others read and write at the same time: the pages of disks in memory, mapped files.
 //!
-//! The language has no copy for that: a plain one is a data race, and one of atomic words costs several times as much. So it is done
-//! by the C library's routines, which are written in assembler, at addresses that the compiler does not know: it cannot
-//! take the call for its own plain copy and reason about it. What such a routine does is what a relaxed atomic load and
-//! store of each byte, in some order, would do, and that is what a reader may rely on: each byte is an old or a new one.
+//! The language has no copy for that: a plain one is a data race, and one of atomic words costs several times as much.
+//! So it is done by the C library's routines, which are written in assembler, at addresses that the compiler does not
+//! know: it cannot take the call for its own plain copy and reason about it. What such a routine does is what a relaxed
+//! atomic load and store of each byte, in some order, would do, and that is what a reader may rely on: each byte is an
+//! old or a new one.
 
 use std::hint::black_box;
 
@@ -13,8 +14,8 @@ use libc::{c_int, c_void};
 /// Copies `len` bytes; the ranges may overlap.
 ///
 /// # Safety
-/// `from` must be readable and `to` writable for `len` bytes. Others may access both at the same time, if they do it here or outside
-/// the language.
+/// `from` must be readable and `to` writable for `len` bytes. Others may access both at the same time, if they do it
+/// here or outside the language.
 #[inline]
 pub unsafe fn copy_racing(from: *const u8, to: *mut u8, len: usize) {
     if cfg!(miri) {

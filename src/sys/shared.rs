@@ -50,7 +50,8 @@ pub struct FileMapping {
 
 // SAFETY: a mapping is memory of the process; any thread may use or unmap it.
 unsafe impl Send for FileMapping {}
-// SAFETY: `&FileMapping` tells address and length, and moves bytes that others may move at the same time, as any medium.
+// SAFETY: `&FileMapping` tells address and length, and moves bytes that others may move at the same time, as any
+// medium.
 unsafe impl Sync for FileMapping {}
 
 impl FileMapping {
@@ -101,8 +102,8 @@ impl FileMapping {
             self.writable && at.checked_add(len).is_some_and(|end| end <= self.len),
             "write outside the mapping"
         );
-        // SAFETY: inside our own mapping, and the caller vouches for `from`; if a page is gone, the handler puts another
-        // one there.
+        // SAFETY: inside our own mapping, and the caller vouches for `from`; if a page is gone, the handler puts
+        // another one there.
         unsafe { copy_racing(from, self.base.as_ptr().add(at), len) };
         !RANGES[self.place].damaged.load(Ordering::Relaxed)
     }

@@ -48,8 +48,8 @@ pub fn open_tap(name: &str, multi_queue: bool, offload: bool) -> io::Result<File
     Ok(file)
 }
 
-/// Sets the MTU of a network device, lets at least so many frames wait in each of its queues, and brings it up. What is as it
-/// should be needs no privilege; fewer waiting frames are no error.
+/// Sets the MTU of a network device, lets at least so many frames wait in each of its queues, and brings it up. What is
+/// as it should be needs no privilege; fewer waiting frames are no error.
 pub fn bring_up(name: &str, mtu: u16, waiting: libc::c_int) -> io::Result<()> {
     let socket = datagram_socket()?;
     let mut request = request(name)?;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A timer wheel: when each of many things wants to be woken, at a cost that does not grow with their number.
 //!
-//! It has a level per six bits of the time in microseconds, of 64 slots each, so that it reaches as far as [`Instant`] does. A
-//! key lies in the level of the highest digit in which its time differs from the present, in the slot of that digit;
-//! when that slot's time comes it moves to a lower level, at most once per level (Varghese and Lauck, 1987, scheme 7).
+//! It has a level per six bits of the time in microseconds, of 64 slots each, so that it reaches as far as [`Instant`]
+//! does. A key lies in the level of the highest digit in which its time differs from the present, in the slot of that
+//! digit; when that slot's time comes it moves to a lower level, at most once per level (Varghese and Lauck, 1987,
+//! scheme 7).
 
 use super::Instant;
 
@@ -56,8 +57,8 @@ impl Wheel {
         Self { now: 0, nodes: Vec::new(), slots: [NONE; LEVELS * SLOTS], occupied: [0; LEVELS], levels: 0 }
     }
 
-    /// Wakes `key` at `at`, or earlier if that was asked for before: whoever is woken looks whether it is time, and asks again if
-    /// not. So a deadline that is put off again and again costs nothing.
+    /// Wakes `key` at `at`, or earlier if that was asked for before: whoever is woken looks whether it is time, and
+    /// asks again if not. So a deadline that is put off again and again costs nothing.
     pub fn wake_at(&mut self, key: usize, at: Instant) {
         let tick = at.as_nanos().div_ceil(TICK);
         match self.nodes.get(key) {

@@ -5,8 +5,8 @@
 use std::fmt::{self, Write};
 use std::ops::Deref;
 
-/// Text that is shown with everything escaped that is no printable character: controls, line feeds, formats such as those
-/// that turn the direction of what follows, private and unassigned characters.
+/// Text that is shown with everything escaped that is no printable character: controls, line feeds, formats such as
+/// those that turn the direction of what follows, private and unassigned characters.
 #[derive(Clone, Copy)]
 pub struct Shown<'a>(pub &'a str);
 
@@ -28,8 +28,8 @@ pub fn is_printable(c: char) -> bool {
         ' '..='~' => true,
         '\0'..='\x7f' => false,
         _ => {
-            // The tables of the standard library, which escapes what is no letter, number, punctuation or symbol; marks only
-            // where there is nothing that they are on.
+            // The tables of the standard library, which escapes what is no letter, number, punctuation or symbol; marks
+            // only where there is nothing that they are on.
             let mut text = *b"a\0\0\0\0";
             let len = 1 + c.encode_utf8(&mut text[1..]).len();
             std::str::from_utf8(&text[..len]).is_ok_and(|text| text.escape_debug().nth(2).is_none())

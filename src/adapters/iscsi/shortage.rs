@@ -11,7 +11,8 @@ use crate::fabrics::iscsi::ConnectionKey;
 const UNREAD_RETRY: Duration = Duration::from_millis(1);
 
 impl IscsiFabric {
-    /// A session that begins has an account of its own, below those of its initiator's address and name, which is only a claim.
+    /// A session that begins has an account of its own, below those of its initiator's address and name, which is only
+    /// a claim.
     pub(super) fn bill(&mut self, index: usize, key: ConnectionKey, peer: IpAddr, tsih: u16) {
         let SessionEntry { iscsi, streams, account, established, .. } = &mut self.sessions[index];
         let name = established.as_ref().map_or("", |session| &session.name.initiator);

@@ -23,8 +23,8 @@ struct Adapter {
     eal: Arc<Eal>,
 }
 
-/// A host of the target's on such a device, and its peer. Once per process. `offload`: the adapter computes checksums and
-/// cuts frames.
+/// A host of the target's on such a device, and its peer. Once per process. `offload`: the adapter computes checksums
+/// and cuts frames.
 pub(super) fn host(arena: &Arena, mtu: u16, offload: bool) -> Result<(Box<dyn StreamHost>, Peer), String> {
     let environment = EalConfig {
         memory_mib: (buffer_memory(mtu, 1) + ENVIRONMENT_MEMORY).div_ceil(1 << 20),

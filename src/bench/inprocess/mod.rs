@@ -3,8 +3,8 @@
 //!
 //! Depths, each of which adds a layer: [`Depth::Scsi`] is the task manager, the disk and its store; [`Depth::Iscsi`] a
 //! whole shard, whose byte streams are queues in memory; [`Depth::Tcp`] the same shard over its own TCP/IP, with a peer
-//! that makes and takes frames and never loses one. `Depth::Dpdk` and `Depth::DpdkPlain` put the driver for DPDK's devices
-//! and the model of an adapter between the two.
+//! that makes and takes frames and never loses one. `Depth::Dpdk` and `Depth::DpdkPlain` put the driver for DPDK's
+//! devices and the model of an adapter between the two.
 
 #[cfg(feature = "dpdk")]
 mod adapter;
@@ -153,8 +153,8 @@ pub(super) struct Outcome {
 const ARENA: usize = 256 << 20;
 const ARENA_MAX: usize = 16 << 30;
 
-/// Room for each operation under way: the payload of the peer, of the target, and of the frames between them, in blocks of
-/// the arena that are up to twice as large. So those who play the peer cannot run out of it.
+/// Room for each operation under way: the payload of the peer, of the target, and of the frames between them, in blocks
+/// of the arena that are up to twice as large. So those who play the peer cannot run out of it.
 fn payload_memory(setup: &Setup, block: u32) -> Result<usize, String> {
     let under_way = setup.sessions.saturating_mul(setup.queue as usize);
     let wanted = under_way.saturating_mul(block as usize).saturating_mul(6);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How many lines of one kind a peer or a disk may cause: the first few of a time are written, the others counted, and then one
-//! line tells how many these were. Of networks of IPv6 the first 64 bits count, as the rest is the peer's to choose.
+//! How many lines of one kind a peer or a disk may cause: the first few of a time are written, the others counted, and
+//! then one line tells how many these were. Of networks of IPv6 the first 64 bits count, as the rest is the peer's to
+//! choose.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! COMPARE AND WRITE, WRITE ATOMIC and ORWRITE, all on the store's compare-and-write, which nobody gets in between of, on any
-//! core.
+//! COMPARE AND WRITE, WRITE ATOMIC and ORWRITE, all on the store's compare-and-write, which nobody gets in between of,
+//! on any core.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;
@@ -53,8 +53,8 @@ impl CompareAndWrite {
     }
 }
 
-/// WRITE ATOMIC(16) (SBC-4 5.47): no other command, on whatever core, sees or changes the blocks half written. Whether a
-/// loss of power can tear them is the store's affair, as with every write.
+/// WRITE ATOMIC(16) (SBC-4 5.47): no other command, on whatever core, sees or changes the blocks half written. Whether
+/// a loss of power can tear them is the store's affair, as with every write.
 #[derive(Debug)]
 pub struct WriteAtomic {
     at: u64,
@@ -91,10 +91,10 @@ impl WriteAtomic {
     }
 }
 
-/// ORWRITE(16) and (32) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile; else it is
-/// done again, which means that somebody else has got on. A chunk is atomic against every other command. The chunks
-/// of one command need not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and any
-/// other write of several blocks is not atomic either.
+/// ORWRITE(16) and (32) (SBC-3 5.5). Each chunk is read, combined, and put back if nobody has changed it meanwhile;
+/// else it is done again, which means that somebody else has got on. A chunk is atomic against every other command. The
+/// chunks of one command need not be atomic together: setting bits commutes, so no sequence of ORWRITEs can tell, and
+/// any other write of several blocks is not atomic either.
 #[derive(Debug)]
 pub struct OrWrite {
     span: Span,

@@ -44,17 +44,18 @@ pub struct Config {
     pub thin: bool,
     /// Refuse writes.
     pub read_only: bool,
-    /// Whether there is a write cache after power-on, unless saved mode parameters say otherwise: if not, each write is stable before its status.
+    /// Whether there is a write cache after power-on, unless saved mode parameters say otherwise: if not, each write is
+    /// stable before its status.
     pub write_cache: bool,
-    /// Whether WRITE ATOMIC is offered: no store of ours keeps a loss of power, or the reader of pages that it lends, from
-    /// seeing half of it.
+    /// Whether WRITE ATOMIC is offered: no store of ours keeps a loss of power, or the reader of pages that it lends,
+    /// from seeing half of it.
     pub atomic_writes: bool,
     /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS: the first block at the beginning of a physical block, at most 16383.
     pub lowest_aligned: u16,
     /// Whether the medium can be taken out.
     pub removable: bool,
-    /// Initiators are warned when less than so many bytes can still be allocated; 0 for never. Rounded up to a MiB; saved
-    /// mode parameters may say otherwise.
+    /// Initiators are warned when less than so many bytes can still be allocated; 0 for never. Rounded up to a MiB;
+    /// saved mode parameters may say otherwise.
     pub soft_threshold: u64,
     /// Where it is managed, as a URL of at most 255 characters.
     pub management: Option<Arc<str>>,

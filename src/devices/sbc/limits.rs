@@ -93,8 +93,8 @@ impl Limits {
         1 << self.shift
     }
 
-    /// How many of the bytes that a command wants an initiator offers with so many, if those are whole blocks: a part of one
-    /// could only be dropped, and the initiator would take it for written.
+    /// How many of the bytes that a command wants an initiator offers with so many, if those are whole blocks: a part
+    /// of one could only be dropped, and the initiator would take it for written.
     pub(super) fn offered(&self, data_out: u32, wanted: u64) -> Result<u64, Fault> {
         let offered = u64::from(data_out);
         match offered < wanted && !data_out.is_multiple_of(self.block()) {

@@ -11,8 +11,9 @@ use super::flags::EJECTED;
 const LOEJ: u8 = 0x02;
 const START: u8 = 0x01;
 
-/// START STOP UNIT under way. There is nothing to spin and no power condition to enter, so a disk with its medium stays ready;
-/// what counts is that stopping it brings the cache to the medium. The medium of a removable disk goes and comes.
+/// START STOP UNIT under way. There is nothing to spin and no power condition to enter, so a disk with its medium stays
+/// ready; what counts is that stopping it brings the cache to the medium. The medium of a removable disk goes and
+/// comes.
 #[derive(Debug)]
 pub enum StartStop {
     /// Nothing is to be done; the attention is for the other initiators.

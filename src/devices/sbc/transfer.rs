@@ -2,8 +2,8 @@
 //! READ, WRITE, WRITE AND VERIFY, VERIFY: data between initiator and store, a chunk at a time.
 //!
 //! The initiator may expect to move less than the CDB says. A READ then reads what there is room for, a WRITE or
-//! VERIFY takes the blocks that are offered if they are whole, and fails if not; either way the outcome tells what the CDB
-//! wanted, from which residuals are made.
+//! VERIFY takes the blocks that are offered if they are whole, and fails if not; either way the outcome tells what the
+//! CDB wanted, from which residuals are made.
 
 use crate::io::{Done, Landing, Op};
 use crate::memory::Sg;

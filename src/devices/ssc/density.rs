@@ -57,7 +57,8 @@ fn descriptor(density: &Density, model: &CartridgeModel, usual: bool, data: &mut
     text(density.description, 20, data);
 }
 
-/// Begins it. A drive takes the cartridges of all kinds, so that the density of the mounted one alone is a matter of the medium.
+/// Begins it. A drive takes the cartridges of all kinds, so that the density of the mounted one alone is a matter of
+/// the medium.
 pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Tape>, Fault> {
     const MEDIUM_TYPE: u8 = 0x02;
     const MEDIA: u8 = 0x01;

@@ -144,7 +144,8 @@ impl Drive {
         image.used(partition) + u64::from(bytes) <= image.partitions()[partition].capacity
     }
 
-    /// Why nothing is to be written at the head, if so: the tab is set, or it is written once and there is something behind.
+    /// Why nothing is to be written at the head, if so: the tab is set, or it is written once and there is something
+    /// behind.
     pub(super) fn refusal(&mut self) -> Option<Sense> {
         let (partition, lba) = (self.partition, self.lba);
         let image = self.image();

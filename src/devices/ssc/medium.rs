@@ -65,7 +65,8 @@ pub(super) fn put_in(job: &Job<'_>) -> Option<u16> {
     old.has(UNLOADED).then_some(asc::NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
 }
 
-/// ERASE under way: what is behind the head is no more. A long one is as quick as a short one, since nothing can read that.
+/// ERASE under way: what is behind the head is no more. A long one is as quick as a short one, since nothing can read
+/// that.
 #[derive(Debug)]
 pub(super) struct Erase {
     cut: bool,

@@ -38,7 +38,8 @@ const PAGES: [ModePage; 7] = [
     CONTROL_PAGE,
     // Nothing is compressed, and nothing compressed is there.
     page(COMPRESSION, &[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 14]),
-    // Block identifiers are supported; the end of data is where the format says; the early warning synchronizes nothing.
+    // Block identifiers are supported; the end of data is where the format says; the early warning synchronizes
+    // nothing.
     page(
         CONFIGURATION,
         &[0, 0, 0, 0, 0, 0x64, 0x40, 0, 0x10, 0, 0, 0, 0, 0],

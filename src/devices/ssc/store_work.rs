@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a task asks of the store beside payload: to mount the cartridge, to look something up, to write what the image wants
-//! written. A task calls these functions again from the beginning when the store has answered, until they let it pass.
+//! What a task asks of the store beside payload: to mount the cartridge, to look something up, to write what the image
+//! wants written. A task calls these functions again from the beginning when the store has answered, until they let it
+//! pass.
 
 use super::drive::{Drive, Job, Medium};
 use crate::formats::tape::{
@@ -166,13 +167,14 @@ impl StoreWork {
     }
 }
 
-/// There is no memory for something without which what was done so far is not whole: BUSY would say that nothing was done.
+/// There is no memory for something without which what was done so far is not whole: BUSY would say that nothing was
+/// done.
 pub(super) fn no_memory() -> Pause {
     Sense::new(key::ABORTED_COMMAND, asc::INSUFFICIENT_RESOURCES).into()
 }
 
-/// What the initiator wrote before and what had its status is lost (a deferred error, SPC-5 4.4.6). A store that is full is
-/// the end of the partition.
+/// What the initiator wrote before and what had its status is lost (a deferred error, SPC-5 4.4.6). A store that is
+/// full is the end of the partition.
 fn not_written(error: io::Error) -> Sense {
     match error.kind {
         ErrorKind::NoSpace => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! WRITE(6) and WRITE FILEMARKS(6) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a task that is
-//! aborted before leaves nothing.
+//! WRITE(6) and WRITE FILEMARKS(6) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a
+//! task that is aborted before leaves nothing.
 
 use super::drive::{Drive, Job};
 use super::mode;

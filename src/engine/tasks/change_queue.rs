@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The state that the cores share of a logical unit, and the changes of it that one core has under way: see [`super::change`].
+//! The state that the cores share of a logical unit, and the changes of it that one core has under way: see
+//! [`super::change`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Commands that are slow or fail by rule, to qualify initiators: by operation code and service action, which a store does not
-//! know. A logical unit without such rules pays nothing for them but a look at whether there are any.
+//! Commands that are slow or fail by rule, to qualify initiators: by operation code and service action, which a store
+//! does not know. A logical unit without such rules pays nothing for them but a look at whether there are any.
 //!
-//! A rule is about commands that would be carried out now: their turn has come, no unit attention is reported with them, and
-//! nothing is reserved against them. One that is to fail does not reach the device server; one that is slow reaches it later,
-//! and is under way for its task set meanwhile.
+//! A rule is about commands that would be carried out now: their turn has come, no unit attention is reported with
+//! them, and nothing is reserved against them. One that is to fail does not reach the device server; one that is slow
+//! reaches it later, and is under way for its task set meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How long commands take: on each core, a histogram per logical unit, kind of command and stage. Nobody else writes it;
-//! those of all cores are put together when somebody asks. They belong to the logical unit, and so stay when sessions go.
+//! How long commands take: on each core, a histogram per logical unit, kind of command and stage. Nobody else writes
+//! it; those of all cores are put together when somebody asks. They belong to the logical unit, and so stay when
+//! sessions go.
 //!
 //! A core reads the clock once per turn of its loop. A command is there from the beginning of the turn in which it came
-//! in, and over at the end of the turn in which its status was given to the port. What a store does at once takes no time
-//! that could be told apart from the rest of its turn, and is counted in the total only.
+//! in, and over at the end of the turn in which its status was given to the port. What a store does at once takes no
+//! time that could be told apart from the rest of its turn, and is counted in the total only.
 //!
-//! The histogram is not the one of hdrhistogram, which `ptgt bench` records with: that needs 3.6 KiB at one digit (25 KiB at two)
-//! and 3.4 ns per record, keeps no sum, and there are up to twelve per logical unit and core; this one has 1.8 KiB and takes
-//! 1.8 ns.
+//! The histogram is not the one of hdrhistogram, which `ptgt bench` records with: that needs 3.6 KiB at one digit (25
+//! KiB at two) and 3.4 ns per record, keeps no sum, and there are up to twelve per logical unit and core; this one has
+//! 1.8 KiB and takes 1.8 ns.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The state of one connection of a session. (What comes in is in [`super::incoming`], what goes out in [`super::transmit`].)
+//! The state of one connection of a session. (What comes in is in [`super::incoming`], what goes out in
+//! [`super::transmit`].)
 
 use std::net::SocketAddr;
 use std::sync::Arc;

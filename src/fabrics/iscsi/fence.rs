@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The order of responses over several connections (Response Fence, RFC 7143 4.2.2.3): the response to a task management
-//! request that concerns more than one task comes after all responses before it, and before all that follow, whichever
-//! connections those travel on.
+//! The order of responses over several connections (Response Fence, RFC 7143 4.2.2.3): the response to a task
+//! management request that concerns more than one task comes after all responses before it, and before all that follow,
+//! whichever connections those travel on.
 //!
-//! The response waits in its own connection's queue until the initiator has acknowledged (ExpStatSN) what was sent before
-//! on the others, and those send nothing more until it has acknowledged the response. A ping asks each for that.
+//! The response waits in its own connection's queue until the initiator has acknowledged (ExpStatSN) what was sent
+//! before on the others, and those send nothing more until it has acknowledged the response. A ping asks each for that.
 //! Sessions with one connection need nothing of this: its stream keeps the order.
 
 use smallvec::SmallVec;

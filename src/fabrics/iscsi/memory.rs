@@ -2,16 +2,16 @@
 //! How much payload an initiator may make the target hold: a pool that all its sessions with a target share, on
 //! whichever core they live, and a little for each session, so that small commands need not wait for others.
 //!
-//! There are two kinds of it. What the initiator may send unasked was promised with the command window: that is reserved when
-//! a session begins, and its window is as wide as the reservation. What is asked for (R2T) and read is taken when a command
-//! begins; a command for which there is nothing left waits.
+//! There are two kinds of it. What the initiator may send unasked was promised with the command window: that is
+//! reserved when a session begins, and its window is as wide as the reservation. What is asked for (R2T) and read is
+//! taken when a command begins; a command for which there is nothing left waits.
 //!
-//! A session takes no more than it leaves, so that there is something for the next one though it may be stuck, and all come to
-//! have the same share. One that holds nothing may take all that it needs for a command; if that is not there, it waits, and
-//! those that wait have their turn in the order in which they came. One that holds something tries again when a command of its
-//! own has ended. So nobody waits for ever: what is taken belongs to commands that have begun, whose data finds its place
-//! whatever comes before it on the connection. A session takes from the pool in large steps, so that a command seldom touches
-//! what is shared.
+//! A session takes no more than it leaves, so that there is something for the next one though it may be stuck, and all
+//! come to have the same share. One that holds nothing may take all that it needs for a command; if that is not there,
+//! it waits, and those that wait have their turn in the order in which they came. One that holds something tries again
+//! when a command of its own has ended. So nobody waits for ever: what is taken belongs to commands that have begun,
+//! whose data finds its place whatever comes before it on the connection. A session takes from the pool in large steps,
+//! so that a command seldom touches what is shared.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -77,8 +77,8 @@ impl Pool {
         self.left.fetch_update(SeqCst, SeqCst, take).is_ok()
     }
 
-    /// Who gives looks at the queue behind what it gives, and who waits at what is left behind the place that it takes in the
-    /// queue: one of the two sees the other.
+    /// Who gives looks at the queue behind what it gives, and who waits at what is left behind the place that it takes
+    /// in the queue: one of the two sees the other.
     fn give(&self, bytes: u64) {
         self.left.fetch_add(bytes, SeqCst);
         if self.waiting.load(SeqCst) > 0 {
@@ -143,14 +143,14 @@ impl Allowance {
         }
     }
 
-    /// Says how the session is told that there is what it waits for: [`Transport::poll_request`](crate::scsi::Transport) is to be
-    /// called then.
+    /// Says how the session is told that there is what it waits for:
+    /// [`Transport::poll_request`](crate::scsi::Transport) is to be called then.
     pub fn wakes(&mut self, session: Waker) {
         self.session = session;
     }
 
-    /// Reserves what a session is promised with a command window: so many bytes for each command. Returns how many commands
-    /// that is enough for, of those wished for; one at least.
+    /// Reserves what a session is promised with a command window: so many bytes for each command. Returns how many
+    /// commands that is enough for, of those wished for; one at least.
     pub(super) fn promise(&mut self, commands: u32, each: u64) -> u32 {
         let mut granted = commands;
         let reserve = |left: u64| {
@@ -164,8 +164,8 @@ impl Allowance {
         granted
     }
 
-    /// Takes what a command needs; `false` if there is not so much, or others wait for it. The session is to try again when a
-    /// command of its own has ended. If it has none it waits until it is woken, or [withdraws](Self::withdraw).
+    /// Takes what a command needs; `false` if there is not so much, or others wait for it. The session is to try again
+    /// when a command of its own has ended. If it has none it waits until it is woken, or [withdraws](Self::withdraw).
     #[inline]
     pub(super) fn take(&mut self, bytes: u64) -> bool {
         self.take_or_grow(bytes, true)

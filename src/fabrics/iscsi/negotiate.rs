@@ -208,8 +208,8 @@ impl Negotiation {
     }
 }
 
-/// The pairs of a text in the order in which they are settled: FirstBurstLength is bound by MaxBurstLength, which may stand
-/// behind it.
+/// The pairs of a text in the order in which they are settled: FirstBurstLength is bound by MaxBurstLength, which may
+/// stand behind it.
 pub(super) fn in_order(text: &[u8]) -> impl Iterator<Item = wire::Pair<'_>> {
     let (bound, free): (Vec<_>, Vec<_>) =
         wire::pairs(text).flatten().partition(|pair| pair.key == "FirstBurstLength");

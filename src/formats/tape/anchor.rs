@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The anchor of a partition: up to where its log is known to lie on stable storage, and what the index says of that. Whoever
-//! mounts the image goes on from there, over packed blocks of the same epoch alone.
+//! The anchor of a partition: up to where its log is known to lie on stable storage, and what the index says of that.
+//! Whoever mounts the image goes on from there, over packed blocks of the same epoch alone.
 
 use super::index::{IndexRun, decode_runs, encode_runs};
 use super::layout::{BLOCK_BYTES, PAGE_RUNS, begin, put32, put64, seal, sealed};

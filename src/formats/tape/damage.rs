@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Images with damage of which no checksum tells, for tests and the fuzzer: each is refused, or mounted and read in bounded
-//! time, and nothing panics.
+//! Images with damage of which no checksum tells, for tests and the fuzzer: each is refused, or mounted and read in
+//! bounded time, and nothing panics.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -161,8 +161,8 @@ thread_local! {
     static SAMPLE: (Blocks, u64) = sample();
 }
 
-/// Damages the sample as the bytes say, five at a time: which structure, where in it (2 bytes), whether the value is put or
-/// added, the value. Its checksums are right.
+/// Damages the sample as the bytes say, five at a time: which structure, where in it (2 bytes), whether the value is
+/// put or added, the value. Its checksums are right.
 pub(crate) fn run_damaged(input: &[u8]) {
     SAMPLE.with(|(sample, bytes)| {
         let mut disk = sample.clone();

@@ -28,8 +28,8 @@ pub struct StoreRange {
     pub len: u32,
 }
 
-/// Something to be done to the store. Steps are done one after the other; a step begins when whatever was to be written before
-/// it is written, payload included.
+/// Something to be done to the store. Steps are done one after the other; a step begins when whatever was to be written
+/// before it is written, payload included.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TapeStep {
     /// Write these bytes, which are whole blocks, there.
@@ -123,8 +123,8 @@ pub struct TapePosition {
 /// Behind a partition's last record there is always room for so many blocks of filemarks.
 const RESERVED_BLOCKS: u64 = 64;
 
-/// See the module. Questions are answered out of memory, or tell what is missing for an answer. Changes are in force at once,
-/// and on the store when all steps are done: nothing is to be read before.
+/// See the module. Questions are answered out of memory, or tell what is missing for an answer. Changes are in force at
+/// once, and on the store when all steps are done: nothing is to be read before.
 #[derive(Debug)]
 pub struct TapeImage {
     superblock: Superblock,
@@ -137,8 +137,8 @@ pub struct TapeImage {
 }
 
 impl TapeImage {
-    /// A new cartridge with these partitions. Nothing is read for it; its steps write the head. `None` if there cannot be such
-    /// partitions.
+    /// A new cartridge with these partitions. Nothing is read for it; its steps write the head. `None` if there cannot
+    /// be such partitions.
     pub fn create(cartridge: Cartridge, capacities: &[u64]) -> Option<Self> {
         let areas = areas(capacities)?;
         let superblock = Superblock { cartridge, floor: 0, areas };
@@ -214,9 +214,9 @@ impl TapeImage {
         self.steps.front().map(|(step, _)| step)
     }
 
-    /// How the next step ended. If it failed, it and all others are given up: what they were to write is lost, whole packed blocks
-    /// of it, and those of the partitions that changed end before it; to go on, [`TapeImage::begin`] again. After a failure of
-    /// [`TapeImage::format`] the image has to be mounted again.
+    /// How the next step ended. If it failed, it and all others are given up: what they were to write is lost, whole
+    /// packed blocks of it, and those of the partitions that changed end before it; to go on, [`TapeImage::begin`]
+    /// again. After a failure of [`TapeImage::format`] the image has to be mounted again.
     pub fn step_done(&mut self, good: bool) {
         let Some((_, part)) = self.steps.pop_front() else { return };
         if good {
@@ -302,8 +302,8 @@ impl TapeImage {
         self.write(ATTRIBUTES.place(slot), bytes, StepPart::Attributes { slot });
     }
 
-    /// Writes an anchor of a partition with the epoch that it has, and returns its slot. `behind`: the slot that is on stable
-    /// storage by then.
+    /// Writes an anchor of a partition with the epoch that it has, and returns its slot. `behind`: the slot that is on
+    /// stable storage by then.
     fn write_anchor(&mut self, partition: usize, behind: Option<usize>) -> usize {
         let identity = self.identity();
         let log = &mut self.logs[partition];
@@ -445,8 +445,8 @@ impl TapeImage {
 
     // Changes.
 
-    /// Opens the log for writing at a position: what was behind it is no more when the steps are done, which is before anything
-    /// is written there. Costs nothing at the end of a log that is open.
+    /// Opens the log for writing at a position: what was behind it is no more when the steps are done, which is before
+    /// anything is written there. Costs nothing at the end of a log that is open.
     pub fn begin(&mut self, partition: usize, lba: u64) -> Result<(), Unanswered> {
         let behind = self.end(partition).lba;
         if self.logs[partition].appendable && lba == behind {
@@ -514,15 +514,15 @@ impl TapeImage {
         Ok(log.open.get_or_insert_with(|| OpenBlock::new(header)))
     }
 
-    /// Where the payload of the next record will lie, which has so many bytes, more than [`INLINE_MAX`]: it may be written there when
-    /// the steps so far are done, before it is appended. If it never is, nothing lies there.
+    /// Where the payload of the next record will lie, which has so many bytes, more than [`INLINE_MAX`]: it may be
+    /// written there when the steps so far are done, before it is appended. If it never is, nothing lies there.
     pub fn reserve(&mut self, partition: usize, stored: u32) -> Result<StoreRange, AppendError> {
         let open = self.open(partition, stored, RESERVED_BLOCKS)?;
         Ok(StoreRange { at: open.end.block * BLOCK, len: stored })
     }
 
-    /// Appends a record whose payload is larger than [`INLINE_MAX`]. Its payload is to be written to the range that is returned,
-    /// up to the end of its last block, when the steps so far are done.
+    /// Appends a record whose payload is larger than [`INLINE_MAX`]. Its payload is to be written to the range that is
+    /// returned, up to the end of its last block, when the steps so far are done.
     pub fn append(&mut self, partition: usize, record: &RecordHeader) -> Result<StoreRange, AppendError> {
         debug_assert!(record.stored > INLINE_MAX, "payload that goes into the packed block");
         let open = self.open(partition, record.stored, RESERVED_BLOCKS)?;
@@ -549,8 +549,8 @@ impl TapeImage {
         Ok(())
     }
 
-    /// The payload of a record that was just appended could not be written: it and what follows it are no more. What comes
-    /// before it stays.
+    /// The payload of a record that was just appended could not be written: it and what follows it are no more. What
+    /// comes before it stays.
     pub fn lose(&mut self, partition: usize, lba: u64) {
         let log = &mut self.logs[partition];
         if let Some(open) = log.open.take_if(|open| open.start().lba <= lba) {

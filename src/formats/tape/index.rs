@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The index of a log: where every so many packed blocks lie, and each that does not follow the one before it. It can be made
-//! again from the log, so it lies in the image only to be found fast: full pages in their area, the rest in the anchor.
+//! The index of a log: where every so many packed blocks lie, and each that does not follow the one before it. It can
+//! be made again from the log, so it lies in the image only to be found fast: full pages in their area, the rest in the
+//! anchor.
 
 use super::layout::{BLOCK_BYTES, PAGE_RUNS, begin, put64, seal, sealed};
 use super::packed::LogEnd;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Where things lie in an image, and its superblock. All integers are big-endian.
 //!
-//! An image begins with the head: two superblocks, two anchors for each partition, two copies of the attributes. Behind it each
-//! partition has an area for pages of its index and one for its log. Of each pair the one of the higher sequence number
-//! counts; one of them is always whole.
+//! An image begins with the head: two superblocks, two anchors for each partition, two copies of the attributes. Behind
+//! it each partition has an area for pages of its index and one for its log. Of each pair the one of the higher
+//! sequence number counts; one of them is always whole.
 
 use crate::wire::Crc32c;
 use crate::wire::scsi::{be16, be64};

@@ -6,8 +6,8 @@ use super::index::LogIndex;
 use super::layout::{BLOCK, PairState, PartitionArea};
 use super::packed::{LogEnd, OpenBlock, PackedBlock};
 
-/// After so many packed blocks, or blocks of any kind, an anchor is due: whoever mounts the image after a crash goes over
-/// what lies behind it.
+/// After so many packed blocks, or blocks of any kind, an anchor is due: whoever mounts the image after a crash goes
+/// over what lies behind it.
 const ANCHOR_PACKED: u32 = 1024;
 const ANCHOR_BLOCKS: u64 = (1 << 30) / BLOCK;
 

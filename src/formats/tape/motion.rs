@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Motion over records and filemarks, as SPACE and LOCATE ask for it. Each is a few searches of the index, however far it goes.
-//! What an image that is damaged says may not fit together: then a count may be wrong.
+//! Motion over records and filemarks, as SPACE and LOCATE ask for it. Each is a few searches of the index, however far
+//! it goes. What an image that is damaged says may not fit together: then a count may be wrong.
 
 use super::image::{TapeImage, Unanswered};
 
@@ -37,7 +37,8 @@ impl TapeMotion {
 }
 
 impl TapeImage {
-    /// Over so many records, backwards if there are fewer than none. Stops at a filemark, behind it in the direction of the motion.
+    /// Over so many records, backwards if there are fewer than none. Stops at a filemark, behind it in the direction of
+    /// the motion.
     pub fn space_records(
         &mut self,
         partition: usize,
@@ -94,7 +95,8 @@ impl TapeImage {
         })
     }
 
-    /// The filemark that is so many back from a position with `file` of them before it; `None` if there are not as many.
+    /// The filemark that is so many back from a position with `file` of them before it; `None` if there are not as
+    /// many.
     fn find_filemark_back(
         &mut self,
         partition: usize,

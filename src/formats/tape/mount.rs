@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Mounting: from the bytes of an image to its state. The head is read first, then the pages of each index, then whatever the
-//! logs have behind their anchors: packed blocks of the anchor's epoch that follow each other, and whose payload is whole. The first that
-//! is not was never on stable storage, and ends the log. An index that is not right is made again from the log, from its
-//! end to its beginning.
+//! Mounting: from the bytes of an image to its state. The head is read first, then the pages of each index, then
+//! whatever the logs have behind their anchors: packed blocks of the anchor's epoch that follow each other, and whose
+//! payload is whole. The first that is not was never on stable storage, and ends the log. An index that is not right is
+//! made again from the log, from its end to its beginning.
 
 use thiserror::Error;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Packed blocks: the headers of consecutive objects of a log, with the payload of small records between them. The payload
-//! of larger ones follows the block, each from a block of its own, in their order; then comes the next packed block.
+//! Packed blocks: the headers of consecutive objects of a log, with the payload of small records between them. The
+//! payload of larger ones follows the block, each from a block of its own, in their order; then comes the next packed
+//! block.
 
 use super::layout::{BLOCK, BLOCK_BYTES, RECORD_BYTES_MAX, begin, put32, put64, seal, sealed};
 use crate::wire::scsi::{be16, be32, be64};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which segments are believed (RFC 9293 3.10.7.4, RFC 5961), before smoltcp or the flow do anything about them. Whoever does
-//! not see the frames of a connection does not know its numbers: what he says changes nothing, and at most makes us tell the peer
-//! what is right. That is done seldom, and counted for each flow alone, so that nobody learns anything of one flow at another
-//! (CVE-2016-5696).
+//! Which segments are believed (RFC 9293 3.10.7.4, RFC 5961), before smoltcp or the flow do anything about them.
+//! Whoever does not see the frames of a connection does not know its numbers: what he says changes nothing, and at most
+//! makes us tell the peer what is right. That is done seldom, and counted for each flow alone, so that nobody learns
+//! anything of one flow at another (CVE-2016-5696).
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ fn word(header: &[u8], at: usize) -> u32 {
 }
 
 impl Flow {
-    /// Whether a segment is to be taken: its numbers are near what comes next and among what was sent, or else it is a reset that
-    /// says what comes next.
+    /// Whether a segment is to be taken: its numbers are near what comes next and among what was sent, or else it is a
+    /// reset that says what comes next.
     #[inline]
     pub(super) fn accepts(&mut self, run: &mut Run, out: &mut Out<'_>) -> bool {
         let header = run.header();
@@ -51,8 +51,8 @@ impl Flow {
         sequence.wrapping_sub(self.reassembly.next()).wrapping_add(window) < 2 * window
     }
 
-    /// The same of any other segment. It is answered with what is right, if it is not old: a peer that means it says so again then,
-    /// by a reset with the number that comes next.
+    /// The same of any other segment. It is answered with what is right, if it is not old: a peer that means it says so
+    /// again then, by a reset with the number that comes next.
     #[cold]
     fn challenge(&mut self, run: &mut Run, out: &mut Out<'_>) -> bool {
         let header = run.header();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Handshakes without memory (SYN cookies): when there are too many connections that have not answered yet, our initial sequence
-//! number says what the SYN has said, signed, and the flow is made when the peer acknowledges it.
+//! Handshakes without memory (SYN cookies): when there are too many connections that have not answered yet, our initial
+//! sequence number says what the SYN has said, signed, and the flow is made when the peer acknowledges it.
 //!
-//! A number has 24 bits of a keyed hash (SipHash over secret, addresses, ports, the SYN's number, time and the other 8 bits), and 8
-//! bits for what the peer offers. A blind forger makes one connection in 8 million segments, and only while there is a
-//! flood: otherwise cookies are not taken.
+//! A number has 24 bits of a keyed hash (SipHash over secret, addresses, ports, the SYN's number, time and the other 8
+//! bits), and 8 bits for what the peer offers. A blind forger makes one connection in 8 million segments, and only
+//! while there is a flood: otherwise cookies are not taken.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,8 +13,8 @@ use super::flows::Tuple;
 use crate::net::options::{SEGMENT_MIN, SynFields};
 use crate::time::Instant;
 
-/// Segment sizes that a cookie can tell, ascending: those of paths of 1280 and 1500 bytes, with IPv6 and IPv4, with tunnels in
-/// between, of large frames, and of a TAP device.
+/// Segment sizes that a cookie can tell, ascending: those of paths of 1280 and 1500 bytes, with IPv6 and IPv4, with
+/// tunnels in between, of large frames, and of a TAP device.
 const SEGMENTS: [u16; 8] = [SEGMENT_MIN, 1220, 1360, 1440, 1460, 8940, 16_344, 65_461];
 
 /// Of the bits for the shift of windows: there is none.

@@ -32,8 +32,9 @@ impl Tuple {
     }
 }
 
-/// By which tuples are hashed: multiply-shift with keys that nobody else knows. However a peer chooses its ports, two tuples
-/// have the same 64 bits by a chance of 2^-64 (Dietzfelbinger 1996), at a tenth of what SipHash takes, for each frame.
+/// By which tuples are hashed: multiply-shift with keys that nobody else knows. However a peer chooses its ports, two
+/// tuples have the same 64 bits by a chance of 2^-64 (Dietzfelbinger 1996), at a tenth of what SipHash takes, for each
+/// frame.
 struct TupleKeys([u128; 6]);
 
 impl TupleKeys {
@@ -108,8 +109,8 @@ impl FlowEntry {
 /// See the module.
 pub(super) struct Flows {
     entries: Slab<FlowEntry>,
-    /// Places only, so that the table of a thousand flows takes few lines of the cache: the tuples are in the flows, which
-    /// whoever searches for needs anyway.
+    /// Places only, so that the table of a thousand flows takes few lines of the cache: the tuples are in the flows,
+    /// which whoever searches for needs anyway.
     places: HashTable<u32>,
     keys: TupleKeys,
 }

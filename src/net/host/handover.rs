@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Flows that go to another core, because their session lives there.
 //!
-//! The whole flow goes, so that everything that is done for it is done on one core. Whoever spreads frames over the cores
-//! does not know of that at first: frames that still come in here are copied and sent after it. A TAP device notices
-//! with the first frame that the flow sends from there, so these are few; their number is bounded by the receive window.
+//! The whole flow goes, so that everything that is done for it is done on one core. Whoever spreads frames over the
+//! cores does not know of that at first: frames that still come in here are copied and sent after it. A TAP device
+//! notices with the first frame that the flow sends from there, so these are few; their number is bounded by the
+//! receive window.
 
 use super::flows::Tuple;
 use super::{FLOWS_MAX, TcpHost};
@@ -36,7 +37,8 @@ impl Gone {
         self.to.remove(tuple);
     }
 
-    /// Whether a frame belongs to a flow that has gone; then it goes, too. Who opens a new one has yet to show that he can.
+    /// Whether a frame belongs to a flow that has gone; then it goes, too. Who opens a new one has yet to show that he
+    /// can.
     pub(super) fn takes(&mut self, now: Instant, tuple: Tuple, opens: bool, frame: &Seg) -> bool {
         if opens || self.to.is_empty() {
             return false;

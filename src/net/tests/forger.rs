@@ -64,7 +64,8 @@ fn forge(world: &mut World, frame: &[u8], vouched: bool) {
     world.host.receive_frames(&[frame], &mut Vec::new());
 }
 
-/// Stands between host and peer, brings each frame where it is sent to, and knows what the host said when nobody forged.
+/// Stands between host and peer, brings each frame where it is sent to, and knows what the host said when nobody
+/// forged.
 #[derive(Default)]
 struct Switch {
     said: Vec<Vec<u8>>,
@@ -104,8 +105,8 @@ impl Switch {
     }
 }
 
-/// Both ends say something, wait, say more and close, while somebody forges in between. Returns what the host said and how many
-/// challenges were among it.
+/// Both ends say something, wait, say more and close, while somebody forges in between. Returns what the host said and
+/// how many challenges were among it.
 fn talk(
     setup: Setup,
     expected: Option<Vec<Vec<u8>>>,
@@ -233,8 +234,8 @@ fn lie(dice: &mut Dice, v6: bool, switch: &Switch) -> (Vec<u8>, bool) {
     (frame, dice.below(2) == 0)
 }
 
-/// Whatever he says, the host says to its peer what it would have said without him, and sends it there. Now and then there is an
-/// acknowledgment more.
+/// Whatever he says, the host says to its peer what it would have said without him, and sends it there. Now and then
+/// there is an acknowledgment more.
 #[test]
 fn no_blind_forger_changes_anything_at_a_connection() {
     for seed in 0..24 {
@@ -516,8 +517,8 @@ fn what_is_no_syn_opens_nothing() {
     }
 }
 
-/// Somebody has begun a connection in the peer's name, be it the peer itself, long ago (RFC 9293 3.5): the answer goes to him, and
-/// whose handshake is done first has the connection.
+/// Somebody has begun a connection in the peer's name, be it the peer itself, long ago (RFC 9293 3.5): the answer goes
+/// to him, and whose handshake is done first has the connection.
 #[test]
 fn a_handshake_in_its_name_does_not_keep_a_peer_out() {
     for (mac, late) in [(PEER_MAC, false), (FORGER, false), (FORGER, true)] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Throughput over loss, delay and window: what the host brings to a peer through a bottleneck of 1 Gbit/s with a queue of
-//! 256 KiB, in simulated time. The figures are exact for a seed; whoever changes how losses are repaired changes them,
-//! and shows here what it has brought.
+//! Throughput over loss, delay and window: what the host brings to a peer through a bottleneck of 1 Gbit/s with a queue
+//! of 256 KiB, in simulated time. The figures are exact for a seed; whoever changes how losses are repaired changes
+//! them, and shows here what it has brought.
 
 use std::fmt::Write;
 use std::time::Duration;

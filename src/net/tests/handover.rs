@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Flows that go from one core to another, as the connections of a session do that came in elsewhere: two hosts with one
-//! address, each with a queue of the same device, and a peer that notices nothing.
+//! Flows that go from one core to another, as the connections of a session do that came in elsewhere: two hosts with
+//! one address, each with a queue of the same device, and a peer that notices nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

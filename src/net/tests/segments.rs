@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Segments that no decent peer sends, in any order: cut anew with each repetition, twice, overlapping, beyond the window,
-//! acknowledging what was never sent. What comes out is what the stream is made of, and what is acknowledged comes out.
+//! Segments that no decent peer sends, in any order: cut anew with each repetition, twice, overlapping, beyond the
+//! window, acknowledging what was never sent. What comes out is what the stream is made of, and what is acknowledged
+//! comes out.
 
 use std::time::Duration;
 

@@ -40,8 +40,8 @@ const HEADROOM: u16 = 128;
 /// programs in the buffers of AF_XDP devices (XDP_PACKET_HEADROOM).
 const OVERHEAD: u16 = 14 + 8 + 4 + 256;
 
-/// Largest MTU of AF_XDP devices. Their buffers are no larger than a page, of which pool and mbuf take 192 bytes, and DPDK
-/// one line in 64, so that buffers begin in different channels of the memory.
+/// Largest MTU of AF_XDP devices. Their buffers are no larger than a page, of which pool and mbuf take 192 bytes, and
+/// DPDK one line in 64, so that buffers begin in different channels of the memory.
 const XDP_MTU_MAX: u16 = 4096 - 64 - 192 - HEADROOM - OVERHEAD;
 
 /// Frames that wait between two cores where one device queue serves several.
@@ -131,8 +131,8 @@ pub(super) struct Running {
     pub(super) eal: Arc<Eal>,
 }
 
-// SAFETY: the functions of an Ethernet device may be called on any thread, if not on several at once: queues are used by
-// one core each, and what concerns the whole device is called under `state` or before the cores start.
+// SAFETY: the functions of an Ethernet device may be called on any thread, if not on several at once: queues are used
+// by one core each, and what concerns the whole device is called under `state` or before the cores start.
 unsafe impl Send for Running {}
 // SAFETY: as above.
 unsafe impl Sync for Running {}
@@ -349,8 +349,8 @@ impl Found {
 
     /// How many pairs of queues it gets: one for each core, or one alone whose flows are spread in software.
     fn pairs(&self, config: &DeviceConfig) -> io::Result<u16> {
-        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT, the adapter's own
-        // queues.
+        // Virtual devices on kernel interfaces spread flows by themselves: tun's flow table, PACKET_FANOUT, the
+        // adapter's own queues.
         let itself = ["net_tap", "net_af_packet", "net_af_xdp"].contains(&self.driver.as_str());
         let possible = usize::from(self.info.max_rx_queues.min(self.info.max_tx_queues));
         let own = (self.hash() != 0 || itself) && possible >= config.queues;
@@ -452,8 +452,8 @@ impl Found {
         rx_conf.offloads = rx;
         for queue in 0..pairs {
             let frames = pools[usize::from(queue)].frames.as_ptr();
-            // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the pool
-            // lives as long as the device (Queue).
+            // SAFETY: the device is set up for so many queues; the configurations are read during the calls, and the
+            // pool lives as long as the device (Queue).
             let rc = eal::logged(|| unsafe {
                 match dpdk::rte_eth_tx_queue_setup(port, queue, tx_count, node, &raw const tx_conf) {
                     0 => {
@@ -638,8 +638,8 @@ impl Running {
         list
     }
 
-    /// A queue is needed no longer. The last one closes the device; cores `wait` for that, since the device may hold their
-    /// payload until then.
+    /// A queue is needed no longer. The last one closes the device; cores `wait` for that, since the device may hold
+    /// their payload until then.
     fn give_up(&self, wait: bool) {
         let mut state = lock(&self.state);
         state.queues -= 1;

@@ -57,11 +57,12 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// Complaints of DPDK that are kept for the error that follows them.
 const COMPLAINTS_MAX: usize = 4;
 
-/// The last complaints of DPDK: the first of a row tells what is the matter, the others who has given up because of that.
+/// The last complaints of DPDK: the first of a row tells what is the matter, the others who has given up because of
+/// that.
 static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The environment or a device is being started, with the output caught: what it logs goes to stderr, too, a line at a time with its
-/// level in front, so that all of it gets out in order if DPDK ends the process.
+/// The environment or a device is being started, with the output caught: what it logs goes to stderr, too, a line at a
+/// time with its level in front, so that all of it gets out in order if DPDK ends the process.
 static STARTING: AtomicBool = AtomicBool::new(false);
 
 /// As in rte_log.h: emergency, alert, critical and error come first; 5 is a warning, 6 a notice, 7 information.
@@ -101,7 +102,8 @@ fn caught<T>(call: impl FnOnce() -> T) -> io::Result<(T, String)> {
     caught
 }
 
-/// Makes a call of which libraries print on their own (libbpf, libxdp), and logs what they do. Before the reactors start.
+/// Makes a call of which libraries print on their own (libbpf, libxdp), and logs what they do. Before the reactors
+/// start.
 pub(super) fn logged<T>(call: impl FnOnce() -> T) -> io::Result<T> {
     let (result, said) = caught(call)?;
     log_caught(&said, true);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Payload that a device reads where it lies: held here until the device has let go of the last buffer that points at it.
+//! Payload that a device reads where it lies: held here until the device has let go of the last buffer that points at
+//! it.
 //!
-//! The device lets go on whatever thread frees its buffers, in general the queue's own; segments belong to their core. So
-//! the device's side only marks a guard as done, and the core drops the payload when it looks the next time.
+//! The device lets go on whatever thread frees its buffers, in general the queue's own; segments belong to their core.
+//! So the device's side only marks a guard as done, and the core drops the payload when it looks the next time.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;

@@ -215,8 +215,8 @@ impl Dpdk {
             let number = self.guards.vacant()?;
             (tx.pieces, tx.count) = (pieces.as_ptr(), u16::try_from(pieces.len()).ok()?);
             let (headers, externals) = (pools.headers.as_ptr(), pools.externals.as_ptr());
-            // SAFETY: header and pieces are readable; the pieces stay so until the guard's last reference is gone, since the
-            // payload is held below.
+            // SAFETY: header and pieces are readable; the pieces stay so until the guard's last reference is gone,
+            // since the payload is held below.
             let made = unsafe {
                 dpdk::ptgt_tx_chain(
                     headers,
@@ -333,7 +333,8 @@ fn core_of(frame: &[u8], cores: usize) -> usize {
         _ => None,
     };
     let Some((addresses, ports)) = key else { return 0 };
-    // FNV-1a, whose last bytes reach its lower bits well and its upper ones hardly; the product has all of them at the top.
+    // FNV-1a, whose last bytes reach its lower bits well and its upper ones hardly; the product has all of them at the
+    // top.
     let hash = addresses.iter().chain(ports).fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A device of two rings in memory (DPDK's `net_ring`), and its far end in the same process: the model of an adapter that
-//! hands frames over as fast as it is asked, for who wants to know what the driver and all above it cost.
+//! A device of two rings in memory (DPDK's `net_ring`), and its far end in the same process: the model of an adapter
+//! that hands frames over as fast as it is asked, for who wants to know what the driver and all above it cost.
 //!
-//! With offloads the far end is an adapter that computes checksums and cuts frames: it vouches for what it hands in, and
-//! takes frames of up to 64 KiB without sums. Without them it takes nothing but whole frames of one MTU, and looks at
-//! their sums. What the driver of an adapter does in its bursts and a ring's has not to do is [`FarEnd::exchange`]: it takes
-//! buffers for frames to come, and frees those of frames that have gone.
+//! With offloads the far end is an adapter that computes checksums and cuts frames: it vouches for what it hands in,
+//! and takes frames of up to 64 KiB without sums. Without them it takes nothing but whole frames of one MTU, and looks
+//! at their sums. What the driver of an adapter does in its bursts and a ring's has not to do is [`FarEnd::exchange`]:
+//! it takes buffers for frames to come, and frees those of frames that have gone.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -21,8 +21,8 @@ use super::eal::{self, Eal};
 use super::pool::{Mbuf, Pool};
 use crate::memory::{Lease, Seg, SharedMemory};
 
-/// Buffers that the far end has for frames, or that hold frames which the device has not taken: fewer than a ring has room
-/// for, so that a frame in a buffer can always be sent.
+/// Buffers that the far end has for frames, or that hold frames which the device has not taken: fewer than a ring has
+/// room for, so that a frame in a buffer can always be sent.
 const DESCRIPTORS: usize = 512;
 
 /// Two rings between a device and its far end; the device holds them as long as it runs.
@@ -111,7 +111,8 @@ pub struct FarEnd {
 }
 
 impl FarEnd {
-    /// A device of one queue, with buffers of the device's MTU, and its far end. The name of the configuration is not looked at.
+    /// A device of one queue, with buffers of the device's MTU, and its far end. The name of the configuration is not
+    /// looked at.
     pub fn new(eal: &Arc<Eal>, config: &DeviceConfig) -> io::Result<(Queue, Self)> {
         let rings = Arc::new(Rings::new()?);
         let found = Found::rings(eal, rings.clone())?;

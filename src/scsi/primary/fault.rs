@@ -10,7 +10,8 @@ use crate::scsi::{Outcome, Resume, Sense, Status, asc, key};
 pub enum Fault {
     /// CHECK CONDITION.
     Check(Sense),
-    /// CHECK CONDITION: of so many bytes that the command wants, the initiator offers a part that is no whole number of blocks.
+    /// CHECK CONDITION: of so many bytes that the command wants, the initiator offers a part that is no whole number of
+    /// blocks.
     PartOfBlock {
         /// From which the residual is made.
         wanted: u64,

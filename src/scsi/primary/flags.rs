@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What every command looks at of a logical unit.
 
-/// Independent bits, so that one atomic word is a consistent snapshot of them, which costs a command on any core no more
-/// than a load. The lower half is said here, the upper half is the device type's.
+/// Independent bits, so that one atomic word is a consistent snapshot of them, which costs a command on any core no
+/// more than a load. The lower half is said here, the upper half is the device type's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitFlags(pub u32);
 

@@ -55,8 +55,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. The UUID must not change while initiators know the
-    /// unit. The serial number is `serial`, or else the UUID's digits.
+    /// Vendor (8), product (16) and revision (4) as INQUIRY gives them. The UUID must not change while initiators know
+    /// the unit. The serial number is `serial`, or else the UUID's digits.
     pub fn new(
         vendor: &str,
         product: &str,
@@ -121,8 +121,8 @@ impl Identity {
         let low = u64::from_be_bytes([naa[8], naa[9], naa[10], naa[11], naa[12], naa[13], naa[14], naa[15]]);
         data.u8(BINARY).u8(0x03).u8(0).u8(8).u64(3 << 60 | low & (u64::MAX >> 4));
 
-        // NAA 6h has a place for a company's number: one that is assigned locally (its bit 1 says so), and the rest of the
-        // UUID.
+        // NAA 6h has a place for a company's number: one that is assigned locally (its bit 1 says so), and the rest of
+        // the UUID.
         let company = (naa[0] & 0x0f) << 4 | naa[1] >> 4;
         let company = company & !0x01 | 0x02;
         data.u8(BINARY).u8(0x03).u8(0).u8(16);

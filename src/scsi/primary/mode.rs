@@ -2,11 +2,12 @@
 //! MODE SENSE and MODE SELECT, 6 and 10 (SPC-5 6.13 and 6.15). A device type lists its pages; their values, of all four
 //! kinds (current, changeable, default, saved), headers, page control and the check of what may be changed are here.
 //!
-//! What stands before the pages, the device-specific parameter and the block descriptor, may only be repeated by MODE SELECT;
-//! a device type whose initiators set a block length with it says so by a row of its own ([`ModePage::of_header`]).
+//! What stands before the pages, the device-specific parameter and the block descriptor, may only be repeated by MODE
+//! SELECT; a device type whose initiators set a block length with it says so by a row of its own
+//! ([`ModePage::of_header`]).
 //!
-//! Saved values are a [`Record`]: MODE SELECT with SP answers when it is kept, and [`ModeValues::load`] takes it back at the
-//! start. A reset returns to the saved values, as a power-on does.
+//! Saved values are a [`Record`]: MODE SELECT with SP answers when it is kept, and [`ModeValues::load`] takes it back
+//! at the start. A reset returns to the saved values, as a power-on does.
 
 use smallvec::SmallVec;
 
@@ -51,8 +52,8 @@ pub struct ModePage {
 }
 
 impl ModePage {
-    /// The parameters before the pages, as the last row of a table: DEVICE-SPECIFIC PARAMETER, DENSITY CODE, and LOGICAL BLOCK
-    /// LENGTH. With it they are changed, saved and reset as a page's are.
+    /// The parameters before the pages, as the last row of a table: DEVICE-SPECIFIC PARAMETER, DENSITY CODE, and
+    /// LOGICAL BLOCK LENGTH. With it they are changed, saved and reset as a page's are.
     pub const fn of_header(default: &'static [u8; 6], changeable: &'static [u8; 6]) -> Self {
         Self { code: HEADER.0, subpage: HEADER.1, default, changeable }
     }
@@ -80,8 +81,8 @@ pub trait ModeUnit {
     /// DEVICE-SPECIFIC PARAMETER of the header, but for what MODE SELECT sets.
     fn device_specific(&self) -> u8;
 
-    /// Number and length of the logical blocks, for the block descriptor; `None` without one. The length does not count if
-    /// MODE SELECT sets it.
+    /// Number and length of the logical blocks, for the block descriptor; `None` without one. The length does not count
+    /// if MODE SELECT sets it.
     fn blocks(&self) -> Option<(u64, u32)>;
 
     /// Replaces new values of [`ModePage::of_header`] that stand for others, as a density code for what is so now.
@@ -92,8 +93,8 @@ pub trait ModeUnit {
         true
     }
 
-    /// Whether new values of a page make sense, beyond what the mask of changeable bits says: else the byte that does not,
-    /// among those behind the header.
+    /// Whether new values of a page make sense, beyond what the mask of changeable bits says: else the byte that does
+    /// not, among those behind the header.
     fn check(&self, _page: &ModePage, _values: &[u8]) -> Result<(), usize> {
         Ok(())
     }
@@ -315,8 +316,8 @@ impl ModeValues {
         Ok(new)
     }
 
-    /// Takes what stands before the pages. Without a row for it a block descriptor may only say what is so already, or nothing,
-    /// and the device-specific parameter, whose bits SBC reserves here, does not count.
+    /// Takes what stands before the pages. Without a row for it a block descriptor may only say what is so already, or
+    /// nothing, and the device-specific parameter, whose bits SBC reserves here, does not count.
     fn select_header(
         &self,
         new: &mut [Values],
@@ -368,8 +369,8 @@ impl ModeValues {
         Ok(())
     }
 
-    /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what they
-    /// were given: it does not count.
+    /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what
+    /// they were given: it does not count.
     fn page_of_list<'a>(&self, list: &'a [u8], at: usize) -> Result<(usize, &'a [u8]), Sense> {
         let field = |offset: usize, len: usize| {
             let length_error = || Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
@@ -433,8 +434,8 @@ fn write_header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit, selecte
 /// Most blocks that a short descriptor with a density code can tell.
 const COUNT_MAX: u32 = 0x00ff_ffff;
 
-/// A mode parameter block descriptor: short or long (SPC-5 7.5.6, SBC-3 6.5.2). Where it has a DENSITY CODE the number of
-/// blocks is a byte shorter, which direct access block devices use otherwise.
+/// A mode parameter block descriptor: short or long (SPC-5 7.5.6, SBC-3 6.5.2). Where it has a DENSITY CODE the number
+/// of blocks is a byte shorter, which direct access block devices use otherwise.
 struct BlockDescriptor {
     density: Option<u8>,
     blocks: u64,

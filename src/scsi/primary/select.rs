@@ -7,8 +7,8 @@ use super::unit::{DeviceType, Job, PrimaryUnit};
 use crate::io::{Done, Op, Record};
 use crate::scsi::{Outcome, Resume, Step, asc};
 
-/// MODE SELECT. What is to be saved is kept first, and in force only then: if that fails, nothing has changed. One is saved at
-/// a time, since the pages are kept together.
+/// MODE SELECT. What is to be saved is kept first, and in force only then: if that fails, nothing has changed. One is
+/// saved at a time, since the pages are kept together.
 #[derive(Debug)]
 pub struct ModeSelect {
     wanted: u32,

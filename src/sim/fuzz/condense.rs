@@ -21,8 +21,8 @@ pub(in crate::sim) fn run_inputs(target: &FuzzTarget, files: &[PathBuf]) -> io::
     Ok(())
 }
 
-/// Writes into the corpus of a target, of all that was found, as few and short inputs as can be that take the same edges.
-/// Returns how many, and their bytes.
+/// Writes into the corpus of a target, of all that was found, as few and short inputs as can be that take the same
+/// edges. Returns how many, and their bytes.
 pub(in crate::sim) fn condense(target: &'static FuzzTarget, keep: &Path) -> io::Result<(usize, usize)> {
     let directory = directory(target.name);
     let path = directory.join(FOUND);

@@ -93,8 +93,8 @@ impl Attempts {
         inputs.iter().any(|input| self.passes(input).is_err())
     }
 
-    /// Runs an input. One that fails ends it all, after it was made short and written down: alone if it fails alone, else
-    /// with those before it that it needs.
+    /// Runs an input. One that fails ends it all, after it was made short and written down: alone if it fails alone,
+    /// else with those before it that it needs.
     pub(super) fn run(&mut self, input: &[u8]) {
         if self.history.len() == HISTORY_MAX {
             self.history.clear();
@@ -174,8 +174,8 @@ fn watch(running: &Running, name: &'static str, failed: &Path) {
 }
 
 /// Runs a target with its corpus, then with changes of it and of what was found: so many, or for so long. An input that
-/// panics is written down, and named. With `keep`, a directory, it goes on from what an earlier run has found, and keeps
-/// what it finds.
+/// panics is written down, and named. With `keep`, a directory, it goes on from what an earlier run has found, and
+/// keeps what it finds.
 pub(in crate::sim) fn fuzz(
     target: &'static FuzzTarget,
     seed: u64,

@@ -139,8 +139,8 @@ fn change_bytes(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     }
 }
 
-/// Leaves out what can be left out: halves first, then smaller and smaller runs, as long as what is left does `still` what
-/// it is kept for.
+/// Leaves out what can be left out: halves first, then smaller and smaller runs, as long as what is left does `still`
+/// what it is kept for.
 pub(super) fn shorten<T: Clone>(mut items: Vec<T>, mut still: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let mut run = items.len().div_ceil(2);
     while run > 0 {

@@ -103,8 +103,8 @@ pub(super) fn vnet(bytes: &[u8]) {
     run(bytes, Tap::pretended, |_, outer, piece| _ = outer.send(piece));
 }
 
-/// Slots of the ring of a packet socket, TPACKET_V2 headers included. A slot whose first byte, its status, is odd is the
-/// program's; behind one that announces a long frame there may be one.
+/// Slots of the ring of a packet socket, TPACKET_V2 headers included. A slot whose first byte, its status, is odd is
+/// the program's; behind one that announces a long frame there may be one.
 pub(super) fn packet(bytes: &[u8]) {
     let port = |file, arena| Packet::pretended(PacketSocket::pretended(file).expect("memory"), arena);
     run(bytes, port, |port, outer, piece| {

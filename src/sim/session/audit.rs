@@ -6,8 +6,8 @@ use super::super::scsi;
 use super::{Env, Session};
 use crate::adapters::iscsi::{ConnectionReport, SessionReport};
 
-/// One connection, as both sides must know it: CID, port, commands under way, PDUs received, sent and rejected by the target,
-/// digests, and MaxBurstLength and MaxConnections.
+/// One connection, as both sides must know it: CID, port, commands under way, PDUs received, sent and rejected by the
+/// target, digests, and MaxBurstLength and MaxConnections.
 type Known = (u16, u16, usize, [u64; 3], [bool; 2], [usize; 2]);
 
 fn shown(connection: &ConnectionReport) -> Known {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Replacing a file so that the old or the new one is there, whenever the power goes; and the envelope by which a damaged
-//! one is known.
+//! Replacing a file so that the old or the new one is there, whenever the power goes; and the envelope by which a
+//! damaged one is known.
 //!
 //! The envelope: eight bytes of magic with the version, the length of what follows (four bytes, big-endian), the bytes,
 //! and CRC32C over all of that (four bytes, big-endian).

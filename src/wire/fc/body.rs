@@ -8,8 +8,8 @@ use super::fcp::{FcpCmnd, FcpRsp, FcpXferRdy};
 use super::field::{Emit, Malformed, Parse};
 use super::header::{FcHeader, FcType, RCtl};
 
-/// The information unit that a frame carries alone (FC-FS, "Routing control (R_CTL)"). Answers are read with what was asked
-/// for, [`ElsReply`](super::ElsReply) and [`CtAccept`](super::CtAccept); here they are bytes.
+/// The information unit that a frame carries alone (FC-FS, "Routing control (R_CTL)"). Answers are read with what was
+/// asked for, [`ElsReply`](super::ElsReply) and [`CtAccept`](super::CtAccept); here they are bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the names are those of the standards")]
 pub enum Body<'a> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Common Transport, and what a port says to the name server through it (FC-GS, "Common Transport for Generic Services", "Name
-//! Server").
+//! Common Transport, and what a port says to the name server through it (FC-GS, "Common Transport for Generic
+//! Services", "Name Server").
 
 use smallvec::SmallVec;
 
@@ -18,8 +18,8 @@ codes! {
 }
 
 codes! {
-    /// The part of the service: that of the Directory Service is the name server, that of the Management Service FDMI (FC-GS,
-    /// "CT_IU preamble", GS_Subtype).
+    /// The part of the service: that of the Directory Service is the name server, that of the Management Service FDMI
+    /// (FC-GS, "CT_IU preamble", GS_Subtype).
     GsSubtype(u8) {
         NAME_SERVER = 0x02,
         FDMI = 0x10,
@@ -161,7 +161,8 @@ impl Fc4Types {
     }
 }
 
-/// What a port is in each FC-4: four bits each, for FCP [`Self::TARGET`] and [`Self::INITIATOR`] (FC-GS, "FC-4 Features").
+/// What a port is in each FC-4: four bits each, for FCP [`Self::TARGET`] and [`Self::INITIATOR`] (FC-GS, "FC-4
+/// Features").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fc4Features([u8; 128]);
 
@@ -216,8 +217,8 @@ impl<'a> SymbolicName<'a> {
     }
 }
 
-/// Registers a symbolic name for what `K` names: RSPN_ID, RSNN_NN (FC-GS, "Register Symbolic Port Name (RSPN_ID)", "Register
-/// Symbolic Node Name (RSNN_NN)").
+/// Registers a symbolic name for what `K` names: RSPN_ID, RSNN_NN (FC-GS, "Register Symbolic Port Name (RSPN_ID)",
+/// "Register Symbolic Node Name (RSNN_NN)").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RegisterSymbolicName<'a, K> {
     /// Whose name it is.
@@ -249,7 +250,8 @@ impl<K: Field> Emit for RegisterSymbolicName<'_, K> {
 }
 
 layout! {
-    /// A port, by its identifier: GA_NXT, GPN_ID, GNN_ID, GFF_ID, DA_ID; what accepts GID_PN (FC-GS, "Port Identifier").
+    /// A port, by its identifier: GA_NXT, GPN_ID, GNN_ID, GFF_ID, DA_ID; what accepts GID_PN (FC-GS, "Port
+    /// Identifier").
     PortId, "port identifier object", 4 bytes {
         /// The identifier.
         [1] id: FcId,
@@ -265,7 +267,8 @@ layout! {
 }
 
 layout! {
-    /// Registers a name of a port: RPN_ID, RNN_ID (FC-GS, "Register Port Name (RPN_ID)", "Register Node Name (RNN_ID)").
+    /// Registers a name of a port: RPN_ID, RNN_ID (FC-GS, "Register Port Name (RPN_ID)", "Register Node Name
+    /// (RNN_ID)").
     RegisterName, "RPN_ID or RNN_ID", 12 bytes {
         /// The port.
         [1] id: FcId,
@@ -307,7 +310,8 @@ layout! {
 }
 
 layout! {
-    /// Asks for the ports with an FC-4: GID_FT, GPN_FT (FC-GS, "Get Port Identifiers (GID_FT)", "Get Port Names (GPN_FT)").
+    /// Asks for the ports with an FC-4: GID_FT, GPN_FT (FC-GS, "Get Port Identifiers (GID_FT)", "Get Port Names
+    /// (GPN_FT)").
     PortsWithType, "GID_FT or GPN_FT", 4 bytes {
         /// In which domain; 0 is all.
         [1] domain: u8,
@@ -495,7 +499,8 @@ pub enum CtAccept<'a> {
 }
 
 impl<'a> CtAccept<'a> {
-    /// From what is behind the header, all frames of the sequence together, without fill bytes; with what was asked for.
+    /// From what is behind the header, all frames of the sequence together, without fill bytes; with what was asked
+    /// for.
     ///
     /// # Errors
     /// If the payload is too short, or a list does not end.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Information units of FCP (FCP-4, "FCP information units"). FCP_CONF has no payload, and FCP_DATA is all data, whose place
-//! is [`FcHeader::relative_offset`](super::FcHeader::relative_offset).
+//! Information units of FCP (FCP-4, "FCP information units"). FCP_CONF has no payload, and FCP_DATA is all data, whose
+//! place is [`FcHeader::relative_offset`](super::FcHeader::relative_offset).
 
 use super::field::{Emit, Field, Malformed, Parse, bits, codes, head, layout};
 

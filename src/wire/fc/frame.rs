@@ -51,8 +51,8 @@ const PREFIX: usize = 14;
 /// Bytes behind the payload of a frame: CRC, EOF, reserved.
 const TRAILER: usize = 8;
 
-/// The bytes of an FCoE frame, from behind the ethertype to the end, without a frame check sequence: lengths are good, and
-/// nothing else is known of them.
+/// The bytes of an FCoE frame, from behind the ethertype to the end, without a frame check sequence: lengths are good,
+/// and nothing else is known of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FcoePacket<'a> {
     prefix: &'a [u8; PREFIX],
@@ -139,8 +139,8 @@ impl<'a> FcoeFrame<'a> {
     /// The payload without optional headers and fill bytes.
     ///
     /// # Errors
-    /// If there are optional headers (nobody sends them to a SCSI target), or fill bytes where none may be: in a frame that is
-    /// not the last of its sequence, or more than the payload has.
+    /// If there are optional headers (nobody sends them to a SCSI target), or fill bytes where none may be: in a frame
+    /// that is not the last of its sequence, or more than the payload has.
     pub fn data(&self) -> Result<&'a [u8], Malformed> {
         let FcHeader { df_ctl, f_ctl, .. } = self.header;
         if df_ctl != DfCtl::NONE {

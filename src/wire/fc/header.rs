@@ -5,7 +5,8 @@ use super::field::{bits, codes, layout};
 use super::name::FcId;
 
 codes! {
-    /// R_CTL: what kind of information a frame carries (FC-FS, "Routing control (R_CTL)"; FCP-4, "FCP information units").
+    /// R_CTL: what kind of information a frame carries (FC-FS, "Routing control (R_CTL)"; FCP-4, "FCP information
+    /// units").
     RCtl(u8) {
         FCP_DATA = 0x01,
         UNSOLICITED_CONTROL = 0x02,
@@ -98,7 +99,8 @@ codes! {
     }
 }
 
-/// RX_ID of an exchange whose responder has not given it one, and OX_ID of none (FC-FS, "Responder Exchange_ID (RX_ID)").
+/// RX_ID of an exchange whose responder has not given it one, and OX_ID of none (FC-FS, "Responder Exchange_ID
+/// (RX_ID)").
 pub const UNASSIGNED_XID: u16 = 0xffff;
 
 layout! {

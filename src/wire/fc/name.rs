@@ -148,8 +148,8 @@ impl FromStr for WorldWideName {
     }
 }
 
-/// A name of 128 bits, NAA 6, IEEE registered extended: no port has one, but a logical unit can (SPC, "NAA IEEE Registered
-/// Extended designator format"; FC-FS, "Name_Identifier formats").
+/// A name of 128 bits, NAA 6, IEEE registered extended: no port has one, but a logical unit can (SPC, "NAA IEEE
+/// Registered Extended designator format"; FC-FS, "Name_Identifier formats").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RegisteredExtendedName([u8; 16]);
 
@@ -196,7 +196,8 @@ impl MacAddress {
     /// Where FCoE goes in a network without FIP.
     pub const FCOE_WITHOUT_FIP: Self = Self([0x0e, 0xfc, 0x00, 0xff, 0xff, 0xfe]);
 
-    /// The address of a VN_Port that is made of its identifier: FPMA (FC-BB-6, "Fabric Provided MAC Addresses"), and in VN2VN.
+    /// The address of a VN_Port that is made of its identifier: FPMA (FC-BB-6, "Fabric Provided MAC Addresses"), and in
+    /// VN2VN.
     pub const fn of_vn_port(map: FcMap, id: FcId) -> Self {
         let ([_, a, b, c], [d, e, f]) = (map.raw().to_be_bytes(), id.to_bytes());
         Self([a, b, c, d, e, f])

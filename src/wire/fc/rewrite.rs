@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What holds for any bytes: nothing panics, and what was read is written so that it reads the same. For tests and the fuzz
-//! target.
+//! What holds for any bytes: nothing panics, and what was read is written so that it reads the same. For tests and the
+//! fuzz target.
 
 use super::{
     Body, CtAccept, CtCommand, ETHERTYPE_FCOE, ETHERTYPE_FIP, ElsCode, ElsReply, Emit, FcCrc, FcoeFrame,
@@ -31,8 +31,8 @@ macro_rules! again {
     };
 }
 
-/// Takes the bytes of an Ethernet frame from its ethertype on. The CRC of an FCoE frame is put right, so that what it covers
-/// is looked at.
+/// Takes the bytes of an Ethernet frame from its ethertype on. The CRC of an FCoE frame is put right, so that what it
+/// covers is looked at.
 pub(crate) fn rewrite(bytes: &[u8]) {
     let Some((ethertype, rest)) = bytes.split_first_chunk() else { return };
     match u16::from_be_bytes(*ethertype) {

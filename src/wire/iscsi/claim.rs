@@ -3,9 +3,10 @@
 
 use crate::wire::is_printable;
 
-/// Whether somebody may give this as the name of a node at login, and if not, why: a type and something printable without
-/// spaces (RFC 7143 4.2.7.2, RFC 3722 6). Not refused is what initiators are seen to send although the RFC has no room for it:
-/// capital letters, `_` and other punctuation of ASCII, a type in capitals, an authority that is no domain.
+/// Whether somebody may give this as the name of a node at login, and if not, why: a type and something printable
+/// without spaces (RFC 7143 4.2.7.2, RFC 3722 6). Not refused is what initiators are seen to send although the RFC has
+/// no room for it: capital letters, `_` and other punctuation of ASCII, a type in capitals, an authority that is no
+/// domain.
 pub fn claimed_name(name: &str) -> Result<(), &'static str> {
     /// RFC 3722 6.2 and tables B.1 and C.6 to C.8 of RFC 3454, as far as these are printable.
     const fn is_barred(c: char) -> bool {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! iSCSI names (RFC 7143 4.2.7): what is one, and the one spelling by which they are compared. Whatever takes a name in brings
-//! it into that spelling: the configuration, logins, SendTargets, TransportIDs.
+//! iSCSI names (RFC 7143 4.2.7): what is one, and the one spelling by which they are compared. Whatever takes a name in
+//! brings it into that spelling: the configuration, logins, SendTargets, TransportIDs.
 
 /// Longest name in bytes (RFC 7143 4.2.7.1).
 pub const NAME_MAX: usize = 223;
 
-/// The spelling of a name by which it is compared, stored and told: in lower case (RFC 3722; the digits of `eui.` and `naa.`
-/// names are hexadecimal).
+/// The spelling of a name by which it is compared, stored and told: in lower case (RFC 3722; the digits of `eui.` and
+/// `naa.` names are hexadecimal).
 pub fn normal_name(name: &str) -> String {
     name.to_lowercase()
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! EXTENDED COPY (LID1) (SPC-4 6.4): blocks of logical units that the nexus sees are copied to others of theirs, or to the
-//! same, without a way over the network.
+//! EXTENDED COPY (LID1) (SPC-4 6.4): blocks of logical units that the nexus sees are copied to others of theirs, or to
+//! the same, without a way over the network.
 //!
-//! Segments are carried out in their order, a chunk at a time: read, then written. Where a segment overlaps itself it is
-//! copied from the end that leaves every block as it was when the segment began. Another logical unit is looked at, and
-//! asked whether it lets an operation pass, by the task manager; this one looks after itself.
+//! Segments are carried out in their order, a chunk at a time: read, then written. Where a segment overlaps itself it
+//! is copied from the end that leaves every block as it was when the segment began. Another logical unit is looked at,
+//! and asked whether it lets an operation pass, by the task manager; this one looks after itself.
 
 mod known;
 mod list;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What each command does to a disk that is reserved or write protected, and in which port states it is served: all rows
-//! of the table, against lists that are written down here once more.
+//! What each command does to a disk that is reserved or write protected, and in which port states it is served: all
+//! rows of the table, against lists that are written down here once more.
 
 use super::super::table::TABLE;
 use super::*;
@@ -97,8 +97,8 @@ const CLASSES: [(Access, Commands); 6] = [
     (Access::Reserve, &[(0x16, 0), (0x17, 0), (0x56, 0), (0x57, 0)]),
 ];
 
-/// What changes the medium: not what changes only the state of the disk, and not the copy, of which only a segment knows
-/// where it writes.
+/// What changes the medium: not what changes only the state of the disk, and not the copy, of which only a segment
+/// knows where it writes.
 const WRITES: Commands = &[
     (0x04, 0),
     (0x48, 0x01),

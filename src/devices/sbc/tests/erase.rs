@@ -182,7 +182,8 @@ fn an_aborted_format_has_failed() {
     rig.none(&[0; 6]).good();
 }
 
-/// SBC-3 4.11.2: a sanitize operation that has begun goes on whatever becomes of its command. The end of the daemon ends it.
+/// SBC-3 4.11.2: a sanitize operation that has begun goes on whatever becomes of its command. The end of the daemon
+/// ends it.
 #[test]
 fn nothing_stops_a_sanitize_operation() {
     let mut rig = Rig::thin();

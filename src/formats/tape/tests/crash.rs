@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A loss of power after any write, with any of those lost that no flush has covered: what is mounted then is what some order
-//! of the commands so far would have made, with all that was acknowledged as stable.
+//! A loss of power after any write, with any of those lost that no flush has covered: what is mounted then is what some
+//! order of the commands so far would have made, with all that was acknowledged as stable.
 
 use super::*;
 

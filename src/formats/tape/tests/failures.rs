@@ -3,7 +3,8 @@
 
 use super::*;
 
-/// A store that fails now and then, under a log that is appended to. Each failure is followed by a look at what is there.
+/// A store that fails now and then, under a log that is appended to. Each failure is followed by a look at what is
+/// there.
 fn write_with_failures(seed: u64) {
     let numbers = &mut Numbers(seed);
     let mut deck = Deck::create(&[1 << 30]);

@@ -102,8 +102,8 @@ fn kinds(at: &Scratch) -> Vec<PathBuf> {
     all
 }
 
-/// Whatever a path is and however it is to be opened: it is opened if and only if looking at it has found nothing against
-/// that, and what was there is as before.
+/// Whatever a path is and however it is to be opened: it is opened if and only if looking at it has found nothing
+/// against that, and what was there is as before.
 #[test]
 fn what_is_there_is_left_as_it_is() {
     let (mut served, mut refused) = (0, 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What ports tell each other when they log in: FLOGI, FDISC, PLOGI, PDISC and what accepts them (FC-LS, "Login parameters").
+//! What ports tell each other when they log in: FLOGI, FDISC, PLOGI, PDISC and what accepts them (FC-LS, "Login
+//! parameters").
 
 use super::super::field::{bits, layout, number};
 use super::super::name::WorldWideName;
@@ -37,8 +38,8 @@ bits! {
 }
 
 number! {
-    /// The longest payload that a port receives, and four bits of buffer-to-buffer state change (FC-LS, "Buffer-to-buffer
-    /// Receive Data_Field Size").
+    /// The longest payload that a port receives, and four bits of buffer-to-buffer state change (FC-LS,
+    /// "Buffer-to-buffer Receive Data_Field Size").
     #[derive(Debug, Default)]
     ReceiveSize(u16; 2)
 }
@@ -66,7 +67,8 @@ number! {
 }
 
 impl LoginWord {
-    /// For PLOGI: at most so many concurrent sequences; a bit for each category of information that has relative offsets.
+    /// For PLOGI: at most so many concurrent sequences; a bit for each category of information that has relative
+    /// offsets.
     pub const fn sequences(total: u16, offset_categories: u16) -> Self {
         Self((total as u32) << 16 | offset_categories as u32)
     }

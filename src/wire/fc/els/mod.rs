@@ -54,8 +54,8 @@ fn code(bytes: &[u8]) -> Result<ElsCode, Malformed> {
 }
 
 requests! {
-    /// A request (FC-LS, "Extended Link Services"). One that is not read any further has its whole payload, from the code
-    /// on, which is not empty.
+    /// A request (FC-LS, "Extended Link Services"). One that is not read any further has its whole payload, from the
+    /// code on, which is not empty.
     #[derive(Clone, PartialEq, Eq, Debug)]
     #[expect(missing_docs, reason = "the names are those of FC-LS")]
     ElsRequest, code: ElsCode {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The other payloads of extended link services. Their first byte is the code, or a word with it: [`ElsRequest`](super::ElsRequest)
-//! and [`ElsReply`](super::ElsReply) look after that.
+//! The other payloads of extended link services. Their first byte is the code, or a word with it:
+//! [`ElsRequest`](super::ElsRequest) and [`ElsReply`](super::ElsReply) look after that.
 
 use smallvec::SmallVec;
 
@@ -8,7 +8,8 @@ use super::super::field::{Emit, Field, Malformed, Parse, bits, codes, head, layo
 use super::super::header::RCtl;
 use super::super::name::{FcId, WorldWideName};
 
-/// A payload of the code and nothing else: RTV; LS_ACC of LOGO, RRQ, SCR, RSCN (FC-LS, "Read Timeout Value (RTV)", "LS_ACC").
+/// A payload of the code and nothing else: RTV; LS_ACC of LOGO, RRQ, SCR, RSCN (FC-LS, "Read Timeout Value (RTV)",
+/// "LS_ACC").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ElsEmpty;
 
@@ -141,7 +142,8 @@ layout! {
 }
 
 layout! {
-    /// Which exchange: payload of RRQ and REC (FC-LS, "Reinstate Recovery Qualifier (RRQ)", "Read Exchange Concise (REC)").
+    /// Which exchange: payload of RRQ and REC (FC-LS, "Reinstate Recovery Qualifier (RRQ)", "Read Exchange Concise
+    /// (REC)").
     ExchangeId, "RRQ or REC", 12 bytes {
         /// Who has begun it.
         [5] originator: FcId,
@@ -153,8 +155,8 @@ layout! {
 }
 
 layout! {
-    /// Sequence Retransmission Request (FCP-4, "Sequence Retransmission Request (SRR)"). It is an FC-4 link service: R_CTL
-    /// 32h, TYPE 08h.
+    /// Sequence Retransmission Request (FCP-4, "Sequence Retransmission Request (SRR)"). It is an FC-4 link service:
+    /// R_CTL 32h, TYPE 08h.
     Srr, "SRR", 16 bytes {
         /// The exchange, as who began it calls it.
         [4] ox_id: u16,
@@ -214,8 +216,8 @@ layout! {
 }
 
 layout! {
-    /// Errors of a link, as FCoE counts them: what accepts RLS (FC-LS, "Read Link Error Status Block (RLS)"; FC-BB-6, "FCoE
-    /// Link Error Status Block").
+    /// Errors of a link, as FCoE counts them: what accepts RLS (FC-LS, "Read Link Error Status Block (RLS)"; FC-BB-6,
+    /// "FCoE Link Error Status Block").
     RlsAcc, "RLS LS_ACC", 28 bytes {
         /// Link failures.
         [4] link_failures: u32,
@@ -270,7 +272,8 @@ layout! {
 }
 
 layout! {
-    /// Identification data of a node by its place in a topology (FC-LS, "General Topology Specific Identification Data").
+    /// Identification data of a node by its place in a topology (FC-LS, "General Topology Specific Identification
+    /// Data").
     GeneralTopology, "general topology data", 52 bytes {
         /// What the vendor says.
         [0] vendor: [u8; 16],

@@ -97,8 +97,8 @@ pub enum FipElsBody<'a> {
     Reply(ElsReply<'a>),
 }
 
-/// An extended link service in a descriptor: header and payload, neither delimiters nor CRC (FC-BB-6, "FIP FLOGI descriptor",
-/// "FIP FDISC descriptor", "FIP LOGO descriptor").
+/// An extended link service in a descriptor: header and payload, neither delimiters nor CRC (FC-BB-6, "FIP FLOGI
+/// descriptor", "FIP FDISC descriptor", "FIP LOGO descriptor").
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FipEls<'a> {
     /// Which: [`FipDescriptorType::FLOGI`], `FDISC` or `LOGO`, in an answer that of the request.
@@ -275,7 +275,8 @@ impl Emit for FipDescriptor<'_> {
     }
 
     /// # Panics
-    /// Also if it is longer than a descriptor can be, 1020 bytes, which only one of type [`Self::Other`] and an ECHO can be.
+    /// Also if it is longer than a descriptor can be, 1020 bytes, which only one of type [`Self::Other`] and an ECHO
+    /// can be.
     fn emit(&self, out: &mut [u8]) {
         let out = &mut out[..self.buffer_len()];
         out.fill(0);

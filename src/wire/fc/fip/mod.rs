@@ -156,8 +156,8 @@ pub enum FipMessage<'a> {
     },
 }
 
-/// A message with its flags (FC-BB-6, "FIP frame format"). Some are sent longer than they are: who sends them puts zeros
-/// behind.
+/// A message with its flags (FC-BB-6, "FIP frame format"). Some are sent longer than they are: who sends them puts
+/// zeros behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FipFrame<'a> {
     /// Flags.

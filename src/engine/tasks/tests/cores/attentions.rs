@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Unit attentions that the end of a command establishes: there for everybody whom they concern, on both cores, before its
-//! status goes out.
+//! Unit attentions that the end of a command establishes: there for everybody whom they concern, on both cores, before
+//! its status goes out.
 
 use super::*;
 use crate::scsi::Whom;
@@ -36,7 +36,8 @@ fn attention(unit: Option<UnitKey>, whom: Whom, code: u16) -> Attention {
     Attention { unit, whom, code }
 }
 
-/// What each initiator is told after the first has sent MOVE MEDIUM: at the logical unit of the command, and at the other.
+/// What each initiator is told after the first has sent MOVE MEDIUM: at the logical unit of the command, and at the
+/// other.
 fn told_after_a_move(seed: u64, tells: &[Attention]) -> Vec<[Vec<u16>; 2]> {
     let first = |_: &mut Dice, client| if client == 0 { vec![Ask::Move] } else { Vec::new() };
     let mut cores = Cores::with_gate(seed, first, true, tells);
