@@ -25,7 +25,7 @@
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`engine`] | joins devices, stores and fabrics: task manager, one core's share of it all; what a fabric is to a core |
-//! | [`adapters`] | one for each fabric, which joins its protocol machine to the engine: streams, sessions, what is exported to whom |
+//! | [`adapters`] | one for each fabric: it joins the protocol machine to the engine; sessions, what is exported to whom |
 //! | [`control`] | configuration, log, status, the socket of the command line |
 //! | [`mod@bench`] | the load generator, over a wire and over layers of ptgt alone |
 //! | [`image`] | `ptgt image`: images of tapes that no daemon has open |
@@ -88,6 +88,26 @@
 //! exported ([`adapters::iscsi::topology::Topology`]), and the state of a disk (mode parameters, reservations, access states),
 //! of which the path of a READ or WRITE reads a snapshot: a change is agreed on by all cores before it is in force. Everything
 //! else goes through mailboxes: the shards have one each, and so has each fabric of each core, for what is its own.
+//!
+//! # The way of one READ and one WRITE
+//!
+//! 1. A port takes frames of its device, or bytes of a socket, in segments of the core's arena; TCP brings them into
+//!    order where they lie. In [`engine::fabric::Fabric::poll`] the stream host says which streams have something,
+//!    the iSCSI of the core gives the segments to the connection, and the session makes commands of them, in the
+//!    order of CmdSN.
+//! 2. In [`engine::fabric::Fabric::serve`] the task manager takes the command from the transport of its nexus, finds
+//!    the logical unit, lets it pass or queues it (order, reservations, unit attentions), and asks the device server
+//!    for the first step.
+//! 3. A READ is a [`scsi::Step::Store`] with [`io::Op::Read`]. Memory answers at once, by lending its pages; a file
+//!    answers from the page cache, or later: then the task is carried on when the stores are polled, in a turn of its
+//!    own, and its nexus is woken. A WRITE is a [`scsi::Step::Fetch`] first: what has come with the command is there;
+//!    for the rest the session sends R2Ts, and hands over the segments of all its Data-Out PDUs as one list
+//!    ([`memory::Sg`]), which goes to the store as it is, with [`io::Op::Write`].
+//! 4. The status, with the data of the READ, goes to the transport ([`scsi::Transport::send_command_complete`]). The
+//!    session puts headers before slices of the segments, as many PDUs as the stream host has room for; nothing is
+//!    copied, but by the socket or the device, and memory that is lent where something is computed over it.
+//! 5. In [`engine::fabric::Fabric::commit`] the port sends all of the turn in one burst. The segments are held until
+//!    the peer has acknowledged them.
 //!
 //! # Where something new goes
 //!
