@@ -20,8 +20,11 @@ use std::rc::{Rc, Weak};
 const WEIGHT: u64 = 2;
 
 /// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty. What it needs
-/// goes up and down: it gives more back only when that is another step and half of its credit.
+/// goes up and down: it gives more back only when that is more than [`SPARE`] and half of its credit.
 const STEP: u64 = 256 << 10;
+
+/// As much as a window of TCP, which may be all that some commands wait for, and come and go with.
+const SPARE: u64 = 4 * STEP;
 
 /// There is plenty when an account may have so many steps more.
 const PLENTY: u64 = 4;
@@ -77,7 +80,7 @@ pub struct MemoryAccount(Rc<AccountNode>);
 impl MemoryAccount {
     fn new(parent: Option<Self>, name: Option<Box<str>>, limit: u64, floor: u64) -> Self {
         let credit = Cell::new(if parent.is_some() { 0 } else { limit });
-        let spare_max = if name.is_some() { 0 } else { 2 * STEP };
+        let spare_max = if name.is_some() { 0 } else { SPARE };
         let (used, given, over) = (Cell::new(0), Cell::new(0), Cell::new(false));
         let (refusals, refused, children, heirs) = Default::default();
         Self(Rc::new(AccountNode {
@@ -526,20 +529,19 @@ mod tests {
     #[test]
     fn what_goes_up_and_down_by_a_few_steps_does_not_reach_the_parents() {
         let root = MemoryAccount::root(64 * MIB);
-        let _many = [12 * STEP, STEP + 48, 10 * STEP].map(|most| {
+        let _many = [12 * STEP, STEP + 48, SPARE, 10 * STEP].map(|most| {
             let one = connection(&root, "a", "n", "s");
             let before = root.used();
             assert!(one.take(most));
             let drawn = root.used();
-            for less in [most / 2, most / 4, STEP, 48] {
-                let less = less.min(most / 2);
+            for less in [most / 2, STEP.min(most), 48, SPARE.min(most)] {
                 one.give(less);
                 assert_eq!(root.used(), drawn, "{less} bytes of {most} are kept");
                 assert!(one.take(less));
                 assert_eq!(root.used(), drawn, "{less} bytes of {most} come from what was kept");
             }
             one.give(most);
-            assert!(root.used() - before <= 2 * STEP, "all of it is not kept");
+            assert!(root.used() - before <= SPARE, "all of it is not kept");
             one
         });
     }
