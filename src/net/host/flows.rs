@@ -202,7 +202,8 @@ mod tests {
             tuple(local.to_be_bytes().into(), peer.to_be_bytes().into(), ports)
         };
         let v6 = |local: u128, peer: u128, ports| {
-            tuple(local.to_be_bytes().into(), peer.to_be_bytes().into(), ports)
+            let [local, peer] = [local, peer].map(|bits| IpAddr::from((bits ^ 0xfd << 120).to_be_bytes()));
+            tuple(local, peer, ports)
         };
         let mut tuples = vec![v4(0, 0, 0), v6(0, 0, 0)];
         tuples.extend((0..32).flat_map(|at| [v4(1 << at, 0, 0), v4(0, 1 << at, 0), v4(0, 0, 1 << at)]));
