@@ -19,8 +19,8 @@ use crate::options::ValueKind::{Number, Tables, Text};
 use crate::options::{Key, Section, Table, key};
 use crate::reactor::{CoreContext, Mailbox, Sender, mailboxes};
 use crate::scsi::{
-    Cdb, Command, Expected, Lun, Nexus, NexusId, Request, RequestTag, Response, Status, TargetPort,
-    TaskAttribute, TaskManagementResponse, Transport, TransportId, UnitKey,
+    Cdb, Command, Expected, Lun, Nexus, NexusId, PortName, Request, RequestTag, Response, Status, TargetPort,
+    TaskAttribute, TaskManagementResponse, Transport, UnitKey,
 };
 use crate::time::Instant;
 
@@ -211,7 +211,12 @@ impl ToyFabric {
             context: context.clone(),
             mailbox,
             units,
-            port: Arc::new(TargetPort::iscsi(relative, "toy", 1)),
+            port: Arc::new(TargetPort {
+                relative,
+                device: format!("eui.{relative:016x}"),
+                name: PortName::Srp(u128::from(relative).to_be_bytes()),
+                group: 1,
+            }),
             sessions: BTreeMap::new(),
             by_key: HashMap::new(),
             ending: 0,
@@ -224,7 +229,7 @@ impl ToyFabric {
     fn log_in(&mut self, core: &mut Core, initiator: u32) {
         self.last_nexus += 1;
         let id = NexusId(self.last_nexus);
-        let name = TransportId::iscsi(&format!("toy{initiator}"), [0; 6]);
+        let name = PortName::Srp(u128::from(initiator).to_be_bytes());
         let key = core.add_nexus(id, Nexus { initiator: name, port: self.port.clone() }, &self.units);
         let (arena, requests, exchanges) = (self.context.arena().clone(), VecDeque::new(), Slab::new());
         self.sessions.insert(initiator, ToySession { key, id, arena, requests, exchanges, leaving: false });

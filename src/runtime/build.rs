@@ -25,7 +25,7 @@ use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
-use crate::scsi::{Lun, TargetPort, UnitState};
+use crate::scsi::{Lun, PortName, TargetPort, UnitState};
 use crate::stores::{self, Backing, ConfiguredStore, Records};
 use crate::sys;
 
@@ -328,7 +328,7 @@ fn port_names(target: &config::Target) -> Vec<(u16, String)> {
     let mut ports: Vec<(u16, String)> = Vec::new();
     for tag in target.portals.iter().map(|portal| portal.group) {
         if ports.iter().all(|(known, _)| *known != tag) {
-            ports.push((tag, TargetPort::iscsi_name(&target.name, tag)));
+            ports.push((tag, PortName::iscsi_target(&target.name, tag).text().into_owned()));
         }
     }
     ports

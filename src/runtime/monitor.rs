@@ -277,7 +277,7 @@ fn latency(kind: CommandKind, stage: Stage, times: &Histogram) -> Latency {
 fn reservations(table: &scsi::reservations::Reservations) -> Reservations {
     let registrations = table.registrations().iter().map(|registration| Registration {
         initiator: registration.initiator.to_string(),
-        target_port: registration.port.as_ref().map(|port| port.name.clone()),
+        target_port: registration.port.as_ref().map(|port| port.name.to_string()),
         key: format!("{:#x}", registration.key),
         holder: table.holds(registration),
     });
@@ -295,7 +295,7 @@ fn port_group(group: &Group) -> PortGroup {
         group: group.id,
         state: group.state.to_string(),
         preferred: group.preferred,
-        target_ports: group.ports.iter().map(|port| port.name.clone()).collect(),
+        target_ports: group.ports.iter().map(|port| port.name.to_string()).collect(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Nexus, Status, TransportId, UnitKey, asc};
+use super::{Nexus, PortName, Status, UnitKey, asc};
 
 /// Some nexuses of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Whom {
     /// That one alone.
     Sender,
     /// Those of an initiator port, at one target port (by its relative identifier) or at all, but for that one.
-    Port(TransportId, Option<u16>),
+    Port(PortName, Option<u16>),
 }
 
 impl Whom {

@@ -11,6 +11,7 @@ mod attention;
 mod command;
 mod device;
 mod nexus;
+mod port_name;
 pub mod primary;
 pub mod reservations;
 mod sense;
@@ -20,7 +21,8 @@ mod unit;
 pub use attention::{Attention, Interlock, UnitAttentions, Whom};
 pub use command::{Cdb, Command, Expected, Lun, NexusId, TaskAttribute, TaskId, UnitKey, UnitKeys};
 pub use device::{Context, Control, CopyTraits, DeviceServer, Outcome, Peer, Resume, Step};
-pub use nexus::{Nexus, TargetPort, TransportId};
+pub use nexus::{Nexus, TargetPort};
+pub use port_name::{IscsiPortName, PortName, TransportProtocol};
 pub use sense::{EncodedSense, Sense, SenseDescriptor, Status, asc, key};
 pub use transport::{
     Request, RequestTag, Residual, Response, TaskManagementFunction, TaskManagementResponse, Transport,

@@ -18,7 +18,7 @@ use crate::fabrics::iscsi::{
 };
 use crate::memory::{Sg, prefetch};
 use crate::net::{CACHED_STREAMS, Detached, STAGE_MAX, StreamEvent, StreamId, StreamOrigin};
-use crate::scsi::{Nexus, NexusId, TransportId};
+use crate::scsi::{Nexus, NexusId, PortName};
 
 /// Why a connection cannot join a session that is not there.
 const GONE: (LoginStatus, &str) = (LoginStatus::SessionDoesNotExist, "no such session to join");
@@ -472,7 +472,7 @@ impl IscsiFabric {
                 origin: connection.origin(),
                 user: iscsi.user(),
             });
-            let initiator = TransportId::iscsi(&name.initiator, name.isid);
+            let initiator = PortName::iscsi_initiator(&name.initiator, name.isid);
             let port = target.port(name.portal_group);
             core.add_nexus(nexus, Nexus { initiator, port }, &units)
         });

@@ -9,8 +9,8 @@ use crate::bench::load::{Load, Operation, Tally};
 use crate::engine::tasks::{NexusKey, TaskManager, Transports};
 use crate::memory::{Arena, Sg};
 use crate::scsi::{
-    Cdb, Command, Expected, Lun, Nexus, NexusId, Request, RequestTag, Response, Sense, Status, TargetPort,
-    TaskAttribute, TaskManagementResponse, Transport, TransportId,
+    Cdb, Command, Expected, Lun, Nexus, NexusId, PortName, Request, RequestTag, Response, Sense, Status,
+    TargetPort, TaskAttribute, TaskManagementResponse, Transport,
 };
 use crate::time::Instant;
 
@@ -125,8 +125,10 @@ pub(super) fn run(
 ) -> Result<Outcome, String> {
     let World { context, mut tasks, unit, .. } = world;
     let arena = context.arena().clone();
-    let name =
-        Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(1, "", 1)) };
+    let name = Nexus {
+        initiator: PortName::iscsi_initiator("", [0; 6]),
+        port: Arc::new(TargetPort::iscsi(1, "", 1)),
+    };
     let key = tasks.add_nexus(NEXUS, name, &[(Lun::ZERO, unit)]);
     let block = arena.alloc(load.block() as usize).ok_or("the block is too large")?;
     let block_size = tasks.geometry(unit).block;

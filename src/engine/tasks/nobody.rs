@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::memory::Sg;
 use crate::scsi::{
-    Nexus, Request, RequestTag, Response, Status, TargetPort, TaskManagementResponse, Transport, TransportId,
+    Nexus, PortName, Request, RequestTag, Response, Status, TargetPort, TaskManagementResponse, Transport,
 };
 
 /// The name of no nexus.
 pub(super) fn name() -> Nexus {
-    Nexus { initiator: TransportId::iscsi("", [0; 6]), port: Arc::new(TargetPort::iscsi(0, "", 0)) }
+    Nexus { initiator: PortName::iscsi_initiator("", [0; 6]), port: Arc::new(TargetPort::iscsi(0, "", 0)) }
 }
 
 /// The transport of a task without a nexus: nothing comes from it, and what goes to it is dropped.

@@ -6,6 +6,7 @@ mod aca;
 mod copy;
 mod cores;
 mod events;
+mod fabrics;
 mod faults;
 mod fences;
 mod flush;
@@ -20,8 +21,8 @@ use crate::io::{self, Landing, Record, Submitted};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::primary::Designation;
 use crate::scsi::{
-    Cdb, Change, Context, Control, CopyTraits, Expected, Outcome, Sense, TargetPort, TaskId,
-    TaskManagementFunction, TransportId, key, reservations,
+    Cdb, Change, Context, Control, CopyTraits, Expected, Outcome, PortName, Sense, TargetPort, TaskId,
+    TaskManagementFunction, key, reservations,
 };
 use crate::wire::scsi::be24;
 
@@ -97,7 +98,7 @@ impl Store for HoldingStore {
 fn name(number: u64) -> Nexus {
     let isid = [0, 0, 0, 0, 0, u8::try_from(number).unwrap()];
     let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
-    Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", isid), port }
+    Nexus { initiator: PortName::iscsi_initiator("iqn.2026-11.test:i", isid), port }
 }
 
 /// A record store that holds records until it is told to answer.

@@ -11,7 +11,7 @@ use crate::control::config::parse;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::fabrics::iscsi::{CloseReason, ConnectionOrigin, Event, LoginRequest, Session, Visitor};
 use crate::memory::Sg;
-use crate::scsi::TransportId;
+use crate::scsi::PortName;
 use crate::time::Instant;
 use crate::wire::iscsi::pairs;
 
@@ -132,11 +132,11 @@ fn enter(topology: &Topology, (target, to): (&str, &str), (initiator, from): (&s
     let visitor = Visitor { initiator: who, origin: &origin, user: None };
     assert_eq!(topology.target(whom).unwrap().units(&visitor).len(), 1, "the logical unit is seen");
     // Reservations.
-    let port = TransportId::iscsi(who, *isid);
-    assert_eq!(TransportId::iscsi(from, *isid), port);
-    let mut bytes = port.bytes().to_vec();
+    let port = PortName::iscsi_initiator(who, *isid);
+    assert_eq!(PortName::iscsi_initiator(from, *isid), port);
+    let mut bytes = port.transport_id().as_bytes().to_vec();
     bytes[4..4 + from.len()].copy_from_slice(from.as_bytes());
-    assert_eq!(TransportId::parse(&bytes), Some((port.clone(), bytes.len())));
+    assert_eq!(PortName::from_transport_id(&bytes), Some((port.clone(), bytes.len())));
     assert!(port.to_string().starts_with(initiator));
     // Discovery, of all and by name.
     let mut wire = Wire::new();

@@ -4,7 +4,7 @@
 
 use super::request::{Action, Out};
 use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
-use crate::scsi::{Nexus, NexusId, Sense, TargetPort, TransportId, Whom, asc};
+use crate::scsi::{Nexus, NexusId, PortName, Sense, TargetPort, Whom, asc};
 
 /// What a change means for nexuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Reservations {
     /// Adds a registration; one for all target ports takes the place of those for some.
     fn add(
         &mut self,
-        initiator: &TransportId,
+        initiator: &PortName,
         port: Option<std::sync::Arc<TargetPort>>,
         key: u64,
     ) -> Result<(), ChangeError> {
@@ -242,6 +242,10 @@ impl Reservations {
         let port = ports.iter().find(|port| port.relative == out.move_port);
         let port = port.ok_or_else(|| invalid_parameter(18))?.clone();
         let initiator = out.ports.first().ok_or_else(|| invalid_parameter(24))?;
+        // Ports of two protocols are no nexus: nobody could use or give back what is moved there.
+        if initiator.protocol() != port.name.protocol() {
+            return Err(invalid_parameter(24));
+        }
         let to = Nexus { initiator: initiator.clone(), port };
         if to == *nexus || self.registrations[own].covers(&to) {
             return Err(invalid_parameter(24));

@@ -15,7 +15,7 @@ mod request;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Nexus, NexusId, TargetPort, TransportId, Whom};
+use super::{Nexus, NexusId, PortName, TargetPort, Whom};
 
 pub use apply::{ChangeError, Effects};
 pub use commands::ReservationCommand;
@@ -109,7 +109,7 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// The initiator port.
-    pub initiator: TransportId,
+    pub initiator: PortName,
     /// The target port; `None` stands for all.
     pub port: Option<Arc<TargetPort>>,
     /// Its reservation key, not 0.

@@ -5,10 +5,11 @@
 //! for each: key (8), holder (1), TransportID and name of the target port with a length (2) before each; an empty name
 //! stands for all target ports. Ports are kept by name.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{REGISTRATIONS_MAX, Registration, ReservationType, Reservations};
-use crate::scsi::{TargetPort, TransportId};
+use crate::scsi::{PortName, TargetPort};
 use crate::wire::scsi::{DataIn, be16, be64};
 
 /// Name of the record.
@@ -25,7 +26,9 @@ impl Reservations {
         data.u16(u16::try_from(kept.len()).unwrap_or(u16::MAX));
         for Registration { initiator, port, key, holder } in kept {
             data.u64(*key).u8((*holder).into());
-            for field in [initiator.bytes(), port.as_ref().map_or(&b""[..], |port| port.name.as_bytes())] {
+            let initiator = initiator.transport_id();
+            let port = port.as_ref().map_or(Cow::Borrowed(""), |port| port.name.text());
+            for field in [initiator.as_bytes(), port.as_bytes()] {
                 data.u16(u16::try_from(field.len()).unwrap_or(u16::MAX)).bytes(field);
             }
         }
@@ -33,8 +36,8 @@ impl Reservations {
     }
 
     /// The table after the start: that of the record, if there is one. `ports` are the target ports of the unit now. A
-    /// registration at a port that is gone is left out; when it held the reservation, so is that, since nobody could
-    /// release it. The error says what is wrong with the record.
+    /// registration at a port that is gone is left out, as is that of an initiator port that no fabric can have; when it held
+    /// the reservation, so is that, since nobody could release it. The error says what is wrong with the record.
     pub fn from_record(record: &[u8], ports: &[Arc<TargetPort>]) -> Result<Self, &'static str> {
         let mut rest = Reader(record);
         if rest.take(1)?[0] != VERSION {
@@ -53,11 +56,16 @@ impl Reservations {
             let key = be64(rest.take(8)?, 0);
             let holder = rest.take(1)?[0] != 0;
             let bytes = rest.field()?;
-            let initiator = TransportId::parse(bytes).filter(|(_, len)| *len == bytes.len());
-            let (initiator, _) = initiator.ok_or("no TransportID")?;
+            let initiator = match PortName::from_transport_id(bytes) {
+                Some((initiator, len)) if len == bytes.len() => Some(initiator),
+                None if is_of_unknown_protocol(bytes) => None,
+                _ => return Err("no TransportID"),
+            };
             let name = std::str::from_utf8(rest.field()?).map_err(|_| "no name of a target port")?;
-            let port = ports.iter().find(|port| port.name == name).cloned();
-            if name.is_empty() || port.is_some() {
+            let port = ports.iter().find(|port| port.name.text() == name).cloned();
+            if let Some(initiator) = initiator
+                && (name.is_empty() || port.is_some())
+            {
                 table.registrations.push(Registration { initiator, port, key, holder });
             }
         }
@@ -66,6 +74,11 @@ impl Reservations {
         table.kind = kind.filter(|_| held);
         if rest.0.is_empty() { Ok(table) } else { Err("something after the end") }
     }
+}
+
+/// Whether that is a TransportID of a protocol whose ports have no names here. The first daemons took those, too.
+fn is_of_unknown_protocol(bytes: &[u8]) -> bool {
+    bytes.len() == 24 && matches!(bytes[0], 0x1..=0x3 | 0x7..=0xf)
 }
 
 struct Reader<'a>(&'a [u8]);

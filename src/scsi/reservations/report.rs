@@ -58,7 +58,8 @@ pub(super) fn full_status(table: &Reservations) -> DataIn {
         let flags = if port.is_none() { ALL_TG_PT } else { 0 } | if holds { R_HOLDER } else { 0 };
         data.u64(*key).u32(0).u8(flags).u8(kind).u32(0);
         data.u16(port.as_ref().map_or(0, |port| port.relative));
-        data.u32(u32::try_from(initiator.bytes().len()).unwrap_or(u32::MAX)).bytes(initiator.bytes());
+        let initiator = initiator.transport_id();
+        data.u32(u32::try_from(initiator.len()).unwrap_or(u32::MAX)).bytes(initiator.as_bytes());
     }
     data.close(4, 4);
     data

@@ -2,7 +2,7 @@
 //! What is asked of the table: PERSISTENT RESERVE OUT with its parameters (SPC-5 6.17), RESERVE and RELEASE.
 
 use super::ReservationType;
-use crate::scsi::{Sense, TransportId, asc};
+use crate::scsi::{PortName, Sense, asc};
 use crate::wire::scsi::{be16, be32, be64};
 
 /// Shortest parameter list, of all service actions.
@@ -46,7 +46,7 @@ pub struct Out {
     /// RELATIVE TARGET PORT IDENTIFIER of REGISTER AND MOVE.
     pub move_port: u16,
     /// Initiator ports: those of SPEC_I_PT, or the one of REGISTER AND MOVE.
-    pub ports: Vec<TransportId>,
+    pub ports: Vec<PortName>,
 }
 
 impl Out {
@@ -124,7 +124,7 @@ fn invalid(byte: u16) -> Sense {
 }
 
 /// The TransportIDs after a length of four bytes at offset `at`; they fill the rest of the list.
-fn ports(list: &[u8], at: usize) -> Result<Vec<TransportId>, Sense> {
+fn ports(list: &[u8], at: usize) -> Result<Vec<PortName>, Sense> {
     let mut rest = list.get(at + 4..).unwrap_or_default();
     if list.len() < at + 4 || rest.len() != be32(list, at) as usize {
         return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR));
@@ -132,7 +132,7 @@ fn ports(list: &[u8], at: usize) -> Result<Vec<TransportId>, Sense> {
     let mut found = Vec::new();
     while !rest.is_empty() {
         let here = u16::try_from(list.len() - rest.len()).unwrap_or(u16::MAX);
-        let (port, len) = TransportId::parse(rest).ok_or_else(|| invalid(here))?;
+        let (port, len) = PortName::from_transport_id(rest).ok_or_else(|| invalid(here))?;
         found.push(port);
         rest = &rest[len..];
     }

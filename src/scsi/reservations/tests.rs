@@ -14,7 +14,7 @@ const ID: [NexusId; 4] = [NexusId(10), NexusId(11), NexusId(12), NexusId(13)];
 fn nexus(number: usize) -> Nexus {
     let isid = [0, 0, 0, 0, 0, [1, 2, 1, 3][number]];
     let port = ports()[number / 2].clone();
-    Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", isid), port }
+    Nexus { initiator: PortName::iscsi_initiator("iqn.2026-11.test:i", isid), port }
 }
 
 fn ports() -> [Arc<TargetPort>; 2] {
@@ -129,7 +129,7 @@ fn registering_for_others() {
     w.conflicts(0, &others);
     assert_eq!(w.keys(), [2], "all or none");
     for n in 0..REGISTRATIONS_MAX - 1 {
-        let initiator = TransportId::iscsi(&format!("iqn.2026-11.test:{n}"), [0; 6]);
+        let initiator = PortName::iscsi_initiator(&format!("iqn.2026-11.test:{n}"), [0; 6]);
         let nexus = Nexus { initiator, port: ports_one() };
         w.table = w.table.apply(&nexus, &Out::new(Action::Register, 0, 9), &[]).unwrap().0;
     }
@@ -361,11 +361,11 @@ fn what_is_reported() {
     assert_eq!(report::reservation(&w.table).as_bytes(), held);
     let full = report::full_status(&w.table);
     let full = full.as_bytes();
-    let id = nexus(0).initiator;
-    let each = 24 + id.bytes().len();
+    let id = nexus(0).initiator.transport_id();
+    let each = 24 + id.len();
     assert_eq!((full.len(), usize::from(full[7])), (8 + 2 * each, 2 * each));
-    let first = [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 1, 0, 0, 0, id.bytes().len() as u8];
-    assert_eq!((&full[8..32], &full[32..8 + each]), (&first[..], id.bytes()));
+    let first = [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 1, 0, 0, 0, id.len() as u8];
+    assert_eq!((&full[8..32], &full[32..8 + each]), (&first[..], id.as_bytes()));
     assert_eq!(&full[8 + each + 12..8 + each + 14], [0, 0], "not a holder");
 }
 
@@ -462,4 +462,19 @@ fn a_record_of_another_configuration() {
     assert_eq!((found.registrations().len(), found.kind()), (1, None));
     assert!(Reservations::from_record(&record[..record.len() - 1], &ports()).is_err());
     assert!(Reservations::from_record(&[2, 0, 0, 0], &ports()).is_err(), "a version of the future");
+    // Of IEEE 1394: the first daemons took such a port from initiators; no fabric here can have it.
+    let id = [[3; 24], [0; 24]].map(|id| [&[0, 24], &id[..], &[0, 0]].concat());
+    let [unknown, fc] = id.map(|id| [&[0, 0, 0, 0, 0, 0, 0, 9, 0], &id[..]].concat());
+    let record = [&[1, 0, 0, 2], &unknown[..], &fc].concat();
+    let found = Reservations::from_record(&record, &ports()).unwrap();
+    let [registration] = found.registrations() else { panic!("{found:?}") };
+    assert_eq!(registration.initiator.text(), "00:00:00:00:00:00:00:00");
+    let held = [&[1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 1], &unknown[9..]].concat();
+    assert!(Reservations::from_record(&held, &ports()).unwrap().is_open(), "nobody could release it");
+    for damaged in [
+        [&[1, 0, 0, 1], &unknown[..9], &[0, 23], &[3; 23], &[0, 0]].concat(),
+        [&[1, 0, 0, 1], &unknown[..9], &[0, 24], &[5; 24], &[0, 0]].concat(),
+    ] {
+        assert_eq!(Reservations::from_record(&damaged, &ports()), Err("no TransportID"));
+    }
 }

@@ -46,7 +46,7 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 21] = [
+pub(super) static TARGETS: [FuzzTarget; 22] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
@@ -54,6 +54,7 @@ pub(super) static TARGETS: [FuzzTarget; 21] = [
     target("pdus", InputShape::Plain, iscsi::rewrite::rewrite),
     target("record", InputShape::Plain, records::record),
     target("reservations", InputShape::Plain, records::reservations),
+    target("persistent-reserve-out", InputShape::Pieces, records::persistent_reserve_out),
     target("tape", InputShape::Plain, run_damaged),
     target("kept", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::kept)),
     target("login", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::login)),

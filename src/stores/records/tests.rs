@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::scsi::primary::{INFORMATION_RECORD, InitiatorData, MODE_RECORD, ModePage, ModeUnit, ModeValues};
 use crate::scsi::reservations::{Out, RECORD_NAME, Reservations};
-use crate::scsi::{Nexus, TargetPort, TransportId};
+use crate::scsi::{Nexus, PortName, TargetPort};
 
 /// A file system that loses what is not on stable storage.
 #[derive(Clone, Default)]
@@ -121,7 +121,8 @@ fn the_power_goes_while_disks_keep_their_records() {
         }
     }
     let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
-    let nexus = |n| Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [n; 6]), port: port.clone() };
+    let nexus =
+        |n| Nexus { initiator: PortName::iscsi_initiator("iqn.2026-11.test:i", [n; 6]), port: port.clone() };
     let (mut values, mut table) = (ModeValues::new(&PAGES), Reservations::default());
     let mut initiator_data = InitiatorData::new(0);
     // Five states of each: a page that changes, one more registrant, and longer information.

@@ -25,7 +25,7 @@ use crate::scsi::primary::{Designation, Identity};
 use crate::scsi::reservations::Reservations;
 use crate::scsi::{
     Attention, Cdb, Command, Context, CopyTraits, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Peer,
-    Resume, Status, Step, TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitKey, UnitState,
+    PortName, Resume, Status, Step, TargetPort, TaskAttribute, TaskId, UnitAttentions, UnitKey, UnitState,
 };
 use crate::time::Instant;
 use crate::wire::Uuid;
@@ -115,7 +115,7 @@ fn config() -> Config {
 
 /// The nexus that sends everything here.
 fn nexus() -> Nexus {
-    Nexus { initiator: TransportId::iscsi("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]), port: port() }
+    Nexus { initiator: PortName::iscsi_initiator("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]), port: port() }
 }
 
 fn port() -> Arc<TargetPort> {

@@ -31,7 +31,7 @@ fn a_reservation_from_register_to_clear() {
     assert_eq!(rig.read(&[0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0]).good()[3], 0x81);
     let full = rig.read(&[0x5e, 3, 0, 0, 0, 0, 0, 4, 0, 0]).good();
     assert_eq!((full[20], full[21], be16(&full, 26)), (1, 3, 7));
-    assert_eq!(&full[32..], nexus().initiator.bytes());
+    assert_eq!(&full[32..], nexus().initiator.transport_id().as_bytes());
     assert_eq!(rig.write(&out(0, 0, 24), &list(1, 2, 0)).outcome.status, Status::ReservationConflict);
     rig.write(&out(3, 0, 24), &list(0xabc, 0, 0)).good();
     assert_eq!(rig.read(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0]).good().len(), 8);
@@ -54,9 +54,9 @@ fn parameter_lists_that_are_wrong() {
     assert_eq!(rig.write(&out(0, 0, 32), &with(&[0; 4], 8)).sense(), LENGTH);
     assert_eq!(rig.write(&out(0, 0, 32), &with(&[0; 4], 4)).sense(), FIELD);
     assert_eq!(rig.write(&out(6, 0, 24), &list(0, 1, 8)).sense(), FIELD);
-    let id = TransportId::iscsi("iqn.2026-11.test:j", [1; 6]);
-    let len = id.bytes().len() as u8;
-    rig.write(&out(0, 0, 28 + len), &with(id.bytes(), len)).good();
+    let id = PortName::iscsi_initiator("iqn.2026-11.test:j", [1; 6]);
+    let id = id.transport_id();
+    rig.write(&out(0, 0, 28 + id.len() as u8), &with(id.as_bytes(), id.len() as u8)).good();
     assert_eq!(rig.state.reservations().registrations().len(), 2);
     // REGISTER AND MOVE with two ports.
     let mut moves = [&list(1, 2, 0)[..20], &[0, 0, 0, 48], &[0; 48]].concat();

@@ -14,8 +14,8 @@ use crate::io::{Done, Error, ErrorKind, Geometry, Landing, Op};
 use crate::memory::{Arena, Sg};
 use crate::scsi::primary::{Identity, PrimaryServer};
 use crate::scsi::{
-    Cdb, Command, Context, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, Resume, Sense, Status, Step,
-    TargetPort, TaskAttribute, TaskId, TransportId, UnitAttentions, UnitState, asc, key,
+    Cdb, Command, Context, DeviceServer, Expected, Lun, Nexus, NexusId, Outcome, PortName, Resume, Sense,
+    Status, Step, TargetPort, TaskAttribute, TaskId, UnitAttentions, UnitState, asc, key,
 };
 use crate::time::Instant;
 use crate::wire::Uuid;
@@ -196,7 +196,7 @@ impl Rig {
     }
 
     fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
-        let initiator = TransportId::iscsi("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]);
+        let initiator = PortName::iscsi_initiator("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]);
         let nexus = Nexus { initiator, port: Arc::new(TargetPort::iscsi(7, "iqn.2026-11.test:t", 2)) };
         let state = UnitState::default();
         let mut cx = Context {
