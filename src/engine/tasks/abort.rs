@@ -23,8 +23,8 @@ impl TaskManager {
     pub fn remove_nexus(&mut self, now: Instant, nexus: NexusKey, after: Option<AfterAbort>) {
         let entry = &mut self.nexuses[nexus.0];
         entry.gone = true;
-        for task_set in &entry.task_sets {
-            self.units[task_set.unit.0].server.nexus_lost(entry.id);
+        if let Some((id, _)) = entry.who {
+            entry.task_sets.iter().for_each(|task_set| self.units[task_set.unit.0].server.nexus_lost(id));
         }
         let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
         let pending = after.map(|after| self.expect(SmallVec::new(), after));

@@ -168,7 +168,11 @@ impl TaskManager {
     fn settle(&mut self, ticket: usize, good: bool) {
         let changing = &mut self.changes.all[ticket];
         let unit = changing.unit;
-        let by = changing.nexus.as_ref().map(|(id, _)| *id);
+        let by = match changing.by {
+            // It may have outlived its nexus.
+            Requester::Finish(task) => Some(self.tasks[task as usize].command.nexus),
+            _ => changing.nexus.as_ref().map(|(id, _)| *id),
+        };
         let (next, effects) = changing.next.take().expect("worked out before it is settled");
         let before = self.units[unit].shared.current();
         let (state, effects) = if good { (next, effects) } else { (before, Arc::default()) };
@@ -206,8 +210,7 @@ impl TaskManager {
         let this = &mut self.tasks[task as usize];
         this.state = State::Changing;
         let unit = this.unit;
-        let nexus = &self.nexuses[this.nexus];
-        let nexus = (this.nexus != NOBODY).then(|| (nexus.id, nexus.name.clone()));
+        let nexus = self.nexuses[this.nexus].who.clone();
         self.ask(unit, change, nexus, Requester::Task(task));
         match self.changes.ended.back() {
             Some((ended, _)) if *ended == task => self.changes.ended.pop_back().map(|(_, answer)| answer),
@@ -257,9 +260,7 @@ impl TaskManager {
         let next = self.next_told(task, &mut attentions);
         self.changes.finishing[index].1.attentions = attentions;
         let Some((unit, told)) = next else { return false };
-        let this = &self.tasks[task as usize];
-        let nexus = (this.command.nexus, self.nexuses[this.nexus].name.clone());
-        self.ask(unit, Change::Attentions(told), Some(nexus), Requester::Finish(task));
+        self.ask(unit, Change::Attentions(told), None, Requester::Finish(task));
         true
     }
 
@@ -276,9 +277,9 @@ impl TaskManager {
     /// Establishes unit attentions at a logical unit for nexuses of this core.
     pub(super) fn establish(&mut self, unit: usize, told: &[(Whom, u16)], sender: Option<NexusId>) {
         for (key, nexus) in &mut self.nexuses {
+            let Some((id, name)) = &nexus.who else { continue };
             for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
-                let sender = sender == Some(nexus.id);
-                for (_, code) in told.iter().filter(|(whom, _)| whom.includes(&nexus.name, sender)) {
+                for (_, code) in told.iter().filter(|(whom, _)| whom.includes(name, sender == Some(*id))) {
                     self.undelivered.extend(task_set.establish(*code).map(|event| (NexusKey(key), event)));
                 }
             }
@@ -300,12 +301,11 @@ impl TaskManager {
     /// A reservation by RESERVE ends with its nexus and with a reset.
     pub(super) fn end_reserve(&mut self, unit: UnitKey, nexus: Option<usize>, pending: Option<usize>) {
         let Some(reserver) = self.units[unit.0].shared.current().reservations().reserver() else { return };
-        let nexus = nexus.map(|nexus| &self.nexuses[nexus]);
-        if nexus.is_some_and(|nexus| nexus.id != reserver) {
+        let nexus = nexus.and_then(|nexus| self.nexuses[nexus].who.clone());
+        if nexus.as_ref().is_some_and(|(id, _)| *id != reserver) {
             return;
         }
         let change = if nexus.is_some() { Change::Lost } else { Change::Reset };
-        let nexus = nexus.map(|nexus| (nexus.id, nexus.name.clone()));
         if let Some(pending) = pending {
             self.pending[pending].left += 1;
         }
@@ -319,17 +319,18 @@ impl TaskManager {
             this.epoch = this.epoch.wrapping_add(1);
         }
         for (_, nexus) in &mut self.nexuses {
+            let Some((id, name)) = &nexus.who else { continue };
             for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
-                task_set.access = this.state.nexus_access(nexus.id, &nexus.name);
+                task_set.access = this.state.nexus_access(*id, name);
             }
         }
         self.establish(unit, &effects.attentions, by);
         let this = &mut self.units[unit];
         let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
         for (_, nexus) in &mut self.nexuses {
+            let Some((id, name)) = &nexus.who else { continue };
             for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
-                let sender = by == Some(nexus.id);
-                if effects.aborts.iter().any(|whom| whom.includes(&nexus.name, sender)) {
+                if effects.aborts.iter().any(|whom| whom.includes(name, by == Some(*id))) {
                     let before = aborts.len();
                     let own = nexus.exchanges.iter().flatten().copied();
                     aborts.extend(own.filter(|&task| self.tasks[task as usize].unit == unit));

@@ -202,8 +202,8 @@ impl Unit {
 }
 
 struct NexusState {
-    id: NexusId,
-    name: Arc<Nexus>,
+    /// Its number and its names; that of [`NOBODY`] has none.
+    who: Option<(NexusId, Arc<Nexus>)>,
     task_sets: Vec<TaskSet>,
     luns: Vec<Lun>,
     /// Task by exchange number.
@@ -278,7 +278,7 @@ impl TaskManager {
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(UnitKey(ABSENT), absent, None);
-        manager.add_nexus(NexusId(u64::MAX), nobody::name(), &[]);
+        manager.insert_nexus(None, Vec::new());
         manager
     }
 
@@ -339,12 +339,15 @@ impl TaskManager {
             }
         });
         let task_sets = task_sets.collect();
+        self.insert_nexus(Some((id, Arc::new(name))), task_sets)
+    }
+
+    fn insert_nexus(&mut self, who: Option<(NexusId, Arc<Nexus>)>, task_sets: Vec<TaskSet>) -> NexusKey {
         NexusKey(self.nexuses.insert(NexusState {
-            id,
-            name: Arc::new(name),
-            task_sets,
+            who,
             // The well-known unit is served whatever else is there.
-            luns: units.iter().map(|&(lun, _)| lun).chain([Lun::REPORT_LUNS]).collect(),
+            luns: task_sets.iter().map(|task_set| task_set.lun).chain([Lun::REPORT_LUNS]).collect(),
+            task_sets,
             exchanges: Vec::new(),
             tasks: 0,
             gone: false,
@@ -605,7 +608,10 @@ impl TaskManager {
         command: Command,
     ) {
         let entry = &mut self.nexuses[nexus.0];
-        debug_assert_eq!(entry.id, command.nexus, "a transport speaks for its own nexus");
+        debug_assert!(
+            entry.who.as_ref().is_some_and(|(id, _)| *id == command.nexus),
+            "a transport speaks for its own nexus"
+        );
         let task_set = entry.task_sets.binary_search_by_key(&command.lun, |task_set| task_set.lun).ok();
         let unit = task_set.map_or(ABSENT, |task_set| entry.task_sets[task_set].unit.0);
         let attribute = command.attribute;

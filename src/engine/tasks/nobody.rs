@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The nexus and the transport of tasks that go on when their initiator has its answer.
-
-use std::sync::Arc;
+//! The transport of tasks that go on when their initiator has its answer.
 
 use crate::memory::Sg;
-use crate::scsi::{
-    Nexus, PortName, Request, RequestTag, Response, Status, TargetPort, TaskManagementResponse, Transport,
-};
-
-/// The name of no nexus.
-pub(super) fn name() -> Nexus {
-    Nexus { initiator: PortName::iscsi_initiator("", [0; 6]), port: Arc::new(TargetPort::iscsi(0, "", 0)) }
-}
+use crate::scsi::{Request, RequestTag, Response, Status, TaskManagementResponse, Transport};
 
 /// The transport of a task without a nexus: nothing comes from it, and what goes to it is dropped.
 pub(super) struct Nobody;

@@ -2,7 +2,7 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{CommandKind, NOBODY, State, TaskManager, residual};
+use super::{CommandKind, State, TaskManager, residual};
 use crate::io::{self, Done, Submitted, Tag};
 use crate::scsi::{
     Command, Context, DeviceServer, Interlock, NotAdmitted, Outcome, Response, Resume, Sense, Status, Step,
@@ -84,7 +84,7 @@ impl TaskManager {
             geometry: unit.geometry(),
             state: &unit.state,
             attentions,
-            nexus: (this.nexus != NOBODY).then_some(&*nexus.name),
+            nexus: nexus.who.as_ref().map(|(_, name)| &**name),
             luns: &nexus.luns,
             landing: &mut |len| transport.landing(request_tag, len),
             lease,
