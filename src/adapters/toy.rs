@@ -197,7 +197,6 @@ struct ToyFabric {
     by_key: HashMap<NexusKey, u32>,
     /// Nexuses whose tasks have yet to end.
     ending: usize,
-    last_nexus: u64,
     /// It has something to do.
     touched: bool,
     stopping: bool,
@@ -220,15 +219,13 @@ impl ToyFabric {
             sessions: BTreeMap::new(),
             by_key: HashMap::new(),
             ending: 0,
-            last_nexus: (1 + context.core() as u64) << 32,
             touched: false,
             stopping: false,
         }
     }
 
     fn log_in(&mut self, core: &mut Core, initiator: u32) {
-        self.last_nexus += 1;
-        let id = NexusId(self.last_nexus);
+        let id = core.new_nexus_id();
         let name = PortName::Srp(u128::from(initiator).to_be_bytes());
         let key = core.add_nexus(id, Nexus { initiator: name, port: self.port.clone() }, &self.units);
         let (arena, requests, exchanges) = (self.context.arena().clone(), VecDeque::new(), Slab::new());

@@ -112,6 +112,11 @@ pub struct Core {
 }
 
 impl Core {
+    /// A number that no nexus has had, of any fabric on any core.
+    pub fn new_nexus_id(&mut self) -> NexusId {
+        self.tasks.new_nexus_id()
+    }
+
     /// Adds a nexus of the fabric that is at work, which sees `units`, in ascending order of LUN.
     pub fn add_nexus(&mut self, id: NexusId, name: Nexus, units: &[(Lun, UnitKey)]) -> NexusKey {
         let key = self.tasks.add_nexus(id, name, units);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use super::NexusId;
+
 /// A logical unit number in its eight-byte form (SAM-5 4.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lun(pub u64);
@@ -129,10 +131,6 @@ impl UnitKeys {
         UnitKey(self.last)
     }
 }
-
-/// An I_T nexus: one initiator port at one target port. Unique while the daemon runs, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NexusId(pub u64);
 
 /// A task's number on its core: small and dense, so that a device server may keep its own state of a task in a vector.
 /// It is free again after the step that finished the task, or after the abort.

@@ -55,3 +55,48 @@ pub struct Nexus {
     /// The target port.
     pub port: Arc<TargetPort>,
 }
+
+/// The number of an I_T nexus: unique while the daemon runs, never reused. The default is that of none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NexusId(u64);
+
+impl NexusId {
+    /// For tests of what does not ask where it comes from.
+    #[cfg(test)]
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Gives out the numbers of the I_T nexuses of a core, whatever their fabric. No two cores give the same.
+#[derive(Debug)]
+pub struct NexusIds(u64);
+
+impl NexusIds {
+    /// Those of that core.
+    pub const fn of_core(core: usize) -> Self {
+        Self((core as u64) << 48)
+    }
+
+    /// One that no nexus has had.
+    pub fn allocate(&mut self) -> NexusId {
+        self.0 += 1;
+        NexusId(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_nexuses_have_the_same_number() {
+        let mut cores = [0, 1, 63].map(NexusIds::of_core);
+        let mut given = HashSet::from([NexusId::default()]);
+        for _ in 0..1000 {
+            assert!(cores.iter_mut().all(|ids| given.insert(ids.allocate())));
+        }
+    }
+}

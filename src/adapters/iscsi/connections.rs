@@ -437,13 +437,14 @@ impl IscsiFabric {
         let waiter = Waiter { core: self.parts.context.core(), connection: stream.serial };
         let wish = wanted.parameters.queue_depth;
         let limits = limits(&self.parts.topology, &name);
-        match self.parts.sessions.claim(&name, waiter, &limits, wish) {
+        let nexus = core.new_nexus_id();
+        match self.parts.sessions.claim(&name, nexus, waiter, &limits, wish) {
             Claim::Full(what) => iscsi.refuse_login(key, LoginStatus::OutOfResources, what),
             Claim::Held { core: home, nexus } => {
                 stream.wanted = Some(wanted);
                 self.parts.peers[home].send(IscsiMessage::Reinstate(nexus));
             }
-            Claim::Granted { nexus, tsih, commands, memory } => {
+            Claim::Granted { tsih, commands, memory } => {
                 self.establish(core, index, key, name, (nexus, tsih), (commands, memory))
             }
         }

@@ -147,8 +147,6 @@ pub struct Waiter {
 pub enum Claim {
     /// The session is the caller's.
     Granted {
-        /// Its nexus.
-        nexus: NexusId,
         /// Its target session identifying handle.
         tsih: u16,
         /// How many commands it may have under way; at least one.
@@ -192,7 +190,6 @@ struct Inner {
     targets: HashMap<String, Use>,
     initiators: HashMap<(String, String), Initiator>,
     last_handle: u16,
-    last_nexus: u64,
     /// How many streams each core has; a core that is not here has none.
     streams: Vec<usize>,
 }
@@ -294,8 +291,15 @@ impl Sessions {
         self.lock().streams(core)
     }
 
-    /// Claims the name for a connection that wishes to have so many commands under way.
-    pub fn claim(&self, name: &SessionName, waiter: Waiter, limits: &Limits, wish: u32) -> Claim {
+    /// Claims the name for a connection that wishes to have so many commands under way, and for its nexus.
+    pub fn claim(
+        &self,
+        name: &SessionName,
+        nexus: NexusId,
+        waiter: Waiter,
+        limits: &Limits,
+        wish: u32,
+    ) -> Claim {
         let mut inner = self.lock();
         if name.target.is_some()
             && let Some(held) = inner.named.get_mut(name)
@@ -314,15 +318,13 @@ impl Sessions {
             Ok(granted) => granted,
             Err(what) => return Claim::Full(what),
         };
-        inner.last_nexus += 1;
-        let nexus = NexusId(inner.last_nexus);
         inner.handles.insert(tsih, name.target.is_some().then_some((waiter.core, nexus)));
         if let Some(target) = &name.target {
             inner.account(target, &name.initiator, |all| all.add(uses));
             let held = NamedSession { nexus, tsih, core: waiter.core, uses, waiters: Vec::new() };
             inner.named.insert(name.clone(), held);
         }
-        Claim::Granted { nexus, tsih, commands: uses.commands, memory }
+        Claim::Granted { tsih, commands: uses.commands, memory }
     }
 
     /// Core and nexus of the normal session with that handle.
@@ -426,6 +428,7 @@ mod tests {
         }
     }
 
+    const NEXUS: NexusId = NexusId::of(1);
     const WISH: u32 = 16;
     const LIMITS: Limits = Limits {
         sessions: 4,
@@ -440,13 +443,13 @@ mod tests {
     fn targets_and_initiators_have_limits() {
         let sessions = Sessions::default();
         let waiter = Waiter { core: 0, connection: 1 };
-        let claim = |name: &SessionName| sessions.claim(name, waiter, &LIMITS, WISH);
+        let claim = |name: &SessionName| sessions.claim(name, NEXUS, waiter, &LIMITS, WISH);
         let commands = |claim| match claim {
             Claim::Granted { commands, .. } => commands,
             other => panic!("{other:?}"),
         };
         assert_eq!(commands(claim(&name(1))), 16);
-        let Claim::Granted { nexus, tsih, commands: 16, .. } = claim(&name(2)) else { panic!("free") };
+        let Claim::Granted { tsih, commands: 16, .. } = claim(&name(2)) else { panic!("free") };
         assert_eq!(commands(claim(&name(3))), 8, "what is left of the initiator's commands");
         let full = |claim| matches!(claim, Claim::Full(_));
         assert!(full(claim(&name(4))), "too many sessions of an initiator");
@@ -463,8 +466,8 @@ mod tests {
         assert!(sessions.join(&other(1), &LIMITS).is_err(), "too many connections of the target");
         sessions.leave(&name(1));
         assert_eq!(sessions.join(&other(1), &LIMITS), Ok(()));
-        assert_eq!(sessions.find(tsih), Some((0, nexus)));
-        sessions.release(&name(2), nexus, tsih);
+        assert_eq!(sessions.find(tsih), Some((0, NEXUS)));
+        sessions.release(&name(2), NEXUS, tsih);
         assert_eq!(sessions.find(tsih), None);
         assert_eq!(commands(claim(&name(2))), 16, "all of it came back");
     }
@@ -474,21 +477,23 @@ mod tests {
         let sessions = Sessions::default();
         let first = Waiter { core: 0, connection: 1 };
         let second = Waiter { core: 1, connection: 2 };
-        let Claim::Granted { nexus, tsih, .. } = sessions.claim(&name(1), first, &LIMITS, WISH) else {
+        let another = NexusId::of(2);
+        let Claim::Granted { tsih, .. } = sessions.claim(&name(1), NEXUS, first, &LIMITS, WISH) else {
             panic!("free")
         };
         assert!(
-            matches!(sessions.claim(&name(2), second, &LIMITS, WISH), Claim::Granted { .. }),
+            matches!(sessions.claim(&name(2), another, second, &LIMITS, WISH), Claim::Granted { .. }),
             "another ISID"
         );
         for _ in 0..2 {
-            let held = sessions.claim(&name(1), second, &LIMITS, WISH);
-            assert!(matches!(held, Claim::Held { core: 0, nexus: old } if old == nexus), "{held:?}");
+            let held = sessions.claim(&name(1), another, second, &LIMITS, WISH);
+            assert!(matches!(held, Claim::Held { core: 0, nexus: NEXUS }), "{held:?}");
         }
-        assert_eq!(sessions.release(&name(1), nexus, tsih), [second]);
-        assert!(
-            matches!(sessions.claim(&name(1), second, &LIMITS, WISH), Claim::Granted { nexus: new, .. } if new != nexus)
-        );
+        assert_eq!(sessions.release(&name(1), NEXUS, tsih), [second]);
+        let Claim::Granted { tsih, .. } = sessions.claim(&name(1), another, second, &LIMITS, WISH) else {
+            panic!("free again")
+        };
+        assert_eq!(sessions.find(tsih), Some((1, another)));
     }
 
     #[test]
@@ -496,10 +501,10 @@ mod tests {
         let sessions = Sessions::default();
         let discovery = SessionName { target: None, ..name(1) };
         let waiter = Waiter { core: 0, connection: 1 };
-        let Claim::Granted { tsih: a, .. } = sessions.claim(&discovery, waiter, &LIMITS, WISH) else {
+        let Claim::Granted { tsih: a, .. } = sessions.claim(&discovery, NEXUS, waiter, &LIMITS, WISH) else {
             panic!("free")
         };
-        let Claim::Granted { tsih: b, .. } = sessions.claim(&discovery, waiter, &LIMITS, WISH) else {
+        let Claim::Granted { tsih: b, .. } = sessions.claim(&discovery, NEXUS, waiter, &LIMITS, WISH) else {
             panic!("free")
         };
         assert_ne!(a, b);
@@ -511,15 +516,18 @@ mod tests {
         let discovery = SessionName { target: None, ..name(1) };
         let waiter = Waiter { core: 0, connection: 1 };
         let full = || {
-            let claim = sessions.claim(&discovery, waiter, &LIMITS, WISH);
+            let claim = sessions.claim(&discovery, NEXUS, waiter, &LIMITS, WISH);
             assert!(matches!(claim, Claim::Full("there are too many sessions")), "{claim:?}");
         };
         for _ in 0..SESSIONS_MAX {
-            assert!(matches!(sessions.claim(&discovery, waiter, &LIMITS, WISH), Claim::Granted { .. }));
+            assert!(matches!(
+                sessions.claim(&discovery, NEXUS, waiter, &LIMITS, WISH),
+                Claim::Granted { .. }
+            ));
         }
         full();
-        sessions.release(&discovery, NexusId(1), 1);
-        assert!(matches!(sessions.claim(&discovery, waiter, &LIMITS, WISH), Claim::Granted { .. }));
+        sessions.release(&discovery, NEXUS, 1);
+        assert!(matches!(sessions.claim(&discovery, NEXUS, waiter, &LIMITS, WISH), Claim::Granted { .. }));
         full();
     }
 }

@@ -14,9 +14,8 @@ use crate::scsi::{
 };
 use crate::time::Instant;
 
-const NEXUS: NexusId = NexusId(1);
-
 struct Direct {
+    nexus: NexusId,
     requests: VecDeque<Request>,
     slots: Vec<(Operation, Instant)>,
     free: Vec<u32>,
@@ -45,7 +44,7 @@ impl Direct {
                 false => Expected { data_in: block, data_out: 0 },
             };
             let command = Command {
-                nexus: NEXUS,
+                nexus: self.nexus,
                 lun: Lun::ZERO,
                 cdb: Cdb::new(&cdb).expect("sixteen bytes"),
                 attribute: TaskAttribute::Simple,
@@ -129,10 +128,12 @@ pub(super) fn run(
         initiator: PortName::iscsi_initiator("", [0; 6]),
         port: Arc::new(TargetPort::iscsi(1, "", 1)),
     };
-    let key = tasks.add_nexus(NEXUS, name, &[(Lun::ZERO, unit)]);
+    let nexus = tasks.new_nexus_id();
+    let key = tasks.add_nexus(nexus, name, &[(Lun::ZERO, unit)]);
     let block = arena.alloc(load.block() as usize).ok_or("the block is too large")?;
     let block_size = tasks.geometry(unit).block;
     let mut direct = Direct {
+        nexus,
         requests: VecDeque::new(),
         slots: vec![(Operation::default(), Instant::ZERO); setup.queue as usize],
         free: (0..setup.queue).collect(),
@@ -143,7 +144,7 @@ pub(super) fn run(
     };
     // The unit attention of the power-on goes to the first command that is none of the load's.
     let command = Command {
-        nexus: NEXUS,
+        nexus,
         lun: Lun::ZERO,
         cdb: Cdb::new(&[0; 6]).expect("six bytes"),
         attribute: TaskAttribute::Simple,

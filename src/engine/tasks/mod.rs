@@ -37,9 +37,9 @@ use crate::memory::{Arena, prefetch};
 use crate::reactor::CoreContext;
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
-    Command, DeviceServer, Lun, Nexus, NexusId, Outcome, Request, RequestTag, Residual, Response, Resume,
-    Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions, UnitState, Whom,
-    asc,
+    Command, DeviceServer, Lun, Nexus, NexusId, NexusIds, Outcome, Request, RequestTag, Residual, Response,
+    Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions, UnitState,
+    Whom, asc,
 };
 use change_queue::{Changes, FrozenTask};
 use command_faults::Faults;
@@ -227,6 +227,7 @@ pub struct TaskManager {
     arena: Arena,
     units: Vec<Unit>,
     nexuses: Slab<NexusState>,
+    nexus_ids: NexusIds,
     tasks: Slab<Task>,
     pending: Slab<Pending>,
     notices: VecDeque<Notice>,
@@ -261,6 +262,7 @@ impl TaskManager {
             arena: context.arena().clone(),
             units: Vec::new(),
             nexuses: Slab::new(),
+            nexus_ids: NexusIds::of_core(context.core()),
             tasks: Slab::new(),
             pending: Slab::new(),
             notices: VecDeque::new(),
@@ -314,6 +316,11 @@ impl TaskManager {
         for &(unit, slot) in slots {
             self.units[unit.0].slot = Some(slot);
         }
+    }
+
+    /// A number that no nexus has had on any core.
+    pub fn new_nexus_id(&mut self) -> NexusId {
+        self.nexus_ids.allocate()
     }
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.

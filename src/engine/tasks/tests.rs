@@ -434,7 +434,7 @@ impl World {
         manager.persist_with(Box::new(kept.clone()), &[(units[0].1, RecordSlot(5))]);
         let transports = (0..2)
             .map(|i| {
-                let key = manager.add_nexus(NexusId(i), name(i), &units);
+                let key = manager.add_nexus(NexusId::of(i), name(i), &units);
                 let (wire, slots) = (Wire::default(), HashMap::new());
                 (key, Some(ToyTransport { kind, arena: arena.clone(), wire, slots }))
             })
@@ -472,7 +472,7 @@ impl World {
     ) {
         let request_tag = RequestTag(x);
         let command = Command {
-            nexus: NexusId(nexus as u64),
+            nexus: NexusId::of(nexus as u64),
             lun,
             cdb: Cdb::new(cdb).unwrap(),
             attribute: a,
@@ -486,7 +486,7 @@ impl World {
     }
 
     fn task_management(&mut self, nexus: usize, function: TaskManagementFunction, lun: Lun) {
-        let (request, id) = (RequestTag(7), NexusId(nexus as u64));
+        let (request, id) = (RequestTag(7), NexusId::of(nexus as u64));
         self.wire(nexus).requests.push_back(Request::TaskManagement { request, nexus: id, function, lun });
     }
 

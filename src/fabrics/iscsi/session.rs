@@ -43,7 +43,7 @@ impl Session {
             arena,
             discovery: false,
             negotiated: Negotiated::default(),
-            nexus: NexusId(0),
+            nexus: NexusId::default(),
             initiator: PeerText::default(),
             target: None,
             user: None,

@@ -77,7 +77,7 @@ impl Wire {
         let mut events = Vec::new();
         while let Some(event) = self.session.poll_event() {
             if let Event::LoginWanted(key, _) = event {
-                self.session.accept_login(key, crate::scsi::NexusId(1), 1, 1, Default::default());
+                self.session.accept_login(key, crate::scsi::NexusId::of(1), 1, 1, Default::default());
             }
             events.push(event);
         }

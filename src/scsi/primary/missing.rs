@@ -116,7 +116,7 @@ mod tests {
             now: Instant::ZERO,
         };
         let command = Command {
-            nexus: NexusId(1),
+            nexus: NexusId::of(1),
             lun,
             cdb: Cdb::new(cdb).unwrap(),
             attribute: TaskAttribute::Simple,

@@ -197,7 +197,7 @@ impl Rig {
     /// The answer to a command: how it ended.
     fn run(&mut self, cdb: &[u8], list: &[u8]) -> Outcome {
         let command = Command {
-            nexus: NexusId(1),
+            nexus: NexusId::of(1),
             lun: Lun::ZERO,
             cdb: Cdb::new(cdb).unwrap(),
             attribute: TaskAttribute::Simple,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::scsi::{Sense, asc};
 
-const ID: [NexusId; 4] = [NexusId(10), NexusId(11), NexusId(12), NexusId(13)];
+const ID: [NexusId; 4] = [NexusId::of(10), NexusId::of(11), NexusId::of(12), NexusId::of(13)];
 
 /// Nexuses 0 and 1 are two initiator ports at target port 1; 2 is the first of them at target port 2, 3 a third one there.
 fn nexus(number: usize) -> Nexus {

@@ -239,9 +239,9 @@ fn list_identifiers() {
     (one[0], one[1]) = (0, 0x18);
     copy(&mut rig, &one).good();
     assert_eq!(rig.read(&results(0, 0, 255)).sense(), INVALID_FIELD_IN_CDB);
-    rig.server.nexus_lost(NexusId(2));
+    rig.server.nexus_lost(NexusId::of(2));
     assert_eq!(status(&mut rig).0, 1);
-    rig.server.nexus_lost(NexusId(1));
+    rig.server.nexus_lost(NexusId::of(1));
     assert_eq!(rig.read(&results(0, 7, 255)).sense(), INVALID_FIELD_IN_CDB);
     (one[0], one[1]) = (7, 0x10);
     copy(&mut rig, &one).good();

@@ -182,7 +182,7 @@ impl Rig {
 
     fn command(cdb: &[u8], data_out: u32, data_in: u32) -> Command {
         Command {
-            nexus: NexusId(1),
+            nexus: NexusId::of(1),
             lun: Lun::ZERO,
             cdb: Cdb::new(cdb).expect("1 to 260 bytes"),
             attribute: TaskAttribute::Simple,

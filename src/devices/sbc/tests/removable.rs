@@ -59,12 +59,12 @@ fn who_prevents_the_removal_keeps_the_medium_in() {
         rig.none(&[0x1e, 0, 0, 0, 1, 0]).good();
         assert_eq!(rig.none(&start_stop(EJECT)).sense(), PREVENTED);
         rig.none(&start_stop(0)).good();
-        rig.server.nexus_lost(NexusId(2));
+        rig.server.nexus_lost(NexusId::of(2));
         assert_eq!(rig.none(&start_stop(EJECT)).sense(), PREVENTED);
         match end {
             "allow" => _ = rig.none(&[0x1e, 0, 0, 0, 0, 0]).good(),
             "reset" => rig.server.reset(),
-            _ => rig.server.nexus_lost(NexusId(1)),
+            _ => rig.server.nexus_lost(NexusId::of(1)),
         }
         rig.none(&start_stop(EJECT)).good();
         // Nothing goes in, either.

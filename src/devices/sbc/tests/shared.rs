@@ -69,7 +69,7 @@ fn parameter_lists_that_are_wrong() {
 fn reserve_and_release() {
     let mut rig = Rig::thin();
     rig.none(&[0x16, 0, 0, 0, 0, 0]).good();
-    assert_eq!(rig.state.reservations().reserver(), Some(NexusId(1)));
+    assert_eq!(rig.state.reservations().reserver(), Some(NexusId::of(1)));
     rig.none(&[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0]).good();
     assert!(rig.state.reservations().is_open());
     // Third parties and extents are long gone.

@@ -54,7 +54,7 @@ fn a_copy_is_let_pass_where_a_command_would_be() {
     let reserve = |w: &mut World, action, kind: Type, key, action_key| {
         let out = Out { kind_code: kind as u8, ..Out::new(action, key, action_key) };
         let change = Change::Reservations(reservations::Request::Out(out));
-        let nexus = Some((NexusId(1), Arc::new(name(1))));
+        let nexus = Some((NexusId::of(1), Arc::new(name(1))));
         w.manager.ask(tape.0, change, nexus, change_queue::Requester::Owner(0));
         w.turn();
     };

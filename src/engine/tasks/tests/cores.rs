@@ -370,7 +370,7 @@ impl Cores {
         }
         for number in 0..CLIENTS {
             let core = number % 2;
-            let id = NexusId(number as u64);
+            let id = NexusId::of(number as u64);
             let key = managers[core].add_nexus(id, name(number as u64), &[(DISK, unit), (TAPE, other)]);
             for task_set in &mut managers[core].nexuses[key.0].task_sets {
                 task_set.attentions = UnitAttentions::default();
@@ -444,7 +444,7 @@ impl Cores {
         // One initiator of several commands at a time wants some of them in order.
         let ordered = client.depth > 1 && self.dice.below(3) == 0;
         let command = Command {
-            nexus: NexusId(number as u64),
+            nexus: NexusId::of(number as u64),
             lun,
             cdb: Cdb::new(&cdb).unwrap(),
             attribute: if ordered && !self.disorderly {
@@ -581,7 +581,7 @@ struct Sequential {
 
 impl Sequential {
     fn ask(&mut self, client: usize, ask: &Ask) -> Got {
-        let (id, nexus) = (NexusId(client as u64), name(client as u64));
+        let (id, nexus) = (NexusId::of(client as u64), name(client as u64));
         let table = self.state.reservations();
         let standing = table.standing(id, &nexus);
         let access = match ask {

@@ -24,7 +24,7 @@ fn unit_attentions_are_told_where_nothing_is_under_way() {
     }
     // Who has caused a change knows of it, and what has no logical unit of that kind hears nothing.
     world.wire(1).events.clear();
-    world.manager.attention(unit, 0x2a01, Some(NexusId(1)));
+    world.manager.attention(unit, 0x2a01, Some(NexusId::of(1)));
     world.turn();
     assert!(world.wire(1).events.is_empty());
 }

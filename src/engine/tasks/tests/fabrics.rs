@@ -17,7 +17,7 @@ const UNIT: UnitKey = UnitKey(1);
 
 /// By which nexus `who` is known.
 const fn number(who: usize) -> NexusId {
-    NexusId(40 + who as u64)
+    NexusId::of(40 + who as u64)
 }
 
 fn nexus(who: usize) -> Nexus {

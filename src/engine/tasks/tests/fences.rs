@@ -75,7 +75,7 @@ impl Two {
         let mut manager = TaskManager::new(&context, Box::new(MissingLun));
         let unit = UnitKey(1);
         manager.add_unit(unit, Box::new(disk.server()), Some(store));
-        let keys = [1, 2].map(|number| manager.add_nexus(NexusId(number), name(number), &[(LUN, unit)]));
+        let keys = [1, 2].map(|number| manager.add_nexus(NexusId::of(number), name(number), &[(LUN, unit)]));
         let payload = Sg::copied(&arena, &[7; 512]).unwrap();
         let wires = [1, 2].map(|_| Wire { payload: payload.clone(), ..Wire::default() });
         let mut two = Self { manager, keys, wires, next: 0 };
@@ -98,7 +98,7 @@ impl Two {
             _ => Expected::default(),
         };
         let cdb = Cdb::new(&cdb).unwrap();
-        let command = Command { nexus: NexusId(nexus as u64 + 1), lun: LUN, cdb, attribute, expected };
+        let command = Command { nexus: NexusId::of(nexus as u64 + 1), lun: LUN, cdb, attribute, expected };
         let request_tag = self.next;
         self.next += 1;
         self.wires[nexus]

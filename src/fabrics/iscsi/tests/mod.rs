@@ -479,7 +479,7 @@ impl World {
             {
                 let depth = self.targets.parameters.queue_depth;
                 let memory = Allowance::of(&self.memory);
-                self.session.accept_login(self.key, NexusId(9), 0x1234, depth, memory);
+                self.session.accept_login(self.key, NexusId::of(9), 0x1234, depth, memory);
                 self.session.resume(self.key, &self.targets);
             }
             if let Event::Resumed(key) = event {
