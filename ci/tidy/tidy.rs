@@ -237,6 +237,27 @@ fn impurities(files: &[(String, String)]) -> Vec<String> {
     wrong
 }
 
+/// Where the engine names a fabric: a module below `fabrics` or `adapters`, unless a device type is called so, too.
+fn named_fabrics(files: &[(String, String)]) -> Vec<String> {
+    let below = |room: &str| {
+        let prefix = format!("src/{room}/");
+        let modules =
+            files.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.split(['/', '.']).next());
+        modules.filter(|module| *module != "mod").map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let fabrics = &(&below("fabrics") | &below("adapters")) - &below("devices");
+    let mut wrong = Vec::new();
+    for (_, name, text) in sources(files).filter(|source| source.0 == "engine") {
+        for (number, line) in shipped(text) {
+            let words = line.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+            for word in words.collect::<BTreeSet<_>>().intersection(&fabrics) {
+                wrong.push(format!("{name}:{number}: the engine may not name {word}"));
+            }
+        }
+    }
+    wrong
+}
+
 /// Lines of the daemon and of its command line that print by themselves. The test world's binary speaks to who tests.
 fn printed(files: &[(String, String)]) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -331,6 +352,29 @@ fn pure_rooms_have_no_socket_thread_or_clock() {
     let planted = [("src/scsi/x.rs".to_owned(), "let t = Instant::now(); // now\n".to_owned())];
     assert_eq!(impurities(&planted).len(), 1);
     none(&impurities(&files()));
+}
+
+#[test]
+fn the_engine_names_no_fabric() {
+    let file = |name: &str, text: &str| (format!("src/{name}.rs"), text.to_owned());
+    let planted = [
+        file("fabrics/srp/mod", ""),
+        file("adapters/iscsi", ""),
+        file("adapters/toy", ""),
+        file("devices/toy/mod", ""),
+        file(
+            "engine/x",
+            "// For srp.\nfn x() { TransportId::iscsi(ISCSI_NAME) }\nfn y() { toy(); srp::z() }\n",
+        ),
+    ];
+    assert_eq!(
+        named_fabrics(&planted),
+        [
+            "src/engine/x.rs:2: the engine may not name iscsi",
+            "src/engine/x.rs:3: the engine may not name srp"
+        ]
+    );
+    none(&named_fabrics(&files()));
 }
 
 #[test]
