@@ -157,6 +157,16 @@ impl BitField for bool {
     }
 }
 
+impl BitField for u8 {
+    fn from_bits(bits: u8) -> Self {
+        bits
+    }
+
+    fn to_bits(&self) -> u8 {
+        *self
+    }
+}
+
 /// Reads and writes codes as bits of a byte.
 macro_rules! bit_fields {
     ($($name:ident)*) => {

@@ -23,8 +23,8 @@ use rig::{PLAIN, Rig, RigKind};
 use crate::bench::hostile;
 use crate::control::status::{SetPortGroup, State, Status, StatusRequest, StatusSource};
 use crate::formats::tape::run_damaged;
-use crate::wire::fc;
 use crate::wire::iscsi::{self, pairs};
+use crate::wire::{fc, iser, srp};
 
 #[cfg(feature = "sim")]
 pub(super) use condense::{condense, run_inputs};
@@ -46,12 +46,14 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 22] = [
+pub(super) static TARGETS: [FuzzTarget; 24] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
     target("fc", InputShape::Plain, fc::rewrite::rewrite),
     target("pdus", InputShape::Plain, iscsi::rewrite::rewrite),
+    target("iser", InputShape::Plain, iser::rewrite),
+    target("srp", InputShape::Plain, srp::rewrite),
     target("record", InputShape::Plain, records::record),
     target("reservations", InputShape::Plain, records::reservations),
     target("persistent-reserve-out", InputShape::Pieces, records::persistent_reserve_out),

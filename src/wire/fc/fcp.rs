@@ -3,6 +3,7 @@
 //! place is [`FcHeader::relative_offset`](super::FcHeader::relative_offset).
 
 use super::field::{Emit, Field, Malformed, Parse, bits, codes, head, layout};
+use crate::wire::AdditionalCdb;
 
 codes! {
     /// How a command is ordered among others (FCP-4, "FCP_CMND IU", TASK ATTRIBUTE).
@@ -55,26 +56,6 @@ pub enum FcpTransfer {
     },
 }
 
-/// What a CDB has behind its first 16 bytes: words, at most [`Self::LEN_MAX`] bytes (FCP-4, "FCP_CMND IU",
-/// ADDITIONAL_FCP_CDB).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AdditionalCdb<'a>(&'a [u8]);
-
-impl<'a> AdditionalCdb<'a> {
-    /// Most bytes of it.
-    pub const LEN_MAX: usize = 63 * 4;
-
-    /// These bytes, if they are whole words and not too many.
-    pub const fn new(bytes: &'a [u8]) -> Option<Self> {
-        if bytes.len().is_multiple_of(4) && bytes.len() <= Self::LEN_MAX { Some(Self(bytes)) } else { None }
-    }
-
-    /// The bytes.
-    pub const fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-}
-
 /// A command, or a task management function (FCP-4, "FCP_CMND IU").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FcpCmnd<'a> {
@@ -101,7 +82,8 @@ impl<'a> Parse<'a> for FcpCmnd<'a> {
         const NAME: &str = "FCP_CMND";
         let fixed = head(bytes, 28, NAME, "FCP_CDB")?;
         let dl = 28 + usize::from(fixed[11] & 0xfc);
-        let additional_cdb = AdditionalCdb(&head(bytes, dl, NAME, "ADDITIONAL_FCP_CDB")?[28..]);
+        let additional = &head(bytes, dl, NAME, "ADDITIONAL_FCP_CDB")?[28..];
+        let additional_cdb = AdditionalCdb::new(additional).expect("words, as many as six bits count");
         let fcp_dl = u32::get(&head(bytes, dl + 4, NAME, "FCP_DL")?[dl..]);
         let transfer = match fixed[11] & 3 {
             0 => FcpTransfer::None,
@@ -128,7 +110,7 @@ impl<'a> Parse<'a> for FcpCmnd<'a> {
 impl Emit for FcpCmnd<'_> {
     fn buffer_len(&self) -> usize {
         let bidirectional = matches!(self.transfer, FcpTransfer::Bidirectional { .. });
-        32 + self.additional_cdb.0.len() + if bidirectional { 4 } else { 0 }
+        32 + self.additional_cdb.bytes().len() + if bidirectional { 4 } else { 0 }
     }
 
     fn emit(&self, out: &mut [u8]) {
@@ -138,7 +120,7 @@ impl Emit for FcpCmnd<'_> {
             FcpTransfer::Read(len) => (2, len, None),
             FcpTransfer::Bidirectional { write, read } => (3, write, Some(read)),
         };
-        let dl = 28 + self.additional_cdb.0.len();
+        let dl = 28 + self.additional_cdb.bytes().len();
         self.lun.put(&mut out[..8]);
         out[8] = self.crn;
         out[9] = (self.priority & 0xf) << 3 | self.attribute.raw() & 7;
@@ -146,7 +128,7 @@ impl Emit for FcpCmnd<'_> {
         // At most 252: the number of words is where it belongs.
         out[11] = u8::try_from(dl - 28).expect("at most AdditionalCdb::LEN_MAX") | direction;
         self.cdb.put(&mut out[12..28]);
-        out[28..dl].copy_from_slice(self.additional_cdb.0);
+        out[28..dl].copy_from_slice(self.additional_cdb.bytes());
         fcp_dl.put(&mut out[dl..dl + 4]);
         if let Some(read) = read {
             read.put(&mut out[dl + 4..dl + 8]);

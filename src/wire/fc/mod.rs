@@ -46,8 +46,8 @@ pub use els::{
     ServicePage, Srr, ThirdPartyPage, TimeoutQualifier,
 };
 pub use fcp::{
-    AdditionalCdb, FcpCmnd, FcpResidual, FcpRsp, FcpTaskAttribute, FcpTaskManagement, FcpTransfer,
-    FcpXferRdy, RspCode, RspFlags,
+    FcpCmnd, FcpResidual, FcpRsp, FcpTaskAttribute, FcpTaskManagement, FcpTransfer, FcpXferRdy, RspCode,
+    RspFlags,
 };
 pub use fip::{
     ETHERTYPE_FIP, FabricDescriptor, Fc4Attributes, FipDescriptor, FipDescriptorType, FipEls, FipElsBody,

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::rewrite::written;
 use super::super::{
     Body, ETHERTYPE_FCOE, ETHERTYPE_FIP, ElsReply, ElsRequest, Eof, FCtl, FcHeader, FcId, FcoeFrame, FcpRsp,
     FcpServiceParameters, FipElsBody, FipFrame, FipMessage, MacAddress, Parse, Sof, Vn2VnMessage,
     WorldWideName,
 };
+use crate::wire::rewrite::written;
 
 pub(super) const CAPTURE: &[u8] = include_bytes!("../golden/fcoe-vn2vn-mtu2500.pcap");
 

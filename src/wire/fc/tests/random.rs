@@ -6,9 +6,11 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::field::Field;
-use super::super::rewrite::{rewrite, written};
+use super::super::rewrite::rewrite;
 use super::super::*;
 use super::golden::{CAPTURE, frames};
+use crate::wire::AdditionalCdb;
+use crate::wire::rewrite::written;
 
 /// All values that a field can have.
 fn field<T: Field + std::fmt::Debug>() -> impl Strategy<Value = T> {

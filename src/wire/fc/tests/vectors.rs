@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the capture has none of, laid out by hand after the standards.
 
-use super::super::rewrite::written;
 use super::super::*;
+use crate::wire::AdditionalCdb;
+use crate::wire::rewrite::written;
 
 const MAC: MacAddress = MacAddress([0x02, 0xfc, 0, 0, 0, 0x0a]);
 const PORT: WorldWideName = WorldWideName::new([0x20, 0, 2, 0xfc, 0, 0, 0, 0xa]);
