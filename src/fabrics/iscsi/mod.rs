@@ -14,8 +14,8 @@
 //!   '--- any state: a violation, a time-out, the peer's FIN, close() ----------'
 //! ```
 //!
-//! A login goes through its stages like this; the initiator asks for a transition with the T bit, and may skip what it does
-//! not need. Any request that does not fit ends it with a status:
+//! A login goes through its stages like this; the initiator asks for a transition with the T bit, and may skip what it
+//! does not need. Any request that does not fit ends it with a status:
 //!
 //! ```text
 //!  first request: names, session type, admission by the Directory
@@ -28,13 +28,41 @@
 //!         +---------------------------------------------------+
 //! ```
 //!
-//! What the initiator can make us keep is bounded: payload by an [`Allowance`], of which a part is promised with the command
-//! window and commands wait for the rest, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does not read by the
-//! window and by numbers (`*_MAX` in the files). When all connections of a session have ended ([`Session::is_over`]), no
-//! request follows, and what the task manager still says is ignored: the owner takes the nexus down.
+//! What the initiator can make us keep is bounded: payload by an [`Allowance`], of which a part is promised with the
+//! command window and commands wait for the rest, an unfinished PDU by MaxRecvDataSegmentLength, answers that it does
+//! not read by the window and by numbers (`*_MAX` in the files). When all connections of a session have ended
+//! ([`Session::is_over`]), no request follows, and what the task manager still says is ignored: the owner takes the
+//! nexus down.
 //!
-//! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is common
-//! to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).
+//! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is
+//! common to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).
+//!
+//! # Where a datamover would begin
+//!
+//! RFC 5047 divides iSCSI from what moves its data by a few services. With TCP as the only datamover there is no trait
+//! for them yet; another one (iSER) is to come in along this line:
+//!
+//! | Service | Here | Told back by |
+//! |---|---|---|
+//! | Send_Control | `respond` and `answer` in `transmit`; `What::Response` | `command_pdu_sent` |
+//! | Put_Data | [`send_data_in`](crate::scsi::Transport::send_data_in), `What::Data` | `Request::DataInTaken` |
+//! | Get_Data | [`receive_data_out`](crate::scsi::Transport::receive_data_out), `advance` | `Request::DataOut` |
+//! | Control_Notify | `deliver` in `incoming` | |
+//! | Deallocate_Task_Resources | `forget_command`, `drop_data_out` | |
+//!
+//! Above it: `login`, `negotiate`, `chap`, `text`, `requests`, `session`, `shared`, `fence`, and who has which place in
+//! `command_slots`. Below it, of TCP alone: `framing`, digests and padding (`assemble`), the R2T and Data-In arms of
+//! `command_pdu`, `data_out`, and of a `CommandSlot` what counts bytes (`sn`, `buffered`, `taken`, `unsolicited`,
+//! `solicited`, `r2ts`, `fetch`, `sent`, `burst`).
+//!
+//! Four things hold both sides together:
+//!
+//! * Status may travel in the last Data-In: Put_Data has to be told the status, and say whether it has taken it.
+//! * StatSN, ExpCmdSN and MaxCmdSN are those of the moment at which a PDU leaves: Send_Control has to ask for them
+//!   then.
+//! * A response waits until the initiator has sent what it may send (`CommandPhase::Draining`). Where R2Ts do not
+//!   exist, nothing is to be waited for but the datamover's own reads.
+//! * `scsi_command` measures immediate and unsolicited data by keys of the connection, and puts them into the slot.
 
 mod chap;
 mod command;
@@ -76,8 +104,8 @@ use crate::wire::PeerText;
 
 /// What a connection asks about the world.
 pub trait Directory {
-    /// Calls `found` with target name, address and portal group tag for all that `visitor` may discover; all addresses of
-    /// a target one after the other.
+    /// Calls `found` with target name, address and portal group tag for all that `visitor` may discover; all addresses
+    /// of a target one after the other.
     fn discover(&self, visitor: &Visitor<'_>, found: &mut dyn FnMut(&str, SocketAddr, u16));
 
     /// Whether `visitor`, who has not authenticated himself yet, may log in to `target`; without one, to a discovery
