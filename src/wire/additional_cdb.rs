@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Long CDBs.
 
-/// What a CDB has behind its first 16 bytes, where six bits count its words (FCP-4, "FCP_CMND IU", ADDITIONAL_FCP_CDB; SRP,
-/// "SRP_CMD").
+/// What a CDB has behind its first 16 bytes, where six bits count its words (FCP-4, "FCP_CMND IU", ADDITIONAL_FCP_CDB;
+/// SRP, "SRP_CMD").
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AdditionalCdb<'a>(&'a [u8]);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! How a structure is read from and written to bytes, and what is said about bytes that are none.
 //!
-//! Most structures have a fixed layout. [`layout`] makes reading and writing of one from the same table of offsets, so that
-//! they cannot differ; [`codes`] and [`bits`] make the numbers in them types that cannot be mixed up.
+//! Most structures have a fixed layout. [`layout`] makes reading and writing of one from the same table of offsets, so
+//! that they cannot differ; [`codes`] and [`bits`] make the numbers in them types that cannot be mixed up.
 
 /// What is wrong with bytes that a peer has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -50,8 +50,8 @@ impl Malformed {
     }
 }
 
-/// What can be read from the beginning of some bytes. More bytes than it needs are no fault: newer revisions of the standards
-/// make structures longer.
+/// What can be read from the beginning of some bytes. More bytes than it needs are no fault: newer revisions of the
+/// standards make structures longer.
 pub trait Parse<'a>: Sized {
     /// Reads it.
     ///
@@ -388,8 +388,8 @@ macro_rules! structure {
     };
 }
 
-/// A structure of fixed length, by the offsets of its fields: with `[1 & 0x0c]`, some bits of a byte. What is between them is
-/// reserved: written as zero, and not looked at.
+/// A structure of fixed length, by the offsets of its fields: with `[1 & 0x0c]`, some bits of a byte. What is between
+/// them is reserved: written as zero, and not looked at.
 macro_rules! layout {
     (
         $(#[$meta:meta])*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The header before each iSCSI PDU on an RDMA connection, and the messages that two sides may begin with (RFC 7145 clause 9).
-//! Nothing uses them yet; the iSER datamover will.
+//! The header before each iSCSI PDU on an RDMA connection, and the messages that two sides may begin with (RFC 7145
+//! clause 9). Nothing uses them yet; the iSER datamover will.
 //!
 //! The text of the RFC was not at hand: layouts are those of Linux's header and of Wireshark.
 
@@ -18,7 +18,8 @@ codes! {
 bit_fields! { IserOpcode }
 
 layout! {
-    /// Of an iSCSI control-type PDU, whose header and data follow (RFC 7145 9.2). Each tag names memory of the initiator's.
+    /// Of an iSCSI control-type PDU, whose header and data follow (RFC 7145 9.2). Each tag names memory of the
+    /// initiator's.
     IserControlHeader, "iSER header", 28 bytes {
         /// The tag of what is written to the target is valid.
         [0 & 0x08] write_stag_valid: bool,

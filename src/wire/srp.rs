@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Information units of SRP (SRP, SRP-2). Nothing uses them yet; the SRP fabric will.
 //!
-//! The texts of T10 were not at hand: layouts and codes are those of Linux's `srp.h`, and how the parts of variable length
-//! follow each other is as its drivers have it.
+//! The texts of T10 were not at hand: layouts and codes are those of Linux's `srp.h`, and how the parts of variable
+//! length follow each other is as its drivers have it.
 
 use super::AdditionalCdb;
 use super::field::{Emit, Field, Malformed, Parse, arrays, bit_fields, bits, codes, head, layout, requests};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The basic header segment: 48 bytes, the same frame for every PDU (RFC 7143 11.2), and what all PDUs have in it. The rest is
-//! read and written as a [`PduHeader`](super::PduHeader).
+//! The basic header segment: 48 bytes, the same frame for every PDU (RFC 7143 11.2), and what all PDUs have in it. The
+//! rest is read and written as a [`PduHeader`](super::PduHeader).
 
 use super::codes::Opcode;
 use crate::wire::field::{BitField, Field, structure};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! iSCSI formats (RFC 7143 clause 11 to 13): PDUs, text keys, names.
 //!
-//! The 48 bytes before each PDU are a [`Bhs`], which knows what all PDUs have: opcode, lengths, task tag, numbers. Each kind
-//! of PDU has a [`PduHeader`] for the rest, from one table of offsets for reading and writing. Digests are a
+//! The 48 bytes before each PDU are a [`Bhs`], which knows what all PDUs have: opcode, lengths, task tag, numbers. Each
+//! kind of PDU has a [`PduHeader`] for the rest, from one table of offsets for reading and writing. Digests are a
 //! [`Crc32c`](super::Crc32c), least significant byte first (clause 13.1).
 
 mod bhs;

@@ -4,10 +4,11 @@
 use super::bhs::Bhs;
 use super::codes::Opcode;
 
-/// The header of one kind of PDU. Lengths are not in it: they are of the [`Bhs`], which whoever cuts and joins PDUs has.
+/// The header of one kind of PDU. Lengths are not in it: they are of the [`Bhs`], which whoever cuts and joins PDUs
+/// has.
 ///
-/// Any header can be read: reserved bits are not looked at, and whether a value makes sense at its time is not for here to
-/// say.
+/// Any header can be read: reserved bits are not looked at, and whether a value makes sense at its time is not for here
+/// to say.
 pub trait PduHeader: Sized {
     /// The kind.
     const OPCODE: Opcode;

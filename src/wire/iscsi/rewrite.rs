@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What holds for any header: nothing panics, what was read is written so that it reads the same, and written over what was
-//! read it changes nothing. For tests and the fuzz target.
+//! What holds for any header: nothing panics, what was read is written so that it reads the same, and written over what
+//! was read it changes nothing. For tests and the fuzz target.
 
 use std::fmt::Debug;
 
