@@ -113,22 +113,39 @@ pub struct Expected {
     pub data_out: u32,
 }
 
-/// Names a logical unit for those who run it: the same on every core, and no other's while the daemon lives.
+/// Names a logical unit for those who run it: the same on every core, and no other's while the daemon lives. Its lower half
+/// is the unit's row, which another unit may have had before; the upper half tells these apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UnitKey(pub usize);
+pub struct UnitKey(pub u64);
+
+impl UnitKey {
+    /// Its row in a table of the units that there are, a small number.
+    pub fn row(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
 
 /// Gives out the keys of logical units.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct UnitKeys {
-    last: usize,
+    rows: u64,
+    /// What comes next in the rows that are free.
+    free: Vec<UnitKey>,
 }
 
 impl UnitKeys {
     /// A key that no logical unit has had.
     pub fn allocate(&mut self) -> UnitKey {
-        // Key 0 stands for logical units that are not there.
-        self.last += 1;
-        UnitKey(self.last)
+        self.free.pop().unwrap_or_else(|| {
+            // Row 0 stands for logical units that are not there.
+            self.rows += 1;
+            UnitKey(self.rows)
+        })
+    }
+
+    /// No core knows the unit of that key any more: its row is free.
+    pub fn release(&mut self, key: UnitKey) {
+        self.free.push(UnitKey(key.0 + (1 << 32)));
     }
 }
 
@@ -150,4 +167,27 @@ pub struct Command {
     pub attribute: TaskAttribute,
     /// How much data the initiator expects to move.
     pub expected: Expected,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_row_has_another_unit_and_a_key_never_has() {
+        let mut keys = UnitKeys::default();
+        let (mut given, mut live) = (HashSet::new(), Vec::new());
+        for round in 0..300 {
+            let key = keys.allocate();
+            assert!(given.insert(key), "{key:?} is another's");
+            assert!((1..=7).contains(&key.row()), "{key:?}: six are there at most");
+            assert!(live.iter().all(|other: &UnitKey| other.row() != key.row()), "{key:?}");
+            live.push(key);
+            while live.len() > 6 - round % 6 {
+                keys.release(live.remove(round % live.len()));
+            }
+        }
+    }
 }

@@ -109,6 +109,7 @@ pub mod asc {
     pub const POSITION_PAST_BEGINNING_OF_MEDIUM: u16 = 0x3b0c;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3e03;
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3f05;
+    pub const INQUIRY_DATA_HAS_CHANGED: u16 = 0x3f03;
     pub const REPORTED_LUNS_DATA_HAS_CHANGED: u16 = 0x3f0e;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
     pub const INVALID_MESSAGE_ERROR: u16 = 0x4900;

@@ -16,6 +16,8 @@ pub enum Change {
     Look,
     /// A service action.
     Reservations(Request),
+    /// It is reached through other target ports: the groups that it has from now on.
+    Ports(Vec<Group>),
     /// Target port groups go into other states.
     Groups(Vec<(u16, GroupState)>),
     /// Nothing, but nexuses are told (`ASC << 8 | ASCQ`).
@@ -101,6 +103,7 @@ impl UnitState {
             (Change::Groups(wanted), nexus) => {
                 effects = alua::set(&mut next.groups, wanted, nexus.is_some())?;
             }
+            (Change::Ports(groups), _) => next.groups.clone_from(groups),
             (Change::Attentions(told), _) => effects.attentions.clone_from(told),
             (Change::Lost, Some((id, _))) => next.reservations = table.without(id),
             (Change::Reset, _) => next.reservations = table.after_reset(),

@@ -38,11 +38,14 @@ use crate::sys::EventFd;
 /// The state directory. Dropping the last handle ends its thread, after what was handed to it is written.
 pub struct Records {
     root: PathBuf,
-    slots: Mutex<Vec<Arc<Mutex<UnitRecords>>>>,
+    slots: Slots,
     writer: Sender<Job>,
     /// What the writing thread gets when it starts.
     jobs: Mutex<Option<Receiver<Job>>>,
 }
+
+/// The units of a daemon, by the number of their slots. More come while it runs.
+type Slots = Arc<Mutex<Vec<Arc<Mutex<UnitRecords>>>>>;
 
 /// The directory of one unit. It comes into being with its first record.
 struct UnitRecords {
@@ -74,7 +77,7 @@ impl Records {
     /// Records below `root`, which need not exist.
     pub fn new(root: &Path) -> Self {
         let (writer, jobs) = channel();
-        Self { root: root.into(), slots: Mutex::default(), writer, jobs: Mutex::new(Some(jobs)) }
+        Self { root: root.into(), slots: Slots::default(), writer, jobs: Mutex::new(Some(jobs)) }
     }
 
     /// Starts the thread that writes, unless it runs; [`Records::store`] does so, too. It inherits the rights and the
@@ -86,7 +89,8 @@ impl Records {
     }
 
     /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
-    /// belongs to this daemon from now on: an error tells that another one has it.
+    /// belongs to this daemon from now on: an error tells that another one has it. One that has had a place before has it
+    /// again.
     pub fn slot(&self, unit: &str) -> io::Result<RecordSlot> {
         let path = self.root.join(unit);
         let directory = match Directory::open(&path) {
@@ -95,8 +99,19 @@ impl Records {
             Err(e) => return Err(e),
         };
         let mut slots = lock(&self.slots);
+        if let Some(place) = slots.iter().position(|unit| lock(unit).path == path) {
+            lock(&slots[place]).directory = directory;
+            return Ok(RecordSlot(place));
+        }
         slots.push(Arc::new(Mutex::new(UnitRecords { path, directory, kept: BTreeMap::new() })));
         Ok(RecordSlot(slots.len() - 1))
+    }
+
+    /// The unit is gone, and another daemon may have its records.
+    pub fn release(&self, slot: RecordSlot) {
+        let unit = lock(&self.slots)[slot.0].clone();
+        let mut unit = lock(&unit);
+        (unit.directory, unit.kept) = (None, BTreeMap::new());
     }
 
     /// What was kept last under that name. Waits for the disk: for the start. An error names the file.
@@ -132,7 +147,7 @@ impl Records {
         self.start()?;
         let persisted =
             PersistedRecords { done: Mutex::default(), waiting: AtomicUsize::new(0), wake: EventFd::new()? };
-        let slots = lock(&self.slots).clone();
+        let slots = self.slots.clone();
         Ok(Box::new(RecordWriter { slots, writer: self.writer.clone(), persisted: Arc::new(persisted) }))
     }
 }
@@ -160,14 +175,14 @@ impl CommonRecord {
 }
 
 struct RecordWriter {
-    slots: Vec<Arc<Mutex<UnitRecords>>>,
+    slots: Slots,
     writer: Sender<Job>,
     persisted: Arc<PersistedRecords>,
 }
 
 impl RecordStore for RecordWriter {
     fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record) {
-        let (unit, persisted) = (self.slots[slot.0].clone(), self.persisted.clone());
+        let (unit, persisted) = (lock(&self.slots)[slot.0].clone(), self.persisted.clone());
         if self.writer.send(Job { unit, record, tag, persisted }).is_err() {
             self.persisted.put(tag, Err(ErrorKind::BrokenPipe.into()));
         }

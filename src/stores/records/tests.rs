@@ -265,6 +265,28 @@ fn what_is_kept_is_found_again() {
 }
 
 #[test]
+fn units_come_and_go_while_a_core_has_its_handle() {
+    let folder = Temporary::new("units");
+    let records = Records::new(&folder.0);
+    let mut record_store = records.store().unwrap();
+    let one = records.slot("one").unwrap();
+    record_store.persist(Tag(1), one, record(9, b"first"));
+    assert_eq!(answers(&mut *record_store, 1), [(Tag(1), Ok(()))]);
+    let rival = Records::new(&folder.0);
+    assert!(rival.slot("one").is_err());
+    records.release(one);
+    let theirs = rival.slot("one").unwrap();
+    assert!(records.slot("one").is_err(), "it is another daemon's now");
+    rival.release(theirs);
+    assert_eq!(records.slot("one").unwrap(), one);
+    assert_eq!(records.load(one, "state").unwrap().unwrap(), b"first");
+    // It is a new unit, which counts its changes from the beginning.
+    record_store.persist(Tag(2), one, record(1, b"second"));
+    assert_eq!(answers(&mut *record_store, 1), [(Tag(2), Ok(()))]);
+    assert_eq!(records.load(one, "state").unwrap().unwrap(), b"second");
+}
+
+#[test]
 fn what_cannot_be_kept_is_told() {
     let folder = Temporary::new("refused");
     fs::write(&folder.0, b"a file where the directory is to be").unwrap();
