@@ -5,6 +5,7 @@
 //! turn, and reaches the transport of a nexus by it. What it serves it tells by [`Core`]: nexuses that come and go, and
 //! their commands.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::RawFd;
@@ -49,6 +50,10 @@ pub trait Fabric: Transports {
 
     /// The sleep is over.
     fn awake(&mut self);
+
+    /// A new topology is in force: this is what it is to the fabric, which knows its type. What nexuses see is recomputed
+    /// ([`Core::see`]), and who must not stay is asked to leave.
+    fn arrange(&mut self, _core: &mut Core, _part: Box<dyn Any>) {}
 
     /// The daemon stops: nobody comes in any more, and who is there is asked to leave.
     fn drain(&mut self);
@@ -131,6 +136,11 @@ impl Core {
     pub fn remove_nexus(&mut self, key: NexusKey, ticket: u32) {
         let ending = u64::from(self.at_work) << 32 | u64::from(ticket);
         self.tasks.remove_nexus(self.now, key, Some(AfterAbort::Tell(ending)));
+    }
+
+    /// From now on a nexus sees these logical units, in ascending order of LUN.
+    pub fn see(&mut self, key: NexusKey, units: &[(Lun, UnitKey)]) {
+        self.tasks.see(self.now, key, units);
     }
 
     /// Serves all requests that the transport of a nexus has. Returns how many there were.

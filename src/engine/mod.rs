@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Joins fabrics, devices and stores: the task manager, and one core's share of it all.
 
+pub mod agreement;
 pub mod audit;
 pub mod fabric;
 pub mod port_ids;
@@ -8,4 +9,5 @@ pub mod report;
 pub mod shard;
 mod shortage;
 pub mod tasks;
+pub mod topology;
 pub mod units;

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -15,10 +16,12 @@ use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::agreement::Party;
 use super::fabric::{Census, Core, Fabric, Owners};
 use super::report::{CoreCounters, CoreReport, UnitReport};
 use super::shortage::Shortage;
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
+use super::topology::{ReadyShare, RetiredUnit, TopologyMessage};
 use crate::activity;
 use crate::io::Error;
 use crate::reactor::{CoreContext, Load, Mailbox, Poller, Sender};
@@ -53,6 +56,8 @@ pub enum Message {
     Change(Vec<(UnitKey, Change)>, SyncSender<bool>),
     /// Tell what there is, but for sessions.
     Report(SyncSender<CoreReport>),
+    /// Take part in a change of the topology.
+    Topology(TopologyMessage),
     /// Stop: let initiators log out, finish, flush.
     Drain,
 }
@@ -100,6 +105,9 @@ pub struct Shard {
     peers: Vec<Sender<Message>>,
     left: Arc<AtomicUsize>,
     pending_changes: Slab<PendingChange>,
+    party: Party<ReadyShare>,
+    /// Logical units that go, and who waits for that.
+    retiring: Vec<(UnitKey, SyncSender<RetiredUnit>)>,
     woken: Vec<NexusKey>,
     shortage: Shortage,
     load: Load,
@@ -121,6 +129,8 @@ impl Shard {
             peers,
             left,
             pending_changes: Slab::new(),
+            party: Party::default(),
+            retiring: Vec::new(),
             woken: Vec::new(),
             shortage: Shortage::default(),
             load: Load::default(),
@@ -177,6 +187,7 @@ impl Shard {
                     self.changed(what, false);
                 }
                 Message::Report(to) => _ = to.try_send(self.report()),
+                Message::Topology(message) => self.hear_of_topology(message),
                 Message::Drain => self.drain(),
             }
         }
@@ -210,6 +221,7 @@ impl Shard {
                         _ => self.peers[of].send(Message::ResetDone(ticket as usize)),
                     }
                 }
+                Notice::Retired(unit, flushed) => self.retired(unit, flushed),
             }
         }
         count
@@ -241,6 +253,7 @@ impl Shard {
             return;
         }
         self.stop = Stop::Draining(self.core.now + DRAIN_TIME);
+        self.party.close("the daemon is stopping");
         self.core.tasks.abort_detached(self.core.now);
         for fabric in &mut self.fabrics {
             fabric.drain();

@@ -259,6 +259,22 @@ impl UnitOptions {
         unit
     }
 
+    /// Whether the same is said of both. What devices and stores are told is behind traits: it is what they print.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let told = |unit: &Self| {
+            let Self { kind, name, identity, device, command_faults, fault_seed, .. } = unit;
+            format!("{:?}", (kind, name, identity, device, command_faults, fault_seed))
+        };
+        told(self) == told(other) && self.has_store_of(other)
+    }
+
+    /// Whether the same is behind both.
+    pub fn has_store_of(&self, other: &Self) -> bool {
+        let told =
+            |unit: &Self| format!("{:?}", (&unit.store, unit.device.needs(), &unit.faults, unit.fault_seed));
+        told(self) == told(other)
+    }
+
     /// Its image.
     pub fn image(&self) -> Option<&Path> {
         self.store.as_ref()?.options.image().map(|(path, _)| path)

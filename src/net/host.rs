@@ -26,8 +26,8 @@ use super::held::HeldByFlow;
 use super::options::SynFields;
 use super::run::Run;
 use super::{
-    Address, CACHED_STREAMS, Detached, FramePort, RawFrame, RawLink, RxChecksum, RxFrame, STAGE_MAX,
-    StreamEvent, StreamHost, StreamId, TcpCounters, TxFrame, multicast_groups,
+    Address, CACHED_STREAMS, Detached, FramePort, Listener, RawFrame, RawLink, RxChecksum, RxFrame,
+    STAGE_MAX, StreamEvent, StreamHost, StreamId, TcpCounters, TxFrame, multicast_groups,
 };
 use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
@@ -617,6 +617,16 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
         fds.extend(self.port.wake_fd());
+    }
+
+    fn listen(&mut self, number: usize, listener: &Listener) {
+        if let Listener::At(address) = listener {
+            self.listeners.insert(*address, number);
+        }
+    }
+
+    fn unlisten(&mut self, number: usize) {
+        self.listeners.retain(|_, listener| *listener != number);
     }
 
     fn stop_listening(&mut self) {

@@ -15,9 +15,11 @@ mod reassembly;
 mod recovery;
 mod run;
 
+use std::any::Any;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -82,6 +84,11 @@ impl<T> StreamMap<T> {
         before.filter(|(id, _)| *id != stream).map(|(_, value)| value)
     }
 
+    /// Whether there is nothing for any stream.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     /// From now on there is nothing for a stream.
     pub fn remove(&mut self, stream: StreamId) {
         if self.get(stream).is_some() {
@@ -93,13 +100,22 @@ impl<T> StreamMap<T> {
 /// How a stream came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOrigin {
-    /// Which listener accepted it, in the order in which the host was given them. The local address would not tell: what
-    /// listens at all addresses has none of its own.
+    /// Which listener accepted it: the place among those that the host was made with, or the number that it was given
+    /// later. The local address would not tell: what listens at all addresses has none of its own.
     pub listener: usize,
     /// The address that the peer connected to.
     pub local: SocketAddr,
     /// The peer's address.
     pub peer: SocketAddr,
+}
+
+/// Where a host accepts connections.
+#[derive(Clone, Debug)]
+pub enum Listener {
+    /// At an address of its own.
+    At(SocketAddr),
+    /// Where its own kind of port listens already, for all cores.
+    Shared(Arc<dyn Any + Send + Sync>),
 }
 
 /// What happened at a stream.
@@ -127,7 +143,7 @@ pub struct Detached {
     /// How it came in.
     pub origin: StreamOrigin,
     /// What the host makes of it.
-    pub state: Box<dyn std::any::Any + Send>,
+    pub state: Box<dyn Any + Send>,
 }
 
 /// One core's source of byte streams.
@@ -165,6 +181,13 @@ pub trait StreamHost {
 
     /// Descriptors that become readable when `poll` has something to do.
     fn wake_fds(&self, fds: &mut Vec<RawFd>);
+
+    /// From now on connections are accepted there, too, under a number that no other place has had. A host knows its kind of
+    /// listener, and has no other; one that has none accepts whoever comes.
+    fn listen(&mut self, _number: usize, _listener: &Listener) {}
+
+    /// Refuses new connections at that listener from now on. Those that it has accepted stay.
+    fn unlisten(&mut self, _number: usize) {}
 
     /// Refuses new connections from now on.
     fn stop_listening(&mut self);

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use super::KernelCounters;
 use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, MemoryAccount, MemoryCharge, Seg, SegMut, Sg};
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
+use crate::net::{Detached, Listener, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::sys::{self, Epoll, Ready};
 use crate::time::{Instant, Wheel};
 
@@ -102,7 +102,8 @@ impl Stream {
 pub struct KernelHost {
     arena: Arena,
     epoll: Epoll,
-    listeners: Vec<Arc<TcpListener>>,
+    /// By number.
+    listeners: Vec<Option<Arc<TcpListener>>>,
     streams: Slab<Stream>,
     next: u64,
     ready: Vec<Ready>,
@@ -129,7 +130,7 @@ impl KernelHost {
         let host = Self {
             arena,
             epoll: Epoll::new()?,
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             streams: Slab::new(),
             next: 0,
             ready: Vec::new(),
@@ -149,16 +150,16 @@ impl KernelHost {
     }
 
     fn watch_listeners(&self) -> io::Result<()> {
-        for (number, listener) in self.listeners.iter().enumerate() {
-            self.epoll.add(listener.as_raw_fd(), LISTENER | number as u64, false)?;
-        }
-        Ok(())
+        let listeners = self.listeners.iter().enumerate();
+        listeners.filter_map(|(number, listener)| Some((number, listener.as_ref()?))).try_for_each(
+            |(number, listener)| self.epoll.add(listener.as_raw_fd(), LISTENER | number as u64, false),
+        )
     }
 
     /// Accepts nothing for a while.
     #[cold]
     fn pause_accepting(&mut self, why: &io::Error) {
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().flatten() {
             self.epoll.remove(listener.as_raw_fd());
         }
         self.accept_again = Some(self.now + ACCEPT_PAUSE);
@@ -176,7 +177,7 @@ impl KernelHost {
     fn accept(&mut self, number: usize, events: &mut Vec<StreamEvent>) -> usize {
         let mut count = 0;
         while count < ACCEPTS_MAX
-            && let Some(listener) = self.listeners.get(number)
+            && let Some(Some(listener)) = self.listeners.get(number)
         {
             let (socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
@@ -486,9 +487,31 @@ impl StreamHost for KernelHost {
         fds.push(self.epoll.as_raw_fd());
     }
 
+    fn listen(&mut self, number: usize, listener: &Listener) {
+        let Listener::Shared(shared) = listener else { return };
+        let Ok(listener) = shared.clone().downcast::<TcpListener>() else { return };
+        if self.listeners.len() <= number {
+            self.listeners.resize(number + 1, None);
+        }
+        let fd = listener.as_raw_fd();
+        self.listeners[number] = Some(listener);
+        // While nothing is accepted, it is as with the others.
+        if self.accept_again.is_none()
+            && let Err(e) = self.epoll.add(fd, LISTENER | number as u64, false)
+        {
+            self.pause_accepting(&e);
+        }
+    }
+
+    fn unlisten(&mut self, number: usize) {
+        // Those of the other cores may keep it open.
+        if let Some(listener) = self.listeners.get_mut(number).and_then(Option::take) {
+            self.epoll.remove(listener.as_raw_fd());
+        }
+    }
+
     fn stop_listening(&mut self) {
-        // Those of the other cores may keep them open.
-        for listener in self.listeners.drain(..) {
+        for listener in self.listeners.drain(..).flatten() {
             self.epoll.remove(listener.as_raw_fd());
         }
     }

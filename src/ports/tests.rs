@@ -18,7 +18,7 @@ use super::kernel::{KernelHost, listen};
 use super::packet::{Packet, PacketConfig};
 use super::tap::{Tap, TapConfig};
 use crate::memory::{Arena, Sg};
-use crate::net::{FramePort, HostConfig, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
+use crate::net::{FramePort, HostConfig, Listener, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
 use crate::time::Instant;
 
 const FCOE: u16 = 0x8906;
@@ -369,4 +369,32 @@ pub(super) mod with_dpdk {
             both_ways([tap, packet("ptgt0")]);
         }
     }
+}
+
+#[test]
+fn listeners_come_and_go() {
+    let mut host = KernelHost::new(arena(), Vec::new()).unwrap();
+    let accepted = |host: &mut KernelHost| {
+        let mut events = Vec::new();
+        host.poll(Instant::ZERO, &mut events);
+        let accepted = events.iter().map(|event| match event {
+            StreamEvent::Accepted { origin, .. } => origin.listener,
+            other => panic!("{other:?}"),
+        });
+        accepted.collect::<Vec<_>>()
+    };
+    let [first, second] = [(); 2].map(|()| listen("127.0.0.1:0".parse().unwrap()).unwrap());
+    let [one, two] = [&first, &second].map(|listener| listener.local_addr().unwrap());
+    host.listen(3, &Listener::Shared(Arc::new(first)));
+    host.listen(1, &Listener::Shared(Arc::new(second)));
+    let mut clients = Vec::from([one, two].map(|address| TcpStream::connect(address).unwrap()));
+    let mut numbers = accepted(&mut host);
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 3]);
+    host.unlisten(3);
+    host.unlisten(7);
+    assert!(TcpStream::connect(one).is_err(), "it was the last that had the socket");
+    clients.push(TcpStream::connect(two).unwrap());
+    assert_eq!(accepted(&mut host), [1]);
+    listen(one).expect("the address is free");
 }

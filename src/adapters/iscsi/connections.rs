@@ -167,14 +167,18 @@ impl IscsiFabric {
         self.accepted(host, id, origin, seat);
     }
 
-    /// A stream of this core: a session of its own, until it turns out to belong to another.
-    fn accepted(&mut self, host: usize, id: StreamId, origin: StreamOrigin, seat: Seat) -> usize {
+    /// A stream of this core: a session of its own, until it turns out to belong to another. None if its portal has gone
+    /// meanwhile.
+    fn accepted(&mut self, host: usize, id: StreamId, origin: StreamOrigin, seat: Seat) -> Option<usize> {
         if self.logins >= LOGINS_MAX {
             self.cut_oldest_login();
         }
         let parameters = Arc::new(iscsi::Parameters::default());
         let StreamOrigin { listener, local, peer } = origin;
-        let portal = self.parts.topology.portal_of(&self.parts.hosts[host].0, listener).name.clone();
+        let Some(portal) = self.portal_of(host, listener) else {
+            self.parts.hosts[host].1.abort(id);
+            return None;
+        };
         let origin = ConnectionOrigin { portal, local, peer };
         let (mut iscsi, key) = Session::new(parameters, self.parts.context.arena().clone(), origin, self.now);
         let account = self.parts.context.arena().strangers().connection();
@@ -201,7 +205,7 @@ impl IscsiFabric {
         self.logins += 1;
         self.register(host, id, (index, key));
         self.touch(index);
-        index
+        Some(index)
     }
 
     /// Makes room for somebody who may mean to log in.
@@ -218,7 +222,7 @@ impl IscsiFabric {
     pub(super) fn adopt(&mut self, host: usize, stream: Detached, bytes: &[u8], seat: Seat) {
         let origin = stream.origin;
         let Some(id) = self.parts.hosts[host].1.attach(stream) else { return };
-        let index = self.accepted(host, id, origin, seat);
+        let Some(index) = self.accepted(host, id, origin, seat) else { return };
         let iscsi = &mut self.sessions[index].iscsi;
         if self.stopping {
             return iscsi.close("the daemon is stopping");
@@ -433,6 +437,10 @@ impl IscsiFabric {
                 return;
             }
             return self.join(index, key, &wanted, &name);
+        }
+        // It may have waited for long.
+        if name.target.as_deref().is_some_and(|target| self.parts.topology.target(target).is_none()) {
+            return iscsi.refuse_login(key, LoginStatus::NotFound, "the target is gone");
         }
         let waiter = Waiter { core: self.parts.context.core(), connection: stream.serial };
         let wish = wanted.parameters.queue_depth;

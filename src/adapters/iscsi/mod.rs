@@ -2,15 +2,19 @@
 //! iSCSI on the cores: one core's streams, the connections on them and their sessions; all sessions of the daemon; and what is
 //! exported where and to whom.
 
+mod arrange;
 mod connections;
 mod report;
 pub mod sessions;
+mod share;
 mod shortage;
 #[cfg(test)]
 mod tests;
 pub mod topology;
 mod unread;
+mod vacant;
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -31,6 +35,7 @@ use crate::reactor::{CoreContext, Mailbox, Sender};
 use crate::scsi::{NexusId, Transport};
 use crate::time::{Instant, Wheel};
 use sessions::{Seat, SessionName, Sessions, Waiter};
+use share::{Leaving, listeners_of};
 use topology::Topology;
 use unread::Unread;
 
@@ -70,8 +75,6 @@ pub enum IscsiMessage {
     ColdReset(String),
     /// Tell of some sessions.
     Sessions(SessionsRequest),
-    /// A new topology is in force.
-    Topology(Arc<Topology>),
 }
 
 /// A session, or a stream that has not logged in yet.
@@ -153,6 +156,7 @@ pub struct IscsiParts {
 }
 
 pub use report::{ConnectionReport, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest};
+pub use share::IscsiShare;
 
 /// See the module.
 pub struct IscsiFabric {
@@ -173,6 +177,11 @@ pub struct IscsiFabric {
     events: Vec<StreamEvent>,
     timers: Wheel,
     unread: Unread,
+    /// Sessions that were asked to leave, and ports of which no portal is left.
+    leaving: Vec<Leaving>,
+    leaving_ports: Vec<usize>,
+    /// The portals of the listeners of each host.
+    listeners: Vec<Vec<Arc<str>>>,
     /// Nobody is let in any more.
     stopping: bool,
     now: Instant,
@@ -183,6 +192,7 @@ impl IscsiFabric {
     pub fn new(parts: IscsiParts) -> Self {
         Self {
             by_stream: parts.hosts.iter().map(|_| StreamMap::default()).collect(),
+            listeners: parts.hosts.iter().map(|(port, _)| listeners_of(&parts.topology, port)).collect(),
             parts,
             sessions: Slab::new(),
             by_key: Vec::new(),
@@ -195,6 +205,8 @@ impl IscsiFabric {
             events: Vec::new(),
             timers: Wheel::new(),
             unread: Unread::default(),
+            leaving: Vec::new(),
+            leaving_ports: Vec::new(),
             stopping: false,
             now: Instant::ZERO,
         }
@@ -232,7 +244,6 @@ impl IscsiFabric {
                 }
                 IscsiMessage::ColdReset(target) => self.end_sessions_with(&target),
                 IscsiMessage::Sessions(request) => self.report_sessions(request),
-                IscsiMessage::Topology(topology) => self.parts.topology = topology,
             }
         }
         count
@@ -287,6 +298,9 @@ impl Fabric for IscsiFabric {
             work += self.poll_host(core, host);
         }
         self.run_timers();
+        if !(self.leaving.is_empty() && self.leaving_ports.is_empty()) {
+            work += self.let_go();
+        }
         self.read_again();
         work
     }
@@ -344,7 +358,10 @@ impl Fabric for IscsiFabric {
             return Some(now);
         }
         let hosts = self.parts.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        [self.timers.next(), hosts, self.unread.next_deadline()].into_iter().flatten().min()
+        [self.timers.next(), hosts, self.unread.next_deadline(), self.next_leave()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
@@ -360,6 +377,10 @@ impl Fabric for IscsiFabric {
 
     fn awake(&mut self) {
         self.parts.mailbox.awake();
+    }
+
+    fn arrange(&mut self, core: &mut Core, part: Box<dyn Any>) {
+        self.arrange_share(core, *part.downcast().expect("the share of iSCSI"));
     }
 
     fn drain(&mut self) {
@@ -393,7 +414,8 @@ impl Fabric for IscsiFabric {
     }
 
     fn count(&self, ports: &mut BTreeMap<String, Vec<Counted>>) {
-        ports.extend(self.parts.hosts.iter().map(|(name, host)| (name.clone(), host.counters())));
+        let there = self.parts.hosts.iter().filter(|(name, _)| !name.is_empty());
+        ports.extend(there.map(|(name, host)| (name.clone(), host.counters())));
     }
 
     fn audit(&mut self, core: &Core, audit: &MemoryAudit, stuck: &mut dyn FnMut(u64, MemoryHolder)) {

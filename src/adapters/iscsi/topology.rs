@@ -22,7 +22,7 @@ use crate::wire::iscsi::{check_name, normal_name};
 pub struct Portal {
     /// Its name in the config.
     pub name: Arc<str>,
-    /// Name of the port that listens there. The listeners of a port have the order of its portals.
+    /// Name of the port that listens there.
     pub port: Arc<str>,
     /// Whether the address is one of the host's, which all ports of the kernel's TCP have in common, and not the port's own.
     pub of_host: bool,
@@ -36,6 +36,12 @@ impl Portal {
     /// Whether addresses of both are on the same network.
     fn is_beside(&self, other: &Self) -> bool {
         self.port == other.port || self.of_host && other.of_host
+    }
+
+    /// Whether it is the other's listener that it has, whatever else is said of it.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let of = |portal: &'_ Self| (portal.name.clone(), portal.port.clone(), portal.address);
+        of(self) == of(other)
     }
 }
 
@@ -254,10 +260,38 @@ impl Topology {
         self.targets.iter().find(|target| target.name == name)
     }
 
-    /// The portal that a listener of a port is for.
-    pub fn portal_of(&self, port: &str, listener: usize) -> &Portal {
-        let mut of_port = self.portals.iter().filter(|portal| *portal.port == *port);
-        of_port.nth(listener).expect("a port listens for its portals")
+    /// The portals of a port.
+    pub fn portals_of(&self, port: &str) -> impl Iterator<Item = &Arc<Portal>> {
+        self.portals.iter().filter(move |portal| *portal.port == *port)
+    }
+
+    /// What a connection sees from now on that was let in to `target` while `before` was in force. The error says why it must
+    /// not stay.
+    pub fn review(
+        &self,
+        before: &Self,
+        target: &str,
+        visitor: &Visitor<'_>,
+    ) -> Result<Vec<(Lun, UnitKey)>, &'static str> {
+        let now = self.target(target).ok_or("the target is gone")?;
+        let came_by = |portal: &&Arc<Portal>| portal.name == visitor.origin.portal;
+        let portal = now.portals.iter().find(came_by).ok_or("the target has left the portal")?;
+        let was = before.portals.iter().find(came_by).ok_or("its portal is another")?;
+        if !was.is_at(portal) || was.group != portal.group {
+            return Err("its portal is another");
+        }
+        if !now.is_open(|rule| rule.applies(visitor)) {
+            return Err("no access rule of the target is for it any more");
+        }
+        if let Some(wanted) = &now.authentication {
+            let user = visitor.user.ok_or("the target wants authentication now")?;
+            let of = |all: &Authentication| all.accounts.iter().find(|account| account.name == user).cloned();
+            let was = before.target(target).and_then(|target| of(target.authentication.as_ref()?));
+            if was.is_none() || was != of(wanted) {
+                return Err("its account is not what it was");
+            }
+        }
+        Ok(now.units(visitor))
     }
 
     /// How a visitor finds the address at which a portal is reached by it, as far as is known.
@@ -333,6 +367,7 @@ impl Directory for Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fabrics::iscsi::{Account, Secret};
 
     fn target(access: Vec<AccessRule>) -> Target {
         Target {
@@ -345,7 +380,7 @@ mod tests {
             limits: Limits::default(),
             portals: Vec::new(),
             ports: Vec::new(),
-            luns: (0..4).map(|lun| (Lun::from_index(lun), UnitKey(lun as usize + 1))).collect(),
+            luns: (0..4).map(|lun| (Lun::from_index(lun), UnitKey(u64::from(lun) + 1))).collect(),
         }
     }
 
@@ -413,12 +448,9 @@ mod tests {
     #[test]
     fn whose_a_connection_is_the_listener_says_and_no_address() {
         let topology = of_each_kind();
-        let listeners = [("host", 6), ("device", 2), ("another", 1)];
-        let found: Vec<u16> = listeners
-            .into_iter()
-            .flat_map(|(port, count)| (0..count).map(move |listener| (port, listener)))
-            .map(|(port, listener)| topology.portal_of(port, listener).group)
-            .collect();
+        let ports = ["host", "device", "another"];
+        let found: Vec<u16> =
+            ports.iter().flat_map(|port| topology.portals_of(port)).map(|portal| portal.group).collect();
         assert_eq!(found, Vec::from_iter(1..=9));
         let locals: Vec<String> = topology.portals.iter().map(|portal| portal.address.to_string()).collect();
         for (portal, local) in
@@ -576,5 +608,57 @@ mod tests {
         assert_eq!(moved(1), there(false, "10.0.0.7:3260"));
         assert_eq!(moved(2), there(true, "a.example:3260"));
         assert!(matches!(moved(3), Denial::Refused(LoginStatus::NotFound, _)), "another portal");
+    }
+
+    /// What has changed, and whether a connection through the first portal stays.
+    #[test]
+    fn only_those_concerned_have_to_leave() {
+        let account =
+            |name: &str, secret: &[u8]| Account { name: name.into(), secret: Secret::new(secret).unwrap() };
+        let chap = |accounts: Vec<Account>| {
+            Some(Arc::new(Authentication { accounts, own: None, algorithms: Vec::new() }))
+        };
+        let (alice, bob) = (account("alice", b"0123456789abcdef"), account("bob", b"fedcba9876543210"));
+        let rule = |user: &str| AccessRule { users: Some(vec![user.into()]), ..AccessRule::default() };
+        let before = Target { authentication: chap(vec![alice.clone()]), ..target(Vec::new()) };
+        let old = topology(before.clone());
+        let origin = from("10.9.0.1");
+        let visitor = Visitor { user: Some("alice"), ..anybody(&origin) };
+        let verdict = |new: &Topology, visitor: &Visitor<'_>| {
+            new.review(&old, &before.name, visitor).map(|units| units.len())
+        };
+        let with = |change: fn(&mut Target)| {
+            let mut topology = topology(before.clone());
+            change(&mut topology.targets[0]);
+            topology
+        };
+        assert_eq!(verdict(&old, &visitor), Ok(4));
+        assert_eq!(verdict(&with(|target| target.luns.truncate(1)), &visitor), Ok(1));
+        assert_eq!(verdict(&with(|target| target.portals.truncate(1)), &visitor), Ok(4));
+        let refused = |change| verdict(&with(change), &visitor).unwrap_err();
+        assert!(refused(|target| _ = target.portals.remove(0)).contains("has left the portal"));
+        assert!(refused(|target| target.name.push('x')).contains("target is gone"));
+        assert!(
+            refused(|target| Arc::make_mut(&mut target.portals[0]).group = 9).contains("portal is another")
+        );
+        let moved = refused(|target| Arc::make_mut(&mut target.portals[0]).address.set_port(1));
+        assert!(moved.contains("portal is another"));
+        for (accounts, stays) in [
+            (vec![bob.clone(), alice.clone()], true),
+            (vec![bob.clone()], false),
+            (vec![account("alice", b"another secret..")], false),
+        ] {
+            let new = topology(Target { authentication: chap(accounts), ..before.clone() });
+            assert_eq!(verdict(&new, &visitor).is_ok(), stays);
+        }
+        for (user, stays) in [("alice", true), ("bob", false)] {
+            let new = topology(Target { access: vec![rule(user)], ..before.clone() });
+            assert_eq!(verdict(&new, &visitor).is_ok(), stays, "{user}");
+        }
+        // Nobody is asked for more than it has shown, unless the target wants that now.
+        let open = topology(Target { authentication: None, ..before.clone() });
+        let stranger = Visitor { user: None, ..visitor };
+        assert_eq!(verdict(&open, &stranger), Ok(4));
+        assert!(verdict(&old, &stranger).unwrap_err().contains("authentication"));
     }
 }

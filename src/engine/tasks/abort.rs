@@ -24,7 +24,9 @@ impl TaskManager {
         let entry = &mut self.nexuses[nexus.0];
         entry.gone = true;
         if let Some((id, _)) = entry.who {
-            entry.task_sets.iter().for_each(|task_set| self.units[task_set.unit.0].server.nexus_lost(id));
+            for task_set in &entry.task_sets {
+                self.units[task_set.unit.row()].server.nexus_lost(id);
+            }
         }
         let tasks: SmallVec<[u32; 16]> = entry.exchanges.iter().flatten().copied().collect();
         let pending = after.map(|after| self.expect(SmallVec::new(), after));
@@ -137,7 +139,9 @@ impl TaskManager {
         }
         let Pending { reset, cold, after, .. } = self.pending.remove(pending);
         for unit in reset {
-            self.units[unit.0].server.reset();
+            if let Some(row) = self.row(unit) {
+                self.units[row].server.reset();
+            }
         }
         match after {
             AfterAbort::Answer { nexus, request } => {
@@ -162,11 +166,13 @@ impl TaskManager {
     ) {
         use TaskManagementFunction as F;
         let entry = &self.nexuses[nexus.0];
-        let task_set = entry.task_sets.binary_search_by_key(&lun, |task_set| task_set.lun).ok();
+        // What is under way at one that is not seen any more can be aborted, too.
+        let leaving = || entry.task_sets.iter().position(|task_set| task_set.lun == lun);
+        let task_set = entry.task_set(lun).or_else(leaving);
         let after = AfterAbort::Answer { nexus, request };
         match (function, task_set) {
             (F::TargetReset | F::TargetColdReset, _) => {
-                let units = entry.task_sets.iter().map(|task_set| task_set.unit).collect();
+                let units = entry.seen().iter().map(|task_set| task_set.unit).collect();
                 let reset = Reset { units, peers: self.peers, cold: function == F::TargetColdReset };
                 self.reset_from(now, reset, after, Some((nexus, transport)));
             }
@@ -221,8 +227,10 @@ impl TaskManager {
         for &unit in &units {
             self.attention(unit, asc::BUS_DEVICE_RESET_FUNCTION_OCCURRED, None);
         }
-        let concerned =
-            self.tasks.iter().filter(|(_, task)| task.nexus != NOBODY && units.contains(&UnitKey(task.unit)));
+        let concerned = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.nexus != NOBODY && units.contains(&self.units[task.unit].key));
         let tasks: SmallVec<[u32; 16]> =
             concerned.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();
         for (_, nexus) in &mut self.nexuses {

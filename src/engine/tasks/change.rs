@@ -39,14 +39,17 @@ const CHANGE: u32 = 1 << 30;
 impl TaskManager {
     /// Shares the state of a logical unit with the other cores.
     pub fn share(&mut self, unit: UnitKey, shared: Arc<SharedState>) {
-        let this = &mut self.units[unit.0];
+        let this = &mut self.units[unit.row()];
         this.state = shared.current();
         this.shared = shared;
     }
 
     /// Asks for a change on behalf of the owner, who is told with [`Notice::Changed`].
     pub fn change(&mut self, unit: UnitKey, change: Change, what: u64) {
-        self.ask(unit.0, change, None, Requester::Owner(what));
+        match self.row(unit) {
+            Some(row) => self.ask(row, change, None, Requester::Owner(what)),
+            None => self.notices.push_back(Notice::Changed { what, refused: true }),
+        }
     }
 
     /// Takes what the task manager of another core has said.
@@ -55,18 +58,19 @@ impl TaskManager {
             PeerMessage::Attention(unit, code) => self.attention(unit, code, None),
             PeerMessage::Freeze(unit, turn) => self.freeze(unit, turn),
             PeerMessage::Frozen(turn) => self.frozen(turn.ticket),
-            PeerMessage::InForce { unit, state, effects, by } => self.adopt(unit.0, state, &effects, by),
+            PeerMessage::InForce { unit, state, effects, by } => self.adopt(unit.row(), state, &effects, by),
             PeerMessage::Turn(turn) => self.changes.turns.push_back(turn.ticket),
         }
     }
 
     /// Another core wants to change the state of a unit.
     pub(super) fn freeze(&mut self, unit: UnitKey, asked_by: Turn) {
-        self.units[unit.0].freeze();
-        if self.units[unit.0].drained() {
+        let row = unit.row();
+        self.units[row].freeze();
+        if self.units[row].drained() {
             self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)));
         } else {
-            self.changes.draining.push(Draining { unit: unit.0, asked_by });
+            self.changes.draining.push(Draining { unit: row, asked_by });
         }
     }
 
@@ -125,7 +129,7 @@ impl TaskManager {
             self.changes.draining.push(Draining { unit: changing.unit, asked_by: turn });
         }
         if self.peers > 0 {
-            self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(UnitKey(changing.unit), turn)));
+            self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(unit.key, turn)));
         }
         let changing = &mut self.changes.all[ticket];
         changing.next = Some((Arc::new(next), Arc::new(effects)));
@@ -179,7 +183,7 @@ impl TaskManager {
         self.units[unit].shared.locked().current = state.clone();
         if self.peers > 0 {
             let (state, effects) = (state.clone(), effects.clone());
-            let message = PeerMessage::InForce { unit: UnitKey(unit), state, effects, by };
+            let message = PeerMessage::InForce { unit: self.units[unit].key, state, effects, by };
             self.notices.push_back(Notice::ToPeers(message));
         }
         self.adopt(unit, state.clone(), &effects, by);
@@ -266,11 +270,11 @@ impl TaskManager {
 
     /// Takes out what the next logical unit is told that is there.
     fn next_told(&self, task: u32, attentions: &mut Vec<Attention>) -> Option<(usize, Vec<(Whom, u16)>)> {
-        let own = UnitKey(self.tasks[task as usize].unit);
-        let at = |attention: &Attention| attention.unit.unwrap_or(own).0;
-        attentions.retain(|attention| at(attention) < self.units.len());
-        let unit = at(attentions.first()?);
-        let told = attentions.extract_if(.., |attention| at(attention) == unit);
+        let own = self.tasks[task as usize].unit;
+        let at = |attention: &Attention| attention.unit.map_or(Some(own), |unit| self.row(unit));
+        attentions.retain(|attention| at(attention).is_some());
+        let unit = at(attentions.first()?)?;
+        let told = attentions.extract_if(.., |attention| at(attention) == Some(unit));
         Some((unit, told.map(|attention| (attention.whom, attention.code)).collect()))
     }
 
@@ -278,7 +282,7 @@ impl TaskManager {
     pub(super) fn establish(&mut self, unit: usize, told: &[(Whom, u16)], sender: Option<NexusId>) {
         for (key, nexus) in &mut self.nexuses {
             let Some((id, name)) = &nexus.who else { continue };
-            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.row() == unit) {
                 for (_, code) in told.iter().filter(|(whom, _)| whom.includes(name, sender == Some(*id))) {
                     self.undelivered.extend(task_set.establish(*code).map(|event| (NexusKey(key), event)));
                 }
@@ -300,7 +304,9 @@ impl TaskManager {
 
     /// A reservation by RESERVE ends with its nexus and with a reset.
     pub(super) fn end_reserve(&mut self, unit: UnitKey, nexus: Option<usize>, pending: Option<usize>) {
-        let Some(reserver) = self.units[unit.0].shared.current().reservations().reserver() else { return };
+        let Some(reserver) = self.units[unit.row()].shared.current().reservations().reserver() else {
+            return;
+        };
         let nexus = nexus.and_then(|nexus| self.nexuses[nexus].who.clone());
         if nexus.as_ref().is_some_and(|(id, _)| *id != reserver) {
             return;
@@ -309,7 +315,7 @@ impl TaskManager {
         if let Some(pending) = pending {
             self.pending[pending].left += 1;
         }
-        self.ask(unit.0, change, nexus, Requester::Pending(pending));
+        self.ask(unit.row(), change, nexus, Requester::Pending(pending));
     }
 
     fn adopt(&mut self, unit: usize, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
@@ -320,7 +326,7 @@ impl TaskManager {
         }
         for (_, nexus) in &mut self.nexuses {
             let Some((id, name)) = &nexus.who else { continue };
-            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.row() == unit) {
                 task_set.access = this.state.nexus_access(*id, name);
             }
         }
@@ -329,7 +335,7 @@ impl TaskManager {
         let mut aborts: SmallVec<[u32; 16]> = SmallVec::new();
         for (_, nexus) in &mut self.nexuses {
             let Some((id, name)) = &nexus.who else { continue };
-            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.0 == unit) {
+            for task_set in nexus.task_sets.iter_mut().filter(|task_set| task_set.unit.row() == unit) {
                 if effects.aborts.iter().any(|whom| whom.includes(name, by == Some(*id))) {
                     let before = aborts.len();
                     let own = nexus.exchanges.iter().flatten().copied();
@@ -434,7 +440,7 @@ impl TaskManager {
                 None => self.begin(now, task, transport),
                 Some(op) => {
                     self.tasks[task as usize].goes_on(now);
-                    self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
+                    self.run(now, task, Step::StoreOf(self.units[unit].key, op), transport);
                 }
             }
             touched(key);

@@ -12,7 +12,7 @@ use crate::time::Instant;
 impl TaskManager {
     /// Gives a logical unit rules by which its commands are slow or fail.
     pub fn make_faults(&mut self, unit: UnitKey, faults: Arc<CommandFaults>) {
-        self.faults.rules.push((unit.0, faults));
+        self.faults.rules.push((unit.row(), faults));
     }
 
     /// A task is about to begin. Returns whether a rule takes it over.

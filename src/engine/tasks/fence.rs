@@ -15,7 +15,7 @@ impl TaskManager {
     pub(super) fn raise_fence(&mut self, nexus: usize, task_set: usize) -> bool {
         let entry = &mut self.nexuses[nexus].task_sets[task_set];
         if let Some(lease) = entry.lease.take_if(|lease| lease.is_out()) {
-            entry.lease = self.units[entry.unit.0].store.as_ref().and_then(|store| store.lease());
+            entry.lease = self.units[entry.unit.row()].store.as_ref().and_then(|store| store.lease());
             if entry.fences.is_empty() {
                 entry.ahead += 1;
                 self.fenced.push((nexus, task_set));

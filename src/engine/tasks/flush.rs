@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The end: everything that was written is brought to stable storage, and what could not be is told.
 
-use super::TaskManager;
-use super::last_flush::FLUSH;
-use crate::io::{Error, ErrorKind, Op, Submitted};
+use super::last_flush::{FLUSH, outcome};
+use super::{Notice, TaskManager};
+use crate::io::{Done, Error, ErrorKind, Op, Submitted};
 use crate::scsi::UnitKey;
 
 impl TaskManager {
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
     /// left.
     pub fn flush(&mut self) {
-        let stores = self.units.iter().enumerate().filter(|(_, unit)| unit.store.is_some());
+        let flushing = |row| self.retirement.is_flushing(row);
+        let stores = self.units.iter().enumerate();
+        let stores = stores.filter(|&(row, unit)| unit.store.is_some() && !flushing(row));
         self.last_flush.waiting = stores.map(|(unit, _)| unit).collect();
     }
 
@@ -25,16 +27,25 @@ impl TaskManager {
                     this.storing += 1;
                     flush.under_way += 1;
                 }
-                Submitted::Done(done) => flush.note(UnitKey(unit), &done),
+                Submitted::Done(done) => flush.note(this.key, &done),
                 Submitted::Full(_) if flush.under_way > 0 => return false,
                 // No task is left, and nothing comes back that would make room.
                 Submitted::Full(_) => {
-                    flush.failed.push((UnitKey(unit), Error { kind: ErrorKind::NoMemory, at: 0 }));
+                    flush.failed.push((this.key, Error { kind: ErrorKind::NoMemory, at: 0 }));
                 }
             }
             flush.waiting.pop();
         }
-        flush.under_way == 0
+        flush.under_way == 0 && !self.retirement.any_flushing()
+    }
+
+    /// A store has answered [`FLUSH`].
+    pub(super) fn flush_ended(&mut self, row: usize, done: &Done) {
+        let key = self.units[row].key;
+        match self.retirement.flushed(row) {
+            true => self.notices.push_back(Notice::Retired(key, outcome(done))),
+            false => self.last_flush.ended(key, done),
+        }
     }
 
     /// The logical units that could not be flushed, and why.

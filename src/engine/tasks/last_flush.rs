@@ -23,8 +23,14 @@ impl LastFlush {
     }
 
     pub(super) fn note(&mut self, unit: UnitKey, done: &Done) {
-        if let Done::Failed(error) = done {
-            self.failed.push((unit, *error));
-        }
+        self.failed.extend(outcome(done).err().map(|error| (unit, error)));
+    }
+}
+
+/// How a flush has ended.
+pub(super) fn outcome(done: &Done) -> Result<(), Error> {
+    match done {
+        Done::Failed(error) => Err(*error),
+        _ => Ok(()),
     }
 }

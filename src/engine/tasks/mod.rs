@@ -20,9 +20,13 @@ mod last_flush;
 mod latency;
 mod nobody;
 mod persist;
+mod retire;
+mod retirement;
 mod run;
 mod task;
 mod task_set;
+mod unit;
+mod units;
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -31,27 +35,28 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::counters::counter_set;
-use crate::io::{Done, Geometry, Op, RecordSlot, RecordStore, Store, Tag};
+use crate::io::{Done, Error, Geometry, RecordStore, Tag};
 use crate::memory::{Arena, prefetch};
 use crate::reactor::CoreContext;
 use crate::scsi::reservations::Effects;
 use crate::scsi::{
     Command, DeviceServer, Lun, Nexus, NexusId, NexusIds, Outcome, Request, RequestTag, Residual, Response,
-    Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitAttentions, UnitState,
-    Whom, asc,
+    Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, Whom, asc,
 };
 use change_queue::{Changes, FrozenTask};
 use command_faults::Faults;
 use last_flush::{FLUSH, LastFlush};
 use latency::{Ended, Times};
 use nobody::Nobody;
+use retirement::Retirement;
 use task::{State, Task};
-use task_set::{Aca, Admission, TaskSet, Undelivered};
+use task_set::{Aca, Admission, TaskSet, Undelivered, luns};
+use unit::Unit;
 
 pub use change_queue::{SharedState, Turn};
 pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
+pub use unit::{NewUnit, UnitCounters};
 
 pub use crate::scsi::{UnitKey, UnitKeys};
 
@@ -113,6 +118,9 @@ pub enum Notice {
         /// It was refused, or could not be kept.
         refused: bool,
     },
+    /// Nothing of this core's is under way any more at a logical unit for which [`TaskManager::retire`] was called, and all
+    /// that was written is on stable storage, or why not.
+    Retired(UnitKey, Result<(), Error>),
 }
 
 /// What the task managers of a daemon say to each other. Their owners carry it; two of one sender arrive in order.
@@ -139,78 +147,31 @@ pub enum PeerMessage {
     Turn(Turn),
 }
 
-counter_set! {
-    /// What a logical unit has done.
-    pub struct UnitCounters {
-        /// Commands that moved data to an initiator.
-        reads: Counter of Commands as "READS",
-        /// Bytes they moved.
-        read_bytes: Counter of Bytes as "READ",
-        /// Commands that took data from an initiator.
-        writes: Counter of Commands as "WRITES",
-        /// Bytes they took.
-        write_bytes: Counter of Bytes as "WRITTEN",
-        /// Commands without data.
-        others: Counter of Commands as "OTHERS",
-        /// Commands that ended with CHECK CONDITION, unit attentions apart.
-        errors: Counter of Commands as "ERRORS",
-        /// Commands aborted.
-        aborts: Counter of Commands as "ABORTS",
-    }
-}
-
-struct Unit {
-    server: Box<dyn DeviceServer>,
-    store: Option<Box<dyn Store>>,
-    /// Where its records are.
-    slot: Option<RecordSlot>,
-    /// Operations that the store had no room for.
-    refused: VecDeque<(u32, Op)>,
-    /// Tasks whose operation the store has.
-    storing: usize,
-    /// Its state, for all cores and as it is in force here.
-    shared: Arc<SharedState>,
-    state: Arc<UnitState>,
-    /// Rises when tasks that were admitted have to be looked at again.
-    epoch: u32,
-    /// Changes of the state for which this core has stopped.
-    frozen: usize,
-    /// What waits for the end of those.
-    held: VecDeque<FrozenTask>,
-    counters: UnitCounters,
-    latencies: Latencies,
-}
-
-impl Unit {
-    /// Stops for a change of the state.
-    fn freeze(&mut self) {
-        self.frozen += 1;
-        self.epoch = self.epoch.wrapping_add(1);
-    }
-
-    /// The store holds nothing of this core's.
-    fn drained(&self) -> bool {
-        self.storing == 0 && self.refused.is_empty()
-    }
-
-    fn geometry(&self) -> Geometry {
-        match &self.store {
-            Some(store) => store.geometry(),
-            None => Geometry { bytes: 0, block: 0, transfer_max: 0, thin: false, read_only: true },
-        }
-    }
-}
-
 struct NexusState {
     /// Its number and its names; that of [`NOBODY`] has none.
     who: Option<(NexusId, Arc<Nexus>)>,
+    /// Those of the logical units that it sees, in ascending order of LUN; behind them those that it does not see any more.
     task_sets: Vec<TaskSet>,
+    /// How many it sees.
+    seen: usize,
     luns: Vec<Lun>,
     /// Task by exchange number.
     exchanges: Vec<Option<u32>>,
     tasks: usize,
     /// The transport is gone; the entry lives until its last task has ended.
     gone: bool,
+}
+
+impl NexusState {
+    /// The task sets of the logical units that it sees.
+    fn seen(&self) -> &[TaskSet] {
+        &self.task_sets[..self.seen]
+    }
+
+    /// The task set of a logical unit that it sees.
+    fn task_set(&self, lun: Lun) -> Option<usize> {
+        self.seen().binary_search_by_key(&lun, |task_set| task_set.lun).ok()
+    }
 }
 
 struct Pending {
@@ -245,6 +206,7 @@ pub struct TaskManager {
     record_store: Option<Box<dyn RecordStore>>,
     /// Records under way.
     persisting: usize,
+    retirement: Retirement,
     tasks_max: usize,
 }
 
@@ -277,45 +239,12 @@ impl TaskManager {
             faults: Faults::default(),
             record_store: None,
             persisting: 0,
+            retirement: Retirement::default(),
             tasks_max: TASKS_MAX,
         };
-        manager.add_unit(UnitKey(ABSENT), absent, None);
-        manager.insert_nexus(None, Vec::new());
+        manager.add_unit(UnitKey(ABSENT as u64), absent, None);
+        manager.insert_nexus(None, &[], Vec::new());
         manager
-    }
-
-    /// Adds a logical unit: its key, this core's device server and its handle to the store. They come in the order of their
-    /// keys.
-    pub fn add_unit(&mut self, key: UnitKey, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) {
-        assert_eq!(key.0, self.units.len(), "each logical unit has a row of its own");
-        self.units.push(Unit {
-            server,
-            store,
-            slot: None,
-            refused: VecDeque::new(),
-            storing: 0,
-            shared: Arc::default(),
-            state: Arc::default(),
-            epoch: 0,
-            frozen: 0,
-            held: VecDeque::new(),
-            counters: UnitCounters::default(),
-            latencies: Latencies::default(),
-        });
-    }
-
-    /// The keys of all logical units.
-    pub fn unit_keys(&self) -> impl Iterator<Item = UnitKey> + use<> {
-        (ABSENT + 1..self.units.len()).map(UnitKey)
-    }
-
-    /// Says where the records of logical units are kept: this core's handle, and the slot of each unit that has one.
-    /// Without it nothing can be kept.
-    pub fn persist_with(&mut self, record_store: Box<dyn RecordStore>, slots: &[(UnitKey, RecordSlot)]) {
-        self.record_store = Some(record_store);
-        for &(unit, slot) in slots {
-            self.units[unit.0].slot = Some(slot);
-        }
     }
 
     /// A number that no nexus has had on any core.
@@ -325,36 +254,21 @@ impl TaskManager {
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
     pub fn add_nexus(&mut self, id: NexusId, name: Nexus, units: &[(Lun, UnitKey)]) -> NexusKey {
-        let task_sets = units.iter().map(|&(lun, unit)| {
-            let mut attentions = UnitAttentions::default();
-            attentions.establish(asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED);
-            let access = self.units[unit.0].state.nexus_access(id, &name);
-            let lease = self.units[unit.0].store.as_ref().and_then(|store| store.lease());
-            TaskSet {
-                lun,
-                unit,
-                attentions,
-                access,
-                active: 0,
-                ahead: 0,
-                lease,
-                fences: SmallVec::new(),
-                blocked: VecDeque::new(),
-                unblocking: false,
-                aca: None,
-                halted: VecDeque::new(),
-            }
-        });
-        let task_sets = task_sets.collect();
-        self.insert_nexus(Some((id, Arc::new(name))), task_sets)
+        let task_sets = units.iter().map(|&unit| self.task_set((id, &name), unit)).collect();
+        self.insert_nexus(Some((id, Arc::new(name))), units, task_sets)
     }
 
-    fn insert_nexus(&mut self, who: Option<(NexusId, Arc<Nexus>)>, task_sets: Vec<TaskSet>) -> NexusKey {
+    fn insert_nexus(
+        &mut self,
+        who: Option<(NexusId, Arc<Nexus>)>,
+        units: &[(Lun, UnitKey)],
+        task_sets: Vec<TaskSet>,
+    ) -> NexusKey {
         NexusKey(self.nexuses.insert(NexusState {
             who,
-            // The well-known unit is served whatever else is there.
-            luns: task_sets.iter().map(|task_set| task_set.lun).chain([Lun::REPORT_LUNS]).collect(),
+            seen: task_sets.len(),
             task_sets,
+            luns: luns(units),
             exchanges: Vec::new(),
             tasks: 0,
             gone: false,
@@ -363,12 +277,12 @@ impl TaskManager {
 
     /// What the logical unit did on this core.
     pub fn counters(&self, unit: UnitKey) -> UnitCounters {
-        self.units[unit.0].counters
+        self.units[unit.row()].counters
     }
 
     /// How long commands of the logical unit took on this core.
     pub fn latencies(&self, unit: UnitKey) -> &Latencies {
-        &self.units[unit.0].latencies
+        &self.units[unit.row()].latencies
     }
 
     /// The turn is over at `now`, and what has ended in it is with the ports.
@@ -379,7 +293,7 @@ impl TaskManager {
 
     /// The shape of the logical unit's store now.
     pub fn geometry(&self, unit: UnitKey) -> Geometry {
-        self.units[unit.0].geometry()
+        self.units[unit.row()].geometry()
     }
 
     /// Asks for what is needed for a command of a nexus that has one logical unit.
@@ -475,6 +389,9 @@ impl TaskManager {
         if !self.fenced.is_empty() {
             work += self.poll_fences(now, transports, touched);
         }
+        if self.retirement.is_due(now) {
+            work += self.look_after_retired(now);
+        }
         while let Some((nexus, undelivered)) = self.undelivered.pop_front() {
             work += 1;
             let Some(transport) = transports.transport(nexus) else { continue };
@@ -509,7 +426,10 @@ impl TaskManager {
     /// When a store has something to say of which no descriptor tells.
     pub fn next_deadline(&self) -> Option<Instant> {
         let busy = self.units.iter().filter(|unit| unit.storing > 0);
-        busy.filter_map(|unit| unit.store.as_ref()?.next_deadline()).chain(self.faults.due()).min()
+        busy.filter_map(|unit| unit.store.as_ref()?.next_deadline())
+            .chain(self.faults.due())
+            .chain(self.retirement.due())
+            .min()
     }
 
     /// Appends the descriptors by which stores tell that something has ended, each once.
@@ -546,7 +466,7 @@ impl TaskManager {
         this.storing -= completions.len();
         for (tag, done) in completions.drain(..) {
             if tag == FLUSH {
-                self.last_flush.ended(UnitKey(unit), &done);
+                self.flush_ended(unit, &done);
                 continue;
             }
             self.carry_on(now, tag.0, Resume::Stored(done), transports, touched);
@@ -563,7 +483,7 @@ impl TaskManager {
             };
             let before = self.units[unit].refused.len();
             self.tasks[task as usize].goes_on(now);
-            self.run(now, task, Step::StoreOf(UnitKey(unit), op), transport);
+            self.run(now, task, Step::StoreOf(self.units[unit].key, op), transport);
             // Refused again: it went to the end of the queue and comes back to its front.
             let refused = &mut self.units[unit].refused;
             if refused.len() > before && refused.back().is_some_and(|(last, _)| *last == task) {
@@ -619,8 +539,8 @@ impl TaskManager {
             entry.who.as_ref().is_some_and(|(id, _)| *id == command.nexus),
             "a transport speaks for its own nexus"
         );
-        let task_set = entry.task_sets.binary_search_by_key(&command.lun, |task_set| task_set.lun).ok();
-        let unit = task_set.map_or(ABSENT, |task_set| entry.task_sets[task_set].unit.0);
+        let task_set = entry.task_set(command.lun);
+        let unit = task_set.map_or(ABSENT, |task_set| entry.task_sets[task_set].unit.row());
         let attribute = command.attribute;
         let mut admission = Admission::Usual;
         if let Some(task_set) = task_set
@@ -700,7 +620,7 @@ impl TaskManager {
         transport.send_command_complete(request_tag, plain(command, status));
         if let Some(task_set) = task_set {
             let task_set = &mut self.nexuses[nexus.0].task_sets[task_set];
-            let interlock = self.units[task_set.unit.0].server.control().interlock;
+            let interlock = self.units[task_set.unit.row()].server.control().interlock;
             task_set.attentions.after(status, interlock);
         }
     }
@@ -723,7 +643,8 @@ impl TaskManager {
 
     /// Establishes a unit attention at a logical unit, for all nexuses of this core but `except`.
     fn attention(&mut self, unit: UnitKey, code: u16, except: Option<NexusId>) {
-        self.establish(unit.0, &[(Whom::Others, code)], except);
+        let Some(row) = self.row(unit) else { return };
+        self.establish(row, &[(Whom::Others, code)], except);
     }
 
     /// Looks after the stores, for all cores.
@@ -731,11 +652,11 @@ impl TaskManager {
         for unit in 0..self.units.len() {
             let this = &mut self.units[unit];
             let Some(store) = &mut this.store else { continue };
-            let health = store.inspect();
+            let (key, health) = (this.key, store.inspect());
             for code in this.server.inspected(&health) {
-                self.attention(UnitKey(unit), code, None);
+                self.attention(key, code, None);
                 if self.peers > 0 {
-                    self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(UnitKey(unit), code)));
+                    self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(key, code)));
                 }
             }
         }
@@ -812,6 +733,7 @@ impl TaskManager {
     fn forget_nexus(&mut self, nexus: usize) {
         if self.nexuses.get(nexus).is_some_and(|n| n.gone && n.tasks == 0) {
             self.nexuses.remove(nexus);
+            self.retirement.forget(nexus);
         }
     }
 }

@@ -30,7 +30,7 @@ impl TaskManager {
         let mut attention = None;
         if let Some(task_set) = this.task_set {
             let task_set = &mut self.nexuses[this.nexus].task_sets[task_set];
-            let server = &self.units[task_set.unit.0].server;
+            let server = &self.units[task_set.unit.row()].server;
             let passes = || server.definition(&this.command.cdb).is_some_and(|d| d.passes_attentions);
             if !task_set.attentions.is_empty() && !passes() {
                 attention = match server.control().interlock {
@@ -102,18 +102,22 @@ impl TaskManager {
             let this = &mut self.tasks[task as usize];
             let answer = match step {
                 Step::Store(_) | Step::StoreOf(..) => 'answer: {
-                    let (at, mut op) = match step {
-                        Step::StoreOf(unit, op) => (unit.0, op),
-                        Step::Store(op) => (this.unit, op),
+                    let (at, mut op, other) = match step {
+                        Step::StoreOf(unit, op) => {
+                            (unit.row(), op, (unit.row() != this.unit).then_some(unit))
+                        }
+                        Step::Store(op) => (this.unit, op, None),
                         _ => unreachable!("one of the two above"),
                     };
                     this.storing_at = at;
-                    let (other, epoch) = (at != this.unit, this.epoch);
-                    if other && self.may_not_reach(task, at, &op) {
+                    let epoch = this.epoch;
+                    if let Some(other) = other
+                        && self.may_not_reach(task, other, &op)
+                    {
                         break 'answer Resume::NotAdmitted;
                     }
                     // The epoch is that of the task's own unit: another's is looked at each time.
-                    if other || epoch != self.units[at].epoch {
+                    if other.is_some() || epoch != self.units[at].epoch {
                         op = match self.may_store(now, task, at, op, transport) {
                             Some(op) => op,
                             None => return,

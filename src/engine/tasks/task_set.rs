@@ -58,8 +58,12 @@ impl TaskSet {
     /// Establishes a unit attention; if no command is there to report it, the transport may tell.
     pub(super) fn establish(&mut self, code: u16) -> Option<Undelivered> {
         self.attentions.establish(code);
-        let idle = self.active == 0 && self.blocked.is_empty();
-        idle.then(|| Undelivered::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
+        self.is_idle().then(|| Undelivered::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
+    }
+
+    /// Nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active == 0 && self.blocked.is_empty()
     }
 
     #[cold]
@@ -71,6 +75,11 @@ impl TaskSet {
             (Some(_), _) => Admission::Active,
         }
     }
+}
+
+/// The LUNs of all that a nexus sees. The well-known unit is served whatever else is there.
+pub(super) fn luns(seen: &[(Lun, UnitKey)]) -> Vec<Lun> {
+    seen.iter().map(|&(lun, _)| lun).chain([Lun::REPORT_LUNS]).collect()
 }
 
 /// What a nexus's transport has yet to be told.

@@ -10,6 +10,7 @@ mod fabrics;
 mod faults;
 mod fences;
 mod flush;
+mod retire;
 mod waists;
 
 use std::cell::RefCell;
@@ -17,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::*;
-use crate::io::{self, Landing, Record, Submitted};
+use crate::io::{Landing, Op, Record, RecordSlot, Store, Submitted};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::primary::Designation;
 use crate::scsi::{
@@ -118,7 +119,7 @@ impl RecordStore for Rc<RefCell<Kept>> {
         }
     }
 
-    fn poll(&mut self, done: &mut Vec<(Tag, Result<(), io::Error>)>) {
+    fn poll(&mut self, done: &mut Vec<(Tag, Result<(), Error>)>) {
         done.extend(std::mem::take(&mut self.borrow_mut().released).into_iter().map(|tag| (tag, Ok(()))));
     }
 }

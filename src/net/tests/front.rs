@@ -422,3 +422,23 @@ proptest! {
         prop_assert_eq!(bench.ask(&ipv4(1, &[], 0, &echo4(b"alive"))).len(), 1);
     }
 }
+
+#[test]
+fn listeners_come_and_go() {
+    const SYN_ACK: u8 = 0x12;
+    const RST_ACK: u8 = 0x14;
+    let mut bench = Bench::new();
+    let mut source = 4000;
+    let mut answer = |bench: &mut Bench| {
+        source += 1;
+        let answers = bench.ask(&ipv4(6, &[], 0, &syn(THEIRS.into(), OURS.into(), source)));
+        answers.iter().map(|frame| frame[14 + 20 + 13]).collect::<Vec<_>>()
+    };
+    assert_eq!(answer(&mut bench), [SYN_ACK]);
+    bench.host.unlisten(0);
+    assert_eq!(answer(&mut bench), [RST_ACK]);
+    bench.host.listen(7, &Listener::At((OURS, PORT).into()));
+    assert_eq!(answer(&mut bench), [SYN_ACK]);
+    bench.host.unlisten(1);
+    assert_eq!(answer(&mut bench), [SYN_ACK], "that was the other address");
+}

@@ -55,7 +55,7 @@ fn a_copy_is_let_pass_where_a_command_would_be() {
         let out = Out { kind_code: kind as u8, ..Out::new(action, key, action_key) };
         let change = Change::Reservations(reservations::Request::Out(out));
         let nexus = Some((NexusId::of(1), Arc::new(name(1))));
-        w.manager.ask(tape.0, change, nexus, change_queue::Requester::Owner(0));
+        w.manager.ask(tape.row(), change, nexus, change_queue::Requester::Owner(0));
         w.turn();
     };
     let try_both = |w: &mut World| {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::scsi::primary::{Definition, Row, Table};
 use crate::scsi::reservations::{Access, ReservationCommand, ReservationType, commands};
-use crate::scsi::{Attention, Change, UnitState};
+use crate::scsi::{Attention, Change, UnitAttentions, UnitState};
 use crate::stores::exclusive::{Exclusive, ExclusiveGate};
 use crate::wire::scsi::be16;
 
@@ -116,10 +116,10 @@ impl DeviceServer for Guarded {
 }
 
 /// Numbers that a seed makes (xorshift).
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -564,7 +564,7 @@ impl Cores {
         }
         for manager in &self.managers {
             assert_eq!(manager.tasks(), 0);
-            for unit in [self.unit, self.other].map(|unit| &manager.units[unit.0]) {
+            for unit in [self.unit, self.other].map(|unit| &manager.units[unit.row()]) {
                 assert_eq!((unit.frozen, unit.held.len(), unit.storing), (0, 0, 0));
                 assert_eq!(unit.state, unit.shared.current(), "both cores know the same");
             }

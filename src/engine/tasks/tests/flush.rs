@@ -64,7 +64,7 @@ fn every_unit_is_flushed_or_told_however_little_room_there_is() {
     let units: Vec<UnitKey> = (0..10)
         .map(|number| {
             let store = RingStore { number, ring: ring.clone() };
-            let unit = UnitKey(number + 1);
+            let unit = UnitKey(number as u64 + 1);
             tasks.add_unit(unit, Box::new(Rc::new(RefCell::new(ToyDisk::default()))), Some(Box::new(store)));
             unit
         })

@@ -143,7 +143,7 @@ fn caught(kind: TransportKind, state: Caught, write: bool, lun: Lun, end: End) {
         Caught::FrozenOp if !write => return, // a read goes to the store at once
         Caught::Transfer | Caught::FrozenOp => w.wire(0).hold = true,
         Caught::Turn if lun == TAPE => return, // a tape reserves nothing
-        Caught::Turn => assert!(w.manager.units[unit.0].shared.claim(CHANGE)),
+        Caught::Turn => assert!(w.manager.units[unit.row()].shared.claim(CHANGE)),
         Caught::Frozen => w.manager.freeze(unit, CHANGE),
     }
     let cdb: &[u8] = match (lun == DISK, write) {
@@ -213,15 +213,15 @@ fn caught(kind: TransportKind, state: Caught, write: bool, lun: Lun, end: End) {
         assert!(w.manager.tasks() > 0, "{context}: the task keeps its buffers");
     }
     if matches!(state, Caught::Frozen | Caught::FrozenOp) {
-        let now = w.manager.units[unit.0].state.clone();
+        let now = w.manager.units[unit.row()].state.clone();
         w.manager.hear(PeerMessage::InForce { unit, state: now, effects: Arc::default(), by: None });
     } else if state == Caught::Turn {
-        let next = w.manager.units[unit.0].shared.release().expect("it waits");
+        let next = w.manager.units[unit.row()].shared.release().expect("it waits");
         w.manager.hear(PeerMessage::Turn(next));
     }
     w.release();
     assert!(told(&mut w), "{context}");
-    assert!(w.manager.units[unit.0].shared.current().reservations().is_open(), "{context}: not any more");
+    assert!(w.manager.units[unit.row()].shared.current().reservations().is_open(), "{context}: not any more");
     if end != End::Loss {
         let answered = w.wire(0).responses.iter().any(|r| r.0 == RequestTag(1));
         assert!(!answered, "{context}: an aborted command has no response");
@@ -409,7 +409,7 @@ fn reserve_ends_with_a_reset_and_with_its_nexus() {
         w.command(0, 1, DISK, &[0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[]);
         w.turn();
         assert_eq!(w.wire(0).responses[0].1, Status::Good);
-        assert!(!w.manager.units[unit.0].state.reservations().is_open());
+        assert!(!w.manager.units[unit.row()].state.reservations().is_open());
         if loss {
             let (key, transport) = &mut w.transports[0];
             drop(transport.take());
@@ -420,7 +420,7 @@ fn reserve_ends_with_a_reset_and_with_its_nexus() {
             w.turn();
             assert_eq!(w.wire(1).executed, [(RequestTag(7), TaskManagementResponse::Complete)]);
         }
-        assert!(w.manager.units[unit.0].state.reservations().is_open());
+        assert!(w.manager.units[unit.row()].state.reservations().is_open());
         w.check_quiet();
     }
 }
