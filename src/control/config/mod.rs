@@ -3,6 +3,7 @@
 //! what is allowed there; unknown keys are errors. The keys are described in `docs/configuration.md`.
 
 mod access;
+pub mod difference;
 mod identity;
 mod keys;
 mod load;

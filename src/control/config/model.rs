@@ -182,7 +182,7 @@ pub struct Link {
 }
 
 /// An iSCSI target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// iSCSI name.
     pub name: String,

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What differs between two configurations, by the names of things: what order they have in the files does not matter.
+
+use super::model::{Chap, Config, Daemon, Driver, Port, Target};
+use crate::engine::units::UnitOptions;
+
+/// Names of things of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that are new.
+    pub added: Vec<String>,
+    /// Those of which something else is said.
+    pub changed: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+}
+
+impl Changes {
+    fn of<T>((old, new): (&[T], &[T]), name: impl Fn(&T) -> &str, same: impl Fn(&T, &T) -> bool) -> Self {
+        let find = |all: &'_ [T], wanted: &T| all.iter().position(|it| name(it) == name(wanted));
+        let mut changes = Self::default();
+        for it in new {
+            match find(old, it) {
+                None => changes.added.push(name(it).to_owned()),
+                Some(before) if !same(&old[before], it) => changes.changed.push(name(it).to_owned()),
+                Some(_) => {}
+            }
+        }
+        let gone = old.iter().filter(|it| find(new, it).is_none());
+        changes.removed.extend(gone.map(|it| name(it).to_owned()));
+        changes
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    /// Whether something is said of that name that was not said before.
+    pub fn is_new(&self, name: &str) -> bool {
+        self.added.iter().chain(&self.changed).any(|new| new == name)
+    }
+}
+
+/// What differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// `[[port]]`
+    pub ports: Changes,
+    /// `[[portal]]`
+    pub portals: Changes,
+    /// `[[port_group]]`
+    pub port_groups: Changes,
+    /// `[[disk]]` and its like
+    pub units: Changes,
+    /// `[[account]]`
+    pub accounts: Changes,
+    /// `[[target]]`. Accounts and portals that are called as before are the same here.
+    pub targets: Changes,
+    /// `[discovery]`
+    pub discovery: bool,
+    /// Keys and things that a running daemon cannot take in another form.
+    pub restarts: Vec<String>,
+}
+
+impl Difference {
+    /// What differs in `new` from `old`.
+    pub fn between(old: &Config, new: &Config) -> Self {
+        let chap = |a: Option<&Chap>, b: Option<&Chap>| match (a, b) {
+            (Some(a), Some(b)) => same_chap((old, a), (new, b)),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let same_unit = |a: &UnitOptions, b: &UnitOptions| a.is_like(b);
+        let same_target = |a: &Target, b: &Target| {
+            let portals =
+                |target: &Target| target.portals.iter().map(|portal| portal.name.clone()).collect::<Vec<_>>();
+            let rest = |target: &Target| Target { portals: Vec::new(), chap: None, ..target.clone() };
+            portals(a) == portals(b) && chap(a.chap.as_ref(), b.chap.as_ref()) && rest(a) == rest(b)
+        };
+        let mut difference = Self {
+            ports: Changes::of((&old.ports, &new.ports), |port| &port.name, |a, b| a == b),
+            portals: Changes::of((&old.portals, &new.portals), |portal| &portal.name, |a, b| a == b),
+            port_groups: Changes::of(
+                (&old.port_groups, &new.port_groups),
+                |group| &group.name,
+                |a, b| a == b,
+            ),
+            units: Changes::of((&old.units, &new.units), |unit| &unit.name, same_unit),
+            accounts: Changes::of((&old.accounts, &new.accounts), |account| &account.name, |a, b| a == b),
+            targets: Changes::of((&old.targets, &new.targets), |target| &target.name, same_target),
+            discovery: !chap(old.discovery.as_ref(), new.discovery.as_ref()),
+            restarts: Vec::new(),
+        };
+        difference.restarts = restarts(old, new, &difference.ports);
+        difference
+    }
+
+    /// Whether both say the same.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn same_chap((old, a): (&Config, &Chap), (new, b): (&Config, &Chap)) -> bool {
+    let name = |config: &Config, account: usize| config.accounts[account].name.clone();
+    let names = |config: &Config, chap: &Chap| {
+        chap.accounts.iter().map(|&account| name(config, account)).collect::<Vec<_>>()
+    };
+    names(old, a) == names(new, b)
+        && a.own.map(|own| name(old, own)) == b.own.map(|own| name(new, own))
+        && a.algorithms == b.algorithms
+}
+
+/// What needs a restart.
+fn restarts(old: &Config, new: &Config, ports: &Changes) -> Vec<String> {
+    let Daemon {
+        reactors,
+        memory,
+        hugepages,
+        idle,
+        control_socket,
+        state_dir,
+        management_url,
+        drop_privileges,
+        log,
+    } = &old.daemon;
+    // What they are told is behind a trait: it is what they print.
+    let fabrics = |config: &Config| format!("{:?}", config.fabrics);
+    let keys = [
+        ("daemon.reactors", *reactors == new.daemon.reactors),
+        ("daemon.memory", *memory == new.daemon.memory),
+        ("daemon.hugepages", *hugepages == new.daemon.hugepages),
+        ("daemon.idle", *idle == new.daemon.idle),
+        ("daemon.control_socket", *control_socket == new.daemon.control_socket),
+        ("daemon.state_dir", *state_dir == new.daemon.state_dir),
+        ("daemon.management_url", *management_url == new.daemon.management_url),
+        ("daemon.drop_privileges", *drop_privileges == new.daemon.drop_privileges),
+        ("targets of other fabrics than iSCSI", fabrics(old) == fabrics(new)),
+        ("daemon.log", *log == new.daemon.log),
+        ("dpdk.arguments", old.dpdk.arguments == new.dpdk.arguments),
+        ("dpdk.memory", old.dpdk.memory == new.dpdk.memory),
+    ];
+    let of_dpdk = |config: &'_ Config, name: &String| {
+        let is = |port: &Port| port.name == *name && matches!(port.driver, Driver::Dpdk(_));
+        config.ports.iter().any(is)
+    };
+    let come = ports.added.iter().filter(|name| of_dpdk(new, name));
+    let go = ports.removed.iter().filter(|name| of_dpdk(old, name));
+    let ports = ports.changed.iter().chain(come).chain(go);
+    let keys = keys.iter().filter(|(_, same)| !same).map(|(key, _)| (*key).to_owned());
+    keys.chain(ports.map(|name| format!("port {name:?}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::parse;
+    use super::*;
+
+    const OLD: &str = r#"
+[daemon]
+memory = "64MiB"
+[[port]]
+name = "p"
+driver = "kernel"
+[[port]]
+name = "q"
+driver = "kernel"
+[[portal]]
+name = "a"
+port = "p"
+address = "127.0.0.1:3260"
+[[portal]]
+name = "b"
+port = "q"
+address = "127.0.0.2:3260"
+group = 2
+[[disk]]
+name = "d"
+store = "ram"
+size = "1MiB"
+[[disk]]
+name = "e"
+store = "null"
+size = "1MiB"
+[[account]]
+name = "u"
+secret = "0123456789abcdef"
+[[account]]
+name = "v"
+secret = "fedcba9876543210"
+[discovery]
+accounts = ["u"]
+[[target]]
+name = "iqn.2026-11.test:t"
+portals = ["a", "b"]
+chap = { accounts = ["u", "v"] }
+luns = [{ lun = 0, disk = "d" }, { lun = 1, disk = "e" }]
+[[target]]
+name = "iqn.2026-11.test:s"
+portals = ["b"]
+luns = [{ lun = 0, disk = "e" }]
+"#;
+
+    fn config(text: &str) -> Config {
+        parse(text, Path::new("")).unwrap_or_else(|e| panic!("{e:?}\n{text}"))
+    }
+
+    fn after(edits: &[(&str, &str)]) -> Difference {
+        let mut text = OLD.to_owned();
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        Difference::between(&config(OLD), &config(&text))
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn changed(name: &str) -> Changes {
+        Changes { changed: names(&[name]), ..Changes::default() }
+    }
+
+    #[test]
+    fn the_order_of_things_is_no_difference() {
+        assert!(after(&[]).is_empty());
+        let disk = "[[disk]]\nname = \"d\"\nstore = \"ram\"\nsize = \"1MiB\"\n";
+        let portal = "[[portal]]\nname = \"a\"\nport = \"p\"\naddress = \"127.0.0.1:3260\"\n";
+        let account = "[[account]]\nname = \"u\"\nsecret = \"0123456789abcdef\"\n";
+        let port = "[[port]]\nname = \"p\"\ndriver = \"kernel\"\n";
+        // Each goes to the end of its list.
+        let moved = |text: &'static str, next: &'static str| [(text, ""), (next, text)];
+        for [cut, paste] in [
+            moved(disk, "[[account]]\n"),
+            moved(portal, "[[disk]]\n"),
+            moved(account, "[discovery]\n"),
+            moved(port, "[[portal]]\n"),
+        ] {
+            let pasted = format!("{}{}", paste.1, paste.0);
+            let difference = after(&[cut, (paste.0, &pasted)]);
+            assert!(difference.is_empty(), "{cut:?} {difference:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_thing_is_named() {
+        let none = Difference::default;
+        let target = "iqn.2026-11.test:t";
+        for (edits, expected) in [
+            (
+                &[("store = \"ram\"\nsize = \"1MiB\"", "store = \"ram\"\nsize = \"2MiB\"")][..],
+                Difference { units: changed("d"), ..none() },
+            ),
+            (&[("store = \"null\"", "store = \"ram\"")], Difference { units: changed("e"), ..none() }),
+            (
+                &[("store = \"ram\"", "store = \"ram\"\nproduct = \"X\"")],
+                Difference { units: changed("d"), ..none() },
+            ),
+            (
+                &[("store = \"ram\"", "store = \"ram\"\nfaults = [{ delay = \"5ms\" }]")],
+                Difference { units: changed("d"), ..none() },
+            ),
+            (&[("127.0.0.2", "127.0.0.3")], Difference { portals: changed("b"), ..none() }),
+            (&[("group = 2", "group = 3")], Difference { portals: changed("b"), ..none() }),
+            (&[("fedcba", "fedcbb")], Difference { accounts: changed("v"), ..none() }),
+            (&[("[discovery]\naccounts = [\"u\"]", "")], Difference { discovery: true, ..none() }),
+            (
+                &[("[discovery]\naccounts = [\"u\"]", "[discovery]\naccounts = [\"v\"]")],
+                Difference { discovery: true, ..none() },
+            ),
+            (
+                &[("chap = { accounts = [\"u\", \"v\"] }", "")],
+                Difference { targets: changed(target), ..none() },
+            ),
+            (&[("[\"a\", \"b\"]", "[\"a\"]")], Difference { targets: changed(target), ..none() }),
+            (&[(", { lun = 1, disk = \"e\" }", "")], Difference { targets: changed(target), ..none() }),
+            (
+                &[("[[target]]", "[[port_group]]\nname = \"g\"\ngroup = 2\nstate = \"standby\"\n[[target]]")],
+                Difference { port_groups: Changes { added: names(&["g"]), ..Changes::default() }, ..none() },
+            ),
+            (&[("64MiB", "65MiB")], Difference { restarts: names(&["daemon.memory"]), ..none() }),
+            (
+                &[("memory =", "reactors = [0, 1]\nlog = \"debug\"\nmemory =")],
+                Difference { restarts: names(&["daemon.reactors", "daemon.log"]), ..none() },
+            ),
+        ] {
+            assert_eq!(after(edits), expected, "{edits:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_who_one_is() {
+        let difference = after(&[("name = \"d\"", "name = \"f\""), ("disk = \"d\"", "disk = \"f\"")]);
+        let units = Changes { added: names(&["f"]), removed: names(&["d"]), ..Changes::default() };
+        assert!(units.is_new("f") && !units.is_new("d"));
+        assert_eq!(
+            difference,
+            Difference { units, targets: changed("iqn.2026-11.test:t"), ..Difference::default() }
+        );
+    }
+
+    #[test]
+    fn what_a_running_daemon_cannot_do_is_said() {
+        if !cfg!(feature = "dpdk") {
+            return println!("skipped: this build has no DPDK");
+        }
+        let link = "driver = \"dpdk\"\ndevice = \"0000:01:00.0\"\naddress = [\"10.0.0.2/24\"]";
+        let port = format!("[[port]]\nname = \"r\"\n{link}\n[[portal]]");
+        let added = after(&[("[[portal]]", &port)]);
+        assert_eq!(added.restarts, names(&["port \"r\""]));
+        let tap = "name = \"q\"\ndriver = \"tap\"\ndevice = \"t0\"\naddress = [\"10.9.0.2/24\"]";
+        let other = after(&[("name = \"q\"\ndriver = \"kernel\"", tap), ("127.0.0.2:3260", "10.9.0.2:3260")]);
+        assert_eq!((other.ports, &other.restarts[..]), (changed("q"), &names(&["port \"q\""])[..]));
+        let kernel = after(&[("[[portal]]", "[[port]]\nname = \"r\"\ndriver = \"kernel\"\n[[portal]]")]);
+        assert_eq!((&kernel.ports.added[..], &kernel.restarts[..]), (&names(&["r"])[..], &[][..]));
+    }
+}
