@@ -109,6 +109,16 @@
 //! 5. In [`engine::fabric::Fabric::commit`] the port sends all of the turn in one burst. The segments are held until
 //!    the peer has acknowledged them.
 //!
+//! # Changes while it runs
+//!
+//! Logical units, targets, portals, ports, accounts and access rules come and go. The control plane opens what is new, each
+//! core makes its share of it ready on its own thread and votes ([`engine::agreement`]), and if all agree each puts its share
+//! in force; else all of it is given up. Then nexuses see other logical units, of which unit attentions tell them, and
+//! sessions that may not stay are asked to leave. A logical unit that goes ends what is under way, is flushed by every
+//! core, and is closed by the control plane when no core has anything to do with it any more. What a core is made with,
+//! its memory, its processor and DPDK's environment, stays until a restart. Operators have no command for this yet: the
+//! method `apply` of the control socket is there in test builds only.
+//!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what

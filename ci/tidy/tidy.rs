@@ -108,6 +108,7 @@ const CIRCLES: &[&[&str]] = &[
     &["src/ports/dpdk/device.rs", "src/ports/dpdk/rings.rs"],
     &[
         "src/runtime/build.rs",
+        "src/runtime/live.rs",
         "src/runtime/mod.rs",
         "src/runtime/monitor.rs",
         "src/runtime/ports.rs",

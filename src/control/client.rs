@@ -30,7 +30,7 @@ pub fn set_port_group(socket: &Path, wanted: &SetPortGroup) -> Result<(), String
 }
 
 /// Calls a method.
-fn call(socket: &Path, method: &str, params: Value) -> Result<Value, String> {
+pub(crate) fn call(socket: &Path, method: &str, params: Value) -> Result<Value, String> {
     let stream = UnixStream::connect(socket).map_err(|e| unreachable(socket, &e))?;
     let mut lines = Lines::new(stream, RESPONSE_MAX);
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::output;
-use super::status::{SetPortGroup, StatusRequest, StatusSource};
+use super::status::{Apply, SetPortGroup, StatusRequest, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,11 @@ fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Resu
             let wanted: SetPortGroup = parameters(params, takes)?;
             source.set_port_group(&wanted).map(|()| json!({})).map_err(Failure::refused)
         }
+        // Operators have no command for it yet.
+        "apply" if cfg!(any(test, feature = "sim")) => {
+            let wanted: Apply = parameters(params, "apply takes path")?;
+            source.apply(&wanted).map(|()| json!({})).map_err(Failure::refused)
+        }
         _ => {
             let methods = "status, version, set_port_group";
             Err(Failure::new(-32601, format!("there is no method {method:?}: {methods}")))
@@ -140,6 +145,10 @@ mod tests {
 
         fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
             if wanted.disk.as_deref() == Some("d") { Ok(()) } else { Err("no such disk".into()) }
+        }
+
+        fn apply(&self, wanted: &Apply) -> Result<(), String> {
+            if wanted.path.ends_with("good") { Ok(()) } else { Err("no such file".into()) }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::control::privileges;
 use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
-use crate::engine::tasks::{CommandFaults, SharedState, TaskManager, UnitKey, UnitKeys};
+use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
@@ -26,7 +26,7 @@ use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
 use crate::scsi::{Lun, PortName, TargetPort, UnitState};
-use crate::stores::{self, Backing, ConfiguredStore, Records};
+use crate::stores::{self, Backing, CommonRecord, ConfiguredStore, Records};
 use crate::sys;
 
 /// A logical unit as all cores share it.
@@ -41,19 +41,20 @@ pub(super) struct Unit {
 }
 
 /// The keys of logical units, by name.
-type KeysByName = BTreeMap<String, UnitKey>;
+pub(super) type KeysByName = BTreeMap<String, UnitKey>;
 
 /// What is made before the threads start.
 pub(super) struct Assembly {
-    config: Arc<Config>,
-    records: Arc<Records>,
-    units: Vec<Arc<Unit>>,
+    pub(super) config: Arc<Config>,
+    pub(super) keys: UnitKeys,
+    pub(super) records: Arc<Records>,
+    pub(super) units: Vec<Arc<Unit>>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
-    devices: Arc<Devices>,
-    _locks: AddressLocks,
-    senders: Vec<Sender<Message>>,
+    pub(super) devices: Arc<Devices>,
+    pub(super) locks: AddressLocks,
+    pub(super) senders: Vec<Sender<Message>>,
     /// Of the iSCSI of each reactor.
     iscsi: Vec<Sender<IscsiMessage>>,
     /// What is shared of other fabrics than iSCSI.
@@ -92,16 +93,17 @@ impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir);
         let mut keys = UnitKeys::default();
-        let keys: KeysByName = config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
-        let ids = port_ids(config, &records)?;
-        let topology = Arc::new(topology(config, &keys, &ids)?);
+        let by_name: KeysByName =
+            config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
+        let (ids, record) = port_ids(config, &records)?;
+        keep_port_ids(config, &ids, record);
+        let topology = Arc::new(topology(config, &by_name, &ids)?);
         let mut units = Vec::new();
         for options in &config.units {
-            let unit = unit(config, options, keys[&options.name], &records, &topology);
-            units.push(Arc::new(unit.map_err(|e| format!("{} {:?}: {e}", options.kind, options.name))?));
+            units.push(Arc::new(unit(config, options, by_name[&options.name], &records, &topology)?));
         }
-        keep_identities(config)?;
-        let (listeners, locks) = ports::listen(config)?;
+        keep_identities(config, &config.units)?;
+        let (listeners, locks) = ports::listen(config, (&[], &AddressLocks::new()))?;
         let cores = config.daemon.reactors.len();
         let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
@@ -109,7 +111,7 @@ impl Assembly {
             Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, listeners: listeners.clone() }))
         });
         let shares = shares.collect();
-        let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| keys[name]);
+        let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| by_name[name]);
         let fabrics = config.fabrics.iter().map(share).collect::<Result<_, _>>()?;
         // Records, DPDK and the reactors start threads, which inherit what is left.
         if config.daemon.drop_privileges {
@@ -122,12 +124,13 @@ impl Assembly {
         Ok(Self {
             topology,
             config: Arc::new(config.clone()),
+            keys,
             records: Arc::new(records),
             units,
             sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(cores)),
             devices: Arc::new(Devices::start(config)?),
-            _locks: locks,
+            locks,
             senders,
             iscsi,
             fabrics,
@@ -141,11 +144,6 @@ impl Assembly {
 
     pub(super) fn iscsi_senders(&self) -> Vec<Sender<IscsiMessage>> {
         self.iscsi.clone()
-    }
-
-    /// All logical units.
-    pub(super) fn units(&self) -> Vec<Arc<Unit>> {
-        self.units.clone()
     }
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
@@ -194,9 +192,23 @@ pub(super) fn unit(
     records: &Records,
     topology: &Topology,
 ) -> Result<Unit, String> {
+    let UnitOptions { kind, name, .. } = options;
+    let slot = records.slot(&options.identity.uuid().to_string());
+    let slot = slot.map_err(|e| format!("{kind} {name:?}: state directory: {e}"))?;
+    open_unit(config, options, (key, slot), records, topology).map_err(|e| {
+        records.release(slot);
+        format!("{kind} {name:?}: {e}")
+    })
+}
+
+fn open_unit(
+    config: &Config,
+    options: &UnitOptions,
+    (key, slot): (UnitKey, RecordSlot),
+    records: &Records,
+    topology: &Topology,
+) -> Result<Unit, String> {
     let UnitOptions { kind, name, command_faults: rules, .. } = options;
-    let slot =
-        records.slot(&options.identity.uuid().to_string()).map_err(|e| format!("state directory: {e}"))?;
     let state = state(config, topology, records, slot, key)?;
     let backing =
         options.store.as_ref().map(|store| backing(config, options, store, records, slot)).transpose()?;
@@ -208,6 +220,33 @@ pub(super) fn unit(
     saved_modes(&*device, records, slot)?;
     information(&*device, records, slot)?;
     Ok(Unit { key, options: options.clone(), device, state, backing, slot, faults })
+}
+
+impl Unit {
+    /// A core's share of it.
+    pub(super) fn attach(&self, context: &CoreContext) -> Result<NewUnit, String> {
+        let Self { key, options: UnitOptions { kind, name, .. }, device, state, backing, slot, faults } =
+            self;
+        let store = backing.as_ref().map(|backing| backing.attach(context)).transpose();
+        Ok(NewUnit {
+            key: *key,
+            server: device.clone().device_server(),
+            store: store.map_err(|e| format!("{kind} {name:?}: {e}"))?,
+            state: state.clone(),
+            slot: Some(*slot),
+            faults: faults.clone(),
+        })
+    }
+
+    /// Where its records are.
+    pub(super) fn slot(&self) -> RecordSlot {
+        self.slot
+    }
+
+    /// What is behind it.
+    pub(super) fn backing(&self) -> Option<&Arc<dyn Backing>> {
+        self.backing.as_ref()
+    }
 }
 
 /// What is behind a unit, opened.
@@ -243,11 +282,15 @@ fn backing(
     Ok(stores::wrapped(backing, unit.fault_seed, faults.clone()))
 }
 
-/// Keeps the identities of all images, which are locked by now. Each waits for the disk, so there are several at a
-/// time.
-fn keep_identities(config: &Config) -> Result<(), String> {
+/// Keeps the identities of images, which are locked by now. Each waits for the disk, so there are several at a time.
+pub(super) fn keep_identities<'a>(
+    config: &Config,
+    units: impl IntoIterator<Item = &'a UnitOptions, IntoIter: ExactSizeIterator + Send>,
+) -> Result<(), String> {
     const AT_A_TIME: usize = 16;
-    let units = Mutex::new(config.units.iter());
+    let units = units.into_iter();
+    let threads = AT_A_TIME.min(units.len());
+    let units = Mutex::new(units);
     let next = || units.lock().unwrap_or_else(PoisonError::into_inner).next();
     let keep = || {
         while let Some(unit) = next() {
@@ -257,7 +300,7 @@ fn keep_identities(config: &Config) -> Result<(), String> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_A_TIME.min(config.units.len())).map(|_| scope.spawn(keep)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(keep)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })
 }
@@ -278,19 +321,11 @@ fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The state of a disk at the start: its target port groups, and the reservations that were kept.
-fn state(
-    config: &Config,
-    topology: &Topology,
-    records: &Records,
-    slot: RecordSlot,
-    key: UnitKey,
-) -> Result<Arc<SharedState>, String> {
+/// The target port groups of a logical unit.
+pub(super) fn groups(config: &Config, topology: &Topology, key: UnitKey) -> Vec<Group> {
     let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == key);
-    let ports: Vec<Arc<TargetPort>> =
-        topology.targets.iter().filter(exports).flat_map(|target| target.ports.iter().cloned()).collect();
     let mut groups: Vec<Group> = Vec::new();
-    for port in &ports {
+    for port in topology.targets.iter().filter(exports).flat_map(|target| &target.ports) {
         if let Some(group) = groups.iter_mut().find(|group| group.id == port.group) {
             group.ports.push(port.clone());
             continue;
@@ -304,6 +339,19 @@ fn state(
             status: 0,
         });
     }
+    groups
+}
+
+/// The state of a disk at the start: its target port groups, and the reservations that were kept.
+fn state(
+    config: &Config,
+    topology: &Topology,
+    records: &Records,
+    slot: RecordSlot,
+    key: UnitKey,
+) -> Result<Arc<SharedState>, String> {
+    let groups = groups(config, topology, key);
+    let ports: Vec<_> = groups.iter().flat_map(|group| &group.ports).cloned().collect();
     let record = records.load(slot, RECORD_NAME).map_err(|e| format!("saved reservations: {e}"))?;
     let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
     let reservations = reservations.map_err(|e| format!("saved reservations: {e}"))?;
@@ -349,12 +397,17 @@ fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
 /// The relative target port identifiers, which are kept from one start to the next. It is no error if they cannot be:
 /// none is lost that was, reservations are kept by the names of ports, and those who may not write there could serve so
 /// far.
-fn port_ids(config: &Config, records: &Records) -> Result<PortIds, String> {
+pub(super) fn port_ids(config: &Config, records: &Records) -> Result<(PortIds, CommonRecord), String> {
     let fail = |e: &dyn std::fmt::Display| format!("state directory: relative target port identifiers: {e}");
     let record = records.common(PORT_IDS_RECORD).map_err(|e| fail(&e))?;
     let ids = record.bytes().map(PortIds::from_record).transpose().map_err(|e| fail(&e))?;
     let mut ids = ids.unwrap_or_default();
     ids.assign(&target_ports(config)).map_err(|e| format!("`port_ids`: {e}"))?;
+    Ok((ids, record))
+}
+
+/// Keeps them.
+pub(super) fn keep_port_ids(config: &Config, ids: &PortIds, record: CommonRecord) {
     if let Err(e) = record.replace(&ids.to_record()) {
         warn!(
             "relative target port identifiers cannot be kept in {}: {e}; those of new targets follow the configuration, unless \
@@ -362,10 +415,9 @@ fn port_ids(config: &Config, records: &Records) -> Result<PortIds, String> {
             config.daemon.state_dir.display()
         );
     }
-    Ok(ids)
 }
 
-fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
+pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
     let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
     let discovery = authentication(config.discovery.as_ref(), &accounts)?;
     let targets = config.targets.iter().map(|target| {
@@ -436,17 +488,9 @@ impl CoreAssembly {
         let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let record_store = self.records.store().map_err(|e| format!("state directory: {e}"))?;
         for unit in &self.units {
-            let Unit { key, options: UnitOptions { kind, name, .. }, backing, .. } = &**unit;
-            let store = backing.as_ref().map(|backing| backing.attach(&context)).transpose();
-            let store = store.map_err(|e| format!("{kind} {name:?}: {e}"))?;
-            tasks.add_unit(*key, unit.device.clone().device_server(), store);
-            tasks.share(*key, unit.state.clone());
-            if let Some(faults) = &unit.faults {
-                tasks.make_faults(*key, faults.clone());
-            }
+            tasks.bring(unit.attach(&context)?);
         }
-        let slots: Vec<_> = self.units.iter().map(|unit| (unit.key, unit.slot)).collect();
-        tasks.persist_with(record_store, &slots);
+        tasks.persist_with(record_store, &[]);
         let mut hosts = Vec::new();
         let shared = Shared::of(self.units.iter().filter_map(|unit| unit.backing.as_ref()));
         for (index, port) in self.config.ports.iter().enumerate() {

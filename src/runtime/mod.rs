@@ -2,6 +2,7 @@
 //! Assembly: from a configuration to threads that serve it, and back to nothing.
 
 mod build;
+mod live;
 mod monitor;
 mod ports;
 mod service;
@@ -27,6 +28,7 @@ use crate::io::Error;
 use crate::reactor::{self, Sender};
 use crate::sys;
 use build::{Assembly, Unit};
+use live::Live;
 use monitor::Monitor;
 use service::Service;
 
@@ -81,14 +83,9 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     }
     assembly.announce();
     let stopping = Arc::new(AtomicBool::new(false));
-    let units = assembly.units();
-    let monitor = Arc::new(Monitor::new(
-        config,
-        units.clone(),
-        senders.clone(),
-        assembly.iscsi_senders(),
-        stopping.clone(),
-    ));
+    let live = Arc::new(Live::of(&assembly));
+    let monitor = Monitor::new(live.clone(), senders.clone(), assembly.iscsi_senders(), stopping.clone());
+    let monitor = Arc::new(monitor);
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");
@@ -117,7 +114,7 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     drop((server, service));
     watcher.close();
     _ = signal_thread.join();
-    flushed(&units, ends)?;
+    flushed(&live.served().units, ends)?;
     info!("stopped");
     Ok(())
 }

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::build::Unit;
+use super::live::{Live, Served};
 use crate::adapters::iscsi::{
     ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
 };
 use crate::control::config::{self, Config};
 use crate::control::status::{
-    self, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor, Registration,
-    Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target, UnitDetails,
-    UnitStatus,
+    self, Apply, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor,
+    Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
+    UnitDetails, UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
 use crate::engine::report::CoreReport;
@@ -45,8 +46,7 @@ const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), (
 
 /// Asks the cores.
 pub(super) struct Monitor {
-    config: Config,
-    units: Vec<Arc<Unit>>,
+    live: Arc<Live>,
     cores: Vec<Sender<Message>>,
     /// The iSCSI of each.
     iscsi: Vec<Sender<IscsiMessage>>,
@@ -62,23 +62,13 @@ pub(super) struct Monitor {
 impl Monitor {
     /// `draining` becomes true when the daemon begins to stop.
     pub(super) fn new(
-        config: &Config,
-        units: Vec<Arc<Unit>>,
+        live: Arc<Live>,
         cores: Vec<Sender<Message>>,
         iscsi: Vec<Sender<IscsiMessage>>,
         draining: Arc<AtomicBool>,
     ) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
-        Self {
-            config: config.clone(),
-            units,
-            cores,
-            iscsi,
-            asked,
-            gathering: Mutex::default(),
-            draining,
-            started: Instant::now(),
-        }
+        Self { live, cores, iscsi, asked, gathering: Mutex::default(), draining, started: Instant::now() }
     }
 
     /// The report of each core, if it comes in time.
@@ -121,8 +111,8 @@ impl Monitor {
     /// What each logical unit is to change, of those that are reached through the group.
     fn port_group(&self, wanted: &SetPortGroup) -> Result<Vec<(UnitKey, Change)>, String> {
         let SetPortGroup { group, state, disk } = wanted;
-        let named =
-            self.config.port_groups.iter().find(|known| known.name == *group).map(|known| known.group);
+        let Served { config, units, .. } = &*self.live.served();
+        let named = config.port_groups.iter().find(|known| known.name == *group).map(|known| known.group);
         let tag = named.or_else(|| group.parse().ok());
         let tag = tag.ok_or_else(|| format!("there is no port group {group:?}: give its name or its tag"))?;
         let state = GroupState::named(state).ok_or_else(|| {
@@ -130,12 +120,12 @@ impl Monitor {
             format!("{state:?} is not a state: {names}")
         })?;
         if let Some(disk) = disk
-            && self.units.iter().all(|known| known.options.name != *disk)
+            && units.iter().all(|known| known.options.name != *disk)
         {
             return Err(format!("there is no logical unit {disk:?}"));
         }
         let mut changes = Vec::new();
-        for known in &self.units {
+        for known in units {
             let reached = known.state.current().groups().iter().any(|group| group.id == tag);
             if reached && disk.as_ref().is_none_or(|disk| known.options.name == *disk) {
                 changes.push((known.key, Change::Groups(vec![(tag, state)])));
@@ -174,12 +164,17 @@ impl StatusSource for Monitor {
         }
     }
 
+    fn apply(&self, wanted: &Apply) -> Result<(), String> {
+        self.live.apply(&wanted.path)
+    }
+
     fn status(&self, wanted: StatusRequest) -> Status {
         let reports = self.reports();
         let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
         let mut silent_reactors: Vec<usize> = silent.map(|(core, _)| core).collect();
         let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
-        let config = &self.config;
+        let served = self.live.served();
+        let Served { config, units, .. } = &*served;
         let sessions = wanted.sessions.then(|| {
             let mut all = Vec::new();
             for CoreReport { core, .. } in &reports {
@@ -192,7 +187,7 @@ impl StatusSource for Monitor {
         });
         let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
         let draining = self.draining.load(Ordering::SeqCst);
-        let units = self.units.iter().map(|unit| unit_status(unit, &reports));
+        let units = units.iter().map(|unit| unit_status(unit, &reports));
         let (disks, units) = units.partition(|unit| unit.kind == status::DISK);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -376,6 +371,8 @@ mod tests {
     use crate::ports::{KernelCounters, TapCounters};
     use crate::reactor::{Load, Mailbox, mailboxes};
     use crate::runtime::build::unit;
+    use crate::runtime::ports::{AddressLocks, Devices};
+    use crate::scsi::UnitKeys;
     use crate::stores::Records;
 
     const CONFIG: &str = r#"
@@ -395,7 +392,11 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
         let unit = unit(&config, &config.units[0], KEY, &records, &Topology::default()).unwrap();
-        let monitor = Monitor::new(&config, vec![Arc::new(unit)], senders, iscsi, Arc::default());
+        let devices = Arc::new(Devices::start(&config).unwrap());
+        let served = Served { config: Arc::new(config), units: vec![Arc::new(unit)] };
+        let machine = (Arc::new(records), devices);
+        let live = Live::new(served, (UnitKeys::default(), AddressLocks::new()), machine, senders.clone());
+        let monitor = Monitor::new(Arc::new(live), senders, iscsi, Arc::default());
         (monitor, boxes, iscsi_boxes)
     }
 
@@ -490,11 +491,12 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     #[test]
     fn a_portal_is_down_while_any_reactor_misses_its_device() {
         let (monitor, ..) = monitor();
-        let [target] = &monitor.config.targets[..] else { panic!("one target") };
+        let served = monitor.live.served();
+        let [target] = &served.config.targets[..] else { panic!("one target") };
         let down = |device_gone| {
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
             let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];
-            let ports: Vec<Port> = monitor.config.ports.iter().map(|each| port(each, &reports)).collect();
+            let ports: Vec<Port> = served.config.ports.iter().map(|each| port(each, &reports)).collect();
             super::target(target, &ports).portals[0].down
         };
         assert_eq!([0, 1].map(down), [false, true]);

@@ -26,27 +26,35 @@ pub(super) use with_dpdk::{Devices, Shared};
 #[cfg(not(feature = "dpdk"))]
 pub(super) use without_dpdk::{Devices, Shared};
 
-/// The listening sockets of each port, by its name and in the order of its portals; all reactors share them.
-pub(super) type Listeners = BTreeMap<Arc<str>, Vec<Arc<TcpListener>>>;
+/// The listening sockets of portals, by their names; all reactors share them.
+pub(super) type Listeners = BTreeMap<Arc<str>, Arc<TcpListener>>;
 
 /// What keeps other daemons from the addresses of ports with frames.
-pub(super) type AddressLocks = BTreeMap<String, UnixDatagram>;
+pub(super) type AddressLocks = BTreeMap<String, Arc<UnixDatagram>>;
 
-/// Takes the addresses of all portals. The kernel lets one socket listen at an address of the host; on a network device
-/// it would let several daemons answer, so these are kept apart by a name that the network namespace has once.
-pub(super) fn listen(config: &Config) -> Result<(Listeners, AddressLocks), String> {
-    let (mut listeners, mut locks) = (Listeners::new(), BTreeMap::new());
+/// Takes the addresses of all portals that are not held already. The kernel lets one socket listen at an address of the host; on
+/// a network device it would let several daemons answer, so these are kept apart by a name that the network namespace has once.
+pub(super) fn listen(
+    config: &Config,
+    (before, held): (&[Arc<Portal>], &AddressLocks),
+) -> Result<(Listeners, AddressLocks), String> {
+    let (mut listeners, mut locks) = (Listeners::new(), AddressLocks::new());
     for portal in &config.portals {
-        let Portal { name, port, address, .. } = &**portal;
+        let Portal { name, address, .. } = &**portal;
         let fail = |(found, why): (String, String)| format!("portal {name:?}: {address}: {found}; {why}");
         let driver = &config.port(portal).driver;
         let Some(lock) = device_lock(driver, portal) else {
-            let listener = kernel::listen(*address).map_err(|e| fail(listen_refusal(portal, &e)))?;
-            listeners.entry(port.clone()).or_default().push(Arc::new(listener));
+            if !before.iter().any(|known| known.is_at(portal)) {
+                let listener = kernel::listen(*address).map_err(|e| fail(listen_refusal(portal, &e)))?;
+                listeners.insert(name.clone(), Arc::new(listener));
+            }
             continue;
         };
         if let Entry::Vacant(free) = locks.entry(lock) {
-            let lock = take_device(driver, free.key()).map_err(fail)?;
+            let lock = match held.get(free.key()) {
+                Some(held) => held.clone(),
+                None => Arc::new(take_device(driver, free.key()).map_err(fail)?),
+            };
             free.insert(lock);
         }
     }
@@ -64,12 +72,12 @@ pub(super) fn open(
     let (core, arena) = (context.core(), context.arena());
     let port = &config.ports[index];
     let portals = config.portals.iter().filter(|portal| *portal.port == *port.name);
-    let listen: Vec<SocketAddr> = portals.map(|portal| portal.address).collect();
+    let listen: Vec<SocketAddr> = portals.clone().map(|portal| portal.address).collect();
     let queues = context.cores();
     let opened: io::Result<Box<dyn StreamHost>> = match &port.driver {
         Driver::Kernel => {
-            KernelHost::new(arena.clone(), listeners.get(&*port.name).cloned().unwrap_or_default())
-                .map(|host| Box::new(host) as _)
+            let listeners = portals.filter_map(|portal| listeners.get(&portal.name).cloned()).collect();
+            KernelHost::new(arena.clone(), listeners).map(|host| Box::new(host) as _)
         }
         Driver::Tap { link, host_addresses } => {
             let config = TapConfig {

@@ -2,11 +2,15 @@
 //! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric beside
 //! iSCSI.
 
+mod live;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU8;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -16,12 +20,15 @@ use crate::control::config::parse;
 use crate::control::status::{self, StatusRequest};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::scsi::{Lun, Status};
-use crate::wire::iscsi::{DataInHeader, Opcode, ScsiResponseHeader};
+use crate::wire::iscsi::{DataInHeader, LoginResponseHeader, Opcode, ScsiResponseHeader};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const TARGET: &str = "iqn.2026-11.test:t";
+
+/// Held by who runs a daemon: the signal that ends it is for the whole process.
+static DAEMON: Mutex<()> = Mutex::new(());
 
 /// A directory of its own, removed at the end.
 struct Place(PathBuf);
@@ -41,6 +48,11 @@ struct Client {
 
 impl Client {
     fn log_in(address: SocketAddr) -> Self {
+        Self::log_in_to(address, TARGET).expect("a login")
+    }
+
+    /// Logs in, unless that is refused with this status.
+    fn log_in_to(address: SocketAddr, target: &str) -> Result<Self, u16> {
         let end = Instant::now() + PATIENCE;
         let stream = loop {
             match TcpStream::connect(address) {
@@ -50,13 +62,15 @@ impl Client {
             thread::sleep(Duration::from_millis(10));
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        static LAST: AtomicU8 = AtomicU8::new(0);
         let mut client = Self { initiator: Initiator::new(), stream, inbox: VecDeque::new() };
-        let keys = [("InitiatorName", "iqn.2026-11.test:i"), ("TargetName", TARGET)];
+        client.initiator.isid[5] = LAST.fetch_add(1, Ordering::SeqCst);
+        let keys = [("InitiatorName", "iqn.2026-11.test:i"), ("TargetName", target)];
         let login = client.initiator.login(1, Some(3), &keys);
         client.send(&login);
         let answer = client.receive();
-        assert!(answer.ends_login(), "{answer:?}");
-        client
+        let header = answer.header::<LoginResponseHeader>().expect("the answer to a login");
+        if header.status == 0 { Ok(client) } else { Err(header.status) }
     }
 
     fn send(&mut self, packet: &Packet) {
@@ -112,6 +126,7 @@ fn in_memory(
 /// The whole of it: configuration, assembly, task manager, session, status.
 #[test]
 fn a_second_device_type_and_a_second_fabric_run_beside_the_first() {
+    let _alone = DAEMON.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place(std::env::temp_dir().join(format!("ptgt-toy-{}", std::process::id())));
     fs::create_dir_all(&place.0).unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::control::client;
 use crate::control::status::tests::sample;
-use crate::control::status::{SetPortGroup, Status, StatusRequest};
+use crate::control::status::{Apply, SetPortGroup, Status, StatusRequest};
 
 struct Sample;
 
@@ -17,6 +17,10 @@ impl StatusSource for Sample {
     }
 
     fn set_port_group(&self, _: &SetPortGroup) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn apply(&self, _: &Apply) -> Result<(), String> {
         Ok(())
     }
 }

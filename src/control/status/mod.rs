@@ -6,6 +6,7 @@ mod lists;
 mod text;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,6 +27,10 @@ pub trait StatusSource: Send + Sync {
     /// Puts a target port group into another state, for one disk or for all. May wait for what the disks have under
     /// way. The error says why not, for people.
     fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String>;
+
+    /// Serves what another configuration says. May wait for what is under way at logical units that go. The error says why
+    /// everything is as it was, for people.
+    fn apply(&self, wanted: &Apply) -> Result<(), String>;
 }
 
 /// The parameters of `status`.
@@ -55,6 +60,14 @@ pub struct SetPortGroup {
     /// Name of the disk; all without it.
     #[serde(default)]
     pub disk: Option<String>,
+}
+
+/// The parameters of `apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// The file of the configuration.
+    pub path: PathBuf,
 }
 
 /// The whole daemon.

@@ -42,11 +42,10 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
             {{ name = "iqn.2026-11.com.example:moved", {rules}, redirect = [{{ address = "192.0.2.7:3260" }}] }},
         ]"#
     );
-    let keys = [("d".to_owned(), UnitKey(1))].into();
     let mut ids = PortIds::default();
     parse(&text, Path::new("/")).map(|config| {
         ids.assign(&target_ports(&config)).unwrap();
-        topology(&config, &keys, &ids).unwrap()
+        topology(&config, &[("d".to_owned(), UnitKey(1))].into(), &ids).unwrap()
     })
 }
 

@@ -21,7 +21,7 @@ use mutate::InputShape;
 use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
-use crate::control::status::{SetPortGroup, State, Status, StatusRequest, StatusSource};
+use crate::control::status::{Apply, SetPortGroup, State, Status, StatusRequest, StatusSource};
 use crate::formats::tape::run_damaged;
 use crate::wire::iscsi::{self, pairs};
 use crate::wire::{fc, iser, srp};
@@ -123,6 +123,10 @@ fn control(bytes: &[u8]) {
 
         fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {
             if wanted.disk.is_some() { Ok(()) } else { Err("no".into()) }
+        }
+
+        fn apply(&self, wanted: &Apply) -> Result<(), String> {
+            if wanted.path.is_absolute() { Ok(()) } else { Err("no".into()) }
         }
     }
     for line in bytes.split(|&byte| byte == b'\n') {

@@ -48,7 +48,8 @@ impl State {
         );
         let config = parse(&text, &self.0).map_err(|found| found[0].message.clone())?;
         let records = Records::new(&self.0);
-        let ids = port_ids(&config, &records)?;
+        let (ids, record) = port_ids(&config, &records)?;
+        keep_port_ids(&config, &ids, record);
         let topology = topology(&config, &[("d".to_owned(), KEY)].into(), &ids)?;
         let slot = records.slot(UUID).unwrap();
         let state = state(&config, &topology, &records, slot, KEY)?;

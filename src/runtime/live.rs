@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Another configuration while the daemon runs: what is new is opened here and made ready on all cores, and if all agree it is in
+//! force, with what has gone; else nothing has changed. Nothing waits on a core.
+//!
+//! A logical unit of which something else is said goes, and comes again; what was reserved there stays.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::build::{self, Assembly, KeysByName, Unit};
+use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
+use crate::adapters::iscsi::IscsiShare;
+use crate::adapters::iscsi::topology::{Portal, Topology};
+use crate::control::config::difference::{Changes, Difference};
+use crate::control::config::{self, Config, Driver, Scope};
+use crate::engine::agreement::{Ballot, Decision, Ticket};
+use crate::engine::shard::Message;
+use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
+use crate::engine::topology::{MakeShare, RetiredUnit, Share, TopologyMessage, Vote};
+use crate::engine::units::UnitOptions;
+use crate::net::Listener;
+use crate::reactor::{CoreContext, Sender};
+use crate::scsi::Change;
+use crate::stores::Records;
+
+/// How long cores may take to make a share ready.
+const VOTE_TIME: Duration = Duration::from_secs(5);
+
+/// How long they may take to be done with a logical unit that goes: what is under way there is aborted sooner.
+const RETIRE_TIME: Duration = Duration::from_secs(30);
+
+/// What is served.
+pub(super) struct Served {
+    pub(super) config: Arc<Config>,
+    /// In the order of the configuration.
+    pub(super) units: Vec<Arc<Unit>>,
+}
+
+/// What is served, and who changes it.
+pub(super) struct Live {
+    served: RwLock<Arc<Served>>,
+    cores: Vec<Sender<Message>>,
+    records: Arc<Records>,
+    devices: Arc<Devices>,
+    /// One change at a time.
+    changer: Mutex<Changer>,
+}
+
+/// What a change needs that the next one needs, too.
+struct Changer {
+    keys: UnitKeys,
+    locks: AddressLocks,
+    last: Ticket,
+}
+
+/// What each core makes its share from.
+struct Plan {
+    config: Arc<Config>,
+    topology: Arc<Topology>,
+    units: Vec<Arc<Unit>>,
+    /// Indexes of ports that are new.
+    ports: Vec<usize>,
+    /// Ports that go.
+    gone: Vec<String>,
+    /// Portals that are new, of ports that are not.
+    portals: Vec<Arc<Portal>>,
+    listeners: Listeners,
+    devices: Arc<Devices>,
+}
+
+impl Plan {
+    /// A core's share, made on its thread.
+    fn share(&self, context: &CoreContext) -> Result<Share, String> {
+        let units = self.units.iter().map(|unit| unit.attach(context)).collect::<Result<_, _>>()?;
+        // Ports that read lent memory by its address are those of DPDK, which do not come later.
+        let shared = Shared::of(std::iter::empty());
+        let open = |&index: &usize| {
+            let host = ports::open(&self.config, index, &self.listeners, (&self.devices, &shared), context)?;
+            Ok((self.config.ports[index].name.clone(), host))
+        };
+        let ports = self.ports.iter().map(open).collect::<Result<_, String>>()?;
+        let listeners = self.portals.iter().map(|portal| {
+            let socket = self.listeners.get(&portal.name);
+            let listener =
+                socket.map_or(Listener::At(portal.address), |socket| Listener::Shared(socket.clone()));
+            (portal.name.clone(), listener)
+        });
+        let (topology, gone) = (self.topology.clone(), self.gone.clone());
+        let iscsi = IscsiShare { topology, ports, gone, listeners: listeners.collect() };
+        Ok(Share { units, fabrics: vec![Box::new(iscsi)] })
+    }
+}
+
+impl Live {
+    /// Serves what was assembled for the start.
+    pub(super) fn of(assembly: &Assembly) -> Self {
+        let Assembly { config, keys, records, units, devices, locks, senders, .. } = assembly;
+        let served = Served { config: config.clone(), units: units.clone() };
+        let machine = (records.clone(), devices.clone());
+        Self::new(served, (keys.clone(), locks.clone()), machine, senders.clone())
+    }
+
+    pub(super) fn new(
+        served: Served,
+        (keys, locks): (UnitKeys, AddressLocks),
+        (records, devices): (Arc<Records>, Arc<Devices>),
+        cores: Vec<Sender<Message>>,
+    ) -> Self {
+        let changer = Mutex::new(Changer { keys, locks, last: Ticket::default() });
+        Self { served: RwLock::new(Arc::new(served)), cores, records, devices, changer }
+    }
+
+    /// What is served now.
+    pub(super) fn served(&self) -> Arc<Served> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn changer(&self) -> MutexGuard<'_, Changer> {
+        self.changer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves what the configuration says in that file. Waits for what is under way at logical units that go. The error says
+    /// why everything is as before.
+    pub(super) fn apply(&self, path: &Path) -> Result<(), String> {
+        let new = config::load(path, Scope::Machine)
+            .map_err(|(text, found)| config::render(path, &text, &found))?;
+        let mut changer = self.changer();
+        let old = self.served();
+        let Difference { units: Changes { changed, .. }, restarts, .. } =
+            Difference::between(&old.config, &new);
+        if !restarts.is_empty() {
+            return Err(format!("needs a restart: {}", restarts.join(", ")));
+        }
+        if changed.is_empty() {
+            return self.change(&mut changer, new, &BTreeMap::new());
+        }
+        // Their stores may be the same ones: they are closed before they are opened.
+        let states = states(&old.units);
+        self.change(&mut changer, without(&new, &changed), &states)?;
+        let Err(why) = self.change(&mut changer, new, &states) else { return Ok(()) };
+        match self.change(&mut changer, Config::clone(&old.config), &states) {
+            Ok(()) => Err(why),
+            Err(e) => Err(format!("{why}; and {} cannot be brought back: {e}", changed.join(", "))),
+        }
+    }
+
+    /// Brings what is new, and takes away what is gone. Units that come may have had a state before.
+    fn change(
+        &self,
+        changer: &mut Changer,
+        config: Config,
+        states: &BTreeMap<String, Arc<SharedState>>,
+    ) -> Result<(), String> {
+        let old = self.served();
+        distinct_devices(&old.config, &config)?;
+        let config = Arc::new(config);
+        let mut keys = changer.keys.clone();
+        let known = |name: &str| old.units.iter().find(|unit| unit.options.name == name);
+        let by_name = config.units.iter().map(|unit| {
+            let key = known(&unit.name).map_or_else(|| keys.allocate(), |known| known.key);
+            (unit.name.clone(), key)
+        });
+        let by_name: KeysByName = by_name.collect();
+        let (ids, record) = build::port_ids(&config, &self.records)?;
+        let topology = Arc::new(build::topology(&config, &by_name, &ids)?);
+        let mut units = Vec::new();
+        let mut opened = Opened { records: &self.records, units: Vec::new() };
+        for options in &config.units {
+            units.push(match known(&options.name) {
+                Some(known) => known.clone(),
+                None => opened.open(&config, options, by_name[&options.name], &topology, states)?,
+            });
+        }
+        self.lendable(&config, &opened.units)?;
+        build::keep_identities(&config, opened.units.iter().map(|unit| &unit.options).collect::<Vec<_>>())?;
+        let held = (&old.config.portals[..], &changer.locks);
+        let (listeners, locks) = ports::listen(&config, held)?;
+        let had = |port: &str| old.config.ports.iter().any(|known| known.name == port);
+        let new_ports = config.ports.iter().enumerate().filter(|(_, port)| !had(&port.name));
+        let ports_gone =
+            old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
+        let is_new = |portal: &&Arc<Portal>| !old.config.portals.iter().any(|known| known.is_at(portal));
+        let new_portals = config.portals.iter().filter(is_new).filter(|portal| had(&portal.port));
+        let plan = Plan {
+            config: config.clone(),
+            topology: topology.clone(),
+            units: opened.units.clone(),
+            ports: new_ports.map(|(index, _)| index).collect(),
+            gone: ports_gone.map(|port| port.name.clone()).collect(),
+            portals: new_portals.cloned().collect(),
+            listeners,
+            devices: self.devices.clone(),
+        };
+        let is_gone = |unit: &&Arc<Unit>| config.units.iter().all(|new| new.name != unit.options.name);
+        let gone: Vec<Arc<Unit>> = old.units.iter().filter(is_gone).cloned().collect();
+        changer.last.0 += 1;
+        let retires: Vec<UnitKey> = gone.iter().map(|unit| unit.key).collect();
+        let (to, retired) = sync_channel(self.cores.len() * retires.len());
+        self.agree(changer.last, Arc::new(plan), |ticket| TopologyMessage::Commit {
+            ticket,
+            retires: retires.clone(),
+            to: to.clone(),
+        })?;
+        drop(to);
+        opened.units.clear();
+        build::keep_port_ids(&config, &ids, record);
+        (changer.keys, changer.locks) = (keys, locks);
+        let served = Served { config: config.clone(), units };
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+        self.regroup(&old.config, &config, &topology);
+        drop(old);
+        self.let_go(changer, gone, &retired);
+        info!("another configuration is in force");
+        Ok(())
+    }
+
+    /// Has all cores make their shares ready, and puts them in force if all agree.
+    fn agree(
+        &self,
+        ticket: Ticket,
+        plan: Arc<Plan>,
+        commit: impl Fn(Ticket) -> TopologyMessage,
+    ) -> Result<(), String> {
+        let (to, votes) = sync_channel(self.cores.len());
+        for sender in &self.cores {
+            let plan = plan.clone();
+            let make: MakeShare = Box::new(move |context| plan.share(context));
+            sender.send(Message::Topology(TopologyMessage::Prepare { ticket, make, to: to.clone() }));
+        }
+        drop((to, plan));
+        let mut ballot = Ballot::new(ticket, self.cores.len());
+        let deadline = Instant::now() + VOTE_TIME;
+        let decision = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let decision = match votes.recv_timeout(left) {
+                Ok(Vote { core, ticket, vote }) => ballot.vote(core, ticket, vote).cloned(),
+                Err(RecvTimeoutError::Timeout) => Some(ballot.give_up("a reactor does not answer").clone()),
+                Err(RecvTimeoutError::Disconnected) => Some(ballot.give_up("the daemon is stopping").clone()),
+            };
+            if let Some(decision) = decision {
+                break decision;
+            }
+        };
+        let all = |message: &dyn Fn() -> TopologyMessage| {
+            self.cores.iter().for_each(|core| core.send(Message::Topology(message())));
+        };
+        match decision {
+            Decision::Commit => {
+                all(&|| commit(ticket));
+                Ok(())
+            }
+            Decision::Abort(why) => {
+                all(&|| TopologyMessage::Abort(ticket));
+                Err(why)
+            }
+        }
+    }
+
+    /// Memory that a port reads by its address has to be known when that is set up.
+    fn lendable(&self, config: &Config, units: &[Arc<Unit>]) -> Result<(), String> {
+        let of_dpdk = config.ports.iter().any(|port| matches!(port.driver, Driver::Dpdk(_)));
+        let lends = |unit: &&Arc<Unit>| unit.backing().is_some_and(|backing| backing.region().is_some());
+        match units.iter().find(lends) {
+            Some(unit) if of_dpdk => {
+                let UnitOptions { kind, name, .. } = &unit.options;
+                Err(format!("needs a restart: {kind} {name:?} lends memory to a port of DPDK"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Units that stay are reached through other ports, perhaps, and port groups are in the states that are wanted anew.
+    fn regroup(&self, old: &Config, new: &Config, topology: &Topology) {
+        let restated = Difference::between(old, new).port_groups;
+        let is_restated =
+            |tag: u16| new.port_groups.iter().any(|group| group.group == tag && restated.is_new(&group.name));
+        let mut changes = Vec::new();
+        for Unit { key, state, .. } in self.served().units.iter().map(|unit| &**unit) {
+            let current = state.current();
+            let wanted = build::groups(new, topology, *key);
+            let mut groups = wanted.clone();
+            for group in &mut groups {
+                if let Some(known) = current.groups().iter().find(|known| known.id == group.id) {
+                    (group.state, group.status) = (known.state, known.status);
+                }
+            }
+            if groups != current.groups() {
+                changes.push((*key, Change::Ports(groups)));
+            }
+            let states =
+                wanted.iter().filter(|group| is_restated(group.id)).map(|group| (group.id, group.state));
+            let states: Vec<_> = states.collect();
+            if !states.is_empty() {
+                changes.push((*key, Change::Groups(states)));
+            }
+        }
+        let (to, refused) = sync_channel(1);
+        self.cores[0].send(Message::Change(changes, to));
+        if refused.recv_timeout(RETIRE_TIME) != Ok(false) {
+            warn!("target port groups are not all as the configuration has them");
+        }
+    }
+
+    /// Waits until no core has to do with the units that go, and closes them.
+    fn let_go(&self, changer: &mut Changer, gone: Vec<Arc<Unit>>, retired: &Receiver<RetiredUnit>) {
+        let deadline = Instant::now() + RETIRE_TIME;
+        let mut left = gone.len() * self.cores.len();
+        while left > 0 {
+            let time = deadline.saturating_duration_since(Instant::now());
+            let Ok(RetiredUnit { unit, flushed }) = retired.recv_timeout(time) else {
+                // The rows stay theirs.
+                return warn!(
+                    "logical units that are gone are not closed: a reactor still has something under way there"
+                );
+            };
+            left -= 1;
+            if let Err(e) = flushed
+                && let Some(unit) = gone.iter().find(|it| it.key == unit)
+            {
+                let UnitOptions { kind, name, .. } = &unit.options;
+                warn!(
+                    "{kind} {name:?} is gone: what was written last may not be on stable storage ({})",
+                    e.kind
+                );
+            }
+        }
+        let keys: Vec<UnitKey> = gone.iter().map(|unit| unit.key).collect();
+        let (done, dropped) = sync_channel::<()>(1);
+        for core in &self.cores {
+            core.send(Message::Topology(TopologyMessage::Remove(keys.clone(), done.clone())));
+        }
+        drop(done);
+        // Nothing is sent: they hang up.
+        _ = dropped.recv_timeout(RETIRE_TIME);
+        for unit in gone {
+            changer.keys.release(unit.key);
+            self.records.release(unit.slot());
+            info!("{} {:?} is gone", unit.options.kind, unit.options.name);
+        }
+    }
+}
+
+/// Units that were opened for a change. If that is given up, so are they.
+struct Opened<'a> {
+    records: &'a Records,
+    units: Vec<Arc<Unit>>,
+}
+
+impl Opened<'_> {
+    fn open(
+        &mut self,
+        config: &Config,
+        options: &UnitOptions,
+        key: UnitKey,
+        topology: &Topology,
+        states: &BTreeMap<String, Arc<SharedState>>,
+    ) -> Result<Arc<Unit>, String> {
+        let mut unit = build::unit(config, options, key, self.records, topology)?;
+        if let Some(state) = states.get(&options.identity.uuid().to_string()) {
+            unit.state = state.clone();
+        }
+        let unit = Arc::new(unit);
+        self.units.push(unit.clone());
+        Ok(unit)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.units.iter().for_each(|unit| self.records.release(unit.slot()));
+    }
+}
+
+/// The states of units, by their UUIDs.
+fn states(units: &[Arc<Unit>]) -> BTreeMap<String, Arc<SharedState>> {
+    units.iter().map(|unit| (unit.options.identity.uuid().to_string(), unit.state.clone())).collect()
+}
+
+/// A configuration without some units.
+fn without(config: &Config, units: &[String]) -> Config {
+    let mut rest = config.clone();
+    rest.units.retain(|unit| !units.contains(&unit.name));
+    for target in &mut rest.targets {
+        target.luns.retain(|(_, unit)| !units.contains(unit));
+    }
+    rest
+}
+
+/// A device whose port goes cannot be another's at the same time.
+fn distinct_devices(old: &Config, new: &Config) -> Result<(), String> {
+    let added = new.ports.iter().filter(|port| old.ports.iter().all(|known| known.name != port.name));
+    for port in added {
+        let Some(link) = port.driver.link() else { continue };
+        let has =
+            |known: &&config::Port| known.driver.link().is_some_and(|known| known.device == link.device);
+        if let Some(known) = old.ports.iter().find(has) {
+            return Err(format!(
+                "port {:?}: its device is that of {:?}: take that away first, or keep its name",
+                port.name, known.name
+            ));
+        }
+    }
+    Ok(())
+}
