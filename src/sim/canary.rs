@@ -20,15 +20,18 @@ pub(super) enum Canary {
     UnchargedMemory,
     /// A page is written again while it is still lent to somebody who sends it.
     ReusedPage,
+    /// A change of the topology is put in force though a core has refused it.
+    LoneCommit,
 }
 
 impl Canary {
-    pub(super) const ALL: [(&str, Self); 5] = [
+    pub(super) const ALL: [(&str, Self); 6] = [
         ("dropped-flush", Self::DroppedFlush),
         ("mixed-tags", Self::MixedTags),
         ("forgotten-retransmission", Self::ForgottenRetransmission),
         ("reused-page", Self::ReusedPage),
         ("uncharged-memory", Self::UnchargedMemory),
+        ("lone-commit", Self::LoneCommit),
     ];
 }
 

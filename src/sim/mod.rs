@@ -26,6 +26,7 @@ mod store;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod world;
 
 #[cfg(feature = "sim")]

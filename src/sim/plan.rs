@@ -270,6 +270,10 @@ pub(super) enum Action {
         blocks: u64,
         bad: bool,
     },
+    /// A logical unit comes, or goes. Perhaps a core refuses that.
+    Topology {
+        refuses: Option<usize>,
+    },
     /// The machine loses power.
     PowerLoss,
     /// The daemon is killed.
@@ -386,7 +390,20 @@ impl Plan {
             plan.steps.push(Step { after: dice.below(2 * pace + 1), action });
         }
         plan.crowd(&mut Dice::new(seed ^ 0x6c69_6d69));
+        plan.reshape(&mut Dice::new(seed ^ 0x746f_706f));
         plan
+    }
+
+    /// In some runs the topology changes.
+    fn reshape(&mut self, dice: &mut Dice) {
+        if !dice.chance(0.4) {
+            return;
+        }
+        for _ in 0..1 + dice.below(8) {
+            let refuses = dice.chance(0.3).then(|| index(dice, self.cores));
+            let at = index(dice, self.steps.len());
+            self.steps.insert(at, Step { after: 0, action: Action::Topology { refuses } });
+        }
     }
 
     /// Some runs go to the limits: sessions share little memory, and use the whole window at once.

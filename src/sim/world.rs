@@ -19,6 +19,7 @@ use super::scsi::{self, TARGET};
 use super::session::{Env, News, Session};
 use super::store::{Medium, SimStore};
 use super::tally::{self, Tally};
+use super::topology::ControlPlane;
 use crate::adapters::iscsi::sessions::{Limits, Sessions};
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{
@@ -71,6 +72,7 @@ pub(super) struct Machine {
     units: Vec<UnitKey>,
     sessions: Arc<Sessions>,
     wires: Vec<Wire>,
+    control: ControlPlane,
 }
 
 /// See the module.
@@ -143,7 +145,7 @@ impl World {
         let client_arena = Arena::new(32 << 20, false).expect("memory");
         let arenas = fresh_memory(plan);
         let network = network(plan, &mut peers, &arenas, &client_arena, canary, 0);
-        let machine = boot(plan, &media, arenas, network);
+        let machine = boot(plan, &media, arenas, network, canary);
         let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
         Self {
             env: Env {
@@ -212,6 +214,10 @@ impl World {
                 self.env.faulty[disk] |= bad;
                 self.media[disk].borrow_mut().set_bad(lba, blocks, bad);
             }
+            Action::Topology { refuses } => {
+                let Machine { control, senders, disks, .. } = &mut self.machine;
+                control.begin(senders, &disks[0], refuses);
+            }
             Action::PowerLoss => return self.lose_machine(true),
             Action::Crash => return self.lose_machine(false),
             Action::Restart => {
@@ -240,7 +246,7 @@ impl World {
     fn rest(&mut self) -> Result<(), String> {
         self.heal();
         let (answers, limit) = (self.env.now + ANSWER_TIME, self.env.now + REST_TIME);
-        while !self.sessions.iter().all(Session::is_idle) {
+        while !(self.sessions.iter().all(Session::is_idle) && self.machine.control.is_idle()) {
             self.round(Some(limit))?;
             if self.env.now >= answers {
                 // Nothing comes any more: what is left was ended by a reset, or is forgotten.
@@ -359,7 +365,7 @@ impl World {
         self.machine.shards.clear();
         let (plan, arenas) = (&env.plan, fresh_memory(&env.plan));
         let network = network(plan, &mut env.peers, &arenas, client_arena, *canary, *machines);
-        self.machine = boot(plan, media, arenas, network);
+        self.machine = boot(plan, media, arenas, network, *canary);
         self.partitions.fill(None);
         self.machines += 1;
         self.begun = self.env.peers.begun();
@@ -459,6 +465,7 @@ impl World {
 
     fn audit(&mut self) -> Result<(), String> {
         let reports = self.reports();
+        self.machine.control.check(&reports)?;
         for (disk, ledger) in self.env.ledgers.iter().enumerate() {
             let mut sum = UnitCounters::default();
             for unit in reports.iter().map(|report| report.units[&self.machine.units[disk]].counters) {
@@ -594,6 +601,10 @@ impl World {
                 work += self.env.peers.turn(now);
             }
         }
+        if let Some(event) = self.machine.control.turn(&self.machine.senders) {
+            self.env.tally.count(event);
+            work += 1;
+        }
         if let Some(port) = self.env.peers.robbed {
             return Err(format!("bytes for port {port} went to a forger"));
         }
@@ -723,6 +734,7 @@ pub(super) fn boot(
     media: &[Rc<RefCell<Medium>>],
     arenas: Vec<Arena>,
     network: Network,
+    canary: Option<Canary>,
 ) -> Machine {
     let parameters = Parameters {
         max_recv_data_segment_length: plan.segment_max,
@@ -752,8 +764,8 @@ pub(super) fn boot(
             }))
         })
         .collect();
-    let mut keys = UnitKeys::default();
-    let keys: Vec<UnitKey> = disks.iter().map(|_| keys.allocate()).collect();
+    let mut allocator = UnitKeys::default();
+    let keys: Vec<UnitKey> = disks.iter().map(|_| allocator.allocate()).collect();
     let luns = keys.iter().enumerate().map(|(disk, key)| (Lun(scsi::lun(disk)), *key)).collect();
     let (name, port) = ("sim".into(), "sim".into());
     let portal = Arc::new(Portal { name, port, of_host: false, address, group: 1 });
@@ -808,5 +820,6 @@ pub(super) fn boot(
             left: left.clone(),
         }));
     }
-    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires }
+    let control = ControlPlane::new(topology, allocator, keys.clone(), canary);
+    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control }
 }

@@ -135,7 +135,7 @@ impl Rig {
             false => network(plan, &mut peers, arenas, client_arena, None, 0),
         };
         let address = network.address;
-        let machine = boot(plan, media, arenas.clone(), network);
+        let machine = boot(plan, media, arenas.clone(), network, None);
         let mut rig = Self { reused, machine, peers, address, lines: Vec::new(), held: Vec::new() };
         rig.settle();
         rig
