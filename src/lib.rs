@@ -124,7 +124,8 @@
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
 //!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
 //!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says how its
-//!   targets are configured. `adapters/toy.rs` is a whole one, for tests.
+//!   targets are configured. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
+//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy.rs` is a whole one, for tests.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
