@@ -3,8 +3,9 @@
 //! every lock, and finds the order in which somebody waits for ever, or is let in where he must not be.
 //!
 //! The code is that of the daemon, file by file; in place of `crate::sys::sync` it finds the scheduler's types. What is
-//! shared by threads is little, and all of it is here: mailboxes, and the gate of exclusive store operations. (Segments of
-//! memory and their leases never leave their thread, which the compiler sees to.)
+//! shared by threads is little, and all of it is here: mailboxes with their way to sleep, and the gate of exclusive
+//! store operations. (Rings between cores are a crate's. Segments of memory and their leases never leave their thread,
+//! which the compiler sees to, but to be copied.)
 
 #![expect(unreachable_pub, reason = "modules of the library are modules of a test here")]
 
@@ -20,7 +21,7 @@ mod sys {
     use sync::{Arc, Mutex};
 
     pub mod sync {
-        pub use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+        pub use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
         pub use shuttle::sync::{Arc, Condvar, Mutex};
         pub use std::sync::PoisonError;
     }
@@ -101,6 +102,33 @@ fn a_sleeper_misses_no_message() {
         }
         let of = |first| taken.iter().copied().filter(|n| n / 10 * 10 == first).collect::<Vec<i32>>();
         assert_eq!((of(0), of(10)), (vec![0, 1], vec![10, 11]), "in the order of each sender");
+    };
+    shuttle::check_random(run, ORDERS);
+    shuttle::check_pct(run, ORDERS, 3);
+}
+
+/// What lies in a ring is in no mailbox, and its receiver is woken all the same. The ring is a count here.
+#[test]
+fn a_sleeper_misses_nothing_in_a_ring() {
+    use sys::sync::{Arc, AtomicUsize, Ordering};
+
+    let run = || {
+        let (sender, mut mailbox) = mailbox::mailbox::<()>().unwrap();
+        let put: Arc<AtomicUsize> = Arc::default();
+        let ring = put.clone();
+        thread::spawn(move || {
+            for n in 1..4 {
+                ring.store(n, Ordering::Release);
+                sender.wake();
+            }
+        });
+        while put.load(Ordering::Acquire) < 3 {
+            let seen = put.load(Ordering::Acquire);
+            if mailbox.announce_sleep() && put.load(Ordering::Acquire) == seen && seen < 3 {
+                sys::wait(mailbox.wake_fd());
+            }
+            mailbox.awake();
+        }
     };
     shuttle::check_random(run, ORDERS);
     shuttle::check_pct(run, ORDERS, 3);

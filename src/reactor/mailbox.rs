@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
 use crate::sys::EventFd;
-use crate::sys::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError};
+use crate::sys::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError, fence};
 
 /// In cache lines of its own: its core looks at it in each turn.
 #[repr(align(128))]
@@ -49,8 +49,15 @@ impl<T> Sender<T> {
         queue.push_back(message);
         shared.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
-        if shared.asleep.load(Ordering::SeqCst) {
-            shared.wake.raise();
+        self.wake();
+    }
+
+    /// Wakes the receiver if it sleeps, because of something that lies elsewhere: its sender has put it there before.
+    /// See [`Mailbox::announce_sleep`].
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.asleep.load(Ordering::SeqCst) {
+            self.0.wake.raise();
         }
     }
 }
@@ -67,12 +74,16 @@ impl<T> Mailbox<T> {
         message
     }
 
-    /// Announces a sleep on [`Mailbox::wake_fd`]. `false` if a message came first.
+    /// Announces a sleep on [`Mailbox::wake_fd`]. `false` if a message came first. Whoever is woken for something else,
+    /// too, looks for that afterwards.
     ///
-    /// The announcement and the look at the queue are sequentially consistent, as are a sender's message and its look at
-    /// the announcement: one of the two sees the other.
+    /// Between the announcement and the look at the queue, or at a ring, is a sequentially consistent fence, as there
+    /// is between what a sender has put there and its look at the announcement. Of two such fences one comes first, and
+    /// what stands before it is seen by what stands behind the other: the sleeper sees the message, or the sender the
+    /// sleeper, also where the message itself is published by a release store alone.
     pub fn announce_sleep(&mut self) -> bool {
         self.0.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.0.waiting.load(Ordering::SeqCst) == 0
     }
 

@@ -3,11 +3,13 @@
 
 mod context;
 mod mailbox;
+mod ring;
 #[cfg(test)]
 mod tests;
 
 pub use context::CoreContext;
 pub use mailbox::{Mailbox, Sender, mailbox};
+pub use ring::{RingReceiver, RingSender, ring};
 
 use std::io;
 use std::os::fd::RawFd;

@@ -24,7 +24,7 @@ mod tap;
 /// What threads share state with. Code that takes it from here can be tried in every order of its threads:
 /// `ci/tests/interleavings.rs` puts a scheduler's own in its place.
 pub mod sync {
-    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
     pub use std::sync::{Arc, Mutex, PoisonError};
 }
 
