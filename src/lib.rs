@@ -119,6 +119,21 @@
 //! its memory, its processor and DPDK's environment, stays until a restart. Operators have no command for this yet: the
 //! method `apply` of the control socket is there in test builds only.
 //!
+//! # Units that one core owns
+//!
+//! A logical unit that runs one command at a time (a tape drive, a changer; [`engine::units::UnitKind`] says so) has
+//! one owner core, which has its device server, its store and its task sets; other cores have nothing of it. The
+//! commands of all nexuses stand in one line there, but for those whose [`scsi::primary::Definition`] passes it.
+//!
+//! A nexus of another core that sees such a unit is mirrored at the owner: a nexus like any other, whose
+//! [`scsi::Transport`] is a link to the core of its session ([`engine::links`]). So what the task manager does for
+//! nexuses (unit attentions, reservations, aborts, resets) it does in one place, and a fabric knows nothing of it.
+//! Links are rings with one sender and one receiver. Messages arrive in order, so that an abort always finds its
+//! command where it is, and a nexus has left only when its last task has ended. Payload is copied once, by whoever
+//! receives it, and goes home to be dropped ([`memory::Abroad`]). A daemon without such units has no links.
+//!
+//! A device may begin tasks of its own ([`scsi::DeviceServer::next_deadline`]); they stand in line, too.
+//!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
@@ -144,7 +159,7 @@
 //!   the test turns.
 //! * Time is a room of its own rather than a part of `reactor`, because `scsi` and `fabrics` need it and know no loop.
 //! * Each core has its own arena rather than a share of one pool: its counts need no atomics, and a block goes home
-//!   without a mailbox because a segment never leaves its core. What cores share is lent by the store.
+//!   without a mailbox because a segment never leaves its core but to be copied. What cores share is lent by the store.
 //! * A session stays on the core where its first connection was placed. A flow of a frame port stays where it arrived,
 //!   because its frames go on to come in there; a socket of the kernel's goes to the core with the fewest streams as soon as
 //!   it is accepted. After that only a further connection of the same session that is elsewhere is handed over.

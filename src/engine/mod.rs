@@ -4,6 +4,7 @@
 pub mod agreement;
 pub mod audit;
 pub mod fabric;
+pub mod links;
 pub mod port_ids;
 pub mod report;
 pub mod shard;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::links::PeerCounters;
 use super::tasks::{Latencies, UnitCounters, UnitKey};
 use crate::counters::{Counted, counter_set};
 use crate::memory::{ArenaCounters, Pages};
@@ -29,6 +30,8 @@ pub struct CoreReport {
     pub load: Load,
     /// What it serves.
     pub counters: CoreCounters,
+    /// What has gone to other cores and come from them.
+    pub links: PeerCounters,
     /// Its payload memory.
     pub memory: ArenaCounters,
     /// The pages of that.

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::agreement::Party;
 use super::fabric::{Census, Core, Fabric, Owners};
+use super::links::PeerLinks;
 use super::report::{CoreCounters, CoreReport, UnitReport};
 use super::shortage::Shortage;
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
@@ -94,6 +95,8 @@ pub struct Parts {
     pub peers: Vec<Sender<Message>>,
     /// How many cores have not flushed everything yet.
     pub left: Arc<AtomicUsize>,
+    /// To the other cores, where some logical units have an owner.
+    pub links: PeerLinks,
 }
 
 /// See the module.
@@ -104,6 +107,7 @@ pub struct Shard {
     mailbox: Mailbox<Message>,
     peers: Vec<Sender<Message>>,
     left: Arc<AtomicUsize>,
+    links: PeerLinks,
     pending_changes: Slab<PendingChange>,
     party: Party<ReadyShare>,
     /// Logical units that go, and who waits for that.
@@ -112,22 +116,24 @@ pub struct Shard {
     shortage: Shortage,
     load: Load,
     stop: Stop,
-    /// When the stores are looked after next; the first core does it for all.
+    /// When the stores are looked after next; the first core does it for all but those whose unit has an owner.
     inspection: Option<Instant>,
 }
 
 impl Shard {
     /// A shard that is ready for its first turn.
     pub fn new(parts: Parts) -> Self {
-        let Parts { context, fabrics, tasks, mailbox, peers, left } = parts;
+        let Parts { context, fabrics, tasks, mailbox, peers, left, links } = parts;
+        let looks_after = context.core() == 0 || tasks.is_owner();
         Self {
             core: Core { now: Instant::ZERO, tasks, owners: Vec::new(), at_work: 0 },
             fabrics,
-            inspection: (context.core() == 0).then_some(Instant::ZERO),
+            inspection: looks_after.then_some(Instant::ZERO),
             context,
             mailbox,
             peers,
             left,
+            links,
             pending_changes: Slab::new(),
             party: Party::default(),
             retiring: Vec::new(),
@@ -265,7 +271,8 @@ impl Shard {
             Stop::No | Stop::Done => 0,
             Stop::Draining(deadline) | Stop::Dropping(deadline) => {
                 let there = self.census().all();
-                if there == 0 && self.core.tasks.tasks() == 0 {
+                let tasks = &self.core.tasks;
+                if there == 0 && self.links.close(tasks) && tasks.tasks() == 0 {
                     self.core.tasks.flush();
                     self.stop = Stop::Flushing;
                     return 1;
@@ -315,6 +322,7 @@ impl Shard {
                 logins: logins as u64,
                 tasks: tasks.tasks() as u64,
             },
+            links: self.links.counters(),
             memory: self.context.arena().counters(),
             pages: self.context.arena().pages(),
             units: units.collect(),
@@ -339,12 +347,15 @@ impl Poller for Shard {
         }
         let mut woken = std::mem::take(&mut self.woken);
         let mut owners = Owners { fabrics: &mut self.fabrics, owners: &self.core.owners };
-        work += self.core.tasks.poll_stores(now, &mut owners, &mut |nexus| woken.push(nexus));
+        let tasks = &mut self.core.tasks;
+        work += self.links.turn(now, tasks, &mut owners, &mut |nexus| woken.push(nexus));
+        work += tasks.poll_stores(now, &mut self.links.with(&mut owners), &mut |nexus| woken.push(nexus));
         work += self.each(|fabric, core| fabric.serve(core, &woken));
         woken.clear();
         self.woken = woken;
         work += self.take_notices() + self.advance_stop();
         self.core.tasks.commit();
+        self.links.commit(&mut self.core.tasks, |core| self.peers[core].wake());
         for fabric in &mut self.fabrics {
             fabric.commit(now);
         }
@@ -357,7 +368,7 @@ impl Poller for Shard {
 
     fn next_deadline(&self) -> Option<Instant> {
         let now = self.core.now;
-        if self.core.tasks.must_poll() {
+        if self.core.tasks.must_poll() || self.links.must_poll() {
             return Some(now);
         }
         let stop = match self.stop {
@@ -380,7 +391,9 @@ impl Poller for Shard {
     }
 
     fn may_sleep(&mut self) -> bool {
-        self.mailbox.announce_sleep() && self.fabrics.iter_mut().all(|fabric| fabric.may_sleep())
+        self.mailbox.announce_sleep()
+            && self.fabrics.iter_mut().all(|fabric| fabric.may_sleep())
+            && self.links.is_quiet()
     }
 
     fn awake(&mut self) {

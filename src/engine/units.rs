@@ -28,6 +28,8 @@ pub struct UnitKind {
     pub key: Key,
     /// Whether there is a store behind them.
     stored: bool,
+    /// Whether they run one command at a time, all on one core.
+    pub serial: bool,
     read: ReadDevice,
     /// Their commands.
     commands: fn() -> Box<dyn Iterator<Item = &'static Definition>>,
@@ -40,6 +42,7 @@ pub const KINDS: &[UnitKind] = &[
     UnitKind {
         key: key("disk", Tables(DISK), Means("none"), "", "Blocks."),
         stored: true,
+        serial: false,
         read: |s, identity| Some(Arc::new(sbc::Config::read(s, identity)?)),
         commands: || Box::new(sbc::commands()),
         remarks: |report| sbc::DiskReport::of(report).map_or_else(Vec::new, |report| report.remarks()),
@@ -48,6 +51,7 @@ pub const KINDS: &[UnitKind] = &[
     UnitKind {
         key: key("toy", Tables(TOY), Means("none"), "", "Greetings."),
         stored: false,
+        serial: true,
         read: |s, identity| Some(Arc::new(toy::ToyOptions::read(s, identity)?)),
         commands: || Box::new(toy::commands()),
         remarks: |_| Vec::new(),

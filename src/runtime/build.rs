@@ -14,10 +14,11 @@ use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
 use crate::control::config::{self, Config, Hugepages, SecretRefusal};
 use crate::control::privileges;
 use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
+use crate::engine::links::{LinkEnd, PeerLinks, connect};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, UnitKey, UnitKeys};
-use crate::engine::units::UnitOptions;
+use crate::engine::units::{UnitOptions, kind};
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
@@ -35,6 +36,8 @@ pub(super) struct Unit {
     pub(super) options: UnitOptions,
     pub(super) device: Arc<dyn LogicalUnit>,
     pub(super) state: Arc<SharedState>,
+    /// The reactor that carries out all of its commands, one at a time.
+    owner: Option<usize>,
     backing: Option<Arc<dyn Backing>>,
     slot: RecordSlot,
     faults: Option<Arc<CommandFaults>>,
@@ -67,6 +70,7 @@ pub(super) struct Assembly {
 struct CoreShare {
     mailbox: Mailbox<Message>,
     iscsi_mailbox: Mailbox<IscsiMessage>,
+    links: Vec<LinkEnd>,
     /// The last reactor that stops to listen closes them.
     listeners: Listeners,
 }
@@ -85,6 +89,7 @@ pub(super) struct CoreAssembly {
     mailbox: Mailbox<Message>,
     iscsi_peers: Vec<Sender<IscsiMessage>>,
     iscsi_mailbox: Mailbox<IscsiMessage>,
+    links: Vec<LinkEnd>,
     listeners: Listeners,
     fabrics: Vec<Arc<dyn FabricShare>>,
 }
@@ -99,16 +104,24 @@ impl Assembly {
         keep_port_ids(config, &ids, record);
         let topology = Arc::new(topology(config, &by_name, &ids)?);
         let mut units = Vec::new();
+        let cores = config.daemon.reactors.len();
+        // The last reactor first: the first one has most to do beside.
+        let mut owners = (0..cores).rev().cycle();
         for options in &config.units {
-            units.push(Arc::new(unit(config, options, by_name[&options.name], &records, &topology)?));
+            let serial = kind(options.kind).is_some_and(|kind| kind.serial);
+            let owner = serial.then(|| owners.next()).flatten();
+            let key = (by_name[&options.name], owner);
+            units.push(Arc::new(unit(config, options, key, &records, &topology)?));
         }
         keep_identities(config, &config.units)?;
         let (listeners, locks) = ports::listen(config, (&[], &AddressLocks::new()))?;
-        let cores = config.daemon.reactors.len();
+        let linked = units.iter().any(|unit: &Arc<Unit>| unit.owner.is_some());
+        let mut links = if linked { connect(cores) } else { Vec::new() }.into_iter();
         let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let shares = boxes.into_iter().zip(iscsi_boxes).map(|(mailbox, iscsi_mailbox)| {
-            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, listeners: listeners.clone() }))
+            let links = links.next().unwrap_or_default();
+            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, links, listeners: listeners.clone() }))
         });
         let shares = shares.collect();
         let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| by_name[name]);
@@ -148,7 +161,8 @@ impl Assembly {
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
         let share = self.shares[core].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let CoreShare { mailbox, iscsi_mailbox, listeners } = share.expect("each reactor is seeded once");
+        let CoreShare { mailbox, iscsi_mailbox, links, listeners } =
+            share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
             config: self.config.clone(),
@@ -162,6 +176,7 @@ impl Assembly {
             mailbox,
             iscsi_peers: self.iscsi.clone(),
             iscsi_mailbox,
+            links,
             listeners,
             fabrics: self.fabrics.clone(),
         }
@@ -188,14 +203,14 @@ impl Assembly {
 pub(super) fn unit(
     config: &Config,
     options: &UnitOptions,
-    key: UnitKey,
+    (key, owner): (UnitKey, Option<usize>),
     records: &Records,
     topology: &Topology,
 ) -> Result<Unit, String> {
     let UnitOptions { kind, name, .. } = options;
     let slot = records.slot(&options.identity.uuid().to_string());
     let slot = slot.map_err(|e| format!("{kind} {name:?}: state directory: {e}"))?;
-    open_unit(config, options, (key, slot), records, topology).map_err(|e| {
+    open_unit(config, options, (key, owner, slot), records, topology).map_err(|e| {
         records.release(slot);
         format!("{kind} {name:?}: {e}")
     })
@@ -204,7 +219,7 @@ pub(super) fn unit(
 fn open_unit(
     config: &Config,
     options: &UnitOptions,
-    (key, slot): (UnitKey, RecordSlot),
+    (key, owner, slot): (UnitKey, Option<usize>, RecordSlot),
     records: &Records,
     topology: &Topology,
 ) -> Result<Unit, String> {
@@ -219,17 +234,19 @@ fn open_unit(
     let device = options.device.unit(config.daemon.management_url.clone(), sys::monotonic_origin());
     saved_modes(&*device, records, slot)?;
     information(&*device, records, slot)?;
-    Ok(Unit { key, options: options.clone(), device, state, backing, slot, faults })
+    Ok(Unit { key, options: options.clone(), device, state, owner, backing, slot, faults })
 }
 
 impl Unit {
     /// A core's share of it.
     pub(super) fn attach(&self, context: &CoreContext) -> Result<NewUnit, String> {
-        let Self { key, options: UnitOptions { kind, name, .. }, device, state, backing, slot, faults } =
-            self;
-        let store = backing.as_ref().map(|backing| backing.attach(context)).transpose();
+        let Self { key, options: UnitOptions { kind, name, .. }, device, state, owner, .. } = self;
+        let Self { backing, slot, faults, .. } = self;
+        let here = owner.is_none_or(|owner| owner == context.core());
+        let store = backing.as_ref().filter(|_| here).map(|backing| backing.attach(context)).transpose();
         Ok(NewUnit {
             key: *key,
+            owner: *owner,
             server: device.clone().device_server(),
             store: store.map_err(|e| format!("{kind} {name:?}: {e}"))?,
             state: state.clone(),
@@ -509,7 +526,9 @@ impl CoreAssembly {
         for fabric in &self.fabrics {
             fabrics.push(fabric.attach(&context)?);
         }
-        Ok(Parts { context, fabrics, tasks, left: self.left, mailbox: self.mailbox, peers: self.peers })
+        let links = PeerLinks::new(&context, self.links);
+        let (left, mailbox, peers) = (self.left, self.mailbox, self.peers);
+        Ok(Parts { context, fabrics, tasks, left, mailbox, peers, links })
     }
 
     fn arena(&self) -> Result<Arena, String> {

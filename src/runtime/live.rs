@@ -22,7 +22,7 @@ use crate::engine::agreement::{Ballot, Decision, Ticket};
 use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
 use crate::engine::topology::{MakeShare, RetiredUnit, Share, TopologyMessage, Vote};
-use crate::engine::units::UnitOptions;
+use crate::engine::units::{UnitOptions, kind};
 use crate::net::Listener;
 use crate::reactor::{CoreContext, Sender};
 use crate::scsi::Change;
@@ -131,8 +131,15 @@ impl Live {
             .map_err(|(text, found)| config::render(path, &text, &found))?;
         let mut changer = self.changer();
         let old = self.served();
-        let Difference { units: Changes { changed, .. }, restarts, .. } =
+        let Difference { units: Changes { added, changed, removed }, mut restarts, .. } =
             Difference::between(&old.config, &new);
+        // The owner of a unit that runs one command at a time is settled at the start.
+        let all = old.config.units.iter().chain(&new.units);
+        let is_serial = |name: &&String| {
+            all.clone().any(|unit| unit.name == **name && kind(unit.kind).is_some_and(|kind| kind.serial))
+        };
+        let units = added.iter().chain(&changed).chain(&removed);
+        restarts.extend(units.filter(|name| is_serial(name)).cloned());
         if !restarts.is_empty() {
             return Err(format!("needs a restart: {}", restarts.join(", ")));
         }
@@ -360,7 +367,7 @@ impl Opened<'_> {
         topology: &Topology,
         states: &BTreeMap<String, Arc<SharedState>>,
     ) -> Result<Arc<Unit>, String> {
-        let mut unit = build::unit(config, options, key, self.records, topology)?;
+        let mut unit = build::unit(config, options, (key, None), self.records, topology)?;
         if let Some(state) = states.get(&options.identity.uuid().to_string()) {
             unit.state = state.clone();
         }

@@ -212,6 +212,7 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
         asleep_share: report.load.asleep,
         counters: report.load.counters,
         serves: report.counters,
+        peers: report.links,
         busy_seconds: Duration::from_nanos(report.load.counters.busy_ns).as_secs_f64(),
         memory: Memory {
             counters: report.memory,
@@ -238,7 +239,8 @@ fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
     for unit in reports.iter().filter_map(|report| report.units.get(key)) {
         sum.add(&unit.counters);
         latencies.add(&unit.latencies);
-        size_bytes = unit.bytes;
+        // Cores that leave it to its owner have none of it.
+        size_bytes = size_bytes.max(unit.bytes);
     }
     let needs = options.device.needs();
     let state = state.current();
@@ -365,6 +367,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::iscsi::topology::Topology;
+    use crate::engine::links::PeerCounters;
     use crate::engine::report::{CoreCounters, UnitReport};
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
     use crate::memory::ArenaCounters;
@@ -391,7 +394,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
-        let unit = unit(&config, &config.units[0], KEY, &records, &Topology::default()).unwrap();
+        let unit = unit(&config, &config.units[0], (KEY, None), &records, &Topology::default()).unwrap();
         let devices = Arc::new(Devices::start(&config).unwrap());
         let served = Served { config: Arc::new(config), units: vec![Arc::new(unit)] };
         let machine = (Arc::new(records), devices);
@@ -428,6 +431,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             pages: memory::Pages::Ordinary,
             units: [(KEY, UnitReport { bytes: 1 << 30, counters, latencies: Latencies::default() })].into(),
             counters: CoreCounters { sessions: core as u64, ..CoreCounters::default() },
+            links: PeerCounters::default(),
             ports: [("p".into(), accepted.counted().collect())].into(),
         }
     }

@@ -210,6 +210,18 @@ pub trait DeviceServer {
     /// The last step is done. The command is the same as at the start.
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step;
 
+    /// When the device wants to begin a task by itself. Asked at the owner of a unit that runs one command at a time,
+    /// whenever one has ended.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Its deadline has passed, and no command is under way: begins a task of the device's own, if there is something
+    /// to do. It has no nexus and goes on like one after [`Step::Detach`]; `command` stands for none.
+    fn wake(&mut self, _task: TaskId, _command: &Command, _cx: &mut Context<'_>) -> Option<Step> {
+        None
+    }
+
     /// The task is aborted: forget it. Called between steps, when no store operation of the task is under way. There
     /// will be no further call for it.
     fn abort(&mut self, task: TaskId);

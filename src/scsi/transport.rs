@@ -52,22 +52,30 @@ pub enum Residual {
 
 /// What goes back to the initiator at the end of a command.
 #[derive(Debug)]
-pub struct Response {
+pub struct Response<D = Sg> {
     /// Status.
     pub status: Status,
     /// Encoded sense data; empty without CHECK CONDITION.
     pub sense: EncodedSense,
     /// The last Data-In bytes, already cut to what the initiator expects.
-    pub data: Sg,
+    pub data: D,
     /// Residual of the Data-In direction.
     pub residual_in: Residual,
     /// Residual of the Data-Out direction.
     pub residual_out: Residual,
 }
 
+impl<D> Response<D> {
+    /// With the data as something else.
+    pub fn map_data<E>(self, map: impl FnOnce(D) -> E) -> Response<E> {
+        let Self { status, sense, data, residual_in, residual_out } = self;
+        Response { status, sense, data: map(data), residual_in, residual_out }
+    }
+}
+
 /// What a fabric asks of the task manager.
 #[derive(Debug)]
-pub enum Request {
+pub enum Request<D = Sg> {
     /// A new command (SCSI Command Received).
     Command {
         /// The fabric's name for it.
@@ -80,7 +88,7 @@ pub enum Request {
         /// Which command.
         request_tag: RequestTag,
         /// Exactly as many bytes as were asked for.
-        data: Sg,
+        data: D,
     },
     /// The data given to [`Transport::send_data_in`] is taken; there is room for more (Data-In Delivered).
     DataInTaken {
@@ -104,6 +112,21 @@ pub enum Request {
         /// Which command.
         request_tag: RequestTag,
     },
+}
+
+impl<D> Request<D> {
+    /// With the data as something else.
+    pub fn map_data<E>(self, map: impl FnOnce(D) -> E) -> Request<E> {
+        match self {
+            Self::Command { request_tag, command } => Request::Command { request_tag, command },
+            Self::DataOut { request_tag, data } => Request::DataOut { request_tag, data: map(data) },
+            Self::DataInTaken { request_tag } => Request::DataInTaken { request_tag },
+            Self::TaskManagement { request, nexus, function, lun } => {
+                Request::TaskManagement { request, nexus, function, lun }
+            }
+            Self::Abandoned { request_tag } => Request::Abandoned { request_tag },
+        }
+    }
 }
 
 /// One I_T nexus of a fabric. Calls never wait; what cannot go out at once is queued within the bounds that the fabric

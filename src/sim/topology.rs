@@ -93,6 +93,7 @@ impl ControlPlane {
                 }
                 let new = || NewUnit {
                     key: unit,
+                    owner: None,
                     server: Box::new(disk.server()),
                     store: None,
                     state,

@@ -27,6 +27,7 @@ use crate::adapters::iscsi::{
 };
 use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
+use crate::engine::links::PeerLinks;
 use crate::engine::report::CoreReport;
 use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey, UnitKeys};
@@ -811,6 +812,7 @@ pub(super) fn boot(
             mailbox: inbox,
             peers: peers.clone(),
         });
+        let links = PeerLinks::new(&context, Vec::new());
         shards.push(Shard::new(Parts {
             context,
             fabrics: vec![Box::new(iscsi)],
@@ -818,6 +820,7 @@ pub(super) fn boot(
             mailbox,
             peers: senders.clone(),
             left: left.clone(),
+            links,
         }));
     }
     let control = ControlPlane::new(topology, allocator, keys.clone(), canary);

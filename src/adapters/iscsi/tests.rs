@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::sessions::Limits;
 use super::topology::{Portal, Target};
 use super::*;
+use crate::engine::links::PeerLinks;
 use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::TaskManager;
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
@@ -232,6 +233,7 @@ impl World {
             });
             Shard::new(Parts {
                 tasks: TaskManager::new(&context, Box::new(MissingLun)),
+                links: PeerLinks::new(&context, Vec::new()),
                 context,
                 fabrics: vec![Box::new(iscsi)],
                 mailbox,

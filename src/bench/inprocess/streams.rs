@@ -20,6 +20,8 @@ use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
 use crate::counters::Counted;
+use crate::engine::fabric::Fabric;
+use crate::engine::links::PeerLinks;
 use crate::engine::shard::{Parts, Shard};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
@@ -220,8 +222,9 @@ fn shard(world: World, setup: &Setup) -> Result<(Shard, Box<dyn Ends>), String> 
         mailbox: inbox,
         peers,
     });
-    let shard =
-        Shard::new(Parts { context, fabrics: vec![Box::new(iscsi)], tasks, left, mailbox, peers: senders });
+    let links = PeerLinks::new(&context, Vec::new());
+    let fabrics = vec![Box::new(iscsi) as Box<dyn Fabric>];
+    let shard = Shard::new(Parts { context, fabrics, tasks, links, left, mailbox, peers: senders });
     Ok((shard, ends))
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::counters::{CounterDefinition, CounterSet};
+use crate::engine::links::PeerCounters;
 use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::fabrics::iscsi::ConnectionCounters;
@@ -23,7 +24,7 @@ const COUNTER_PLACES: &[CounterPlace] = &[
     CounterPlace {
         path: "reactors[]",
         what: "The loop of a core, and what it serves",
-        lists: &[LoopCounters::LIST, CoreCounters::LIST],
+        lists: &[LoopCounters::LIST, CoreCounters::LIST, PeerCounters::LIST],
     },
     CounterPlace {
         path: "reactors[].memory",

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::links::PeerCounters;
 use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::memory::ArenaCounters;
@@ -126,6 +127,9 @@ pub struct Reactor {
     /// What it serves.
     #[serde(flatten)]
     pub serves: CoreCounters,
+    /// What it has from other cores, and they from it.
+    #[serde(flatten)]
+    pub peers: PeerCounters,
     /// Its payload memory.
     pub memory: Memory,
 }

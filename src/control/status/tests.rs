@@ -18,6 +18,7 @@ pub(in crate::control) fn sample() -> Status {
         counters: LoopCounters { turns, busy_ns: 1_500_000_000 },
         busy_seconds: 1.5,
         serves: CoreCounters { sessions: 1, ..CoreCounters::default() },
+        peers: PeerCounters::default(),
         memory: memory.clone(),
     };
     let counters = UnitCounters {

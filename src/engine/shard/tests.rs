@@ -74,7 +74,8 @@ fn what_ends_in_a_store_wakes_its_core() {
     let mailbox = mailboxes.into_iter().next().unwrap();
     let left = Arc::new(AtomicUsize::new(1));
     let fabrics = Vec::new();
-    let mut shard = Shard::new(Parts { context, fabrics, tasks, mailbox, peers: peers.clone(), left });
+    let links = PeerLinks::new(&context, Vec::new());
+    let mut shard = Shard::new(Parts { context, fabrics, tasks, mailbox, peers: peers.clone(), left, links });
     // At its end a core flushes all stores.
     peers[0].send(Message::Drain);
     for _ in 0..4 {

@@ -5,7 +5,9 @@
 
 use smallvec::SmallVec;
 
-use super::{AfterAbort, NOBODY, NexusKey, Notice, Pending, State, TaskManager, Undelivered, UnitKey};
+use super::{
+    AfterAbort, NOBODY, NexusKey, NexusMessage, Notice, Pending, State, TaskManager, Undelivered, UnitKey,
+};
 use crate::scsi::{
     Lun, RequestTag, Status, TaskId, TaskManagementFunction, TaskManagementResponse, Transport, asc,
 };
@@ -16,6 +18,8 @@ struct Reset {
     units: SmallVec<[UnitKey; 4]>,
     peers: usize,
     cold: bool,
+    /// All that the nexus sees is reset, for this request of its.
+    of_target: Option<(NexusKey, RequestTag)>,
 }
 
 impl TaskManager {
@@ -36,6 +40,7 @@ impl TaskManager {
         for task in tasks {
             self.abort(now, task, pending, None);
         }
+        self.leave_owners(nexus, pending);
         if let Some(pending) = pending {
             self.one_less(pending);
         }
@@ -86,6 +91,10 @@ impl TaskManager {
                 }
                 self.end_aborted(now, task, transport);
             }
+            State::InLine => {
+                self.leave_line(task);
+                self.end_aborted(now, task, transport);
+            }
             State::Blocked => {
                 if let Some(task_set) = this.task_set {
                     self.nexuses[this.nexus].task_sets[task_set].blocked.retain(|waiting| *waiting != task);
@@ -98,8 +107,8 @@ impl TaskManager {
 
     pub(super) fn end_aborted(&mut self, now: Instant, task: u32, mut transport: Option<&mut dyn Transport>) {
         let this = &self.tasks[task as usize];
-        use State::{Blocked, Delayed, Finishing, Halted, HeldStart};
-        if !matches!(this.state, Blocked | HeldStart | Delayed | Finishing | Halted) {
+        use State::{Blocked, Delayed, Finishing, Halted, HeldStart, InLine};
+        if !matches!(this.state, Blocked | InLine | HeldStart | Delayed | Finishing | Halted) {
             self.units[this.unit].server.abort(TaskId(task));
         }
         self.terminate(task, transport.as_deref_mut());
@@ -152,6 +161,10 @@ impl TaskManager {
             }
             AfterAbort::Tell(what) => self.notices.push_back(Notice::Ended(what)),
             AfterAbort::Status(task) => self.finish_soon(task),
+            AfterAbort::Next(unit) => self.vacate(unit.row()),
+            AfterAbort::Left { core, nexus } => {
+                self.outgoing.push_back((core, nexus, NexusMessage::Left));
+            }
         }
     }
 
@@ -173,14 +186,18 @@ impl TaskManager {
         match (function, task_set) {
             (F::TargetReset | F::TargetColdReset, _) => {
                 let units = entry.seen().iter().map(|task_set| task_set.unit).collect();
-                let reset = Reset { units, peers: self.peers, cold: function == F::TargetColdReset };
+                let (cold, of_target) = (function == F::TargetColdReset, Some((nexus, request)));
+                let reset = Reset { units, peers: self.peers, cold, of_target };
                 self.reset_from(now, reset, after, Some((nexus, transport)));
             }
-            (_, None) => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
+            (_, None) => match entry.remote.as_ref().and_then(|remote| remote.owner(lun)) {
+                Some(owner) => self.forward_function(owner, nexus, request, function, lun),
+                None => transport.task_management_executed(request, TaskManagementResponse::IncorrectLun),
+            },
             (F::ClearAca, Some(task_set)) => self.clear_aca(now, nexus, task_set, after, transport),
             (F::LogicalUnitReset, Some(task_set)) => {
                 let units = SmallVec::from_slice(&[entry.task_sets[task_set].unit]);
-                let reset = Reset { units, peers: self.peers, cold: false };
+                let reset = Reset { units, peers: self.peers, cold: false, of_target: None };
                 self.reset_from(now, reset, after, Some((nexus, transport)));
             }
             (F::AbortTask(request_tag), Some(task_set)) => {
@@ -208,7 +225,7 @@ impl TaskManager {
 
     /// Resets logical units on this core because another core asks for it; `then` follows when their tasks have ended.
     pub fn reset(&mut self, now: Instant, units: SmallVec<[UnitKey; 4]>, after: AfterAbort) {
-        self.reset_from(now, Reset { units, peers: 0, cold: false }, after, None);
+        self.reset_from(now, Reset { units, peers: 0, cold: false, of_target: None }, after, None);
     }
 
     /// Another core has finished what [`Notice::ResetPeers`] asked for.
@@ -220,7 +237,7 @@ impl TaskManager {
     fn reset_from(
         &mut self,
         now: Instant,
-        Reset { units, peers, cold }: Reset,
+        Reset { units, peers, cold, of_target }: Reset,
         after: AfterAbort,
         transport: Option<(NexusKey, &mut dyn Transport)>,
     ) {
@@ -251,6 +268,9 @@ impl TaskManager {
         for &unit in units.iter().filter(|_| here) {
             self.end_reserve(unit, None, Some(pending));
         }
+        if let Some((nexus, request)) = of_target {
+            self.reset_at_owners(nexus, request, pending);
+        }
         if peers > 0 {
             self.pending[pending].left += peers;
             self.notices.push_back(Notice::ResetPeers { units, ticket: pending });
@@ -260,6 +280,7 @@ impl TaskManager {
 
     /// Ends the tasks that go on without a nexus, when the daemon stops.
     pub fn abort_detached(&mut self, now: Instant) {
+        self.serial.begin_nothing();
         let detached = self.tasks.iter().filter(|(_, task)| task.nexus == NOBODY);
         let tasks: SmallVec<[u32; 4]> =
             detached.map(|(key, _)| u32::try_from(key).expect("fewer than TASKS_MAX tasks")).collect();

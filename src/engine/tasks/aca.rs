@@ -31,7 +31,7 @@ impl TaskManager {
         if set.aca.is_some_and(|aca| aca.task != Some(task)) {
             this.state = State::Halted;
             set.halted.push_back((task, outcome));
-            return;
+            return self.give_up_turn(task);
         }
         let of_aca = set.aca.is_some();
         let check = outcome.status == Status::CheckCondition;
@@ -87,6 +87,9 @@ impl TaskManager {
             && let Some((task, outcome)) = entry.task_sets[task_set].halted.pop_front()
         {
             self.finish(now, task, outcome, transport);
+        }
+        if let Some(entry) = self.nexuses.get(nexus) {
+            self.call_next(entry.task_sets[task_set].unit.row());
         }
     }
 }

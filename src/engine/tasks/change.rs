@@ -437,6 +437,7 @@ impl TaskManager {
                 None => continue,
             };
             match op {
+                None if key.0 == NOBODY => self.begin_own(now, task),
                 None => self.begin(now, task, transport),
                 Some(op) => {
                     self.tasks[task as usize].goes_on(now);
@@ -445,6 +446,27 @@ impl TaskManager {
             }
             touched(key);
         }
+    }
+
+    /// Begins a task, or holds it while the state of its unit changes.
+    #[inline(always)]
+    pub(super) fn begin_or_hold(&mut self, now: Instant, task: u32, transport: &mut dyn Transport) {
+        if !self.is_held(task) {
+            self.begin(now, task, transport);
+        }
+    }
+
+    /// Whether the state of its unit changes, so that a task that has not begun waits for the end of that.
+    #[inline(always)]
+    pub(super) fn is_held(&mut self, task: u32) -> bool {
+        let this = &mut self.tasks[task as usize];
+        let unit = &mut self.units[this.unit];
+        let held = unit.frozen > 0 || !unit.held.is_empty();
+        if held {
+            this.state = State::HeldStart;
+            unit.held.push_back(FrozenTask { task, op: None });
+        }
+        held
     }
 
     /// Whether a task may give an operation to the store of `at` now. If not, it is held, or has ended.

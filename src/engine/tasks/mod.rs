@@ -18,11 +18,17 @@ mod fence;
 mod flush;
 mod last_flush;
 mod latency;
+mod line;
 mod nobody;
+mod own;
+mod own_memory;
 mod persist;
+mod remote;
+mod remote_nexus;
 mod retire;
 mod retirement;
 mod run;
+mod serial;
 mod task;
 mod task_set;
 mod unit;
@@ -43,11 +49,13 @@ use crate::scsi::{
     Command, DeviceServer, Lun, Nexus, NexusId, NexusIds, Outcome, Request, RequestTag, Residual, Response,
     Resume, Sense, Status, Step, TaskAttribute, TaskManagementResponse, Transport, UnitState, Whom, asc,
 };
-use change_queue::{Changes, FrozenTask};
+use change_queue::Changes;
 use command_faults::Faults;
 use last_flush::{FLUSH, LastFlush};
 use latency::{Ended, Times};
+use line::{Place, SerialUnits};
 use nobody::Nobody;
+use remote_nexus::RemoteNexus;
 use retirement::Retirement;
 use task::{State, Task};
 use task_set::{Aca, Admission, TaskSet, Undelivered, luns};
@@ -56,6 +64,7 @@ use unit::Unit;
 pub use change_queue::{SharedState, Turn};
 pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
+pub use remote_nexus::{NexusMessage, TransportCall};
 pub use unit::{NewUnit, UnitCounters};
 
 pub use crate::scsi::{UnitKey, UnitKeys};
@@ -89,6 +98,15 @@ pub enum AfterAbort {
     Tell(u64),
     /// This task gets its status.
     Status(u32),
+    /// The logical unit is free for the next command in line.
+    Next(UnitKey),
+    /// Tell the core of a session that its nexus, which is mirrored here, has left.
+    Left {
+        /// Which core.
+        core: usize,
+        /// Its key for the nexus.
+        nexus: NexusKey,
+    },
 }
 
 /// What the owner of a task manager has to carry on.
@@ -158,6 +176,10 @@ struct NexusState {
     /// Task by exchange number.
     exchanges: Vec<Option<u32>>,
     tasks: usize,
+    /// What it has at other cores.
+    remote: Option<Box<RemoteNexus>>,
+    /// It is another core's, and has task sets of units that this one owns.
+    mirror: bool,
     /// The transport is gone; the entry lives until its last task has ended.
     gone: bool,
 }
@@ -192,6 +214,9 @@ pub struct TaskManager {
     tasks: Slab<Task>,
     pending: Slab<Pending>,
     notices: VecDeque<Notice>,
+    /// Messages to other cores about nexuses.
+    outgoing: VecDeque<(usize, NexusKey, NexusMessage)>,
+    serial: SerialUnits,
     /// What waits for a transport that was not at hand.
     undelivered: VecDeque<(NexusKey, Undelivered)>,
     core: usize,
@@ -228,6 +253,8 @@ impl TaskManager {
             tasks: Slab::new(),
             pending: Slab::new(),
             notices: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            serial: SerialUnits::default(),
             undelivered: VecDeque::new(),
             core: context.core(),
             peers: context.cores() - 1,
@@ -243,7 +270,7 @@ impl TaskManager {
             tasks_max: TASKS_MAX,
         };
         manager.add_unit(UnitKey(ABSENT as u64), absent, None);
-        manager.insert_nexus(None, &[], Vec::new());
+        manager.insert_nexus(None, &[], Vec::new(), false);
         manager
     }
 
@@ -254,8 +281,21 @@ impl TaskManager {
 
     /// Adds a nexus that sees `units` (in ascending order of LUN). Each has a unit attention for the power-on.
     pub fn add_nexus(&mut self, id: NexusId, name: Nexus, units: &[(Lun, UnitKey)]) -> NexusKey {
-        let task_sets = units.iter().map(|&unit| self.task_set((id, &name), unit)).collect();
-        self.insert_nexus(Some((id, Arc::new(name))), units, task_sets)
+        let key = self.add_nexus_or_mirror(id, Arc::new(name), units, false);
+        self.join_owners(key, units);
+        key
+    }
+
+    fn add_nexus_or_mirror(
+        &mut self,
+        id: NexusId,
+        name: Arc<Nexus>,
+        units: &[(Lun, UnitKey)],
+        mirror: bool,
+    ) -> NexusKey {
+        let here = self.units_here(mirror, units);
+        let task_sets = here.iter().map(|&unit| self.task_set((id, &name), unit)).collect();
+        self.insert_nexus(Some((id, name)), units, task_sets, mirror)
     }
 
     fn insert_nexus(
@@ -263,6 +303,7 @@ impl TaskManager {
         who: Option<(NexusId, Arc<Nexus>)>,
         units: &[(Lun, UnitKey)],
         task_sets: Vec<TaskSet>,
+        mirror: bool,
     ) -> NexusKey {
         NexusKey(self.nexuses.insert(NexusState {
             who,
@@ -271,6 +312,8 @@ impl TaskManager {
             luns: luns(units),
             exchanges: Vec::new(),
             tasks: 0,
+            remote: None,
+            mirror,
             gone: false,
         }))
     }
@@ -310,10 +353,14 @@ impl TaskManager {
     /// Whether a store works for a nexus, or will as soon as it has room.
     pub fn is_storing(&self, nexus: NexusKey) -> bool {
         let mut tasks = self.nexuses[nexus.0].exchanges.iter().flatten();
-        tasks.any(|&task| {
-            let state = self.tasks[task as usize].state;
-            matches!(state, State::Storing | State::Refused | State::Persisting | State::Delayed)
-        })
+        self.is_remote_busy(nexus)
+            || tasks.any(|&task| {
+                let state = self.tasks[task as usize].state;
+                matches!(
+                    state,
+                    State::InLine | State::Storing | State::Refused | State::Persisting | State::Delayed
+                )
+            })
     }
 
     /// Tasks that have not ended.
@@ -345,16 +392,22 @@ impl TaskManager {
                         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
                         self.tasks[task as usize].fetched += len;
                         self.resume(now, task, Resume::Fetched(data), transport);
+                    } else {
+                        self.forward_for(nexus, request_tag, Request::DataOut { request_tag, data });
                     }
                 }
                 Request::DataInTaken { request_tag } => {
                     if let Some(task) = self.task_in(nexus, request_tag, State::Sending) {
                         self.resume(now, task, Resume::Sent, transport);
+                    } else {
+                        self.forward_for(nexus, request_tag, request);
                     }
                 }
                 Request::Abandoned { request_tag } => {
                     if let Some(task) = self.task_of(nexus, request_tag) {
                         self.abort(now, task, None, Some(transport));
+                    } else {
+                        self.forward_for(nexus, request_tag, request);
                     }
                 }
                 Request::TaskManagement { request, function, lun, .. } => {
@@ -389,6 +442,9 @@ impl TaskManager {
         if !self.fenced.is_empty() {
             work += self.poll_fences(now, transports, touched);
         }
+        if self.serial.stirs(now) {
+            work += self.poll_serial(now, transports, touched);
+        }
         if self.retirement.is_due(now) {
             work += self.look_after_retired(now);
         }
@@ -419,16 +475,18 @@ impl TaskManager {
         // A full store says when one of its operations has ended; if it has none, it is others of the core that fill it.
         let full = |unit: &Unit| unit.storing == 0 && !unit.refused.is_empty();
         self.changes.stirring()
+            || !self.serial.ready.is_empty()
             || self.any_fence_open()
             || self.units.iter().any(|unit| (unit.storing > 0 && waits(unit)) || full(unit))
     }
 
-    /// When a store has something to say of which no descriptor tells.
+    /// When a store has something to say of which no descriptor tells, or a device wants to begin a task.
     pub fn next_deadline(&self) -> Option<Instant> {
         let busy = self.units.iter().filter(|unit| unit.storing > 0);
         busy.filter_map(|unit| unit.store.as_ref()?.next_deadline())
             .chain(self.faults.due())
             .chain(self.retirement.due())
+            .chain(self.serial.due)
             .min()
     }
 
@@ -540,6 +598,11 @@ impl TaskManager {
             "a transport speaks for its own nexus"
         );
         let task_set = entry.task_set(command.lun);
+        if task_set.is_none()
+            && let Some(owner) = entry.remote.as_ref().and_then(|remote| remote.owner(command.lun))
+        {
+            return self.forward(owner, nexus, request_tag, command);
+        }
         let unit = task_set.map_or(ABSENT, |task_set| entry.task_sets[task_set].unit.row());
         let attribute = command.attribute;
         let mut admission = Admission::Usual;
@@ -632,11 +695,10 @@ impl TaskManager {
             task_set.active += 1;
             task_set.ahead += usize::from(goes_ahead(this.command.attribute));
             let unit = &mut self.units[this.unit];
-            if unit.frozen > 0 || !unit.held.is_empty() {
-                this.state = State::HeldStart;
-                unit.held.push_back(FrozenTask { task, op: None });
+            if matches!(unit.place, Place::Here(_)) && !self.takes_turn(task) {
                 return;
             }
+            return self.begin_or_hold(now, task, transport);
         }
         self.begin(now, task, transport);
     }
@@ -647,10 +709,14 @@ impl TaskManager {
         self.establish(row, &[(Whom::Others, code)], except);
     }
 
-    /// Looks after the stores, for all cores.
+    /// Looks after the stores: of units that have an owner there, of all others for all cores, which the first core
+    /// does.
     pub fn inspect(&mut self) {
         for unit in 0..self.units.len() {
             let this = &mut self.units[unit];
+            if self.core != 0 && matches!(this.place, Place::Everywhere) {
+                continue;
+            }
             let Some(store) = &mut this.store else { continue };
             let (key, health) = (this.key, store.inspect());
             for code in this.server.inspected(&health) {
@@ -659,6 +725,7 @@ impl TaskManager {
                     self.notices.push_back(Notice::ToPeers(PeerMessage::Attention(key, code)));
                 }
             }
+            self.rearm(unit);
         }
     }
 
@@ -731,7 +798,7 @@ impl TaskManager {
     }
 
     fn forget_nexus(&mut self, nexus: usize) {
-        if self.nexuses.get(nexus).is_some_and(|n| n.gone && n.tasks == 0) {
+        if self.nexuses.get(nexus).is_some_and(|n| n.gone && n.tasks == 0 && n.remote.is_none()) {
             self.nexuses.remove(nexus);
             self.retirement.forget(nexus);
         }

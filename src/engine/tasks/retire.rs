@@ -30,9 +30,13 @@ impl TaskManager {
     /// From now on a nexus sees these logical units, in ascending order of LUN. It is told with unit attentions what that
     /// changes for it.
     pub fn see(&mut self, now: Instant, nexus: NexusKey, units: &[(Lun, UnitKey)]) {
+        self.see_at_owners(nexus, units);
+        let all = luns(units);
+        let units = &*self.units_here(self.nexuses[nexus.0].mirror, units);
         let entry = &mut self.nexuses[nexus.0];
         let of = |task_set: &TaskSet| (task_set.lun, task_set.unit);
-        if entry.seen().iter().map(of).eq(units.iter().copied()) {
+        let other_luns = entry.luns != all;
+        if !other_luns && entry.seen().iter().map(of).eq(units.iter().copied()) {
             return;
         }
         let before: Vec<_> = entry.seen().iter().map(of).collect();
@@ -56,10 +60,8 @@ impl TaskManager {
                 task_sets.push(leaving);
             }
         }
-        let other_luns = before.len() != units.len()
-            || !before.iter().all(|seen| units.iter().any(|unit| unit.0 == seen.0));
         let entry = &mut self.nexuses[nexus.0];
-        (entry.task_sets, entry.seen, entry.luns) = (task_sets, units.len(), luns(units));
+        (entry.task_sets, entry.seen, entry.luns) = (task_sets, units.len(), all);
         self.moved(nexus.0, &places);
         let is_seen = |unit| units.iter().any(|(_, seen)| *seen == unit);
         for &(_, gone) in before.iter().filter(|(_, unit)| !is_seen(*unit)) {

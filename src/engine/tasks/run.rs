@@ -63,13 +63,13 @@ impl TaskManager {
     /// Calls the device server of a task.
     // Always: every command comes by twice or more.
     #[inline(always)]
-    fn call(
+    pub(super) fn call<R>(
         &mut self,
         now: Instant,
         task: u32,
         transport: &mut dyn Transport,
-        call: impl FnOnce(&mut dyn DeviceServer, TaskId, &Command, &mut Context<'_>) -> Step,
-    ) -> Step {
+        call: impl FnOnce(&mut dyn DeviceServer, TaskId, &Command, &mut Context<'_>) -> R,
+    ) -> R {
         let this = &self.tasks[task as usize];
         let unit = &mut self.units[this.unit];
         let nexus = &mut self.nexuses[this.nexus];

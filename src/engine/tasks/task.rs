@@ -12,6 +12,8 @@ use crate::time::Instant;
 pub(super) enum State {
     /// Waits for its turn in the task set.
     Blocked,
+    /// Waits for the unit, which runs one command at a time.
+    InLine,
     /// The device server has the word.
     Running,
     /// A rule makes it slow.
@@ -45,7 +47,7 @@ impl State {
     #[inline]
     pub(super) fn stage(self) -> Option<Stage> {
         match self {
-            Self::Blocked | Self::HeldStart | Self::HeldOp => Some(Stage::Turn),
+            Self::Blocked | Self::InLine | Self::HeldStart | Self::HeldOp => Some(Stage::Turn),
             Self::Fetching => Some(Stage::Fetch),
             Self::Storing | Self::Refused | Self::Persisting => Some(Stage::Store),
             _ => None,

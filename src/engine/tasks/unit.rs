@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::change_queue::{FrozenTask, SharedState};
 use super::command_faults::CommandFaults;
 use super::latency::Latencies;
+use super::line::Place;
 use crate::counters::counter_set;
 use crate::io::{Geometry, Op, RecordSlot, Store};
 use crate::scsi::primary::MissingLun;
 use crate::scsi::{DeviceServer, UnitKey, UnitState};
 
 pub(super) struct Unit {
+    pub(super) place: Place,
     pub(super) key: UnitKey,
     pub(super) server: Box<dyn DeviceServer>,
     pub(super) store: Option<Box<dyn Store>>,
@@ -38,6 +40,7 @@ pub(super) struct Unit {
 impl Unit {
     pub(super) fn new(key: UnitKey, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) -> Self {
         Self {
+            place: Place::Everywhere,
             key,
             server,
             store,
@@ -102,6 +105,8 @@ counter_set! {
 pub struct NewUnit {
     /// Its key.
     pub key: UnitKey,
+    /// The core that carries out all of its commands, one at a time.
+    pub owner: Option<usize>,
     /// This core's device server.
     pub server: Box<dyn DeviceServer>,
     /// This core's handle to the store.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::line::Place;
 use super::task_set::TaskSet;
 use super::unit::{NewUnit, Unit};
 use super::{ABSENT, TaskManager, UnitKey};
@@ -15,12 +16,18 @@ use crate::scsi::{DeviceServer, Lun, Nexus, NexusId, UnitAttentions, asc};
 impl TaskManager {
     /// Adds a logical unit with all that belongs to it. Nobody sees it yet.
     pub fn bring(&mut self, unit: NewUnit) {
-        let NewUnit { key, server, store, state, slot, faults } = unit;
-        self.add_unit(key, server, store);
+        let NewUnit { key, owner, server, store, state, slot, faults } = unit;
+        match owner {
+            Some(owner) if owner != self.core => self.add_remote_unit(key, owner),
+            _ => self.add_unit(key, server, store),
+        }
         self.share(key, state);
         self.units[key.row()].slot = slot;
         if let Some(faults) = faults {
             self.make_faults(key, faults);
+        }
+        if owner == Some(self.core) {
+            self.make_serial(key);
         }
     }
 
@@ -32,6 +39,16 @@ impl TaskManager {
         }
         assert_eq!(self.units[row].key.row(), ABSENT, "each logical unit has a row of its own");
         self.units[row] = Unit::new(key, server, store);
+    }
+
+    /// Those of some logical units for which a nexus has task sets here: a mirror has some of those that this core owns.
+    pub(super) fn units_here(&self, mirror: bool, units: &[(Lun, UnitKey)]) -> Vec<(Lun, UnitKey)> {
+        let is_here = |unit: UnitKey| match self.row(unit).map(|row| &self.units[row].place) {
+            Some(Place::Everywhere) => !mirror,
+            Some(Place::Here(_)) => true,
+            Some(Place::At(_)) | None => false,
+        };
+        units.iter().filter(|(_, unit)| is_here(*unit)).copied().collect()
     }
 
     /// Drops a logical unit that no nexus of any core sees. If one has seen it, every core has told of it with

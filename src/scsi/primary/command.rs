@@ -13,12 +13,14 @@ pub const REQUEST_SENSE: Definition = Definition::new("REQUEST SENSE", &[0x03, 0
     .with(Access::Always)
     .in_any_state()
     .passing_attentions()
+    .passing_the_line()
     .always();
 /// INQUIRY.
 pub const INQUIRY: Definition = Definition::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0])
     .with(Access::Always)
     .in_any_state()
     .passing_attentions()
+    .passing_the_line()
     .always();
 /// MODE SELECT(6).
 pub const MODE_SELECT_6: Definition =
@@ -40,6 +42,7 @@ pub const REPORT_LUNS: Definition =
         .with(Access::Always)
         .in_any_state()
         .passing_attentions()
+        .passing_the_line()
         .always();
 /// REPORT SUPPORTED OPERATION CODES.
 pub const REPORT_SUPPORTED_OPERATION_CODES: Definition = Definition::action(

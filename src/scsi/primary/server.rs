@@ -16,6 +16,7 @@ use crate::scsi::{
     Cdb, Command, Context, Control, CopyTraits, DeviceServer, NexusId, Outcome, Resume, Sense, Step, TaskId,
     asc, key,
 };
+use crate::time::Instant;
 
 /// The device server of one logical unit on one core.
 #[derive(Debug)]
@@ -36,6 +37,28 @@ impl<D: CommandSet> PrimaryServer<D> {
     /// The logical unit.
     pub fn unit(&self) -> &Arc<D> {
         &self.unit
+    }
+
+    /// Begins a task with its first step.
+    #[inline(always)]
+    fn first(
+        &mut self,
+        task: TaskId,
+        command: &Command,
+        cx: &mut Context<'_>,
+        begin: impl FnOnce(&Job<'_, D>, &mut Context<'_>) -> Result<Work<D>, Fault>,
+    ) -> Step {
+        let job = job(&*self.unit, &self.counts, command, &cx.geometry);
+        let work = slot(&mut self.tasks, task);
+        *work = match begin(&job, cx) {
+            Ok(work) => work,
+            Err(fault) => return finish(fault, &Work::Idle, &job),
+        };
+        let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
+        if let Step::Finish(_) = step {
+            *work = Work::Idle;
+        }
+        step
     }
 }
 
@@ -100,17 +123,16 @@ fn finish<D: CommandSet>(fault: Fault, work: &Work<D>, job: &Job<'_, D>) -> Step
 
 impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
     fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
-        let job = job(&*self.unit, &self.counts, command, &cx.geometry);
-        let work = slot(&mut self.tasks, task);
-        *work = match begin(&job, cx) {
-            Ok(work) => work,
-            Err(fault) => return finish(fault, &Work::Idle, &job),
-        };
-        let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
-        if let Step::Finish(_) = step {
-            *work = Work::Idle;
-        }
-        step
+        self.first(task, command, cx, begin)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.unit.next_deadline()
+    }
+
+    fn wake(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Option<Step> {
+        let work = D::wake(&self.unit, cx)?;
+        Some(self.first(task, command, cx, |_, _| Ok(work)))
     }
 
     fn resume(&mut self, task: TaskId, command: &Command, answer: Resume, cx: &mut Context<'_>) -> Step {

@@ -61,6 +61,8 @@ pub struct Definition {
     pub needs: Needs,
     /// It is carried out although a unit attention is pending.
     pub passes_attentions: bool,
+    /// A logical unit that runs one command at a time carries it out beside another.
+    pub passes_line: bool,
     /// Recommended timeout in seconds.
     pub timeout: u32,
     /// A one for each bit that must be zero, of CDBs of up to 16 bytes as a big-endian number.
@@ -82,6 +84,7 @@ impl Definition {
             features: Features(0),
             needs: Needs::NotFormatting,
             passes_attentions: false,
+            passes_line: false,
             timeout: 30,
             refused: refused(usage, false),
         }
@@ -156,6 +159,11 @@ impl Definition {
     /// Is carried out although a unit attention is pending (SPC-5 5.14); every other is answered with it.
     pub const fn passing_attentions(self) -> Self {
         Self { passes_attentions: true, ..self }
+    }
+
+    /// Is carried out at once, also by a logical unit that runs one command at a time and is at another.
+    pub const fn passing_the_line(self) -> Self {
+        Self { passes_line: true, ..self }
     }
 
     /// May take longer than usual.

@@ -94,6 +94,11 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
         Map::new()
     }
 
+    /// When it wants to begin a task by itself, if it runs one command at a time.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
     /// What it is to copies, if it takes part in any.
     fn copy_traits(&self) -> Option<CopyTraits> {
         None

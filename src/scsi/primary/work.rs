@@ -31,6 +31,11 @@ pub trait CommandSet: DeviceType {
         super::head(cdb)
     }
 
+    /// Its deadline has passed: what it does by itself, if there is something to do.
+    fn wake(_unit: &Self, _cx: &mut Context<'_>) -> Option<Work<Self>> {
+        None
+    }
+
     /// A fault of a command whose short form is another one points into the CDB as the initiator sent it.
     fn in_own_words(_cdb: &Cdb, sense: Sense) -> Sense {
         sense

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Tasks that a device begins itself, when its time has come: at the owner of a unit that runs one command at a time.
+//! Such a task waits in the line of its unit and holds it like any other, and has no nexus.
+
+use smallvec::SmallVec;
+
+use super::latency::Times;
+use super::line::Place;
+use super::nobody::Nobody;
+use super::task::{State, Task};
+use super::{NOBODY, TaskManager};
+use crate::scsi::{Cdb, Command, Expected, Lun, NexusId, RequestTag, TaskAttribute};
+use crate::time::Instant;
+
+/// Stands for the command where there is none.
+fn no_command() -> Command {
+    Command {
+        nexus: NexusId::default(),
+        lun: Lun::ZERO,
+        cdb: Cdb::new(&[0; 6]).expect("six bytes"),
+        attribute: TaskAttribute::Simple,
+        expected: Expected::default(),
+    }
+}
+
+impl TaskManager {
+    /// Whether this core is the owner of a unit.
+    pub fn is_owner(&self) -> bool {
+        !self.serial.here.is_empty()
+    }
+
+    /// Asks a device when it wants to begin something.
+    pub(super) fn rearm(&mut self, unit: usize) {
+        let this = &mut self.units[unit];
+        let Place::Here(line) = &mut this.place else { return };
+        line.due = if line.called { None } else { this.server.next_deadline() };
+        self.find_due();
+    }
+
+    fn find_due(&mut self) {
+        let due = |unit: &usize| match &self.units[*unit].place {
+            Place::Here(line) => line.due,
+            Place::Everywhere | Place::At(_) => None,
+        };
+        self.serial.due =
+            if self.serial.stopping { None } else { self.serial.here.iter().filter_map(due).min() };
+    }
+
+    /// Puts a task in line for each device whose time has come.
+    pub(super) fn call_devices(&mut self, now: Instant) {
+        if self.serial.due.is_none_or(|due| due > now) {
+            return;
+        }
+        for unit in self.serial.here.clone() {
+            let Place::Here(line) = &mut self.units[unit].place else { continue };
+            if line.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            let task = self.tasks.insert(Task {
+                nexus: NOBODY,
+                request_tag: RequestTag(0),
+                task_set: None,
+                unit,
+                storing_at: unit,
+                command: no_command(),
+                state: State::InLine,
+                times: Times::new(now),
+                epoch: 0,
+                sent: 0,
+                fetched: 0,
+                cleared: false,
+                aborted: false,
+                told: None,
+                waiters: SmallVec::new(),
+            });
+            line.waiting.push_back(u32::try_from(task).expect("fewer than TASKS_MAX tasks"));
+            (line.due, line.called) = (None, true);
+            self.call_next(unit);
+        }
+        self.find_due();
+    }
+
+    /// A device's own task has its turn.
+    pub(super) fn begin_own(&mut self, now: Instant, task: u32) {
+        let this = &mut self.tasks[task as usize];
+        this.goes_on(now);
+        let unit = &mut self.units[this.unit];
+        this.epoch = unit.epoch;
+        if let Place::Here(line) = &mut unit.place {
+            line.called = false;
+        }
+        let step = self.call(now, task, &mut Nobody, |server, id, command, cx| server.wake(id, command, cx));
+        match step {
+            Some(step) => self.run(now, task, step, &mut Nobody),
+            None => self.end(now, task, None),
+        }
+    }
+}
