@@ -87,6 +87,35 @@ impl Client {
         self.inbox.pop_front().unwrap()
     }
 
+    /// The SCSI status of each of some commands that write, which are under way at the same time.
+    fn write(&mut self, lun: u64, commands: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        let made = commands.iter().map(|(cdb, data)| {
+            let len = u32::try_from(data.len()).unwrap();
+            self.initiator.command(lun << 48, cdb, Transfer::write(len))
+        });
+        let made: Vec<Packet> = made.collect();
+        made.iter().for_each(|command| self.send(command));
+        let mut statuses = vec![None; made.len()];
+        while statuses.contains(&None) {
+            let packet = self.receive();
+            let of = |command: &Packet| command.bhs.itt() == packet.bhs.itt();
+            let index = made.iter().position(of).unwrap();
+            if let Some(ScsiResponseHeader { status, .. }) = packet.header() {
+                statuses[index] = Some(status);
+            } else {
+                let answer = self.initiator.answer_r2t(&made[index], &packet, &commands[index].1, 8192);
+                answer.iter().for_each(|packet| self.send(packet));
+            }
+        }
+        statuses.into_iter().flatten().collect()
+    }
+
+    fn log_out(mut self) {
+        let logout = self.initiator.logout(0);
+        self.send(&logout);
+        while self.receive().opcode() != Opcode::LOGOUT_RESPONSE {}
+    }
+
     /// The data and the SCSI status of a command that reads.
     fn command(&mut self, lun: u64, cdb: &[u8]) -> (Vec<u8>, u8) {
         let command = self.initiator.command(lun << 48, cdb, Transfer::read(255));
@@ -180,10 +209,93 @@ fn a_second_device_type_and_a_second_fabric_run_beside_the_first() {
     );
     assert_eq!((toy.counters.errors, disk.counters.writes, status.reactors[0].serves.sessions), (1, 1, 2));
     assert!(status::render(&status).contains("\nTOY  STORE"), "{}", status::render(&status));
-    let logout = client.initiator.logout(0);
-    client.send(&logout);
-    assert_eq!(client.receive().bhs.opcode(), Opcode::LOGOUT_RESPONSE);
-    drop(client);
+    client.log_out();
+    signal_hook::low_level::raise(SIGTERM).unwrap();
+    daemon.join().unwrap().unwrap();
+}
+
+/// Four sessions on two reactors write to a unit that runs one command at a time, while each uses a disk beside it.
+#[test]
+fn a_serial_unit_serves_sessions_of_all_reactors_in_their_order() {
+    const SESSIONS: u8 = 4;
+    const RECORDS: u8 = 60;
+    const AT_ONCE: usize = 6;
+    let _alone = DAEMON.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = Place(std::env::temp_dir().join(format!("ptgt-serial-{}", std::process::id())));
+    fs::create_dir_all(&place.0).unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        r#"
+        daemon = {{ control_socket = "socket", state_dir = "state", memory = "16MiB", hugepages = "never", reactors = [0, 1] }}
+        port = [{{ name = "p", driver = "kernel" }}]
+        portal = [{{ name = "l", port = "p", address = "{address}" }}]
+        disk = [{{ name = "d", store = "ram", size = "1MiB" }}]
+        toy = [{{ name = "t", greeting = "end" }}]
+        target = [{{ name = "{TARGET}", luns = [{{ lun = 0, unit = "d" }}, {{ lun = 3, unit = "t" }}] }}]"#
+    );
+    let config = parse(&text, &place.0).unwrap();
+    let daemon = thread::spawn(move || run(&config));
+    let log_in = |_| {
+        let mut client = Client::log_in(address);
+        // The first command to each is answered with the power-on.
+        for lun in [0, 3] {
+            client.command(lun, &[0, 0, 0, 0, 0, 0]);
+        }
+        client
+    };
+    // One after the other, so that they are spread.
+    let clients: Vec<Client> = (0..SESSIONS).map(log_in).collect();
+    let status = || client::status(&place.0.join("socket"), StatusRequest { sessions: true }).unwrap();
+    let of_reactors: Vec<u64> = status().reactors.iter().map(|reactor| reactor.serves.sessions).collect();
+    assert_eq!(of_reactors, [2, 2]);
+    let writers = clients.into_iter().zip(0..).map(|(mut client, me): (Client, u8)| {
+        thread::spawn(move || {
+            let records: Vec<u8> = (0..RECORDS).collect();
+            for some in records.chunks(AT_ONCE) {
+                let sends = some.iter().map(|&n| {
+                    let len = 30 + n;
+                    (vec![0x0a, 0, 0, 0, len, 0], [vec![me, n], vec![n; usize::from(len) - 2]].concat())
+                });
+                assert_eq!(client.write(3, &sends.collect::<Vec<_>>()), [0; AT_ONCE]);
+                assert_eq!(client.command(0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0]).1, 0);
+            }
+            client
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut clients: Vec<Client> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    // Each reactor's sessions read what all have written.
+    for reader in [0, 1] {
+        let client = &mut clients[reader];
+        assert_eq!(client.command(3, &[0x01, 0, 0, 0, 0, 0]).1, 0);
+        let mut next = [0; SESSIONS as usize];
+        loop {
+            let (record, status) = client.command(3, &[0x08, 0, 0, 0, 255, 0]);
+            assert_eq!(status, 0);
+            let [me, n, rest @ ..] = &record[..] else { panic!("{record:?}") };
+            if record == b"end" {
+                break;
+            }
+            assert_eq!(next[usize::from(*me)], *n, "in the order of its session");
+            assert_eq!(rest, vec![*n; usize::from(28 + n)]);
+            next[usize::from(*me)] += 1;
+        }
+        assert_eq!(next, [RECORDS; SESSIONS as usize]);
+    }
+    let device = status().units[0].state.device.clone();
+    let all = u64::from(RECORDS) * u64::from(SESSIONS);
+    assert_eq!((&device["records"], &device["overlaps"]), (&all.into(), &0.into()));
+    // The device files them by itself, at its owner.
+    let filed = |status: &status::Status| status.units[0].state.device["filed"] == all;
+    let end = Instant::now() + PATIENCE;
+    while !filed(&status()) {
+        assert!(Instant::now() < end);
+    }
+    let status = status();
+    let [first, owner] = &status.reactors[..] else { panic!("{status:?}") };
+    assert!(first.peers.commands_sent > all / 2 && owner.peers.commands_received >= all / 2, "{status:?}");
+    assert!(owner.peers.copied_bytes > 0 && first.peers.copied_bytes > 0, "written and read");
+    clients.into_iter().for_each(Client::log_out);
     signal_hook::low_level::raise(SIGTERM).unwrap();
     daemon.join().unwrap().unwrap();
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What makes a toy of a logical unit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
@@ -15,7 +16,7 @@ use crate::scsi::primary::{
     UnitFlags, Work, check_common_page, command,
 };
 use crate::scsi::reservations::commands as reservation;
-use crate::scsi::{Context, Resume, Step};
+use crate::scsi::{Context, Outcome, Resume, Step};
 use crate::time::Instant;
 use crate::wire::scsi::{DataIn, be24};
 
@@ -26,7 +27,28 @@ pub(super) struct Toy {
     primary: PrimaryUnit,
     greeting: String,
     greeted: AtomicU64,
+    tape: Mutex<Tape>,
+    /// A command moves data.
+    busy: AtomicBool,
+    /// Commands that began while another one was at work.
+    overlaps: AtomicU64,
 }
+
+/// What it was sent.
+#[derive(Debug, Default)]
+struct Tape {
+    records: Vec<Vec<u8>>,
+    at: usize,
+    /// When it files what is there, and how much is filed.
+    due: Option<Instant>,
+    filed: usize,
+}
+
+/// Bytes that it moves at a time.
+const PIECE: u32 = 64;
+
+/// How long after a record it files.
+const FILING: Duration = Duration::from_millis(20);
 
 impl Toy {
     pub(super) fn new(
@@ -36,7 +58,12 @@ impl Toy {
         greeting: String,
     ) -> Self {
         let primary = PrimaryUnit::new::<Self>(identity, management, epoch, ModeValues::new(&PAGES));
-        Self { primary, greeting, greeted: AtomicU64::new(0) }
+        let (greeted, tape, busy, overlaps) = Default::default();
+        Self { primary, greeting, greeted, tape, busy, overlaps }
+    }
+
+    fn tape(&self) -> MutexGuard<'_, Tape> {
+        self.tape.lock().expect("nobody panics with it")
     }
 }
 
@@ -117,6 +144,10 @@ impl DeviceType for Toy {
         false
     }
 
+    fn next_deadline(&self) -> Option<Instant> {
+        self.tape().due
+    }
+
     fn log_pages(&self, _: &NoShape) -> &'static [(u8, u8)] {
         &[]
     }
@@ -129,28 +160,88 @@ impl DeviceType for Toy {
 
     fn report(&self) -> Map<String, Value> {
         let greeted = self.greeted.load(Ordering::Relaxed);
+        let tape = self.tape();
         Map::from_iter([
             ("greeting".into(), self.greeting.clone().into()),
             ("greeted".into(), greeted.into()),
+            ("records".into(), tape.records.len().into()),
+            ("filed".into(), tape.filed.into()),
+            ("overlaps".into(), self.overlaps.load(Ordering::Relaxed).into()),
         ])
     }
 }
 
-/// All of its commands end with their first step.
+/// SEND: a record that comes piece by piece.
 #[derive(Debug)]
-pub(super) enum NoTask {}
+pub(super) struct Sending {
+    record: Vec<u8>,
+    /// Bytes that are still to come.
+    left: u32,
+}
 
-impl DeviceTask<Toy> for NoTask {
-    fn advance(&mut self, _: Option<Resume>, _: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Step, Fault> {
-        match *self {}
+impl DeviceTask<Toy> for Sending {
+    fn advance(
+        &mut self,
+        answer: Option<Resume>,
+        job: &Job<'_, Toy>,
+        cx: &mut Context<'_>,
+    ) -> Result<Step, Fault> {
+        match answer {
+            None if job.unit.busy.swap(true, Ordering::Relaxed) => {
+                job.unit.overlaps.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Resume::Fetched(data)) => {
+                self.left -= u32::try_from(data.len()).expect("no more than asked for");
+                self.record.extend(data.to_vec());
+            }
+            _ => {}
+        }
+        if self.left > 0 {
+            return Ok(Step::Fetch { len: self.left.min(PIECE) });
+        }
+        let taken = self.record.len() as u64;
+        let mut tape = job.unit.tape();
+        tape.records.push(std::mem::take(&mut self.record));
+        tape.due = Some(cx.now + FILING);
+        Ok(Step::Finish(Outcome::took(taken)))
+    }
+
+    fn ended(&self, unit: &Toy, _: &Outcome) {
+        unit.busy.store(false, Ordering::Relaxed);
+    }
+
+    fn aborted(&self, unit: &Toy) {
+        unit.busy.store(false, Ordering::Relaxed);
     }
 }
 
-/// RECEIVE (SPC-2 8.2).
+/// SEND (SPC-2 8.3): appends a record.
+fn send(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
+    let left = be24(&job.cdb, 2).min(job.command.expected.data_out);
+    if left == 0 {
+        return Ok(Work::Done(Outcome::good()));
+    }
+    Ok(Work::Own(Sending { record: Vec::new(), left }))
+}
+
+/// As REWIND of a tape: the next RECEIVE has the first record.
+fn rewind(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
+    job.unit.tape().at = 0;
+    Ok(Work::Done(Outcome::good()))
+}
+
+/// RECEIVE (SPC-2 8.2): the next record, and behind the last one the greeting.
 fn receive(job: &Job<'_, Toy>, cx: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
-    job.unit.greeted.fetch_add(1, Ordering::Relaxed);
     let mut data = DataIn::new();
-    data.bytes(job.unit.greeting.as_bytes());
+    let mut tape = job.unit.tape();
+    let at = tape.at;
+    if let Some(record) = tape.records.get(at) {
+        data.bytes(record);
+        tape.at += 1;
+    } else {
+        job.unit.greeted.fetch_add(1, Ordering::Relaxed);
+        data.bytes(job.unit.greeting.as_bytes());
+    }
     answered((data, be24(&job.cdb, 2)), cx)
 }
 
@@ -158,10 +249,12 @@ const fn row(definition: Definition, run: Handler<Toy>) -> Row<Handler<Toy>> {
     Row { definition, run }
 }
 
-const ROWS: [Row<Handler<Toy>>; 9] = [
+const ROWS: [Row<Handler<Toy>>; 11] = [
     row(command::TEST_UNIT_READY, handlers::test_unit_ready),
+    row(Definition::new("REWIND", &[0x01, 0, 0, 0, 0, 0]), rewind),
     row(command::REQUEST_SENSE, handlers::request_sense),
     row(Definition::new("RECEIVE", &[0x08, 0, 0xff, 0xff, 0xff, 0]), receive),
+    row(Definition::new("SEND", &[0x0a, 0, 0xff, 0xff, 0xff, 0]), send),
     row(command::INQUIRY, handlers::inquiry),
     row(command::MODE_SELECT_6, handlers::mode_select),
     row(command::MODE_SENSE_6, handlers::mode_sense),
@@ -173,7 +266,13 @@ const ROWS: [Row<Handler<Toy>>; 9] = [
 static TABLE: Table<Handler<Toy>> = Table::new(&ROWS);
 
 impl CommandSet for Toy {
-    type Task = NoTask;
+    type Task = Sending;
+
+    fn wake(unit: &Self, _: &mut Context<'_>) -> Option<Work<Self>> {
+        let mut tape = unit.tape();
+        (tape.due, tape.filed) = (None, tape.records.len());
+        None
+    }
 
     fn table() -> &'static Table<Handler<Self>> {
         &TABLE

@@ -162,12 +162,6 @@ impl Client {
         let packet = self.receive();
         packet.header::<AsyncHeader>().unwrap_or_else(|| panic!("{packet:?}")).event
     }
-
-    fn log_out(mut self) {
-        let logout = self.initiator.logout(0);
-        self.send(&logout);
-        while self.receive().opcode() != Opcode::LOGOUT_RESPONSE {}
-    }
 }
 
 const POWER_ON: u16 = 0x2900;
