@@ -22,13 +22,16 @@ pub(super) enum Canary {
     ReusedPage,
     /// A change of the topology is put in force though a core has refused it.
     LoneCommit,
+    /// Disks that run one command at a time run as many as come.
+    Overtaking,
 }
 
 impl Canary {
-    pub(super) const ALL: [(&str, Self); 6] = [
+    pub(super) const ALL: [(&str, Self); 7] = [
         ("dropped-flush", Self::DroppedFlush),
         ("mixed-tags", Self::MixedTags),
         ("forgotten-retransmission", Self::ForgottenRetransmission),
+        ("overtaking", Self::Overtaking),
         ("reused-page", Self::ReusedPage),
         ("uncharged-memory", Self::UnchargedMemory),
         ("lone-commit", Self::LoneCommit),

@@ -19,6 +19,9 @@ pub(super) struct DiskShape {
     pub(super) write_cache: bool,
     #[serde(default)]
     pub(super) read_only: bool,
+    /// It runs one command at a time, on one core.
+    #[serde(default)]
+    pub(super) serial: bool,
     pub(super) store: Behaviour,
 }
 
@@ -355,7 +358,9 @@ impl Plan {
             ipv6: dice.chance(0.3),
             forged: one(&mut Dice::new(seed ^ 0x666f_7267), &[0.0, 0.0, 0.01, 0.1]),
         };
-        let disks = (0..1 + index(dice, 2)).map(|_| disk(dice)).collect::<Vec<_>>();
+        let mut disks = (0..1 + index(dice, 2)).map(|_| disk(dice)).collect::<Vec<_>>();
+        let serial = &mut Dice::new(seed ^ 0x7365_7269);
+        disks.iter_mut().for_each(|disk| disk.serial = serial.chance(0.3));
         let shared_names = dice.chance(0.2);
         let sessions: Vec<_> =
             (0..1 + dice.below(4)).map(|i| session(dice, if shared_names { i / 2 } else { i })).collect();
@@ -433,6 +438,7 @@ fn disk(dice: &mut Dice) -> DiskShape {
         thin: dice.chance(0.7),
         write_cache: dice.chance(0.8),
         read_only: dice.chance(0.03),
+        serial: false,
         store: Behaviour {
             lends: dice.chance(0.5),
             depth: one(dice, &[1, 4, 64]),

@@ -27,7 +27,7 @@ use crate::adapters::iscsi::{
 };
 use crate::counters::CounterSet;
 use crate::devices::sbc::{self, BlockSize, Disk};
-use crate::engine::links::PeerLinks;
+use crate::engine::links::{PeerLinks, connect};
 use crate::engine::report::CoreReport;
 use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey, UnitKeys};
@@ -729,6 +729,12 @@ pub(super) fn network(
     network
 }
 
+/// The core that carries out all commands of a disk, if they come one at a time.
+fn owner(plan: &Plan, unit: UnitKey) -> Option<usize> {
+    // Rows count from 1.
+    plan.disks[unit.row() - 1].serial.then(|| unit.row() % plan.cores)
+}
+
 /// A machine with the given memory over media that may have seen others.
 pub(super) fn boot(
     plan: &Plan,
@@ -793,16 +799,25 @@ pub(super) fn boot(
     let (senders, boxes) = mailboxes(plan.cores).expect("mailboxes");
     let (peers, inboxes) = mailboxes(plan.cores).expect("mailboxes");
     let mut shards = Vec::new();
-    let boxes = boxes.into_iter().zip(inboxes);
-    for (core, (((mailbox, inbox), arena), host)) in boxes.zip(&arenas).zip(hosts).enumerate() {
+    let ends = boxes.into_iter().zip(inboxes).zip(connect(plan.cores));
+    for (core, ((((mailbox, inbox), links), arena), host)) in ends.zip(&arenas).zip(hosts).enumerate() {
         let context = CoreContext::new(core, plan.cores, arena.clone());
         let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let parts = disks.iter().zip(media).zip(gates.iter().zip(&states));
         for (&unit, ((disk, medium), (gate, state))) in keys.iter().zip(parts) {
+            let owner = owner(plan, unit).filter(|_| canary != Some(Canary::Overtaking));
+            if let Some(owner) = owner.filter(|owner| *owner != core) {
+                tasks.add_remote_unit(unit, owner);
+                tasks.share(unit, state.clone());
+                continue;
+            }
             let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
             let store = Box::new(Exclusive::new(handle, gate.clone()));
             tasks.add_unit(unit, Box::new(disk.server()), Some(store));
             tasks.share(unit, state.clone());
+            if owner.is_some() {
+                tasks.make_serial(unit);
+            }
         }
         let iscsi = IscsiFabric::new(IscsiParts {
             context: context.clone(),
@@ -812,7 +827,7 @@ pub(super) fn boot(
             mailbox: inbox,
             peers: peers.clone(),
         });
-        let links = PeerLinks::new(&context, Vec::new());
+        let links = PeerLinks::new(&context, links);
         shards.push(Shard::new(Parts {
             context,
             fabrics: vec![Box::new(iscsi)],

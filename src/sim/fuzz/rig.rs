@@ -78,7 +78,7 @@ impl Reused {
         plan.disks.truncate(1);
         let disk = &mut plan.disks[0];
         (disk.blocks, disk.block, disk.thin, disk.write_cache) = (256, 512, true, true);
-        disk.read_only = false;
+        (disk.read_only, disk.serial) = (false, false);
         let store = &mut disk.store;
         (store.lends, store.depth, store.micros_max, store.transfer_max) = (kind.lends, 64, 0, 1 << 20);
         (store.slow, store.fails, store.at_once) = (0.0, 0.0, 1.0);

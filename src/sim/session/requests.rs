@@ -101,11 +101,12 @@ impl Session {
         usize::try_from(self.shape.segment_max).expect("24 bits")
     }
 
-    fn order(&mut self, disk: usize, attribute: Attribute) -> Option<Order> {
+    fn order(&mut self, disk: usize, attribute: Attribute, env: &Env) -> Option<Order> {
         let base = &mut self.ranks[disk];
         let rank = match attribute {
-            Attribute::Simple => *base,
-            Attribute::Ordered | Attribute::HeadOfQueue => {
+            Attribute::Simple if !env.plan.disks[disk].serial => *base,
+            // A unit that runs one command at a time keeps the order of all of them.
+            Attribute::Simple | Attribute::Ordered | Attribute::HeadOfQueue => {
                 *base += 2;
                 *base - 1
             }
@@ -126,7 +127,7 @@ impl Session {
         env: &mut Env,
     ) {
         // Commands whose data is damaged fall out of the order.
-        let order = self.order(disk, attribute).filter(|_| !self.is_damaged(at, env));
+        let order = self.order(disk, attribute, env).filter(|_| !self.is_damaged(at, env));
         if let Some(head) = order.filter(|order| order.head) {
             env.oracle.head(head);
         }
