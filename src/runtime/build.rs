@@ -11,7 +11,7 @@ use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
-use crate::control::config::{self, Config, Hugepages, SecretRefusal};
+use crate::control::config::{self, Config, Hugepages, SecretRefusal, SecretSource};
 use crate::control::privileges;
 use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
 use crate::engine::links::{LinkEnd, PeerLinks, connect};
@@ -435,7 +435,7 @@ pub(super) fn keep_port_ids(config: &Config, ids: &PortIds, record: CommonRecord
 }
 
 pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
-    let accounts = config.accounts.iter().map(account).collect::<Result<Vec<_>, _>>()?;
+    let accounts = accounts(config)?;
     let discovery = authentication(config.discovery.as_ref(), &accounts)?;
     let targets = config.targets.iter().map(|target| {
         let ports = port_names(target).into_iter().map(|(tag, name)| {
@@ -447,7 +447,7 @@ pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Res
             name: target.name.clone(),
             alias: target.alias.clone(),
             parameters: Arc::new(target.parameters.clone()),
-            authentication: authentication(target.chap.as_ref(), &accounts)?,
+            authentication: authentication(target.authentication.as_ref(), &accounts)?,
             access: target.access.clone(),
             redirects: target.redirects.clone(),
             limits: target.limits,
@@ -463,24 +463,24 @@ pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Res
     })
 }
 
-/// An account with its secret, which may have to be read.
-fn account(account: &config::Account) -> Result<Account, String> {
-    let refused = |e: SecretRefusal| format!("account {:?}: {}; {}", account.name, e.message, e.help);
-    Ok(Account { name: account.name.clone(), secret: account.secret.read().map_err(refused)? })
+/// Accounts by name, each with its secret, which may have to be read.
+fn accounts(config: &Config) -> Result<BTreeMap<&str, Account>, String> {
+    let read = |Account { name, secret }: &Account<SecretSource>| {
+        let refused = |e: SecretRefusal| format!("account {name:?}: {}; {}", e.message, e.help);
+        secret.read().map(|secret| Account { name: name.clone(), secret }).map_err(refused)
+    };
+    config.accounts.iter().map(|account| Ok((&*account.name, read(account)?))).collect()
 }
 
 fn authentication(
-    chap: Option<&config::Chap>,
-    accounts: &[Account],
+    wanted: Option<&Authentication<String>>,
+    accounts: &BTreeMap<&str, Account>,
 ) -> Result<Option<Arc<Authentication>>, String> {
-    let Some(chap) = chap else { return Ok(None) };
-    let secrets: Vec<_> = accounts.iter().map(|account| Some(account.secret.clone())).collect();
-    if let Some(own) = chap.reflected(&secrets) {
-        return Err(format!("account {:?}: {}", accounts[own].name, config::REFLECTED));
+    let Some(wanted) = wanted else { return Ok(None) };
+    if let Some(own) = wanted.reflected(|name| Some(&accounts[name].secret)) {
+        return Err(format!("account {own:?}: {}", config::REFLECTED));
     }
-    let own = chap.own.map(|own| accounts[own].clone());
-    let accounts = chap.accounts.iter().map(|&account| accounts[account].clone()).collect();
-    Ok(Some(Arc::new(Authentication { accounts, own, algorithms: chap.algorithms.clone() })))
+    Ok(Some(Arc::new(wanted.with(|name| accounts[name].clone()))))
 }
 
 impl CoreAssembly {

@@ -8,9 +8,9 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::load::{Loader, Named};
-use super::model::{Account, Chap, Config, SecretSource};
+use super::model::{Config, SecretSource};
 use crate::adapters::iscsi::topology::AccessRule;
-use crate::fabrics::iscsi::{Algorithm, NAME_MAX, Secret};
+use crate::fabrics::iscsi::{Account, Authentication, Secret};
 use crate::options::Section;
 use crate::sys;
 
@@ -20,72 +20,53 @@ const FILE_MAX: usize = 1024;
 /// What begins the name of a file in place of a secret.
 const FILE: &str = "file:";
 
+/// What is said of a text that is no secret.
+const WRONG_LENGTH: (&str, &str) = ("has the wrong length", "12 to 255 bytes (RFC 7143 9.2.1)");
+
 impl<'a> Loader<'a> {
-    pub(super) fn account(&self, s: Section<'a>) -> Option<Account> {
-        let name = s.text("name");
-        if name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
-            s.error("name", "is too long", "at most 255 bytes");
-        }
-        let secret = s.text("secret").map(Zeroizing::new).and_then(|text| match text.strip_prefix(FILE) {
-            Some(path) => Some(SecretSource::File(self.base.join(path))),
-            None => {
-                let secret = Secret::new(text.as_bytes());
-                if secret.is_none() {
-                    s.error("secret", "has the wrong length", "12 to 255 bytes (RFC 7143 9.2.1)");
-                }
-                secret.map(SecretSource::Given)
+    pub(super) fn account(&self, s: Section<'a>) -> Option<Account<SecretSource>> {
+        Account::read(s, |text| {
+            let text = Zeroizing::new(text);
+            match text.strip_prefix(FILE) {
+                Some(path) => Ok(SecretSource::File(self.base.join(path))),
+                None => Secret::new(text.as_bytes()).map(SecretSource::Given).ok_or(WRONG_LENGTH),
             }
-        });
-        s.finish();
-        Some(Account { name: name?, secret: secret? })
+        })
     }
 
     /// How initiators authenticate themselves; `Some(None)`: not at all.
-    pub(super) fn chap(&self, s: Section<'a>, accounts: &Named<Account>) -> Option<Option<Chap>> {
-        let wanted = s.given("accounts");
-        let names = s.texts("accounts", |text| Some(text.to_owned()));
-        let mut chosen = Vec::new();
-        for (name, span) in names.into_iter().flatten() {
-            chosen.extend(self.look_up(&name, "[[account]]", accounts, (span, s.path("accounts"))));
+    pub(super) fn authentication(
+        &self,
+        s: Section<'a>,
+        accounts: &Named<Account<SecretSource>>,
+    ) -> Option<Option<Authentication<String>>> {
+        let found = Authentication::read(&s);
+        let mut named = Authentication { accounts: Vec::new(), own: None, algorithms: Vec::new() };
+        for (name, span) in s.texts("accounts", |text| Some(text.to_owned())).into_iter().flatten() {
+            self.look_up(&name, "[[account]]", accounts, (span, s.path("accounts")));
+            named.accounts.push(name);
         }
-        if wanted && chosen.is_empty() {
-            s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
+        if s.text("outgoing").is_some_and(|name| !name.is_empty()) {
+            self.reference(&s, "outgoing", "account", accounts);
+            named.own = s.text("outgoing");
         }
-        let own = match s.text("outgoing").as_deref() {
-            Some("") | None => None,
-            Some(_) => self.reference(&s, "outgoing", "account", accounts),
-        };
-        let secret = |account: &usize| accounts.entries[*account].as_ref().map(|account| &account.secret);
-        if let Some(own) = own
-            && chosen.iter().any(|account| *account == own || secret(account) == secret(&own))
-        {
+        let known = accounts.entries.iter().flatten();
+        let secret = |name: &str| known.clone().find(|known| known.name == name).map(|known| &known.secret);
+        if named.reflected(secret).is_some() {
             let help = "the two directions need different secrets (RFC 7143 12.1.3)";
             s.error("outgoing", "has the secret of an account of `accounts`", help);
         }
-        if own.is_some() && !wanted {
-            s.error(
-                "outgoing",
-                "has no effect without `accounts`",
-                "the initiator authenticates itself first",
-            );
-        }
-        let algorithms = s.texts("algorithms", |word| match word {
-            "MD5" => Some(Algorithm::Md5),
-            "SHA1" => Some(Algorithm::Sha1),
-            "SHA-256" => Some(Algorithm::Sha256),
-            "SHA3-256" => Some(Algorithm::Sha3),
-            _ => None,
-        });
-        if algorithms.as_ref().is_some_and(Vec::is_empty) {
-            s.error("algorithms", "allows nothing", "leave it out for all of them");
-        }
         s.finish();
-        let algorithms = algorithms?.into_iter().map(|(algorithm, _)| algorithm).collect();
-        Some(wanted.then_some(Chap { accounts: chosen, own, algorithms }))
+        found
     }
 
     /// An access rule of a target that has these LUNs.
-    pub(super) fn rule(&self, s: Section<'a>, accounts: &Named<Account>, luns: &[u16]) -> Option<AccessRule> {
+    pub(super) fn rule(
+        &self,
+        s: Section<'a>,
+        accounts: &Named<Account<SecretSource>>,
+        luns: &[u16],
+    ) -> Option<AccessRule> {
         let rule = AccessRule::read(&s);
         let users = s.texts("accounts", |text| Some(text.to_owned()));
         for (name, span) in users.into_iter().flatten() {
@@ -106,7 +87,7 @@ impl<'a> Loader<'a> {
 /// What is wrong with how a good configuration, which is in that file, keeps its secrets.
 pub(super) fn warnings(path: &Path, config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    let given = |account: &&Account| matches!(account.secret, SecretSource::Given(_));
+    let given = |account: &&Account<SecretSource>| matches!(account.secret, SecretSource::Given(_));
     let given: Vec<String> =
         config.accounts.iter().filter(given).map(|account| format!("{:?}", account.name)).collect();
     let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777);
@@ -169,17 +150,7 @@ impl SecretSource {
         file.by_ref().take(FILE_MAX as u64).read_to_end(&mut text).map_err(fail)?;
         let end = text.strip_suffix(b"\n").unwrap_or(&text);
         let secret = Secret::new(end.strip_suffix(b"\r").unwrap_or(end));
-        let length = || refuse("has the wrong length".into(), "12 to 255 bytes (RFC 7143 9.2.1)", true);
+        let length = || refuse(WRONG_LENGTH.0.into(), WRONG_LENGTH.1, true);
         secret.ok_or_else(length)
-    }
-}
-
-impl Chap {
-    /// Our own account, if its secret is one of those that initiators have: `secrets` are those of all accounts that are known.
-    pub fn reflected(&self, secrets: &[Option<Secret>]) -> Option<usize> {
-        let secret = |account: usize| secrets[account].as_ref();
-        let own = self.own?;
-        let same = |&account: &usize| secret(account).is_some() && secret(account) == secret(own);
-        self.accounts.iter().any(same).then_some(own)
     }
 }

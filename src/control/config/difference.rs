@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What differs between two configurations, by the names of things: what order they have in the files does not matter.
 
-use super::model::{Chap, Config, Daemon, Driver, Port, Target};
+use super::model::{Config, Daemon, Driver, Port, Target};
 use crate::engine::units::UnitOptions;
 
 /// Names of things of one kind.
@@ -66,16 +66,12 @@ pub struct Difference {
 impl Difference {
     /// What differs in `new` from `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
-        let chap = |a: Option<&Chap>, b: Option<&Chap>| match (a, b) {
-            (Some(a), Some(b)) => same_chap((old, a), (new, b)),
-            (a, b) => a.is_none() && b.is_none(),
-        };
         let same_unit = |a: &UnitOptions, b: &UnitOptions| a.is_like(b);
         let same_target = |a: &Target, b: &Target| {
             let portals =
                 |target: &Target| target.portals.iter().map(|portal| portal.name.clone()).collect::<Vec<_>>();
-            let rest = |target: &Target| Target { portals: Vec::new(), chap: None, ..target.clone() };
-            portals(a) == portals(b) && chap(a.chap.as_ref(), b.chap.as_ref()) && rest(a) == rest(b)
+            let rest = |target: &Target| Target { portals: Vec::new(), ..target.clone() };
+            portals(a) == portals(b) && rest(a) == rest(b)
         };
         let mut difference = Self {
             ports: Changes::of((&old.ports, &new.ports), |port| &port.name, |a, b| a == b),
@@ -88,7 +84,7 @@ impl Difference {
             units: Changes::of((&old.units, &new.units), |unit| &unit.name, same_unit),
             accounts: Changes::of((&old.accounts, &new.accounts), |account| &account.name, |a, b| a == b),
             targets: Changes::of((&old.targets, &new.targets), |target| &target.name, same_target),
-            discovery: !chap(old.discovery.as_ref(), new.discovery.as_ref()),
+            discovery: old.discovery != new.discovery,
             restarts: Vec::new(),
         };
         difference.restarts = restarts(old, new, &difference.ports);
@@ -99,16 +95,6 @@ impl Difference {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-fn same_chap((old, a): (&Config, &Chap), (new, b): (&Config, &Chap)) -> bool {
-    let name = |config: &Config, account: usize| config.accounts[account].name.clone();
-    let names = |config: &Config, chap: &Chap| {
-        chap.accounts.iter().map(|&account| name(config, account)).collect::<Vec<_>>()
-    };
-    names(old, a) == names(new, b)
-        && a.own.map(|own| name(old, own)) == b.own.map(|own| name(new, own))
-        && a.algorithms == b.algorithms
 }
 
 /// What needs a restart.

@@ -7,33 +7,15 @@ use crate::adapters;
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{AccessRule, Redirect};
 use crate::engine::units;
-use crate::fabrics::iscsi::Parameters;
+use crate::fabrics::iscsi::{Account, Authentication, Parameters};
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
-use crate::options::{Key, Table, ValueKind, key};
+use crate::options::{Table, ValueKind, key};
 
 const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
 const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
 const SOCKET: &str =
     "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"";
-const ACCOUNT_NAME: &str = "the name of an [[account]]";
-const ALGORITHM: &str = "\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\"";
-const ALGORITHMS: &str = "[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]";
-const OUTGOING: &str =
-    "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).";
-
-/// Of a target, and of discovery.
-const CHAP: &[Key] = &[
-    key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
-    key("outgoing", Text(ACCOUNT_NAME), Is("\"\""), "", OUTGOING),
-    key(
-        "algorithms",
-        Texts(ALGORITHM),
-        Is(ALGORITHMS),
-        "",
-        "Hash functions allowed; of these the initiator's first choice is used.",
-    ),
-];
 
 /// The file itself.
 pub(super) const ROOT: &Table = &Table {
@@ -49,10 +31,10 @@ pub(super) const ROOT: &Table = &Table {
         &units::KEYS,
         adapters::KEYS,
         &[
-            key("account", Tables(ACCOUNT), Means("none"), "", "Names and secrets."),
+            key("account", Tables(Account::TABLE), Means("none"), "", "Names and secrets."),
             key(
                 "discovery",
-                ValueKind::Table(DISCOVERY),
+                ValueKind::Table(Authentication::OF_DISCOVERY),
                 Means("nobody needs to"),
                 "",
                 "Who may discover targets.",
@@ -280,28 +262,6 @@ const PORT_GROUP: &Table = &Table {
     ]],
 };
 
-/// `account`
-const ACCOUNT: &Table = &Table {
-    doc: "A name and a secret for CHAP, of initiators or of targets.",
-    groups: &[&[
-        key("name", Text("a name"), Required, "\"lab\"", "The name (CHAP_N)."),
-        key(
-            "secret",
-            Text("12 to 255 bytes, or \"file:\" and the path of a file"),
-            Required,
-            "\"file:/etc/ptgt/lab.secret\"",
-            "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
-                 directory of the configuration.",
-        ),
-    ]],
-};
-
-/// `discovery`
-const DISCOVERY: &Table = &Table {
-    doc: "How initiators authenticate themselves before they may ask for targets.",
-    groups: &[CHAP],
-};
-
 /// `target`
 const TARGET: &Table = &Table {
     doc: "An iSCSI target.",
@@ -344,7 +304,7 @@ const TARGET: &Table = &Table {
         ),
         key(
             "chap",
-            ValueKind::Table(TARGET_CHAP),
+            ValueKind::Table(Authentication::OF_TARGET),
             Means("nobody needs to"),
             "",
             "How initiators authenticate themselves.",
@@ -386,10 +346,4 @@ const LUNS: &Table = &Table {
         key("lun", Number(0, 16383), Required, "0", "Its number."),
         key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
     ]],
-};
-
-/// `target.chap`
-const TARGET_CHAP: &Table = &Table {
-    doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
-    groups: &[CHAP],
 };

@@ -11,12 +11,12 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::keys::ROOT;
-use super::model::{Account, Config, Daemon, Dpdk, Hugepages, PortGroup, Target};
+use super::model::{Config, Daemon, Dpdk, Hugepages, PortGroup, SecretSource, Target};
 use crate::adapters::FABRICS;
 use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{Portal, Redirect};
 use crate::engine::units::{KINDS, UnitOptions};
-use crate::fabrics::iscsi::Parameters;
+use crate::fabrics::iscsi::{Account, Parameters};
 use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
@@ -111,7 +111,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     }
     loader.distinct_units(&units, scope);
     let accounts = loader.all(&root, "account", |s| loader.account(s));
-    let discovery = loader.chap(root.section("discovery"), &accounts);
+    let discovery = loader.authentication(root.section("discovery"), &accounts);
     let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &units, &accounts));
     loader.distinct_port_ids(&targets);
     let mut fabrics = Named::default();
@@ -327,7 +327,7 @@ impl<'a> Loader<'a> {
         s: Section<'a>,
         portals: &Named<Arc<Portal>>,
         units: &Named<UnitOptions>,
-        accounts: &Named<Account>,
+        accounts: &Named<Account<SecretSource>>,
     ) -> Option<Target> {
         let name = s.text("name").map(|name| normal_name(&name));
         if let Some(Err(why)) = name.as_deref().map(check_name) {
@@ -362,7 +362,7 @@ impl<'a> Loader<'a> {
             listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
         luns.sort_unstable();
         let parameters = Parameters::read(s.section("iscsi"));
-        let chap = self.chap(s.section("chap"), accounts);
+        let authentication = self.authentication(s.section("chap"), accounts);
         let rules = s.sections("access").into_iter().map(|s| self.rule(s, accounts, &known));
         let access = rules.collect::<Option<_>>();
         let redirects = s.sections("redirect").into_iter().map(Redirect::read);
@@ -376,7 +376,7 @@ impl<'a> Loader<'a> {
             port_ids,
             luns,
             parameters: parameters?,
-            chap: chap?,
+            authentication: authentication?,
             access: access?,
             redirects: redirects?,
             limits: limits?,

@@ -8,7 +8,7 @@ use crate::adapters::iscsi::sessions::Limits;
 use crate::adapters::iscsi::topology::{AccessRule, Portal, Redirect};
 use crate::engine::fabric::FabricOptions;
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::{Algorithm, Parameters, Secret};
+use crate::fabrics::iscsi::{Account, Authentication, Parameters, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
@@ -29,9 +29,9 @@ pub struct Config {
     /// `[[disk]]` and its like
     pub units: Vec<UnitOptions>,
     /// `[[account]]`
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<Account<SecretSource>>,
     /// `[discovery]`
-    pub discovery: Option<Chap>,
+    pub discovery: Option<Authentication<String>>,
     /// `[[target]]`
     pub targets: Vec<Target>,
     /// Targets of other fabrics than iSCSI.
@@ -197,7 +197,7 @@ pub struct Target {
     /// What it negotiates.
     pub parameters: Parameters,
     /// How initiators authenticate themselves; `None`: not at all.
-    pub chap: Option<Chap>,
+    pub authentication: Option<Authentication<String>>,
     /// Who may use what of it; everybody everything if there is no rule.
     pub access: Vec<AccessRule>,
     /// Where initiators are sent instead.
@@ -213,24 +213,4 @@ pub enum SecretSource {
     Given(Secret),
     /// In a file, which is read at the start.
     File(PathBuf),
-}
-
-/// A name and a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Name (CHAP_N).
-    pub name: String,
-    /// Secret.
-    pub secret: SecretSource,
-}
-
-/// How initiators authenticate themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chap {
-    /// Indexes of the accounts by which they may.
-    pub accounts: Vec<usize>,
-    /// Index of the account by which the target does.
-    pub own: Option<usize>,
-    /// Hash functions, the preferred one first.
-    pub algorithms: Vec<Algorithm>,
 }

@@ -2,6 +2,7 @@
 //! Whether a daemon could start: whether it can get what it needs. What the running daemon of this configuration
 //! already holds is no obstacle.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
@@ -12,9 +13,9 @@ use std::path::Path;
 use super::running::{self, HeldBy};
 use super::{Asker, Doctor, Verdict};
 use crate::adapters::iscsi::topology::Portal;
-use crate::control::config::{self, Account, Chap, Config, Driver};
+use crate::control::config::{self, Config, Driver};
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::Secret;
+use crate::fabrics::iscsi::{Account, Secret};
 use crate::ports::kernel;
 use crate::stores::patiently;
 use crate::sys;
@@ -171,31 +172,24 @@ impl Doctor<'_> {
 
     fn secrets(&mut self) {
         let Config { accounts, discovery, targets, .. } = self.config;
-        let mut secrets: Vec<Option<Secret>> = Vec::new();
-        for account in accounts {
-            let what = account_called(account);
-            match account.secret.read() {
-                Ok(secret) => secrets.push(Some(secret)),
+        let what = |name: &str| format!("account {name:?}");
+        let mut secrets: BTreeMap<&str, Secret> = BTreeMap::new();
+        for Account { name, secret } in accounts {
+            match secret.read() {
+                Ok(secret) => _ = secrets.insert(name, secret),
                 Err(refusal) => {
-                    secrets.push(None);
                     let found = (refusal.message, refusal.help);
-                    self.start_needs(
-                        what,
-                        Some(found),
-                        "a secret that only the daemon's user may read",
-                        refusal.certain,
-                    );
+                    let wanted = "a secret that only the daemon's user may read";
+                    self.start_needs(what(name), Some(found), wanted, refusal.certain);
                 }
             }
         }
-        let all = discovery.iter().chain(targets.iter().filter_map(|target| target.chap.as_ref()));
-        let mut twice: Vec<usize> = all.filter_map(|chap: &Chap| chap.reflected(&secrets)).collect();
-        twice.sort_unstable();
-        twice.dedup();
-        for account in twice {
+        let all = discovery.iter().chain(targets.iter().filter_map(|target| target.authentication.as_ref()));
+        let twice = all.filter_map(|wanted| wanted.reflected(|name| secrets.get(name)));
+        for name in twice.collect::<BTreeSet<_>>() {
             let refusal =
                 (config::REFLECTED.to_owned(), "give it a secret of its own (RFC 7143 12.1.3)".to_owned());
-            self.start_needs(account_called(&accounts[account]), Some(refusal), "another secret", true);
+            self.start_needs(what(name), Some(refusal), "another secret", true);
         }
     }
 
@@ -246,8 +240,4 @@ impl Doctor<'_> {
             _ => None,
         }
     }
-}
-
-fn account_called(account: &Account) -> String {
-    format!("account {:?}", account.name)
 }

@@ -18,6 +18,9 @@ use subtle::ConstantTimeEq;
 
 use super::{LoginRefusal, LoginStatus};
 use crate::memory::HiddenBytes;
+use crate::options::Absent::{Is, Means, Required};
+use crate::options::ValueKind::{Text, Texts};
+use crate::options::{Key, Section, Table, key};
 use crate::wire::iscsi::{binary, number, push_pair};
 
 /// Longest challenge that an initiator may send (RFC 7143 12.1.3).
@@ -30,7 +33,7 @@ pub const SECRET_MIN: usize = 12;
 pub const SECRET_MAX: usize = 255;
 
 /// Longest account name.
-pub const NAME_MAX: usize = 255;
+const NAME_MAX: usize = 255;
 
 /// Hash functions of CHAP, by their numbers (IANA, PPP Authentication Algorithms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,31 +109,149 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A name, and the secret that goes with it.
+/// A name, and the secret that goes with it, or where that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct Account<S = Secret> {
     /// The name (CHAP_N).
     pub name: String,
     /// The secret.
-    pub secret: Secret,
+    pub secret: S,
+}
+
+impl<S> Account<S> {
+    /// Reads one; `find` tells what a text means as a secret, or why it means none.
+    pub fn read(
+        s: Section<'_>,
+        find: impl FnOnce(String) -> Result<S, (&'static str, &'static str)>,
+    ) -> Option<Self> {
+        let name = s.text("name");
+        if name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
+            s.error("name", "is too long", "at most 255 bytes");
+        }
+        let secret = s.text("secret").and_then(|text| {
+            let wrong = |(message, help)| s.error("secret", message, help);
+            find(text).map_err(wrong).ok()
+        });
+        s.finish();
+        Some(Self { name: name?, secret: secret? })
+    }
 }
 
 impl Account {
+    /// The table of keys of accounts.
+    pub const TABLE: &Table = &Table {
+        doc: "A name and a secret for CHAP, of initiators or of targets.",
+        groups: &[&[
+            key("name", Text("a name"), Required, "\"lab\"", "The name (CHAP_N)."),
+            key(
+                "secret",
+                Text("12 to 255 bytes, or \"file:\" and the path of a file"),
+                Required,
+                "\"file:/etc/ptgt/lab.secret\"",
+                "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
+                 directory of the configuration.",
+            ),
+        ]],
+    };
+
     /// Its response to a challenge.
     pub(crate) fn response(&self, algorithm: Algorithm, identifier: u8, challenge: &[u8]) -> Hash {
         algorithm.response(identifier, &self.secret.0, challenge)
     }
 }
 
-/// How initiators authenticate themselves.
+/// How initiators authenticate themselves. A configuration has the names of accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authentication {
+pub struct Authentication<A = Account> {
     /// With the secret of one of these accounts.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<A>,
     /// What we show to an initiator that asks for it.
-    pub own: Option<Account>,
+    pub own: Option<A>,
     /// What may be used for it.
     pub algorithms: Vec<Algorithm>,
+}
+
+const ACCOUNT_NAME: &str = "the name of an [[account]]";
+
+const KEYS: &[Key] = &[
+    key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
+    key(
+        "outgoing",
+        Text(ACCOUNT_NAME),
+        Is("\"\""),
+        "",
+        "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).",
+    ),
+    key(
+        "algorithms",
+        Texts("\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\""),
+        Is("[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]"),
+        "",
+        "Hash functions allowed; of these the initiator's first choice is used.",
+    ),
+];
+
+impl Authentication {
+    /// The table of keys for those who ask for targets.
+    pub const OF_DISCOVERY: &Table = &Table {
+        doc: "How initiators authenticate themselves before they may ask for targets.",
+        groups: &[KEYS],
+    };
+
+    /// The table of keys for those who log in to a target.
+    pub const OF_TARGET: &Table = &Table {
+        doc: "How initiators authenticate themselves to a target (CHAP, RFC 7143 12.1.3).",
+        groups: &[KEYS],
+    };
+}
+
+impl Authentication<String> {
+    /// Reads it; `Some(None)`: not at all. Whoever asks looks after the accounts that it names, and for keys that do not belong
+    /// there.
+    pub fn read(s: &Section<'_>) -> Option<Option<Self>> {
+        let accounts = s.texts("accounts", |text| Some(text.to_owned()));
+        let wanted = s.given("accounts");
+        if accounts.as_ref().is_some_and(Vec::is_empty) {
+            s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
+        }
+        let own = s.text("outgoing").filter(|name| !name.is_empty());
+        if own.is_some() && !wanted {
+            let message = "has no effect without `accounts`";
+            s.error("outgoing", message, "the initiator authenticates itself first");
+        }
+        let algorithms = s.texts("algorithms", |word| match word {
+            "MD5" => Some(Algorithm::Md5),
+            "SHA1" => Some(Algorithm::Sha1),
+            "SHA-256" => Some(Algorithm::Sha256),
+            "SHA3-256" => Some(Algorithm::Sha3),
+            _ => None,
+        });
+        if algorithms.as_ref().is_some_and(Vec::is_empty) {
+            s.error("algorithms", "allows nothing", "leave it out for all of them");
+        }
+        let algorithms = algorithms?.into_iter().map(|(algorithm, _)| algorithm).collect();
+        if !wanted {
+            return Some(None);
+        }
+        let accounts = accounts?.into_iter().map(|(name, _)| name).collect();
+        Some(Some(Self { accounts, own, algorithms }))
+    }
+
+    /// With the accounts that have these names.
+    pub fn with(&self, account: impl Fn(&str) -> Account) -> Authentication {
+        Authentication {
+            accounts: self.accounts.iter().map(|name| account(name)).collect(),
+            own: self.own.as_deref().map(account),
+            algorithms: self.algorithms.clone(),
+        }
+    }
+
+    /// Our own account, if its secret is one of those that initiators have; some secrets may be unknown.
+    pub fn reflected<'a, S: PartialEq + 'a>(&self, secret: impl Fn(&str) -> Option<&'a S>) -> Option<&str> {
+        let own = self.own.as_deref()?;
+        let same = |name: &String| name == own || secret(own).is_some() && secret(name) == secret(own);
+        self.accounts.iter().any(same).then_some(own)
+    }
 }
 
 /// How far it has come.

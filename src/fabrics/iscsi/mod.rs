@@ -93,7 +93,7 @@ mod transmit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use chap::{Account, Algorithm, Authentication, NAME_MAX, SECRET_MAX, SECRET_MIN, Secret};
+pub use chap::{Account, Algorithm, Authentication, SECRET_MAX, SECRET_MIN, Secret};
 pub use connection::{Connection, ConnectionCounters};
 pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
