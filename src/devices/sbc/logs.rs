@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The log pages of a disk (SPC-5 7.3, SBC-3 6.4), as far as they are not those of every logical unit.
 
+use crate::scsi::primary::log_page::{
+    EXCEPTIONS, NON_MEDIUM_ERRORS, READ_ERRORS, SELF_TESTS, START_STOP, STATISTICS, TEMPERATURE,
+    VERIFY_ERRORS, WRITE_ERRORS,
+};
 use crate::scsi::primary::{Counter, LogData, Shape};
 use crate::time::Instant;
 
 use super::disk::Disk;
 use super::limits::Limits;
 
-const WRITE_ERRORS: u8 = 0x02;
-const READ_ERRORS: u8 = 0x03;
-const VERIFY_ERRORS: u8 = 0x05;
-const NON_MEDIUM_ERRORS: u8 = 0x06;
 const PROVISIONING: u8 = 0x0c;
-const TEMPERATURE: u8 = 0x0d;
-const START_STOP: u8 = 0x0e;
-const SELF_TESTS: u8 = 0x10;
 const BACKGROUND_SCAN: u8 = 0x15;
-const STATISTICS: u8 = 0x19;
-const EXCEPTIONS: u8 = 0x2f;
 
 const PAGES: [(u8, u8); 11] = [
     (WRITE_ERRORS, 0),

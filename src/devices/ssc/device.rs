@@ -9,6 +9,7 @@ use super::table::TABLE;
 use super::task::TapeTask;
 use super::{medium, mode};
 use crate::io::Geometry;
+use crate::scsi::primary::log_page::{NON_MEDIUM_ERRORS, READ_ERRORS, WRITE_ERRORS};
 use crate::scsi::primary::{
     CommandSet, Counter, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, Peripheral, PrimaryUnit,
     Span, Table, UnitFlags,
@@ -17,9 +18,6 @@ use crate::scsi::{Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::DataIn;
 
-const WRITE_ERRORS: u8 = 0x02;
-const READ_ERRORS: u8 = 0x03;
-const NON_MEDIUM_ERRORS: u8 = 0x06;
 const TAPE_ALERT: u8 = 0x2e;
 
 /// SAM-5, SPC-4, SSC-4.

@@ -4,15 +4,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::log::{Counter, LogData};
+use super::log::{Counter, LogData, page};
 use super::shape::Shape;
 use crate::scsi::{Sense, key};
 
-const WRITE_ERRORS: u8 = 0x02;
-const READ_ERRORS: u8 = 0x03;
-const VERIFY_ERRORS: u8 = 0x05;
-const NON_MEDIUM_ERRORS: u8 = 0x06;
-const STATISTICS: u8 = 0x19;
+/// Where the counters of each kind begin: of the first three there is one for each access to the medium.
+const COMMANDS: usize = 0;
+const BYTES: usize = 3;
+const UNCORRECTED: usize = 6;
+const OTHERS: usize = 9;
+
+/// How many there are.
+const COUNTERS: usize = 10;
 
 /// What kinds of access to the medium are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,25 +42,20 @@ impl LogCount {
 /// What one core has counted, in cache lines of its own: others write theirs at the same time.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-pub struct LogCounts {
-    commands: [LogCount; 3],
-    bytes: [LogCount; 3],
-    uncorrected: [LogCount; 3],
-    others: LogCount,
-}
+pub struct LogCounts([LogCount; COUNTERS]);
 
 impl LogCounts {
     /// A command that moves or verifies so many bytes.
     pub fn command(&self, access: MediumAccess, bytes: u64) {
-        self.commands[access as usize].add(1);
-        self.bytes[access as usize].add(bytes);
+        self.0[COMMANDS + access as usize].add(1);
+        self.0[BYTES + access as usize].add(bytes);
     }
 
     /// A command that ended with sense data.
     pub(super) fn error(&self, access: Option<MediumAccess>, sense: &Sense) {
         match (sense.key, access) {
-            (key::MEDIUM_ERROR, Some(access)) => self.uncorrected[access as usize].add(1),
-            (key::HARDWARE_ERROR, _) => self.others.add(1),
+            (key::MEDIUM_ERROR, Some(access)) => self.0[UNCORRECTED + access as usize].add(1),
+            (key::HARDWARE_ERROR, _) => self.0[OTHERS].add(1),
             _ => {}
         }
     }
@@ -65,70 +63,39 @@ impl LogCounts {
 
 /// The counters of all cores together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    commands: [u64; 3],
-    bytes: [u64; 3],
-    uncorrected: [u64; 3],
-    others: u64,
-}
+pub(super) struct Totals([u64; COUNTERS]);
 
 impl Totals {
     /// Adds what a core has counted.
     pub(super) fn add(&mut self, counts: &LogCounts) {
-        let sum =
-            |into: &mut u64, count: &LogCount| *into = into.wrapping_add(count.0.load(Ordering::Relaxed));
-        for i in 0..3 {
-            sum(&mut self.commands[i], &counts.commands[i]);
-            sum(&mut self.bytes[i], &counts.bytes[i]);
-            sum(&mut self.uncorrected[i], &counts.uncorrected[i]);
+        for (sum, count) in self.0.iter_mut().zip(&counts.0) {
+            *sum = sum.wrapping_add(count.0.load(Ordering::Relaxed));
         }
-        sum(&mut self.others, &counts.others);
     }
 
     /// What has been counted since `before`.
     pub(super) fn since(&self, before: &Self) -> Self {
-        let less = |a: [u64; 3], b: [u64; 3]| [0, 1, 2].map(|i| a[i].wrapping_sub(b[i]));
-        Self {
-            commands: less(self.commands, before.commands),
-            bytes: less(self.bytes, before.bytes),
-            uncorrected: less(self.uncorrected, before.uncorrected),
-            others: self.others.wrapping_sub(before.others),
-        }
+        Self(std::array::from_fn(|i| self.0[i].wrapping_sub(before.0[i])))
     }
 
     /// Takes over from `all` what a page shows: it is zero from there on. Page 0 stands for all.
     pub(super) fn reset(&mut self, page: u8, all: &Self) {
-        let errors = match page {
-            WRITE_ERRORS => Some(MediumAccess::Write),
-            READ_ERRORS => Some(MediumAccess::Read),
-            VERIFY_ERRORS => Some(MediumAccess::Verify),
-            _ => None,
-        };
-        match (errors, page) {
-            (_, 0) => *self = *all,
-            (Some(access), _) => {
-                let i = access as usize;
-                self.bytes[i] = all.bytes[i];
-                self.uncorrected[i] = all.uncorrected[i];
-            }
-            (_, NON_MEDIUM_ERRORS) => self.others = all.others,
-            (_, STATISTICS) => {
-                self.commands = all.commands;
-                self.bytes = all.bytes;
-            }
-            _ => {}
+        for counter in (0..COUNTERS).filter(|&counter| page == 0 || is_shown(counter, page)) {
+            self.0[counter] = all.0[counter];
         }
     }
 
     /// Writes one of the pages that are made of counters; `false` if it is none of them.
     pub(super) fn write(&self, page: u8, shape: &impl Shape, data: &mut LogData) -> bool {
         match page {
-            WRITE_ERRORS => self.errors(MediumAccess::Write, data),
-            READ_ERRORS => self.errors(MediumAccess::Read, data),
-            VERIFY_ERRORS => self.errors(MediumAccess::Verify, data),
-            NON_MEDIUM_ERRORS => _ = data.parameter(0, Counter::Bounded, &self.others.to_be_bytes()),
-            STATISTICS => self.statistics(shape, data),
-            _ => return false,
+            page::NON_MEDIUM_ERRORS => {
+                _ = data.parameter(0, Counter::Bounded, &self.0[OTHERS].to_be_bytes());
+            }
+            page::STATISTICS => self.statistics(shape, data),
+            page => match access_of(page) {
+                Some(access) => self.errors(access, data),
+                None => return false,
+            },
         }
         true
     }
@@ -139,19 +106,41 @@ impl Totals {
         for code in 0..=4 {
             data.parameter(code, Counter::Bounded, &[0; 8]);
         }
-        data.parameter(5, Counter::Bounded, &self.bytes[i].to_be_bytes());
-        data.parameter(6, Counter::Bounded, &self.uncorrected[i].to_be_bytes());
+        data.parameter(5, Counter::Bounded, &self.0[BYTES + i].to_be_bytes());
+        data.parameter(6, Counter::Bounded, &self.0[UNCORRECTED + i].to_be_bytes());
     }
 
     fn statistics(&self, shape: &impl Shape, data: &mut LogData) {
-        let [reads, writes, _] = self.commands;
-        let blocks = self.bytes.map(|bytes| shape.lba(bytes));
+        let commands = |access| self.0[COMMANDS + access as usize];
+        let blocks = |access| shape.lba(self.0[BYTES + access as usize]);
+        let (read, write) = (MediumAccess::Read, MediumAccess::Write);
         // Received means written, transmitted read. Intervals are not measured.
-        let fields = [reads, writes, blocks[1], blocks[0], 0, 0, 0, 0].map(u64::to_be_bytes);
+        let fields = [commands(read), commands(write), blocks(write), blocks(read), 0, 0, 0, 0];
+        let fields = fields.map(u64::to_be_bytes);
         data.parameter(1, Counter::List, fields.as_flattened());
         // The other two that a general page has to have: idle time, and how long an interval is (1 * 10^-3 s).
         data.parameter(2, Counter::List, &[0; 8]);
         data.parameter(3, Counter::List, &[0, 0, 0, 3, 0, 0, 0, 1]);
+    }
+}
+
+/// Whose errors a page counts.
+fn access_of(page: u8) -> Option<MediumAccess> {
+    match page {
+        page::READ_ERRORS => Some(MediumAccess::Read),
+        page::WRITE_ERRORS => Some(MediumAccess::Write),
+        page::VERIFY_ERRORS => Some(MediumAccess::Verify),
+        _ => None,
+    }
+}
+
+/// Whether a page is made of a counter, among others.
+fn is_shown(counter: usize, page: u8) -> bool {
+    match page {
+        page::NON_MEDIUM_ERRORS => counter == OTHERS,
+        page::STATISTICS => (COMMANDS..UNCORRECTED).contains(&counter),
+        page => access_of(page)
+            .is_some_and(|access| [BYTES, UNCORRECTED].map(|kind| kind + access as usize).contains(&counter)),
     }
 }
 

@@ -7,7 +7,7 @@ use super::initiator_data::{
     InitiatorData, receive_diagnostic as diagnostic_pages, send_diagnostic as check_page,
 };
 use super::inquiry::inquiry as inquiry_data;
-use super::log::{Counter, LogData, LogPages, log_sense as log_data};
+use super::log::{Counter, LogData, LogPages, log_sense as log_data, page};
 use super::select::ModeSelect;
 use super::selftest::{Asked, SelfTest, without_test};
 use super::shape::Shape;
@@ -185,25 +185,22 @@ impl<D: DeviceType> LogPages for UnitLogs<'_, D> {
         self.job.unit.log_pages(&self.job.shape)
     }
 
-    fn page(&self, (page, _): (u8, u8), default: bool, data: &mut LogData) {
-        const TEMPERATURE: u8 = 0x0d;
-        const SELF_TESTS: u8 = 0x10;
-        const EXCEPTIONS: u8 = 0x2f;
+    fn page(&self, (code, _): (u8, u8), default: bool, data: &mut LogData) {
         const UNKNOWN: u8 = 0xff;
         let unit = self.job.primary();
         let totals = match default {
             true => Default::default(),
             false => unit.all_counted().since(&unit.state().before),
         };
-        if totals.write(page, &self.job.shape, data) {
+        if totals.write(code, &self.job.shape, data) {
             return;
         }
-        match page {
-            TEMPERATURE => {
+        match code {
+            page::TEMPERATURE => {
                 data.parameter(0, Counter::List, &[0, UNKNOWN]).parameter(1, Counter::List, &[0, UNKNOWN]);
             }
-            SELF_TESTS => unit.state().self_tests.write(data),
-            EXCEPTIONS => _ = data.parameter(0, Counter::List, &[0, 0, UNKNOWN, 0]),
+            page::SELF_TESTS => unit.state().self_tests.write(data),
+            page::EXCEPTIONS => _ = data.parameter(0, Counter::List, &[0, 0, UNKNOWN, 0]),
             other => self.job.unit.log_page(other, default, &self.job.shape, self.now, data),
         }
     }

@@ -5,6 +5,20 @@
 use crate::scsi::Sense;
 use crate::wire::scsi::{DataIn, be16};
 
+/// Codes of log pages that every logical unit may have (SPC-5 7.3).
+#[expect(missing_docs, reason = "the names are those of SPC-5")]
+pub mod page {
+    pub const WRITE_ERRORS: u8 = 0x02;
+    pub const READ_ERRORS: u8 = 0x03;
+    pub const VERIFY_ERRORS: u8 = 0x05;
+    pub const NON_MEDIUM_ERRORS: u8 = 0x06;
+    pub const TEMPERATURE: u8 = 0x0d;
+    pub const START_STOP: u8 = 0x0e;
+    pub const SELF_TESTS: u8 = 0x10;
+    pub const STATISTICS: u8 = 0x19;
+    pub const EXCEPTIONS: u8 = 0x2f;
+}
+
 /// All subpages.
 const ALL: u8 = 0xff;
 

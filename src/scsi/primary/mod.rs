@@ -38,7 +38,7 @@ pub use flags::UnitFlags;
 pub use identity::{Designation, Identity, IdentityError};
 pub use initiator_data::{INFORMATION_RECORD, InitiatorData};
 pub use inquiry::Peripheral;
-pub use log::{Counter, LogData};
+pub use log::{Counter, LogData, page as log_page};
 pub use logical_unit::LogicalUnit;
 pub use missing::MissingLun;
 pub use mode::{MODE_RECORD, ModePage, ModeUnit, ModeValues};
