@@ -334,6 +334,43 @@ fn flags_are_apart() {
 }
 
 #[test]
+fn codes_are_those_of_the_rfc() {
+    use {
+        AsyncEvent as E, FunctionResponse as R, IscsiFunction as F, IscsiTaskAttribute as A,
+        RejectReason as J,
+    };
+    let attributes = [A::UNTAGGED, A::SIMPLE, A::ORDERED, A::HEAD_OF_QUEUE, A::ACA];
+    assert_eq!(attributes.map(A::raw), [0, 1, 2, 3, 4]);
+    let functions =
+        [F::ABORT_TASK, F::ABORT_TASK_SET, F::CLEAR_ACA, F::CLEAR_TASK_SET, F::LOGICAL_UNIT_RESET];
+    assert_eq!(functions.map(F::raw), [1, 2, 3, 4, 5]);
+    let functions = [F::TARGET_WARM_RESET, F::TARGET_COLD_RESET, F::TASK_REASSIGN];
+    assert_eq!(functions.map(F::raw), [6, 7, 8]);
+    let responses = [R::COMPLETE, R::NO_SUCH_TASK, R::NO_SUCH_LUN, R::STILL_ALLEGIANT, R::NO_REASSIGN];
+    assert_eq!(responses.map(R::raw), [0, 1, 2, 3, 4]);
+    let responses = [R::NOT_SUPPORTED, R::AUTHORIZATION_FAILED, R::REJECTED];
+    assert_eq!(responses.map(R::raw), [5, 6, 255]);
+    let events = [E::SCSI_EVENT, E::LOGOUT_REQUESTED, E::CONNECTION_DROPPED, E::SESSION_DROPPED];
+    assert_eq!(events.map(E::raw), [0, 1, 2, 3]);
+    assert_eq!([E::NEGOTIATION_REQUESTED, E::TASKS_TERMINATED, E::VENDOR].map(E::raw), [4, 5, 255]);
+    let reasons = [J::DATA_DIGEST_ERROR, J::SNACK_REJECT, J::PROTOCOL_ERROR, J::COMMAND_NOT_SUPPORTED];
+    assert_eq!(reasons.map(J::raw), [2, 3, 4, 5]);
+    let reasons = [J::TOO_MANY_IMMEDIATE, J::TASK_IN_PROGRESS, J::INVALID_DATA_ACK, J::INVALID_PDU_FIELD];
+    assert_eq!(reasons.map(J::raw), [6, 7, 8, 9]);
+    let reasons = [J::OUT_OF_RESOURCES, J::NEGOTIATION_RESET, J::WAITING_FOR_LOGOUT];
+    assert_eq!(reasons.map(J::raw), [10, 11, 12]);
+    let stages = [LoginStage::SECURITY, LoginStage::OPERATIONAL, LoginStage::FULL_FEATURE];
+    assert_eq!(stages.map(LoginStage::raw), [0, 1, 3]);
+    let reasons = [LogoutReason::CLOSE_SESSION, LogoutReason::CLOSE_CONNECTION, LogoutReason::RECOVERY];
+    assert_eq!(reasons.map(LogoutReason::raw), [0, 1, 2]);
+    let responses = [LogoutResponse::CLOSED, LogoutResponse::NO_SUCH_CONNECTION, LogoutResponse::NO_RECOVERY];
+    assert_eq!(responses.map(LogoutResponse::raw), [0, 1, 2]);
+    let types = [SnackType::DATA_OR_R2T, SnackType::STATUS, SnackType::DATA_ACK, SnackType::R_DATA];
+    assert_eq!(types.map(SnackType::raw), [0, 1, 2, 3]);
+    assert_eq!(ServiceResponse::COMPLETED_AT_TARGET.raw(), 0);
+}
+
+#[test]
 fn stages_are_apart() {
     let stages = |opcode: u8, byte: u8| {
         let mut bhs = Bhs::from([0; 48]);

@@ -137,9 +137,15 @@ fn commands_are_as_others_have_them() {
         (20, "1112131415161718 00 02 00 00 7369787465656e2062797465732e2e2e 51525354"),
     ];
     golden(&SrpIu::Cmd(plain), &rows);
-    let mut unknown = written(&SrpIu::Cmd(plain));
-    unknown[5] = 0x40;
-    assert!(SrpIu::parse(&unknown).is_err(), "a format that there is not");
+    let (data_out, data_in) = (command.data_in, command.data_out);
+    let swapped = SrpIu::Cmd(SrpCmd { attribute: SrpTaskAttribute::ACA, data_out, data_in, ..command });
+    let bytes = written(&swapped);
+    assert_eq!((&bytes[5..8], bytes[29], SrpIu::parse(&bytes)), (&[0x21, 2, 0][..], 4, Ok(swapped)));
+    for format in [0x40, 0x80, 0x04, 0x08] {
+        let mut unknown = written(&SrpIu::Cmd(plain));
+        unknown[5] = format;
+        assert!(SrpIu::parse(&unknown).is_err(), "{format:#x}: a format that there is not");
+    }
 }
 
 #[test]
@@ -171,6 +177,37 @@ fn ends_and_events_are_as_others_have_them() {
     let event = SrpAerReq { solicited_notification, req_lim_delta, tag: TAG, lun: LUN, sense: &[0x70, 0, 6] };
     let rows = [(0, "82010000 0a0b0c0d 0102030405060708"), (20, "1112131415161718 00000003 00000000 700006")];
     golden(&SrpIu::AerReq(event), &rows);
+}
+
+#[test]
+fn codes_are_those_of_others() {
+    use {
+        SrpLoginRejReason as J, SrpLoginRspFlags as L, SrpRspFlags as R, SrpTaskAttribute as A,
+        SrpTaskManagementFunction as F,
+    };
+    let attributes = [A::SIMPLE, A::HEAD_OF_QUEUE, A::ORDERED, A::ACA];
+    assert_eq!(attributes.map(A::raw), [0, 1, 2, 4]);
+    let functions =
+        [F::ABORT_TASK, F::ABORT_TASK_SET, F::CLEAR_TASK_SET, F::LOGICAL_UNIT_RESET, F::CLEAR_ACA];
+    assert_eq!(functions.map(F::raw), [0x01, 0x02, 0x04, 0x08, 0x40]);
+    let reasons = [
+        J::UNABLE_ESTABLISH_CHANNEL,
+        J::INSUFFICIENT_RESOURCES,
+        J::REQ_IT_IU_LENGTH_TOO_LARGE,
+        J::UNABLE_ASSOCIATE_CHANNEL,
+        J::UNSUPPORTED_DESCRIPTOR_FMT,
+        J::MULTI_CHANNEL_UNSUPPORTED,
+        J::CHANNEL_LIMIT_REACHED,
+    ];
+    assert_eq!(reasons.map(J::raw), [0, 1, 2, 3, 4, 5, 6].map(|last| 0x0001_0000 + last));
+    assert_eq!([SrpBufferFormats::DIRECT, SrpBufferFormats::INDIRECT].map(SrpBufferFormats::raw), [2, 4]);
+    let flags = [SrpLoginFlags::MULTI_CHANNEL, SrpLoginFlags::IMMEDIATE_DATA];
+    assert_eq!(flags.map(SrpLoginFlags::raw), [0x01, 0x80]);
+    let flags = [L::CHANNELS_TERMINATED, L::CHANNELS_MAINTAINED, L::IMMEDIATE_DATA];
+    assert_eq!(flags.map(L::raw), [0x01, 0x02, 0x80]);
+    let flags =
+        [R::RESPONSE, R::SENSE, R::DATA_OUT_OVER, R::DATA_OUT_UNDER, R::DATA_IN_OVER, R::DATA_IN_UNDER];
+    assert_eq!(flags.map(R::raw), [0x01, 0x02, 0x04, 0x08, 0x10, 0x20]);
 }
 
 #[test]
