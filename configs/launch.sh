@@ -143,8 +143,8 @@ host=${address%:*} host=${host#[} host=${host%]}
 (
   trap '' INT TERM HUP
   trap - EXIT
-  for _ in $(seq 100); do
-    kill -0 $$ 2>/dev/null || break
+  # However long it takes: the kernel zeroes huge pages first.
+  while kill -0 $$ 2>/dev/null; do
     if timeout 1 bash -c "exec 3<>/dev/tcp/$host/${address##*:}" 2>/dev/null; then connect; break; fi
     sleep 0.1
   done

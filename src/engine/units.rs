@@ -305,9 +305,7 @@ impl UnitOptions {
         })?;
         match IdentityRecord::find(path, state) {
             Ok(Some(kept)) if kept == *record => Ok(()),
-            Ok(_) => {
-                Err("another daemon has given its image an identity just now; start this one again".into())
-            }
+            Ok(_) => Err("another daemon has just given its image an identity; start this one again".into()),
             Err(refusal) => Err(format!("{}; {}", refusal.message, refusal.help)),
         }
     }
@@ -340,7 +338,7 @@ fn command_fault(s: Section<'_>, kind: &UnitKind) -> Option<CommandFault> {
             );
             s.error(
                 "command",
-                format!("{text:?} is no command of a {}", kind.key.name),
+                format!("{text:?} is not a command of a {}", kind.key.name),
                 nearest(&text, &names, &all),
             );
         }

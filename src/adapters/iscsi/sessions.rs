@@ -49,7 +49,7 @@ pub struct Limits {
 impl Limits {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "How much a target serves. A login that would go beyond is refused with \"out of resources\" or \"too many \
+        doc: "How much a target serves. A login beyond that is refused with \"out of resources\" or \"too many \
               connections\"; a session gets what is left of the commands.",
         groups: &[&[
             key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),

@@ -69,7 +69,7 @@ pub struct AccessRule {
 impl AccessRule {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "A rule that opens a target to some initiators: to those for whom all conditions hold that it gives. With \
+        doc: "A rule that opens a target to the initiators that meet all of its conditions. With \
               several rules, an initiator sees what any of them opens.",
         groups: &[&[
             key(
@@ -77,7 +77,7 @@ impl AccessRule {
                 Texts("an iSCSI name, or its beginning and a \"*\""),
                 Means("all"),
                 "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
-                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts tell who it is.",
+                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts prove who it is.",
             ),
             key(
                 "addresses",
@@ -114,7 +114,7 @@ impl AccessRule {
                 && let Err(why) = check_name(name)
             {
                 let help = "such as \"iqn.2026-11.com.example:host1\", or the beginning of a name and a `*`";
-                s.error_at(span.clone(), "initiators", format!("is no iSCSI name: {why}"), help);
+                s.error_at(span.clone(), "initiators", format!("is not an iSCSI name: {why}"), help);
             }
         }
         let addresses = s.texts("addresses", network);

@@ -384,13 +384,13 @@ fn one_thing_at_a_time() {
             "path = \"f.img\"",
             "path = \"f.img\", command_faults = [{ command = \"WRITE(11)\", answer = \"busy\" }]",
             "disk[1].command_faults[0].command",
-            "\"WRITE(11)\" is no command of a disk",
+            "\"WRITE(11)\" is not a command of a disk",
         ),
         (
             "path = \"f.img\"",
             "path = \"f.img\", command_faults = [{ command = \"0xc1\", answer = \"busy\" }]",
             "disk[1].command_faults[0].command",
-            "\"0xc1\" is no command of a disk",
+            "\"0xc1\" is not a command of a disk",
         ),
         (
             "path = \"f.img\"",

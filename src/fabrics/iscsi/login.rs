@@ -364,10 +364,8 @@ impl Login {
             Err(Denial::Moved { permanently, address }) => {
                 self.moved = Some(address);
                 return Err(match permanently {
-                    true => (LoginStatus::MovedPermanently, "sent to where the target is now"),
-                    false => {
-                        (LoginStatus::MovedTemporarily, "sent to where the target is for the time being")
-                    }
+                    true => (LoginStatus::MovedPermanently, "the target has moved for good"),
+                    false => (LoginStatus::MovedTemporarily, "the target has moved for a while"),
                 });
             }
         };
