@@ -25,7 +25,7 @@ const DPDK: [(Capability, &str); 3] = [
     (Capability::CAP_BPF, "the program that net_af_xdp loads"),
 ];
 
-/// Keeps only [`KEPT`], for DPDK's ports [`DPDK`], and CAP_DAC_OVERRIDE where root could not write the daemon's state
+/// Keeps only what the table grants, for DPDK's ports what DPDK has a use for, and CAP_DAC_OVERRIDE where root could not write the daemon's state
 /// without it. This holds for the calling thread and for those that it starts from then on. Returns what stays, if that
 /// is less than before.
 pub fn give_up(config: &Config) -> Result<Option<String>, CapsError> {

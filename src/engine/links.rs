@@ -2,7 +2,7 @@
 //! The links of a core to all others, where the daemon has logical units that one core owns: rings by which the nexuses
 //! of one core reach the units of another.
 //!
-//! The owner mirrors each nexus that sees a unit of its ([`Mirror`]). What goes to and fro is a [`NexusMessage`];
+//! The owner mirrors each nexus that sees a unit of its (`mirror`). What goes to and fro is a [`NexusMessage`];
 //! payload stays where it is until the other core has copied it, and then goes back to be dropped. Every message is
 //! part of something that its sender lets be under way, a command or a function of a nexus, and those are bounded by
 //! the nexus's window. So what finds no room in a ring waits behind it, and no call fails.

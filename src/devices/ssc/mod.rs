@@ -3,8 +3,7 @@
 //!
 //! A [`Tape`] is a serial unit: its commands run one at a time, so that a task finds the cartridge as the last one left
 //! it. What a task asks of the store on its way, to mount the cartridge, to look something up in its index, to write
-//! what the image wants written, is [`StoreWork`](store_work::StoreWork); payload goes between initiator and store
-//! without it.
+//! what the image wants written, is in `store_work`; payload goes between initiator and store without it.
 
 mod config;
 mod density;
