@@ -107,7 +107,7 @@ grep -qF 'Target:eui.02004567a425678d ' libiscsi.log || { cat libiscsi.log; die 
 
 say "refusals are told with their reasons, secrets never"
 for reason in 'no access rule of the target' 'wrong CHAP response' 'our own challenge was reflected' 'requires CHAP' \
-  'sent to where the target is' 'no such session to join' 'too many sessions' 'reinstated'; do
+  'the target has moved' 'no such session to join' 'too many sessions' 'reinstated'; do
   grep -q "$reason" target.log || die "the log does not tell: $reason"
 done
 ! grep -F -e "$secret" -e "$own" target.log status.json access.log || die "a secret is told"
