@@ -25,7 +25,7 @@ interleavings  default  600 cargo test --features sim --test interleavings
 world          default  900 ci/world.sh
 world-long     full    3600 ci/world.sh 1200
 sanitize       full    3600 ci/sanitize.sh
-miri           default 1800 ci/miri.sh
+miri           full    7200 ci/miri.sh
 deny           full    1800 ci/deny.sh --install
 cover          full    3600 ci/fuzz/cover.sh 60
 fuzz-long      full   14400 ci/fuzz/long.sh 10800
