@@ -78,6 +78,10 @@ impl ModeUnit for TapeView<'_> {
         mode::resolve_header(now, wanted);
     }
 
+    fn shortest(&self, page: &ModePage) -> usize {
+        mode::shortest(page)
+    }
+
     fn check(&self, page: &ModePage, values: &[u8]) -> Result<(), usize> {
         mode::check(page, values)
     }

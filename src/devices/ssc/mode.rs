@@ -79,6 +79,11 @@ pub(super) fn resolve_header(now: &[u8], wanted: &mut [u8]) {
     }
 }
 
+/// The medium partition page has as many sizes as the initiator gives: those behind are of no partition.
+pub(super) fn shortest(page: &ModePage) -> usize {
+    if (page.code, page.subpage) == PARTITIONS { SIZES + 2 } else { page.default.len() }
+}
+
 /// Whether new values make sense: else the byte that does not, behind the header.
 pub(super) fn check(page: &ModePage, values: &[u8]) -> Result<(), usize> {
     if page.is_header() {

@@ -38,7 +38,7 @@ impl Motion {
     }
 
     pub(super) fn rewind(_: &Job<'_>) -> Result<Self, Fault> {
-        Ok(Self::new(Target::Beginning, Some(0)))
+        Ok(Self::new(Target::Beginning, None))
     }
 
     pub(super) fn space_6(job: &Job<'_>) -> Result<Self, Fault> {

@@ -93,6 +93,11 @@ pub trait ModeUnit {
         true
     }
 
+    /// How long the page is at least in a MODE SELECT parameter list, without its header: what is left out is zero.
+    fn shortest(&self, page: &ModePage) -> usize {
+        page.default.len()
+    }
+
     /// Whether new values of a page make sense, beyond what the mask of changeable bits says: else the byte that does
     /// not, among those behind the header.
     fn check(&self, _page: &ModePage, _values: &[u8]) -> Result<(), usize> {
@@ -242,7 +247,9 @@ impl ModeValues {
         if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)));
         }
-        let (mut known, mut found) = (false, false);
+        // Page 00h is a vendor's, without a format: where the header has values of its own, initiators ask with it for these alone.
+        let alone = code == 0 && subpage == 0 && header.is_some();
+        let (mut known, mut found) = (alone, alone);
         let offered = |page: &ModePage| !page.is_header() && unit.offers(page);
         for (page, values) in self.pages.iter().zip(&self.values).filter(|(page, _)| offered(page)) {
             if code != ALL_PAGES && page.code != code {
@@ -298,20 +305,22 @@ impl ModeValues {
         }
         self.select_header(&mut new, &list[..at], header, long_descriptor, unit)?;
         while at < list.len() {
-            let (index, values) = self.page_of_list(list, at)?;
+            let (index, given) = self.page_of_list(list, at, unit)?;
             let page = &self.pages[index];
             if !unit.offers(page) {
                 return Err(invalid(at, Some(5)));
             }
             let begin = at + page.header();
+            let mut values = Values::from_slice(given);
+            values.resize(page.default.len(), 0);
             for (i, ((value, old), may)) in values.iter().zip(&new[index]).zip(page.changeable).enumerate() {
                 if (value ^ old) & !may != 0 {
                     return Err(invalid(begin + i, None));
                 }
             }
-            unit.check(page, values).map_err(|i| invalid(begin + i, None))?;
-            new[index] = Values::from_slice(values);
-            at = begin + values.len();
+            unit.check(page, &values).map_err(|i| invalid(begin + i, None))?;
+            at = begin + given.len();
+            new[index] = values;
         }
         Ok(new)
     }
@@ -371,7 +380,12 @@ impl ModeValues {
 
     /// The page at that byte of a parameter list, and its values. PS is reserved there, and initiators give back what
     /// they were given: it does not count.
-    fn page_of_list<'a>(&self, list: &'a [u8], at: usize) -> Result<(usize, &'a [u8]), Sense> {
+    fn page_of_list<'a>(
+        &self,
+        list: &'a [u8],
+        at: usize,
+        unit: &impl ModeUnit,
+    ) -> Result<(usize, &'a [u8]), Sense> {
         let field = |offset: usize, len: usize| {
             let length_error = || Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
             list.get(at + offset..at + offset + len).ok_or_else(length_error)
@@ -383,7 +397,8 @@ impl ModeValues {
         let fits = |page: &ModePage| !page.is_header() && (header == 2) == (page.subpage == 0);
         let index = self.index((code, subpage)).filter(|&index| fits(&self.pages[index]));
         let index = index.ok_or_else(|| invalid(at, Some(5)))?;
-        if len != self.pages[index].default.len() {
+        let page = &self.pages[index];
+        if len > page.default.len() || len < unit.shortest(page) {
             return Err(invalid(at + header - if header == 2 { 1 } else { 2 }, None));
         }
         Ok((index, field(header, len)?))

@@ -122,10 +122,21 @@ fn partitions_are_made_by_page_and_format() {
     rig.none(&[0x92, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).good();
     assert!(rig.read_record(20_000).good() == record(3, 20_000));
     assert_eq!(rig.server.unit().report().capacity_bytes, Some(2 << 20));
-    // A rewind goes to the first; format 0 makes one of both.
+    // A rewind stays in the partition. Format 0 makes one of both.
     rig.rewind();
+    assert_eq!(rig.position(), (1, 0, 0));
+    let first = [0x2b, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+    rig.none(&first).good();
     rig.none(&[0x04, 0, 0, 0, 0, 0]).good();
     assert_eq!(rig.none(&[0x2b, 2, 0, 0, 0, 0, 0, 0, 1, 0]).why(), (5, asc::INVALID_FIELD_IN_CDB));
+    // Linux' st gives two sizes and no more.
+    let mut short = page(1, 0x20 | 0x10 | 4, 6, [0xffff, 3])[..16].to_vec();
+    short[5] = 10;
+    rig.write(&[0x15, 0x10, 0, 0, 16, 0], &short).good();
+    rig.none(&[0x04, 0, 1, 0, 0, 0]).good();
+    rig.none(&[0x2b, 2, 0, 0, 0, 0, 0, 0, 1, 0]).good();
+    assert_eq!(rig.server.unit().report().capacity_bytes, Some(3 << 20));
+    rig.none(&first).good();
     // More than there is, two that take the rest, none of the kinds, too many.
     for list in [
         page(1, 0x20 | 0x10 | 4, 6, [0xffff, 0xffff]),
@@ -158,6 +169,8 @@ fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
         rest = &rest[2 + usize::from(*len)..];
     }
     assert_eq!(pages, [0x01, 0x0a, 0x0f, 0x10, 0x11, 0x1c]);
+    // Page 0 asks for what stands before the pages, as Linux' st does.
+    assert_eq!(rig.read(&[0x1a, 0, 0, 0, 12, 0]).good(), [11, 0, 0x10, 8, 0x5a, 0, 0, 0, 0, 1, 0, 0]);
     // DBD leaves the descriptor out.
     assert_eq!(rig.read(&[0x1a, 8, 0x10, 0, 64, 0]).good()[3], 0);
 }
