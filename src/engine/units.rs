@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::tasks::{Answer, CommandFault};
 #[cfg(test)]
 use crate::devices::toy;
-use crate::devices::{DeviceOptions, sbc};
+use crate::devices::{DeviceOptions, sbc, ssc};
 use crate::io::FaultRate;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Number, Tables, Text};
-use crate::options::{Key, Section, Table, key, nearest};
+use crate::options::{Key, Section, Table, key, nearest, with_examples};
 use crate::scsi::Status;
 use crate::scsi::primary::{Definition, Identity};
 use crate::stores::{self, ConfiguredStore, IdentityRecord, Refusal, StoreFault, image_record};
@@ -46,6 +46,14 @@ pub const KINDS: &[UnitKind] = &[
         read: |s, identity| Some(Arc::new(sbc::Config::read(s, identity)?)),
         commands: || Box::new(sbc::commands()),
         remarks: |report| sbc::DiskReport::of(report).map_or_else(Vec::new, |report| report.remarks()),
+    },
+    UnitKind {
+        key: key("tape", Tables(TAPE), Means("none"), "", "Tape drives."),
+        stored: true,
+        serial: true,
+        read: |s, identity| Some(Arc::new(ssc::TapeOptions::read(s, identity)?)),
+        commands: || Box::new(ssc::commands()),
+        remarks: |report| ssc::TapeReport::of(report).map_or_else(Vec::new, |report| report.remarks()),
     },
     #[cfg(test)]
     UnitKind {
@@ -82,6 +90,28 @@ const DISK: &Table = &Table {
         NAMES,
     ],
 };
+
+const TAPE: &Table = &Table {
+    doc: "A tape drive with one cartridge, and where the image of that lies.",
+    groups: &[
+        &TAPE_NAME,
+        &TAPE_STORE,
+        ssc::KEYS,
+        stores::FAULT_KEYS,
+        COMMAND_FAULTS,
+        VENDOR,
+        ssc::PRODUCT,
+        &TAPE_NAMES,
+    ],
+};
+
+const TAPE_NAME: [Key; NAME.len()] = with_examples(NAME, &[("name", "\"tape0\"")]);
+
+const TAPE_STORE: [Key; stores::STORE_KEYS.len()] =
+    with_examples(stores::STORE_KEYS, &[("path", "\"/var/lib/ptgt/tape0.ptt\"")]);
+
+const TAPE_NAMES: [Key; NAMES.len()] =
+    with_examples(NAMES, &[("serial", "\"T0002\""), ("uuid", "\"6a1d3c70-52f4-4b0c-9e55-0c2f3a9d7b12\"")]);
 
 #[cfg(test)]
 const TOY: &Table = &Table {
@@ -127,9 +157,9 @@ const NAMES: &[Key] = &[
         Text("a UUID"),
         Means("drawn once and kept with the image"),
         "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
-        "The disk's identity: what its identifiers are made of. Without it, an image that the daemon makes gets a random \
-             one, which is kept beside it (IMAGE.ptgt) and in `state_dir`; one that was there before keeps that of the disk's \
-             name; a disk without an image has one of the machine's id and its name.",
+        "The identity: what its identifiers are made of. Without it, an image that the daemon makes gets a random one, \
+             which is kept beside it (IMAGE.ptgt) and in `state_dir`; one that was there before keeps that of the unit's \
+             name; a unit without an image has one of the machine's id and its name.",
     ),
 ];
 
@@ -145,7 +175,7 @@ const COMMAND_FAULT: &Table = &Table {
                 "command",
                 Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
                 Required,
-                "\"WRITE(10)\"",
+                "\"WRITE(6)\"",
                 "Which command it applies to, by its name in the standards, of which `ptgt check` lists all \
                  when it does not know one; or \
                  by its operation code, which stands for all its service actions.",

@@ -69,6 +69,35 @@ pub const fn key(
     Key { name, alias: "", kind, absent, example, doc }
 }
 
+/// The same keys with other examples for some of them, by name: what is one table's cannot always be another's, too.
+pub const fn with_examples<const N: usize>(keys: &[Key], examples: &[(&str, &'static str)]) -> [Key; N] {
+    assert!(keys.len() == N, "all keys");
+    let mut all = [keys[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = keys[at];
+        let mut other = 0;
+        while other < examples.len() {
+            if is_same(keys[at].name, examples[other].0) {
+                all[at].example = examples[other].1;
+            }
+            other += 1;
+        }
+        at += 1;
+    }
+    all
+}
+
+/// Whether two names are the same, for constants.
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
 impl Key {
     /// The same with another spelling.
     pub const fn or(self, alias: &'static str) -> Self {

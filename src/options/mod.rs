@@ -5,5 +5,5 @@
 mod keys;
 mod reader;
 
-pub use keys::{Absent, Key, Table, ValueKind, below, key};
+pub use keys::{Absent, Key, Table, ValueKind, below, key, with_examples};
 pub use reader::{Diagnostic, Errors, Section, nearest, render, size};
