@@ -191,9 +191,14 @@ impl PeerLinks {
                 (put_off.link, put_off.nexus) == (link, nexus) && of == Some(request_tag)
             });
         }
+        // What ends something does not overtake what has been put off: the initiator sees the order of its tasks by it. Fetches
+        // go on, since they give memory back.
+        let moves_data = matches!(call, TransportCall::ReceiveDataOut(..) | TransportCall::SendDataIn(..));
+        let behind = self.put_off.iter().any(|other| (other.link, other.nexus) == (link, nexus));
         let copy = match call.data() {
             // Nobody waits for it.
             _ if tasks.is_gone(nexus) => Some(Sg::new()),
+            _ if behind && !moves_data => None,
             Some(payload) => self.land(payload),
             None => Some(Sg::new()),
         };

@@ -651,16 +651,18 @@ fn exhaust(arena: &Arena) -> Vec<SegMut> {
 #[test]
 fn a_core_without_memory_for_a_copy_puts_it_off() {
     // The session's core, for what is read.
-    let mut cores = Cores::new(&[0, 1]);
+    let mut cores = Cores::new(&[0, 0]);
     cores.send(0, 1, READ, 0);
     let all = exhaust(&cores.arenas[0]);
     cores.settle();
     assert!(cores.clients[0].read.is_empty() && cores.links[0].must_poll());
     assert!(cores.arenas[1].in_use() > 0, "it stays at home");
-    // Others go on.
+    // Others go on. What ends for the same initiator does not overtake it.
     cores.send(0, 2, INQUIRY, 0);
+    cores.send(1, 2, INQUIRY, 0);
     cores.settle();
-    assert_eq!(cores.clients[0].ended, [(RequestTag(2), Some(Status::Good))]);
+    assert_eq!(cores.clients[1].ended, [(RequestTag(2), Some(Status::Good))]);
+    assert_eq!(cores.clients[0].ended, []);
     drop(all);
     cores.assert_quiet("read");
     assert_eq!(cores.clients[0].read, [[7; PIECE as usize], [8; PIECE as usize]].concat());
