@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::output;
-use super::status::{Apply, SetPortGroup, StatusRequest, StatusSource};
+use super::status::{ApplyRequest, SetPortGroup, StatusRequest, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Resu
         }
         // Operators have no command for it yet.
         "apply" if cfg!(any(test, feature = "sim")) => {
-            let wanted: Apply = parameters(params, "apply takes path")?;
+            let wanted: ApplyRequest = parameters(params, "apply takes path")?;
             source.apply(&wanted).map(|()| json!({})).map_err(Failure::refused)
         }
         _ => {
@@ -147,7 +147,7 @@ mod tests {
             if wanted.disk.as_deref() == Some("d") { Ok(()) } else { Err("no such disk".into()) }
         }
 
-        fn apply(&self, wanted: &Apply) -> Result<(), String> {
+        fn apply(&self, wanted: &ApplyRequest) -> Result<(), String> {
             if wanted.path.ends_with("good") { Ok(()) } else { Err("no such file".into()) }
         }
     }

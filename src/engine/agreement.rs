@@ -112,16 +112,16 @@ mod tests {
     use super::*;
 
     /// Counts itself while it lives.
-    struct Share(Rc<Cell<usize>>);
+    struct CountedShare(Rc<Cell<usize>>);
 
-    impl Share {
+    impl CountedShare {
         fn new(live: &Rc<Cell<usize>>) -> Self {
             live.set(live.get() + 1);
             Self(live.clone())
         }
     }
 
-    impl Drop for Share {
+    impl Drop for CountedShare {
         fn drop(&mut self) {
             self.0.set(self.0.get() - 1);
         }
@@ -208,7 +208,7 @@ mod tests {
         #[test]
         fn all_or_none(deeds in deeds()) {
             let live = Rc::new(Cell::new(0));
-            let mut parties: Vec<Party<Share>> = (0..3).map(|_| Party::default()).collect();
+            let mut parties: Vec<Party<CountedShare>> = (0..3).map(|_| Party::default()).collect();
             let mut letters: Vec<VecDeque<Letter>> = vec![VecDeque::new(); 3];
             let (mut last, mut open): (u64, Option<Ballot>) = (0, None);
             // By change: who has agreed, and who has put it in force.
@@ -229,7 +229,7 @@ mod tests {
                     Deed::Stop => letters.iter_mut().for_each(|letters| letters.push_back(Letter::Stop)),
                     Deed::Turn(core, refuses) => match letters[core].pop_front() {
                         Some(Letter::Prepare(ticket)) => {
-                            let make = || if refuses { Err("no".to_owned()) } else { Ok(Share::new(&live)) };
+                            let make = || if refuses { Err("no".to_owned()) } else { Ok(CountedShare::new(&live)) };
                             let vote = parties[core].prepare(ticket, make);
                             agreed[ticket.0 as usize][core] = vote.is_ok();
                             let ballot = open.as_mut();

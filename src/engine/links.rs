@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use self::message::{LinkMessage, Outgoing, Payload, account, charge, payload};
+use self::message::{AwayPayload, LinkMessage, OutgoingRing, account, charge, payload};
 use self::mirror::Mirror;
 use super::tasks::{NexusKey, NexusMessage, TaskManager, TransportCall, Transports};
 use crate::counters::counter_set;
@@ -64,21 +64,21 @@ counter_set! {
     }
 }
 
-struct Link {
+struct CoreLink {
     core: usize,
-    outgoing: Outgoing,
+    outgoing: OutgoingRing,
     incoming: RingReceiver<LinkMessage>,
     /// Mirror by the key that the nexus has there.
     mirrors: Vec<Option<usize>>,
     closed: bool,
 }
 
-impl Link {
+impl CoreLink {
     fn send(&self, message: LinkMessage) {
         self.outgoing.borrow_mut().send(message);
     }
 
-    fn send_home(&self, payload: Payload) {
+    fn send_home(&self, payload: AwayPayload) {
         if payload.is_some() {
             self.send(LinkMessage::Home(payload));
         }
@@ -93,13 +93,13 @@ impl Link {
 struct PutOff {
     link: usize,
     nexus: NexusKey,
-    call: TransportCall<Payload>,
+    call: TransportCall<AwayPayload>,
 }
 
 /// See the module.
 pub struct PeerLinks {
     arena: Arena,
-    links: Vec<Link>,
+    links: Vec<CoreLink>,
     mirrors: Slab<Mirror>,
     /// Mirror by the key of its nexus here.
     by_key: Vec<Option<usize>>,
@@ -119,7 +119,7 @@ impl PeerLinks {
     pub fn new(context: &CoreContext, ends: Vec<LinkEnd>) -> Self {
         let link = |LinkEnd { core, sender, receiver }| {
             let outgoing = Rc::new(RefCell::new(sender));
-            Link { core, outgoing, incoming: receiver, mirrors: Vec::new(), closed: false }
+            CoreLink { core, outgoing, incoming: receiver, mirrors: Vec::new(), closed: false }
         };
         Self {
             arena: context.arena().clone(),
@@ -170,7 +170,7 @@ impl PeerLinks {
     }
 
     /// Copies data that has come. `None` if there is no memory.
-    fn land(&mut self, payload: &Payload) -> Option<Sg> {
+    fn land(&mut self, payload: &AwayPayload) -> Option<Sg> {
         let Some(away) = payload else { return Some(Sg::new()) };
         let copy = away.copied(&self.arena)?;
         self.counters.copied_bytes += copy.len() as u64;
@@ -229,7 +229,7 @@ impl PeerLinks {
         now: Instant,
         index: usize,
         nexus: NexusKey,
-        message: NexusMessage<Payload>,
+        message: NexusMessage<AwayPayload>,
         tasks: &mut TaskManager,
     ) {
         let link = &mut self.links[index];
@@ -269,7 +269,13 @@ impl PeerLinks {
     }
 
     /// Serves what the transport of a mirrored nexus has.
-    fn request(&mut self, now: Instant, mirror: usize, request: Request<Payload>, tasks: &mut TaskManager) {
+    fn request(
+        &mut self,
+        now: Instant,
+        mirror: usize,
+        request: Request<AwayPayload>,
+        tasks: &mut TaskManager,
+    ) {
         let request = match request {
             Request::DataOut { request_tag, data } => {
                 // It may have ended meanwhile.
@@ -370,7 +376,8 @@ impl PeerLinks {
             self.links.iter().for_each(|link| link.send(LinkMessage::Closed));
         }
         // A core that has not started has dropped its end.
-        let is_over = |link: &Link| link.closed || link.incoming.is_abandoned() && link.incoming.is_empty();
+        let is_over =
+            |link: &CoreLink| link.closed || link.incoming.is_abandoned() && link.incoming.is_empty();
         self.closing && self.mirrors.is_empty() && self.links.iter().all(is_over)
     }
 

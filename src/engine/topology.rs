@@ -11,7 +11,7 @@ use crate::io::Error;
 use crate::reactor::CoreContext;
 
 /// What a change of the topology brings to a core.
-pub struct Share {
+pub struct TopologyShare {
     /// Logical units that are new.
     pub units: Vec<NewUnit>,
     /// What each fabric gets, in their order; see [`Fabric::arrange`](crate::engine::fabric::Fabric::arrange).
@@ -19,7 +19,7 @@ pub struct Share {
 }
 
 /// Makes a share, on the thread of the core.
-pub type MakeShare = Box<dyn FnOnce(&CoreContext) -> Result<Share, String> + Send>;
+pub type MakeShare = Box<dyn FnOnce(&CoreContext) -> Result<TopologyShare, String> + Send>;
 
 /// The vote of a core.
 #[derive(Debug)]

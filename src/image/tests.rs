@@ -11,9 +11,9 @@ use crate::formats::tape::RECORD_BYTES_MAX;
 use crate::wire::Crc32c;
 
 /// A directory that goes with the test.
-struct ImageDirectory(PathBuf);
+struct TapeDirectory(PathBuf);
 
-impl ImageDirectory {
+impl TapeDirectory {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ptgt-image-{name}-{}", std::process::id()));
         _ = fs::remove_dir_all(&path);
@@ -26,7 +26,7 @@ impl ImageDirectory {
     }
 }
 
-impl Drop for ImageDirectory {
+impl Drop for TapeDirectory {
     fn drop(&mut self) {
         _ = fs::remove_dir_all(&self.0);
     }
@@ -75,7 +75,7 @@ fn error(command: ImageCommand) -> String {
 
 #[test]
 fn an_image_is_made_for_its_user_alone_and_never_over_another() {
-    let directory = ImageDirectory::new("create");
+    let directory = TapeDirectory::new("create");
     let file = directory.file("a.ptt");
     let create = |cartridge| ImageCommand::Create { file: file.clone(), cartridge };
     run(&create(new(1 << 30))).unwrap();
@@ -104,7 +104,7 @@ fn an_image_is_made_for_its_user_alone_and_never_over_another() {
 
 #[test]
 fn an_image_that_somebody_has_open_is_left_alone() {
-    let directory = ImageDirectory::new("lock");
+    let directory = TapeDirectory::new("lock");
     let file = directory.file("a.ptt");
     filled(&file);
     let show = || ImageCommand::Show { file: file.clone(), json: true };
@@ -121,7 +121,7 @@ fn an_image_that_somebody_has_open_is_left_alone() {
 
 #[test]
 fn damage_is_found_and_repaired_to_the_last_good_record() {
-    let directory = ImageDirectory::new("repair");
+    let directory = TapeDirectory::new("repair");
     let file = directory.file("a.ptt");
     let items = filled(&file);
     let verify = || ImageCommand::Verify { file: file.clone(), json: true };
@@ -151,7 +151,7 @@ fn damage_is_found_and_repaired_to_the_last_good_record() {
 
 #[test]
 fn exports_come_back_as_they_were() {
-    let directory = ImageDirectory::new("convert");
+    let directory = TapeDirectory::new("convert");
     let file = directory.file("a.ptt");
     let items = filled(&file);
     for format in [ForeignFormat::Aws, ForeignFormat::Simh] {
@@ -288,7 +288,7 @@ fn foreign_bytes_never_panic_and_never_ask_for_more_than_a_record() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let directory = ImageDirectory::new("errors");
+    let directory = TapeDirectory::new("errors");
     let file = directory.file("a.ptt");
     let show = |file: &Path| error(ImageCommand::Show { file: file.into(), json: false });
     assert!(show(&file).contains("give the path of a tape image"));

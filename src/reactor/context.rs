@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::memory::Arena;
 
-struct Common {
+struct CoreParts {
     core: usize,
     cores: usize,
     arena: Arena,
@@ -18,12 +18,12 @@ struct Common {
 /// What stores, ports, fabrics and the engine of one core get from it when they are made on its thread. A clone is the
 /// same one.
 #[derive(Clone)]
-pub struct CoreContext(Rc<Common>);
+pub struct CoreContext(Rc<CoreParts>);
 
 impl CoreContext {
     /// For the core of that number, of so many, with its payload memory.
     pub fn new(core: usize, cores: usize, arena: Arena) -> Self {
-        Self(Rc::new(Common { core, cores, arena, shared: RefCell::default() }))
+        Self(Rc::new(CoreParts { core, cores, arena, shared: RefCell::default() }))
     }
 
     /// For the only core that there is.

@@ -16,12 +16,12 @@ use super::build::{self, Assembly, KeysByName, Unit};
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
 use crate::adapters::iscsi::IscsiShare;
 use crate::adapters::iscsi::topology::{Portal, Topology};
-use crate::control::config::difference::{Changes, Difference};
+use crate::control::config::difference::{ConfigChanges, Difference};
 use crate::control::config::{self, Config, Driver, Scope};
 use crate::engine::agreement::{Ballot, Decision, Ticket};
 use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
-use crate::engine::topology::{MakeShare, RetiredUnit, Share, TopologyMessage, Vote};
+use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
 use crate::engine::units::{UnitOptions, kind};
 use crate::net::Listener;
 use crate::reactor::{CoreContext, Sender};
@@ -35,7 +35,7 @@ const VOTE_TIME: Duration = Duration::from_secs(5);
 const RETIRE_TIME: Duration = Duration::from_secs(30);
 
 /// What is served.
-pub(super) struct Served {
+pub(super) struct ServedParts {
     pub(super) config: Arc<Config>,
     /// In the order of the configuration.
     pub(super) units: Vec<Arc<Unit>>,
@@ -43,7 +43,7 @@ pub(super) struct Served {
 
 /// What is served, and who changes it.
 pub(super) struct Live {
-    served: RwLock<Arc<Served>>,
+    served: RwLock<Arc<ServedParts>>,
     cores: Vec<Sender<Message>>,
     records: Arc<Records>,
     devices: Arc<Devices>,
@@ -59,7 +59,7 @@ struct Changer {
 }
 
 /// What each core makes its share from.
-struct Plan {
+struct LiveChange {
     config: Arc<Config>,
     topology: Arc<Topology>,
     units: Vec<Arc<Unit>>,
@@ -73,9 +73,9 @@ struct Plan {
     devices: Arc<Devices>,
 }
 
-impl Plan {
+impl LiveChange {
     /// A core's share, made on its thread.
-    fn share(&self, context: &CoreContext) -> Result<Share, String> {
+    fn share(&self, context: &CoreContext) -> Result<TopologyShare, String> {
         let units = self.units.iter().map(|unit| unit.attach(context)).collect::<Result<_, _>>()?;
         // Ports that read lent memory by its address are those of DPDK, which do not come later.
         let shared = Shared::of(std::iter::empty());
@@ -92,7 +92,7 @@ impl Plan {
         });
         let (topology, gone) = (self.topology.clone(), self.gone.clone());
         let iscsi = IscsiShare { topology, ports, gone, listeners: listeners.collect() };
-        Ok(Share { units, fabrics: vec![Box::new(iscsi)] })
+        Ok(TopologyShare { units, fabrics: vec![Box::new(iscsi)] })
     }
 }
 
@@ -100,13 +100,13 @@ impl Live {
     /// Serves what was assembled for the start.
     pub(super) fn of(assembly: &Assembly) -> Self {
         let Assembly { config, keys, records, units, devices, locks, senders, .. } = assembly;
-        let served = Served { config: config.clone(), units: units.clone() };
+        let served = ServedParts { config: config.clone(), units: units.clone() };
         let machine = (records.clone(), devices.clone());
         Self::new(served, (keys.clone(), locks.clone()), machine, senders.clone())
     }
 
     pub(super) fn new(
-        served: Served,
+        served: ServedParts,
         (keys, locks): (UnitKeys, AddressLocks),
         (records, devices): (Arc<Records>, Arc<Devices>),
         cores: Vec<Sender<Message>>,
@@ -116,7 +116,7 @@ impl Live {
     }
 
     /// What is served now.
-    pub(super) fn served(&self) -> Arc<Served> {
+    pub(super) fn served(&self) -> Arc<ServedParts> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -131,7 +131,7 @@ impl Live {
             .map_err(|(text, found)| config::render(path, &text, &found))?;
         let mut changer = self.changer();
         let old = self.served();
-        let Difference { units: Changes { added, changed, removed }, mut restarts, .. } =
+        let Difference { units: ConfigChanges { added, changed, removed }, mut restarts, .. } =
             Difference::between(&old.config, &new);
         // The owner of a unit that runs one command at a time is settled at the start.
         let all = old.config.units.iter().chain(&new.units);
@@ -176,7 +176,7 @@ impl Live {
         let (ids, record) = build::port_ids(&config, &self.records)?;
         let topology = Arc::new(build::topology(&config, &by_name, &ids)?);
         let mut units = Vec::new();
-        let mut opened = Opened { records: &self.records, units: Vec::new() };
+        let mut opened = OpenedParts { records: &self.records, units: Vec::new() };
         for options in &config.units {
             units.push(match known(&options.name) {
                 Some(known) => known.clone(),
@@ -193,7 +193,7 @@ impl Live {
             old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
         let is_new = |portal: &&Arc<Portal>| !old.config.portals.iter().any(|known| known.is_at(portal));
         let new_portals = config.portals.iter().filter(is_new).filter(|portal| had(&portal.port));
-        let plan = Plan {
+        let plan = LiveChange {
             config: config.clone(),
             topology: topology.clone(),
             units: opened.units.clone(),
@@ -217,7 +217,7 @@ impl Live {
         opened.units.clear();
         build::keep_port_ids(&config, &ids, record);
         (changer.keys, changer.locks) = (keys, locks);
-        let served = Served { config: config.clone(), units };
+        let served = ServedParts { config: config.clone(), units };
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
         self.regroup(&old.config, &config, &topology);
         drop(old);
@@ -230,7 +230,7 @@ impl Live {
     fn agree(
         &self,
         ticket: Ticket,
-        plan: Arc<Plan>,
+        plan: Arc<LiveChange>,
         commit: impl Fn(Ticket) -> TopologyMessage,
     ) -> Result<(), String> {
         let (to, votes) = sync_channel(self.cores.len());
@@ -353,12 +353,12 @@ impl Live {
 }
 
 /// Units that were opened for a change. If that is given up, so are they.
-struct Opened<'a> {
+struct OpenedParts<'a> {
     records: &'a Records,
     units: Vec<Arc<Unit>>,
 }
 
-impl Opened<'_> {
+impl OpenedParts<'_> {
     fn open(
         &mut self,
         config: &Config,
@@ -377,7 +377,7 @@ impl Opened<'_> {
     }
 }
 
-impl Drop for Opened<'_> {
+impl Drop for OpenedParts<'_> {
     fn drop(&mut self) {
         self.units.iter().for_each(|unit| self.records.release(unit.slot()));
     }

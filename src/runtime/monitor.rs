@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::build::Unit;
-use super::live::{Live, Served};
+use super::live::{Live, ServedParts};
 use crate::adapters::iscsi::{
     ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
 };
 use crate::control::config::{self, Config};
 use crate::control::status::{
-    self, Apply, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor,
+    self, ApplyRequest, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor,
     Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
     UnitDetails, UnitStatus,
 };
@@ -111,7 +111,7 @@ impl Monitor {
     /// What each logical unit is to change, of those that are reached through the group.
     fn port_group(&self, wanted: &SetPortGroup) -> Result<Vec<(UnitKey, Change)>, String> {
         let SetPortGroup { group, state, disk } = wanted;
-        let Served { config, units, .. } = &*self.live.served();
+        let ServedParts { config, units, .. } = &*self.live.served();
         let named = config.port_groups.iter().find(|known| known.name == *group).map(|known| known.group);
         let tag = named.or_else(|| group.parse().ok());
         let tag = tag.ok_or_else(|| format!("there is no port group {group:?}: give its name or its tag"))?;
@@ -164,7 +164,7 @@ impl StatusSource for Monitor {
         }
     }
 
-    fn apply(&self, wanted: &Apply) -> Result<(), String> {
+    fn apply(&self, wanted: &ApplyRequest) -> Result<(), String> {
         self.live.apply(&wanted.path)
     }
 
@@ -174,7 +174,7 @@ impl StatusSource for Monitor {
         let mut silent_reactors: Vec<usize> = silent.map(|(core, _)| core).collect();
         let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
         let served = self.live.served();
-        let Served { config, units, .. } = &*served;
+        let ServedParts { config, units, .. } = &*served;
         let sessions = wanted.sessions.then(|| {
             let mut all = Vec::new();
             for CoreReport { core, .. } in &reports {
@@ -396,7 +396,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let records = Records::new(Path::new("state"));
         let unit = unit(&config, &config.units[0], (KEY, None), &records, &Topology::default()).unwrap();
         let devices = Arc::new(Devices::start(&config).unwrap());
-        let served = Served { config: Arc::new(config), units: vec![Arc::new(unit)] };
+        let served = ServedParts { config: Arc::new(config), units: vec![Arc::new(unit)] };
         let machine = (Arc::new(records), devices);
         let live = Live::new(served, (UnitKeys::default(), AddressLocks::new()), machine, senders.clone());
         let monitor = Monitor::new(Arc::new(live), senders, iscsi, Arc::default());

@@ -13,7 +13,7 @@ use crate::engine::agreement::{Ballot, Decision, Ticket};
 use crate::engine::report::CoreReport;
 use crate::engine::shard::Message;
 use crate::engine::tasks::{NewUnit, UnitKey, UnitKeys};
-use crate::engine::topology::{MakeShare, RetiredUnit, Share, TopologyMessage, Vote};
+use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
 use crate::reactor::Sender;
 use crate::scsi::Lun;
 
@@ -21,7 +21,7 @@ use crate::scsi::Lun;
 const LUN: Lun = Lun(1);
 
 /// How far a change has come.
-enum Stage {
+enum ChangeStage {
     Voting(Ballot, Receiver<Vote>),
     /// So many cores have still to do with the unit that goes.
     Retiring(usize, Receiver<RetiredUnit>),
@@ -35,7 +35,7 @@ struct Course {
     /// The unit that comes or goes.
     unit: UnitKey,
     comes: bool,
-    stage: Stage,
+    stage: ChangeStage,
 }
 
 /// See the module.
@@ -102,11 +102,14 @@ impl ControlPlane {
                 };
                 let (ports, gone, listeners) = Default::default();
                 let iscsi = IscsiShare { topology, ports, gone, listeners };
-                Ok(Share { units: comes.then(new).into_iter().collect(), fabrics: vec![Box::new(iscsi)] })
+                Ok(TopologyShare {
+                    units: comes.then(new).into_iter().collect(),
+                    fabrics: vec![Box::new(iscsi)],
+                })
             });
             sender.send(Message::Topology(TopologyMessage::Prepare { ticket, make, to: to.clone() }));
         }
-        let stage = Stage::Voting(Ballot::new(ticket, cores.len()), votes);
+        let stage = ChangeStage::Voting(Ballot::new(ticket, cores.len()), votes);
         self.course = Some(Course { ticket, unit, comes, stage });
     }
 
@@ -119,10 +122,10 @@ impl ControlPlane {
         let end = |units: &[UnitKey]| {
             let (to, done) = sync_channel(1);
             all(&|| TopologyMessage::Remove(units.to_vec(), to.clone()));
-            Stage::Ending(done)
+            ChangeStage::Ending(done)
         };
         match stage {
-            Stage::Voting(ballot, votes) => {
+            ChangeStage::Voting(ballot, votes) => {
                 let vote = votes.try_recv();
                 let decision = match vote {
                     Ok(Vote { core, ticket, vote }) => ballot.vote(core, ticket, vote)?.clone(),
@@ -149,10 +152,10 @@ impl ControlPlane {
                     to: to.clone(),
                 });
                 self.spare = comes.then_some(*unit);
-                *stage = if *comes { end(&[]) } else { Stage::Retiring(cores.len(), retired) };
+                *stage = if *comes { end(&[]) } else { ChangeStage::Retiring(cores.len(), retired) };
                 Some("changes of the topology")
             }
-            Stage::Retiring(left, retired) => {
+            ChangeStage::Retiring(left, retired) => {
                 let done = match retired.try_recv() {
                     Ok(_) => {
                         *left -= 1;
@@ -167,7 +170,7 @@ impl ControlPlane {
                 }
                 Some("units retired")
             }
-            Stage::Ending(done) => {
+            ChangeStage::Ending(done) => {
                 if done.try_recv() == Err(TryRecvError::Empty) {
                     return None;
                 }

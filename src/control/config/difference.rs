@@ -6,7 +6,7 @@ use crate::engine::units::UnitOptions;
 
 /// Names of things of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct ConfigChanges {
     /// Those that are new.
     pub added: Vec<String>,
     /// Those of which something else is said.
@@ -15,7 +15,7 @@ pub struct Changes {
     pub removed: Vec<String>,
 }
 
-impl Changes {
+impl ConfigChanges {
     fn of<T>((old, new): (&[T], &[T]), name: impl Fn(&T) -> &str, same: impl Fn(&T, &T) -> bool) -> Self {
         let find = |all: &'_ [T], wanted: &T| all.iter().position(|it| name(it) == name(wanted));
         let mut changes = Self::default();
@@ -46,17 +46,17 @@ impl Changes {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// `[[port]]`
-    pub ports: Changes,
+    pub ports: ConfigChanges,
     /// `[[portal]]`
-    pub portals: Changes,
+    pub portals: ConfigChanges,
     /// `[[port_group]]`
-    pub port_groups: Changes,
+    pub port_groups: ConfigChanges,
     /// `[[disk]]` and its like
-    pub units: Changes,
+    pub units: ConfigChanges,
     /// `[[account]]`
-    pub accounts: Changes,
+    pub accounts: ConfigChanges,
     /// `[[target]]`. Accounts and portals that are called as before are the same here.
-    pub targets: Changes,
+    pub targets: ConfigChanges,
     /// `[discovery]`
     pub discovery: bool,
     /// Keys and things that a running daemon cannot take in another form.
@@ -74,16 +74,20 @@ impl Difference {
             portals(a) == portals(b) && rest(a) == rest(b)
         };
         let mut difference = Self {
-            ports: Changes::of((&old.ports, &new.ports), |port| &port.name, |a, b| a == b),
-            portals: Changes::of((&old.portals, &new.portals), |portal| &portal.name, |a, b| a == b),
-            port_groups: Changes::of(
+            ports: ConfigChanges::of((&old.ports, &new.ports), |port| &port.name, |a, b| a == b),
+            portals: ConfigChanges::of((&old.portals, &new.portals), |portal| &portal.name, |a, b| a == b),
+            port_groups: ConfigChanges::of(
                 (&old.port_groups, &new.port_groups),
                 |group| &group.name,
                 |a, b| a == b,
             ),
-            units: Changes::of((&old.units, &new.units), |unit| &unit.name, same_unit),
-            accounts: Changes::of((&old.accounts, &new.accounts), |account| &account.name, |a, b| a == b),
-            targets: Changes::of((&old.targets, &new.targets), |target| &target.name, same_target),
+            units: ConfigChanges::of((&old.units, &new.units), |unit| &unit.name, same_unit),
+            accounts: ConfigChanges::of(
+                (&old.accounts, &new.accounts),
+                |account| &account.name,
+                |a, b| a == b,
+            ),
+            targets: ConfigChanges::of((&old.targets, &new.targets), |target| &target.name, same_target),
             discovery: old.discovery != new.discovery,
             restarts: Vec::new(),
         };
@@ -98,7 +102,7 @@ impl Difference {
 }
 
 /// What needs a restart.
-fn restarts(old: &Config, new: &Config, ports: &Changes) -> Vec<String> {
+fn restarts(old: &Config, new: &Config, ports: &ConfigChanges) -> Vec<String> {
     let Daemon {
         reactors,
         memory,
@@ -206,8 +210,8 @@ luns = [{ lun = 0, disk = "e" }]
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn changed(name: &str) -> Changes {
-        Changes { changed: names(&[name]), ..Changes::default() }
+    fn changed(name: &str) -> ConfigChanges {
+        ConfigChanges { changed: names(&[name]), ..ConfigChanges::default() }
     }
 
     #[test]
@@ -265,7 +269,10 @@ luns = [{ lun = 0, disk = "e" }]
             (&[(", { lun = 1, disk = \"e\" }", "")], Difference { targets: changed(target), ..none() }),
             (
                 &[("[[target]]", "[[port_group]]\nname = \"g\"\ngroup = 2\nstate = \"standby\"\n[[target]]")],
-                Difference { port_groups: Changes { added: names(&["g"]), ..Changes::default() }, ..none() },
+                Difference {
+                    port_groups: ConfigChanges { added: names(&["g"]), ..ConfigChanges::default() },
+                    ..none()
+                },
             ),
             (&[("64MiB", "65MiB")], Difference { restarts: names(&["daemon.memory"]), ..none() }),
             (
@@ -280,7 +287,8 @@ luns = [{ lun = 0, disk = "e" }]
     #[test]
     fn a_name_is_who_one_is() {
         let difference = after(&[("name = \"d\"", "name = \"f\""), ("disk = \"d\"", "disk = \"f\"")]);
-        let units = Changes { added: names(&["f"]), removed: names(&["d"]), ..Changes::default() };
+        let units =
+            ConfigChanges { added: names(&["f"]), removed: names(&["d"]), ..ConfigChanges::default() };
         assert!(units.is_new("f") && !units.is_new("d"));
         assert_eq!(
             difference,

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::control::client;
 use crate::control::status::tests::sample;
-use crate::control::status::{Apply, SetPortGroup, Status, StatusRequest};
+use crate::control::status::{ApplyRequest, SetPortGroup, Status, StatusRequest};
 
 struct Sample;
 
@@ -20,7 +20,7 @@ impl StatusSource for Sample {
         Ok(())
     }
 
-    fn apply(&self, _: &Apply) -> Result<(), String> {
+    fn apply(&self, _: &ApplyRequest) -> Result<(), String> {
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ pub trait StatusSource: Send + Sync {
 
     /// Serves what another configuration says. May wait for what is under way at logical units that go. The error says why
     /// everything is as it was, for people.
-    fn apply(&self, wanted: &Apply) -> Result<(), String>;
+    fn apply(&self, wanted: &ApplyRequest) -> Result<(), String>;
 }
 
 /// The parameters of `status`.
@@ -66,7 +66,7 @@ pub struct SetPortGroup {
 /// The parameters of `apply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Apply {
+pub struct ApplyRequest {
     /// The file of the configuration.
     pub path: PathBuf,
 }

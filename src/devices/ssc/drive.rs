@@ -84,7 +84,7 @@ impl Shape for TapeShape {
 
 /// What is known of the cartridge.
 #[derive(Debug, Default)]
-pub(super) enum Medium {
+pub(super) enum CartridgeState {
     /// Nothing: it has just been loaded.
     #[default]
     Loaded,
@@ -99,7 +99,7 @@ pub(super) enum Medium {
 /// The mechanism, with the cartridge in it.
 #[derive(Debug, Default)]
 pub(super) struct Drive {
-    pub(super) medium: Medium,
+    pub(super) medium: CartridgeState,
     /// Where the head is.
     pub(super) partition: usize,
     pub(super) lba: u64,
@@ -111,7 +111,7 @@ impl Drive {
     /// The cartridge, which a task mounts before it looks at it.
     pub(super) fn image(&mut self) -> &mut TapeImage {
         match &mut self.medium {
-            Medium::Mounted(image) => image,
+            CartridgeState::Mounted(image) => image,
             other => unreachable!("{other:?} is no mounted cartridge"),
         }
     }
@@ -119,7 +119,7 @@ impl Drive {
     /// The cartridge, if it is mounted.
     pub(super) fn mounted(&self) -> Option<&TapeImage> {
         match &self.medium {
-            Medium::Mounted(image) => Some(image),
+            CartridgeState::Mounted(image) => Some(image),
             _ => None,
         }
     }
@@ -164,7 +164,7 @@ impl Drive {
 
     /// The head does not stay behind the end of the data when some of that is lost.
     pub(super) fn stay_inside(&mut self) {
-        if let Medium::Mounted(image) = &self.medium {
+        if let CartridgeState::Mounted(image) = &self.medium {
             self.lba = self.lba.min(image.end(self.partition).lba);
         }
     }
@@ -207,10 +207,10 @@ impl Tape {
         let drive = self.drive();
         let medium = match &drive.medium {
             _ if unloaded => "unloaded".into(),
-            Medium::Loaded => "not mounted yet".into(),
-            Medium::Mounting(_) => "mounting".into(),
-            Medium::Mounted(_) => "ready".into(),
-            Medium::Unusable(sense) => {
+            CartridgeState::Loaded => "not mounted yet".into(),
+            CartridgeState::Mounting(_) => "mounting".into(),
+            CartridgeState::Mounted(_) => "ready".into(),
+            CartridgeState::Unusable(sense) => {
                 format!("cannot be used (sense {:X}h/{:04X}h)", sense.key, sense.code)
             }
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! LOAD UNLOAD (SSC-4 7.2), ERASE(6) (6.1) and FORMAT MEDIUM (7.1).
 
-use super::drive::{Drive, Job, Medium, UNLOADED};
+use super::drive::{CartridgeState, Drive, Job, UNLOADED};
 use super::mode;
 use super::store_work::{Pause, StoreWork};
 use crate::scsi::primary::{DeviceType, Fault};
@@ -10,12 +10,12 @@ use crate::wire::scsi::be16;
 
 /// LOAD UNLOAD under way.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct LoadUnload {
     load: bool,
     synchronized: bool,
 }
 
-impl Load {
+impl LoadUnload {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
         const EOT: u8 = 0x04;
         const LOAD: u8 = 0x01;
@@ -50,7 +50,7 @@ impl Load {
             return Ok(Outcome::good());
         }
         // The next load finds what is on the store then.
-        drive.medium = Medium::Loaded;
+        drive.medium = CartridgeState::Loaded;
         job.primary().change_flags(|flags| flags.set(UNLOADED, true));
         Ok(Outcome::good())
     }
@@ -68,11 +68,11 @@ pub(super) fn put_in(job: &Job<'_>) -> Option<u16> {
 /// ERASE under way: what is behind the head is no more. A long one is as quick as a short one, since nothing can read
 /// that.
 #[derive(Debug)]
-pub(super) struct Erase {
+pub(super) struct TapeErase {
     cut: bool,
 }
 
-impl Erase {
+impl TapeErase {
     pub(super) fn begin(_: &Job<'_>) -> Result<Self, Fault> {
         Ok(Self { cut: false })
     }
@@ -99,13 +99,13 @@ impl Erase {
 
 /// FORMAT MEDIUM under way.
 #[derive(Debug)]
-pub(super) struct Format {
+pub(super) struct FormatMedium {
     /// As mode page 11h says; else one partition.
     by_page: bool,
     formatted: bool,
 }
 
-impl Format {
+impl FormatMedium {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
         let by_page = match job.cdb[2] & 0x0f {
             0 => false,

@@ -10,7 +10,7 @@ use crate::wire::scsi::{be24, be32, be64};
 
 /// Where to.
 #[derive(Clone, Copy, Debug)]
-enum Target {
+enum MotionTarget {
     Beginning,
     /// Over so many records.
     Records(i64),
@@ -26,19 +26,19 @@ enum Target {
 /// A motion under way. What was written before is on stable storage when it begins.
 #[derive(Debug)]
 pub(super) struct Motion {
-    target: Target,
+    target: MotionTarget,
     /// Another partition than the one of the head.
     partition: Option<u8>,
     synchronized: bool,
 }
 
 impl Motion {
-    fn new(target: Target, partition: Option<u8>) -> Self {
+    fn new(target: MotionTarget, partition: Option<u8>) -> Self {
         Self { target, partition, synchronized: false }
     }
 
     pub(super) fn rewind(_: &Job<'_>) -> Result<Self, Fault> {
-        Ok(Self::new(Target::Beginning, None))
+        Ok(Self::new(MotionTarget::Beginning, None))
     }
 
     pub(super) fn space_6(job: &Job<'_>) -> Result<Self, Fault> {
@@ -53,9 +53,9 @@ impl Motion {
 
     fn space(code: u8, count: i64) -> Result<Self, Fault> {
         let target = match code & 0x0f {
-            0 => Target::Records(count),
-            1 => Target::Filemarks(count),
-            3 => Target::EndOfData,
+            0 => MotionTarget::Records(count),
+            1 => MotionTarget::Filemarks(count),
+            3 => MotionTarget::EndOfData,
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(3)).into()),
         };
         Ok(Self::new(target, None))
@@ -64,7 +64,7 @@ impl Motion {
     pub(super) fn locate_10(job: &Job<'_>) -> Result<Self, Fault> {
         const CP: u8 = 0x02;
         let partition = (job.cdb[1] & CP != 0).then_some(job.cdb[8]);
-        Ok(Self::new(Target::Object(be32(&job.cdb, 3).into()), partition))
+        Ok(Self::new(MotionTarget::Object(be32(&job.cdb, 3).into()), partition))
     }
 
     pub(super) fn locate_16(job: &Job<'_>) -> Result<Self, Fault> {
@@ -72,9 +72,9 @@ impl Motion {
         let partition = (job.cdb[1] & CP != 0).then_some(job.cdb[3]);
         let to = be64(&job.cdb, 4);
         let target = match job.cdb[1] >> 3 & 7 {
-            0 => Target::Object(to),
-            1 => Target::File(to),
-            3 => Target::EndOfData,
+            0 => MotionTarget::Object(to),
+            1 => MotionTarget::File(to),
+            3 => MotionTarget::EndOfData,
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(5)).into()),
         };
         Ok(Self::new(target, partition))
@@ -93,7 +93,7 @@ impl Motion {
         if let Some(partition) = self.partition.map(usize::from).filter(|to| *to != drive.partition) {
             if partition >= drive.image().partitions().len() {
                 let (byte, field) =
-                    if matches!(self.target, Target::Object(_)) { (8, None) } else { (3, None) };
+                    if matches!(self.target, MotionTarget::Object(_)) { (8, None) } else { (3, None) };
                 return Err(Sense::invalid_field_in_cdb(byte, field).into());
             }
             (drive.partition, drive.lba) = (partition, 0);
@@ -101,26 +101,26 @@ impl Motion {
         let (partition, from) = (drive.partition, drive.lba);
         let end = drive.image().end(partition).lba;
         let (motion, wanted) = match self.target {
-            Target::Beginning => (arrived(0), 0),
-            Target::EndOfData => (arrived(end), 0),
-            Target::Object(lba) if lba <= end => (arrived(lba), 0),
-            Target::Object(_) => (past(end), 0),
-            Target::Records(count) => {
+            MotionTarget::Beginning => (arrived(0), 0),
+            MotionTarget::EndOfData => (arrived(end), 0),
+            MotionTarget::Object(lba) if lba <= end => (arrived(lba), 0),
+            MotionTarget::Object(_) => (past(end), 0),
+            MotionTarget::Records(count) => {
                 let motion = store.ask(drive, |image| image.space_records(partition, from, count))?;
                 (motion, count.unsigned_abs())
             }
-            Target::Filemarks(count) => {
+            MotionTarget::Filemarks(count) => {
                 let motion = store.ask(drive, |image| image.space_filemarks(partition, from, count))?;
                 (motion, count.unsigned_abs())
             }
-            Target::File(file) => match store.ask(drive, |image| image.locate_file(partition, file))? {
+            MotionTarget::File(file) => match store.ask(drive, |image| image.locate_file(partition, file))? {
                 Some(lba) => (arrived(lba), 0),
                 None => (past(end), 0),
             },
         };
         drive.lba = motion.lba;
         // LOCATE has no count: its sense data has no INFORMATION.
-        let counts = matches!(self.target, Target::Records(_) | Target::Filemarks(_));
+        let counts = matches!(self.target, MotionTarget::Records(_) | MotionTarget::Filemarks(_));
         let information = counts.then(|| wanted - motion.moved);
         let sense = match motion.stopped {
             None => return Ok(Outcome::good()),

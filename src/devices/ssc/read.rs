@@ -34,7 +34,7 @@ pub(super) fn add_to_sum(sum: &mut Crc32c, data: &Sg) {
 
 /// How records are transferred: FIXED, TRANSFER LENGTH and the block length of the mode parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Transfer {
+pub(super) struct RecordTransfer {
     /// Several records of one length.
     pub(super) fixed: bool,
     /// That length, or the transfer length of a record of any length.
@@ -43,7 +43,7 @@ pub(super) struct Transfer {
     pub(super) count: u32,
 }
 
-impl Transfer {
+impl RecordTransfer {
     pub(super) fn of(job: &Job<'_>) -> Result<Self, Fault> {
         let (fixed, length) = (job.cdb[1] & FIXED != 0, be24(&job.cdb, 2));
         if !fixed {
@@ -68,7 +68,7 @@ impl Transfer {
 
 /// The record that is being read.
 #[derive(Debug)]
-struct Payload {
+struct RecordRead {
     header: RecordHeader,
     range: StoreRange,
     /// Bytes that have been read.
@@ -80,25 +80,25 @@ struct Payload {
 
 /// READ under way.
 #[derive(Debug)]
-pub(super) struct Read {
-    transfer: Transfer,
+pub(super) struct TapeRead {
+    transfer: RecordTransfer,
     /// Records that are left.
     left: u32,
     /// SUPPRESS INCORRECT LENGTH INDICATOR.
     sili: bool,
-    payload: Option<Payload>,
+    payload: Option<RecordRead>,
     /// Bytes that are to be sent, and those that have been.
     pending: Sg,
     sent: u64,
 }
 
-impl Read {
+impl TapeRead {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
         let sili = job.cdb[1] & SILI != 0;
         if sili && job.cdb[1] & FIXED != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
         }
-        let transfer = Transfer::of(job)?;
+        let transfer = RecordTransfer::of(job)?;
         job.counts.command(MediumAccess::Read, transfer.bytes());
         Ok(Self { transfer, left: transfer.count, sili, payload: None, pending: Sg::new(), sent: 0 })
     }
@@ -142,7 +142,7 @@ impl Read {
         store.wait_for(Step::Send(std::mem::take(&mut self.pending)))
     }
 
-    fn next_read(&self, payload: &Payload, job: &Job<'_>, cx: &mut Context<'_>) -> Step {
+    fn next_read(&self, payload: &RecordRead, job: &Job<'_>, cx: &mut Context<'_>) -> Step {
         let at = payload.range.at + u64::from(payload.got);
         let left = payload.header.stored - payload.got;
         let len = left.next_multiple_of(4096).min(job.shape.chunk);
@@ -202,7 +202,7 @@ impl Read {
             }
             Some(TapeObject::Record(header, RecordPayload::At(range))) => {
                 let take = header.logical.min(self.transfer.len);
-                self.payload = Some(Payload { header, range, got: 0, take, sum: Crc32c::default() });
+                self.payload = Some(RecordRead { header, range, got: 0, take, sum: Crc32c::default() });
                 Ok(())
             }
         }

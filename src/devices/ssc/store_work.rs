@@ -3,7 +3,7 @@
 //! wants written. A task calls these functions again from the beginning when the store has answered, until they let it
 //! pass.
 
-use super::drive::{Drive, Job, Medium};
+use super::drive::{CartridgeState, Drive, Job};
 use crate::formats::tape::{
     Cartridge, CartridgeUse, MountError, StoreRange, TapeImage, TapeMount, TapeStep, Unanswered, image_bytes,
 };
@@ -115,19 +115,19 @@ impl StoreWork {
     pub(super) fn mount(&mut self, drive: &mut Drive, job: &Job<'_>) -> Result<(), Pause> {
         loop {
             match &mut drive.medium {
-                Medium::Mounted(_) => return Ok(()),
-                Medium::Unusable(sense) => return Err(sense.clone().into()),
-                Medium::Loaded => {
-                    drive.medium = Medium::Mounting(Box::new(TapeMount::new(job.shape.bytes)));
+                CartridgeState::Mounted(_) => return Ok(()),
+                CartridgeState::Unusable(sense) => return Err(sense.clone().into()),
+                CartridgeState::Loaded => {
+                    drive.medium = CartridgeState::Mounting(Box::new(TapeMount::new(job.shape.bytes)));
                 }
-                Medium::Mounting(mount) => {
+                CartridgeState::Mounting(mount) => {
                     if let Some(range) = mount.wanted() {
                         return self.read_on(range, Vec::new(), job);
                     }
-                    let Medium::Mounting(mount) = std::mem::take(&mut drive.medium) else { continue };
+                    let CartridgeState::Mounting(mount) = std::mem::take(&mut drive.medium) else { continue };
                     drive.medium = match mount.finish() {
-                        Some((image, _)) => Medium::Mounted(Box::new(image)),
-                        None => Medium::Unusable(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT)),
+                        Some((image, _)) => CartridgeState::Mounted(Box::new(image)),
+                        None => CartridgeState::Unusable(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT)),
                     };
                 }
             }
@@ -186,13 +186,13 @@ fn not_written(error: io::Error) -> Sense {
 
 /// The mount has what it wanted.
 fn take_mounted(drive: &mut Drive, bytes: &[u8], job: &Job<'_>) -> Result<(), Pause> {
-    let Medium::Mounting(mount) = &mut drive.medium else { return Ok(()) };
+    let CartridgeState::Mounting(mount) = &mut drive.medium else { return Ok(()) };
     let code = match mount.supply(bytes) {
         Ok(()) => return Ok(()),
         // An empty store becomes a cartridge with the first thing that is written.
         Err(MountError::NoTape) if bytes.iter().all(|byte| *byte == 0) => match blank(job) {
             Some(image) => {
-                drive.medium = Medium::Mounted(Box::new(image));
+                drive.medium = CartridgeState::Mounted(Box::new(image));
                 return Ok(());
             }
             None => asc::UNKNOWN_FORMAT,
@@ -201,7 +201,7 @@ fn take_mounted(drive: &mut Drive, bytes: &[u8], job: &Job<'_>) -> Result<(), Pa
         Err(_) => asc::MEDIUM_FORMAT_CORRUPTED,
     };
     let sense = Sense::new(key::MEDIUM_ERROR, code);
-    drive.medium = Medium::Unusable(sense.clone());
+    drive.medium = CartridgeState::Unusable(sense.clone());
     Err(sense.into())
 }
 

@@ -3,12 +3,12 @@
 
 use super::density;
 use super::drive::Tape;
-use super::medium::{self, Erase, Format, Load};
+use super::medium::{self, FormatMedium, LoadUnload, TapeErase};
 use super::motion::Motion;
 use super::position::{self, Position};
-use super::read::Read;
+use super::read::TapeRead;
 use super::task::{TapeCommand, begun};
-use super::write::{Filemarks, Write};
+use super::write::{Filemarks, TapeWrite};
 use crate::scsi::primary::{Definition, Handler, Row, Table, Work, command, handlers};
 use crate::scsi::reservations::{Access, commands as reservation};
 use crate::scsi::{Outcome, alua};
@@ -44,26 +44,26 @@ const ROWS: [Row<Handler<Tape>>; 53] = [
     row(command::TEST_UNIT_READY, |_, _| begun(TapeCommand::Ready)),
     row(on_medium("REWIND", &[0x01, 0x01, 0, 0, 0, 0]), task!(Motion, Motion::rewind)),
     row(command::REQUEST_SENSE, handlers::request_sense),
-    row(writing("FORMAT MEDIUM", &[0x04, 0x03, 0x0f, A, A, 0]), task!(Format, Format::begin)),
+    row(writing("FORMAT MEDIUM", &[0x04, 0x03, 0x0f, A, A, 0]), task!(Format, FormatMedium::begin)),
     row(
         Definition::new("READ BLOCK LIMITS", &[0x05, 0, 0, 0, 0, 0]).with(Access::Always),
         position::block_limits,
     ),
-    row(on_medium("READ(6)", &[0x08, 0x03, A, A, A, 0]), task!(Read, Read::begin)),
-    row(writing("WRITE(6)", &[0x0a, 0x01, A, A, A, 0]), task!(Write, Write::begin)),
+    row(on_medium("READ(6)", &[0x08, 0x03, A, A, A, 0]), task!(Read, TapeRead::begin)),
+    row(writing("WRITE(6)", &[0x0a, 0x01, A, A, A, 0]), task!(Write, TapeWrite::begin)),
     row(writing("WRITE FILEMARKS(6)", &[0x10, 0x03, A, A, A, 0]), task!(Filemarks, Filemarks::begin)),
     row(on_medium("SPACE(6)", &[0x11, 0x0f, A, A, A, 0]), task!(Motion, Motion::space_6)),
     row(command::INQUIRY, handlers::inquiry),
     row(command::MODE_SELECT_6, handlers::mode_select),
     row(reservation::RESERVE_6, handlers::reservation),
     row(reservation::RELEASE_6, handlers::reservation),
-    row(writing("ERASE(6)", &[0x19, 0x03, 0, 0, 0, 0]), task!(Erase, Erase::begin)),
+    row(writing("ERASE(6)", &[0x19, 0x03, 0, 0, 0, 0]), task!(Erase, TapeErase::begin)),
     row(command::MODE_SENSE_6, handlers::mode_sense),
     row(
         Definition::new("LOAD UNLOAD", &[0x1b, 0x01, 0, 0, 0x0f, 0]).with(Access::Write).within(MINUTES),
         |job, _| {
-            let load = Load::begin(job)?;
-            if Load::is_load(job) {
+            let load = LoadUnload::begin(job)?;
+            if LoadUnload::is_load(job) {
                 let attention = medium::put_in(job);
                 if attention.is_some() {
                     return Ok(Work::Done(Outcome::good().telling_others(attention)));

@@ -2,12 +2,12 @@
 //! The tasks of a tape drive's own commands.
 
 use super::drive::{Drive, Job, Tape};
-use super::medium::{Erase, Format, Load};
+use super::medium::{FormatMedium, LoadUnload, TapeErase};
 use super::motion::Motion;
 use super::position::Position;
-use super::read::Read;
+use super::read::TapeRead;
 use super::store_work::{Pause, StoreWork};
-use super::write::{Filemarks, Write};
+use super::write::{Filemarks, TapeWrite};
 use crate::scsi::primary::{DeviceTask, Fault, MediumAccess, Work, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Step};
 
@@ -16,14 +16,14 @@ use crate::scsi::{Context, Outcome, Resume, Step};
 pub(super) enum TapeCommand {
     /// TEST UNIT READY.
     Ready,
-    Read(Read),
-    Write(Write),
+    Read(TapeRead),
+    Write(TapeWrite),
     Filemarks(Filemarks),
     Motion(Motion),
     Position(Position),
-    Load(Load),
-    Erase(Erase),
-    Format(Format),
+    Load(LoadUnload),
+    Erase(TapeErase),
+    Format(FormatMedium),
 }
 
 /// See the module.

@@ -4,7 +4,7 @@
 
 use super::drive::{Drive, Job};
 use super::mode;
-use super::read::{Transfer, add_to_sum};
+use super::read::{RecordTransfer, add_to_sum};
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::{AppendError, INLINE_MAX, RECORD_BYTES_MAX, RecordHeader, StoreRange};
 use crate::io::{Done, Op};
@@ -19,7 +19,7 @@ static ZEROS: [u8; 4096] = [0; 4096];
 
 /// What a WRITE waits for.
 #[derive(Debug)]
-enum Stage {
+enum WriteStage {
     /// The next record is to be begun.
     Next,
     /// The bytes of so many records that lie between the headers.
@@ -32,19 +32,19 @@ enum Stage {
 
 /// WRITE under way.
 #[derive(Debug)]
-pub(super) struct Write {
-    transfer: Transfer,
+pub(super) struct TapeWrite {
+    transfer: RecordTransfer,
     left: u32,
-    stage: Stage,
+    stage: WriteStage,
     /// Of the payload of the record.
     sum: Crc32c,
     /// BUFFERED MODE is 0: the status comes when all is on stable storage.
     unbuffered: bool,
 }
 
-impl Write {
+impl TapeWrite {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
-        let transfer = Transfer::of(job)?;
+        let transfer = RecordTransfer::of(job)?;
         if transfer.len > RECORD_BYTES_MAX {
             return Err(Sense::invalid_field_in_cdb(2, None).into());
         }
@@ -54,7 +54,13 @@ impl Write {
         }
         job.counts.command(MediumAccess::Write, wanted);
         let unbuffered = mode::is_unbuffered(&job.primary().state().modes);
-        Ok(Self { transfer, left: transfer.count, stage: Stage::Next, sum: Crc32c::default(), unbuffered })
+        Ok(Self {
+            transfer,
+            left: transfer.count,
+            stage: WriteStage::Next,
+            sum: Crc32c::default(),
+            unbuffered,
+        })
     }
 
     pub(super) fn advance(
@@ -67,18 +73,18 @@ impl Write {
     ) -> Result<Outcome, Pause> {
         loop {
             match (&mut self.stage, answer.take()) {
-                (Stage::Next, None) if self.left == 0 => {
+                (WriteStage::Next, None) if self.left == 0 => {
                     if self.unbuffered && self.transfer.count > 0 {
                         drive.image().sync();
                     }
-                    self.stage = Stage::Written;
+                    self.stage = WriteStage::Written;
                 }
-                (Stage::Next, None) => return Err(self.next(store, drive, job, cx)?),
-                (Stage::Small(count), Some(Resume::Fetched(data))) => {
+                (WriteStage::Next, None) => return Err(self.next(store, drive, job, cx)?),
+                (WriteStage::Small(count), Some(Resume::Fetched(data))) => {
                     let count = *count;
                     self.take_small(drive, count, &data)?;
                 }
-                (Stage::Payload { range, done }, Some(Resume::Fetched(mut data))) => {
+                (WriteStage::Payload { range, done }, Some(Resume::Fetched(mut data))) => {
                     add_to_sum(&mut self.sum, &data);
                     let at = range.at + u64::from(*done);
                     *done += data.len() as u32;
@@ -86,20 +92,20 @@ impl Write {
                     data.push(Seg::from_static(&ZEROS[..padding]));
                     return Err(store.wait_for(Step::Store(Op::Write { at, data, fua: false })));
                 }
-                (Stage::Payload { done, .. }, Some(Resume::Stored(Done::Finished)))
+                (WriteStage::Payload { done, .. }, Some(Resume::Stored(Done::Finished)))
                     if *done < self.transfer.len =>
                 {
                     let len = (self.transfer.len - *done).min(job.shape.chunk);
                     return Err(store.wait_for(Step::Fetch { len }));
                 }
-                (Stage::Payload { .. }, Some(Resume::Stored(Done::Finished))) => {
+                (WriteStage::Payload { .. }, Some(Resume::Stored(Done::Finished))) => {
                     let (logical, sum) = (self.transfer.len, self.sum.value());
                     let header = RecordHeader { logical, stored: logical, form: 0, sum };
                     let partition = drive.partition;
                     let appended = drive.image().append(partition, &header);
                     self.appended(drive, appended.map(|_| ()))?;
                 }
-                (Stage::Written, None) => {
+                (WriteStage::Written, None) => {
                     store.settle(drive, cx)?;
                     return Ok(self.good(drive));
                 }
@@ -118,7 +124,7 @@ impl Write {
         job: &Job<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Pause, Pause> {
-        let Transfer { len, .. } = self.transfer;
+        let RecordTransfer { len, .. } = self.transfer;
         if let Some(sense) = drive.refusal() {
             return Err(sense.into());
         }
@@ -130,7 +136,7 @@ impl Write {
         }
         if len <= INLINE_MAX {
             let count = self.left.min(job.shape.chunk / len).max(1);
-            self.stage = Stage::Small(count);
+            self.stage = WriteStage::Small(count);
             return Ok(store.wait_for(Step::Fetch { len: count * len }));
         }
         let range = match drive.image().reserve(partition, len) {
@@ -139,7 +145,7 @@ impl Write {
         };
         // It goes where it does when the packed block before it is closed.
         store.settle(drive, cx)?;
-        (self.stage, self.sum) = (Stage::Payload { range, done: 0 }, Crc32c::default());
+        (self.stage, self.sum) = (WriteStage::Payload { range, done: 0 }, Crc32c::default());
         Ok(store.wait_for(Step::Fetch { len: len.min(job.shape.chunk) }))
     }
 
@@ -164,7 +170,7 @@ impl Write {
             Ok(()) => {
                 drive.lba += 1;
                 self.left -= 1;
-                self.stage = Stage::Next;
+                self.stage = WriteStage::Next;
                 checkpoint_if_due(drive);
                 Ok(())
             }

@@ -27,7 +27,7 @@ pub(super) struct Toy {
     primary: PrimaryUnit,
     greeting: String,
     greeted: AtomicU64,
-    tape: Mutex<Tape>,
+    tape: Mutex<ToyTape>,
     /// A command moves data.
     busy: AtomicBool,
     /// Commands that began while another one was at work.
@@ -36,7 +36,7 @@ pub(super) struct Toy {
 
 /// What it was sent.
 #[derive(Debug, Default)]
-struct Tape {
+struct ToyTape {
     records: Vec<Vec<u8>>,
     at: usize,
     /// When it files what is there, and how much is filed.
@@ -62,7 +62,7 @@ impl Toy {
         Self { primary, greeting, greeted, tape, busy, overlaps }
     }
 
-    fn tape(&self) -> MutexGuard<'_, Tape> {
+    fn tape(&self) -> MutexGuard<'_, ToyTape> {
         self.tape.lock().expect("nobody panics with it")
     }
 }
@@ -173,13 +173,13 @@ impl DeviceType for Toy {
 
 /// SEND: a record that comes piece by piece.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct ToySending {
     record: Vec<u8>,
     /// Bytes that are still to come.
     left: u32,
 }
 
-impl DeviceTask<Toy> for Sending {
+impl DeviceTask<Toy> for ToySending {
     fn advance(
         &mut self,
         answer: Option<Resume>,
@@ -221,7 +221,7 @@ fn send(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
     if left == 0 {
         return Ok(Work::Done(Outcome::good()));
     }
-    Ok(Work::Own(Sending { record: Vec::new(), left }))
+    Ok(Work::Own(ToySending { record: Vec::new(), left }))
 }
 
 /// As REWIND of a tape: the next RECEIVE has the first record.
@@ -266,7 +266,7 @@ const ROWS: [Row<Handler<Toy>>; 11] = [
 static TABLE: Table<Handler<Toy>> = Table::new(&ROWS);
 
 impl CommandSet for Toy {
-    type Task = Sending;
+    type Task = ToySending;
 
     fn wake(unit: &Self, _: &mut Context<'_>) -> Option<Work<Self>> {
         let mut tape = unit.tape();

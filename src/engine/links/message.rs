@@ -10,20 +10,20 @@ use crate::reactor::RingSender;
 use crate::scsi::Nexus;
 
 /// Data that its core sends away; `None` if there are no bytes.
-pub(super) type Payload = Option<Abroad<Option<MemoryCharge>>>;
+pub(super) type AwayPayload = Option<Abroad<Option<MemoryCharge>>>;
 
 /// What goes through a ring.
 pub(super) enum LinkMessage {
     /// About the nexus with this key at the core of its session.
-    Nexus(NexusKey, NexusMessage<Payload>),
+    Nexus(NexusKey, NexusMessage<AwayPayload>),
     /// It is copied, or nobody wants it any more.
-    Home(Payload),
+    Home(AwayPayload),
     /// No nexus of the sender will join any more.
     Closed,
 }
 
 /// The sending side of a link, which the mirrors of its core share.
-pub(super) type Outgoing = Rc<RefCell<RingSender<LinkMessage>>>;
+pub(super) type OutgoingRing = Rc<RefCell<RingSender<LinkMessage>>>;
 
 /// The account of an initiator port, of all its nexuses.
 pub(super) fn account(arena: &Arena, name: &Nexus) -> MemoryAccount {
@@ -38,6 +38,6 @@ pub(super) fn charge(account: &MemoryAccount, bytes: u64) -> MemoryCharge {
 }
 
 /// What is sent away by this core.
-pub(super) fn payload(data: Sg, charge: Option<MemoryCharge>) -> Payload {
+pub(super) fn payload(data: Sg, charge: Option<MemoryCharge>) -> AwayPayload {
     (!data.is_empty()).then(|| Abroad::new(data, charge))
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::message::{LinkMessage, Outgoing, Payload, charge, payload};
+use super::message::{AwayPayload, LinkMessage, OutgoingRing, charge, payload};
 use crate::engine::tasks::{NexusKey, NexusMessage, TransportCall};
 use crate::memory::{MemoryAccount, MemoryCharge, Sg};
 use crate::scsi::{Command, Lun, Request, RequestTag, Response, Status, TaskManagementResponse, Transport};
@@ -19,10 +19,10 @@ pub(super) struct Mirror {
     nexus: NexusKey,
     /// The link to that.
     pub(super) link: usize,
-    outgoing: Outgoing,
+    outgoing: OutgoingRing,
     pub(super) requests: VecDeque<Request>,
     /// Data-Out that has come, and there is no memory for it.
-    pub(super) landing: Vec<(RequestTag, Payload)>,
+    pub(super) landing: Vec<(RequestTag, AwayPayload)>,
     account: MemoryAccount,
     /// What its commands hold, by request tag.
     charges: Vec<Option<MemoryCharge>>,
@@ -33,7 +33,7 @@ impl Mirror {
         key: NexusKey,
         nexus: NexusKey,
         link: usize,
-        outgoing: Outgoing,
+        outgoing: OutgoingRing,
         account: MemoryAccount,
     ) -> Self {
         let (requests, landing, charges) = Default::default();
@@ -55,7 +55,7 @@ impl Mirror {
         self.charges.get_mut(request_tag.0 as usize)?.take()
     }
 
-    fn call(&self, call: TransportCall<Payload>) {
+    fn call(&self, call: TransportCall<AwayPayload>) {
         let message = LinkMessage::Nexus(self.nexus, NexusMessage::Call(call));
         self.outgoing.borrow_mut().send(message);
     }

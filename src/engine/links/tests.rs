@@ -35,7 +35,7 @@ const WRITE: u8 = 0x0a;
 const FAILS: u8 = 0xff;
 
 #[derive(Default)]
-struct Log {
+struct DeviceLog {
     /// What holds the unit.
     running: Option<TaskId>,
     /// Nexus and byte 1 of the CDB of each command that began.
@@ -47,10 +47,10 @@ struct Log {
     held: Vec<(Tag, Op)>,
 }
 
-type Shared = Rc<RefCell<Log>>;
+type SharedLog = Rc<RefCell<DeviceLog>>;
 
 /// A device that does not bear two commands at once.
-struct Device(Shared);
+struct Device(SharedLog);
 
 const PIECE: u32 = 1000;
 
@@ -118,7 +118,7 @@ impl DeviceServer for Device {
     }
 }
 
-impl Store for Shared {
+impl Store for SharedLog {
     fn geometry(&self) -> Geometry {
         Geometry { bytes: 0, block: 512, transfer_max: 4096, thin: false, read_only: false }
     }
@@ -140,7 +140,7 @@ impl Store for Shared {
 }
 
 /// An initiator's end.
-struct Client {
+struct LinkClient {
     core: usize,
     key: NexusKey,
     id: NexusId,
@@ -155,7 +155,7 @@ struct Client {
     gone: bool,
 }
 
-impl Transport for Client {
+impl Transport for LinkClient {
     fn poll_request(&mut self) -> Option<Request> {
         self.requests.pop_front()
     }
@@ -188,21 +188,21 @@ impl Transport for Client {
     }
 }
 
-struct Clients<'a>(&'a mut Vec<Client>, usize);
+struct LinkClients<'a>(&'a mut Vec<LinkClient>, usize);
 
-impl Transports for Clients<'_> {
+impl Transports for LinkClients<'_> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
-        let of = |client: &&mut Client| client.core == self.1 && client.key == nexus && !client.gone;
+        let of = |client: &&mut LinkClient| client.core == self.1 && client.key == nexus && !client.gone;
         Some(self.0.iter_mut().find(of)?)
     }
 }
 
-struct Cores {
+struct LinkedCores {
     arenas: Vec<Arena>,
     managers: Vec<TaskManager>,
     links: Vec<PeerLinks>,
-    clients: Vec<Client>,
-    log: Shared,
+    clients: Vec<LinkClient>,
+    log: SharedLog,
     now: Instant,
     /// Cores that have been woken.
     woken: Rc<RefCell<Vec<usize>>>,
@@ -210,11 +210,11 @@ struct Cores {
     left: Vec<u64>,
 }
 
-impl Cores {
+impl LinkedCores {
     /// With clients on these cores, which know of the power-on already.
     fn new(clients: &[usize]) -> Self {
         let arenas: Vec<Arena> = (0..2).map(|_| Arena::new(4 << 20, false).unwrap()).collect();
-        let log = Shared::default();
+        let log = SharedLog::default();
         let contexts: Vec<CoreContext> =
             (0..2).map(|core| CoreContext::new(core, 2, arenas[core].clone())).collect();
         let managers = contexts.iter().enumerate().map(|(core, context)| {
@@ -248,7 +248,7 @@ impl Cores {
         let (requests, ended, executed, read) = Default::default();
         let arena = self.arenas[core].clone();
         let client =
-            Client { core, key, id, arena, requests, hold: false, ended, executed, read, gone: false };
+            LinkClient { core, key, id, arena, requests, hold: false, ended, executed, read, gone: false };
         self.clients.push(client);
         let client = self.clients.len() - 1;
         self.send(client, 999, READY, 0);
@@ -278,7 +278,7 @@ impl Cores {
     }
 
     fn lose(&mut self, client: usize) {
-        let Client { core, key, ref mut gone, .. } = self.clients[client];
+        let LinkClient { core, key, ref mut gone, .. } = self.clients[client];
         *gone = true;
         self.managers[core].remove_nexus(self.now, key, Some(AfterAbort::Tell(client as u64 + 1)));
     }
@@ -293,7 +293,7 @@ impl Cores {
     /// What has come to a core, and what its stores have.
     fn receive(&mut self, core: usize) -> usize {
         let (manager, links) = (&mut self.managers[core], &mut self.links[core]);
-        let mut sessions = Clients(&mut self.clients, core);
+        let mut sessions = LinkClients(&mut self.clients, core);
         let work = links.turn(self.now, manager, &mut sessions, &mut |_| {});
         work + manager.poll_stores(self.now, &mut links.with(&mut sessions), &mut |_| {})
     }
@@ -346,7 +346,7 @@ impl Cores {
 
 /// Where a command is when something ends it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Caught {
+enum CaughtIn {
     /// Its core has not sent it yet.
     Unsent,
     InRing,
@@ -362,16 +362,16 @@ enum Caught {
     Answered,
 }
 
-const STATES: [Caught; 9] = [
-    Caught::Unsent,
-    Caught::InRing,
-    Caught::InLine,
-    Caught::Storing,
-    Caught::Fetching,
-    Caught::Fetched,
-    Caught::Sending,
-    Caught::Sent,
-    Caught::Answered,
+const STATES: [CaughtIn; 9] = [
+    CaughtIn::Unsent,
+    CaughtIn::InRing,
+    CaughtIn::InLine,
+    CaughtIn::Storing,
+    CaughtIn::Fetching,
+    CaughtIn::Fetched,
+    CaughtIn::Sending,
+    CaughtIn::Sent,
+    CaughtIn::Answered,
 ];
 
 /// What ends it.
@@ -400,29 +400,29 @@ fn enders() -> Vec<Ender> {
 }
 
 /// Brings a command of client 0 into a state.
-fn caught(cores: &mut Cores, state: Caught) {
+fn caught(cores: &mut LinkedCores, state: CaughtIn) {
     cores.log.borrow_mut().hold = true;
     let opcode = match state {
-        Caught::Fetching | Caught::Fetched => WRITE,
-        Caught::Sending | Caught::Sent => READ,
-        Caught::Answered => READY,
+        CaughtIn::Fetching | CaughtIn::Fetched => WRITE,
+        CaughtIn::Sending | CaughtIn::Sent => READ,
+        CaughtIn::Answered => READY,
         _ => FLUSH,
     };
-    if state == Caught::InLine {
+    if state == CaughtIn::InLine {
         cores.send(1, 1, FLUSH, 1);
         cores.settle();
     }
-    cores.clients[0].hold = matches!(state, Caught::Fetching | Caught::Sending);
+    cores.clients[0].hold = matches!(state, CaughtIn::Fetching | CaughtIn::Sending);
     cores.send(0, 5, opcode, 5);
     cores.serve(0);
     match state {
-        Caught::Unsent => {}
-        Caught::InRing => _ = cores.commit(0),
-        Caught::Answered => {
+        CaughtIn::Unsent => {}
+        CaughtIn::InRing => _ = cores.commit(0),
+        CaughtIn::Answered => {
             cores.commit(0);
             cores.turn(1);
         }
-        Caught::Fetched | Caught::Sent => {
+        CaughtIn::Fetched | CaughtIn::Sent => {
             cores.commit(0);
             cores.turn(1);
             cores.turn(0);
@@ -436,7 +436,7 @@ fn a_command_is_ended_once_in_every_state() {
     for (state, ender) in STATES.iter().flat_map(|state| enders().into_iter().map(move |e| (*state, e))) {
         let what = format!("{ender:?} while {state:?}");
         // The first on the other core, the second at the owner.
-        let mut cores = Cores::new(&[0, 1]);
+        let mut cores = LinkedCores::new(&[0, 1]);
         caught(&mut cores, state);
         match ender {
             Ender::Abandoned => {
@@ -451,7 +451,7 @@ fn a_command_is_ended_once_in_every_state() {
         cores.serve(0);
         cores.commit(0);
         cores.settle();
-        if ender == Ender::Lost && state == Caught::Storing {
+        if ender == Ender::Lost && state == CaughtIn::Storing {
             assert!(cores.left.is_empty(), "{what}: its memory is still the store's");
         }
         cores.log.borrow_mut().hold = false;
@@ -476,7 +476,7 @@ fn a_command_is_ended_once_in_every_state() {
         };
         assert_eq!(executed, wanted, "{what}");
         // What had an answer before is not taken back, and the same tag serves the next.
-        if state == Caught::Answered && ender != Ender::Lost {
+        if state == CaughtIn::Answered && ender != Ender::Lost {
             assert_eq!(ended[0].1, Some(Status::Good), "{what}");
         }
         let next = if ender == Ender::Lost { cores.join(0) } else { 0 };
@@ -494,7 +494,7 @@ fn a_command_is_ended_once_in_every_state() {
 
 /// What happens next in [`commands_of_all_nexuses_run_one_at_a_time_in_the_order_of_each`].
 #[derive(Clone, Copy, Debug)]
-enum Event {
+enum ClientEvent {
     /// A client sends a command with this operation code.
     Send(usize, u8),
     /// The store completes nothing, or all that it has.
@@ -505,15 +505,15 @@ enum Event {
     Turn(usize),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = ClientEvent> {
     let opcode = prop_oneof![Just(READY), Just(FLUSH), Just(READ), Just(WRITE)];
     prop_oneof![
-        4 => (0..4usize, opcode).prop_map(|(client, opcode)| Event::Send(client, opcode)),
-        1 => any::<bool>().prop_map(Event::Hold),
-        1 => (0..2usize).prop_map(Event::Serve),
-        1 => (0..2usize).prop_map(Event::Receive),
-        1 => (0..2usize).prop_map(Event::Commit),
-        2 => (0..2usize).prop_map(Event::Turn),
+        4 => (0..4usize, opcode).prop_map(|(client, opcode)| ClientEvent::Send(client, opcode)),
+        1 => any::<bool>().prop_map(ClientEvent::Hold),
+        1 => (0..2usize).prop_map(ClientEvent::Serve),
+        1 => (0..2usize).prop_map(ClientEvent::Receive),
+        1 => (0..2usize).prop_map(ClientEvent::Commit),
+        2 => (0..2usize).prop_map(ClientEvent::Turn),
     ]
 }
 
@@ -522,20 +522,20 @@ proptest! {
     fn commands_of_all_nexuses_run_one_at_a_time_in_the_order_of_each(
         events in prop::collection::vec(event(), 0..400),
     ) {
-        let mut cores = Cores::new(&[0, 1, 0, 1]);
+        let mut cores = LinkedCores::new(&[0, 1, 0, 1]);
         cores.log.borrow_mut().begun.clear();
         let mut sent = [0; 4];
         for event in events {
             match event {
-                Event::Send(client, opcode) => {
+                ClientEvent::Send(client, opcode) => {
                     cores.send(client, sent[client], opcode, sent[client] as u8);
                     sent[client] += 1;
                 }
-                Event::Hold(hold) => cores.log.borrow_mut().hold = hold,
-                Event::Serve(core) => _ = cores.serve(core),
-                Event::Receive(core) => _ = cores.receive(core),
-                Event::Commit(core) => _ = cores.commit(core),
-                Event::Turn(core) => _ = cores.turn(core),
+                ClientEvent::Hold(hold) => cores.log.borrow_mut().hold = hold,
+                ClientEvent::Serve(core) => _ = cores.serve(core),
+                ClientEvent::Receive(core) => _ = cores.receive(core),
+                ClientEvent::Commit(core) => _ = cores.commit(core),
+                ClientEvent::Turn(core) => _ = cores.turn(core),
             }
         }
         cores.log.borrow_mut().hold = false;
@@ -552,7 +552,7 @@ proptest! {
 
 #[test]
 fn full_rings_lose_nothing_and_change_no_order() {
-    let mut cores = Cores::new(&[0, 1]);
+    let mut cores = LinkedCores::new(&[0, 1]);
     cores.log.borrow_mut().begun.clear();
     let many = 3 * RING_ROOM as u32;
     // More than there is room for on the way there, while the owner does nothing.
@@ -593,7 +593,7 @@ fn full_rings_lose_nothing_and_change_no_order() {
 
 #[test]
 fn inquiry_passes_the_line() {
-    let mut cores = Cores::new(&[0, 1]);
+    let mut cores = LinkedCores::new(&[0, 1]);
     cores.log.borrow_mut().hold = true;
     cores.send(1, 0, FLUSH, 0);
     cores.settle();
@@ -611,7 +611,7 @@ fn inquiry_passes_the_line() {
 
 #[test]
 fn attributes_and_aca_hold_in_the_line() {
-    let mut cores = Cores::new(&[0, 1]);
+    let mut cores = LinkedCores::new(&[0, 1]);
     cores.log.borrow_mut().begun.clear();
     cores.log.borrow_mut().hold = true;
     cores.send(1, 0, FLUSH, 0);
@@ -627,7 +627,7 @@ fn attributes_and_aca_hold_in_the_line() {
     cores.log.borrow_mut().hold = false;
     cores.settle();
     // The first at once, then the head of the queue. One stays behind the condition, and one of another nexus passes.
-    let begun = |cores: &Cores| cores.log.borrow().begun.iter().map(|(_, n)| *n).collect::<Vec<_>>();
+    let begun = |cores: &LinkedCores| cores.log.borrow().begun.iter().map(|(_, n)| *n).collect::<Vec<_>>();
     assert_eq!(begun(&cores), [0, 4, 1, FAILS, 5]);
     cores.send_as(0, 6, [READY, 6, 0, 0, 0, 0], TaskAttribute::Aca);
     cores.settle();
@@ -651,7 +651,7 @@ fn exhaust(arena: &Arena) -> Vec<SegMut> {
 #[test]
 fn a_core_without_memory_for_a_copy_puts_it_off() {
     // The session's core, for what is read.
-    let mut cores = Cores::new(&[0, 0]);
+    let mut cores = LinkedCores::new(&[0, 0]);
     cores.send(0, 1, READ, 0);
     let all = exhaust(&cores.arenas[0]);
     cores.settle();
@@ -687,7 +687,7 @@ fn a_core_without_memory_for_a_copy_puts_it_off() {
 
 #[test]
 fn a_device_begins_a_task_when_its_time_has_come_and_no_command_is_under_way() {
-    let mut cores = Cores::new(&[0]);
+    let mut cores = LinkedCores::new(&[0]);
     let due = NOW + std::time::Duration::from_secs(5);
     cores.log.borrow_mut().due = Some(due);
     cores.send(0, 1, READY, 0);
@@ -702,7 +702,7 @@ fn a_device_begins_a_task_when_its_time_has_come_and_no_command_is_under_way() {
     cores.send(0, 3, READY, 0);
     cores.settle();
     // The device is before what came after its time, and holds the unit until its task has ended.
-    let release = |cores: &mut Cores| {
+    let release = |cores: &mut LinkedCores| {
         cores.log.borrow_mut().hold = false;
         cores.receive(OWNER);
         cores.log.borrow_mut().hold = true;
@@ -732,8 +732,8 @@ fn a_device_begins_a_task_when_its_time_has_come_and_no_command_is_under_way() {
 
 #[test]
 fn a_core_has_had_its_last_command_when_all_others_have_left() {
-    let mut cores = Cores::new(&[0, 1]);
-    let closed = |cores: &mut Cores, core: usize| {
+    let mut cores = LinkedCores::new(&[0, 1]);
+    let closed = |cores: &mut LinkedCores, core: usize| {
         let (links, manager) = (&mut cores.links[core], &cores.managers[core]);
         links.close(manager)
     };

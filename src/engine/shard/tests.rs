@@ -14,22 +14,22 @@ use crate::scsi::primary::MissingLun;
 use crate::sys::{EventFd, wait_readable};
 
 /// A store whose operations end when somebody else says so, of which a descriptor of its own tells.
-struct Slow {
+struct SlowStore {
     wake: EventFd,
     under_way: Vec<Tag>,
     ended: Vec<Tag>,
 }
 
-impl Slow {
+impl SlowStore {
     fn end_all(&mut self) {
         self.ended.append(&mut self.under_way);
         self.wake.raise();
     }
 }
 
-struct SlowStore(Rc<RefCell<Slow>>);
+struct SlowHandle(Rc<RefCell<SlowStore>>);
 
-impl Store for SlowStore {
+impl Store for SlowHandle {
     fn geometry(&self) -> Geometry {
         Geometry { bytes: 1 << 20, block: 512, transfer_max: 1 << 20, thin: false, read_only: false }
     }
@@ -63,12 +63,13 @@ fn is_woken(shard: &Shard) -> bool {
 fn what_ends_in_a_store_wakes_its_core() {
     let context = CoreContext::alone(Arena::new(2 << 20, false).unwrap());
     let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
-    let slow =
-        || Rc::new(RefCell::new(Slow { wake: EventFd::new().unwrap(), under_way: vec![], ended: vec![] }));
+    let slow = || {
+        Rc::new(RefCell::new(SlowStore { wake: EventFd::new().unwrap(), under_way: vec![], ended: vec![] }))
+    };
     // Several, as each has a descriptor of its own.
     let (mut keys, stores) = (UnitKeys::default(), [slow(), slow(), slow()]);
     for store in &stores {
-        tasks.add_unit(keys.allocate(), Box::new(MissingLun), Some(Box::new(SlowStore(store.clone()))));
+        tasks.add_unit(keys.allocate(), Box::new(MissingLun), Some(Box::new(SlowHandle(store.clone()))));
     }
     let (peers, mailboxes) = mailboxes(1).unwrap();
     let mailbox = mailboxes.into_iter().next().unwrap();

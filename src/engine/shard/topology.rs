@@ -3,7 +3,7 @@
 
 use super::Shard;
 use crate::engine::tasks::UnitKey;
-use crate::engine::topology::{ReadyShare, RetiredUnit, Share, TopologyMessage, Vote};
+use crate::engine::topology::{ReadyShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
 use crate::io::Error;
 
 impl Shard {
@@ -12,7 +12,7 @@ impl Shard {
             TopologyMessage::Prepare { ticket, make, to } => {
                 let (tasks, context) = (&mut self.core.tasks, &self.context);
                 let vote = self.party.prepare(ticket, || {
-                    let Share { units, fabrics } = make(context)?;
+                    let TopologyShare { units, fabrics } = make(context)?;
                     let keys = units.iter().map(|unit| unit.key).collect();
                     units.into_iter().for_each(|unit| tasks.bring(unit));
                     Ok(ReadyShare { units: keys, fabrics })

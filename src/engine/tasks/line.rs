@@ -6,18 +6,18 @@ use std::collections::VecDeque;
 use crate::time::Instant;
 
 /// Which cores carry out the commands of a logical unit.
-pub(super) enum Place {
+pub(super) enum CommandPlace {
     /// Each core those of its nexuses.
     Everywhere,
     /// This one those of all nexuses, one at a time.
-    Here(Line),
+    Here(WaitingLine),
     /// That core.
     At(usize),
 }
 
 /// The commands of a unit that runs one at a time.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct WaitingLine {
     /// The task that holds the unit, and what follows its end.
     pub(super) running: Option<(u32, usize)>,
     pub(super) waiting: VecDeque<u32>,

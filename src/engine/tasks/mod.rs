@@ -53,7 +53,7 @@ use change_queue::Changes;
 use command_faults::Faults;
 use last_flush::{FLUSH, LastFlush};
 use latency::{Ended, Times};
-use line::{Place, SerialUnits};
+use line::{CommandPlace, SerialUnits};
 use nobody::Nobody;
 use remote_nexus::RemoteNexus;
 use retirement::Retirement;
@@ -695,7 +695,7 @@ impl TaskManager {
             task_set.active += 1;
             task_set.ahead += usize::from(goes_ahead(this.command.attribute));
             let unit = &mut self.units[this.unit];
-            if matches!(unit.place, Place::Here(_)) && !self.takes_turn(task) {
+            if matches!(unit.place, CommandPlace::Here(_)) && !self.takes_turn(task) {
                 return;
             }
             return self.begin_or_hold(now, task, transport);
@@ -714,7 +714,7 @@ impl TaskManager {
     pub fn inspect(&mut self) {
         for unit in 0..self.units.len() {
             let this = &mut self.units[unit];
-            if self.core != 0 && matches!(this.place, Place::Everywhere) {
+            if self.core != 0 && matches!(this.place, CommandPlace::Everywhere) {
                 continue;
             }
             let Some(store) = &mut this.store else { continue };

@@ -5,7 +5,7 @@
 use smallvec::SmallVec;
 
 use super::latency::Times;
-use super::line::Place;
+use super::line::CommandPlace;
 use super::nobody::Nobody;
 use super::task::{State, Task};
 use super::{NOBODY, TaskManager};
@@ -32,15 +32,15 @@ impl TaskManager {
     /// Asks a device when it wants to begin something.
     pub(super) fn rearm(&mut self, unit: usize) {
         let this = &mut self.units[unit];
-        let Place::Here(line) = &mut this.place else { return };
+        let CommandPlace::Here(line) = &mut this.place else { return };
         line.due = if line.called { None } else { this.server.next_deadline() };
         self.find_due();
     }
 
     fn find_due(&mut self) {
         let due = |unit: &usize| match &self.units[*unit].place {
-            Place::Here(line) => line.due,
-            Place::Everywhere | Place::At(_) => None,
+            CommandPlace::Here(line) => line.due,
+            CommandPlace::Everywhere | CommandPlace::At(_) => None,
         };
         self.serial.due =
             if self.serial.stopping { None } else { self.serial.here.iter().filter_map(due).min() };
@@ -52,7 +52,7 @@ impl TaskManager {
             return;
         }
         for unit in self.serial.here.clone() {
-            let Place::Here(line) = &mut self.units[unit].place else { continue };
+            let CommandPlace::Here(line) = &mut self.units[unit].place else { continue };
             if line.due.is_none_or(|due| due > now) {
                 continue;
             }
@@ -86,7 +86,7 @@ impl TaskManager {
         this.goes_on(now);
         let unit = &mut self.units[this.unit];
         this.epoch = unit.epoch;
-        if let Place::Here(line) = &mut unit.place {
+        if let CommandPlace::Here(line) = &mut unit.place {
             line.called = false;
         }
         let step = self.call(now, task, &mut Nobody, |server, id, command, cx| server.wake(id, command, cx));

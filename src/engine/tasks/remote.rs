@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::line::Place;
+use super::line::CommandPlace;
 use super::remote_nexus::{NexusMessage, RemoteCommand, RemoteNexus, TransportCall};
 use super::{AfterAbort, NexusKey, State, TaskManager, Transports};
 use crate::scsi::{
@@ -41,7 +41,7 @@ impl TaskManager {
     /// Adds a logical unit whose owner is another core: see [`TaskManager::make_serial`].
     pub fn add_remote_unit(&mut self, key: UnitKey, owner: usize) {
         self.add_unit(key, Box::new(Elsewhere), None);
-        self.units[key.row()].place = Place::At(owner);
+        self.units[key.row()].place = CommandPlace::At(owner);
     }
 
     /// The next message for another core: which, by which key the nexus goes at the core of its session, and what.
@@ -71,8 +71,8 @@ impl TaskManager {
     /// Which of some units other cores own.
     fn units_elsewhere(&self, units: &[(Lun, UnitKey)]) -> Vec<(Lun, usize)> {
         let owner = |unit| match self.units[self.row(unit)?].place {
-            Place::At(owner) => Some(owner),
-            Place::Everywhere | Place::Here(_) => None,
+            CommandPlace::At(owner) => Some(owner),
+            CommandPlace::Everywhere | CommandPlace::Here(_) => None,
         };
         units.iter().filter_map(|&(lun, unit)| Some((lun, owner(unit)?))).collect()
     }

@@ -6,7 +6,7 @@
 //! takes commands while it is busy with that, the device says. Commands whose definition says so pass the line. While
 //! there is an ACA condition, those of its task set stay in the line and others go before them.
 
-use super::line::{Line, Place};
+use super::line::{CommandPlace, WaitingLine};
 use super::own_memory::OwnMemory;
 use super::task::State;
 use super::{AfterAbort, NOBODY, NexusKey, Pending, TaskManager, Transports, UnitKey};
@@ -18,7 +18,7 @@ impl TaskManager {
     /// all others it is added with [`TaskManager::add_remote_unit`]. It has no tasks yet.
     pub fn make_serial(&mut self, unit: UnitKey) {
         let this = &mut self.units[unit.row()];
-        this.place = Place::Here(Line::default());
+        this.place = CommandPlace::Here(WaitingLine::default());
         // What one command reads must not be changed by the next one on its way to the initiator.
         if let Some(store) = this.store.take_if(|store| store.lease().is_some()) {
             this.store = Some(Box::new(OwnMemory::new(store, self.arena.clone())));
@@ -32,7 +32,7 @@ impl TaskManager {
     pub(super) fn takes_turn(&mut self, task: u32) -> bool {
         let this = &mut self.tasks[task as usize];
         let unit = &mut self.units[this.unit];
-        let Place::Here(line) = &mut unit.place else { return true };
+        let CommandPlace::Here(line) = &mut unit.place else { return true };
         if unit.server.definition(&this.command.cdb).is_some_and(|definition| definition.passes_line) {
             return true;
         }
@@ -56,14 +56,14 @@ impl TaskManager {
         let after = AfterAbort::Next(self.units[this.unit].key);
         let pending = self.pending.insert(Pending { left: 1, reset: Default::default(), cold: false, after });
         this.waiters.push(pending);
-        if let Place::Here(line) = &mut self.units[this.unit].place {
+        if let CommandPlace::Here(line) = &mut self.units[this.unit].place {
             line.running = Some((task, pending));
         }
     }
 
     /// The task that has held a unit has ended.
     pub(super) fn vacate(&mut self, unit: usize) {
-        if let Place::Here(line) = &mut self.units[unit].place {
+        if let CommandPlace::Here(line) = &mut self.units[unit].place {
             line.running = None;
             self.rearm(unit);
             self.call_next(unit);
@@ -73,7 +73,8 @@ impl TaskManager {
     /// A task that is over but for its status holds its unit no longer.
     pub(super) fn give_up_turn(&mut self, task: u32) {
         let this = &mut self.tasks[task as usize];
-        if let Place::Here(Line { running: Some((running, pending)), .. }) = self.units[this.unit].place
+        if let CommandPlace::Here(WaitingLine { running: Some((running, pending)), .. }) =
+            self.units[this.unit].place
             && running == task
         {
             this.waiters.retain(|waiter| *waiter != pending);
@@ -83,14 +84,16 @@ impl TaskManager {
 
     /// An aborted task leaves the line.
     pub(super) fn leave_line(&mut self, task: u32) {
-        if let Place::Here(line) = &mut self.units[self.tasks[task as usize].unit].place {
+        if let CommandPlace::Here(line) = &mut self.units[self.tasks[task as usize].unit].place {
             line.waiting.retain(|waiting| *waiting != task);
         }
     }
 
     /// The next in line has its turn as soon as the transports are at hand, if the unit is free.
     pub(super) fn call_next(&mut self, unit: usize) {
-        let Place::Here(Line { running: None, waiting, .. }) = &self.units[unit].place else { return };
+        let CommandPlace::Here(WaitingLine { running: None, waiting, .. }) = &self.units[unit].place else {
+            return;
+        };
         if !waiting.is_empty() && !self.serial.ready.contains(&unit) {
             self.serial.ready.push_back(unit);
         }
@@ -98,7 +101,7 @@ impl TaskManager {
 
     /// Takes the next out that is not kept by an ACA condition.
     fn next_in_line(&mut self, unit: usize) -> Option<u32> {
-        let Place::Here(line) = &mut self.units[unit].place else { return None };
+        let CommandPlace::Here(line) = &mut self.units[unit].place else { return None };
         let (tasks, nexuses) = (&self.tasks, &self.nexuses);
         let is_free = |task: u32| {
             let this = &tasks[task as usize];

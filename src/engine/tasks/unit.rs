@@ -7,14 +7,14 @@ use std::sync::Arc;
 use super::change_queue::{FrozenTask, SharedState};
 use super::command_faults::CommandFaults;
 use super::latency::Latencies;
-use super::line::Place;
+use super::line::CommandPlace;
 use crate::counters::counter_set;
 use crate::io::{Geometry, Op, RecordSlot, Store};
 use crate::scsi::primary::MissingLun;
 use crate::scsi::{DeviceServer, UnitKey, UnitState};
 
 pub(super) struct Unit {
-    pub(super) place: Place,
+    pub(super) place: CommandPlace,
     pub(super) key: UnitKey,
     pub(super) server: Box<dyn DeviceServer>,
     pub(super) store: Option<Box<dyn Store>>,
@@ -40,7 +40,7 @@ pub(super) struct Unit {
 impl Unit {
     pub(super) fn new(key: UnitKey, server: Box<dyn DeviceServer>, store: Option<Box<dyn Store>>) -> Self {
         Self {
-            place: Place::Everywhere,
+            place: CommandPlace::Everywhere,
             key,
             server,
             store,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::line::Place;
+use super::line::CommandPlace;
 use super::task_set::TaskSet;
 use super::unit::{NewUnit, Unit};
 use super::{ABSENT, TaskManager, UnitKey};
@@ -44,9 +44,9 @@ impl TaskManager {
     /// Those of some logical units for which a nexus has task sets here: a mirror has some of those that this core owns.
     pub(super) fn units_here(&self, mirror: bool, units: &[(Lun, UnitKey)]) -> Vec<(Lun, UnitKey)> {
         let is_here = |unit: UnitKey| match self.row(unit).map(|row| &self.units[row].place) {
-            Some(Place::Everywhere) => !mirror,
-            Some(Place::Here(_)) => true,
-            Some(Place::At(_)) | None => false,
+            Some(CommandPlace::Everywhere) => !mirror,
+            Some(CommandPlace::Here(_)) => true,
+            Some(CommandPlace::At(_)) | None => false,
         };
         units.iter().filter(|(_, unit)| is_here(*unit)).copied().collect()
     }

@@ -21,7 +21,7 @@ type SaidOfTarget = (String, Vec<String>, Vec<(u16, String)>, String);
 
 /// What a configuration says.
 #[derive(Clone)]
-struct Said {
+struct Wording {
     memory: &'static str,
     /// Ports beside the first.
     ports: Vec<String>,
@@ -33,7 +33,7 @@ struct Said {
     targets: Vec<SaidOfTarget>,
 }
 
-impl Said {
+impl Wording {
     fn text(&self) -> String {
         let Self { memory, ports, portals, disks, accounts, targets } = self;
         let reactors = Vec::from_iter(0..thread::available_parallelism().map_or(1, usize::from).min(2));
@@ -66,14 +66,14 @@ impl Said {
 }
 
 /// A daemon in this process.
-struct Daemon {
+struct LiveDaemon {
     place: Place,
     thread: JoinHandle<Result<(), Vec<String>>>,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl Daemon {
-    fn start(name: &str, said: &Said) -> Self {
+impl LiveDaemon {
+    fn start(name: &str, said: &Wording) -> Self {
         let alone = DAEMON.lock().unwrap_or_else(PoisonError::into_inner);
         let place = Place(std::env::temp_dir().join(format!("ptgt-live-{name}-{}", std::process::id())));
         fs::create_dir_all(&place.0).unwrap();
@@ -88,7 +88,7 @@ impl Daemon {
         self.place.0.join(name)
     }
 
-    fn apply(&self, said: &Said) -> Result<(), String> {
+    fn apply(&self, said: &Wording) -> Result<(), String> {
         let path = self.path("next.toml");
         fs::write(&path, said.text()).unwrap();
         client::call(&self.path("socket"), "apply", json!({ "path": path })).map(|_| ())
@@ -127,9 +127,9 @@ fn free_address() -> SocketAddr {
 const RAM: &str = "store = \"ram\"\nsize = \"1MiB\"";
 
 /// Two targets with a disk each.
-fn said() -> Said {
+fn said() -> Wording {
     let portals = || vec!["l".to_owned()];
-    Said {
+    Wording {
         memory: "16MiB",
         ports: Vec::new(),
         portals: vec![("l".into(), "p".into(), free_address())],
@@ -172,7 +172,7 @@ const NOT_SUPPORTED: u16 = 0x2500;
 fn those_concerned_notice_a_change_and_nobody_else() {
     let mut said = said();
     let address = said.portals[0].2;
-    let daemon = Daemon::start("concerned", &said);
+    let daemon = LiveDaemon::start("concerned", &said);
     let mut one = Client::log_in(address);
     let mut other = Client::log_in_to(address, OTHER).unwrap();
     for client in [&mut one, &mut other] {
@@ -245,7 +245,7 @@ fn those_concerned_notice_a_change_and_nobody_else() {
 fn a_change_that_is_refused_changes_nothing() {
     let said = said();
     let address = said.portals[0].2;
-    let daemon = Daemon::start("refused", &said);
+    let daemon = LiveDaemon::start("refused", &said);
     let mut client = Client::log_in(address);
     assert_eq!(client.attentions(0), [POWER_ON]);
     let before = daemon.status();
@@ -254,7 +254,7 @@ fn a_change_that_is_refused_changes_nothing() {
     fs::write(&image, vec![0; 1 << 20]).unwrap();
     let locked = fs::File::options().read(true).write(true).open(&image).unwrap();
     assert!(sys::lock_file(&locked, true).unwrap());
-    let refused = |change: &dyn Fn(&mut Said), why: &str| {
+    let refused = |change: &dyn Fn(&mut Wording), why: &str| {
         let mut next = said.clone();
         // Something good comes with it.
         next.disks.push(("good".into(), RAM.into()));
@@ -282,7 +282,7 @@ fn a_change_that_is_refused_changes_nothing() {
 }
 
 #[derive(Parser)]
-struct Bench {
+struct VerifiedLoad {
     #[command(flatten)]
     arguments: bench::Arguments,
 }
@@ -292,7 +292,7 @@ struct Bench {
 fn changes_by_chance_disturb_no_verified_load() {
     let mut said = said();
     let address = said.portals[0].2;
-    let daemon = Daemon::start("chance", &said);
+    let daemon = LiveDaemon::start("chance", &said);
     Client::log_in(address).log_out();
     let result = daemon.path("result.json");
     let url = format!("iscsi://{address}/{TARGET}/0");
@@ -314,7 +314,7 @@ fn changes_by_chance_disturb_no_verified_load() {
         "--json",
         result.to_str().unwrap(),
     ];
-    let bench = Bench::parse_from(load);
+    let bench = VerifiedLoad::parse_from(load);
     let load = thread::spawn(move || bench::run(&bench.arguments));
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |n: usize| {
@@ -390,7 +390,7 @@ fn changes_by_chance_disturb_no_verified_load() {
 #[test]
 fn what_cannot_be_read_is_told() {
     let said = said();
-    let daemon = Daemon::start("unread", &said);
+    let daemon = LiveDaemon::start("unread", &said);
     Client::log_in(said.portals[0].2).log_out();
     let path = daemon.path("bad.toml");
     fs::write(&path, "port = 5").unwrap();

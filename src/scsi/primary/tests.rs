@@ -19,7 +19,7 @@ use crate::wire::Uuid;
 use crate::wire::scsi::be64;
 
 #[derive(Debug)]
-struct Tape {
+struct StreamUnit {
     primary: PrimaryUnit,
     /// Bytes of a block; 0 for any.
     block: AtomicU32,
@@ -37,9 +37,9 @@ const PAGES: [ModePage; 2] =
     [CONTROL_PAGE, ModePage::of_header(&[BUFFERED, MEDIUM, 0, 0, 2, 0], &[0x70, 0, 0, 0xff, 0xff, 0xff])];
 
 #[derive(Clone, Copy, Debug)]
-struct TapeShape;
+struct StreamShape;
 
-impl Shape for TapeShape {
+impl Shape for StreamShape {
     fn lba(&self, at: u64) -> u64 {
         at
     }
@@ -53,7 +53,7 @@ impl Shape for TapeShape {
     }
 }
 
-struct View<'a>(&'a Tape);
+struct View<'a>(&'a StreamUnit);
 
 impl Peripheral for View<'_> {
     fn identity(&self) -> &Identity {
@@ -100,8 +100,8 @@ impl ModeUnit for View<'_> {
     }
 }
 
-impl DeviceType for Tape {
-    type Shape = TapeShape;
+impl DeviceType for StreamUnit {
+    type Shape = StreamShape;
     type View<'a> = View<'a>;
 
     const MEDIUM: UnitFlags = UnitFlags(0);
@@ -111,11 +111,11 @@ impl DeviceType for Tape {
         &self.primary
     }
 
-    fn shape(&self, _: &Geometry) -> TapeShape {
-        TapeShape
+    fn shape(&self, _: &Geometry) -> StreamShape {
+        StreamShape
     }
 
-    fn view(&self, _: TapeShape) -> View<'_> {
+    fn view(&self, _: StreamShape) -> View<'_> {
         View(self)
     }
 
@@ -123,17 +123,17 @@ impl DeviceType for Tape {
         self.block.store(be32(values.header(), 2), Ordering::Relaxed);
     }
 
-    fn protected(&self, _: &TapeShape) -> bool {
+    fn protected(&self, _: &StreamShape) -> bool {
         false
     }
 
-    fn log_pages(&self, _: &TapeShape) -> &'static [(u8, u8)] {
+    fn log_pages(&self, _: &StreamShape) -> &'static [(u8, u8)] {
         &[]
     }
 
-    fn log_page(&self, _: u8, _: bool, _: &TapeShape, _: Instant, _: &mut LogData) {}
+    fn log_page(&self, _: u8, _: bool, _: &StreamShape, _: Instant, _: &mut LogData) {}
 
-    fn self_test(&self, _: bool, _: &TapeShape) -> SmallVec<[Span; 2]> {
+    fn self_test(&self, _: bool, _: &StreamShape) -> SmallVec<[Span; 2]> {
         SmallVec::new()
     }
 }
@@ -142,13 +142,18 @@ impl DeviceType for Tape {
 #[derive(Debug)]
 enum NoTask {}
 
-impl DeviceTask<Tape> for NoTask {
-    fn advance(&mut self, _: Option<Resume>, _: &Job<'_, Tape>, _: &mut Context<'_>) -> Result<Step, Fault> {
+impl DeviceTask<StreamUnit> for NoTask {
+    fn advance(
+        &mut self,
+        _: Option<Resume>,
+        _: &Job<'_, StreamUnit>,
+        _: &mut Context<'_>,
+    ) -> Result<Step, Fault> {
         match *self {}
     }
 }
 
-static TABLE: Table<Handler<Tape>> = Table::new(
+static TABLE: Table<Handler<StreamUnit>> = Table::new(
     const {
         &[
             Row { definition: command::MODE_SELECT_6, run: handlers::mode_select },
@@ -159,7 +164,7 @@ static TABLE: Table<Handler<Tape>> = Table::new(
     },
 );
 
-impl CommandSet for Tape {
+impl CommandSet for StreamUnit {
     type Task = NoTask;
 
     fn table() -> &'static Table<Handler<Self>> {
@@ -170,7 +175,7 @@ impl CommandSet for Tape {
 /// A drive and its initiator.
 struct Rig {
     arena: Arena,
-    server: PrimaryServer<Tape>,
+    server: PrimaryServer<StreamUnit>,
     kept: Vec<Record>,
 }
 
@@ -181,8 +186,8 @@ impl Rig {
 
     fn with_blocks(blocks: u64) -> Self {
         let identity = Identity::new("ptgt", "toy", "0", None, Uuid::of_name("toy")).unwrap();
-        let primary = PrimaryUnit::new::<Tape>(identity, None, 0, ModeValues::new(&PAGES));
-        let tape = Arc::new(Tape { primary, block: AtomicU32::new(512), blocks });
+        let primary = PrimaryUnit::new::<StreamUnit>(identity, None, 0, ModeValues::new(&PAGES));
+        let tape = Arc::new(StreamUnit { primary, block: AtomicU32::new(512), blocks });
         Self {
             arena: Arena::new(2 << 20, false).unwrap(),
             server: PrimaryServer::new(tape),

@@ -21,7 +21,7 @@ use mutate::InputShape;
 use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
-use crate::control::status::{Apply, SetPortGroup, State, Status, StatusRequest, StatusSource};
+use crate::control::status::{ApplyRequest, SetPortGroup, State, Status, StatusRequest, StatusSource};
 use crate::formats::tape::run_damaged;
 use crate::wire::iscsi::{self, pairs};
 use crate::wire::{fc, iser, srp};
@@ -125,7 +125,7 @@ fn control(bytes: &[u8]) {
             if wanted.disk.is_some() { Ok(()) } else { Err("no".into()) }
         }
 
-        fn apply(&self, wanted: &Apply) -> Result<(), String> {
+        fn apply(&self, wanted: &ApplyRequest) -> Result<(), String> {
             if wanted.path.is_absolute() { Ok(()) } else { Err("no".into()) }
         }
     }

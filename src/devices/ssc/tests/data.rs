@@ -11,7 +11,7 @@ fn signed(sense: &Sense) -> i64 {
 fn records_of_every_length_come_back() {
     let lengths =
         [1, 2, 511, 512, 4016, 4017, 4095, 4096, 4097, 65536, 262_143, 262_144, 262_145, 1 << 20, 3_000_001];
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     for (number, len) in lengths.into_iter().enumerate() {
         rig.write_record(&record(number as u64, len)).good();
     }
@@ -26,7 +26,7 @@ fn records_of_every_length_come_back() {
 
 #[test]
 fn the_longest_record_takes_bounded_memory() {
-    let mut rig = Rig::with(cartridge(40 << 20, CartridgeUse::Data, false));
+    let mut rig = TapeRig::with(cartridge(40 << 20, CartridgeUse::Data, false));
     rig.arena = Arena::new(4 << 20, false).unwrap();
     let longest = record(1, 0xff_ffff);
     rig.write_record(&longest).good();
@@ -38,7 +38,7 @@ fn the_longest_record_takes_bounded_memory() {
 
 #[test]
 fn payload_of_whole_blocks_goes_to_the_store_as_it_came() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     rig.write_record(&record(0, 65536)).good();
     rig.ops.clear();
     rig.write_record(&record(1, 65536)).good();
@@ -47,7 +47,7 @@ fn payload_of_whole_blocks_goes_to_the_store_as_it_came() {
 
 #[test]
 fn a_longer_record_is_cut_and_the_difference_is_negative() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     for number in 0..3 {
         rig.write_record(&record(number, 9000)).good();
     }
@@ -67,7 +67,7 @@ fn a_longer_record_is_cut_and_the_difference_is_negative() {
 
 #[test]
 fn a_shorter_record_is_told_but_with_sili() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     rig.write_record(&record(0, 100)).good();
     rig.write_record(&record(1, 100)).good();
     rig.rewind();
@@ -82,7 +82,7 @@ fn a_shorter_record_is_told_but_with_sili() {
 
 #[test]
 fn nothing_is_read_or_written_for_a_length_of_zero() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     assert_eq!(rig.write_record(&[]).good(), [0_u8; 0]);
     assert_eq!(rig.read_record(0).good(), [0_u8; 0]);
     assert_eq!(rig.position(), (0, 0, 0));
@@ -90,7 +90,7 @@ fn nothing_is_read_or_written_for_a_length_of_zero() {
 
 #[test]
 fn fixed_records_count() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     // Without a block length there are none.
     assert_eq!(rig.read(&[0x08, 1, 0, 0, 1, 0]).why(), (key::ILLEGAL_REQUEST, asc::INVALID_FIELD_IN_CDB));
     for len in [512, 8192] {
@@ -117,7 +117,7 @@ fn fixed_records_count() {
 
 #[test]
 fn a_record_of_another_length_ends_a_fixed_read_with_no_error() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     for (number, len) in [(0, 1024), (1, 1024), (2, 700), (3, 1024)] {
         rig.write_record(&record(number, len)).good();
     }
@@ -132,7 +132,7 @@ fn a_record_of_another_length_ends_a_fixed_read_with_no_error() {
 
 #[test]
 fn a_write_in_the_middle_ends_the_data_there() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     for number in 0..10 {
         rig.write_record(&record(number, 20_000)).good();
     }
@@ -149,7 +149,7 @@ fn a_write_in_the_middle_ends_the_data_there() {
 
 #[test]
 fn filemarks_make_what_was_written_stable_and_immediate_ones_do_not() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     rig.write_record(&record(0, 300)).good();
     rig.ops.clear();
     rig.none(&[0x10, 1, 0, 0, 2, 0]).good();
@@ -168,7 +168,7 @@ fn filemarks_make_what_was_written_stable_and_immediate_ones_do_not() {
 
 #[test]
 fn early_warning_comes_with_the_data_written_and_the_end_without() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     let (mut written, mut warned) = (0, 0);
     let last = loop {
         let ended = rig.write_record(&record(written, 100_000));
@@ -204,7 +204,7 @@ fn early_warning_comes_with_the_data_written_and_the_end_without() {
 
 #[test]
 fn a_fixed_write_that_does_not_fit_says_how_many_records_do_not() {
-    let mut rig = Rig::with(cartridge(1 << 20, CartridgeUse::Data, false));
+    let mut rig = TapeRig::with(cartridge(1 << 20, CartridgeUse::Data, false));
     rig.set_block(100_000);
     let ended = rig.write(&[0x0a, 1, 0, 0, 12, 0], &record(0, 1_200_000));
     let sense = ended.sense();
@@ -216,7 +216,7 @@ fn a_fixed_write_that_does_not_fit_says_how_many_records_do_not() {
 #[test]
 fn a_damaged_record_is_told_and_the_next_is_read() {
     let damaged = |len: usize, count: u64| {
-        let mut rig = Rig::new();
+        let mut rig = TapeRig::new();
         for number in 0..count {
             rig.write_record(&record(number, len)).good();
         }
@@ -242,7 +242,7 @@ fn what_the_store_loses_is_a_deferred_error_and_leaves_what_was_stable() {
         (ErrorKind::WriteFailed, key::MEDIUM_ERROR, asc::WRITE_ERROR),
         (ErrorKind::NoSpace, key::VOLUME_OVERFLOW, asc::END_OF_PARTITION),
     ] {
-        let mut rig = Rig::new();
+        let mut rig = TapeRig::new();
         rig.write_record(&record(0, 300)).good();
         rig.filemarks(1);
         rig.write_record(&record(1, 300)).good();
@@ -263,7 +263,7 @@ fn what_the_store_loses_is_a_deferred_error_and_leaves_what_was_stable() {
 
 #[test]
 fn a_payload_that_cannot_be_written_leaves_no_record() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     rig.write_record(&record(0, 30_000)).good();
     rig.fault = Some(ErrorKind::WriteFailed);
     assert_eq!(rig.write_record(&record(1, 30_000)).why(), (key::MEDIUM_ERROR, asc::WRITE_ERROR));
@@ -278,7 +278,7 @@ fn a_payload_that_cannot_be_written_leaves_no_record() {
 #[test]
 fn a_command_that_is_aborted_anywhere_leaves_a_whole_tape() {
     for steps in 0..40 {
-        let mut rig = Rig::new();
+        let mut rig = TapeRig::new();
         rig.write_record(&record(0, 600_000)).good();
         rig.write_record(&record(1, 100)).good();
         let cut = rig.abort_after(steps, &with_length([0x0a, 0, 0, 0, 0, 0], 600_000), &record(2, 600_000));

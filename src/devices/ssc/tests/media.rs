@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn an_empty_store_becomes_a_cartridge_of_its_size() {
-    let mut rig = Rig::with(vec![0; 32 << 20]);
+    let mut rig = TapeRig::with(vec![0; 32 << 20]);
     rig.none(&[0; 6]).good();
     rig.write_record(&record(1, 40_000)).good();
     rig.filemarks(1);
@@ -20,7 +20,7 @@ fn an_empty_store_becomes_a_cartridge_of_its_size() {
 #[test]
 fn what_is_no_cartridge_is_left_as_it_is() {
     let bytes: Vec<u8> = record(3, 16 << 20);
-    let mut rig = Rig::with(bytes.clone());
+    let mut rig = TapeRig::with(bytes.clone());
     for cdb in [&[0; 6][..], &[0x0a, 0, 0, 0, 1, 0], &[0x19, 0, 0, 0, 0, 0], &[0x04, 0, 0, 0, 0, 0]] {
         let ended = rig.write(cdb, &[7][..usize::from(cdb[4] & 1)]);
         assert_eq!(ended.why(), (key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT));
@@ -32,7 +32,7 @@ fn what_is_no_cartridge_is_left_as_it_is() {
 
 #[test]
 fn a_cartridge_goes_out_and_comes_in_at_its_beginning() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     rig.write_record(&record(1, 50)).good();
     let allow = [0x1e, 0, 0, 0, 0, 0];
     rig.none(&[0x1e, 0, 0, 0, 1, 0]).good();
@@ -57,11 +57,11 @@ fn a_cartridge_goes_out_and_comes_in_at_its_beginning() {
 #[test]
 fn nothing_is_written_where_nothing_may_be() {
     let protected = cartridge(1 << 20, CartridgeUse::Data, true);
-    let mut read_only = Rig::set_up(
+    let mut read_only = TapeRig::set_up(
         TapeOptions { read_only: true, ..options() },
         cartridge(1 << 20, CartridgeUse::Data, false),
     );
-    for rig in [&mut Rig::with(protected.clone()), &mut read_only] {
+    for rig in [&mut TapeRig::with(protected.clone()), &mut read_only] {
         rig.none(&[0; 6]).good();
         let before = rig.bytes.clone();
         for cdb in
@@ -77,7 +77,7 @@ fn nothing_is_written_where_nothing_may_be() {
 
 #[test]
 fn what_is_written_once_is_appended_to_only() {
-    let mut rig = Rig::with(cartridge(1 << 20, CartridgeUse::Worm, false));
+    let mut rig = TapeRig::with(cartridge(1 << 20, CartridgeUse::Worm, false));
     rig.write_record(&record(1, 100)).good();
     rig.filemarks(1);
     rig.write_record(&record(2, 100)).good();
@@ -96,7 +96,7 @@ fn what_is_written_once_is_appended_to_only() {
 
 #[test]
 fn partitions_are_made_by_page_and_format() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     let page = |additional: u8, flags: u8, power: u8, sizes: [u16; 2]| {
         let mut list = vec![0, 0, 0x10, 0, 0x11, 14, 3, additional, flags, 3, power, 0];
         list.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
@@ -153,7 +153,7 @@ fn partitions_are_made_by_page_and_format() {
 
 #[test]
 fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     let short = rig.read(&[0x1a, 0, 0x10, 0, 64, 0]).good();
     assert_eq!(short[..4], [27, 0, 0x10, 8]);
     assert_eq!(short[4..12], [0x5a, 0, 0, 0, 0, 0, 0, 0]);
@@ -177,7 +177,7 @@ fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
 
 #[test]
 fn densities_are_in_ascending_order_and_the_usual_one_is_marked() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     let all = rig.read(&[0x44, 0, 0, 0, 0, 0, 0, 4, 0, 0]).good();
     assert_eq!(usize::from(u16::from_be_bytes([all[0], all[1]])), all.len() - 2);
     let rows: Vec<&[u8]> = all[4..].chunks(52).collect();
@@ -195,7 +195,7 @@ fn densities_are_in_ascending_order_and_the_usual_one_is_marked() {
 
 #[test]
 fn it_says_what_it_is() {
-    let mut rig = Rig::new();
+    let mut rig = TapeRig::new();
     let data = rig.read(&[0x12, 0, 0, 0, 96, 0]).good();
     assert_eq!((data[0], data[1]), (0x01, 0x80));
     assert_eq!(&data[8..36], b"PTGT    VIRTUAL-TAPE    0001");

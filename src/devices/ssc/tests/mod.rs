@@ -26,12 +26,12 @@ const ROOM: u32 = 17 << 20;
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
+struct TapeEnded {
     outcome: Outcome,
     data: Vec<u8>,
 }
 
-impl Ended {
+impl TapeEnded {
     #[track_caller]
     fn good(self) -> Vec<u8> {
         assert_eq!(self.outcome.status, Status::Good, "{:?}", self.outcome.sense);
@@ -53,7 +53,7 @@ impl Ended {
 }
 
 /// A drive, its store and its initiator.
-struct Rig {
+struct TapeRig {
     server: PrimaryServer<Tape>,
     arena: Arena,
     bytes: Vec<u8>,
@@ -91,7 +91,7 @@ fn cartridge(capacity: u64, purpose: CartridgeUse, write_protected: bool) -> Vec
     bytes
 }
 
-impl Rig {
+impl TapeRig {
     /// With a cartridge of 8 MiB.
     fn new() -> Self {
         Self::with(cartridge(8 << 20, CartridgeUse::Data, false))
@@ -127,19 +127,19 @@ impl Rig {
         }
     }
 
-    fn none(&mut self, cdb: &[u8]) -> Ended {
+    fn none(&mut self, cdb: &[u8]) -> TapeEnded {
         self.run(cdb, &[], 0)
     }
 
-    fn read(&mut self, cdb: &[u8]) -> Ended {
+    fn read(&mut self, cdb: &[u8]) -> TapeEnded {
         self.run(cdb, &[], ROOM)
     }
 
-    fn write(&mut self, cdb: &[u8], out: &[u8]) -> Ended {
+    fn write(&mut self, cdb: &[u8], out: &[u8]) -> TapeEnded {
         self.run(cdb, out, 0)
     }
 
-    fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> Ended {
+    fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> TapeEnded {
         let command = Self::command(cdb, out.len() as u32, room);
         let (mut data, mut fetched) = (Vec::new(), 0);
         let mut step = self.call(&command, None);
@@ -149,7 +149,7 @@ impl Rig {
                     data.extend(std::mem::take(&mut outcome.data).to_vec());
                     data.truncate(room as usize);
                     assert_eq!(self.arena.in_use(), 0, "a task that is over holds memory");
-                    return Ended { outcome, data };
+                    return TapeEnded { outcome, data };
                 }
                 step => self.answer(step, out, &mut fetched, &mut data),
             };
@@ -249,11 +249,11 @@ impl Rig {
 
     // Commands in short.
 
-    fn write_record(&mut self, record: &[u8]) -> Ended {
+    fn write_record(&mut self, record: &[u8]) -> TapeEnded {
         self.write(&with_length([0x0a, 0, 0, 0, 0, 0], record.len()), record)
     }
 
-    fn read_record(&mut self, len: usize) -> Ended {
+    fn read_record(&mut self, len: usize) -> TapeEnded {
         self.read(&with_length([0x08, 0, 0, 0, 0, 0], len))
     }
 
@@ -267,12 +267,12 @@ impl Rig {
         self.none(&[0x01, 0, 0, 0, 0, 0]).good();
     }
 
-    fn space(&mut self, code: u8, count: i32) -> Ended {
+    fn space(&mut self, code: u8, count: i32) -> TapeEnded {
         let [_, a, b, c] = count.to_be_bytes();
         self.none(&[0x11, code, a, b, c, 0])
     }
 
-    fn locate(&mut self, lba: u32) -> Ended {
+    fn locate(&mut self, lba: u32) -> TapeEnded {
         let [a, b, c, d] = lba.to_be_bytes();
         self.none(&[0x2b, 0, 0, a, b, c, d, 0, 0, 0])
     }

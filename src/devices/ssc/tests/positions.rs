@@ -4,8 +4,8 @@
 use super::*;
 
 /// Three files of four records, and a filemark behind each.
-fn three_files() -> Rig {
-    let mut rig = Rig::new();
+fn three_files() -> TapeRig {
+    let mut rig = TapeRig::new();
     for file in 0..3 {
         for number in 0..4 {
             rig.write_record(&record(10 * file + number, 100)).good();
@@ -15,7 +15,7 @@ fn three_files() -> Rig {
     rig
 }
 
-fn told(ended: &Ended) -> (u8, u16, Option<u64>) {
+fn told(ended: &TapeEnded) -> (u8, u16, Option<u64>) {
     let sense = ended.sense();
     (sense.key, sense.code, sense.information)
 }
@@ -97,7 +97,7 @@ fn locate_goes_to_objects_files_and_the_end() {
 #[test]
 fn read_position_in_its_three_forms() {
     let mut rig = three_files();
-    let short = |rig: &mut Rig, action| rig.read(&[0x34, action, 0, 0, 0, 0, 0, 0, 0, 0]).good();
+    let short = |rig: &mut TapeRig, action| rig.read(&[0x34, action, 0, 0, 0, 0, 0, 0, 0, 0]).good();
     rig.locate(6).good();
     let expected = [0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(short(&mut rig, 0), expected);
@@ -115,7 +115,7 @@ fn read_position_in_its_three_forms() {
 #[test]
 fn motion_makes_what_was_written_stable_first() {
     for motion in [&[0x01, 0, 0, 0, 0, 0][..], &[0x11, 3, 0, 0, 0, 0], &[0x2b, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
-        let mut rig = Rig::new();
+        let mut rig = TapeRig::new();
         rig.write_record(&record(5, 700)).good();
         rig.none(motion).good();
         assert_eq!(rig.ops.last().unwrap(), "flush");

@@ -31,12 +31,12 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// `None` is a filemark.
 #[derive(Default)]
-struct Model {
+struct ListedTape {
     objects: Vec<Option<Vec<u8>>>,
     at: usize,
 }
 
-impl Model {
+impl ListedTape {
     /// How far SPACE comes, and what is left of its count.
     fn space(&mut self, marks: bool, count: i64) -> (u64, bool) {
         let mut left = count.unsigned_abs();
@@ -60,8 +60,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn a_drive_is_a_list_of_records_and_filemarks(acts in prop::collection::vec(act(), 1..60)) {
-        let mut rig = Rig::with(cartridge(4 << 20, CartridgeUse::Data, false));
-        let mut model = Model::default();
+        let mut rig = TapeRig::with(cartridge(4 << 20, CartridgeUse::Data, false));
+        let mut model = ListedTape::default();
         for (number, act) in acts.into_iter().enumerate() {
             match act {
                 Act::Write(len) => {

@@ -43,25 +43,25 @@ fn ports() -> [Arc<TargetPort>; 2] {
 }
 
 /// How a command ended: status, sense key and code, and data.
-type Ended = (Status, Option<(u8, u16)>, Vec<u8>);
+type FabricEnded = (Status, Option<(u8, u16)>, Vec<u8>);
 
-const CONFLICT: Ended = (Status::ReservationConflict, None, Vec::new());
+const CONFLICT: FabricEnded = (Status::ReservationConflict, None, Vec::new());
 
-fn good(data: &[u8]) -> Ended {
+fn good(data: &[u8]) -> FabricEnded {
     (Status::Good, None, data.to_vec())
 }
 
-fn check(key: u8, code: u16) -> Ended {
+fn check(key: u8, code: u16) -> FabricEnded {
     (Status::CheckCondition, Some((key, code)), Vec::new())
 }
 
 /// The daemon between one start and the next.
-struct Daemon {
+struct TwoFabrics {
     cores: Vec<(TaskManager, Rc<RefCell<Kept>>)>,
     transports: [Vec<(NexusKey, Option<ToyTransport>)>; 2],
 }
 
-impl Daemon {
+impl TwoFabrics {
     /// Starts with the reservations of a record, if there is one.
     fn start(record: Option<&Record>) -> Self {
         let table = record.map(|record| Reservations::from_record(&record.bytes, &ports()).unwrap());
@@ -103,7 +103,7 @@ impl Daemon {
     }
 
     /// A command, until it has ended.
-    fn ask(&mut self, who: usize, cdb: &[u8], out: &[u8]) -> Ended {
+    fn ask(&mut self, who: usize, cdb: &[u8], out: &[u8]) -> FabricEnded {
         let expected = Expected { data_in: 512, data_out: out.len() as u32 };
         let cdb = Cdb::new(cdb).unwrap();
         let command =
@@ -135,7 +135,7 @@ impl Daemon {
     }
 
     /// PERSISTENT RESERVE OUT with APTPL where there is a place for it.
-    fn out(&mut self, who: usize, action: u8, keys: [u64; 2], flags: u8, ports: &[u8]) -> Ended {
+    fn out(&mut self, who: usize, action: u8, keys: [u64; 2], flags: u8, ports: &[u8]) -> FabricEnded {
         let kind = ReservationType::WriteExclusive as u8;
         let mut list = keys.map(u64::to_be_bytes).concat();
         list.extend([0, 0, 0, 0, 1 | flags, 0, 0, 0]);
@@ -147,7 +147,7 @@ impl Daemon {
     }
 
     /// REGISTER AND MOVE to a target port, with that initiator port.
-    fn move_to(&mut self, who: usize, keys: [u64; 2], relative: u8, initiator: &PortName) -> Ended {
+    fn move_to(&mut self, who: usize, keys: [u64; 2], relative: u8, initiator: &PortName) -> FabricEnded {
         let mut list = keys.map(u64::to_be_bytes).concat();
         let id = initiator.transport_id();
         list.extend([0, 1, 0, relative, 0, 0, 0, id.len() as u8]);
@@ -156,11 +156,11 @@ impl Daemon {
     }
 
     /// TEST UNIT READY.
-    fn ready(&mut self, who: usize) -> Ended {
+    fn ready(&mut self, who: usize) -> FabricEnded {
         self.ask(who, &[0; 6], &[])
     }
 
-    fn write(&mut self, who: usize) -> Ended {
+    fn write(&mut self, who: usize) -> FabricEnded {
         self.ask(who, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[who as u8; BLOCK])
     }
 
@@ -204,7 +204,7 @@ fn of(who: usize, key: u64, holder: bool) -> Vec<u8> {
 
 #[test]
 fn initiators_of_two_fabrics_reserve_preempt_and_clear_in_one_table() {
-    let mut daemon = Daemon::start(None);
+    let mut daemon = TwoFabrics::start(None);
     assert_eq!(daemon.out(ISCSI, REGISTER, [0, 0xa], 0, &[]), good(&[]));
     assert_eq!(daemon.out(FC, REGISTER, [0, 0xf], 0, &[]), good(&[]));
     assert_eq!(daemon.out(ISCSI, RESERVE, [0xa, 0], 0, &[]), good(&[]));
@@ -221,7 +221,7 @@ fn initiators_of_two_fabrics_reserve_preempt_and_clear_in_one_table() {
 
     // And back, over a restart with another registration.
     assert_eq!(daemon.out(ISCSI, REGISTER, [0, 0xb], 0, &[]), good(&[]));
-    let mut daemon = Daemon::start(Some(&daemon.record()));
+    let mut daemon = TwoFabrics::start(Some(&daemon.record()));
     let table = [of(FC, 0xf, true), of(ISCSI, 0xb, false)].concat();
     assert_eq!(daemon.full_status(FC), table);
     assert_eq!((daemon.write(ISCSI), daemon.write(FC)), (CONFLICT, good(&[])));
@@ -234,12 +234,12 @@ fn initiators_of_two_fabrics_reserve_preempt_and_clear_in_one_table() {
     assert_eq!(daemon.ready(FC), check(6, asc::RESERVATIONS_PREEMPTED));
     assert_eq!((daemon.write(ISCSI), daemon.write(FC)), (good(&[]), good(&[])));
     assert!(daemon.full_status(FC).is_empty());
-    assert!(Daemon::start(Some(&daemon.record())).full_status(FC).is_empty());
+    assert!(TwoFabrics::start(Some(&daemon.record())).full_status(FC).is_empty());
 }
 
 #[test]
 fn an_initiator_registers_ports_of_all_protocols_and_hands_over_to_one_that_can_be_there() {
-    let mut daemon = Daemon::start(None);
+    let mut daemon = TwoFabrics::start(None);
     let others =
         [nexus(ISCSI).initiator, PortName::Srp([0x5a; 16]), PortName::Sas([0x50, 0, 0xc5, 0, 1, 2, 3, 4])];
     let list: Vec<u8> = others.iter().flat_map(|name| name.transport_id().as_bytes().to_vec()).collect();
@@ -254,7 +254,7 @@ fn an_initiator_registers_ports_of_all_protocols_and_hands_over_to_one_that_can_
     let everywhere = |name| descriptor(0xf, false, name, None);
     let table: Vec<u8> = names.iter().flat_map(everywhere).collect();
     assert_eq!(daemon.full_status(ISCSI), table);
-    let mut daemon = Daemon::start(Some(&daemon.record()));
+    let mut daemon = TwoFabrics::start(Some(&daemon.record()));
     assert_eq!(daemon.full_status(ISCSI), table);
 
     assert_eq!(daemon.out(FC, RESERVE, [0xf, 0], 0, &[]), good(&[]));
@@ -271,7 +271,7 @@ fn an_initiator_registers_ports_of_all_protocols_and_hands_over_to_one_that_can_
 /// SPC-5 7.7.6 and 7.7.15: the port by which it was asked, and all by which the disk is reached.
 #[test]
 fn each_initiator_is_told_the_names_of_its_port_and_of_all() {
-    let mut daemon = Daemon::start(None);
+    let mut daemon = TwoFabrics::start(None);
     let mut page = |who, page| {
         let (status, _, data) = daemon.ask(who, &[0x12, 1, page, 2, 0, 0], &[]);
         assert_eq!((status, usize::from(data[3])), (Status::Good, data.len() - 4));
