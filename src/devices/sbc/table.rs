@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The commands of a disk.
 
-use crate::scsi::alua;
-use crate::scsi::primary::{Definition, Handler, Row, Table, Work, command, handlers};
-use crate::scsi::reservations::{Access, commands as reservation};
+use crate::scsi::primary::{
+    Definition, Handler, MEDIUM_ROWS, Row, Table, Work, command, handlers, medium_rows, merged,
+};
+use crate::scsi::reservations::Access;
 
 use super::atomic::{CompareAndWrite, OrWrite, WriteAtomic};
 use super::copy::{self, Copy};
@@ -73,20 +74,14 @@ macro_rules! form_32 {
 }
 
 /// Protection information is not supported: RDPROTECT and its like are bits that do not count, which refuses them.
-const ROWS: [Row<Handler<Disk>>; 84] = [
+const OWN: [Row<Handler<Disk>>; 47] = [
     row(command::TEST_UNIT_READY, handlers::test_unit_ready),
-    row(command::REQUEST_SENSE, handlers::request_sense),
     row(
         cdb("FORMAT UNIT", &[0x04, 0x3f, 0, 0, 0, 0]).renewing().within(HOURS),
         boxed!(Erase, Erase::begin_format),
     ),
     row(on_medium("READ(6)", &[0x08, G, A, A, A, 0]), task!(Read, Read::begin)),
     row(cdb("WRITE(6)", &[0x0a, G, A, A, A, 0]).writing(), task!(Write, Write::begin)),
-    row(command::INQUIRY, handlers::inquiry),
-    row(command::MODE_SELECT_6, handlers::mode_select),
-    row(reservation::RESERVE_6, handlers::reservation),
-    row(reservation::RELEASE_6, handlers::reservation),
-    row(command::MODE_SENSE_6, handlers::mode_sense),
     row(
         cdb("START STOP UNIT", &[0x1b, 1, 0, 0x0f, 0xf5, 0])
             .exclusive_but(simple::only_starts)
@@ -101,12 +96,7 @@ const ROWS: [Row<Handler<Disk>>; 84] = [
             .within(60),
         task!(StartStop, StartStop::begin),
     ),
-    row(command::RECEIVE_DIAGNOSTIC_RESULTS, handlers::receive_diagnostic),
     row(command::SEND_DIAGNOSTIC.within(HOURS), handlers::send_diagnostic),
-    row(
-        cdb("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 1, 0]).exclusive_but(|cdb| cdb[4] & 1 == 0),
-        handlers::prevent_allow,
-    ),
     row(
         on_medium("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]).with(Access::Always),
         simple::read_capacity_10,
@@ -126,8 +116,6 @@ const ROWS: [Row<Handler<Disk>>; 84] = [
         simple::synchronize_cache,
     ),
     row(on_medium("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, A, A, 0]), simple::read_defect_data),
-    row(command::WRITE_BUFFER, handlers::write_buffer),
-    row(command::READ_BUFFER_10, handlers::read_buffer),
     row(
         cdb("WRITE SAME(10)", &[0x41, 0x18, A, A, A, A, G, A, A, 0]).writing().within(60),
         task!(WriteSame, WriteSame::begin),
@@ -153,24 +141,6 @@ const ROWS: [Row<Handler<Disk>>; 84] = [
             .with(Access::Write),
         simple::exit_failure_mode,
     ),
-    row(command::LOG_SELECT, handlers::log_select),
-    row(command::LOG_SENSE, handlers::log_sense),
-    row(command::MODE_SELECT_10, handlers::mode_select),
-    row(reservation::RESERVE_10, handlers::reservation),
-    row(reservation::RELEASE_10, handlers::reservation),
-    row(command::MODE_SENSE_10, handlers::mode_sense),
-    row(reservation::READ_KEYS, handlers::reservation),
-    row(reservation::READ_RESERVATION, handlers::reservation),
-    row(reservation::REPORT_CAPABILITIES, handlers::reservation),
-    row(reservation::READ_FULL_STATUS, handlers::reservation),
-    row(reservation::REGISTER, handlers::reservation),
-    row(reservation::RESERVE, handlers::reservation),
-    row(reservation::RELEASE, handlers::reservation),
-    row(reservation::CLEAR, handlers::reservation),
-    row(reservation::PREEMPT, handlers::reservation),
-    row(reservation::PREEMPT_AND_ABORT, handlers::reservation),
-    row(reservation::REGISTER_AND_IGNORE, handlers::reservation),
-    row(reservation::REGISTER_AND_MOVE, handlers::reservation),
     row(Definition::variable("READ(32)", &form_32!(0x09, DF)).medium(), task!(Read, Read::begin)),
     row(Definition::variable("VERIFY(32)", &form_32!(0x0a, DB)).medium(), task!(Verify, Verify::begin)),
     row(Definition::variable("WRITE(32)", &form_32!(0x0b, DF)).writing(), task!(Write, Write::begin)),
@@ -262,15 +232,6 @@ const ROWS: [Row<Handler<Disk>>; 84] = [
             .medium(),
         task!(LbaStatus, LbaStatus::begin),
     ),
-    row(command::REPORT_LUNS, handlers::report_luns),
-    row(command::REPORT_IDENTIFYING_INFORMATION, handlers::report_information),
-    row(alua::REPORT_TARGET_PORT_GROUPS, handlers::port_groups),
-    row(command::REPORT_SUPPORTED_OPERATION_CODES, handlers::report_operation_codes),
-    row(command::REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS, handlers::report_task_management),
-    row(command::REPORT_TIMESTAMP, handlers::report_timestamp),
-    row(command::SET_IDENTIFYING_INFORMATION, handlers::set_information),
-    row(alua::SET_TARGET_PORT_GROUPS, handlers::port_groups),
-    row(command::SET_TIMESTAMP, handlers::set_timestamp),
     row(on_medium("READ(12)", &[0xa8, DF, A, A, A, A, A, A, A, A, G, 0]), task!(Read, Read::begin)),
     row(cdb("WRITE(12)", &[0xaa, DF, A, A, A, A, A, A, A, A, G, 0]).writing(), task!(Write, Write::begin)),
     row(
@@ -283,6 +244,8 @@ const ROWS: [Row<Handler<Disk>>; 84] = [
         simple::read_defect_data,
     ),
 ];
+
+const ROWS: [Row<Handler<Disk>>; OWN.len() + MEDIUM_ROWS] = merged(&OWN, &medium_rows());
 
 pub(super) static TABLE: Table<Handler<Disk>> = Table::new(&ROWS);
 

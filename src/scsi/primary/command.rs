@@ -64,6 +64,10 @@ pub const RECEIVE_DIAGNOSTIC_RESULTS: Definition =
 /// SEND DIAGNOSTIC.
 pub const SEND_DIAGNOSTIC: Definition =
     Definition::new("SEND DIAGNOSTIC", &[0x1d, 0xf7, 0, 0xff, 0xff, 0]).with(Access::Write);
+/// PREVENT ALLOW MEDIUM REMOVAL.
+pub const PREVENT_ALLOW_MEDIUM_REMOVAL: Definition =
+    Definition::new("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 1, 0])
+        .exclusive_but(|cdb| cdb[4] & 1 == 0);
 /// WRITE BUFFER.
 pub const WRITE_BUFFER: Definition =
     Definition::new("WRITE BUFFER", &[0x3b, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0])

@@ -252,6 +252,25 @@ pub struct Row<H> {
     pub run: H,
 }
 
+/// Two lists of rows in order, as one: of one operation code, those of the first come first.
+pub const fn merged<H: Copy, const N: usize>(first: &[Row<H>], second: &[Row<H>]) -> [Row<H>; N] {
+    assert!(first.len() + second.len() == N, "all rows");
+    let mut all = [first[0]; N];
+    let (mut a, mut b) = (0, 0);
+    while a + b < N {
+        let goes_first =
+            b == second.len() || a < first.len() && first[a].definition.opcode <= second[b].definition.opcode;
+        if goes_first {
+            all[a + b] = first[a];
+            a += 1;
+        } else {
+            all[a + b] = second[b];
+            b += 1;
+        }
+    }
+    all
+}
+
 /// Most commands need no features.
 #[inline]
 fn is_offered<H>(row: &Row<H>, features: &impl Fn() -> Features) -> bool {
