@@ -174,13 +174,15 @@ pub trait StreamHost {
     fn abort(&mut self, stream: StreamId);
 
     /// Sends what the turn has queued, in one burst.
-    fn commit(&mut self, now: Instant);
+    fn commit(&mut self, _now: Instant) {}
 
     /// When `poll` must be called next even if nothing arrives.
-    fn next_deadline(&self) -> Option<Instant>;
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
 
     /// Descriptors that become readable when `poll` has something to do.
-    fn wake_fds(&self, fds: &mut Vec<RawFd>);
+    fn wake_fds(&self, _fds: &mut Vec<RawFd>) {}
 
     /// From now on connections are accepted there, too, under a number that no other place has had. A host knows its kind of
     /// listener, and has no other; one that has none accepts whoever comes.
@@ -190,15 +192,19 @@ pub trait StreamHost {
     fn unlisten(&mut self, _number: usize) {}
 
     /// Refuses new connections from now on.
-    fn stop_listening(&mut self);
+    fn stop_listening(&mut self) {}
 
     /// Takes a stream out, for the same host of the core `to`: the owner has sent nothing on it and has taken all that it
     /// has received. Its name is invalid from now on. `None` if it has ended.
-    fn detach(&mut self, stream: StreamId, to: usize) -> Option<Detached>;
+    fn detach(&mut self, _stream: StreamId, _to: usize) -> Option<Detached> {
+        None
+    }
 
     /// Takes a stream that the same host of another core has given up. `None` if there is no room for it, or it has ended
     /// on the way.
-    fn attach(&mut self, stream: Detached) -> Option<StreamId>;
+    fn attach(&mut self, _stream: Detached) -> Option<StreamId> {
+        None
+    }
 
     /// Whether a stream that has just been accepted may as well be served by another core: nothing of it is bound to the
     /// core where it came in, as the queue of a device is.
@@ -222,7 +228,9 @@ pub trait StreamHost {
     fn give(&mut self, _stray: Vec<u8>) {}
 
     /// Names and values of what was counted, for the control plane.
-    fn counters(&self) -> Vec<Counted>;
+    fn counters(&self) -> Vec<Counted> {
+        Vec::new()
+    }
 
     /// The link below, where there is one whose frames can be had.
     fn link(&mut self) -> Option<&mut dyn RawLink> {

@@ -136,16 +136,6 @@ impl StreamHost for Host {
         self.close(id);
     }
 
-    fn commit(&mut self, _: Instant) {}
-
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn wake_fds(&self, _: &mut Vec<RawFd>) {}
-
-    fn stop_listening(&mut self) {}
-
     fn is_steerable(&self) -> bool {
         self.steerable
     }
@@ -173,10 +163,6 @@ impl StreamHost for Host {
         let id = self.net.open(self.core, port);
         self.net.tell(self.core, StreamEvent::Readable(id));
         Some(id)
-    }
-
-    fn counters(&self) -> Vec<Counted> {
-        Vec::new()
     }
 }
 

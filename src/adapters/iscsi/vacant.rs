@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What is in the place of a port that is gone: nothing comes in there.
 
-use std::os::fd::RawFd;
-
-use crate::counters::Counted;
 use crate::memory::{Seg, Sg};
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId};
+use crate::net::{StreamEvent, StreamHost, StreamId};
 use crate::time::Instant;
 
 struct Vacant;
@@ -32,26 +29,4 @@ impl StreamHost for Vacant {
     fn close(&mut self, _: StreamId) {}
 
     fn abort(&mut self, _: StreamId) {}
-
-    fn commit(&mut self, _: Instant) {}
-
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn wake_fds(&self, _: &mut Vec<RawFd>) {}
-
-    fn stop_listening(&mut self) {}
-
-    fn detach(&mut self, _: StreamId, _: usize) -> Option<Detached> {
-        None
-    }
-
-    fn attach(&mut self, _: Detached) -> Option<StreamId> {
-        None
-    }
-
-    fn counters(&self) -> Vec<Counted> {
-        Vec::new()
-    }
 }

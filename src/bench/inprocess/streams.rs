@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,13 +18,12 @@ use crate::adapters::iscsi::{IscsiFabric, IscsiParts};
 use crate::bench::load::{Load, Spec, Tally, Window};
 use crate::bench::login::{self, Credentials};
 use crate::bench::session::Session;
-use crate::counters::Counted;
 use crate::engine::fabric::Fabric;
 use crate::engine::links::PeerLinks;
 use crate::engine::shard::{Parts, Shard};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, Seg, Sg};
-use crate::net::{Detached, StreamEvent, StreamHost, StreamId, StreamOrigin};
+use crate::net::{StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::reactor::Poller;
 use crate::scsi::Lun;
 use crate::time::Instant;
@@ -145,28 +143,6 @@ impl StreamHost for MemoryHost {
 
     fn abort(&mut self, stream: StreamId) {
         self.close(stream);
-    }
-
-    fn commit(&mut self, _: Instant) {}
-
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn wake_fds(&self, _: &mut Vec<RawFd>) {}
-
-    fn stop_listening(&mut self) {}
-
-    fn detach(&mut self, _: StreamId, _: usize) -> Option<Detached> {
-        None
-    }
-
-    fn attach(&mut self, _: Detached) -> Option<StreamId> {
-        None
-    }
-
-    fn counters(&self) -> Vec<Counted> {
-        Vec::new()
     }
 }
 
