@@ -4,7 +4,7 @@
 use super::drive::{Job, Tape};
 use crate::formats::tape::{CartridgeModel, MODELS};
 use crate::scsi::primary::handlers::answered;
-use crate::scsi::primary::{Fault, Work};
+use crate::scsi::primary::{DeviceType, Fault, Work};
 use crate::scsi::{Context, Sense};
 use crate::wire::scsi::{DataIn, be16};
 
@@ -64,7 +64,7 @@ pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Tape>, 
     const MEDIA: u8 = 0x01;
     let media = job.cdb[1] & MEDIA != 0;
     let mounted = job.unit.drive().mounted().map(|image| image.cartridge().density);
-    if media && let Some(sense) = crate::scsi::primary::DeviceType::unready(job.unit) {
+    if media && let Some(sense) = job.unit.unready() {
         return Err(sense.into());
     }
     let mut data = DataIn::new();

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use super::drive::{Tape, TapeShape, UNLOADED};
+use super::mode;
 use super::table::TABLE;
 use super::task::TapeTask;
-use super::{medium, mode};
 use crate::io::Geometry;
 use crate::scsi::primary::log_page::{NON_MEDIUM_ERRORS, READ_ERRORS, WRITE_ERRORS};
 use crate::scsi::primary::{
@@ -66,7 +66,7 @@ impl Peripheral for TapeView<'_> {
 impl ModeUnit for TapeView<'_> {
     fn device_specific(&self) -> u8 {
         const WP: u8 = 0x80;
-        let protected = self.0.protected(&self.1) || medium::is_protected(self.0, &self.0.drive());
+        let protected = self.0.protected(&self.1) || self.0.drive().is_protected();
         if protected { WP } else { 0 }
     }
 

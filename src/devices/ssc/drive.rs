@@ -100,11 +100,10 @@ pub(super) enum CartridgeState {
 #[derive(Debug, Default)]
 pub(super) struct Drive {
     pub(super) medium: CartridgeState,
-    /// Where the head is.
+    /// The partition of the head.
     pub(super) partition: usize,
+    /// The object in front of which the head is.
     pub(super) lba: u64,
-    /// What each partition is to have after FORMAT MEDIUM, as mode page 11h has it; `None`: all in one.
-    pub(super) loads: u32,
 }
 
 impl Drive {
@@ -122,6 +121,11 @@ impl Drive {
             CartridgeState::Mounted(image) => Some(image),
             _ => None,
         }
+    }
+
+    /// Whether the tab of the cartridge is set, if that is known.
+    pub(super) fn is_protected(&self) -> bool {
+        self.mounted().is_some_and(|image| image.cartridge().write_protected)
     }
 
     /// Where the early warning begins in the partition of the head, in bytes of its capacity.
@@ -177,9 +181,9 @@ pub struct TapeReport {
     pub medium: String,
     /// Its barcode, if it has one.
     pub barcode: Option<String>,
-    /// Where the head is: partition, and number of the object.
+    /// The partition of the head.
     pub partition: usize,
-    /// ... and number of the object in front of which it is.
+    /// Number of the object in front of which the head is.
     pub position: u64,
     /// Bytes of the capacity of that partition.
     pub capacity_bytes: Option<u64>,

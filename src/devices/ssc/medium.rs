@@ -4,7 +4,8 @@
 use super::drive::{CartridgeState, Drive, Job, UNLOADED};
 use super::mode;
 use super::store_work::{Pause, StoreWork};
-use crate::scsi::primary::{DeviceType, Fault};
+use crate::formats::tape::CartridgeUse;
+use crate::scsi::primary::Fault;
 use crate::scsi::{Context, Outcome, Sense, asc, key};
 use crate::wire::scsi::be16;
 
@@ -59,9 +60,6 @@ impl LoadUnload {
 /// The cartridge goes in. Returns the attention for the other initiators, if it was out.
 pub(super) fn put_in(job: &Job<'_>) -> Option<u16> {
     let (old, _) = job.primary().change_flags(|flags| flags.set(UNLOADED, false));
-    if old.has(UNLOADED) {
-        job.unit.drive().loads += 1;
-    }
     old.has(UNLOADED).then_some(asc::NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
 }
 
@@ -131,7 +129,7 @@ impl FormatMedium {
             }
             let (capacity, written_once) = {
                 let cartridge = drive.image().cartridge();
-                (cartridge.capacity, cartridge.purpose == crate::formats::tape::CartridgeUse::Worm)
+                (cartridge.capacity, cartridge.purpose == CartridgeUse::Worm)
             };
             let refusal = drive.refusal();
             if let Some(sense) = refusal {
@@ -153,9 +151,4 @@ impl FormatMedium {
         drive.rewind();
         Ok(Outcome::good())
     }
-}
-
-/// Whether nothing is to be written on the cartridge as it is mounted: for the mode parameter header.
-pub(super) fn is_protected<D: DeviceType>(_: &D, drive: &Drive) -> bool {
-    drive.mounted().is_some_and(|image| image.cartridge().write_protected)
 }

@@ -27,13 +27,13 @@ enum MotionTarget {
 #[derive(Debug)]
 pub(super) struct Motion {
     target: MotionTarget,
-    /// Another partition than the one of the head.
-    partition: Option<u8>,
+    /// Another partition than the one of the head, and which byte of the CDB says so.
+    partition: Option<(u8, u16)>,
     synchronized: bool,
 }
 
 impl Motion {
-    fn new(target: MotionTarget, partition: Option<u8>) -> Self {
+    fn new(target: MotionTarget, partition: Option<(u8, u16)>) -> Self {
         Self { target, partition, synchronized: false }
     }
 
@@ -63,13 +63,13 @@ impl Motion {
 
     pub(super) fn locate_10(job: &Job<'_>) -> Result<Self, Fault> {
         const CP: u8 = 0x02;
-        let partition = (job.cdb[1] & CP != 0).then_some(job.cdb[8]);
+        let partition = (job.cdb[1] & CP != 0).then_some((job.cdb[8], 8));
         Ok(Self::new(MotionTarget::Object(be32(&job.cdb, 3).into()), partition))
     }
 
     pub(super) fn locate_16(job: &Job<'_>) -> Result<Self, Fault> {
         const CP: u8 = 0x02;
-        let partition = (job.cdb[1] & CP != 0).then_some(job.cdb[3]);
+        let partition = (job.cdb[1] & CP != 0).then_some((job.cdb[3], 3));
         let to = be64(&job.cdb, 4);
         let target = match job.cdb[1] >> 3 & 7 {
             0 => MotionTarget::Object(to),
@@ -90,11 +90,10 @@ impl Motion {
             drive.image().sync();
         }
         store.settle(drive, cx)?;
-        if let Some(partition) = self.partition.map(usize::from).filter(|to| *to != drive.partition) {
+        let other = self.partition.map(|(to, byte)| (usize::from(to), byte));
+        if let Some((partition, byte)) = other.filter(|(to, _)| *to != drive.partition) {
             if partition >= drive.image().partitions().len() {
-                let (byte, field) =
-                    if matches!(self.target, MotionTarget::Object(_)) { (8, None) } else { (3, None) };
-                return Err(Sense::invalid_field_in_cdb(byte, field).into());
+                return Err(Sense::invalid_field_in_cdb(byte, None).into());
             }
             (drive.partition, drive.lba) = (partition, 0);
         }

@@ -12,8 +12,7 @@ use crate::wire::scsi::{DataIn, be16};
 /// Beginning and end of the partition.
 const BOP: u8 = 0x80;
 const EOP: u8 = 0x40;
-/// Of the short form: the number of objects, that of their bytes in the buffer are not known; the position does not
-/// fit.
+/// Of the short form: the position does not fit, and so is not said.
 const PERR: u8 = 0x02;
 const LOLU: u8 = 0x04;
 

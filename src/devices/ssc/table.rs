@@ -11,7 +11,7 @@ use super::task::{TapeCommand, begun};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::Outcome;
 use crate::scsi::primary::{
-    Definition, Handler, MEDIUM_ROWS, Row, Table, Work, command, handlers, medium_rows, merged,
+    Definition, DeviceType, Handler, MEDIUM_ROWS, Row, Table, Work, command, handlers, medium_rows, merged,
 };
 use crate::scsi::reservations::Access;
 
@@ -64,7 +64,7 @@ const OWN: [Row<Handler<Tape>>; 16] = [
                 if attention.is_some() {
                     return Ok(Work::Done(Outcome::good().telling_others(attention)));
                 }
-            } else if crate::scsi::primary::DeviceType::unready(job.unit).is_some() {
+            } else if job.unit.unready().is_some() {
                 return Ok(Work::Done(Outcome::good()));
             }
             begun(TapeCommand::Load(load))

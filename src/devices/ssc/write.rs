@@ -132,7 +132,7 @@ impl TapeWrite {
         store.ask(drive, |image| image.begin(partition, lba))?;
         store.settle(drive, cx)?;
         if !drive.has_room(len) {
-            return Err(self.full(drive));
+            return Err(self.full());
         }
         if len <= INLINE_MAX {
             let count = self.left.min(job.shape.chunk / len).max(1);
@@ -141,7 +141,7 @@ impl TapeWrite {
         }
         let range = match drive.image().reserve(partition, len) {
             Ok(range) => range,
-            Err(e) => return Err(self.refused(drive, e)),
+            Err(e) => return Err(self.refused(e)),
         };
         // It goes where it does when the packed block before it is closed.
         store.settle(drive, cx)?;
@@ -154,7 +154,7 @@ impl TapeWrite {
         let logical = self.transfer.len;
         for payload in bytes.chunks_exact(logical as usize).take(count as usize) {
             if !drive.has_room(logical) {
-                return Err(self.full(drive));
+                return Err(self.full());
             }
             let sum = Crc32c::of(payload).value();
             let header = RecordHeader { logical, stored: logical, form: 0, sum };
@@ -174,19 +174,19 @@ impl TapeWrite {
                 checkpoint_if_due(drive);
                 Ok(())
             }
-            Err(e) => Err(self.refused(drive, e)),
+            Err(e) => Err(self.refused(e)),
         }
     }
 
-    fn refused(&self, drive: &mut Drive, why: AppendError) -> Pause {
+    fn refused(&self, why: AppendError) -> Pause {
         match why {
-            AppendError::Full => self.full(drive),
+            AppendError::Full => self.full(),
             AppendError::NotBegun => Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE).into(),
         }
     }
 
     /// The physical end of the partition: what was written before it stays.
-    fn full(&self, _drive: &mut Drive) -> Pause {
+    fn full(&self) -> Pause {
         let information = Some(self.transfer.residual(self.left));
         let sense = Sense::new(key::VOLUME_OVERFLOW, asc::END_OF_PARTITION);
         Pause::Ended(Box::new(self.with_data(Outcome::check(Sense { eom: true, information, ..sense }))))

@@ -60,7 +60,7 @@ struct TapeRig {
     attentions: UnitAttentions,
     /// Writes fail like that.
     fault: Option<ErrorKind>,
-    /// Bytes and blocks that were copied between vectors and store: how often it was asked.
+    /// Each operation of the store in short.
     ops: Vec<String>,
 }
 

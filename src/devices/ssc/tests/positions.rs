@@ -92,6 +92,10 @@ fn locate_goes_to_objects_files_and_the_end() {
     rig.none(&[0x2b, 0, 0, 0, 0, 0, 1, 0, 3, 0]).good();
     assert_eq!(rig.none(&[0x2b, 2, 0, 0, 0, 0, 1, 0, 3, 0]).why(), (5, asc::INVALID_FIELD_IN_CDB));
     assert_eq!(rig.position(), (0, 1, 0));
+    // The sense data points at the partition, which each of the two forms has elsewhere.
+    let place = |ended: TapeEnded| ended.sense().specific;
+    assert_eq!(place(rig.none(&[0x2b, 2, 0, 0, 0, 0, 1, 0, 3, 0])), Some([0xc0, 0, 8]));
+    assert_eq!(place(rig.none(&[0x92, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])), Some([0xc0, 0, 3]));
 }
 
 #[test]
