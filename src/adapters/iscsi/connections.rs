@@ -524,7 +524,7 @@ impl IscsiFabric {
             Some(key) => {
                 self.by_key[key.0] = None;
                 self.by_nexus.remove(&nexus);
-                let ticket = u32::try_from(ending).expect("fewer sessions than that");
+                let ticket = u32::try_from(ending).expect("fewer than 2^32 sessions");
                 core.remove_nexus(key, ticket);
             }
             None => self.session_ended(ending),
