@@ -6,10 +6,11 @@
 //! bits), and 8 bits for what the peer offers. A blind forger makes one connection in 8 million segments, and only
 //! while there is a flood: otherwise cookies are not taken.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::HANDSHAKE_TIME;
 use super::flows::Tuple;
+use super::{FLOWS_MAX, HANDSHAKE_TIME};
 use crate::net::options::{SEGMENT_MIN, SynFields};
 use crate::time::Instant;
 
@@ -25,11 +26,15 @@ pub(super) struct SynCookies {
     secret: [u64; 2],
     /// When the last was given.
     given: Option<Instant>,
+    /// Hashes of those that have come back lately, the oldest first, with the time when: a segment that is repeated on its way
+    /// must not open its connection again after that has ended. With more than [`FLOWS_MAX`] of them the oldest is
+    /// forgotten.
+    spent: VecDeque<(Instant, u64)>,
 }
 
 impl SynCookies {
     pub(super) fn new(secret: [u64; 2]) -> Self {
-        Self { secret, given: None }
+        Self { secret, given: None, spent: VecDeque::new() }
     }
 
     /// Whether somebody may have one.
@@ -43,26 +48,49 @@ impl SynCookies {
         self.given = Some(now);
         let segment = SEGMENTS.iter().rposition(|&segment| segment <= syn.segment).unwrap_or(0);
         let scale = syn.scale.unwrap_or(UNSCALED);
-        self.sign(age(now), tuple, syn.number, (segment as u8) << 5 | scale << 1 | u8::from(syn.selective))
+        let said = (segment as u8) << 5 | scale << 1 | u8::from(syn.selective);
+        signed(self.hash(age(now), tuple, syn.number, said), said)
     }
 
-    /// What was offered by a peer that acknowledges a cookie, given lately; `number` is that of its SYN.
-    pub(super) fn redeem(&self, now: Instant, tuple: &Tuple, number: u32, cookie: u32) -> Option<SynFields> {
+    /// What was offered by a peer that acknowledges a cookie, given lately and not redeemed before; `number` is that of
+    /// its SYN.
+    pub(super) fn redeem(
+        &mut self,
+        now: Instant,
+        tuple: &Tuple,
+        number: u32,
+        cookie: u32,
+    ) -> Option<SynFields> {
         let said = cookie as u8;
         let age = age(now);
-        let signed = |&age: &u64| self.sign(age, tuple, number, said) == cookie;
-        [age, age.wrapping_sub(1)].iter().find(|age| signed(age))?;
+        let hashes = [age, age.wrapping_sub(1)].map(|age| self.hash(age, tuple, number, said));
+        let hash = *hashes.iter().find(|&&hash| signed(hash, said) == cookie)?;
+        while self.spent.front().is_some_and(|&(then, ..)| now >= then + 2 * HANDSHAKE_TIME) {
+            self.spent.pop_front();
+        }
+        if self.spent.iter().any(|&(_, spent)| spent == hash) {
+            return None;
+        }
+        if self.spent.len() == FLOWS_MAX {
+            self.spent.pop_front();
+        }
+        self.spent.push_back((now, hash));
         let scale = Some(said >> 1 & 15).filter(|&bits| bits != UNSCALED);
         let segment = SEGMENTS[usize::from(said >> 5)];
         // A window follows with the segment that brings the cookie.
         Some(SynFields { number, window: 0, segment, scale, selective: said & 1 != 0 })
     }
 
-    fn sign(&self, age: u64, tuple: &Tuple, number: u32, said: u8) -> u32 {
+    fn hash(&self, age: u64, tuple: &Tuple, number: u32, said: u8) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.secret, age, tuple, number, said).hash(&mut hasher);
-        (hasher.finish() as u32) << 8 | u32::from(said)
+        hasher.finish()
     }
+}
+
+/// The cookie: what is said, and 24 bits of its hash.
+fn signed(hash: u64, said: u8) -> u32 {
+    (hash as u32) << 8 | u32::from(said)
 }
 
 /// A number that changes every so often.
@@ -98,6 +126,8 @@ mod tests {
                     let cookie = cookies.give(at(1), &tuple(9), &offer(segment, scale, selective));
                     let back = cookies.redeem(at(1), &tuple(9), 7, cookie);
                     assert_eq!(back, Some(offer(told, scale, selective)));
+                    assert_eq!(cookies.redeem(at(1), &tuple(9), 7, cookie), None, "once");
+                    cookies.spent.clear();
                 }
             }
         }
@@ -108,8 +138,9 @@ mod tests {
         let mut cookies = SynCookies::new([1, 2]);
         assert!(!cookies.are_out(at(0)));
         let cookie = cookies.give(at(5), &tuple(9), &offer(1460, None, true));
-        let redeem =
-            |now, port, number, cookie| cookies.redeem(at(now), &tuple(port), number, cookie).is_some();
+        let redeem = |now, port, number, cookie| {
+            SynCookies::new([1, 2]).redeem(at(now), &tuple(port), number, cookie).is_some()
+        };
         assert!(redeem(5, 9, 7, cookie) && redeem(15, 9, 7, cookie));
         assert!(!redeem(25, 9, 7, cookie), "it is old");
         assert!(!redeem(5, 10, 7, cookie) && !redeem(5, 9, 8, cookie));

@@ -474,6 +474,32 @@ fn the_first_bytes_may_bring_the_cookie_and_nobody_is_reset_in_a_flood() {
     world.assert_empty();
 }
 
+/// The network keeps a copy of the segment that brings a cookie, and delivers it when the connection has ended.
+#[test]
+fn a_cookie_opens_one_connection() {
+    let mut world = World::new(Setup::default());
+    flood(&mut world, 300);
+    let kept = Rc::new(RefCell::new(None));
+    let copy = kept.clone();
+    let filter = move |_: Instant, frame: &[u8]| {
+        if tcp(frame).is_some_and(|(header, _)| header[13] & (SYN | ACK) == ACK) {
+            copy.borrow_mut().get_or_insert_with(|| frame.to_vec());
+        }
+        true
+    };
+    world.wire.set_filter(1, Some(Box::new(filter)));
+    let client = world.connect(1000);
+    assert!(world.run(5 * SECOND, |world| world.streams.len() == 1 && world.last().received == 1000));
+    world.clients[client].closes = true;
+    assert!(world.run(5 * SECOND, |world| world.counter("flows") == world.counter("half_open")));
+    world.wire.set_filter(1, None);
+    let frame = kept.borrow_mut().take().expect("there was a handshake");
+    forge(&mut world, &frame, true);
+    world.turn();
+    assert_eq!((world.counter("accepted"), world.counter("half_open")), (1, HALF_OPEN_MAX as u64));
+    world.assert_empty();
+}
+
 #[test]
 fn a_number_that_was_not_given_opens_nothing() {
     let mut world = World::new(Setup::default());
