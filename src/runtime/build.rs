@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use log::{info, warn};
 
 use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
+use crate::adapters::iscsi::options::TargetOptions;
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
@@ -389,7 +390,7 @@ fn information(unit: &dyn LogicalUnit, records: &Records, slot: RecordSlot) -> R
 }
 
 /// The target ports of a target by portal group tag, each once, and what they are called.
-fn port_names(target: &config::Target) -> Vec<(u16, String)> {
+fn port_names(target: &TargetOptions) -> Vec<(u16, String)> {
     let mut ports: Vec<(u16, String)> = Vec::new();
     for tag in target.portals.iter().map(|portal| portal.group) {
         if ports.iter().all(|(known, _)| *known != tag) {
@@ -401,7 +402,7 @@ fn port_names(target: &config::Target) -> Vec<(u16, String)> {
 
 /// All target ports, and the identifiers that the configuration gives them.
 fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
-    let given = |target: &config::Target, tag| {
+    let given = |target: &TargetOptions, tag| {
         target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
     };
     let ports = config

@@ -11,6 +11,7 @@ use log::info;
 
 use super::build::Unit;
 use super::live::{Live, ServedParts};
+use crate::adapters::iscsi::options::TargetOptions;
 use crate::adapters::iscsi::{
     ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
 };
@@ -296,7 +297,7 @@ fn port_group(group: &Group) -> PortGroup {
     }
 }
 
-fn target(target: &config::Target, ports: &[Port]) -> Target {
+fn target(target: &TargetOptions, ports: &[Port]) -> Target {
     let portals = target.portals.iter().map(|portal| {
         let topology::Portal { name, address, group, port, .. } = &**portal;
         let its_port = ports.iter().find(|known| *known.name == **port);

@@ -4,6 +4,7 @@
 
 mod arrange;
 mod connections;
+pub mod options;
 mod report;
 pub mod sessions;
 mod share;

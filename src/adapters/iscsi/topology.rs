@@ -32,7 +32,51 @@ pub struct Portal {
     pub group: u16,
 }
 
+/// An address, and its zone (RFC 4007 11).
+pub type ZonedAddress = (SocketAddr, Option<String>);
+
 impl Portal {
+    /// Its table of keys.
+    pub const TABLE: &Table = &Table {
+        doc: "An address at which initiators may connect.",
+        groups: &[&[
+            key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
+            key(
+                "port",
+                Text("the name of a [[port]]"),
+                Required,
+                "\"lab0\"",
+                "The port that has the address.",
+            ),
+            key(
+                "address",
+                Text(
+                    "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"",
+                ),
+                Required,
+                "\"10.77.0.2:3260\"",
+                "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
+                     all of its IPv4 or IPv6 addresses. A link-local address of the host names its network device \
+                     behind a %. No two portals share an address.",
+            ),
+            key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
+        ]],
+    };
+
+    /// Reads one. `find` looks for the port that it names, and whether the address is one of it: the name of the port, whether its
+    /// addresses are the host's, and the address with the number of its link.
+    pub fn read(
+        s: Section<'_>,
+        find: impl FnOnce(&Section<'_>, Option<ZonedAddress>) -> Option<(Arc<str>, bool, SocketAddr)>,
+    ) -> Option<Self> {
+        let name = s.text("name");
+        let found = find(&s, s.parsed("address", zoned_address));
+        let group = s.number("group");
+        s.finish();
+        let (port, of_host, address) = found?;
+        Some(Self { name: name?.into(), port, of_host, address, group: group? })
+    }
+
     /// Whether addresses of both are on the same network.
     fn is_beside(&self, other: &Self) -> bool {
         self.port == other.port || self.of_host && other.of_host
@@ -43,6 +87,21 @@ impl Portal {
         let of = |portal: &'_ Self| (portal.name.clone(), portal.port.clone(), portal.address);
         of(self) == of(other)
     }
+}
+
+/// An address and a TCP port. IPv4 in the form of IPv6 is IPv4.
+fn zoned_address(text: &str) -> Option<ZonedAddress> {
+    let (plain, zone) = match text.split_once('%') {
+        Some((ip, rest)) => {
+            let (zone, port) = rest.rsplit_once("]:")?;
+            (format!("{ip}]:{port}"), Some(zone.to_owned()))
+        }
+        None => (text.to_owned(), None),
+    };
+    let address: SocketAddr = plain.parse().ok()?;
+    let ip = address.ip().to_canonical();
+    let usable = address.port() != 0 && !ip.is_multicast();
+    usable.then(|| (SocketAddr::new(ip, address.port()), zone))
 }
 
 /// Of an address that means something on its own link or inside its own host alone, which that is; `None` for others.

@@ -37,7 +37,7 @@ impl<'a> Loader<'a> {
     /// How initiators authenticate themselves; `Some(None)`: not at all.
     pub(super) fn authentication(
         &self,
-        s: Section<'a>,
+        s: Section<'_>,
         accounts: &Named<Account<SecretSource>>,
     ) -> Option<Option<Authentication<String>>> {
         let found = Authentication::read(&s);
@@ -63,7 +63,7 @@ impl<'a> Loader<'a> {
     /// An access rule of a target that has these LUNs.
     pub(super) fn rule(
         &self,
-        s: Section<'a>,
+        s: Section<'_>,
         accounts: &Named<Account<SecretSource>>,
         luns: &[u16],
     ) -> Option<AccessRule> {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What differs between two configurations, by the names of things: what order they have in the files does not matter.
 
-use super::model::{Config, Daemon, Driver, Port, Target};
+use super::model::{Config, Daemon, Driver, Port};
+use crate::adapters::iscsi::options::TargetOptions;
 use crate::engine::units::UnitOptions;
 
 /// Names of things of one kind.
@@ -67,10 +68,11 @@ impl Difference {
     /// What differs in `new` from `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
         let same_unit = |a: &UnitOptions, b: &UnitOptions| a.is_like(b);
-        let same_target = |a: &Target, b: &Target| {
-            let portals =
-                |target: &Target| target.portals.iter().map(|portal| portal.name.clone()).collect::<Vec<_>>();
-            let rest = |target: &Target| Target { portals: Vec::new(), ..target.clone() };
+        let same_target = |a: &TargetOptions, b: &TargetOptions| {
+            let portals = |target: &TargetOptions| {
+                target.portals.iter().map(|portal| portal.name.clone()).collect::<Vec<_>>()
+            };
+            let rest = |target: &TargetOptions| TargetOptions { portals: Vec::new(), ..target.clone() };
             portals(a) == portals(b) && rest(a) == rest(b)
         };
         let mut difference = Self {

@@ -4,18 +4,15 @@
 use std::time::Duration;
 
 use crate::adapters;
-use crate::adapters::iscsi::sessions::Limits;
-use crate::adapters::iscsi::topology::{AccessRule, Redirect};
+use crate::adapters::iscsi::options::TargetOptions;
+use crate::adapters::iscsi::topology::Portal;
 use crate::engine::units;
-use crate::fabrics::iscsi::{Account, Authentication, Parameters};
+use crate::fabrics::iscsi::{Account, Authentication};
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
 use crate::options::{Table, ValueKind, key};
 
 const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
-const ISCSI_NAME: &str = "an iSCSI name such as \"iqn.2026-11.com.example:disks\"";
-const SOCKET: &str =
-    "an address and a TCP port such as \"10.77.0.2:3260\", \"[fd77::2]:3260\" or \"[fe80::2%eth0]:3260\"";
 
 /// The file itself.
 pub(super) const ROOT: &Table = &Table {
@@ -25,7 +22,7 @@ pub(super) const ROOT: &Table = &Table {
             key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
             key("dpdk", ValueKind::Table(DPDK), Means("all defaults"), "", "DPDK's environment."),
             key("port", Tables(PORT), Means("an error"), "", "Where initiators come in."),
-            key("portal", Tables(PORTAL), Means("an error"), "", "Addresses."),
+            key("portal", Tables(Portal::TABLE), Means("an error"), "", "Addresses."),
             key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
         ],
         &units::KEYS,
@@ -39,7 +36,7 @@ pub(super) const ROOT: &Table = &Table {
                 "",
                 "Who may discover targets.",
             ),
-            key("target", Tables(TARGET), Means("an error"), "", "What initiators log in to."),
+            key("target", Tables(TargetOptions::TABLE), Means("an error"), "", "What initiators log in to."),
         ],
     ],
 };
@@ -218,25 +215,6 @@ const PORT: &Table = &Table {
     ]],
 };
 
-/// `portal`
-const PORTAL: &Table = &Table {
-    doc: "An address at which initiators may connect.",
-    groups: &[&[
-        key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
-        key("port", Text("the name of a [[port]]"), Required, "\"lab0\"", "The port that has the address."),
-        key(
-            "address",
-            Text(SOCKET),
-            Required,
-            "\"10.77.0.2:3260\"",
-            "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
-                 all of its IPv4 or IPv6 addresses. A link-local address of the host names its network device \
-                 behind a %. No two portals share an address.",
-        ),
-        key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
-    ]],
-};
-
 /// `port_group`
 const PORT_GROUP: &Table = &Table {
     doc: "A target port group (ALUA): all target ports with that portal group tag. Without it, the ports of a tag are \
@@ -259,91 +237,5 @@ const PORT_GROUP: &Table = &Table {
             "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
         ),
         key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
-    ]],
-};
-
-/// `target`
-const TARGET: &Table = &Table {
-    doc: "An iSCSI target.",
-    groups: &[&[
-        key(
-            "name",
-            Text(ISCSI_NAME),
-            Required,
-            "\"iqn.2026-11.com.example.ptgt:reference\"",
-            "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are reported in lower \
-             case.",
-        ),
-        key(
-            "alias",
-            Text("a string of at most 255 bytes"),
-            Means("none"),
-            "\"the lab's disks\"",
-            "A name for people.",
-        ),
-        key(
-            "portals",
-            Texts("the name of a [[portal]]"),
-            Means("all of them"),
-            "[\"main\"]",
-            "Through which portals it is reached.",
-        ),
-        key(
-            "port_ids",
-            Tables(PORT_IDS),
-            Is("[]"),
-            "",
-            "Relative target port identifiers of its portal groups, a table each, as in `port_ids = [{ group = 1, id = 7 }]`.",
-        ),
-        key(
-            "luns",
-            Tables(LUNS),
-            Is("[]"),
-            "[{ lun = 0, unit = \"thin0\" }]",
-            "Its logical units, a table each.",
-        ),
-        key(
-            "chap",
-            ValueKind::Table(Authentication::OF_TARGET),
-            Means("nobody needs to"),
-            "",
-            "How initiators authenticate themselves.",
-        ),
-        key(
-            "access",
-            Tables(AccessRule::TABLE),
-            Is("[]"),
-            "",
-            "Who may use what of it; everybody everything if there is none.",
-        ),
-        key("redirect", Tables(Redirect::TABLE), Is("[]"), "", "Where initiators are sent instead."),
-        key("limits", ValueKind::Table(Limits::TABLE), Means("all defaults"), "", "How much it serves."),
-        key("iscsi", ValueKind::Table(Parameters::TABLE), Means("all defaults"), "", "What it negotiates."),
-    ]],
-};
-
-/// `target.port_ids`
-const PORT_IDS: &Table = &Table {
-    doc: "The number of a target port, which is a portal group of a target, among all target ports of the daemon. Initiators may \
-          keep it. A port that is given none has the lowest free one when it first comes up, and keeps it (`state_dir`); that of a \
-          port that is gone is given to no other but by this table.",
-    groups: &[&[
-        key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
-        key(
-            "id",
-            Number(1, 65535),
-            Required,
-            "1",
-            "Its relative target port identifier, which no other target port has.",
-        ),
-    ]],
-};
-
-/// `target.luns`
-const LUNS: &Table = &Table {
-    doc: "A logical unit, as in `luns = [{ lun = 0, unit = \"thin0\" }]`.",
-    groups: &[&[
-        key("lun", Number(0, 16383), Required, "0", "Its number."),
-        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
     ]],
 };

@@ -11,22 +11,19 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::keys::ROOT;
-use super::model::{Config, Daemon, Dpdk, Hugepages, PortGroup, SecretSource, Target};
+use super::model::{Config, Daemon, Dpdk, Hugepages, PortGroup, SecretSource};
 use crate::adapters::FABRICS;
-use crate::adapters::iscsi::sessions::Limits;
-use crate::adapters::iscsi::topology::{Portal, Redirect};
+use crate::adapters::iscsi::options::{TargetOptions, TargetReferences};
+use crate::adapters::iscsi::topology::{AccessRule, Portal};
 use crate::engine::units::{KINDS, UnitOptions};
-use crate::fabrics::iscsi::{Account, Parameters};
+use crate::fabrics::iscsi::{Account, Authentication};
 use crate::options::{Diagnostic, Errors, Section, nearest};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
-use crate::wire::iscsi::{check_name, normal_name};
+use crate::wire::iscsi::normal_name;
 
 /// Most reactors.
 const REACTORS_MAX: usize = 64;
-
-/// Longest alias of a target, in bytes.
-const ALIAS_MAX: usize = 255;
 
 /// Longest URL that initiators are told.
 const URL_MAX: usize = 255;
@@ -112,7 +109,8 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     loader.distinct_units(&units, scope);
     let accounts = loader.all(&root, "account", |s| loader.account(s));
     let discovery = loader.authentication(root.section("discovery"), &accounts);
-    let targets = loader.all(&root, "target", |s| loader.target(s, &portals, &units, &accounts));
+    let known = Known { loader: &loader, portals: &portals, units: &units, accounts: &accounts };
+    let targets = loader.all(&root, "target", |s| TargetOptions::read(s, &known));
     loader.distinct_port_ids(&targets);
     let mut fabrics = Named::default();
     for kind in FABRICS {
@@ -322,67 +320,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn target(
-        &self,
-        s: Section<'a>,
-        portals: &Named<Arc<Portal>>,
-        units: &Named<UnitOptions>,
-        accounts: &Named<Account<SecretSource>>,
-    ) -> Option<Target> {
-        let name = s.text("name").map(|name| normal_name(&name));
-        if let Some(Err(why)) = name.as_deref().map(check_name) {
-            s.error(
-                "name",
-                format!("is not an iSCSI name: {why}"),
-                "such as \"iqn.2026-11.com.example:disks\"",
-            );
-        }
-        let alias = s.text("alias");
-        if alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_MAX) {
-            s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
-        }
-        let chosen = self.target_portals(&s, portals);
-        let tags = chosen.iter().flatten().map(|portal| portal.group);
-        let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
-        let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
-        for entry in s.sections("luns") {
-            let lun = entry.number("lun");
-            let unit = self.unit(&entry, units);
-            if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
-                entry.error("lun", "is taken", "each LUN of a target is given once");
-            }
-            if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
-                entry.error("unit", "is in the list twice", "a target has a logical unit once");
-            }
-            listed.push((lun, unit));
-            entry.finish();
-        }
-        let known: Vec<u16> = listed.iter().filter_map(|(lun, _)| *lun).collect();
-        let mut luns: Vec<(u16, String)> =
-            listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
-        luns.sort_unstable();
-        let parameters = Parameters::read(s.section("iscsi"));
-        let authentication = self.authentication(s.section("chap"), accounts);
-        let rules = s.sections("access").into_iter().map(|s| self.rule(s, accounts, &known));
-        let access = rules.collect::<Option<_>>();
-        let redirects = s.sections("redirect").into_iter().map(Redirect::read);
-        let redirects = redirects.collect::<Option<_>>();
-        let limits = Limits::read(s.section("limits"));
-        s.finish();
-        Some(Target {
-            name: name?,
-            alias,
-            portals: chosen?,
-            port_ids,
-            luns,
-            parameters: parameters?,
-            authentication: authentication?,
-            access: access?,
-            redirects: redirects?,
-            limits: limits?,
-        })
-    }
-
     /// The logical unit of an entry of `luns`.
     fn unit(&self, entry: &Section<'_>, units: &Named<UnitOptions>) -> Option<String> {
         let name = entry.text("unit")?;
@@ -392,10 +329,10 @@ impl<'a> Loader<'a> {
         self.look_up(&name, what, units, at).map(|_| name)
     }
 
-    fn distinct_port_ids(&self, targets: &Named<Target>) {
+    fn distinct_port_ids(&self, targets: &Named<TargetOptions>) {
         let mut ids = BTreeMap::new();
         for (index, target) in targets.entries.iter().enumerate() {
-            let Some(Target { name, port_ids, .. }) = target else { continue };
+            let Some(TargetOptions { name, port_ids, .. }) = target else { continue };
             for (group, id) in port_ids {
                 if let Some((other, tag)) = ids.insert(id, (name, group)) {
                     let message =
@@ -407,8 +344,19 @@ impl<'a> Loader<'a> {
             }
         }
     }
+}
 
-    fn target_portals(&self, s: &Section<'_>, portals: &Named<Arc<Portal>>) -> Option<Vec<Arc<Portal>>> {
+/// What targets may refer to.
+struct Known<'l, 'a> {
+    loader: &'l Loader<'a>,
+    portals: &'l Named<Arc<Portal>>,
+    units: &'l Named<UnitOptions>,
+    accounts: &'l Named<Account<SecretSource>>,
+}
+
+impl TargetReferences for Known<'_, '_> {
+    fn portals(&self, s: &Section<'_>) -> Option<Vec<Arc<Portal>>> {
+        let portals = self.portals;
         if !s.given("portals") {
             return Some(portals.entries.iter().flatten().cloned().collect());
         }
@@ -419,7 +367,7 @@ impl<'a> Loader<'a> {
         let mut chosen = Vec::new();
         for (name, span) in names {
             let at = (span.clone(), s.path("portals"));
-            match self.look_up(&name, "[[portal]]", portals, at) {
+            match self.loader.look_up(&name, "[[portal]]", portals, at) {
                 Some(portal) if chosen.contains(&portal) => {
                     s.error_at(span, "portals", format!("{name:?} is in the list twice"), "");
                 }
@@ -428,6 +376,18 @@ impl<'a> Loader<'a> {
         }
         let good = chosen.into_iter().filter_map(|portal| portals.entries[portal].clone());
         Some(good.collect())
+    }
+
+    fn unit(&self, entry: &Section<'_>) -> Option<String> {
+        self.loader.unit(entry, self.units)
+    }
+
+    fn authentication(&self, chap: Section<'_>) -> Option<Option<Authentication<String>>> {
+        self.loader.authentication(chap, self.accounts)
+    }
+
+    fn rule(&self, access: Section<'_>, luns: &[u16]) -> Option<AccessRule> {
+        self.loader.rule(access, self.accounts, luns)
     }
 }
 
@@ -448,24 +408,6 @@ fn reactors(s: &Section<'_>) -> Option<Vec<Option<usize>>> {
         }
     }
     Some(processors.into_iter().map(|(processor, _)| usize::try_from(processor).ok()).collect())
-}
-
-/// The relative target port identifiers that are given, by portal group tag; `tags` are those of the target.
-fn port_ids(s: &Section<'_>, tags: &[u16]) -> Vec<(u16, u16)> {
-    let mut found: Vec<(u16, u16)> = Vec::new();
-    for entry in s.sections("port_ids") {
-        let (group, id): (Option<u16>, Option<u16>) = (entry.number("group"), entry.number("id"));
-        if let Some(tag) = group.filter(|tag| !tags.contains(tag)) {
-            let message = format!("the target has no portal of the group {tag}");
-            entry.error("group", message, "give the `group` of one of its portals");
-        }
-        if group.is_some() && found.iter().any(|(taken, _)| Some(*taken) == group) {
-            entry.error("group", "is in the list twice", "each portal group is one target port");
-        }
-        found.extend(group.zip(id));
-        entry.finish();
-    }
-    found
 }
 
 /// Whether that says levels, or levels of modules: `info`, or `info,ptgt::net=debug`.

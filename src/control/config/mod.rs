@@ -16,7 +16,7 @@ use std::path::Path;
 pub use crate::options::{Diagnostic, render};
 pub use access::{REFLECTED, SecretRefusal};
 pub use load::{Scope, is_log_filter, load, parse};
-pub use model::{Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, SecretSource, Target};
+pub use model::{Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, SecretSource};
 pub use reference::reference;
 
 /// What an operator should know of a good configuration, which is in that file.

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::adapters::iscsi::sessions::Limits;
-use crate::adapters::iscsi::topology::{AccessRule, Portal, Redirect};
+use crate::adapters::iscsi::options::TargetOptions;
+use crate::adapters::iscsi::topology::Portal;
 use crate::engine::fabric::FabricOptions;
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::{Account, Authentication, Parameters, Secret};
+use crate::fabrics::iscsi::{Account, Authentication, Secret};
 use crate::net::Address;
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
@@ -33,7 +33,7 @@ pub struct Config {
     /// `[discovery]`
     pub discovery: Option<Authentication<String>>,
     /// `[[target]]`
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetOptions>,
     /// Targets of other fabrics than iSCSI.
     pub fabrics: Vec<Arc<dyn FabricOptions>>,
 }
@@ -179,31 +179,6 @@ pub struct Link {
     pub offload: bool,
     /// Whether the device hears what is sent to others.
     pub promiscuous: bool,
-}
-
-/// An iSCSI target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// iSCSI name.
-    pub name: String,
-    /// Alias.
-    pub alias: Option<String>,
-    /// Its portals.
-    pub portals: Vec<Arc<Portal>>,
-    /// Portal group tags and the relative target port identifiers that they are to have.
-    pub port_ids: Vec<(u16, u16)>,
-    /// LUN and name of the logical unit, in ascending order of LUN.
-    pub luns: Vec<(u16, String)>,
-    /// What it negotiates.
-    pub parameters: Parameters,
-    /// How initiators authenticate themselves; `None`: not at all.
-    pub authentication: Option<Authentication<String>>,
-    /// Who may use what of it; everybody everything if there is no rule.
-    pub access: Vec<AccessRule>,
-    /// Where initiators are sent instead.
-    pub redirects: Vec<Redirect>,
-    /// How much it serves.
-    pub limits: Limits,
 }
 
 /// Where a secret is.

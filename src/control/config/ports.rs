@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::load::{Loader, Named};
 use super::model::{Driver, Link, Port};
-use crate::adapters::iscsi::topology::Portal;
+use crate::adapters::iscsi::topology::{Portal, ZonedAddress};
 use crate::net::Address;
 use crate::options::Section;
 use crate::sys;
@@ -121,17 +121,12 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn portal(&self, s: Section<'a>, ports: &Named<Port>) -> Option<Portal> {
-        let name = s.text("name");
-        let port = self.reference(&s, "port", "port", ports);
-        let given = s.parsed("address", endpoint);
-        let its_port = port.and_then(|port| ports.entries[port].as_ref());
-        let address =
-            its_port.zip(given).and_then(|(port, given)| Self::portal_address(&s, port, ports, given));
-        let group = s.number("group");
-        s.finish();
-        let Port { name: port, driver } = its_port?;
-        let (port, of_host) = (port.as_str().into(), driver.link().is_none());
-        Some(Portal { name: name?.into(), port, of_host, address: address?, group: group? })
+        Portal::read(s, |s, given| {
+            let port = self.reference(s, "port", "port", ports);
+            let port = ports.entries[port?].as_ref()?;
+            let address = Self::portal_address(s, port, ports, given?)?;
+            Some((port.name.as_str().into(), port.driver.link().is_none(), address))
+        })
     }
 
     /// The address of a portal, with the number of its link, if it is one of its port.
@@ -139,7 +134,7 @@ impl<'a> Loader<'a> {
         s: &Section<'_>,
         port: &Port,
         ports: &Named<Port>,
-        (address, zone): (SocketAddr, Option<String>),
+        (address, zone): ZonedAddress,
     ) -> Option<SocketAddr> {
         let (ip, name) = (address.ip(), &port.name);
         let has = |port: &Port| {
@@ -238,21 +233,6 @@ impl<'a> Loader<'a> {
 fn device_name(name: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':');
     !name.is_empty() && name.len() <= 15 && !name.contains(bad) && name != "." && name != ".."
-}
-
-/// An address and a TCP port, and the zone of the address (RFC 4007 11). IPv4 in the form of IPv6 is IPv4.
-fn endpoint(text: &str) -> Option<(SocketAddr, Option<String>)> {
-    let (plain, zone) = match text.split_once('%') {
-        Some((ip, rest)) => {
-            let (zone, port) = rest.rsplit_once("]:")?;
-            (format!("{ip}]:{port}"), Some(zone.to_owned()))
-        }
-        None => (text.to_owned(), None),
-    };
-    let address: SocketAddr = plain.parse().ok()?;
-    let ip = address.ip().to_canonical();
-    let usable = address.port() != 0 && !ip.is_multicast();
-    usable.then(|| (SocketAddr::new(ip, address.port()), zone))
 }
 
 /// An address with a prefix length.
