@@ -14,6 +14,7 @@
 //! | [`time`] | an instant, as an argument; a timer wheel |
 //! | [`counters`] | the lists that say what is counted, and what comes from them |
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
+//! | [`machine`] | what the kernel tells of the machine, and how what is looked at is judged |
 //! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
 //! | [`reactor`] | the loop of a core, mailboxes between cores, and what the parts of a core share |
 //! | [`io`] | the lower waist: block operations and their completions |
@@ -149,7 +150,7 @@
 //! * A **store**: a file in `stores/` with a [`stores::Backing`] to which each core attaches with its
 //!   [`reactor::CoreContext`], and a row in `stores/options.rs` that says how it is configured and opened.
 //! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with its
-//!   options in `control/config/ports.rs` and its row in `runtime/ports.rs`.
+//!   options (keys, what it needs of a machine, addresses, start: a [`ports::PortOptions`]) and a row in `ports/drivers.rs`.
 //! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are
 //!   made.
 //!
@@ -175,6 +176,7 @@ pub mod fabrics;
 pub mod formats;
 pub mod image;
 pub mod io;
+pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod options;

@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("activity", &[]),
     ("counters", &[]),
+    ("machine", &["sys"]),
     ("memory", &["counters", "sys"]),
     ("reactor", &["counters", "memory", "sys", "time"]),
     ("io", &["memory", "options", "time"]),
@@ -29,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stores", &["options", "wire", "io", "memory", "reactor", "sys", "time"]),
     ("fabrics", &["activity", "counters", "options", "scsi", "wire", "io", "memory", "time"]),
     ("net", &["counters", "memory", "time", "wire"]),
-    ("ports", &["counters", "net", "memory", "sys", "time"]),
+    ("ports", &["counters", "machine", "options", "net", "memory", "reactor", "sys", "time"]),
     (
         "engine",
         &[
@@ -47,8 +48,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "adapters", "activity", "counters", "options", "engine", "devices", "fabrics", "scsi", "stores",
-            "ports", "net", "reactor", "io", "memory", "sys", "wire",
+            "adapters", "activity", "counters", "machine", "options", "engine", "devices", "fabrics", "scsi",
+            "stores", "ports", "net", "reactor", "io", "memory", "sys", "wire",
         ],
     ),
     (
@@ -106,14 +107,6 @@ const CIRCLES: &[&[&str]] = &[
     &["src/memory/arena.rs", "src/memory/loan.rs", "src/memory/seg.rs"],
     &["src/net/host.rs", "src/net/host/cookies.rs", "src/net/host/flows.rs", "src/net/host/handover.rs"],
     &["src/ports/dpdk/device.rs", "src/ports/dpdk/rings.rs"],
-    &[
-        "src/runtime/build.rs",
-        "src/runtime/live.rs",
-        "src/runtime/mod.rs",
-        "src/runtime/monitor.rs",
-        "src/runtime/ports.rs",
-        "src/runtime/service.rs",
-    ],
     &["src/sim/forger.rs", "src/sim/peer.rs"],
     &["src/sim/session/link.rs", "src/sim/session/mod.rs"],
 ];

@@ -7,7 +7,7 @@ use std::path::Path;
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
-use super::config::{Config, Driver};
+use super::config::Config;
 use super::doctor::nearest_directory;
 use crate::sys;
 
@@ -18,20 +18,13 @@ const KEPT: [(Capability, &str); 3] = [
     (Capability::CAP_IPC_LOCK, "memory that is locked, or that an adapter reads"),
 ];
 
-/// What DPDK uses besides when it has them: for adapters without vfio and for its virtual devices.
-const DPDK: [(Capability, &str); 3] = [
-    (Capability::CAP_SYS_ADMIN, "physical addresses, an adapter's configuration space"),
-    (Capability::CAP_SYS_RAWIO, "I/O ports"),
-    (Capability::CAP_BPF, "the program that net_af_xdp loads"),
-];
-
-/// Keeps only what the table grants, for DPDK's ports what DPDK has a use for, and CAP_DAC_OVERRIDE where root could not write the daemon's state
-/// without it. This holds for the calling thread and for those that it starts from then on. Returns what stays, if that
-/// is less than before.
+/// Keeps only what the table grants, what ports have a use for, and CAP_DAC_OVERRIDE where root could not write the
+/// daemon's state without it. This holds for the calling thread and for those that it starts from then on. Returns what
+/// stays, if that is less than before.
 pub fn give_up(config: &Config) -> Result<Option<String>, CapsError> {
     let had = caps::read(None, CapSet::Permitted)?;
-    let dpdk = config.ports.iter().any(|port| matches!(port.driver, Driver::Dpdk(_)));
-    let table = KEPT.iter().chain(DPDK.iter().filter(|_| dpdk)).map(|(capability, _)| *capability);
+    let of_ports = config.ports.iter().flat_map(|port| port.options.useful_rights());
+    let table = KEPT.iter().chain(of_ports).map(|(capability, _)| *capability);
     let mut kept: CapsHashSet = table.filter(|capability| had.contains(capability)).collect();
     caps::set(None, CapSet::Effective, &kept)?;
     let locked: Vec<&Path> = written(config).filter(|directory| sys::may_write(directory).is_err()).collect();
@@ -96,7 +89,7 @@ mod tests {
         assert_eq!(granted("AmbientCapabilities"), kept);
         assert_eq!(granted("CapabilityBoundingSet"), kept);
         let manual = include_str!("../../docs/ports.md");
-        for (capability, _) in KEPT.iter().chain(&DPDK) {
+        for (capability, _) in KEPT {
             assert!(
                 manual.contains(&capability.to_string()),
                 "docs/ports.md does not say why {capability} is kept"

@@ -18,7 +18,10 @@ use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::KernelCounters;
+use super::address::{AddressHolder, AddressRefusal, TakenAddress};
+use super::options::{PortAddresses, PortOptions, PortShare, PortsStart};
 use crate::counters::{Counted, CounterSet};
+use crate::machine::{self, Machine};
 use crate::memory::{Arena, MemoryAccount, MemoryCharge, Seg, SegMut, Sg};
 use crate::net::{Detached, Listener, StreamEvent, StreamHost, StreamId, StreamOrigin};
 use crate::sys::{self, Epoll, Ready};
@@ -296,11 +299,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether a listener could be there. Nobody notices.
-pub fn is_free(address: SocketAddr) -> io::Result<()> {
-    bind(address).map(drop)
-}
-
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -310,6 +308,47 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// `kernel`
+#[derive(Debug)]
+pub(super) struct KernelOptions;
+
+impl PortOptions for KernelOptions {
+    fn examine_address(&self, address: SocketAddr, _: &Machine) -> Result<(), AddressRefusal> {
+        bind(address).map(drop).map_err(|e| refusal(address, &e))
+    }
+
+    fn take_address(&self, address: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
+        let listener = listen(address).map_err(|e| refusal(address, &e))?;
+        Ok(TakenAddress::Listener(Arc::new(listener)))
+    }
+
+    fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
+        let PortAddresses { listeners, .. } = taken;
+        Ok(start.alike(move |context, _| Ok(Box::new(KernelHost::new(context.arena().clone(), listeners)?))))
+    }
+}
+
+/// Why nobody can listen at an address.
+fn refusal(address: SocketAddr, e: &io::Error) -> AddressRefusal {
+    let port = address.port();
+    let (found, help) = match e.kind() {
+        io::ErrorKind::AddrInUse => (
+            "address in use: another program listens there".into(),
+            format!("ss -ltnp 'sport = :{port}' shows which"),
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            ("is not an address of this host".into(), "ip address lists them".into())
+        }
+        _ => (format!("cannot listen: {e}"), "give another address, or run as a user who may".into()),
+    };
+    let holder = match e.kind() {
+        io::ErrorKind::AddrInUse => AddressHolder::Sockets(machine::listeners(port)),
+        _ if sys::holds_for_all(e) => AddressHolder::Nobody,
+        _ => AddressHolder::Unknown,
+    };
+    AddressRefusal { found, help, holder }
 }
 
 impl StreamHost for KernelHost {

@@ -5,13 +5,21 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
+use caps::Capability;
+
 use super::PacketCounters;
+use super::address::{AddressRefusal, TakenAddress};
+use super::link::{self, LinkOptions};
+use super::options::{PortAddresses, PortOptions, PortShare, PortsStart};
 use super::vnet::{self, FRAME_MAX, VNET};
 use crate::counters::{Counted, CounterSet};
+use crate::machine::{Findings, Machine, Verdict};
 use crate::memory::{Arena, SegMut};
 use crate::net::{FrameCaps, FramePort, RxFrame, TxFrame};
+use crate::options::Section;
 use crate::sys::{self, PacketSocket, Waiting};
 use crate::time::Instant;
 
@@ -24,21 +32,64 @@ const RING: usize = 4 << 20;
 /// Of a VLAN tag, which the kernel takes off and this port puts back.
 const TAG: usize = 4;
 
-/// How a packet port is set up.
+/// `packet`
 #[derive(Clone, Debug)]
-pub struct PacketConfig {
-    /// Name of the network device.
-    pub device: String,
-    /// MAC address; `None`: the device's own.
-    pub mac: Option<[u8; 6]>,
-    /// MTU in bytes; `None`: the device's.
-    pub mtu: Option<u16>,
-    /// How many queues will be opened, one per core.
-    pub queues: usize,
-    /// Whether checksums and segmentation are left to the device.
-    pub offload: bool,
-    /// Whether the device hears what is sent to others.
-    pub promiscuous: bool,
+pub(super) struct PacketOptions(LinkOptions);
+
+impl PacketOptions {
+    pub(super) fn read(s: &Section<'_>, name: Option<&str>) -> Option<Self> {
+        LinkOptions::of_kernel(s, name, link::addresses(s)).map(Self)
+    }
+}
+
+impl PortOptions for PacketOptions {
+    fn link(&self) -> Option<&LinkOptions> {
+        Some(&self.0)
+    }
+
+    fn rights(&self) -> &'static [(Capability, &'static str)] {
+        &[(Capability::CAP_NET_RAW, "for a packet socket")]
+    }
+
+    fn examine(&self, port: &str, machine: &Machine, _: &[Option<usize>], found: &mut Findings) {
+        let device = &self.0.device;
+        // What /sys does not have may be there: it can be that of another network namespace.
+        let state = machine.text(&format!("sys/class/net/{device}/operstate"));
+        let there = sys::link(device);
+        let up = match (&state, &there) {
+            (Some(state), _) => matches!(&**state, "up" | "unknown"),
+            (None, there) => there.as_ref().is_ok_and(|link| link.up),
+        };
+        let state = state.unwrap_or_else(|| match &there {
+            Ok(link) if link.up => "up".into(),
+            Ok(_) => "down".into(),
+            Err(_) => "not there".into(),
+        });
+        let why = format!("the port is served on it: ip link set {device} up");
+        let (what, state) = (format!("port {port:?}"), format!("{device} is {state}"));
+        let verdict = Verdict::unless(up, Verdict::Fails);
+        found.add(what, state, "a network device that is up", why, verdict).certain = there.is_err();
+    }
+
+    fn examine_address(&self, address: SocketAddr, _: &Machine) -> Result<(), AddressRefusal> {
+        self.take_address(address).map(drop)
+    }
+
+    fn address_lock(&self, address: SocketAddr) -> Option<String> {
+        Some(self.0.address_lock(address))
+    }
+
+    fn take_address(&self, address: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
+        self.0.lock(&self.0.address_lock(address))
+    }
+
+    fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
+        let link = self.0.clone();
+        Ok(start.alike(move |context, _| {
+            let packet = Packet::open(&link, context.cores(), context.arena().clone())?;
+            link.host(packet, &taken.addresses, context.arena())
+        }))
+    }
 }
 
 /// See the module.
@@ -58,9 +109,9 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Opens a queue on a device that is there and up.
-    pub fn open(config: &PacketConfig, arena: Arena) -> io::Result<Self> {
-        let PacketConfig { device, mac, mtu, queues, offload, promiscuous } = config;
+    /// Opens one of so many queues, one per core, on a device that is there and up.
+    pub fn open(link: &LinkOptions, queues: usize, arena: Arena) -> io::Result<Self> {
+        let LinkOptions { device, mac, mtu, offload, promiscuous, .. } = link;
         let fail = |e: &io::Error| explain(e, device);
         let link = sys::link(device).map_err(|e| fail(&e))?;
         if !link.up {
@@ -72,7 +123,7 @@ impl Packet {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         // The sockets of all cores find each other by a number that no other daemon is likely to have.
-        let group = (*queues > 1).then(|| (std::process::id() % 0xffff) as u16);
+        let group = (queues > 1).then(|| (std::process::id() % 0xffff) as u16);
         let socket = PacketSocket::open(device, RING, group, *promiscuous).map_err(|e| fail(&e))?;
         let mut port = Self {
             socket,

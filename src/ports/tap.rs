@@ -4,16 +4,26 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use caps::Capability;
 use log::{info, warn};
 
 use super::TapCounters;
+use super::address::{AddressHolder, AddressRefusal, TakenAddress};
+use super::link::{self, LinkOptions};
+use super::options::{PortAddresses, PortOptions, PortShare, PortsStart};
 use super::vnet::{self, FRAME_MAX, VNET};
 use crate::counters::{Counted, CounterSet};
+use crate::machine::{self, Findings, Machine, Verdict};
 use crate::memory::{Arena, SegMut};
 use crate::net::{Address, FrameCaps, FramePort, RxFrame, TxFrame};
+use crate::options::Absent::Is;
+use crate::options::ValueKind::Texts;
+use crate::options::{Key, Section, key};
 use crate::sys;
 use crate::time::Instant;
 
@@ -27,23 +37,131 @@ const WAITING_MAX: i32 = 16 << 10;
 /// Frames up to this size are copied out of their 68 KiB block, so that a slice of one does not pin all of that.
 const SMALL: usize = 2048;
 
-/// How a TAP port is set up.
+/// MTU of a device that is told no other: the longest frames that a local peer can send.
+const MTU: u16 = 65521;
+
+/// A TAP device that stays when nobody has it open (IFF_PERSIST).
+const PERSISTENT: u32 = 0x0800;
+
+/// The keys that no other driver has.
+pub(super) const KEYS: &[Key] = &[key(
+    "host_address",
+    Texts(link::ADDRESS),
+    Is("[]"),
+    "[\"10.77.0.1/24\", \"fd77::1/64\"]",
+    "Driver tap: addresses for the host's side of the device, in the networks of `address`.",
+)];
+
+/// `tap`
 #[derive(Clone, Debug)]
-pub struct TapConfig {
-    /// Name of the network device.
-    pub device: String,
-    /// Our MAC address; `None`: one that the device's name decides.
-    pub mac: Option<[u8; 6]>,
-    /// MTU in bytes.
-    pub mtu: u16,
+pub struct TapOptions {
+    /// The device.
+    pub link: LinkOptions,
     /// Addresses for the host's side.
     pub host_addresses: Vec<Address>,
-    /// How many queues will be opened, one per core.
-    pub queues: usize,
-    /// Whether checksums and segmentation are left to the kernel.
-    pub offload: bool,
-    /// One of the queues tells when the device goes and comes.
-    pub tells: bool,
+}
+
+impl TapOptions {
+    pub(super) fn read(s: &Section<'_>, name: Option<&str>) -> Option<Self> {
+        let ours = link::addresses(s);
+        let hosts = s.texts("host_address", link::address);
+        if let (Some(ours), Some(hosts)) = (&ours, &hosts) {
+            host_addresses(s, ours, hosts);
+        }
+        let link = LinkOptions::of_kernel(s, name, ours);
+        Some(Self { link: link?, host_addresses: link::plain(hosts?) })
+    }
+
+    fn mtu(&self) -> u16 {
+        self.link.mtu.unwrap_or(MTU)
+    }
+
+    /// Two daemons would each get a part of the device's frames, whatever their addresses.
+    fn lock_name(&self) -> String {
+        format!("ptgt/{}", self.link.device)
+    }
+}
+
+/// The host's side reaches ours only from an address of its own in the same network.
+fn host_addresses(s: &Section<'_>, ours: &[(Address, Range<usize>)], hosts: &[(Address, Range<usize>)]) {
+    for (host, span) in hosts {
+        let (message, help) = if ours.iter().any(|(our, _)| our.ip == host.ip) {
+            (format!("{} is also in `address`", host.ip), "the host needs an address of its own")
+        } else if !ours.iter().any(|(our, _)| our.contains(host.ip) && host.contains(our.ip)) {
+            (format!("{} is in no network of `address`", host.ip), "the host would not reach the daemon")
+        } else {
+            continue;
+        };
+        s.error_at(span.clone(), "host_address", message, help);
+    }
+}
+
+impl PortOptions for TapOptions {
+    fn link(&self) -> Option<&LinkOptions> {
+        Some(&self.link)
+    }
+
+    fn rights(&self) -> &'static [(Capability, &'static str)] {
+        &[(Capability::CAP_NET_ADMIN, "to make a TAP device")]
+    }
+
+    fn examine(&self, _: &str, machine: &Machine, _: &[Option<usize>], found: &mut Findings) {
+        let good = machine.exists("dev/net/tun");
+        let (state, why) = (if good { "there" } else { "missing" }, "TAP devices come from it: modprobe tun");
+        let verdict = Verdict::unless(good, Verdict::Fails);
+        found.add("/dev/net/tun", state, "there", why, verdict).certain = true;
+    }
+
+    fn examine_address(&self, _: SocketAddr, machine: &Machine) -> Result<(), AddressRefusal> {
+        self.link.lock(&self.lock_name())?;
+        let device = &self.link.device;
+        // Unlike /sys, which may be that of another network namespace.
+        if sys::link(device).is_err() {
+            return Ok(());
+        }
+        let refuse = |found| {
+            let (help, holder) = ("give the name of another device", AddressHolder::Device(device.clone()));
+            Err(AddressRefusal { found, help: help.into(), holder })
+        };
+        if let Some(pid) = machine::user_of_tap(device) {
+            return refuse(format!("{device} is in use by process {pid}"));
+        }
+        let place = format!("sys/class/net/{device}");
+        let flags = machine.text(&format!("{place}/tun_flags"));
+        match flags.map(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16)) {
+            None if machine.exists(&place) => refuse(format!("{device} is not a TAP device")),
+            // It is there because somebody has it, whom this user may not see.
+            Some(Ok(flags)) if flags & PERSISTENT == 0 => {
+                refuse(format!("{device} is in use by another process"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn address_lock(&self, _: SocketAddr) -> Option<String> {
+        Some(self.lock_name())
+    }
+
+    fn take_address(&self, _: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
+        self.link.lock(&self.lock_name())
+    }
+
+    fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
+        let options = self.clone();
+        Ok(start.alike(move |context, _| {
+            let tap = Tap::open(&options, (context.core(), context.cores()), context.arena().clone())?;
+            options.link.host(tap, &taken.addresses, context.arena())
+        }))
+    }
+}
+
+/// How a queue is opened, and opened again.
+struct TapQueue {
+    options: TapOptions,
+    /// How many queues the device has, one per core.
+    queues: usize,
+    /// One of them tells when the device goes and comes.
+    tells: bool,
 }
 
 /// How long a device that is gone is left alone before it is tried again.
@@ -52,7 +170,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// See the module.
 pub struct Tap {
     /// How it is opened again; none for a file that takes its place.
-    config: Option<TapConfig>,
+    queue: Option<TapQueue>,
     file: File,
     /// When it is tried again, while the device is gone.
     gone: Option<Instant>,
@@ -68,46 +186,37 @@ pub struct Tap {
 impl Tap {
     /// Opens a queue. The first one makes the device, unless an operator has made it before, and sets it up; it is gone
     /// when the last queue is closed.
-    pub fn open(config: &TapConfig, arena: Arena) -> io::Result<Self> {
-        let file = open(config)?;
-        let TapConfig { device, mac, mtu, offload, .. } = config;
-        let mac = mac.unwrap_or_else(|| named_mac(device));
-        let config = Some(config.clone());
-        Ok(Self {
-            config,
-            file,
-            gone: None,
-            arena,
-            mac,
-            mtu: *mtu,
-            offload: *offload,
-            spare: None,
-            not_sent: 0,
-        })
+    pub fn open(options: &TapOptions, (queue, queues): (usize, usize), arena: Arena) -> io::Result<Self> {
+        let LinkOptions { device, mac, offload, .. } = &options.link;
+        let (mac, mtu, offload) = (mac.unwrap_or_else(|| named_mac(device)), options.mtu(), *offload);
+        let queue = TapQueue { options: options.clone(), queues, tells: queue == 0 };
+        let file = open(&queue)?;
+        let queue = Some(queue);
+        Ok(Self { queue, file, gone: None, arena, mac, mtu, offload, spare: None, not_sent: 0 })
     }
 
     /// Whether the device is back, if that is to be tried now.
     fn is_back(&mut self, now: Instant) -> bool {
-        let (Some(config), Some(at)) = (&self.config, self.gone) else { return true };
+        let (Some(queue), Some(at)) = (&self.queue, self.gone) else { return true };
         if now < at {
             return false;
         }
-        let Ok(file) = open(config) else {
+        let Ok(file) = open(queue) else {
             self.gone = Some(now + RETRY);
             return false;
         };
-        if config.tells {
-            info!("device {:?}: it is back", config.device);
+        if queue.tells {
+            info!("device {:?}: it is back", queue.options.link.device);
         }
         (self.file, self.gone) = (file, None);
         true
     }
 
     fn lose(&mut self, now: Instant) {
-        if let Some(config) = self.config.as_ref().filter(|config| config.tells) {
+        if let Some(queue) = self.queue.as_ref().filter(|queue| queue.tells) {
             warn!(
                 "device {:?}: somebody has removed it; it is made again as soon as that is possible",
-                config.device
+                queue.options.link.device
             );
         }
         self.gone = Some(now + RETRY);
@@ -117,17 +226,7 @@ impl Tap {
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn pretended(file: File, arena: Arena) -> Self {
         let mac = [2, 0, 0, 0, 0, 1];
-        Self {
-            config: None,
-            file,
-            gone: None,
-            arena,
-            mac,
-            mtu: 1500,
-            offload: true,
-            spare: None,
-            not_sent: 0,
-        }
+        Self { queue: None, file, gone: None, arena, mac, mtu: 1500, offload: true, spare: None, not_sent: 0 }
     }
 
     fn read(&mut self, now: Instant) -> Option<RxFrame> {
@@ -161,15 +260,17 @@ impl Tap {
 }
 
 /// Opens a queue of a device, which is made and set up where that is needed.
-fn open(config: &TapConfig) -> io::Result<File> {
-    let TapConfig { device, mtu, host_addresses, queues, offload, .. } = config;
+fn open(queue: &TapQueue) -> io::Result<File> {
+    let TapQueue { options, queues, .. } = queue;
+    let TapOptions { link: LinkOptions { device, offload, .. }, host_addresses } = options;
+    let mtu = options.mtu();
     let file = sys::open_tap(device, *queues > 1, *offload).map_err(|e| explain(&e, device))?;
     let fail =
         |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("device {device:?}: {what}: {e}"));
     let up = format!(
         "cannot be brought up with MTU {mtu} (ip link set {device} mtu {mtu} txqueuelen {WAITING_MAX} up)"
     );
-    sys::bring_up(device, *mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
+    sys::bring_up(device, mtu, WAITING_MAX).map_err(|e| fail(&up, &e))?;
     for address in host_addresses {
         sys::add_address(device, address.ip, address.prefix)
             .map_err(|e| fail(&format!("cannot get the address {}", address.ip), &e))?;

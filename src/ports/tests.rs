@@ -15,8 +15,9 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::kernel::{KernelHost, listen};
-use super::packet::{Packet, PacketConfig};
-use super::tap::{Tap, TapConfig};
+use super::link::LinkOptions;
+use super::packet::Packet;
+use super::tap::{Tap, TapOptions};
 use crate::memory::{Arena, Sg};
 use crate::net::{FramePort, HostConfig, Listener, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
 use crate::time::Instant;
@@ -93,9 +94,8 @@ fn claimant(port: io::Result<impl FramePort + 'static>, arena: Arena) -> Box<dyn
 }
 
 fn packet(device: &str) -> Box<dyn StreamHost> {
-    let (device, arena) = (device.to_owned(), arena());
-    let config = PacketConfig { device, mac: None, mtu: None, queues: 1, offload: true, promiscuous: false };
-    claimant(Packet::open(&config, arena.clone()), arena)
+    let arena = arena();
+    claimant(Packet::open(&LinkOptions::bare(device), 1, arena.clone()), arena)
 }
 
 /// A frame of a number: what follows the addresses, and bytes of `arena` behind.
@@ -299,17 +299,10 @@ fn raw_frames_over_packet_sockets() {
 #[test]
 fn raw_frames_over_tap() {
     if inside("ports::tests::raw_frames_over_tap", true) {
-        let config = TapConfig {
-            device: "ptgt0".into(),
-            mac: None,
-            mtu: 1500,
-            host_addresses: Vec::new(),
-            queues: 1,
-            offload: true,
-            tells: true,
-        };
+        let link = LinkOptions { mtu: Some(1500), ..LinkOptions::bare("ptgt0") };
+        let options = TapOptions { link, host_addresses: Vec::new() };
         let arena = arena();
-        let tap = claimant(Tap::open(&config, arena.clone()), arena);
+        let tap = claimant(Tap::open(&options, (0, 1), arena.clone()), arena);
         quiet("ptgt0");
         both_ways([tap, packet("ptgt0")]);
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{info, warn};
 
-use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
+use super::ports::{self, AddressLocks, HeldByPorts};
 use crate::adapters::iscsi::options::TargetOptions;
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
@@ -23,6 +23,7 @@ use crate::engine::units::{UnitOptions, kind};
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
+use crate::ports::PortShare;
 use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
@@ -56,7 +57,6 @@ pub(super) struct Assembly {
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
-    pub(super) devices: Arc<Devices>,
     pub(super) locks: AddressLocks,
     pub(super) senders: Vec<Sender<Message>>,
     /// Of the iSCSI of each reactor.
@@ -65,6 +65,7 @@ pub(super) struct Assembly {
     fabrics: Vec<Arc<dyn FabricShare>>,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
+    _held: HeldByPorts,
 }
 
 /// What is a reactor's alone before it starts.
@@ -72,8 +73,7 @@ struct CoreShare {
     mailbox: Mailbox<Message>,
     iscsi_mailbox: Mailbox<IscsiMessage>,
     links: Vec<LinkEnd>,
-    /// The last reactor that stops to listen closes them.
-    listeners: Listeners,
+    ports: Vec<(String, PortShare)>,
 }
 
 /// What a reactor is built from, on its own thread.
@@ -85,13 +85,12 @@ pub(super) struct CoreAssembly {
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
-    devices: Arc<Devices>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
     iscsi_peers: Vec<Sender<IscsiMessage>>,
     iscsi_mailbox: Mailbox<IscsiMessage>,
     links: Vec<LinkEnd>,
-    listeners: Listeners,
+    ports: Vec<(String, PortShare)>,
     fabrics: Vec<Arc<dyn FabricShare>>,
 }
 
@@ -120,11 +119,6 @@ impl Assembly {
         let mut links = if linked { connect(cores) } else { Vec::new() }.into_iter();
         let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
-        let shares = boxes.into_iter().zip(iscsi_boxes).map(|(mailbox, iscsi_mailbox)| {
-            let links = links.next().unwrap_or_default();
-            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, links, listeners: listeners.clone() }))
-        });
-        let shares = shares.collect();
         let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| by_name[name]);
         let fabrics = config.fabrics.iter().map(share).collect::<Result<_, _>>()?;
         // Records, DPDK and the reactors start threads, which inherit what is left.
@@ -135,6 +129,20 @@ impl Assembly {
             }
         }
         records.start().map_err(|e| format!("state directory: {e}"))?;
+        let (started, held) = ports::start(config, config.ports.iter(), &listeners)?;
+        drop(listeners);
+        let mut of_ports: Vec<Vec<(String, PortShare)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (port, shares) in started {
+            for (core, share) in of_ports.iter_mut().zip(shares) {
+                core.push((port.clone(), share));
+            }
+        }
+        let shares = boxes.into_iter().zip(iscsi_boxes).zip(of_ports);
+        let shares = shares.map(|((mailbox, iscsi_mailbox), ports)| {
+            let links = links.next().unwrap_or_default();
+            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, links, ports }))
+        });
+        let shares = shares.collect();
         Ok(Self {
             topology,
             config: Arc::new(config.clone()),
@@ -143,12 +151,12 @@ impl Assembly {
             units,
             sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(cores)),
-            devices: Arc::new(Devices::start(config)?),
             locks,
             senders,
             iscsi,
             fabrics,
             shares,
+            _held: held,
         })
     }
 
@@ -162,8 +170,7 @@ impl Assembly {
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
         let share = self.shares[core].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let CoreShare { mailbox, iscsi_mailbox, links, listeners } =
-            share.expect("each reactor is seeded once");
+        let CoreShare { mailbox, iscsi_mailbox, links, ports } = share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
             config: self.config.clone(),
@@ -172,20 +179,14 @@ impl Assembly {
             topology: self.topology.clone(),
             sessions: self.sessions.clone(),
             left: self.left.clone(),
-            devices: self.devices.clone(),
             peers: self.senders.clone(),
             mailbox,
             iscsi_peers: self.iscsi.clone(),
             iscsi_mailbox,
             links,
-            listeners,
+            ports,
             fabrics: self.fabrics.clone(),
         }
-    }
-
-    /// A reactor has not started: what it would have taken is given up.
-    pub(super) fn release(&self) {
-        self.devices.release();
     }
 
     /// Says what is served where.
@@ -510,10 +511,11 @@ impl CoreAssembly {
         }
         tasks.persist_with(record_store, &[]);
         let mut hosts = Vec::new();
-        let shared = Shared::of(self.units.iter().filter_map(|unit| unit.backing.as_ref()));
-        for (index, port) in self.config.ports.iter().enumerate() {
-            let host = ports::open(&self.config, index, &self.listeners, (&self.devices, &shared), &context)?;
-            hosts.push((port.name.clone(), host));
+        let stores = self.units.iter().filter_map(|unit| unit.backing.as_ref());
+        let lent: Vec<_> = stores.filter_map(|store| store.region()).collect();
+        for (port, share) in self.ports {
+            let host = ports::open(&port, share, &context, &lent)?;
+            hosts.push((port, host));
         }
         let iscsi = IscsiFabric::new(IscsiParts {
             context: context.clone(),

@@ -13,17 +13,18 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::build::{self, Assembly, KeysByName, Unit};
-use super::ports::{self, AddressLocks, Devices, Listeners, Shared};
+use super::ports::{self, AddressLocks, Listeners};
 use crate::adapters::iscsi::IscsiShare;
 use crate::adapters::iscsi::topology::{Portal, Topology};
 use crate::control::config::difference::{ConfigChanges, Difference};
-use crate::control::config::{self, Config, Driver, Scope};
+use crate::control::config::{self, Config, Scope};
 use crate::engine::agreement::{Ballot, Decision, Ticket};
 use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
 use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
 use crate::engine::units::{UnitOptions, kind};
 use crate::net::Listener;
+use crate::ports::{ConfiguredPort, PortShare};
 use crate::reactor::{CoreContext, Sender};
 use crate::scsi::Change;
 use crate::stores::Records;
@@ -46,7 +47,6 @@ pub(super) struct Live {
     served: RwLock<Arc<ServedParts>>,
     cores: Vec<Sender<Message>>,
     records: Arc<Records>,
-    devices: Arc<Devices>,
     /// One change at a time.
     changer: Mutex<Changer>,
 }
@@ -60,28 +60,26 @@ struct Changer {
 
 /// What each core makes its share from.
 struct LiveChange {
-    config: Arc<Config>,
     topology: Arc<Topology>,
     units: Vec<Arc<Unit>>,
-    /// Indexes of ports that are new.
-    ports: Vec<usize>,
+    /// Ports that are new, with the share of each core.
+    ports: Vec<(String, Vec<Mutex<Option<PortShare>>>)>,
     /// Ports that go.
     gone: Vec<String>,
     /// Portals that are new, of ports that are not.
     portals: Vec<Arc<Portal>>,
     listeners: Listeners,
-    devices: Arc<Devices>,
 }
 
 impl LiveChange {
     /// A core's share, made on its thread.
     fn share(&self, context: &CoreContext) -> Result<TopologyShare, String> {
         let units = self.units.iter().map(|unit| unit.attach(context)).collect::<Result<_, _>>()?;
-        // Ports that read lent memory by its address are those of DPDK, which do not come later.
-        let shared = Shared::of(std::iter::empty());
-        let open = |&index: &usize| {
-            let host = ports::open(&self.config, index, &self.listeners, (&self.devices, &shared), context)?;
-            Ok((self.config.ports[index].name.clone(), host))
+        let open = |(port, shares): &(String, Vec<Mutex<Option<PortShare>>>)| {
+            let share = shares[context.core()].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let share = share.expect("each core makes its share once");
+            // Ports that read lent memory by its address do not come later.
+            Ok((port.clone(), ports::open(port, share, context, &[])?))
         };
         let ports = self.ports.iter().map(open).collect::<Result<_, String>>()?;
         let listeners = self.portals.iter().map(|portal| {
@@ -99,20 +97,19 @@ impl LiveChange {
 impl Live {
     /// Serves what was assembled for the start.
     pub(super) fn of(assembly: &Assembly) -> Self {
-        let Assembly { config, keys, records, units, devices, locks, senders, .. } = assembly;
+        let Assembly { config, keys, records, units, locks, senders, .. } = assembly;
         let served = ServedParts { config: config.clone(), units: units.clone() };
-        let machine = (records.clone(), devices.clone());
-        Self::new(served, (keys.clone(), locks.clone()), machine, senders.clone())
+        Self::new(served, (keys.clone(), locks.clone()), records.clone(), senders.clone())
     }
 
     pub(super) fn new(
         served: ServedParts,
         (keys, locks): (UnitKeys, AddressLocks),
-        (records, devices): (Arc<Records>, Arc<Devices>),
+        records: Arc<Records>,
         cores: Vec<Sender<Message>>,
     ) -> Self {
         let changer = Mutex::new(Changer { keys, locks, last: Ticket::default() });
-        Self { served: RwLock::new(Arc::new(served)), cores, records, devices, changer }
+        Self { served: RwLock::new(Arc::new(served)), cores, records, changer }
     }
 
     /// What is served now.
@@ -188,20 +185,23 @@ impl Live {
         let held = (&old.config.portals[..], &changer.locks);
         let (listeners, locks) = ports::listen(&config, held)?;
         let had = |port: &str| old.config.ports.iter().any(|known| known.name == port);
-        let new_ports = config.ports.iter().enumerate().filter(|(_, port)| !had(&port.name));
+        let new_ports = config.ports.iter().filter(|port| !had(&port.name));
+        // What such a port shares with others is there already, or never: it is not fixed.
+        let (new_ports, _) = ports::start(&config, new_ports, &listeners)?;
+        let taken = |(port, shares): (String, Vec<PortShare>)| {
+            (port, shares.into_iter().map(|share| Mutex::new(Some(share))).collect())
+        };
         let ports_gone =
             old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
         let is_new = |portal: &&Arc<Portal>| !old.config.portals.iter().any(|known| known.is_at(portal));
         let new_portals = config.portals.iter().filter(is_new).filter(|portal| had(&portal.port));
         let plan = LiveChange {
-            config: config.clone(),
             topology: topology.clone(),
             units: opened.units.clone(),
-            ports: new_ports.map(|(index, _)| index).collect(),
+            ports: new_ports.into_iter().map(taken).collect(),
             gone: ports_gone.map(|port| port.name.clone()).collect(),
             portals: new_portals.cloned().collect(),
             listeners,
-            devices: self.devices.clone(),
         };
         let is_gone = |unit: &&Arc<Unit>| config.units.iter().all(|new| new.name != unit.options.name);
         let gone: Vec<Arc<Unit>> = old.units.iter().filter(is_gone).cloned().collect();
@@ -270,12 +270,12 @@ impl Live {
 
     /// Memory that a port reads by its address has to be known when that is set up.
     fn lendable(&self, config: &Config, units: &[Arc<Unit>]) -> Result<(), String> {
-        let of_dpdk = config.ports.iter().any(|port| matches!(port.driver, Driver::Dpdk(_)));
+        let fixed = config.ports.iter().find(|port| port.options.is_fixed());
         let lends = |unit: &&Arc<Unit>| unit.backing().is_some_and(|backing| backing.region().is_some());
-        match units.iter().find(lends) {
-            Some(unit) if of_dpdk => {
+        match (units.iter().find(lends), fixed) {
+            (Some(unit), Some(port)) => {
                 let UnitOptions { kind, name, .. } = &unit.options;
-                Err(format!("needs a restart: {kind} {name:?} lends memory to a port of DPDK"))
+                Err(format!("needs a restart: {kind} {name:?} lends memory to the port {:?}", port.name))
             }
             _ => Ok(()),
         }
@@ -402,9 +402,9 @@ fn without(config: &Config, units: &[String]) -> Config {
 fn distinct_devices(old: &Config, new: &Config) -> Result<(), String> {
     let added = new.ports.iter().filter(|port| old.ports.iter().all(|known| known.name != port.name));
     for port in added {
-        let Some(link) = port.driver.link() else { continue };
+        let Some(link) = port.options.link() else { continue };
         let has =
-            |known: &&config::Port| known.driver.link().is_some_and(|known| known.device == link.device);
+            |known: &&ConfiguredPort| known.options.link().is_some_and(|known| known.device == link.device);
         if let Some(known) = old.ports.iter().find(has) {
             return Err(format!(
                 "port {:?}: its device is that of {:?}: take that away first, or keep its name",

@@ -76,7 +76,6 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
         }
     }
     if let Some(e) = failed {
-        assembly.release();
         drain(&senders);
         threads.into_iter().for_each(|thread| _ = thread.join());
         return Err(e);

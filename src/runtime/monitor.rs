@@ -15,7 +15,7 @@ use crate::adapters::iscsi::options::TargetOptions;
 use crate::adapters::iscsi::{
     ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
 };
-use crate::control::config::{self, Config};
+use crate::control::config::Config;
 use crate::control::status::{
     self, ApplyRequest, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor,
     Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
@@ -27,6 +27,7 @@ use crate::engine::shard::Message;
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
+use crate::ports::ConfiguredPort;
 use crate::reactor::Sender;
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
@@ -225,10 +226,10 @@ fn reactor(config: &Config, report: &CoreReport) -> Reactor {
     }
 }
 
-fn port(config::Port { name, driver }: &config::Port, reports: &[CoreReport]) -> Port {
+fn port(ConfiguredPort { name, driver, .. }: &ConfiguredPort, reports: &[CoreReport]) -> Port {
     let counted = reports.iter().filter_map(|report| report.ports.get(name));
     let counters = by_name(counted.flatten().copied());
-    Port { name: name.clone(), driver: driver.name().to_owned(), counters }
+    Port { name: name.clone(), driver: (*driver).to_owned(), counters }
 }
 
 fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
@@ -368,6 +369,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::iscsi::topology::Topology;
+    use crate::control::config::parse;
     use crate::engine::links::PeerCounters;
     use crate::engine::report::{CoreCounters, UnitReport};
     use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
@@ -375,7 +377,7 @@ mod tests {
     use crate::ports::{KernelCounters, TapCounters};
     use crate::reactor::{Load, Mailbox, mailboxes};
     use crate::runtime::build::unit;
-    use crate::runtime::ports::{AddressLocks, Devices};
+    use crate::runtime::ports::AddressLocks;
     use crate::scsi::UnitKeys;
     use crate::stores::Records;
 
@@ -391,15 +393,14 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     /// With the mailboxes of the cores, and those of their iSCSI.
     fn monitor() -> (Monitor, Vec<Mailbox<Message>>, Vec<Mailbox<IscsiMessage>>) {
-        let config = config::parse(CONFIG, Path::new("")).unwrap();
+        let config = parse(CONFIG, Path::new("")).unwrap();
         let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
         let unit = unit(&config, &config.units[0], (KEY, None), &records, &Topology::default()).unwrap();
-        let devices = Arc::new(Devices::start(&config).unwrap());
         let served = ServedParts { config: Arc::new(config), units: vec![Arc::new(unit)] };
-        let machine = (Arc::new(records), devices);
-        let live = Live::new(served, (UnitKeys::default(), AddressLocks::new()), machine, senders.clone());
+        let live =
+            Live::new(served, (UnitKeys::default(), AddressLocks::new()), Arc::new(records), senders.clone());
         let monitor = Monitor::new(Arc::new(live), senders, iscsi, Arc::default());
         (monitor, boxes, iscsi_boxes)
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What differs between two configurations, by the names of things: what order they have in the files does not matter.
 
-use super::model::{Config, Daemon, Driver, Port};
+use super::model::{Config, Daemon};
 use crate::adapters::iscsi::options::TargetOptions;
 use crate::engine::units::UnitOptions;
+use crate::ports::ConfiguredPort;
 
 /// Names of things of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Difference {
             portals(a) == portals(b) && rest(a) == rest(b)
         };
         let mut difference = Self {
-            ports: ConfigChanges::of((&old.ports, &new.ports), |port| &port.name, |a, b| a == b),
+            ports: ConfigChanges::of((&old.ports, &new.ports), |port| &port.name, ConfiguredPort::is_like),
             portals: ConfigChanges::of((&old.portals, &new.portals), |portal| &portal.name, |a, b| a == b),
             port_groups: ConfigChanges::of(
                 (&old.port_groups, &new.port_groups),
@@ -132,12 +133,11 @@ fn restarts(old: &Config, new: &Config, ports: &ConfigChanges) -> Vec<String> {
         ("dpdk.arguments", old.dpdk.arguments == new.dpdk.arguments),
         ("dpdk.memory", old.dpdk.memory == new.dpdk.memory),
     ];
-    let of_dpdk = |config: &'_ Config, name: &String| {
-        let is = |port: &Port| port.name == *name && matches!(port.driver, Driver::Dpdk(_));
-        config.ports.iter().any(is)
+    let fixed = |config: &'_ Config, name: &String| {
+        config.ports.iter().any(|port| port.name == *name && port.options.is_fixed())
     };
-    let come = ports.added.iter().filter(|name| of_dpdk(new, name));
-    let go = ports.removed.iter().filter(|name| of_dpdk(old, name));
+    let come = ports.added.iter().filter(|name| fixed(new, name));
+    let go = ports.removed.iter().filter(|name| fixed(old, name));
     let ports = ports.changed.iter().chain(come).chain(go);
     let keys = keys.iter().filter(|(_, same)| !same).map(|(key, _)| (*key).to_owned());
     keys.chain(ports.map(|name| format!("port {name:?}"))).collect()

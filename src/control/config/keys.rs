@@ -9,10 +9,9 @@ use crate::adapters::iscsi::topology::Portal;
 use crate::engine::units;
 use crate::fabrics::iscsi::{Account, Authentication};
 use crate::options::Absent::{Is, Means, Required};
-use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Texts, Time, Word};
+use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Time, Word};
 use crate::options::{Table, ValueKind, key};
-
-const ADDRESS: &str = "an address with a prefix length such as \"10.77.0.2/24\" or \"fd77::2/64\"";
+use crate::ports::{ConfiguredPort, EnvironmentOptions};
 
 /// The file itself.
 pub(super) const ROOT: &Table = &Table {
@@ -20,8 +19,14 @@ pub(super) const ROOT: &Table = &Table {
     groups: &[
         &[
             key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
-            key("dpdk", ValueKind::Table(DPDK), Means("all defaults"), "", "DPDK's environment."),
-            key("port", Tables(PORT), Means("an error"), "", "Where initiators come in."),
+            key(
+                "dpdk",
+                ValueKind::Table(EnvironmentOptions::TABLE),
+                Means("all defaults"),
+                "",
+                "DPDK's environment.",
+            ),
+            key("port", Tables(ConfiguredPort::TABLE), Means("an error"), "", "Where initiators come in."),
             key("portal", Tables(Portal::TABLE), Means("an error"), "", "Addresses."),
             key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
         ],
@@ -117,100 +122,6 @@ const DAEMON: &Table = &Table {
             Is("\"info\""),
             "",
             "What is written to stderr. The environment variable RUST_LOG overrides it.",
-        ),
-    ]],
-};
-
-/// `dpdk`
-const DPDK: &Table = &Table {
-    doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of [daemon] says \
-              where its buffers come from, too.",
-    groups: &[&[
-        key(
-            "arguments",
-            Texts("an argument of DPDK's environment abstraction layer"),
-            Is("[]"),
-            "",
-            "More arguments, after those that the daemon gives. What they say wins.",
-        ),
-        key(
-            "memory",
-            ValueKind::Size(32 << 20, 1 << 40),
-            Means("what the ports need"),
-            "\"128MiB\"",
-            "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
-        ),
-    ]],
-};
-
-/// `port`
-const PORT: &Table = &Table {
-    doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
-              sockets.",
-    groups: &[&[
-        key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
-        key(
-            "driver",
-            Word(&["tap", "packet", "dpdk", "kernel"]),
-            Required,
-            "\"tap\"",
-            "Ethernet frames and TCP in the daemon: `tap`: of a TAP device; `packet`: of a network device that the \
-                 system has; `dpdk`: of a device that DPDK drives. `kernel`: the kernel's TCP sockets.",
-        ),
-        key(
-            "device",
-            Text("a device"),
-            Means("the name of the port"),
-            "\"ptgt0\"",
-            "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
-                 before. Driver packet: a network device that is up. Driver dpdk: a PCI address such as \
-                 \"0000:3b:00.0\", or a virtual device of DPDK with its arguments such as \
-                 \"net_af_xdp0,iface=eth1\".",
-        ),
-        key(
-            "mtu",
-            Number(1280, 65521),
-            Means("65521 for the driver tap, the device's own for packet, 1500 for dpdk"),
-            "65521",
-            "MTU. With a bridge to a real network, that network's MTU, such as 1500 or 9000. Driver packet: not \
-                 above the device's own.",
-        ),
-        key(
-            "mac",
-            Text("a MAC address such as \"02:00:00:00:00:01\""),
-            Means("the device's own; for the driver tap one made from its name"),
-            "\"02:70:74:67:74:01\"",
-            "The daemon's MAC address. Driver packet: with one that is not the device's own, the kernel leaves the \
-                 daemon's frames alone, but not every network lets it through.",
-        ),
-        key(
-            "promiscuous",
-            Flag,
-            Is("false"),
-            "",
-            "Drivers packet and dpdk: also receive frames for other addresses.",
-        ),
-        key(
-            "address",
-            Texts(ADDRESS),
-            Means("an error unless the driver is kernel"),
-            "[\"10.77.0.2/24\", \"fd77::2/64\"]",
-            "The daemon's addresses, which nobody else has. Not for the driver kernel.",
-        ),
-        key(
-            "host_address",
-            Texts(ADDRESS),
-            Is("[]"),
-            "[\"10.77.0.1/24\", \"fd77::1/64\"]",
-            "Driver tap: addresses for the host's side of the device, in the networks of `address`.",
-        ),
-        key(
-            "offload",
-            Flag,
-            Is("true"),
-            "",
-            "Leave checksums and segmentation to the device, or to the kernel on its other side. Not for the \
-                 driver kernel.",
         ),
     ]],
 };

@@ -11,13 +11,15 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::keys::ROOT;
-use super::model::{Config, Daemon, Dpdk, Hugepages, PortGroup, SecretSource};
+use super::model::{Config, Daemon, PortGroup, SecretSource};
 use crate::adapters::FABRICS;
 use crate::adapters::iscsi::options::{TargetOptions, TargetReferences};
 use crate::adapters::iscsi::topology::{AccessRule, Portal};
 use crate::engine::units::{KINDS, UnitOptions};
 use crate::fabrics::iscsi::{Account, Authentication};
+use crate::machine::Hugepages;
 use crate::options::{Diagnostic, Errors, Section, nearest};
+use crate::ports::{ConfiguredPort, EnvironmentOptions};
 use crate::reactor::Idle;
 use crate::scsi::alua::GroupState;
 use crate::wire::iscsi::normal_name;
@@ -91,8 +93,8 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
     let root = Section::root(document.get_ref(), ROOT, &errors);
     let loader = Loader { errors: &errors, base };
     let daemon = loader.daemon(root.section("daemon"));
-    let dpdk = loader.dpdk(root.section("dpdk"));
-    let ports = loader.all(&root, "port", |s| loader.port(s));
+    let dpdk = EnvironmentOptions::read(root.section("dpdk"));
+    let ports = loader.all(&root, "port", ConfiguredPort::read);
     loader.distinct_devices(&ports);
     let portals = loader.all(&root, "portal", |s| loader.portal(s, &ports).map(Arc::new));
     loader.distinct_addresses(&portals);
@@ -280,13 +282,6 @@ impl<'a> Loader<'a> {
             drop_privileges: drop_privileges?,
             log: log?,
         })
-    }
-
-    fn dpdk(&self, s: Section<'a>) -> Option<Dpdk> {
-        let arguments = s.texts("arguments", |text| Some(text.to_owned()));
-        let memory = if s.given("memory") { s.size("memory").map(Some) } else { Some(None) };
-        s.finish();
-        Some(Dpdk { arguments: arguments?.into_iter().map(|(text, _)| text).collect(), memory: memory? })
     }
 
     fn port_group(&self, s: Section<'a>) -> Option<PortGroup> {

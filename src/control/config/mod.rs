@@ -13,10 +13,11 @@ mod reference;
 
 use std::path::Path;
 
+pub use crate::machine::Hugepages;
 pub use crate::options::{Diagnostic, render};
 pub use access::{REFLECTED, SecretRefusal};
 pub use load::{Scope, is_log_filter, load, parse};
-pub use model::{Config, Daemon, Dpdk, Driver, Hugepages, Link, Port, PortGroup, SecretSource};
+pub use model::{Config, Daemon, PortGroup, SecretSource};
 pub use reference::reference;
 
 /// What an operator should know of a good configuration, which is in that file.

@@ -4,67 +4,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{self, UnixDatagram};
 use std::path::Path;
 
-use super::running::{self, HeldBy};
+use super::running::HeldBy;
 use super::{Asker, Doctor, Verdict};
 use crate::adapters::iscsi::topology::Portal;
-use crate::control::config::{self, Config, Driver};
+use crate::control::config::{self, Config};
 use crate::engine::units::UnitOptions;
 use crate::fabrics::iscsi::{Account, Secret};
-use crate::ports::kernel;
+use crate::ports::AddressHolder;
 use crate::stores::patiently;
 use crate::sys;
-
-/// A TAP device that stays when nobody has it open (IFF_PERSIST).
-const PERSISTENT: u32 = 0x0800;
-
-/// Why a daemon cannot listen at a portal, and what to do.
-pub fn listen_refusal(portal: &Portal, e: &io::Error) -> (String, String) {
-    let port = portal.address.port();
-    match e.kind() {
-        ErrorKind::AddrInUse => (
-            "address in use: another program listens there".into(),
-            format!("ss -ltnp 'sport = :{port}' shows which"),
-        ),
-        ErrorKind::AddrNotAvailable => {
-            ("is not an address of this host".into(), "ip address lists them".into())
-        }
-        _ => (format!("cannot listen: {e}"), "give another address, or run as a user who may".into()),
-    }
-}
-
-/// The abstract name that keeps two daemons from one device, or from one address on it; none where the kernel does.
-pub fn device_lock(driver: &Driver, portal: &Portal) -> Option<String> {
-    let device = &driver.link()?.device;
-    Some(match driver {
-        // Two daemons would each get a part of its frames.
-        Driver::Tap { .. } => format!("ptgt/{device}"),
-        _ => format!("ptgt/{device}/{}", portal.address.ip()),
-    })
-}
 
 /// A directory, or the nearest one above it that is there.
 pub fn nearest_directory(path: &Path) -> &Path {
     let above = path.ancestors().find(|above| above.symlink_metadata().is_ok());
     above.filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
-}
-
-/// Takes such a name. The error says why that cannot be, and what to do.
-pub fn take_device(driver: &Driver, lock: &str) -> Result<UnixDatagram, (String, String)> {
-    let name = net::SocketAddr::from_abstract_name(lock);
-    name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|e| {
-        let device = driver.link().map_or("", |link| &link.device);
-        let found = match e.kind() {
-            ErrorKind::AddrInUse => format!("address in use: another ptgt serves the device {device:?}"),
-            _ => format!("cannot be taken: {e}"),
-        };
-        (found, "stop it first, or give another device".into())
-    })
 }
 
 impl Doctor<'_> {
@@ -194,50 +150,17 @@ impl Doctor<'_> {
     }
 
     fn portal(&mut self, portal: &Portal) {
-        let driver = &self.config.port(portal).driver;
         let what = format!("portal {:?}: {}", portal.name, portal.address);
-        let in_the_way = match device_lock(driver, portal) {
-            None => kernel::is_free(portal.address).err().map(|e| {
-                let holder = match e.kind() {
-                    ErrorKind::AddrInUse => {
-                        self.running.holds_socket(&running::listeners(portal.address.port()))
-                    }
-                    _ if sys::holds_for_all(&e) => HeldBy::Other,
-                    _ => HeldBy::Unknown,
-                };
-                (listen_refusal(portal, &e), holder)
-            }),
-            Some(lock) => self.device(driver, &lock),
-        };
-        let (refusal, holder) = in_the_way.unzip();
+        let options = &self.config.port(portal).options;
+        let refusal = options.examine_address(portal.address, self.machine).err();
+        let holder = refusal.as_ref().map(|refusal| match &refusal.holder {
+            AddressHolder::Sockets(inodes) => self.running.holds_socket(inodes),
+            AddressHolder::Device(name) => self.running.holds_device(name),
+            AddressHolder::Nobody => HeldBy::Other,
+            AddressHolder::Unknown => HeldBy::Unknown,
+        });
         let refusal = refusal.filter(|_| holder != Some(HeldBy::Own));
+        let refusal = refusal.map(|refusal| (refusal.found, refusal.help));
         self.start_needs(what, refusal, "free", holder != Some(HeldBy::Unknown));
-    }
-
-    /// Who has the device of a port, if somebody has whom the start would meet.
-    fn device(&self, driver: &Driver, lock: &str) -> Option<((String, String), HeldBy)> {
-        let device = &driver.link()?.device;
-        if let Err(refusal) = take_device(driver, lock) {
-            return Some((refusal, self.running.holds_socket(&running::abstract_socket(lock))));
-        }
-        let Driver::Tap { .. } = driver else { return None };
-        // Unlike /sys, which may be that of another network namespace.
-        if sys::link(device).is_err() {
-            return None;
-        }
-        let (place, help) = (format!("sys/class/net/{device}"), "give the name of another device");
-        let refusal = |found: String| Some(((found, help.to_owned()), self.running.holds_device(device)));
-        if let Some(pid) = running::user_of_tap(device) {
-            return refusal(format!("{device} is in use by process {pid}"));
-        }
-        let flags = self.machine.text(&format!("{place}/tun_flags"));
-        match flags.map(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16)) {
-            None if self.machine.exists(&place) => refusal(format!("{device} is not a TAP device")),
-            // It is there because somebody has it, whom this user may not see.
-            Some(Ok(flags)) if flags & PERSISTENT == 0 => {
-                refusal(format!("{device} is in use by another process"))
-            }
-            _ => None,
-        }
     }
 }

@@ -146,7 +146,7 @@ fn adapters_need_a_driver_an_iommu_and_locked_memory() {
     assert_eq!(of(&unbound, "memory that may be locked"), ("8 MiB", Verdict::Fails));
     assert_eq!(of(&unbound, "node of 0000:3b:00.0").1, Verdict::Slower);
     let pages = |report: &DoctorReport, node: usize| report.huge_pages[node].wanted;
-    let buffers = buffers(None, 2).div_ceil(HUGE);
+    let buffers = config(port).ports[0].options.memory(2).div_ceil(HUGE);
     assert_eq!(
         (pages(&unbound, 0), pages(&unbound, 1)),
         (48, 32 + buffers),

@@ -25,27 +25,28 @@ impl Machine {
     }
 
     /// The contents of a file without the white space around.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
+    pub fn text(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.root.join(path)).ok().map(|text| text.trim().to_owned())
     }
 
-    pub(super) fn exists(&self, path: &str) -> bool {
+    /// Whether there is such a file.
+    pub fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
     }
 
     /// Whether a directory has anything in it.
-    pub(super) fn has_entries(&self, path: &str) -> bool {
+    pub fn has_entries(&self, path: &str) -> bool {
         fs::read_dir(self.root.join(path)).is_ok_and(|mut entries| entries.next().is_some())
     }
 
     /// Where a symbolic link leads: the last part of it.
-    pub(super) fn link_name(&self, path: &str) -> Option<String> {
+    pub fn link_name(&self, path: &str) -> Option<String> {
         let target = fs::read_link(self.root.join(path)).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
     }
 
     /// A list of numbers as the kernel writes them: `0-3,8`.
-    pub(super) fn list(&self, path: &str) -> Vec<usize> {
+    pub fn list(&self, path: &str) -> Vec<usize> {
         let text = self.text(path).unwrap_or_default();
         let ranges = text.split(',').filter_map(|part| {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -54,7 +55,8 @@ impl Machine {
         ranges.flatten().collect()
     }
 
-    pub(super) fn node_of_processor(&self, cpu: usize) -> usize {
+    /// The NUMA node of a processor.
+    pub fn node_of_processor(&self, cpu: usize) -> usize {
         let nodes = self.list("sys/devices/system/node/online");
         let on =
             |node: &usize| self.list(&format!("sys/devices/system/node/node{node}/cpulist")).contains(&cpu);
@@ -62,21 +64,22 @@ impl Machine {
     }
 
     /// Of a PCI device. A machine with one node says -1.
-    pub(super) fn node_of_device(&self, address: &str) -> Option<usize> {
+    pub fn node_of_device(&self, address: &str) -> Option<usize> {
         self.text(&format!("sys/bus/pci/devices/{address}/numa_node"))?
             .parse::<i64>()
             .ok()
             .map(|node| usize::try_from(node).unwrap_or(0))
     }
 
-    pub(super) fn free_huge_pages(&self, node: usize) -> u64 {
+    /// Free huge pages of 2 MiB on a node.
+    pub fn free_huge_pages(&self, node: usize) -> u64 {
         let of_node = format!("sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/free_hugepages");
         let of_all = "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
         self.text(&of_node).or_else(|| self.text(of_all)).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// All of its memory, in bytes.
-    pub(super) fn memory(&self) -> Option<u64> {
+    pub fn memory(&self) -> Option<u64> {
         let text = self.text("proc/meminfo")?;
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
@@ -88,13 +91,13 @@ impl Machine {
     }
 
     /// Whether this process has a capability.
-    pub(super) fn capable(&self, capability: Capability) -> bool {
+    pub fn capable(&self, capability: Capability) -> bool {
         let effective = self.status("CapEff:").and_then(|text| u64::from_str_radix(&text, 16).ok());
         effective.is_some_and(|bits| bits & capability.bitmask() != 0)
     }
 
     /// Bytes that this process may lock; `None`: as many as it likes.
-    pub(super) fn memory_lock_limit(&self) -> Option<u64> {
+    pub fn memory_lock_limit(&self) -> Option<u64> {
         let text = self.text("proc/self/limits").unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
         line.split_whitespace().next()?.parse().ok()
