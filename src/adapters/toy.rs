@@ -117,7 +117,7 @@ pub(crate) struct ToyCommand {
 /// What comes back: a status, and the bytes read.
 pub(crate) type ToyAnswer = (Status, Vec<u8>);
 
-struct Exchange {
+struct ToyTask {
     command: ToyCommand,
     fetched: usize,
     data_in: Vec<u8>,
@@ -129,7 +129,7 @@ struct ToySession {
     id: NexusId,
     arena: Arena,
     requests: VecDeque<Request>,
-    exchanges: Slab<Exchange>,
+    exchanges: Slab<ToyTask>,
     leaving: bool,
 }
 
@@ -140,14 +140,14 @@ impl ToySession {
             data_out: u32::try_from(command.data_out.len()).expect("a short buffer"),
         };
         let (lun, cdb) = (command.lun, Cdb::new(&command.cdb).expect("a CDB"));
-        let tag = self.exchanges.insert(Exchange { command, fetched: 0, data_in: Vec::new() });
+        let tag = self.exchanges.insert(ToyTask { command, fetched: 0, data_in: Vec::new() });
         let (request_tag, attribute) = (RequestTag(u32::try_from(tag).expect("few")), TaskAttribute::Simple);
         let command = Command { nexus: self.id, lun, cdb, attribute, expected };
         self.requests.push_back(Request::Command { request_tag, command });
     }
 
     fn end(&mut self, RequestTag(tag): RequestTag, status: Option<Status>) {
-        let Exchange { command, data_in, .. } = self.exchanges.remove(tag as usize);
+        let ToyTask { command, data_in, .. } = self.exchanges.remove(tag as usize);
         if let Some(status) = status {
             // Nobody may be there any more.
             _ = command.to.try_send((status, data_in));
@@ -161,7 +161,7 @@ impl Transport for ToySession {
     }
 
     fn receive_data_out(&mut self, request_tag: RequestTag, len: u32) {
-        let Exchange { command, fetched, .. } = &mut self.exchanges[request_tag.0 as usize];
+        let ToyTask { command, fetched, .. } = &mut self.exchanges[request_tag.0 as usize];
         let bytes = &command.data_out[*fetched..][..len as usize];
         *fetched += bytes.len();
         let data = Sg::copied(&self.arena, bytes).expect("memory");

@@ -28,7 +28,7 @@ use super::config::is_log_filter;
 use super::{output, privileges};
 use crate::activity;
 use crate::wire::Shown;
-use limits::{Held, Limits, Subject, TIME};
+use limits::{HeldLine, Limits, Subject, TIME};
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 4096;
@@ -91,7 +91,7 @@ impl Shared {
     /// Tells of the lines that were held back, of all that began before; returns when to look again.
     fn tell_held(&self, before: Instant) -> Option<Instant> {
         let mut limits = self.limits();
-        for Held { level, text } in limits.take(before) {
+        for HeldLine { level, text } in limits.take(before) {
             let mut record = Record::builder();
             record.level(level).target(module_path!());
             if let Some(form) = self.form.get() {

@@ -17,7 +17,7 @@ use crate::options::ValueKind::{Number, Tables, Text};
 use crate::options::{Key, Section, Table, key, nearest, with_examples};
 use crate::scsi::Status;
 use crate::scsi::primary::{Definition, Identity};
-use crate::stores::{self, ConfiguredStore, IdentityRecord, Refusal, StoreFault, image_record};
+use crate::stores::{self, ConfiguredStore, IdentityRecord, ImageRefusal, StoreFault, image_record};
 
 /// Reads what is a device's alone, for a unit with these names.
 type ReadDevice = fn(&Section<'_>, Option<Identity>) -> Option<Arc<dyn DeviceOptions>>;
@@ -236,7 +236,7 @@ pub struct UnitOptions {
     /// What their chance comes from.
     pub fault_seed: u64,
     /// Why its image could not be opened by who read this, or not at that moment, if that was looked at.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<ImageRefusal>,
 }
 
 impl UnitOptions {
@@ -346,7 +346,7 @@ impl UnitOptions {
     }
 
     /// Whether its store can be opened, as far as that can be seen without changing anything.
-    pub fn examine(&self, state: &Path) -> Result<(), Refusal> {
+    pub fn examine(&self, state: &Path) -> Result<(), ImageRefusal> {
         let examine =
             |store: &ConfiguredStore| store.options.examine(self.device.needs(), self.record(state));
         self.store.as_ref().map_or(Ok(()), examine)

@@ -26,7 +26,7 @@ use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
 use crate::reactor::CoreContext;
 use crate::sys::{self, FileMapping, InMemory};
 
-pub use open::{FileOptions, Refusal, patiently};
+pub use open::{FileOptions, ImageRefusal, patiently};
 use open::{FoundImage, Opened};
 pub(super) use open::{directory, trial};
 

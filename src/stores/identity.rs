@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::file::{Refusal, directory, trial};
+use super::file::{ImageRefusal, directory, trial};
 use super::records::make_directory;
 use crate::sys;
 use crate::wire::Uuid;
@@ -91,7 +91,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(image: &Path, state: &Path) -> Result<Self, Refusal> {
+    fn of(image: &Path, state: &Path) -> Result<Self, ImageRefusal> {
         let fail = |e: io::Error| forbidden(&format!("{} cannot be examined", image.display()), &e);
         let (image, device) = match fs::metadata(image) {
             Ok(meta) => {
@@ -162,21 +162,21 @@ fn record_name(of: &[u8]) -> String {
 
 impl IdentityRecord {
     /// A new identity: a UUID of version 4 (RFC 9562 5.4).
-    pub fn draw() -> Result<Self, Refusal> {
+    pub fn draw() -> Result<Self, ImageRefusal> {
         let mut bytes = [0; 16];
         sys::random(&mut bytes).map_err(|e| {
-            let refusal = Refusal::new(
+            let refusal = ImageRefusal::new(
                 "uuid",
                 format!("the kernel gives no random bytes: {e}"),
                 "give the disk a `uuid`",
             );
-            Refusal { certain: false, ..refusal }
+            ImageRefusal { certain: false, ..refusal }
         })?;
         Ok(Self { uuid: Uuid::new(4, bytes), from: IdentityOrigin::Random })
     }
 
     /// What is kept of an image, which need not be there.
-    pub fn find(image: &Path, state: &Path) -> Result<Option<Self>, Refusal> {
+    pub fn find(image: &Path, state: &Path) -> Result<Option<Self>, ImageRefusal> {
         for path in Places::of(image, state)?.all() {
             match read(path) {
                 Ok(Some(text)) => {
@@ -192,7 +192,7 @@ impl IdentityRecord {
 
     /// Whether it can be kept, as far as that can be seen without changing anything; `false` for a block device that
     /// has no name to be kept by.
-    pub fn can_be_kept(&self, image: &Path, state: &Path) -> Result<bool, Refusal> {
+    pub fn can_be_kept(&self, image: &Path, state: &Path) -> Result<bool, ImageRefusal> {
         let places = Places::of(image, state)?;
         let mut refused = None;
         for path in places.all() {
@@ -207,7 +207,7 @@ impl IdentityRecord {
             "give the disk a `uuid`, such as \"{}\", or a `state_dir` that the daemon may write to",
             self.uuid
         );
-        Err(Refusal { help, ..Refusal::by_kernel(&format!("{what} {}", path.display()), &e) })
+        Err(ImageRefusal { help, ..ImageRefusal::by_kernel(&format!("{what} {}", path.display()), &e) })
     }
 
     /// Keeps it, in the state directory and beside the image, on stable storage; one of them is enough. Waits for the
@@ -302,13 +302,13 @@ fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
 }
 
 /// What the kernel has refused, and what helps whatever that is about.
-fn forbidden(what: &str, e: &io::Error) -> Refusal {
+fn forbidden(what: &str, e: &io::Error) -> ImageRefusal {
     let help = "the daemon's user needs permission for it, or give a `uuid`".into();
-    Refusal { help, ..Refusal::by_kernel(what, e) }
+    ImageRefusal { help, ..ImageRefusal::by_kernel(what, e) }
 }
 
-fn unusable(path: &Path, why: &str) -> Refusal {
-    Refusal::new(
+fn unusable(path: &Path, why: &str) -> ImageRefusal {
+    ImageRefusal::new(
         "path",
         format!("{} is not the record of an identity: {why}", path.display()),
         "restore it from a backup, or give the `uuid` that initiators know and remove it",
@@ -341,7 +341,7 @@ mod tests {
             self.root.join("disks").join(name)
         }
 
-        fn find(&self, image: &Path) -> Result<Option<IdentityRecord>, Refusal> {
+        fn find(&self, image: &Path) -> Result<Option<IdentityRecord>, ImageRefusal> {
             IdentityRecord::find(image, &self.state)
         }
 

@@ -17,7 +17,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-pub use file::{FileOptions, Refusal, patiently};
+pub use file::{FileOptions, ImageRefusal, patiently};
 pub use identity::{IdentityOrigin, IdentityRecord, ImagePlace, identity_here};
 pub use options::{ConfiguredStore, STORE_KEYS, StoreOptions};
 pub use records::{CommonRecord, Records, image_record};

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Backing, FileOptions, Refusal};
+use super::{Backing, FileOptions, ImageRefusal};
 use crate::io::StoreNeeds;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Size, Text, Word};
@@ -18,7 +18,7 @@ pub trait StoreOptions: Debug + Send + Sync {
     fn open(&self, needs: StoreNeeds, record: PathBuf, huge: bool) -> io::Result<Arc<dyn Backing>>;
 
     /// Whether it can be opened, as far as that can be seen without changing anything.
-    fn examine(&self, _needs: StoreNeeds, _record: PathBuf) -> Result<(), Refusal> {
+    fn examine(&self, _needs: StoreNeeds, _record: PathBuf) -> Result<(), ImageRefusal> {
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl StoreOptions for ImageOptions {
         super::file(&self.file(needs, record))
     }
 
-    fn examine(&self, needs: StoreNeeds, record: PathBuf) -> Result<(), Refusal> {
+    fn examine(&self, needs: StoreNeeds, record: PathBuf) -> Result<(), ImageRefusal> {
         self.file(needs, record).examine()
     }
 

@@ -10,7 +10,7 @@ use super::model::Config;
 use crate::engine::units::{IdentitySource, UnitOptions};
 use crate::options::Section;
 use crate::scsi::primary::Identity;
-use crate::stores::{IdentityOrigin, IdentityRecord, ImagePlace, Refusal, identity_here};
+use crate::stores::{IdentityOrigin, IdentityRecord, ImagePlace, ImageRefusal, identity_here};
 use crate::wire::Uuid;
 
 /// How many disks are warned of by name.
@@ -130,7 +130,7 @@ impl<'a> Loader<'a> {
 }
 
 /// Where the identity of an image comes from that the configuration gives none, and what it is made from.
-fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, Uuid), Refusal> {
+fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, Uuid), ImageRefusal> {
     let why = match of_record(path, state, name) {
         Ok(Some(record)) => {
             let uuid = record.uuid;
@@ -145,7 +145,7 @@ fn of_image(path: &Path, state: &Path, name: &str) -> Result<(IdentitySource, Uu
 
 /// What is kept of an image, or will be: an image that was there before keeps what all were once, and one that is made
 /// gets a new identity. `None` if nothing can be kept of it.
-fn of_record(path: &Path, state: &Path, name: &str) -> Result<Option<IdentityRecord>, Refusal> {
+fn of_record(path: &Path, state: &Path, name: &str) -> Result<Option<IdentityRecord>, ImageRefusal> {
     let found = IdentityRecord::find(path, state)?;
     if found.is_some() {
         return Ok(found);

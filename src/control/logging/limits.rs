@@ -71,7 +71,7 @@ struct LineCount {
 }
 
 /// Lines that were not written.
-pub(super) struct Held {
+pub(super) struct HeldLine {
     pub(super) level: Level,
     pub(super) text: String,
 }
@@ -125,13 +125,16 @@ impl Limits {
     }
 
     /// Forgets what began before, and returns what is to be told of that.
-    pub(super) fn take(&mut self, before: Instant) -> Vec<Held> {
+    pub(super) fn take(&mut self, before: Instant) -> Vec<HeldLine> {
         let over = self.counts.extract_if(|_, count| count.since <= before);
         let held = over.filter(|(_, count)| count.held > 0).map(|((_, subject), count)| {
             let from = subject.map_or_else(|| "other peers".into(), |subject| subject.to_string());
             let LineCount { held, level, example, .. } = count;
             let lines = if held == 1 { "line" } else { "lines" };
-            Held { level, text: format!("{from}: {held} more {lines} like this one, not shown: {example}") }
+            HeldLine {
+                level,
+                text: format!("{from}: {held} more {lines} like this one, not shown: {example}"),
+            }
         });
         let held = held.collect();
         let left = self.counts.values().filter(|count| count.held > 0);

@@ -2,7 +2,7 @@
 //! Commands of a disk that end with their first step, or with a flush.
 
 use crate::scsi::primary::handlers::answered;
-use crate::scsi::primary::{Fault, Work};
+use crate::scsi::primary::{Fault, TaskWork};
 use crate::scsi::{Context, Outcome, Status};
 use crate::wire::scsi::{DataIn, be16, be32};
 
@@ -11,7 +11,7 @@ use super::erase::Erase;
 use super::limits::Extent;
 use super::pages;
 
-type Begun = Result<Work<Disk>, Fault>;
+type Begun = Result<TaskWork<Disk>, Fault>;
 
 /// START with POWER CONDITION 0 is let pass whatever is reserved (SBC-3 table 13).
 pub(super) fn only_starts(cdb: &[u8; 16]) -> bool {
@@ -30,14 +30,14 @@ pub(super) fn read_capacity_16(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 /// little over a network: the blocks are said to be cached.
 pub(super) fn pre_fetch(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.shape, u64::MAX)?;
-    Ok(Work::Done(Outcome::status(Status::ConditionMet)))
+    Ok(TaskWork::Done(Outcome::status(Status::ConditionMet)))
 }
 
 /// SYNCHRONIZE CACHE. A store flushes as a whole. With IMMED the status could come earlier; it comes when the promise
 /// has been kept.
 pub(super) fn synchronize_cache(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
     Extent::of(&job.cdb).checked(&job.shape, u64::MAX)?;
-    Ok(Work::Flush)
+    Ok(TaskWork::Flush)
 }
 
 /// READ DEFECT DATA(10) and (12) (SBC-3 5.17, 5.18): both lists are empty, in any format.
@@ -52,5 +52,5 @@ pub(super) fn read_defect_data(job: &Job<'_>, cx: &mut Context<'_>) -> Begun {
 }
 
 pub(super) fn exit_failure_mode(job: &Job<'_>, _: &mut Context<'_>) -> Begun {
-    Ok(Work::Done(Erase::exit_failure_mode(job)?))
+    Ok(TaskWork::Done(Erase::exit_failure_mode(job)?))
 }

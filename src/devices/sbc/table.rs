@@ -2,7 +2,7 @@
 //! The commands of a disk.
 
 use crate::scsi::primary::{
-    Definition, Handler, MEDIUM_ROWS, Row, Table, Work, command, handlers, medium_rows, merged,
+    Definition, Handler, MEDIUM_ROWS, Row, Table, TaskWork, command, handlers, medium_rows, merged,
 };
 use crate::scsi::reservations::Access;
 
@@ -52,14 +52,14 @@ const DB: u8 = 0x16;
 /// Begins a command that is a task of its own.
 macro_rules! task {
     ($variant:ident, $begin:expr) => {
-        |job, cx| Ok(Work::Own(DiskTask::$variant($begin(job, cx)?)))
+        |job, cx| Ok(TaskWork::Own(DiskTask::$variant($begin(job, cx)?)))
     };
 }
 
 /// The same for tasks that are rare and large.
 macro_rules! boxed {
     ($variant:ident, $begin:expr) => {
-        |job, cx| Ok(Work::Own(DiskTask::$variant(Box::new($begin(job, cx)?))))
+        |job, cx| Ok(TaskWork::Own(DiskTask::$variant(Box::new($begin(job, cx)?))))
     };
 }
 

@@ -4,7 +4,7 @@
 use super::drive::{Job, Tape};
 use crate::formats::tape::{CartridgeModel, MODELS};
 use crate::scsi::primary::handlers::answered;
-use crate::scsi::primary::{DeviceType, Fault, Work};
+use crate::scsi::primary::{DeviceType, Fault, TaskWork};
 use crate::scsi::{Context, Sense};
 use crate::wire::scsi::{DataIn, be16};
 
@@ -59,7 +59,7 @@ fn descriptor(density: &Density, model: &CartridgeModel, usual: bool, data: &mut
 
 /// Begins it. A drive takes the cartridges of all kinds, so that the density of the mounted one alone is a matter of
 /// the medium.
-pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Tape>, Fault> {
+pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Tape>, Fault> {
     const MEDIUM_TYPE: u8 = 0x02;
     const MEDIA: u8 = 0x01;
     let media = job.cdb[1] & MEDIA != 0;

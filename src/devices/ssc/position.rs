@@ -5,7 +5,7 @@ use super::drive::{Drive, Job, Tape};
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::RECORD_BYTES_MAX;
 use crate::scsi::primary::handlers::answered;
-use crate::scsi::primary::{Fault, Work, reply};
+use crate::scsi::primary::{Fault, TaskWork, reply};
 use crate::scsi::{Context, Outcome, Sense};
 use crate::wire::scsi::{DataIn, be16};
 
@@ -66,7 +66,7 @@ impl Position {
 }
 
 /// READ BLOCK LIMITS.
-pub(super) fn block_limits(_: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Tape>, Fault> {
+pub(super) fn block_limits(_: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Tape>, Fault> {
     let mut data = DataIn::new();
     // GRANULARITY 0: any length.
     data.u32(RECORD_BYTES_MAX.min(0x00ff_ffff)).u16(1);

@@ -11,7 +11,8 @@ use super::task::{TapeCommand, begun};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::Outcome;
 use crate::scsi::primary::{
-    Definition, DeviceType, Handler, MEDIUM_ROWS, Row, Table, Work, command, handlers, medium_rows, merged,
+    Definition, DeviceType, Handler, MEDIUM_ROWS, Row, Table, TaskWork, command, handlers, medium_rows,
+    merged,
 };
 use crate::scsi::reservations::Access;
 
@@ -62,10 +63,10 @@ const OWN: [Row<Handler<Tape>>; 16] = [
             if LoadUnload::is_load(job) {
                 let attention = medium::put_in(job);
                 if attention.is_some() {
-                    return Ok(Work::Done(Outcome::good().telling_others(attention)));
+                    return Ok(TaskWork::Done(Outcome::good().telling_others(attention)));
                 }
             } else if job.unit.unready().is_some() {
-                return Ok(Work::Done(Outcome::good()));
+                return Ok(TaskWork::Done(Outcome::good()));
             }
             begun(TapeCommand::Load(load))
         },

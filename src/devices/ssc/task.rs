@@ -8,7 +8,7 @@ use super::position::Position;
 use super::read::TapeRead;
 use super::store_work::{Pause, StoreWork};
 use super::write::{Filemarks, TapeWrite};
-use crate::scsi::primary::{DeviceTask, Fault, MediumAccess, Work, unexpected};
+use crate::scsi::primary::{DeviceTask, Fault, MediumAccess, TaskWork, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Step};
 
 /// What such a task is about.
@@ -34,8 +34,8 @@ pub struct TapeTask {
 }
 
 /// A task that begins.
-pub(super) fn begun(command: TapeCommand) -> Result<Work<Tape>, Fault> {
-    Ok(Work::Own(TapeTask { store: StoreWork::default(), command }))
+pub(super) fn begun(command: TapeCommand) -> Result<TaskWork<Tape>, Fault> {
+    Ok(TaskWork::Own(TapeTask { store: StoreWork::default(), command }))
 }
 
 impl TapeTask {

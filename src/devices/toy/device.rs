@@ -13,7 +13,7 @@ use crate::scsi::primary::handlers::{self, answered};
 use crate::scsi::primary::{
     CONTROL_PAGE, CommandSet, Definition, DeviceTask, DeviceType, EXCEPTIONS_PAGE, Fault, Features, Handler,
     Identity, Job, LogData, ModePage, ModeUnit, ModeValues, Peripheral, PrimaryUnit, Row, Shape, Span, Table,
-    UnitFlags, Work, check_common_page, command,
+    TaskWork, UnitFlags, check_common_page, command,
 };
 use crate::scsi::reservations::commands as reservation;
 use crate::scsi::{Context, Outcome, Resume, Step};
@@ -216,22 +216,22 @@ impl DeviceTask<Toy> for ToySending {
 }
 
 /// SEND (SPC-2 8.3): appends a record.
-fn send(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
+fn send(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<TaskWork<Toy>, Fault> {
     let left = be24(&job.cdb, 2).min(job.command.expected.data_out);
     if left == 0 {
-        return Ok(Work::Done(Outcome::good()));
+        return Ok(TaskWork::Done(Outcome::good()));
     }
-    Ok(Work::Own(ToySending { record: Vec::new(), left }))
+    Ok(TaskWork::Own(ToySending { record: Vec::new(), left }))
 }
 
 /// As REWIND of a tape: the next RECEIVE has the first record.
-fn rewind(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
+fn rewind(job: &Job<'_, Toy>, _: &mut Context<'_>) -> Result<TaskWork<Toy>, Fault> {
     job.unit.tape().at = 0;
-    Ok(Work::Done(Outcome::good()))
+    Ok(TaskWork::Done(Outcome::good()))
 }
 
 /// RECEIVE (SPC-2 8.2): the next record, and behind the last one the greeting.
-fn receive(job: &Job<'_, Toy>, cx: &mut Context<'_>) -> Result<Work<Toy>, Fault> {
+fn receive(job: &Job<'_, Toy>, cx: &mut Context<'_>) -> Result<TaskWork<Toy>, Fault> {
     let mut data = DataIn::new();
     let mut tape = job.unit.tape();
     let at = tape.at;
@@ -268,7 +268,7 @@ static TABLE: Table<Handler<Toy>> = Table::new(&ROWS);
 impl CommandSet for Toy {
     type Task = ToySending;
 
-    fn wake(unit: &Self, _: &mut Context<'_>) -> Option<Work<Self>> {
+    fn wake(unit: &Self, _: &mut Context<'_>) -> Option<TaskWork<Self>> {
         let mut tape = unit.tape();
         (tape.due, tape.filed) = (None, tape.records.len());
         None

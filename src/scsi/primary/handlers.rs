@@ -9,32 +9,32 @@ use super::initiator_data::{
 use super::inquiry::inquiry as inquiry_data;
 use super::log::{Counter, LogData, LogPages, log_sense as log_data, page};
 use super::select::ModeSelect;
-use super::selftest::{Asked, SelfTest, without_test};
+use super::selftest::{DiagnosticRequest, SelfTest, without_test};
 use super::shape::Shape;
 use super::take_list::TakeList;
 use super::unit::{DeviceType, Job};
-use super::work::{CommandSet, Work};
+use super::work::{CommandSet, TaskWork};
 use crate::scsi::alua::PortGroupCommand;
 use crate::scsi::reservations::ReservationCommand;
 use crate::scsi::{Context, Outcome, Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::{DataIn, be16, be32};
 
-type Begun<D> = Result<Work<D>, Fault>;
+type Begun<D> = Result<TaskWork<D>, Fault>;
 
 /// GOOD with parameter data, cut to its allocation length.
 pub fn answered<D: CommandSet>((data, allocation): (DataIn, u32), cx: &Context<'_>) -> Begun<D> {
-    Ok(Work::Done(super::reply(&data, allocation as usize, cx)))
+    Ok(TaskWork::Done(super::reply(&data, allocation as usize, cx)))
 }
 
 /// TEST UNIT READY: what its definition needs has been looked at.
 pub fn test_unit_ready<D: CommandSet>(_: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Done(Outcome::good()))
+    Ok(TaskWork::Done(Outcome::good()))
 }
 
 /// REQUEST SENSE.
 pub fn request_sense<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Done(super::request_sense(&job.cdb, condition(job.unit), cx)))
+    Ok(TaskWork::Done(super::request_sense(&job.cdb, condition(job.unit), cx)))
 }
 
 /// What REQUEST SENSE tells when nothing is wrong with a command: what goes on, and for how long.
@@ -57,12 +57,12 @@ pub fn inquiry<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D
 
 /// The commands of reservations.
 pub fn reservation<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Reservation(ReservationCommand::begin(job.command)?))
+    Ok(TaskWork::Reservation(ReservationCommand::begin(job.command)?))
 }
 
 /// REPORT and SET TARGET PORT GROUPS.
 pub fn port_groups<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::PortGroups(PortGroupCommand::begin(job.command)?))
+    Ok(TaskWork::PortGroups(PortGroupCommand::begin(job.command)?))
 }
 
 /// MODE SENSE(6) and (10).
@@ -73,12 +73,12 @@ pub fn mode_sense<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begu
 
 /// MODE SELECT(6) and (10).
 pub fn mode_select<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Select(ModeSelect::begin(job)?))
+    Ok(TaskWork::Select(ModeSelect::begin(job)?))
 }
 
 /// REPORT LUNS.
 pub fn report_luns<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Done(super::report_luns(&job.cdb, cx)?))
+    Ok(TaskWork::Done(super::report_luns(&job.cdb, cx)?))
 }
 
 /// REPORT SUPPORTED OPERATION CODES.
@@ -88,7 +88,7 @@ pub fn report_operation_codes<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
 pub fn report_task_management<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Done(super::report_task_management(&job.cdb, cx)))
+    Ok(TaskWork::Done(super::report_task_management(&job.cdb, cx)))
 }
 
 /// RECEIVE DIAGNOSTIC RESULTS.
@@ -104,8 +104,8 @@ pub fn send_diagnostic<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) ->
     let len = u32::from(be16(&job.cdb, 3));
     if len == 0 {
         return Ok(match SelfTest::begin(job, cx.now)? {
-            Asked::Nothing => Work::Done(Outcome::good()),
-            Asked::Test(test) => Work::SelfTest(Box::new(test)),
+            DiagnosticRequest::Nothing => TaskWork::Done(Outcome::good()),
+            DiagnosticRequest::Test(test) => TaskWork::SelfTest(Box::new(test)),
         });
     }
     // A self-test has no parameters.
@@ -118,7 +118,7 @@ pub fn send_diagnostic<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) ->
     if len > LIST_MAX {
         return Err(Sense::invalid_field_in_cdb(3, None).into());
     }
-    Ok(Work::Take(TakeList::new(len, |_, list, _| {
+    Ok(TaskWork::Take(TakeList::new(len, |_, list, _| {
         check_page(list)?;
         Ok((None, None))
     })))
@@ -145,7 +145,7 @@ pub fn read_buffer<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Beg
 /// SET TIMESTAMP. A list of no length changes nothing.
 pub fn set_timestamp<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
     const LIST_MAX: u32 = 12;
-    Ok(Work::Take(TakeList::new(be32(&job.cdb, 6).min(LIST_MAX), |job, list, cx| match list {
+    Ok(TaskWork::Take(TakeList::new(be32(&job.cdb, 6).min(LIST_MAX), |job, list, cx| match list {
         [] => Ok((None, None)),
         list => Ok((Some(job.primary().state().initiator_data.set_timestamp(list, cx.now)?), None)),
     })))
@@ -153,7 +153,7 @@ pub fn set_timestamp<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Be
 
 /// SET IDENTIFYING INFORMATION.
 pub fn set_information<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Take(TakeList::new(InitiatorData::information_length(&job.cdb)?, |job, list, _| {
+    Ok(TaskWork::Take(TakeList::new(InitiatorData::information_length(&job.cdb)?, |job, list, _| {
         let initiator_data = &mut job.primary().state().initiator_data;
         let attention = initiator_data.set_information(&job.cdb, list)?;
         Ok((Some(attention), Some(initiator_data.record())))
@@ -162,7 +162,7 @@ pub fn set_information<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> 
 
 /// WRITE BUFFER.
 pub fn write_buffer<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
-    Ok(Work::Take(TakeList::new(InitiatorData::buffer_length(&job.cdb)?, |job, bytes, _| {
+    Ok(TaskWork::Take(TakeList::new(InitiatorData::buffer_length(&job.cdb)?, |job, bytes, _| {
         job.primary().state().initiator_data.write_buffer(&job.cdb, job.command.nexus, bytes);
         Ok((None, None))
     })))
@@ -171,7 +171,7 @@ pub fn write_buffer<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Beg
 /// PREVENT ALLOW MEDIUM REMOVAL.
 pub fn prevent_allow<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun<D> {
     job.primary().prevent(job.command.nexus, job.cdb[4] & 1 != 0);
-    Ok(Work::Done(Outcome::good()))
+    Ok(TaskWork::Done(Outcome::good()))
 }
 
 /// What the log pages of a logical unit are made of.
@@ -232,5 +232,5 @@ pub fn log_select<D: CommandSet>(job: &Job<'_, D>, _: &mut Context<'_>) -> Begun
         counted.reset(page, &all);
     }
     let attention = (*counted != before).then_some(asc::LOG_PARAMETERS_CHANGED);
-    Ok(Work::Done(Outcome::good().telling_others(attention)))
+    Ok(TaskWork::Done(Outcome::good().telling_others(attention)))
 }

@@ -52,7 +52,7 @@ pub use shape::{Shape, Span};
 pub use table::{Definition, Features, Needs, Row, Table, VARIABLE_LENGTH, head, merged, service_action};
 pub use take_list::{Apply, TakeList};
 pub use unit::{DeviceType, Job, PrimaryState, PrimaryUnit};
-pub use work::{CommandSet, DeviceTask, Handler, Work};
+pub use work::{CommandSet, DeviceTask, Handler, TaskWork};
 
 use super::{Context, Lun, Outcome, Sense, Status};
 use crate::memory::Sg;

@@ -15,7 +15,7 @@ const SELFTEST: u8 = 0x04;
 
 /// What SEND DIAGNOSTIC without a parameter list asks for.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum DiagnosticRequest {
     /// Nothing more: the command is over.
     Nothing,
     /// A self-test.
@@ -38,7 +38,7 @@ pub(super) fn without_test(cdb: &[u8; 16]) -> bool {
 }
 
 impl SelfTest {
-    pub(super) fn begin<D: DeviceType>(job: &Job<'_, D>, now: Instant) -> Result<Asked, Fault> {
+    pub(super) fn begin<D: DeviceType>(job: &Job<'_, D>, now: Instant) -> Result<DiagnosticRequest, Fault> {
         const BACKGROUND: u8 = 0;
         const STOP: u8 = 4;
         let code = job.cdb[1] >> 5;
@@ -48,7 +48,7 @@ impl SelfTest {
         let results = &mut job.primary().state().self_tests;
         let running = results.running();
         match code {
-            0 if without_test(&job.cdb) => return Ok(Asked::Nothing),
+            0 if without_test(&job.cdb) => return Ok(DiagnosticRequest::Nothing),
             0 | 1 | 2 | 5 | 6 if running => {
                 let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
                 return Err(Sense::new(key::NOT_READY, code).at_progress(job.primary().progress()).into());
@@ -56,7 +56,7 @@ impl SelfTest {
             0 | 1 | 2 | 5 | 6 => {}
             STOP if running => {
                 results.stop = true;
-                return Ok(Asked::Nothing);
+                return Ok(DiagnosticRequest::Nothing);
             }
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
@@ -68,7 +68,7 @@ impl SelfTest {
         let parts = job.unit.self_test(matches!(code, 2 | 6), &job.shape);
         let all = parts.iter().map(|part| part.left).sum();
         let background = code & 4 == BACKGROUND && code != 0;
-        Ok(Asked::Test(Self { parts, all, done: 0, background, reading: (0, 0) }))
+        Ok(DiagnosticRequest::Test(Self { parts, all, done: 0, background, reading: (0, 0) }))
     }
 
     pub(super) fn advance<D: DeviceType>(

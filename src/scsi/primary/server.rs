@@ -10,7 +10,7 @@ use super::identity::Designation;
 use super::shape::Shape;
 use super::table::{Definition, Needs};
 use super::unit::{Job, PrimaryUnit};
-use super::work::{CommandSet, DeviceTask, Work};
+use super::work::{CommandSet, DeviceTask, TaskWork};
 use crate::io::{Geometry, Health, Op};
 use crate::scsi::{
     Cdb, Command, Context, Control, CopyTraits, DeviceServer, NexusId, Outcome, Resume, Sense, Step, TaskId,
@@ -24,7 +24,7 @@ pub struct PrimaryServer<D: CommandSet> {
     unit: Arc<D>,
     counts: Arc<LogCounts>,
     /// By [`TaskId`], which is dense: grows to the most tasks there ever were at once.
-    tasks: Vec<Work<D>>,
+    tasks: Vec<TaskWork<D>>,
 }
 
 impl<D: CommandSet> PrimaryServer<D> {
@@ -46,17 +46,17 @@ impl<D: CommandSet> PrimaryServer<D> {
         task: TaskId,
         command: &Command,
         cx: &mut Context<'_>,
-        begin: impl FnOnce(&Job<'_, D>, &mut Context<'_>) -> Result<Work<D>, Fault>,
+        begin: impl FnOnce(&Job<'_, D>, &mut Context<'_>) -> Result<TaskWork<D>, Fault>,
     ) -> Step {
         let job = job(&*self.unit, &self.counts, command, &cx.geometry);
         let work = slot(&mut self.tasks, task);
         *work = match begin(&job, cx) {
             Ok(work) => work,
-            Err(fault) => return finish(fault, &Work::Idle, &job),
+            Err(fault) => return finish(fault, &TaskWork::Idle, &job),
         };
         let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
         if let Step::Finish(_) = step {
-            *work = Work::Idle;
+            *work = TaskWork::Idle;
         }
         step
     }
@@ -72,10 +72,10 @@ fn job<'a, D: CommandSet>(
     Job { unit, command, cdb, shape, counts }
 }
 
-fn slot<D: CommandSet>(tasks: &mut Vec<Work<D>>, task: TaskId) -> &mut Work<D> {
+fn slot<D: CommandSet>(tasks: &mut Vec<TaskWork<D>>, task: TaskId) -> &mut TaskWork<D> {
     let index = task.0 as usize;
     if tasks.len() <= index {
-        tasks.resize_with(index + 1, Work::default);
+        tasks.resize_with(index + 1, TaskWork::default);
     }
     &mut tasks[index]
 }
@@ -99,7 +99,7 @@ fn in_own_words<D: CommandSet>(command: &Command, fault: Fault) -> Fault {
 }
 
 /// Finds the command in the table and begins it.
-fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<Work<D>, Fault> {
+fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<TaskWork<D>, Fault> {
     let row = D::table().find(&job.command.cdb, || job.shape.features())?;
     if job.primary().flags().has(D::MEDIUM)
         && let Some(sense) = refusal(job.unit, &row.definition)
@@ -114,7 +114,7 @@ fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<Work<D
 
 /// Ends a task with a fault.
 #[cold]
-fn finish<D: CommandSet>(fault: Fault, work: &Work<D>, job: &Job<'_, D>) -> Step {
+fn finish<D: CommandSet>(fault: Fault, work: &TaskWork<D>, job: &Job<'_, D>) -> Step {
     if let Fault::Check(sense) = &fault {
         job.counts.error(work.access(), sense);
     }
@@ -149,10 +149,10 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
         };
         let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
         if let Step::Finish(outcome) = &step {
-            if let Work::Own(task) = work {
+            if let TaskWork::Own(task) = work {
                 task.ended(&self.unit, outcome);
             }
-            *work = Work::Idle;
+            *work = TaskWork::Idle;
         }
         step
     }
@@ -162,7 +162,7 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
     }
 
     fn goes_on(&self, task: TaskId) -> bool {
-        matches!(self.tasks.get(task.0 as usize), Some(Work::Own(task)) if task.goes_on())
+        matches!(self.tasks.get(task.0 as usize), Some(TaskWork::Own(task)) if task.goes_on())
     }
 
     fn nexus_lost(&mut self, nexus: NexusId) {

@@ -16,7 +16,7 @@ use crate::scsi::reservations::ReservationCommand;
 use crate::scsi::{Cdb, Context, Outcome, Resume, Sense, Step};
 
 /// Begins a command whose CDB has passed the checks of its definition.
-pub type Handler<D> = fn(&Job<'_, D>, &mut Context<'_>) -> Result<Work<D>, Fault>;
+pub type Handler<D> = fn(&Job<'_, D>, &mut Context<'_>) -> Result<TaskWork<D>, Fault>;
 
 /// The commands of a device type.
 pub trait CommandSet: DeviceType {
@@ -32,7 +32,7 @@ pub trait CommandSet: DeviceType {
     }
 
     /// Its deadline has passed: what it does by itself, if there is something to do.
-    fn wake(_unit: &Self, _cx: &mut Context<'_>) -> Option<Work<Self>> {
+    fn wake(_unit: &Self, _cx: &mut Context<'_>) -> Option<TaskWork<Self>> {
         None
     }
 
@@ -81,7 +81,7 @@ pub trait DeviceTask<D: DeviceType>: Debug {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub enum Work<D: CommandSet> {
+pub enum TaskWork<D: CommandSet> {
     /// Nothing: the task is over, or there is none.
     #[default]
     Idle,
@@ -103,7 +103,7 @@ pub enum Work<D: CommandSet> {
     Own(D::Task),
 }
 
-impl<D: CommandSet> Work<D> {
+impl<D: CommandSet> TaskWork<D> {
     // Always: every command comes by twice or more.
     #[inline(always)]
     pub(super) fn advance(

@@ -39,7 +39,7 @@ pub struct FileOptions {
 
 /// Why an image is not opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ImageRefusal {
     /// What of [`FileOptions`] it is about.
     pub key: &'static str,
     /// What is wrong.
@@ -50,7 +50,7 @@ pub struct Refusal {
     pub certain: bool,
 }
 
-impl Refusal {
+impl ImageRefusal {
     /// One that is certain.
     pub(in crate::stores) fn new(
         key: &'static str,
@@ -76,8 +76,8 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for io::Error {
-    fn from(Refusal { message, help, .. }: Refusal) -> Self {
+impl From<ImageRefusal> for io::Error {
+    fn from(ImageRefusal { message, help, .. }: ImageRefusal) -> Self {
         Self::other(format!("{message}; {help}"))
     }
 }
@@ -147,19 +147,19 @@ pub(in crate::stores) fn trial(directory: &Path) -> io::Result<Option<File>> {
 
 impl FileOptions {
     /// Whether an image can be opened so, as far as that can be seen without changing anything.
-    pub fn examine(&self) -> Result<(), Refusal> {
+    pub fn examine(&self) -> Result<(), ImageRefusal> {
         let Some(meta) = self.find()? else { return self.can_be_made() };
         let file = self.claim(&meta)?;
         self.can_be_remembered(self.suits(&file)?.in_memory)?;
         match sys::lock_holder(&file, !self.read_only) {
             Ok(None) => Ok(()),
-            Ok(Some(holder)) => Err(Refusal { certain: false, ..self.held(holder) }),
-            Err(e) => Err(Refusal::by_kernel(&format!("{} cannot be locked", self.path.display()), &e)),
+            Ok(Some(holder)) => Err(ImageRefusal { certain: false, ..self.held(holder) }),
+            Err(e) => Err(ImageRefusal::by_kernel(&format!("{} cannot be locked", self.path.display()), &e)),
         }
     }
 
     /// Opens and locks an image, which is made before if it is to be.
-    pub(super) fn open(&self) -> Result<Opened, Refusal> {
+    pub(super) fn open(&self) -> Result<Opened, ImageRefusal> {
         if self.find()?.is_none() {
             self.make()?;
         }
@@ -170,7 +170,10 @@ impl FileOptions {
         match locked {
             Some(Ok(())) => {}
             Some(Err(e)) => {
-                return Err(Refusal::by_kernel(&format!("{} cannot be locked", self.path.display()), &e));
+                return Err(ImageRefusal::by_kernel(
+                    &format!("{} cannot be locked", self.path.display()),
+                    &e,
+                ));
             }
             None => {
                 let holder = sys::lock_holder(&file, !self.read_only).ok().flatten();
@@ -195,28 +198,28 @@ impl FileOptions {
     }
 
     /// What is there; `None` if nothing is, and an image is to be made.
-    fn find(&self) -> Result<Option<Metadata>, Refusal> {
+    fn find(&self) -> Result<Option<Metadata>, ImageRefusal> {
         let path = self.path.display();
         match fs::metadata(&self.path) {
             Ok(meta) if meta.is_file() || meta.file_type().is_block_device() => Ok(Some(meta)),
             Ok(meta) => {
                 let message = format!("{path} is {}", kind(meta.file_type()));
-                Err(Refusal::new("path", message, "give the path of an image file or block device"))
+                Err(ImageRefusal::new("path", message, "give the path of an image file or block device"))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => self.may_be_made().map(|()| None),
-            Err(e) => Err(Refusal::by_kernel(&format!("{path} cannot be examined"), &e)),
+            Err(e) => Err(ImageRefusal::by_kernel(&format!("{path} cannot be examined"), &e)),
         }
     }
 
-    fn missing(&self, help: &str) -> Refusal {
-        Refusal::new("path", format!("{} is not there", self.path.display()), help)
+    fn missing(&self, help: &str) -> ImageRefusal {
+        ImageRefusal::new("path", format!("{} is not there", self.path.display()), help)
     }
 
-    fn may_be_made(&self) -> Result<(), Refusal> {
+    fn may_be_made(&self) -> Result<(), ImageRefusal> {
         if let Ok(target) = fs::read_link(&self.path) {
             let message =
                 format!("{} is a link to {}, which is not there", self.path.display(), target.display());
-            return Err(Refusal::new("path", message, "give the path of an image, or remove the link"));
+            return Err(ImageRefusal::new("path", message, "give the path of an image, or remove the link"));
         }
         if self.read_only {
             return Err(self.missing("a read-only disk is not created: give the path of an image"));
@@ -236,7 +239,7 @@ impl FileOptions {
             );
             let help = "mount its file system or restore the image; remove that record to begin with an empty \
             disk";
-            return Err(Refusal::new("path", message, help));
+            return Err(ImageRefusal::new("path", message, help));
         }
         match self.size {
             Some(_) => Ok(()),
@@ -245,37 +248,37 @@ impl FileOptions {
     }
 
     /// Whether the directory takes a new image.
-    fn can_be_made(&self) -> Result<(), Refusal> {
+    fn can_be_made(&self) -> Result<(), ImageRefusal> {
         let (size, directory) = (self.size.unwrap_or(0), directory(&self.path));
         let place = directory.display();
         let trial = trial(directory)
-            .map_err(|e| Refusal::by_kernel(&format!("no file can be created in {place}"), &e))?;
+            .map_err(|e| ImageRefusal::by_kernel(&format!("no file can be created in {place}"), &e))?;
         let mut in_memory = None;
         if let Some(file) = &trial {
             // On hugetlbfs a size that is no multiple of its pages is not too large.
             in_memory = self.memory(file, size)?;
             file.set_len(size).map_err(|e| {
                 let message = format!("{size} bytes are more than a file in {place} can have: {e}");
-                Refusal::new("size", message, "give a smaller one, or a path on another file system")
+                ImageRefusal::new("size", message, "give a smaller one, or a path on another file system")
             })?;
         }
         self.room(trial.as_ref(), trial.as_ref(), size)?;
         self.can_be_remembered(in_memory)
     }
 
-    fn is_remembered(&self) -> Result<bool, Refusal> {
+    fn is_remembered(&self) -> Result<bool, ImageRefusal> {
         let Some(record) = &self.record else { return Ok(false) };
         remembers(record, &self.path).map_err(|e| {
             let help = "remove it to start without what it holds, or let the daemon's user read it";
-            Refusal {
+            ImageRefusal {
                 help: help.into(),
-                ..Refusal::by_kernel(&format!("{} cannot be read", record.display()), &e)
+                ..ImageRefusal::by_kernel(&format!("{} cannot be read", record.display()), &e)
             }
         })
     }
 
     /// Whether the record can be made that there is an image, where there is to be one.
-    fn can_be_remembered(&self, in_memory: Option<InMemory>) -> Result<(), Refusal> {
+    fn can_be_remembered(&self, in_memory: Option<InMemory>) -> Result<(), ImageRefusal> {
         let wanted = self.create && !self.read_only && in_memory.is_none();
         let Some(record) = self.record.as_ref().filter(|_| wanted) else { return Ok(()) };
         if self.is_remembered()? {
@@ -284,21 +287,21 @@ impl FileOptions {
         let directory = directory(record);
         let tried = trial(directory).map_err(|e| {
             let what = format!("cannot record in {} that there is an image", directory.display());
-            Refusal {
+            ImageRefusal {
                 key: "create",
                 help: "give a `state_dir` that the daemon may write to".into(),
-                ..Refusal::by_kernel(&what, &e)
+                ..ImageRefusal::by_kernel(&what, &e)
             }
         });
         tried.map(|_| ())
     }
 
     /// Makes an image, for the user of the daemon alone. Whatever fails, there is none then.
-    fn make(&self) -> Result<(), Refusal> {
+    fn make(&self) -> Result<(), ImageRefusal> {
         self.can_be_made()?;
         let path = self.path.display();
         let size = self.size.unwrap_or(0);
-        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be created"), &e);
+        let fail = |e: io::Error| ImageRefusal::by_kernel(&format!("{path} cannot be created"), &e);
         let above = self
             .path
             .parent()
@@ -327,10 +330,14 @@ impl FileOptions {
     }
 
     /// Opens what is there. A block device is claimed, if it is to be written: nobody can mount it then.
-    fn claim(&self, meta: &Metadata) -> Result<File, Refusal> {
+    fn claim(&self, meta: &Metadata) -> Result<File, ImageRefusal> {
         let path = self.path.display();
         let busy = |by: &str| {
-            Refusal::new("path", format!("{path} is in use: {by}"), "ptgt does not serve what the host uses")
+            ImageRefusal::new(
+                "path",
+                format!("{path} is in use: {by}"),
+                "ptgt does not serve what the host uses",
+            )
         };
         let device = meta.file_type().is_block_device();
         if !self.read_only
@@ -347,18 +354,18 @@ impl FileOptions {
         });
         match opened {
             Some(Ok(file)) => Ok(file),
-            Some(Err(e)) => Err(Refusal::by_kernel(&format!("{path} cannot be opened"), &e)),
+            Some(Err(e)) => Err(ImageRefusal::by_kernel(&format!("{path} cannot be opened"), &e)),
             None => {
                 let lock = File::open(&self.path).and_then(|file| sys::lock_holder(&file, false));
                 match lock.ok().flatten() {
-                    Some(holder) => Err(Refusal { certain: false, ..self.held(holder) }),
+                    Some(holder) => Err(ImageRefusal { certain: false, ..self.held(holder) }),
                     None => Err(busy("mounted, of LVM or md, swap, or claimed by another program")),
                 }
             }
         }
     }
 
-    fn held(&self, holder: sys::LockHolder) -> Refusal {
+    fn held(&self, holder: sys::LockHolder) -> ImageRefusal {
         let sys::LockHolder { writes, process } = holder;
         let who =
             process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"));
@@ -366,13 +373,13 @@ impl FileOptions {
             true => ("in use by", "stop it first: a daemon needs its images to itself"),
             false => ("locked for reading by", "stop it first: `lsof` names it"),
         };
-        Refusal::new("path", format!("{} is {what} {who}", self.path.display()), help)
+        ImageRefusal::new("path", format!("{} is {what} {who}", self.path.display()), help)
     }
 
     /// What an image is like that is open, if it can be served.
-    fn suits(&self, file: &File) -> Result<FoundImage, Refusal> {
+    fn suits(&self, file: &File) -> Result<FoundImage, ImageRefusal> {
         let path = self.path.display();
-        let fail = |e: io::Error| Refusal::by_kernel(&format!("{path} cannot be examined"), &e);
+        let fail = |e: io::Error| ImageRefusal::by_kernel(&format!("{path} cannot be examined"), &e);
         let device = file.metadata().map_err(fail)?.file_type().is_block_device();
         let bytes =
             if device { sys::block_device_size(file) } else { file.metadata().map(|meta| meta.len()) };
@@ -386,7 +393,7 @@ impl FileOptions {
                     "give `size = {bytes}` or none, or another path; the daemon does not resize images"
                 ),
             };
-            return Err(Refusal::new(
+            return Err(ImageRefusal::new(
                 "size",
                 format!("{size} bytes are asked for, but {path} has {bytes}"),
                 help,
@@ -395,7 +402,7 @@ impl FileOptions {
         let bytes = bytes / u64::from(self.block) * u64::from(self.block);
         if bytes == 0 {
             let message = format!("{path} is smaller than a block of {} bytes", self.block);
-            return Err(Refusal::new("path", message, "give the path of an image file or block device"));
+            return Err(ImageRefusal::new("path", message, "give the path of an image file or block device"));
         }
         let in_memory = self.memory(file, bytes)?;
         // Tried on another file: even an operation without effect makes a file look modified.
@@ -411,23 +418,23 @@ impl FileOptions {
     }
 
     /// Whether a file lies in memory, where it must, or must not without a mapping.
-    fn memory(&self, file: &File, bytes: u64) -> Result<Option<InMemory>, Refusal> {
+    fn memory(&self, file: &File, bytes: u64) -> Result<Option<InMemory>, ImageRefusal> {
         let path = self.path.display();
         let found = sys::in_memory(file)
-            .map_err(|e| Refusal::by_kernel(&format!("{path} cannot be examined"), &e))?;
+            .map_err(|e| ImageRefusal::by_kernel(&format!("{path} cannot be examined"), &e))?;
         match found {
             None if self.mapped => {
                 let message = "only a file on tmpfs or hugetlbfs can be mapped: on a disk, an error would have no command to fail";
-                Err(Refusal::new("mapped", message, "leave `mapped` out"))
+                Err(ImageRefusal::new("mapped", message, "leave `mapped` out"))
             }
             Some(InMemory::Hugetlbfs(_)) if !self.mapped => {
                 let message = "a file on hugetlbfs can be written only through a mapping";
-                Err(Refusal::new("path", message, "set `mapped = true`"))
+                Err(ImageRefusal::new("path", message, "set `mapped = true`"))
             }
             Some(InMemory::Hugetlbfs(page)) if !bytes.is_multiple_of(page as u64) => {
                 let message =
                     format!("on hugetlbfs the size must be a multiple of its pages of {page} bytes");
-                Err(Refusal::new("size", message, "give such a size"))
+                Err(ImageRefusal::new("size", message, "give such a size"))
             }
             found => Ok(found),
         }
@@ -448,38 +455,38 @@ impl FileOptions {
 
     /// Whether there is room for all bytes where it is to be taken, and a way to take it. The pages of hugetlbfs are
     /// counted when they are taken.
-    fn room(&self, file: Option<&File>, beside: Option<&File>, bytes: u64) -> Result<(), Refusal> {
+    fn room(&self, file: Option<&File>, beside: Option<&File>, bytes: u64) -> Result<(), ImageRefusal> {
         let Some(file) = file.filter(|_| self.takes_space()) else { return Ok(()) };
         let (key, help) = self.space_key();
         let space = sys::file_space(file.as_raw_fd())
-            .map_err(|e| Refusal::by_kernel("its space cannot be determined", &e))?;
+            .map_err(|e| ImageRefusal::by_kernel("its space cannot be determined", &e))?;
         let lacking = bytes.saturating_sub(space.used);
         if lacking > space.available && !matches!(sys::in_memory(file), Ok(Some(InMemory::Hugetlbfs(_)))) {
             let message =
                 format!("it takes {lacking} bytes, and its file system has {} left", space.available);
-            return Err(Refusal::new(key, message, help));
+            return Err(ImageRefusal::new(key, message, help));
         }
         match beside.map(|beside| sys::reserve(beside, 4096)) {
             Some(Err(e)) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                Err(Refusal::new(key, "its file system cannot reserve space", help))
+                Err(ImageRefusal::new(key, "its file system cannot reserve space", help))
             }
             _ => Ok(()),
         }
     }
 
     /// Takes the space for all bytes now, so that there is no lack of it later.
-    fn take_space(&self, file: &File, bytes: u64, in_memory: Option<InMemory>) -> Result<(), Refusal> {
+    fn take_space(&self, file: &File, bytes: u64, in_memory: Option<InMemory>) -> Result<(), ImageRefusal> {
         let (key, help) = self.space_key();
         sys::reserve(file, bytes).map_err(|e| match in_memory {
             Some(InMemory::Hugetlbfs(page)) if e.kind() == ErrorKind::StorageFull => {
                 let pages = bytes / page as u64;
-                Refusal::new(
+                ImageRefusal::new(
                     key,
                     format!("it takes {pages} huge pages of {page} bytes, and fewer are free"),
                     help,
                 )
             }
-            _ => Refusal::new(key, format!("its space cannot be allocated: {e}"), help),
+            _ => ImageRefusal::new(key, format!("its space cannot be allocated: {e}"), help),
         })
     }
 }

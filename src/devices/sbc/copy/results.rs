@@ -3,7 +3,7 @@
 //! in the Third-party Copy page (7.8.17).
 
 use crate::scsi::primary::handlers::answered;
-use crate::scsi::primary::{Fault, UnitFlags, Work};
+use crate::scsi::primary::{Fault, TaskWork, UnitFlags};
 use crate::scsi::{Context, Sense};
 use crate::wire::scsi::{DataIn, be32};
 
@@ -16,7 +16,7 @@ use super::list;
 const SEGMENT_BYTES_MAX: u32 = 1 << 28;
 
 /// COPY STATUS (LID1).
-pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Disk>, Fault> {
     let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).cloned();
     let entry = found.ok_or(Sense::invalid_field_in_cdb(2, Some(7)))?;
     // TRANSFER COUNT UNITS: bytes, KiB, MiB and so on, as few as are needed.
@@ -28,7 +28,7 @@ pub(in super::super) fn status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Wo
 }
 
 /// FAILED SEGMENT DETAILS (LID1): the sense data of a copy that has failed; no data if there is none.
-pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Disk>, Fault> {
     let found = job.unit.rare().copies.find(job.command.nexus, job.cdb[2]).cloned();
     let mut data = DataIn::new();
     data.u32(0);
@@ -40,7 +40,7 @@ pub(in super::super) fn failed_segment(job: &Job<'_>, cx: &mut Context<'_>) -> R
 }
 
 /// OPERATING PARAMETERS.
-pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Work<Disk>, Fault> {
+pub(in super::super) fn parameters(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Disk>, Fault> {
     answered((operating_parameters(&job.shape), be32(&job.cdb, 10)), cx)
 }
 

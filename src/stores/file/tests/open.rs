@@ -151,7 +151,7 @@ fn what_is_there_is_left_as_it_is() {
     assert!(served > 200 && refused > 1000, "{served} {refused}");
 }
 
-fn refusal(options: &FileOptions) -> Refusal {
+fn refusal(options: &FileOptions) -> ImageRefusal {
     let looked = options.examine().unwrap_err();
     assert_eq!(options.open().err(), Some(looked.clone()));
     looked
@@ -162,7 +162,7 @@ fn another_size_is_an_error_that_names_both() {
     let scratch = Scratch::new(FOLDERS[0], "sizes");
     for len in [0, 20_000, SIZE - 512, SIZE + 512, 2 * SIZE] {
         let path = scratch.file("image", len, 0o600);
-        let Refusal { key, message, .. } = refusal(&options(&path, Some(SIZE)));
+        let ImageRefusal { key, message, .. } = refusal(&options(&path, Some(SIZE)));
         assert_eq!(key, "size");
         assert!(
             message.contains(&format!("{SIZE} bytes")) && message.ends_with(&format!("has {len}")),
@@ -194,10 +194,10 @@ fn no_image_is_made_unasked_or_where_there_was_one() {
 fn a_size_that_no_file_can_have_is_refused() {
     let scratch = Scratch::new(FOLDERS[0], "huge");
     // Beyond any file system's limit: 8 EiB less one byte is the kernel's.
-    let Refusal { key, message, .. } = refusal(&options(&scratch.0.join("image"), Some(1 << 63)));
+    let ImageRefusal { key, message, .. } = refusal(&options(&scratch.0.join("image"), Some(1 << 63)));
     assert_eq!(key, "size", "{message}");
     let full = FileOptions { thin: false, ..options(&scratch.0.join("image"), Some(1 << 43)) };
-    let Refusal { key, message, .. } = refusal(&full);
+    let ImageRefusal { key, message, .. } = refusal(&full);
     assert_eq!(key, "thin", "{message}");
     assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0, "nothing is left behind");
 }
