@@ -7,7 +7,7 @@
 mod cycles;
 mod dependencies;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,6 +110,14 @@ const CIRCLES: &[&[&str]] = &[
     &["src/sim/forger.rs", "src/sim/peer.rs"],
     &["src/sim/session/link.rs", "src/sim/session/mod.rs"],
 ];
+
+/// Names that several types still share. None may be added.
+const SHARED_NAMES: &str = "\
+    Action Admission Answer Arguments Begun Block Check Command Config Connection Directory Disk End Ending \
+    Failure Fate Faults Flight Flow Found Initiator Inner Job Known Latencies Limits Link Load Machine Medium \
+    Memory Op Order Out Outcome Packet Pages Pair Peer Piece Place Pool Port PortGroup Portal Queue Range \
+    Registration Request Reservations Ring Row Run Running Scope Segment Sent Server Session Shape Shared Slot \
+    Span Stage State Status Step Stop Stream Table Tally Target Unit Verdict Verify Waiter Waiting Wire World";
 
 /// Most bytes of a file.
 const BYTES_MAX: u64 = 512 << 10;
@@ -304,6 +312,30 @@ fn cycles(files: &[(String, String)]) -> Vec<Vec<&str>> {
     cycles::Sources::new(sources.map(|(name, text)| (name.as_str(), shipped(text)))).cycles()
 }
 
+/// The name of the type that a line defines. What is indented after `type` belongs to a trait.
+fn defined_type(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    let keyword = words.next()?;
+    let defines = matches!(keyword, "struct" | "enum" | "trait" | "union")
+        || keyword == "type" && !line.starts_with(char::is_whitespace);
+    let name = words.next().filter(|_| defines)?.split(|c: char| !c.is_alphanumeric()).next();
+    name.filter(|name| !name.is_empty())
+}
+
+/// The names that types in different places share, and the places.
+fn shared_names(files: &[(String, String)]) -> BTreeMap<&str, Vec<String>> {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (_, name, text) in sources(files) {
+        for (number, line) in shipped(text) {
+            if let Some(defined) = defined_type(line) {
+                found.entry(defined).or_default().push(format!("{name}:{number}"));
+            }
+        }
+    }
+    found.retain(|_, places| places.len() > 1);
+    found
+}
+
 fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -339,6 +371,32 @@ fn files_of_a_room_name_each_other_in_one_direction() {
             .map(|name| format!("{name}: is in no circle any more: take it off the list"))
             .collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn no_two_types_share_a_name() {
+    let planted = [
+        (
+            "src/io/x.rs".to_owned(),
+            "pub(super) enum Twin<T> {}\nimpl A for B {\n    type Item = X;\n}\n".to_owned(),
+        ),
+        (
+            "src/io/y.rs".to_owned(),
+            "struct Twin;\n    type Item = Y;\n#[cfg(test)]\nmod tests {\n".to_owned(),
+        ),
+    ];
+    let found = shared_names(&planted);
+    assert_eq!(
+        found.into_iter().collect::<Vec<_>>(),
+        [("Twin", vec!["src/io/x.rs:1".into(), "src/io/y.rs:1".into()])]
+    );
+    let files = files();
+    let shared = shared_names(&files);
+    let known = || SHARED_NAMES.split_whitespace();
+    let new = shared.iter().filter(|(name, _)| !known().any(|known| known == **name));
+    none(&new.map(|(name, places)| format!("{name}: {}", places.join(" "))).collect::<Vec<_>>());
+    let gone = known().filter(|name| !shared.contains_key(name));
+    none(&gone.map(|name| format!("{name} is shared no more: take it off the list")).collect::<Vec<_>>());
 }
 
 #[test]
