@@ -5,14 +5,14 @@ use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use super::drive::{Tape, TapeShape, UNLOADED};
-use super::mode;
+use super::mode::{self, TapeModes};
 use super::table::TABLE;
 use super::task::TapeTask;
 use crate::io::Geometry;
 use crate::scsi::primary::log_page::{NON_MEDIUM_ERRORS, READ_ERRORS, WRITE_ERRORS};
 use crate::scsi::primary::{
-    CommandSet, Counter, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, Peripheral, PrimaryUnit,
-    Span, Table, UnitFlags,
+    CommandSet, Counter, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, ModeValues, Peripheral,
+    PrimaryUnit, Span, Table, UnitFlags,
 };
 use crate::scsi::{Sense, asc, key};
 use crate::time::Instant;
@@ -83,6 +83,10 @@ impl ModeUnit for TapeView<'_> {
     }
 
     fn check(&self, page: &ModePage, values: &[u8]) -> Result<(), usize> {
+        const WRITE_MODE_AT: usize = 1;
+        if self.0.drive().keeps_appending && mode::ends_append_only(page, values) {
+            return Err(WRITE_MODE_AT);
+        }
         mode::check(page, values)
     }
 }
@@ -104,6 +108,14 @@ impl DeviceType for Tape {
 
     fn view(&self, shape: TapeShape) -> TapeView<'_> {
         TapeView(self, shape)
+    }
+
+    fn modes_in_force(&self, values: &ModeValues) {
+        self.drive().take_modes(TapeModes::of(values), self.primary.flags().has(UNLOADED));
+    }
+
+    fn reset(&self) {
+        self.drive().keeps_appending = false;
     }
 
     fn protected(&self, shape: &TapeShape) -> bool {

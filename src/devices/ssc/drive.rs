@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::config::TapeOptions;
-use super::mode;
+use super::mode::{self, TapeModes};
 use crate::formats::tape::{CartridgeUse, PartitionArea, TapeImage, TapeMount};
 use crate::io::Geometry;
 use crate::scsi::primary::{self, Features, PrimaryUnit, Shape, UnitFlags};
@@ -36,8 +36,9 @@ impl Tape {
     pub fn new(options: TapeOptions) -> Self {
         let modes = mode::initial(&options);
         let (identity, management) = (options.identity.clone(), options.management.clone());
+        let drive = Drive { modes: TapeModes::of(&modes), ..Drive::default() };
         let primary = PrimaryUnit::new::<Self>(identity, management, options.epoch, modes);
-        Self { options, primary, drive: Mutex::default() }
+        Self { options, primary, drive: Mutex::new(drive) }
     }
 
     /// How it is set up.
@@ -96,6 +97,26 @@ pub(super) enum CartridgeState {
     Unusable(Sense),
 }
 
+/// What ALLOW OVERWRITE has permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permitted {
+    /// To write over what begins at this object of this partition, until the head goes elsewhere.
+    Overwrite(usize, u64),
+    /// FORMAT MEDIUM.
+    Format,
+}
+
+/// Where the data of a partition ends, from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TapeZone {
+    /// Before any warning.
+    Free,
+    /// Behind the programmable early warning.
+    Programmable,
+    /// Behind the early warning.
+    Warning,
+}
+
 /// The mechanism, with the cartridge in it.
 #[derive(Debug, Default)]
 pub(super) struct Drive {
@@ -104,6 +125,11 @@ pub(super) struct Drive {
     pub(super) partition: usize,
     /// The object in front of which the head is.
     pub(super) lba: u64,
+    /// The mode parameters that are in force.
+    pub(super) modes: TapeModes,
+    /// Append-only mode was chosen for this cartridge: it stays until that is out.
+    pub(super) keeps_appending: bool,
+    pub(super) permitted: Option<Permitted>,
 }
 
 impl Drive {
@@ -134,11 +160,38 @@ impl Drive {
         area.capacity - (area.capacity / 32).min(WARNING_MAX)
     }
 
+    /// The zone in which a partition of the head with so many bytes before a position is there.
+    pub(super) fn zone_of(&mut self, used: u64) -> TapeZone {
+        let (partition, zone) = (self.partition, self.modes.warning_zone);
+        let warning = Self::warning_at(&self.image().partitions()[partition]);
+        match used {
+            _ if used > warning => TapeZone::Warning,
+            _ if zone > 0 && used > warning.saturating_sub(zone) => TapeZone::Programmable,
+            _ => TapeZone::Free,
+        }
+    }
+
+    /// The zone in which the data ends.
+    pub(super) fn zone(&mut self) -> TapeZone {
+        let partition = self.partition;
+        let used = self.image().used(partition);
+        self.zone_of(used)
+    }
+
     /// Whether what is written at the head lies behind the early warning.
     pub(super) fn past_warning(&mut self) -> bool {
-        let partition = self.partition;
-        let image = self.image();
-        image.used(partition) > Self::warning_at(&image.partitions()[partition])
+        self.zone() == TapeZone::Warning
+    }
+
+    /// Takes mode parameters that are in force now.
+    pub(super) fn take_modes(&mut self, modes: TapeModes, unloaded: bool) {
+        self.keeps_appending |= modes.append_only && !unloaded;
+        self.modes = modes;
+    }
+
+    /// Brings the head to another place.
+    pub(super) fn go_to(&mut self, partition: usize, lba: u64) {
+        (self.partition, self.lba, self.permitted) = (partition, lba, None);
     }
 
     /// Whether there is room for a record of so many bytes before the physical end.
@@ -157,13 +210,29 @@ impl Drive {
         if cartridge.write_protected {
             return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
         }
-        let over = cartridge.purpose == CartridgeUse::Worm && lba < image.end(partition).lba;
-        over.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
+        let (worm, over) = (cartridge.purpose == CartridgeUse::Worm, lba < image.end(partition).lba);
+        let kept = self.modes.append_only && self.permitted != Some(Permitted::Overwrite(partition, lba));
+        let refused = over && (worm || kept);
+        refused.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
+    }
+
+    /// Why the whole cartridge is not to be made anew, if so. That is done at its beginning only.
+    pub(super) fn renewal_refusal(&mut self) -> Option<Sense> {
+        if (self.partition, self.lba) != (0, 0) {
+            return Some(Sense::illegal(asc::POSITION_PAST_BEGINNING_OF_MEDIUM));
+        }
+        let kept = self.modes.append_only && self.permitted != Some(Permitted::Format);
+        let cartridge = self.image().cartridge();
+        if cartridge.write_protected {
+            return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
+        }
+        let refused = kept || cartridge.purpose == CartridgeUse::Worm;
+        refused.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
     }
 
     /// Brings the head to the beginning of the first partition.
     pub(super) fn rewind(&mut self) {
-        (self.partition, self.lba) = (0, 0);
+        self.go_to(0, 0);
     }
 
     /// The head does not stay behind the end of the data when some of that is lost.

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LOAD UNLOAD (SSC-4 7.2), ERASE(6) (6.1) and FORMAT MEDIUM (7.1).
+//! LOAD UNLOAD (SSC-4 7.2), ERASE(6) and (16) (6.1), FORMAT MEDIUM (7.1), SET CAPACITY and ALLOW OVERWRITE.
 
-use super::drive::{CartridgeState, Drive, Job, UNLOADED};
+use super::drive::{CartridgeState, Drive, Job, Permitted, UNLOADED};
 use super::mode;
 use super::store_work::{Pause, StoreWork};
-use crate::formats::tape::CartridgeUse;
 use crate::scsi::primary::Fault;
 use crate::scsi::{Context, Outcome, Sense, asc, key};
-use crate::wire::scsi::be16;
+use crate::wire::scsi::{be16, be64};
 
 /// LOAD UNLOAD under way.
 #[derive(Debug)]
@@ -52,6 +51,7 @@ impl LoadUnload {
         }
         // The next load finds what is on the store then.
         drive.medium = CartridgeState::Loaded;
+        drive.keeps_appending = false;
         job.primary().change_flags(|flags| flags.set(UNLOADED, true));
         Ok(Outcome::good())
     }
@@ -95,25 +95,43 @@ impl TapeErase {
     }
 }
 
-/// FORMAT MEDIUM under way.
+/// What a cartridge that is made anew is like.
+#[derive(Debug)]
+enum NewLayout {
+    /// One partition with all of its capacity.
+    Whole,
+    /// As mode page 11h says, whose values these are.
+    ByPage(Vec<u8>),
+    /// One partition with so many 65535ths of it.
+    Proportion(u16),
+}
+
+/// FORMAT MEDIUM or SET CAPACITY under way.
 #[derive(Debug)]
 pub(super) struct FormatMedium {
-    /// As mode page 11h says; else one partition.
-    by_page: bool,
+    layout: NewLayout,
     formatted: bool,
 }
 
 impl FormatMedium {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
-        let by_page = match job.cdb[2] & 0x0f {
-            0 => false,
-            1 | 2 => true,
+        let layout = match job.cdb[2] & 0x0f {
+            0 => NewLayout::Whole,
+            1 | 2 => NewLayout::ByPage(mode::partition_plan(&job.primary().state().modes)),
             _ => return Err(Sense::invalid_field_in_cdb(2, Some(3)).into()),
         };
         if be16(&job.cdb, 3) != 0 {
             return Err(Sense::invalid_field_in_cdb(3, None).into());
         }
-        Ok(Self { by_page, formatted: false })
+        Ok(Self { layout, formatted: false })
+    }
+
+    /// SET CAPACITY.
+    pub(super) fn set_capacity(job: &Job<'_>) -> Result<Self, Fault> {
+        match be16(&job.cdb, 3) {
+            0 => Err(Sense::invalid_field_in_cdb(3, None).into()),
+            proportion => Ok(Self { layout: NewLayout::Proportion(proportion), formatted: false }),
+        }
     }
 
     pub(super) fn advance(
@@ -124,23 +142,17 @@ impl FormatMedium {
         cx: &Context<'_>,
     ) -> Result<Outcome, Pause> {
         if !self.formatted {
-            if (drive.partition, drive.lba) != (0, 0) {
-                return Err(Sense::illegal(asc::POSITION_PAST_BEGINNING_OF_MEDIUM).into());
-            }
-            let (capacity, written_once) = {
-                let cartridge = drive.image().cartridge();
-                (cartridge.capacity, cartridge.purpose == CartridgeUse::Worm)
-            };
-            let refusal = drive.refusal();
-            if let Some(sense) = refusal {
+            if let Some(sense) = drive.renewal_refusal() {
                 return Err(sense.into());
             }
-            if written_once {
-                return Err(Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED).into());
-            }
-            let capacities = match self.by_page {
-                true => mode::partitions(&job.primary().state().modes, capacity)?,
-                false => vec![capacity],
+            let capacity = drive.image().cartridge().capacity;
+            let capacities = match &self.layout {
+                NewLayout::Whole => vec![capacity],
+                NewLayout::ByPage(plan) => mode::partitions(plan, capacity)?,
+                NewLayout::Proportion(part) => {
+                    let part = u128::from(capacity) * u128::from(*part) / 0xffff;
+                    vec![u64::try_from(part).unwrap_or(capacity)]
+                }
             };
             if !drive.image().format(&capacities, job.shape.bytes) {
                 return Err(Sense::new(key::MEDIUM_ERROR, asc::FORMAT_COMMAND_FAILED).into());
@@ -149,6 +161,37 @@ impl FormatMedium {
         }
         store.settle(drive, cx)?;
         drive.rewind();
+        Ok(Outcome::good())
+    }
+}
+
+/// ALLOW OVERWRITE.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AllowOverwrite {
+    /// At which object of which partition, or what else.
+    permits: Option<Permitted>,
+}
+
+impl AllowOverwrite {
+    pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
+        let permits = match job.cdb[2] & 0x0f {
+            0 => None,
+            1 => Some(Permitted::Overwrite(job.cdb[3].into(), be64(&job.cdb, 4))),
+            2 => Some(Permitted::Format),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(3)).into()),
+        };
+        Ok(Self { permits })
+    }
+
+    pub(super) fn advance(self, drive: &mut Drive) -> Result<Outcome, Pause> {
+        if !drive.modes.append_only {
+            return Err(Sense::illegal(asc::ILLEGAL_COMMAND_WHEN_NOT_IN_APPEND_ONLY_MODE).into());
+        }
+        let here = Permitted::Overwrite(drive.partition, drive.lba);
+        if matches!(self.permits, Some(Permitted::Overwrite(..))) && self.permits != Some(here) {
+            return Err(Sense::illegal(asc::SEQUENTIAL_POSITIONING_ERROR).into());
+        }
+        drive.permitted = self.permits;
         Ok(Outcome::good())
     }
 }

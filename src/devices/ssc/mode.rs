@@ -11,6 +11,7 @@ use crate::wire::scsi::{be16, be32};
 const RECOVERY: (u8, u8) = (0x01, 0);
 const COMPRESSION: (u8, u8) = (0x0f, 0);
 const CONFIGURATION: (u8, u8) = (0x10, 0);
+const EXTENSION: (u8, u8) = (0x10, 0x01);
 const PARTITIONS: (u8, u8) = (0x11, 0);
 
 /// Of the device-specific parameter.
@@ -33,7 +34,13 @@ const fn page((code, subpage): (u8, u8), default: &'static [u8], changeable: &'s
     ModePage { code, subpage, default, changeable }
 }
 
-const PAGES: [ModePage; 7] = [
+/// Device configuration extension page: WRITE MODE, of which there are overwrite-allowed and append-only, and SHORT ERASE
+/// MODE, which is always to record the end of data.
+const WRITE_MODE: u8 = 0xf0;
+const APPEND_ONLY: u8 = 0x10;
+const RECORD_END: u8 = 0x02;
+
+const PAGES: [ModePage; 8] = [
     page(RECOVERY, &[0; 10], &[0; 10]),
     CONTROL_PAGE,
     // Nothing is compressed, and nothing compressed is there.
@@ -44,6 +51,11 @@ const PAGES: [ModePage; 7] = [
         CONFIGURATION,
         &[0, 0, 0, 0, 0, 0x64, 0x40, 0, 0x10, 0, 0, 0, 0, 0],
         &[0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0],
+    ),
+    page(
+        EXTENSION,
+        &[0, RECORD_END, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0, WRITE_MODE, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     ),
     page(
         PARTITIONS,
@@ -62,14 +74,34 @@ pub(super) fn initial(options: &TapeOptions) -> ModeValues {
     values
 }
 
-/// Length of a record of a fixed length; 0 if there is none.
-pub(super) fn block_length(values: &ModeValues) -> u32 {
-    be32(values.header(), 2)
+/// What commands need of the mode parameters that are in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TapeModes {
+    /// Length of a record of a fixed length; 0 if there is none.
+    pub(super) block_length: u32,
+    /// The status of a WRITE waits for stable storage.
+    pub(super) unbuffered: bool,
+    /// Nothing is written in front of the end of the data, unless ALLOW OVERWRITE permits it.
+    pub(super) append_only: bool,
+    /// Bytes in front of the early warning that belong to the programmable one.
+    pub(super) warning_zone: u64,
 }
 
-/// Whether the status of a WRITE waits for stable storage.
-pub(super) fn is_unbuffered(values: &ModeValues) -> bool {
-    values.header()[0] & BUFFERED_MODE == 0
+impl TapeModes {
+    pub(super) fn of(values: &ModeValues) -> Self {
+        let (header, extension) = (values.header(), values.current(EXTENSION.0, EXTENSION.1));
+        Self {
+            block_length: be32(header, 2),
+            unbuffered: header[0] & BUFFERED_MODE == 0,
+            append_only: extension[1] & WRITE_MODE == APPEND_ONLY,
+            warning_zone: u64::from(be16(extension, 2)) * 1_000_000,
+        }
+    }
+}
+
+/// Whether these values of a page take back that nothing is written over.
+pub(super) fn ends_append_only(page: &ModePage, values: &[u8]) -> bool {
+    (page.code, page.subpage) == EXTENSION && values[1] & WRITE_MODE != APPEND_ONLY
 }
 
 /// A density code of MODE SELECT that stands for the one that is so now.
@@ -93,6 +125,9 @@ pub(super) fn check(page: &ModePage, values: &[u8]) -> Result<(), usize> {
             _ => Ok(()),
         };
     }
+    if (page.code, page.subpage) == EXTENSION {
+        return if values[1] & WRITE_MODE > APPEND_ONLY { Err(1) } else { Ok(()) };
+    }
     if (page.code, page.subpage) == PARTITIONS {
         let additional = usize::from(values[1]);
         if additional >= PARTITIONS_MAX {
@@ -111,9 +146,13 @@ fn size(values: &[u8], number: usize) -> u16 {
     be16(values, SIZES + 2 * number)
 }
 
-/// The capacities that the medium partition page asks for, of a cartridge with that capacity.
-pub(super) fn partitions(values: &ModeValues, capacity: u64) -> Result<Vec<u64>, Sense> {
-    let page = values.current(PARTITIONS.0, PARTITIONS.1);
+/// The values of the medium partition page.
+pub(super) fn partition_plan(values: &ModeValues) -> Vec<u8> {
+    values.current(PARTITIONS.0, PARTITIONS.1).to_vec()
+}
+
+/// The capacities that these ask for, of a cartridge with that capacity.
+pub(super) fn partitions(page: &[u8], capacity: u64) -> Result<Vec<u64>, Sense> {
     let count = usize::from(page[1]) + 1;
     if count == 1 {
         return Ok(vec![capacity]);

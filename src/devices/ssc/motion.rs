@@ -95,7 +95,7 @@ impl Motion {
             if partition >= drive.image().partitions().len() {
                 return Err(Sense::invalid_field_in_cdb(byte, None).into());
             }
-            (drive.partition, drive.lba) = (partition, 0);
+            drive.go_to(partition, 0);
         }
         let (partition, from) = (drive.partition, drive.lba);
         let end = drive.image().end(partition).lba;
@@ -117,7 +117,7 @@ impl Motion {
                 None => (past(end), 0),
             },
         };
-        drive.lba = motion.lba;
+        drive.go_to(partition, motion.lba);
         // LOCATE has no count: its sense data has no INFORMATION.
         let counts = matches!(self.target, MotionTarget::Records(_) | MotionTarget::Filemarks(_));
         let information = counts.then(|| wanted - motion.moved);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! READ(6) (SSC-4 6.1): records, one of any length or several of one length.
+//! READ(6) and (16), READ REVERSE and VERIFY (SSC-4 6.1, 6.5, 6.9): records, one of any length or several of one length.
 
 use super::drive::{Drive, Job};
 use super::store_work::{Pause, StoreWork};
@@ -32,6 +32,12 @@ pub(super) fn add_to_sum(sum: &mut Crc32c, data: &Sg) {
     }
 }
 
+/// TRANSFER LENGTH, which the commands of 16 bytes have elsewhere.
+pub(super) fn length(job: &Job<'_>) -> u32 {
+    const OF_16_BYTES: u8 = 0x80;
+    be24(&job.cdb, if job.cdb[0] < OF_16_BYTES { 2 } else { 12 })
+}
+
 /// How records are transferred: FIXED, TRANSFER LENGTH and the block length of the mode parameters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordTransfer {
@@ -45,11 +51,11 @@ pub(super) struct RecordTransfer {
 
 impl RecordTransfer {
     pub(super) fn of(job: &Job<'_>) -> Result<Self, Fault> {
-        let (fixed, length) = (job.cdb[1] & FIXED != 0, be24(&job.cdb, 2));
+        let (fixed, length) = (job.cdb[1] & FIXED != 0, length(job));
         if !fixed {
             return Ok(Self { fixed, len: length, count: u32::from(length > 0) });
         }
-        match super::mode::block_length(&job.primary().state().modes) {
+        match job.unit.drive().modes.block_length {
             0 => Err(Sense::invalid_field_in_cdb(1, Some(0)).into()),
             len => Ok(Self { fixed, len, count: length }),
         }
@@ -78,11 +84,25 @@ struct RecordRead {
     sum: Crc32c,
 }
 
-/// READ under way.
+/// How far is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadUntil {
+    /// As many records as the transfer has.
+    Records,
+    /// Over so many filemarks.
+    Filemarks,
+    /// To the end of the data.
+    EndOfData,
+}
+
+/// READ, READ REVERSE or VERIFY under way.
 #[derive(Debug)]
 pub(super) struct TapeRead {
+    access: MediumAccess,
+    reverse: bool,
+    until: ReadUntil,
     transfer: RecordTransfer,
-    /// Records that are left.
+    /// Records or filemarks that are left.
     left: u32,
     /// SUPPRESS INCORRECT LENGTH INDICATOR.
     sili: bool,
@@ -98,9 +118,59 @@ impl TapeRead {
         if sili && job.cdb[1] & FIXED != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
         }
-        let transfer = RecordTransfer::of(job)?;
-        job.counts.command(MediumAccess::Read, transfer.bytes());
-        Ok(Self { transfer, left: transfer.count, sili, payload: None, pending: Sg::new(), sent: 0 })
+        Ok(Self::new(MediumAccess::Read, RecordTransfer::of(job)?, job, sili))
+    }
+
+    fn new(access: MediumAccess, transfer: RecordTransfer, job: &Job<'_>, sili: bool) -> Self {
+        job.counts.command(access, transfer.bytes());
+        Self {
+            access,
+            reverse: false,
+            until: ReadUntil::Records,
+            transfer,
+            left: transfer.count,
+            sili,
+            payload: None,
+            pending: Sg::new(),
+            sent: 0,
+        }
+    }
+
+    /// READ REVERSE: records come in the order of the motion, each as it was written.
+    pub(super) fn begin_reverse(job: &Job<'_>) -> Result<Self, Fault> {
+        Ok(Self { reverse: true, ..Self::begin(job)? })
+    }
+
+    /// VERIFY: nothing goes to the initiator.
+    pub(super) fn begin_verify(job: &Job<'_>) -> Result<Self, Fault> {
+        const VTE: u8 = 0x20;
+        const VBF: u8 = 0x08;
+        let until = match job.cdb[1] & (VTE | VBF) {
+            0 => ReadUntil::Records,
+            VBF => ReadUntil::Filemarks,
+            VTE => ReadUntil::EndOfData,
+            _ => return Err(Sense::invalid_field_in_cdb(1, Some(5)).into()),
+        };
+        let transfer = match until {
+            ReadUntil::Records => RecordTransfer::of(job)?,
+            ReadUntil::Filemarks => RecordTransfer { fixed: true, len: 0, count: length(job) },
+            ReadUntil::EndOfData => RecordTransfer { fixed: true, len: 0, count: 1 },
+        };
+        Ok(Self { until, ..Self::new(MediumAccess::Verify, transfer, job, false) })
+    }
+
+    /// What its errors are counted as.
+    pub(super) fn access(&self) -> MediumAccess {
+        self.access
+    }
+
+    fn sends(&self) -> bool {
+        self.access == MediumAccess::Read
+    }
+
+    /// The head goes over an object.
+    fn pass(&self, drive: &mut Drive) {
+        drive.lba = if self.reverse { drive.lba.saturating_sub(1) } else { drive.lba + 1 };
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -119,7 +189,7 @@ impl TapeRead {
             None | Some(Resume::Sent) => {}
             Some(Resume::Stored(Done::Data(data))) => self.take_data(drive, data, job)?,
             other => {
-                drive.lba += 1;
+                self.pass(drive);
                 return Err(unexpected(other, &job.shape).into());
             }
         }
@@ -146,7 +216,8 @@ impl TapeRead {
         let at = payload.range.at + u64::from(payload.got);
         let left = payload.header.stored - payload.got;
         let len = left.next_multiple_of(4096).min(job.shape.chunk);
-        let whole = self.pending.is_empty() && len <= payload.take.saturating_sub(payload.got);
+        let whole =
+            self.sends() && self.pending.is_empty() && len <= payload.take.saturating_sub(payload.got);
         let into = if whole { cx.landing(len, self.fits(len, job)) } else { Landing::Own };
         Step::Store(Op::Read { at, len, into })
     }
@@ -163,33 +234,51 @@ impl TapeRead {
         drive: &mut Drive,
         cx: &Context<'_>,
     ) -> Result<(), Pause> {
-        let (partition, lba) = (drive.partition, drive.lba);
+        let partition = drive.partition;
         let residual = Some(self.transfer.residual(self.left));
+        let Some(lba) = (if self.reverse { drive.lba.checked_sub(1) } else { Some(drive.lba) }) else {
+            let sense = Sense::new(key::NO_SENSE, asc::BEGINNING_OF_PARTITION_DETECTED);
+            return self.end(Sense { information: residual, eom: true, ..sense });
+        };
         match store.ask(drive, |image| image.find(partition, lba))? {
+            None if self.until == ReadUntil::EndOfData => {
+                self.left = 0;
+                Ok(())
+            }
             None => {
                 let eom = drive.past_warning();
                 let sense = Sense::new(key::BLANK_CHECK, asc::END_OF_DATA_DETECTED);
                 self.end(Sense { information: residual, eom, ..sense })
             }
+            Some(TapeObject::Filemark) if self.until != ReadUntil::Records => {
+                self.pass(drive);
+                self.left -= u32::from(self.until == ReadUntil::Filemarks);
+                Ok(())
+            }
             Some(TapeObject::Filemark) => {
-                drive.lba += 1;
+                self.pass(drive);
                 let sense = Sense::new(key::NO_SENSE, asc::FILEMARK_DETECTED);
                 self.end(Sense { information: residual, filemark: true, ..sense })
             }
             Some(TapeObject::Record(header, _)) if header.form != 0 => {
-                drive.lba += 1;
+                self.pass(drive);
                 self.end(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT))
             }
             Some(TapeObject::Record(header, _))
-                if self.transfer.fixed && header.logical != self.transfer.len =>
+                if self.until == ReadUntil::Records
+                    && self.transfer.fixed
+                    && header.logical != self.transfer.len =>
             {
-                drive.lba += 1;
+                self.pass(drive);
                 self.end(Sense { information: residual, ili: true, ..Sense::new(key::NO_SENSE, 0) })
             }
             Some(TapeObject::Record(header, RecordPayload::Here(bytes))) => {
-                let take = header.logical.min(self.transfer.len) as usize;
+                let take = self.take_of(&header) as usize;
                 if Crc32c::of(&bytes).value() != header.sum {
                     return self.damaged(drive);
+                }
+                if !self.sends() {
+                    return self.over(drive, &header);
                 }
                 let Some(data) = Sg::copied(cx.arena, &bytes[..take]) else {
                     return match self.sent + self.pending.len() as u64 {
@@ -201,11 +290,16 @@ impl TapeRead {
                 self.over(drive, &header)
             }
             Some(TapeObject::Record(header, RecordPayload::At(range))) => {
-                let take = header.logical.min(self.transfer.len);
+                let take = self.take_of(&header);
                 self.payload = Some(RecordRead { header, range, got: 0, take, sum: Crc32c::default() });
                 Ok(())
             }
         }
+    }
+
+    /// How much of a record is wanted: all, to check it.
+    fn take_of(&self, header: &RecordHeader) -> u32 {
+        if self.sends() { header.logical.min(self.transfer.len) } else { header.stored }
     }
 
     /// A part of the payload has been read.
@@ -215,7 +309,7 @@ impl TapeRead {
         add_to_sum(&mut payload.sum, &data);
         let wanted = payload.take.saturating_sub(payload.got) as usize;
         payload.got += data.len() as u32;
-        data.truncate(wanted);
+        data.truncate(if self.access == MediumAccess::Read { wanted } else { 0 });
         self.pending.append(data);
         let whole = payload.got == payload.header.stored;
         if !whole && payload.got < payload.take {
@@ -231,14 +325,17 @@ impl TapeRead {
 
     /// What was read is not what was written.
     fn damaged(&mut self, drive: &mut Drive) -> Result<(), Pause> {
-        drive.lba += 1;
+        self.pass(drive);
         let information = Some(self.transfer.residual(self.left));
         self.end(Sense { information, ..Sense::new(key::MEDIUM_ERROR, asc::UNRECOVERED_READ_ERROR) })
     }
 
     /// A record is done.
     fn over(&mut self, drive: &mut Drive, header: &RecordHeader) -> Result<(), Pause> {
-        drive.lba += 1;
+        self.pass(drive);
+        if self.until != ReadUntil::Records {
+            return Ok(());
+        }
         self.left -= 1;
         let (asked, there) = (self.transfer.len, header.logical);
         if self.transfer.fixed || asked == there || self.sili {

@@ -3,11 +3,11 @@
 
 use super::density;
 use super::drive::Tape;
-use super::medium::{self, FormatMedium, LoadUnload, TapeErase};
+use super::medium::{self, AllowOverwrite, FormatMedium, LoadUnload, TapeErase};
 use super::motion::Motion;
 use super::position::{self, Position};
 use super::read::TapeRead;
-use super::task::{TapeCommand, begun};
+use super::task::{TapeCommand, begun, begun_at};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::Outcome;
 use crate::scsi::primary::{
@@ -43,18 +43,28 @@ macro_rules! task {
     };
 }
 
-const OWN: [Row<Handler<Tape>>; 16] = [
+/// The same with the partition and the object where it begins.
+macro_rules! task_at {
+    ($variant:ident, $begin:expr) => {
+        |job, _| begun_at(job, TapeCommand::$variant($begin(job)?))
+    };
+}
+
+const OWN: [Row<Handler<Tape>>; 27] = [
     row(command::TEST_UNIT_READY, |_, _| begun(TapeCommand::Ready)),
     row(on_medium("REWIND", &[0x01, 0x01, 0, 0, 0, 0]), task!(Motion, Motion::rewind)),
     row(writing("FORMAT MEDIUM", &[0x04, 0x03, 0x0f, A, A, 0]), task!(Format, FormatMedium::begin)),
     row(
-        Definition::new("READ BLOCK LIMITS", &[0x05, 0, 0, 0, 0, 0]).with(Access::Always),
+        Definition::new("READ BLOCK LIMITS", &[0x05, 0x01, 0, 0, 0, 0]).with(Access::Always),
         position::block_limits,
     ),
     row(on_medium("READ(6)", &[0x08, 0x03, A, A, A, 0]), task!(Read, TapeRead::begin)),
     row(writing("WRITE(6)", &[0x0a, 0x01, A, A, A, 0]), task!(Write, TapeWrite::begin)),
+    row(writing("SET CAPACITY", &[0x0b, 0x01, 0, A, A, 0]), task!(Format, FormatMedium::set_capacity)),
+    row(on_medium("READ REVERSE(6)", &[0x0f, 0x03, A, A, A, 0]), task!(Read, TapeRead::begin_reverse)),
     row(writing("WRITE FILEMARKS(6)", &[0x10, 0x03, A, A, A, 0]), task!(Filemarks, Filemarks::begin)),
     row(on_medium("SPACE(6)", &[0x11, 0x0f, A, A, A, 0]), task!(Motion, Motion::space_6)),
+    row(on_medium("VERIFY(6)", &[0x13, 0x2d, A, A, A, 0]), task!(Read, TapeRead::begin_verify)),
     row(writing("ERASE(6)", &[0x19, 0x03, 0, 0, 0, 0]), task!(Erase, TapeErase::begin)),
     row(
         Definition::new("LOAD UNLOAD", &[0x1b, 0x01, 0, 0, 0x0f, 0]).with(Access::Write).within(MINUTES),
@@ -82,12 +92,45 @@ const OWN: [Row<Handler<Tape>>; 16] = [
         density::report,
     ),
     row(
+        writing("WRITE FILEMARKS(16)", &[0x80, 0x03, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
+        task_at!(Filemarks, Filemarks::begin),
+    ),
+    row(
+        on_medium("READ REVERSE(16)", &[0x81, 0x03, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
+        task_at!(Read, TapeRead::begin_reverse),
+    ),
+    row(
+        on_medium("ALLOW OVERWRITE", &[0x82, 0, 0x0f, A, A, A, A, A, A, A, A, A, 0, 0, 0, 0])
+            .with(Access::Write),
+        task!(Allow, AllowOverwrite::begin),
+    ),
+    row(
+        on_medium("READ(16)", &[0x88, 0x03, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
+        task_at!(Read, TapeRead::begin),
+    ),
+    row(
+        writing("WRITE(16)", &[0x8a, 0x01, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
+        task_at!(Write, TapeWrite::begin),
+    ),
+    row(
+        on_medium("VERIFY(16)", &[0x8f, 0x2d, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
+        task_at!(Read, TapeRead::begin_verify),
+    ),
+    row(
         on_medium("SPACE(16)", &[0x91, 0x0f, 0, 0, A, A, A, A, A, A, A, A, 0, 0, 0, 0]),
         task!(Motion, Motion::space_16),
     ),
     row(
         on_medium("LOCATE(16)", &[0x92, 0x3b, 0, A, A, A, A, A, A, A, A, A, 0, 0, 0, 0]),
         task!(Motion, Motion::locate_16),
+    ),
+    row(
+        writing("ERASE(16)", &[0x93, 0x03, 0, A, A, A, A, A, A, A, A, A, 0, 0, 0, 0]),
+        task_at!(Erase, TapeErase::begin),
+    ),
+    row(
+        Definition::action("READ MEDIA SERIAL NUMBER", &[0xab, 0x01, 0, 0, 0, 0, A, A, A, A, 0, 0]).medium(),
+        |_, _| begun(TapeCommand::Serial),
     ),
 ];
 

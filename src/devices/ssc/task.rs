@@ -2,14 +2,15 @@
 //! The tasks of a tape drive's own commands.
 
 use super::drive::{Drive, Job, Tape};
-use super::medium::{FormatMedium, LoadUnload, TapeErase};
+use super::medium::{AllowOverwrite, FormatMedium, LoadUnload, TapeErase};
 use super::motion::Motion;
-use super::position::Position;
+use super::position::{self, Position};
 use super::read::TapeRead;
 use super::store_work::{Pause, StoreWork};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::primary::{DeviceTask, Fault, MediumAccess, TaskWork, unexpected};
-use crate::scsi::{Context, Outcome, Resume, Step};
+use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
+use crate::wire::scsi::be64;
 
 /// What such a task is about.
 #[derive(Debug)]
@@ -24,18 +25,55 @@ pub(super) enum TapeCommand {
     Load(LoadUnload),
     Erase(TapeErase),
     Format(FormatMedium),
+    Allow(AllowOverwrite),
+    /// READ MEDIA SERIAL NUMBER.
+    Serial,
+}
+
+/// Where a command of 16 bytes has the head begin: object and partition.
+#[derive(Clone, Copy, Debug)]
+struct ObjectPlace {
+    partition: u8,
+    lba: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct TapeTask {
     store: StoreWork,
+    /// Where the head goes first.
+    place: Option<ObjectPlace>,
     command: TapeCommand,
 }
 
 /// A task that begins.
 pub(super) fn begun(command: TapeCommand) -> Result<TaskWork<Tape>, Fault> {
-    Ok(TaskWork::Own(TapeTask { store: StoreWork::default(), command }))
+    Ok(TaskWork::Own(TapeTask { store: StoreWork::default(), place: None, command }))
+}
+
+/// The same at the object that the CDB names.
+pub(super) fn begun_at(job: &Job<'_>, command: TapeCommand) -> Result<TaskWork<Tape>, Fault> {
+    let place = Some(ObjectPlace { partition: job.cdb[3], lba: be64(&job.cdb, 4) });
+    Ok(TaskWork::Own(TapeTask { store: StoreWork::default(), place, command }))
+}
+
+/// Brings the head there.
+fn go_to(drive: &mut Drive, place: ObjectPlace) -> Result<(), Sense> {
+    const PARTITION_AT: u16 = 3;
+    let ObjectPlace { partition, lba } = place;
+    let partition = usize::from(partition);
+    if partition >= drive.image().partitions().len() {
+        return Err(Sense::invalid_field_in_cdb(PARTITION_AT, None));
+    }
+    if (drive.partition, drive.lba) != (partition, lba) {
+        let end = drive.image().end(partition).lba;
+        drive.go_to(partition, lba.min(end));
+        if lba > end {
+            let eom = drive.past_warning();
+            return Err(Sense { eom, ..Sense::new(key::BLANK_CHECK, asc::END_OF_DATA_DETECTED) });
+        }
+    }
+    Ok(())
 }
 
 impl TapeTask {
@@ -52,6 +90,9 @@ impl TapeTask {
             // What an earlier task left, or this one wants.
             self.store.settle(drive, cx)?;
         }
+        if let Some(place) = self.place.take() {
+            go_to(drive, place)?;
+        }
         let store = &mut self.store;
         match &mut self.command {
             TapeCommand::Ready => Ok(Outcome::good()),
@@ -63,6 +104,8 @@ impl TapeTask {
             TapeCommand::Load(load) => load.advance(store, drive, job, cx),
             TapeCommand::Erase(erase) => erase.advance(store, drive, cx),
             TapeCommand::Format(format) => format.advance(store, drive, job, cx),
+            TapeCommand::Allow(allow) => allow.advance(drive),
+            TapeCommand::Serial => Ok(position::read_serial(drive, job, cx)),
         }
     }
 }
@@ -87,8 +130,8 @@ impl DeviceTask<Tape> for TapeTask {
     }
 
     fn access(&self) -> Option<MediumAccess> {
-        match self.command {
-            TapeCommand::Read(_) => Some(MediumAccess::Read),
+        match &self.command {
+            TapeCommand::Read(read) => Some(read.access()),
             TapeCommand::Write(_) | TapeCommand::Filemarks(_) => Some(MediumAccess::Write),
             _ => None,
         }

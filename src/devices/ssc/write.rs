@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! WRITE(6) and WRITE FILEMARKS(6) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a
+//! WRITE and WRITE FILEMARKS, (6) and (16) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a
 //! task that is aborted before leaves nothing.
 
-use super::drive::{Drive, Job};
-use super::mode;
-use super::read::{RecordTransfer, add_to_sum};
+use super::drive::{Drive, Job, TapeZone};
+use super::read::{RecordTransfer, add_to_sum, length};
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::{AppendError, INLINE_MAX, RECORD_BYTES_MAX, RecordHeader, StoreRange};
 use crate::io::{Done, Op};
@@ -12,7 +11,6 @@ use crate::memory::{Seg, Sg};
 use crate::scsi::primary::{Fault, MediumAccess, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::Crc32c;
-use crate::wire::scsi::be24;
 
 /// What fills the last block of a payload.
 static ZEROS: [u8; 4096] = [0; 4096];
@@ -38,8 +36,8 @@ pub(super) struct TapeWrite {
     stage: WriteStage,
     /// Of the payload of the record.
     sum: Crc32c,
-    /// BUFFERED MODE is 0: the status comes when all is on stable storage.
-    unbuffered: bool,
+    /// Where the data ended before.
+    began: Option<TapeZone>,
 }
 
 impl TapeWrite {
@@ -53,13 +51,12 @@ impl TapeWrite {
             return Err(Fault::PartOfBlock { wanted });
         }
         job.counts.command(MediumAccess::Write, wanted);
-        let unbuffered = mode::is_unbuffered(&job.primary().state().modes);
         Ok(Self {
             transfer,
             left: transfer.count,
             stage: WriteStage::Next,
             sum: Crc32c::default(),
-            unbuffered,
+            began: None,
         })
     }
 
@@ -74,7 +71,8 @@ impl TapeWrite {
         loop {
             match (&mut self.stage, answer.take()) {
                 (WriteStage::Next, None) if self.left == 0 => {
-                    if self.unbuffered && self.transfer.count > 0 {
+                    // BUFFERED MODE 0: the status comes when all is on stable storage.
+                    if drive.modes.unbuffered && self.transfer.count > 0 {
                         drive.image().sync();
                     }
                     self.stage = WriteStage::Written;
@@ -131,6 +129,7 @@ impl TapeWrite {
         let (partition, lba) = (drive.partition, drive.lba);
         store.ask(drive, |image| image.begin(partition, lba))?;
         store.settle(drive, cx)?;
+        self.began.get_or_insert_with(|| drive.zone());
         if !drive.has_room(len) {
             return Err(self.full());
         }
@@ -193,7 +192,7 @@ impl TapeWrite {
     }
 
     fn good(&self, drive: &mut Drive) -> Outcome {
-        self.with_data(warned(drive, self.transfer.count > 0))
+        self.with_data(warned(drive, self.began))
     }
 
     fn with_data(&self, outcome: Outcome) -> Outcome {
@@ -209,13 +208,15 @@ fn checkpoint_if_due(drive: &mut Drive) {
     }
 }
 
-/// GOOD; behind the early warning, that, although all was written.
-fn warned(drive: &mut Drive, wrote: bool) -> Outcome {
-    if !wrote || !drive.past_warning() {
-        return Outcome::good();
-    }
-    let sense = Sense::new(key::NO_SENSE, asc::END_OF_PARTITION);
-    Outcome::check(Sense { eom: true, information: Some(0), ..sense })
+/// GOOD; behind the early warning, that, although all was written; and once behind the programmable one. `began`: where
+/// the data ended before, if anything was written.
+fn warned(drive: &mut Drive, began: Option<TapeZone>) -> Outcome {
+    let code = match (began, drive.zone()) {
+        (Some(_), TapeZone::Warning) => asc::END_OF_PARTITION,
+        (Some(TapeZone::Free), TapeZone::Programmable) => asc::PROGRAMMABLE_EARLY_WARNING_DETECTED,
+        _ => return Outcome::good(),
+    };
+    Outcome::check(Sense { eom: true, information: Some(0), ..Sense::new(key::NO_SENSE, code) })
 }
 
 /// WRITE FILEMARKS under way.
@@ -225,6 +226,7 @@ pub(super) struct Filemarks {
     /// The status does not wait for stable storage.
     immediate: bool,
     appended: bool,
+    began: Option<TapeZone>,
 }
 
 impl Filemarks {
@@ -234,7 +236,8 @@ impl Filemarks {
         if job.cdb[1] & WSMK != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
         }
-        Ok(Self { count: be24(&job.cdb, 2), immediate: job.cdb[1] & IMMED != 0, appended: false })
+        let immediate = job.cdb[1] & IMMED != 0;
+        Ok(Self { count: length(job), immediate, appended: false, began: None })
     }
 
     pub(super) fn advance(
@@ -251,6 +254,7 @@ impl Filemarks {
                 let (partition, lba) = (drive.partition, drive.lba);
                 store.ask(drive, |image| image.begin(partition, lba))?;
                 store.settle(drive, cx)?;
+                self.began = Some(drive.zone());
                 match drive.image().append_filemarks(partition, self.count) {
                     Ok(()) => drive.lba += u64::from(self.count),
                     Err(_) => {
@@ -267,6 +271,6 @@ impl Filemarks {
             }
         }
         store.settle(drive, cx)?;
-        Ok(warned(drive, self.count > 0))
+        Ok(warned(drive, self.began))
     }
 }

@@ -202,6 +202,16 @@ impl TapeImage {
         (log.behind().block - log.area.log) * BLOCK
     }
 
+    /// The same of what lies before a position.
+    pub fn used_before(&mut self, partition: usize, lba: u64) -> Result<u64, Unanswered> {
+        if lba >= self.end(partition).lba {
+            return Ok(self.used(partition));
+        }
+        let block = self.packed(partition, lba)?.place(lba).block;
+        // Short of the block of headers, which is there for what follows.
+        Ok((block - 1).saturating_sub(self.logs[partition].area.log) * BLOCK)
+    }
+
     /// The attributes.
     pub fn attributes(&self) -> &[TapeAttribute] {
         &self.attributes

@@ -164,11 +164,15 @@ fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
     assert_eq!(long[13..16], [1, 0, 0]);
     let mut pages = Vec::new();
     let mut rest = &long[16..];
-    while let [code, len, ..] = rest {
-        pages.push(code & 0x3f);
-        rest = &rest[2 + usize::from(*len)..];
+    while let [code, len, high, low, ..] = rest {
+        let (subpage, len) = match code & 0x40 {
+            0 => (0, 2 + usize::from(*len)),
+            _ => (*len, 4 + usize::from(u16::from_be_bytes([*high, *low]))),
+        };
+        pages.push((code & 0x3f, subpage));
+        rest = &rest[len..];
     }
-    assert_eq!(pages, [0x01, 0x0a, 0x0f, 0x10, 0x11, 0x1c]);
+    assert_eq!(pages, [(1, 0), (0xa, 0), (0xf, 0), (0x10, 0), (0x10, 1), (0x11, 0), (0x1c, 0)]);
     // Page 0 asks for what stands before the pages, as Linux' st does.
     assert_eq!(rig.read(&[0x1a, 0, 0, 0, 12, 0]).good(), [11, 0, 0x10, 8, 0x5a, 0, 0, 0, 0, 1, 0, 0]);
     // DBD leaves the descriptor out.

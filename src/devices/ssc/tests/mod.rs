@@ -3,8 +3,10 @@
 
 mod data;
 mod media;
+mod places;
 mod positions;
 mod random;
+mod rules;
 
 use std::sync::Arc;
 
@@ -292,6 +294,15 @@ impl TapeRig {
         let [_, a, b, c] = len.to_be_bytes();
         self.write(&[0x15, 0x10, 0, 0, 12, 0], &[0, 0, 0x10, 8, 0, 0, 0, 0, 0, a, b, c]).good();
     }
+}
+
+/// A CDB of 16 bytes that begins at an object of a partition.
+fn placed(opcode: u8, flags: u8, (partition, lba): (u8, u64), len: usize) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[3]) = (opcode, flags, partition);
+    cdb[4..12].copy_from_slice(&lba.to_be_bytes());
+    cdb[12..15].copy_from_slice(&u32::try_from(len).unwrap().to_be_bytes()[1..]);
+    cdb
 }
 
 fn with_length(mut cdb: [u8; 6], len: usize) -> [u8; 6] {
