@@ -101,6 +101,16 @@ pub struct CounterDefinition {
     pub heading: &'static str,
 }
 
+/// A place in the status, as `jq` takes it, whose counters are there.
+pub struct CounterPlace {
+    /// The place.
+    pub path: &'static str,
+    /// Of what they are.
+    pub what: &'static str,
+    /// The lists of them.
+    pub lists: &'static [&'static [CounterDefinition]],
+}
+
 /// A counter with its value.
 pub type Counted = (&'static CounterDefinition, u64);
 

@@ -33,7 +33,7 @@
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other, and `engine` names no fabric. `wire`, `io`, `formats`, `scsi`,
+//! `devices`, `stores` and `fabrics` never see each other, and neither `engine` nor `control` names a fabric. `wire`, `io`, `formats`, `scsi`,
 //! `devices`, `fabrics`, `net`, `engine` and `adapters` have no `unsafe`, no socket, no thread and no clock: whatever they do
 //! can be repeated by a test with the same bytes and times.
 //!
@@ -139,8 +139,8 @@
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
 //!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
-//!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says how its
-//!   targets are configured. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
+//!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says which tables of
+//!   the configuration are its own, and what is counted for it; its [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
 //!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy.rs` is a whole one, for tests.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,

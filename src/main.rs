@@ -222,9 +222,9 @@ fn check(files: &[PathBuf], scope: Scope) -> ExitCode {
                 print(&format!(
                     "{}: good (targets: {}, logical units: {}, portals: {})\n",
                     path.display(),
-                    config.targets.len(),
+                    config.targets().count(),
                     config.units.len(),
-                    config.portals.len()
+                    config.addresses().count()
                 ));
             }
             None => {

@@ -41,8 +41,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "adapters",
         &[
-            "activity", "counters", "options", "engine", "fabrics", "scsi", "net", "reactor", "memory",
-            "time", "sys", "wire",
+            "activity", "counters", "machine", "options", "engine", "fabrics", "scsi", "net", "ports",
+            "reactor", "memory", "time", "sys", "wire",
         ],
     ),
     (
@@ -114,7 +114,7 @@ const CIRCLES: &[&[&str]] = &[
 /// Names that several types still share. None may be added.
 const SHARED_NAMES: &str = "\
     Action Admission Answer Arguments Begun Block Check Command Config Connection Directory Disk End Ending \
-    Failure Fate Faults Flight Flow Found Initiator Inner Job Known Latencies Limits Link Load Machine Medium \
+    Failure Fate Faults Flight Flow Found Initiator Inner Job Latencies Limits Link Load Machine Medium \
     Memory Op Order Out Outcome Packet Pages Pair Peer Piece Place Pool Port PortGroup Portal Queue Range \
     Registration Request Reservations Ring Row Run Running Scope Segment Sent Server Session Shape Shared Slot \
     Span Stage State Status Step Stop Stream Table Tally Target Unit Verdict Verify Waiter Waiting Wire World";
@@ -239,7 +239,8 @@ fn impurities(files: &[(String, String)]) -> Vec<String> {
     wrong
 }
 
-/// Where the engine names a fabric: a module below `fabrics` or `adapters`, unless a device type is called so, too.
+/// Where the engine or `control` names a fabric: a module below `fabrics` or `adapters`, unless a device type or a part of the
+/// engine is called so, too.
 fn named_fabrics(files: &[(String, String)]) -> Vec<String> {
     let below = |room: &str| {
         let prefix = format!("src/{room}/");
@@ -247,13 +248,14 @@ fn named_fabrics(files: &[(String, String)]) -> Vec<String> {
             files.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.split(['/', '.']).next());
         modules.filter(|module| *module != "mod").map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    let fabrics = &(&below("fabrics") | &below("adapters")) - &below("devices");
+    let others = &below("devices") | &below("engine");
+    let fabrics = &(&below("fabrics") | &below("adapters")) - &others;
     let mut wrong = Vec::new();
-    for (_, name, text) in sources(files).filter(|source| source.0 == "engine") {
+    for (room, name, text) in sources(files).filter(|source| ["engine", "control"].contains(&source.0)) {
         for (number, line) in shipped(text) {
             let words = line.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
             for word in words.collect::<BTreeSet<_>>().intersection(&fabrics) {
-                wrong.push(format!("{name}:{number}: the engine may not name {word}"));
+                wrong.push(format!("{name}:{number}: {room} may not name {word}"));
             }
         }
     }
@@ -407,7 +409,7 @@ fn pure_rooms_have_no_socket_thread_or_clock() {
 }
 
 #[test]
-fn the_engine_names_no_fabric() {
+fn neither_the_engine_nor_control_names_a_fabric() {
     let file = |name: &str, text: &str| (format!("src/{name}.rs"), text.to_owned());
     let planted = [
         file("fabrics/srp/mod", ""),
@@ -418,12 +420,16 @@ fn the_engine_names_no_fabric() {
             "engine/x",
             "// For srp.\nfn x() { TransportId::iscsi(ISCSI_NAME) }\nfn y() { toy(); srp::z() }\n",
         ),
+        file("engine/fabric", "fn fabric() {}\n"),
+        file("adapters/fabric", "fn srp() {}\n"),
+        file("control/config/x", "use crate::fabrics::srp;\n"),
     ];
     assert_eq!(
         named_fabrics(&planted),
         [
-            "src/engine/x.rs:2: the engine may not name iscsi",
-            "src/engine/x.rs:3: the engine may not name srp"
+            "src/engine/x.rs:2: engine may not name iscsi",
+            "src/engine/x.rs:3: engine may not name srp",
+            "src/control/config/x.rs:1: control may not name srp"
         ]
     );
     none(&named_fabrics(&files()));

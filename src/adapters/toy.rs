@@ -2,6 +2,7 @@
 //! A whole fabric on memory, for tests: initiators in the same process put commands into the mailbox of a core, and
 //! have their answers over a channel. Each core is a target port of its own.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::mpsc::SyncSender;
@@ -9,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slab::Slab;
 
+use super::fabric::{FabricOptions, FabricTables, KnownParts};
 use crate::counters::Counted;
 use crate::engine::audit::{MemoryAudit, MemoryHolder};
-use crate::engine::fabric::{Census, Core, Fabric, FabricOptions, FabricShare};
+use crate::engine::fabric::{Census, Core, Fabric, FabricShare};
 use crate::engine::tasks::{NexusKey, Transports};
 use crate::memory::{Arena, Sg};
 use crate::options::Absent::{Means, Required};
 use crate::options::ValueKind::{Number, Tables, Text};
-use crate::options::{Key, Section, Table, key};
+use crate::options::{ConfigChanges, Key, Named, Section, Table, key};
 use crate::reactor::{CoreContext, Mailbox, Sender, mailboxes};
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Nexus, NexusId, PortName, Request, RequestTag, Response, Status, TargetPort,
@@ -25,7 +27,7 @@ use crate::scsi::{
 use crate::time::Instant;
 
 /// Its targets in the configuration.
-pub(crate) const KEY: Key = key("toy_target", Tables(TARGET), Means("none"), "", "Targets in memory.");
+pub(crate) const KEYS: &[Key] = &[key("toy_target", Tables(TARGET), Means("none"), "", "Targets in memory.")];
 
 const TARGET: &Table = &Table {
     doc: "A target that initiators in the same process reach. For tests.",
@@ -46,22 +48,37 @@ const LUNS: &Table = &Table {
 /// How to reach the cores of the targets that there are, by name.
 static REACHED: Mutex<BTreeMap<String, Vec<Sender<ToyMessage>>>> = Mutex::new(BTreeMap::new());
 
-/// A target as the configuration gives it.
-#[derive(Debug)]
+/// The targets as the configuration gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ToyFabricOptions(Vec<ToyTarget>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToyTarget {
     name: String,
     luns: Vec<(u16, String)>,
 }
 
+impl ToyFabricOptions {
+    pub(crate) fn read<'a>(root: &Section<'a>, parts: &KnownParts<'_, 'a>) -> FabricTables {
+        let targets = Named::read(root, "toy_target", |s| ToyTarget::read(s, parts));
+        FabricTables {
+            options: targets.good().map(|targets| Arc::new(Self(targets)) as _),
+            groups: Vec::new(),
+        }
+    }
+}
+
 impl ToyTarget {
-    pub(crate) fn read<'a>(s: &Section<'a>, unit: &dyn Fn(&Section<'a>) -> Option<String>) -> Option<Self> {
+    fn read(s: Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
         let name = s.text("name");
         let luns = s.sections("luns").into_iter().map(|entry| {
-            let lun = (entry.number("lun"), unit(&entry));
+            let lun = (entry.number("lun"), parts.unit(&entry));
             entry.finish();
             lun.0.zip(lun.1)
         });
         let luns = luns.collect::<Option<_>>();
+        s.finish();
         Some(Self { name: name?, luns: luns? })
     }
 
@@ -69,15 +86,39 @@ impl ToyTarget {
     pub(crate) fn find(name: &str) -> Option<Vec<Sender<ToyMessage>>> {
         REACHED.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
-}
 
-impl FabricOptions for ToyTarget {
     fn share(&self, cores: usize, unit: &dyn Fn(&str) -> UnitKey) -> Result<Arc<dyn FabricShare>, String> {
         let (senders, inboxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let inboxes = inboxes.into_iter().map(|mailbox| Mutex::new(Some(mailbox))).collect();
         REACHED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), senders);
         let units = self.luns.iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name))).collect();
         Ok(Arc::new(ToyShare { inboxes, units }))
+    }
+}
+
+impl FabricOptions for ToyFabricOptions {
+    fn targets(&self) -> Vec<(&str, Vec<&str>)> {
+        let named = self.0.iter().map(|target| {
+            let units = target.luns.iter().map(|(_, unit)| &**unit);
+            (&*target.name, units.collect())
+        });
+        named.collect()
+    }
+
+    fn changes(&self, old: &dyn FabricOptions) -> Option<Vec<(&'static str, ConfigChanges)>> {
+        ((old as &dyn Any).downcast_ref() == Some(self)).then(Vec::new)
+    }
+
+    fn without(&self, _: &[String]) -> Arc<dyn FabricOptions> {
+        Arc::new(self.clone())
+    }
+
+    fn share(
+        &self,
+        cores: usize,
+        unit: &dyn Fn(&str) -> UnitKey,
+    ) -> Result<Vec<Arc<dyn FabricShare>>, String> {
+        self.0.iter().map(|target| target.share(cores, unit)).collect()
     }
 }
 

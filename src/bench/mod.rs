@@ -23,7 +23,7 @@ use machine::Usage;
 use pattern::Pattern;
 use report::{BenchReport, FORMAT, Frames, Latencies, Verify, Workload};
 
-use crate::control::config::SecretSource;
+use crate::adapters::iscsi::accounts::SecretSource;
 use crate::control::output;
 use crate::fabrics::iscsi::{Account, Secret};
 

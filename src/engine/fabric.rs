@@ -7,9 +7,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 
 use super::audit::{MemoryAudit, MemoryHolder};
 use super::tasks::{AfterAbort, NexusKey, TaskManager, Transports};
@@ -81,12 +79,6 @@ pub trait Fabric: Transports {
 pub trait FabricShare: Send + Sync {
     /// One core's share, made on the thread of that core; once for each. The error says why the daemon cannot start.
     fn attach(&self, context: &CoreContext) -> Result<Box<dyn Fabric>, String>;
-}
-
-/// A fabric as the configuration gives it.
-pub trait FabricOptions: fmt::Debug + Send + Sync {
-    /// Makes what so many cores share of it. `unit` knows logical units by their names.
-    fn share(&self, cores: usize, unit: &dyn Fn(&str) -> UnitKey) -> Result<Arc<dyn FabricShare>, String>;
 }
 
 /// Who is there.

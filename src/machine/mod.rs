@@ -5,10 +5,12 @@
 mod files;
 mod findings;
 mod holders;
+mod secrets;
 
 pub use files::Machine;
 pub use findings::{Check, Findings, PciDevice, Verdict};
 pub use holders::{TUN, abstract_socket, listeners, tap_device, user_of_tap};
+pub use secrets::{SecretRefusal, read_secret};
 
 /// Whether memory comes from the kernel's pool of huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -154,6 +154,11 @@ impl<'a> Section<'a> {
         Self { table, keys, name, span, path, errors: self.errors, asked: RefCell::default() }
     }
 
+    /// What is wrong with the file so far.
+    pub fn errors(&self) -> &'a Errors<'a> {
+        self.errors
+    }
+
     /// Where the table is, or what stands in its place.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()

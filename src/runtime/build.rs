@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use log::{info, warn};
 
 use super::ports::{self, AddressLocks, HeldByPorts};
-use crate::adapters::iscsi::options::TargetOptions;
+use crate::adapters::fabric::FabricOptions;
+use crate::adapters::iscsi::options::IscsiOptions;
 use crate::adapters::iscsi::sessions::Sessions;
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
-use crate::control::config::{self, Config, Hugepages, SecretRefusal, SecretSource};
+use crate::control::config::{Config, Hugepages};
 use crate::control::privileges;
-use crate::engine::fabric::{Fabric, FabricOptions, FabricShare};
+use crate::engine::fabric::{Fabric, FabricShare};
 use crate::engine::links::{LinkEnd, PeerLinks, connect};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, UnitKey, UnitKeys};
 use crate::engine::units::{UnitOptions, kind};
-use crate::fabrics::iscsi::{Account, Authentication};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
 use crate::ports::PortShare;
 use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
+use crate::scsi::UnitState;
 use crate::scsi::alua::Group;
 use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
-use crate::scsi::{Lun, PortName, TargetPort, UnitState};
 use crate::stores::{self, Backing, CommonRecord, ConfiguredStore, Records};
 use crate::sys;
 
@@ -61,7 +61,7 @@ pub(super) struct Assembly {
     pub(super) senders: Vec<Sender<Message>>,
     /// Of the iSCSI of each reactor.
     iscsi: Vec<Sender<IscsiMessage>>,
-    /// What is shared of other fabrics than iSCSI.
+    /// What is shared of fabrics that are joined to nothing else here.
     fabrics: Vec<Arc<dyn FabricShare>>,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
@@ -120,7 +120,7 @@ impl Assembly {
         let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| by_name[name]);
-        let fabrics = config.fabrics.iter().map(share).collect::<Result<_, _>>()?;
+        let fabrics = config.fabrics.iter().map(share).collect::<Result<Vec<_>, _>>()?.concat();
         // Records, DPDK and the reactors start threads, which inherit what is left.
         if config.daemon.drop_privileges {
             match privileges::give_up(config) {
@@ -390,29 +390,6 @@ fn information(unit: &dyn LogicalUnit, records: &Records, slot: RecordSlot) -> R
     record.map_or(Ok(()), |record| unit.load_information(&record)).map_err(|e| fail(&e))
 }
 
-/// The target ports of a target by portal group tag, each once, and what they are called.
-fn port_names(target: &TargetOptions) -> Vec<(u16, String)> {
-    let mut ports: Vec<(u16, String)> = Vec::new();
-    for tag in target.portals.iter().map(|portal| portal.group) {
-        if ports.iter().all(|(known, _)| *known != tag) {
-            ports.push((tag, PortName::iscsi_target(&target.name, tag).text().into_owned()));
-        }
-    }
-    ports
-}
-
-/// All target ports, and the identifiers that the configuration gives them.
-fn target_ports(config: &Config) -> Vec<(String, Option<u16>)> {
-    let given = |target: &TargetOptions, tag| {
-        target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
-    };
-    let ports = config
-        .targets
-        .iter()
-        .flat_map(|target| port_names(target).into_iter().map(move |(tag, name)| (name, given(target, tag))));
-    ports.collect()
-}
-
 /// The relative target port identifiers, which are kept from one start to the next. It is no error if they cannot be:
 /// none is lost that was, reservations are kept by the names of ports, and those who may not write there could serve so
 /// far.
@@ -421,7 +398,7 @@ pub(super) fn port_ids(config: &Config, records: &Records) -> Result<(PortIds, C
     let record = records.common(PORT_IDS_RECORD).map_err(|e| fail(&e))?;
     let ids = record.bytes().map(PortIds::from_record).transpose().map_err(|e| fail(&e))?;
     let mut ids = ids.unwrap_or_default();
-    ids.assign(&target_ports(config)).map_err(|e| format!("`port_ids`: {e}"))?;
+    ids.assign(&config.fabric::<IscsiOptions>().target_ports()).map_err(|e| format!("`port_ids`: {e}"))?;
     Ok((ids, record))
 }
 
@@ -436,53 +413,9 @@ pub(super) fn keep_port_ids(config: &Config, ids: &PortIds, record: CommonRecord
     }
 }
 
+/// What is exported where and to whom.
 pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
-    let accounts = accounts(config)?;
-    let discovery = authentication(config.discovery.as_ref(), &accounts)?;
-    let targets = config.targets.iter().map(|target| {
-        let ports = port_names(target).into_iter().map(|(tag, name)| {
-            let id = ids.get(&name).expect("all ports of the configuration have one");
-            Arc::new(TargetPort::iscsi(id, &target.name, tag))
-        });
-        let luns = target.luns.iter().map(|(lun, unit)| (Lun::from_index(*lun), keys[unit]));
-        Ok(Target {
-            name: target.name.clone(),
-            alias: target.alias.clone(),
-            parameters: Arc::new(target.parameters.clone()),
-            authentication: authentication(target.authentication.as_ref(), &accounts)?,
-            access: target.access.clone(),
-            redirects: target.redirects.clone(),
-            limits: target.limits,
-            portals: target.portals.clone(),
-            ports: ports.collect(),
-            luns: luns.collect(),
-        })
-    });
-    Ok(Topology {
-        portals: config.portals.clone(),
-        targets: targets.collect::<Result<_, String>>()?,
-        discovery,
-    })
-}
-
-/// Accounts by name, each with its secret, which may have to be read.
-fn accounts(config: &Config) -> Result<BTreeMap<&str, Account>, String> {
-    let read = |Account { name, secret }: &Account<SecretSource>| {
-        let refused = |e: SecretRefusal| format!("account {name:?}: {}; {}", e.message, e.help);
-        secret.read().map(|secret| Account { name: name.clone(), secret }).map_err(refused)
-    };
-    config.accounts.iter().map(|account| Ok((&*account.name, read(account)?))).collect()
-}
-
-fn authentication(
-    wanted: Option<&Authentication<String>>,
-    accounts: &BTreeMap<&str, Account>,
-) -> Result<Option<Arc<Authentication>>, String> {
-    let Some(wanted) = wanted else { return Ok(None) };
-    if let Some(own) = wanted.reflected(|name| Some(&accounts[name].secret)) {
-        return Err(format!("account {own:?}: {}", config::REFLECTED));
-    }
-    Ok(Some(Arc::new(wanted.with(|name| accounts[name].clone()))))
+    config.fabric::<IscsiOptions>().topology(&|name| keys[name], ids)
 }
 
 impl CoreAssembly {

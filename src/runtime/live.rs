@@ -15,6 +15,7 @@ use log::{info, warn};
 use super::build::{self, Assembly, KeysByName, Unit};
 use super::ports::{self, AddressLocks, Listeners};
 use crate::adapters::iscsi::IscsiShare;
+use crate::adapters::iscsi::options::IscsiOptions;
 use crate::adapters::iscsi::topology::{Portal, Topology};
 use crate::control::config::difference::{ConfigChanges, Difference};
 use crate::control::config::{self, Config, Scope};
@@ -182,8 +183,8 @@ impl Live {
         }
         self.lendable(&config, &opened.units)?;
         build::keep_identities(&config, opened.units.iter().map(|unit| &unit.options).collect::<Vec<_>>())?;
-        let held = (&old.config.portals[..], &changer.locks);
-        let (listeners, locks) = ports::listen(&config, held)?;
+        let before: Vec<_> = old.config.addresses().collect();
+        let (listeners, locks) = ports::listen(&config, (&before, &changer.locks))?;
         let had = |port: &str| old.config.ports.iter().any(|known| known.name == port);
         let new_ports = config.ports.iter().filter(|port| !had(&port.name));
         // What such a port shares with others is there already, or never: it is not fixed.
@@ -193,8 +194,9 @@ impl Live {
         };
         let ports_gone =
             old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
-        let is_new = |portal: &&Arc<Portal>| !old.config.portals.iter().any(|known| known.is_at(portal));
-        let new_portals = config.portals.iter().filter(is_new).filter(|portal| had(&portal.port));
+        let is_new = |portal: &&Arc<Portal>| !before.contains(&portal.taken());
+        let portals = &config.fabric::<IscsiOptions>().portals;
+        let new_portals = portals.iter().filter(is_new).filter(|portal| had(&portal.port));
         let plan = LiveChange {
             topology: topology.clone(),
             units: opened.units.clone(),
@@ -392,8 +394,8 @@ fn states(units: &[Arc<Unit>]) -> BTreeMap<String, Arc<SharedState>> {
 fn without(config: &Config, units: &[String]) -> Config {
     let mut rest = config.clone();
     rest.units.retain(|unit| !units.contains(&unit.name));
-    for target in &mut rest.targets {
-        target.luns.retain(|(_, unit)| !units.contains(unit));
+    for fabric in &mut rest.fabrics {
+        *fabric = fabric.without(units);
     }
     rest
 }

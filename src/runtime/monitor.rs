@@ -11,7 +11,8 @@ use log::info;
 
 use super::build::Unit;
 use super::live::{Live, ServedParts};
-use crate::adapters::iscsi::options::TargetOptions;
+use crate::adapters::iscsi::options::IscsiOptions;
+use crate::adapters::iscsi::target_options::TargetOptions;
 use crate::adapters::iscsi::{
     ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
 };
@@ -188,6 +189,7 @@ impl StatusSource for Monitor {
             all
         });
         let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
+        let iscsi: &IscsiOptions = config.fabric();
         let draining = self.draining.load(Ordering::SeqCst);
         let units = units.iter().map(|unit| unit_status(unit, &reports));
         let (disks, units) = units.partition(|unit| unit.kind == status::DISK);
@@ -197,7 +199,7 @@ impl StatusSource for Monitor {
             state: if draining { State::Draining } else { State::Running },
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
-            targets: config.targets.iter().map(|each| target(each, &ports)).collect(),
+            targets: iscsi.targets.iter().map(|each| target(each, &ports)).collect(),
             ports,
             disks,
             units,
@@ -498,7 +500,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn a_portal_is_down_while_any_reactor_misses_its_device() {
         let (monitor, ..) = monitor();
         let served = monitor.live.served();
-        let [target] = &served.config.targets[..] else { panic!("one target") };
+        let [target] = &served.config.fabric::<IscsiOptions>().targets[..] else { panic!("one target") };
         let down = |device_gone| {
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
             let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use crate::adapters::iscsi::topology::Portal;
+use crate::adapters::fabric::FabricAddress;
 use crate::control::config::Config;
 use crate::net::StreamHost;
 use crate::ports::{
@@ -33,21 +33,21 @@ pub(super) type StartedPort = (String, Vec<PortShare>);
 /// namespace has once.
 pub(super) fn listen(
     config: &Config,
-    (before, held): (&[Arc<Portal>], &AddressLocks),
+    (before, held): (&[FabricAddress<'_>], &AddressLocks),
 ) -> Result<(Listeners, AddressLocks), String> {
     let (mut listeners, mut locks) = (Listeners::new(), AddressLocks::new());
-    for portal in &config.portals {
-        let Portal { name, address, .. } = &**portal;
+    for taken in config.addresses() {
+        let FabricAddress { portal, port, address } = taken;
         let fail =
-            |AddressRefusal { found, help, .. }| format!("portal {name:?}: {address}: {found}; {help}");
-        let options = &config.port(portal).options;
-        let lock = options.address_lock(*address);
+            |AddressRefusal { found, help, .. }| format!("portal {portal:?}: {address}: {found}; {help}");
+        let options = &config.port(port).options;
+        let lock = options.address_lock(address);
         let known = lock.as_ref().and_then(|lock| locks.get(lock).or_else(|| held.get(lock)).cloned());
         match (lock, known) {
             (Some(lock), Some(known)) => _ = locks.insert(lock, known),
-            (None, _) if before.iter().any(|known| known.is_at(portal)) => {}
-            (lock, _) => match options.take_address(*address).map_err(fail)? {
-                TakenAddress::Listener(listener) => _ = listeners.insert(name.clone(), listener),
+            (None, _) if before.contains(&taken) => {}
+            (lock, _) => match options.take_address(address).map_err(fail)? {
+                TakenAddress::Listener(listener) => _ = listeners.insert(portal.into(), listener),
                 TakenAddress::Lock(taken) => locks.extend(lock.map(|lock| (lock, taken))),
             },
         }
@@ -70,10 +70,10 @@ pub(super) fn start<'a>(
     };
     let mut started = Vec::new();
     for port in ports {
-        let portals = config.portals.iter().filter(|portal| *portal.port == *port.name);
+        let taken: Vec<_> = config.addresses().filter(|taken| taken.port == port.name).collect();
         let addresses = PortAddresses {
-            addresses: portals.clone().map(|portal| portal.address).collect(),
-            listeners: portals.filter_map(|portal| listeners.get(&portal.name).cloned()).collect(),
+            addresses: taken.iter().map(|taken| taken.address).collect(),
+            listeners: taken.iter().filter_map(|taken| listeners.get(taken.portal).cloned()).collect(),
         };
         let shares = port.options.start(addresses, &mut start).map_err(|e| explain(&port.name, &e))?;
         started.push((port.name.clone(), shares));

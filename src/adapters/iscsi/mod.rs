@@ -2,13 +2,16 @@
 //! iSCSI on the cores: one core's streams, the connections on them and their sessions; all sessions of the daemon; and what is
 //! exported where and to whom.
 
+pub mod accounts;
 mod arrange;
 mod connections;
 pub mod options;
+mod portals;
 mod report;
 pub mod sessions;
 mod share;
 mod shortage;
+pub mod target_options;
 #[cfg(test)]
 mod tests;
 pub mod topology;

@@ -1,223 +1,239 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Targets as the configuration gives them.
+//! iSCSI as the configuration gives it: portals, accounts, discovery and targets.
 
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::sessions::Limits;
-use super::topology::{AccessRule, Portal, Redirect};
-use crate::fabrics::iscsi::{Authentication, Parameters};
-use crate::options::Absent::{Is, Means, Required};
-use crate::options::ValueKind::{self, Number, Tables, Text, Texts};
-use crate::options::{Section, Table, key};
-use crate::wire::iscsi::{check_name, normal_name};
+use super::accounts::{ConfiguredAccount, REFLECTED, account, authentication};
+use super::portals::{distinct_addresses, portal};
+use super::target_options::{TargetOptions, TargetReferences};
+use super::topology::{Portal, Target, Topology};
+use crate::adapters::fabric::{FabricAddress, FabricOptions, FabricTables, KnownParts};
+use crate::engine::port_ids::PortIds;
+use crate::fabrics::iscsi::{Account, Authentication, Secret};
+use crate::machine::{Findings, SecretRefusal, Verdict};
+use crate::options::Absent::Means;
+use crate::options::ValueKind::{self, Tables};
+use crate::options::{ConfigChanges, Key, Named, Section, key};
+use crate::scsi::{Lun, PortName, TargetPort, UnitKey};
+use crate::wire::iscsi::normal_name;
 
-/// Longest alias of a target, in bytes.
-const ALIAS_MAX: usize = 255;
+/// Its tables.
+pub const KEYS: &[Key] = &[
+    key("portal", Tables(Portal::TABLE), Means("an error"), "", "Addresses."),
+    key("account", Tables(Account::TABLE), Means("none"), "", "Names and secrets."),
+    key(
+        "discovery",
+        ValueKind::Table(Authentication::OF_DISCOVERY),
+        Means("nobody needs to"),
+        "",
+        "Who may discover targets.",
+    ),
+    key("target", Tables(TargetOptions::TABLE), Means("an error"), "", "What initiators log in to."),
+];
 
-/// A target as the configuration gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetOptions {
-    /// iSCSI name.
-    pub name: String,
-    /// Alias.
-    pub alias: Option<String>,
-    /// Its portals.
+/// What these tables say.
+#[derive(Clone, Debug)]
+pub struct IscsiOptions {
+    /// `[[portal]]`
     pub portals: Vec<Arc<Portal>>,
-    /// Portal group tags and the relative target port identifiers that they are to have.
-    pub port_ids: Vec<(u16, u16)>,
-    /// LUN and name of the logical unit, in ascending order of LUN.
-    pub luns: Vec<(u16, String)>,
-    /// What it negotiates.
-    pub parameters: Parameters,
-    /// How initiators authenticate themselves; `None`: not at all.
-    pub authentication: Option<Authentication<String>>,
-    /// Who may use what of it; everybody everything if there is no rule.
-    pub access: Vec<AccessRule>,
-    /// Where initiators are sent instead.
-    pub redirects: Vec<Redirect>,
-    /// How much it serves.
-    pub limits: Limits,
+    /// `[[account]]`
+    pub accounts: Vec<ConfiguredAccount>,
+    /// `[discovery]`
+    pub discovery: Option<Authentication<String>>,
+    /// `[[target]]`
+    pub targets: Vec<TargetOptions>,
 }
 
-/// What targets refer to, which whoever knows the whole configuration looks up, and tells what is wrong with it.
-pub trait TargetReferences {
-    /// The portals of a target: those that it names, or all.
-    fn portals(&self, target: &Section<'_>) -> Option<Vec<Arc<Portal>>>;
-
-    /// The logical unit of an entry of `luns`.
-    fn unit(&self, entry: &Section<'_>) -> Option<String>;
-
-    /// How initiators authenticate themselves, by accounts that there are.
-    fn authentication(&self, chap: Section<'_>) -> Option<Option<Authentication<String>>>;
-
-    /// A rule about accounts that there are, of a target with these LUNs.
-    fn rule(&self, access: Section<'_>, luns: &[u16]) -> Option<AccessRule>;
-}
-
-impl TargetOptions {
-    /// Its table of keys.
-    pub const TABLE: &Table = &Table {
-        doc: "An iSCSI target.",
-        groups: &[&[
-            key(
-                "name",
-                Text("an iSCSI name such as \"iqn.2026-11.com.example:disks\""),
-                Required,
-                "\"iqn.2026-11.com.example.ptgt:reference\"",
-                "Its iSCSI name (RFC 7143 4.2.7). Names compare without regard to case and are reported in lower \
-                 case.",
-            ),
-            key(
-                "alias",
-                Text("a string of at most 255 bytes"),
-                Means("none"),
-                "\"the lab's disks\"",
-                "A name for people.",
-            ),
-            key(
-                "portals",
-                Texts("the name of a [[portal]]"),
-                Means("all of them"),
-                "[\"main\"]",
-                "Through which portals it is reached.",
-            ),
-            key(
-                "port_ids",
-                Tables(PORT_IDS),
-                Is("[]"),
-                "",
-                "Relative target port identifiers of its portal groups, a table each, as in `port_ids = [{ group = 1, id = 7 }]`.",
-            ),
-            key(
-                "luns",
-                Tables(LUNS),
-                Is("[]"),
-                "[{ lun = 0, unit = \"thin0\" }]",
-                "Its logical units, a table each.",
-            ),
-            key(
-                "chap",
-                ValueKind::Table(Authentication::OF_TARGET),
-                Means("nobody needs to"),
-                "",
-                "How initiators authenticate themselves.",
-            ),
-            key(
-                "access",
-                Tables(AccessRule::TABLE),
-                Is("[]"),
-                "",
-                "Who may use what of it; everybody everything if there is none.",
-            ),
-            key("redirect", Tables(Redirect::TABLE), Is("[]"), "", "Where initiators are sent instead."),
-            key("limits", ValueKind::Table(Limits::TABLE), Means("all defaults"), "", "How much it serves."),
-            key(
-                "iscsi",
-                ValueKind::Table(Parameters::TABLE),
-                Means("all defaults"),
-                "",
-                "What it negotiates.",
-            ),
-        ]],
-    };
-
-    /// Reads one.
-    pub fn read(s: Section<'_>, known: &dyn TargetReferences) -> Option<Self> {
-        let name = s.text("name").map(|name| normal_name(&name));
-        if let Some(Err(why)) = name.as_deref().map(check_name) {
-            s.error(
-                "name",
-                format!("is not an iSCSI name: {why}"),
-                "such as \"iqn.2026-11.com.example:disks\"",
-            );
-        }
-        let alias = s.text("alias");
-        if alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_MAX) {
-            s.error("alias", "is too long", format!("at most {ALIAS_MAX} bytes (RFC 7143 6.1)"));
-        }
-        let chosen = known.portals(&s);
-        let tags = chosen.iter().flatten().map(|portal| portal.group);
-        let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
-        let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
-        for entry in s.sections("luns") {
-            let lun = entry.number("lun");
-            let unit = known.unit(&entry);
-            if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
-                entry.error("lun", "is taken", "each LUN of a target is given once");
+impl IscsiOptions {
+    /// Reads them.
+    pub fn read<'a>(root: &Section<'a>, parts: &KnownParts<'_, 'a>) -> FabricTables {
+        let portals = Named::read(root, "portal", |s| portal(s, parts.ports));
+        distinct_addresses(&portals);
+        let accounts = Named::read(root, "account", |s| account(s, parts.base));
+        let discovery = authentication(root.section("discovery"), &accounts);
+        let known = TargetReferences { parts, portals: &portals, accounts: &accounts };
+        let mut targets = Named::new(root);
+        // Names of iSCSI are the same in any case.
+        targets.add(root, "target", &normal_name, |s| TargetOptions::read(s, &known));
+        distinct_port_ids(&targets);
+        for key in ["portal", "target"] {
+            if !root.given(key) {
+                let help = "a configuration has at least one";
+                root.errors().add(0..0, key, format!("there is no [[{key}]]"), help);
             }
-            if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
-                entry.error("unit", "is in the list twice", "a target has a logical unit once");
-            }
-            listed.push((lun, unit));
-            entry.finish();
         }
-        let numbers: Vec<u16> = listed.iter().filter_map(|(lun, _)| *lun).collect();
-        let mut luns: Vec<(u16, String)> =
-            listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
-        luns.sort_unstable();
-        let parameters = Parameters::read(s.section("iscsi"));
-        let authentication = known.authentication(s.section("chap"));
-        let rules = s.sections("access").into_iter().map(|s| known.rule(s, &numbers));
-        let access = rules.collect::<Option<_>>();
-        let redirects = s.sections("redirect").into_iter().map(Redirect::read);
-        let redirects = redirects.collect::<Option<_>>();
-        let limits = Limits::read(s.section("limits"));
-        s.finish();
-        Some(Self {
-            name: name?,
-            alias,
-            portals: chosen?,
-            port_ids,
-            luns,
-            parameters: parameters?,
-            authentication: authentication?,
-            access: access?,
-            redirects: redirects?,
-            limits: limits?,
+        let groups = portals.all().map(|portal| Some(portal?.group)).collect();
+        let all = (portals.good(), accounts.good(), discovery, targets.good());
+        let options = match all {
+            (Some(portals), Some(accounts), Some(discovery), Some(targets)) => {
+                Some(Arc::new(Self { portals, accounts, discovery, targets }) as _)
+            }
+            _ => None,
+        };
+        FabricTables { options, groups }
+    }
+
+    /// All target ports, and the identifiers that they are given.
+    pub fn target_ports(&self) -> Vec<(String, Option<u16>)> {
+        let given = |target: &TargetOptions, tag| {
+            target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
+        };
+        let of_target =
+            |target| port_names(target).into_iter().map(move |(tag, name)| (name, given(target, tag)));
+        self.targets.iter().flat_map(of_target).collect()
+    }
+
+    /// What is exported where and to whom. `unit` knows logical units by their names.
+    pub fn topology(&self, unit: &dyn Fn(&str) -> UnitKey, ids: &PortIds) -> Result<Topology, String> {
+        let accounts = self.read_accounts()?;
+        let targets = self.targets.iter().map(|target| {
+            let ports = port_names(target).into_iter().map(|(tag, name)| {
+                let id = ids.get(&name).expect("all ports of the configuration have one");
+                Arc::new(TargetPort::iscsi(id, &target.name, tag))
+            });
+            Ok(Target {
+                name: target.name.clone(),
+                alias: target.alias.clone(),
+                parameters: Arc::new(target.parameters.clone()),
+                authentication: with_accounts(target.authentication.as_ref(), &accounts)?,
+                access: target.access.clone(),
+                redirects: target.redirects.clone(),
+                limits: target.limits,
+                portals: target.portals.clone(),
+                ports: ports.collect(),
+                luns: target.luns.iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name))).collect(),
+            })
+        });
+        Ok(Topology {
+            portals: self.portals.clone(),
+            targets: targets.collect::<Result<_, String>>()?,
+            discovery: with_accounts(self.discovery.as_ref(), &accounts)?,
         })
     }
+
+    /// Accounts by name, each with its secret, which may have to be read.
+    fn read_accounts(&self) -> Result<BTreeMap<&str, Account>, String> {
+        let read = |ConfiguredAccount { name, secret }: &ConfiguredAccount| {
+            let refused = |e: SecretRefusal| format!("account {name:?}: {}; {}", e.message, e.help);
+            secret.read().map(|secret| Account { name: name.clone(), secret }).map_err(refused)
+        };
+        self.accounts.iter().map(|account| Ok((&*account.name, read(account)?))).collect()
+    }
 }
 
-/// `target.port_ids`
-const PORT_IDS: &Table = &Table {
-    doc: "The number of a target port, which is a portal group of a target, among all target ports of the daemon. Initiators may \
-          keep it. A port that is given none has the lowest free one when it first comes up, and keeps it (`state_dir`); that of a \
-          port that is gone is given to no other but by this table.",
-    groups: &[&[
-        key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
-        key(
-            "id",
-            Number(1, 65535),
-            Required,
-            "1",
-            "Its relative target port identifier, which no other target port has.",
-        ),
-    ]],
-};
-
-/// `target.luns`
-const LUNS: &Table = &Table {
-    doc: "A logical unit, as in `luns = [{ lun = 0, unit = \"thin0\" }]`.",
-    groups: &[&[
-        key("lun", Number(0, 16383), Required, "0", "Its number."),
-        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
-    ]],
-};
-
-/// The relative target port identifiers that are given, by portal group tag; `tags` are those of the target.
-fn port_ids(s: &Section<'_>, tags: &[u16]) -> Vec<(u16, u16)> {
-    let mut found: Vec<(u16, u16)> = Vec::new();
-    for entry in s.sections("port_ids") {
-        let (group, id): (Option<u16>, Option<u16>) = (entry.number("group"), entry.number("id"));
-        if let Some(tag) = group.filter(|tag| !tags.contains(tag)) {
-            let message = format!("the target has no portal of the group {tag}");
-            entry.error("group", message, "give the `group` of one of its portals");
-        }
-        if group.is_some() && found.iter().any(|(taken, _)| Some(*taken) == group) {
-            entry.error("group", "is in the list twice", "each portal group is one target port");
-        }
-        found.extend(group.zip(id));
-        entry.finish();
+impl FabricOptions for IscsiOptions {
+    fn targets(&self) -> Vec<(&str, Vec<&str>)> {
+        let named = self.targets.iter().map(|target| {
+            let units = target.luns.iter().map(|(_, unit)| &**unit);
+            (&*target.name, units.collect())
+        });
+        named.collect()
     }
-    found
+
+    fn addresses(&self) -> Vec<FabricAddress<'_>> {
+        self.portals.iter().map(|portal| portal.taken()).collect()
+    }
+
+    fn written_secrets(&self) -> Vec<&str> {
+        self.accounts
+            .iter()
+            .filter(|account| account.secret.is_given())
+            .map(|account| &*account.name)
+            .collect()
+    }
+
+    fn examine(&self, found: &mut Findings) {
+        let mut refuse = |name: &str, message: String, wanted: &str, help: String, certain| {
+            let what = format!("account {name:?}");
+            found.add(what, message, wanted, help, Verdict::Fails).certain = certain;
+        };
+        let mut secrets: BTreeMap<&str, Secret> = BTreeMap::new();
+        for ConfiguredAccount { name, secret } in &self.accounts {
+            match secret.read() {
+                Ok(secret) => _ = secrets.insert(name, secret),
+                Err(SecretRefusal { message, help, certain }) => {
+                    refuse(name, message, "a secret that only the daemon's user may read", help, certain);
+                }
+            }
+        }
+        let of_targets = self.targets.iter().filter_map(|target| target.authentication.as_ref());
+        let twice = self.discovery.iter().chain(of_targets);
+        let twice = twice.filter_map(|wanted| wanted.reflected(|name| secrets.get(name)));
+        for name in twice.collect::<BTreeSet<_>>() {
+            let help = "give it a secret of its own (RFC 7143 12.1.3)";
+            refuse(name, REFLECTED.into(), "another secret", help.into(), true);
+        }
+    }
+
+    fn changes(&self, old: &dyn FabricOptions) -> Option<Vec<(&'static str, ConfigChanges)>> {
+        let old: &Self = (old as &dyn Any).downcast_ref()?;
+        // Accounts and portals that are called as before are the same here.
+        let same_target = |a: &TargetOptions, b: &TargetOptions| {
+            let portals =
+                |target: &TargetOptions| target.portals.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+            let rest = |target: &TargetOptions| TargetOptions { portals: Vec::new(), ..target.clone() };
+            portals(a) == portals(b) && rest(a) == rest(b)
+        };
+        let same = |a: &Option<_>, b: &Option<_>| a == b;
+        Some(vec![
+            ("portal", ConfigChanges::of((&old.portals, &self.portals), |it| &it.name, |a, b| a == b)),
+            ("account", ConfigChanges::of((&old.accounts, &self.accounts), |it| &it.name, |a, b| a == b)),
+            (
+                "discovery",
+                ConfigChanges::of(
+                    (std::slice::from_ref(&old.discovery), std::slice::from_ref(&self.discovery)),
+                    |_| "discovery",
+                    same,
+                ),
+            ),
+            ("target", ConfigChanges::of((&old.targets, &self.targets), |it| &it.name, same_target)),
+        ])
+    }
+
+    fn without(&self, units: &[String]) -> Arc<dyn FabricOptions> {
+        let mut rest = self.clone();
+        for target in &mut rest.targets {
+            target.luns.retain(|(_, unit)| !units.contains(unit));
+        }
+        Arc::new(rest)
+    }
+}
+
+/// No two target ports are given the same identifier.
+fn distinct_port_ids(targets: &Named<'_, TargetOptions>) {
+    let mut ids = BTreeMap::new();
+    for (index, TargetOptions { name, port_ids, .. }) in targets.known() {
+        for (group, id) in port_ids {
+            if let Some((other, tag)) = ids.insert(id, (name, group)) {
+                let message =
+                    format!("the target port identifier {id} is that of {other:?}, group {tag}, already");
+                let help = "no two target ports of a daemon have the same: give another one in `port_ids`";
+                targets.error(index, message, help);
+            }
+        }
+    }
+}
+
+/// The target ports of a target by portal group tag, each once, and what they are called.
+fn port_names(target: &TargetOptions) -> Vec<(u16, String)> {
+    let mut ports: Vec<(u16, String)> = Vec::new();
+    for tag in target.portals.iter().map(|portal| portal.group) {
+        if ports.iter().all(|(known, _)| *known != tag) {
+            ports.push((tag, PortName::iscsi_target(&target.name, tag).text().into_owned()));
+        }
+    }
+    ports
+}
+
+fn with_accounts(
+    wanted: Option<&Authentication<String>>,
+    accounts: &BTreeMap<&str, Account>,
+) -> Result<Option<Arc<Authentication>>, String> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    if let Some(own) = wanted.reflected(|name| Some(&accounts[name].secret)) {
+        return Err(format!("account {own:?}: {REFLECTED}"));
+    }
+    Ok(Some(Arc::new(wanted.with(|name| accounts[name].clone()))))
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::sessions::Limits;
+use crate::adapters::fabric::FabricAddress;
 use crate::fabrics::iscsi::{
     Admission, Authentication, ConnectionOrigin, Denial, Directory, LoginStatus, Parameters, Visitor,
 };
@@ -82,10 +83,14 @@ impl Portal {
         self.port == other.port || self.of_host && other.of_host
     }
 
+    /// The address that it takes of its port.
+    pub fn taken(&self) -> FabricAddress<'_> {
+        FabricAddress { portal: &self.name, port: &self.port, address: self.address }
+    }
+
     /// Whether it is the other's listener that it has, whatever else is said of it.
     pub fn is_at(&self, other: &Self) -> bool {
-        let of = |portal: &'_ Self| (portal.name.clone(), portal.port.clone(), portal.address);
-        of(self) == of(other)
+        self.taken() == other.taken()
     }
 }
 

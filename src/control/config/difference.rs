@@ -1,66 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What differs between two configurations, by the names of things: what order they have in the files does not matter.
 
+use std::collections::BTreeMap;
+
 use super::model::{Config, Daemon};
-use crate::adapters::iscsi::options::TargetOptions;
+use crate::adapters::FABRICS;
 use crate::engine::units::UnitOptions;
 use crate::ports::ConfiguredPort;
 
-/// Names of things of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConfigChanges {
-    /// Those that are new.
-    pub added: Vec<String>,
-    /// Those of which something else is said.
-    pub changed: Vec<String>,
-    /// Those that are gone.
-    pub removed: Vec<String>,
-}
-
-impl ConfigChanges {
-    fn of<T>((old, new): (&[T], &[T]), name: impl Fn(&T) -> &str, same: impl Fn(&T, &T) -> bool) -> Self {
-        let find = |all: &'_ [T], wanted: &T| all.iter().position(|it| name(it) == name(wanted));
-        let mut changes = Self::default();
-        for it in new {
-            match find(old, it) {
-                None => changes.added.push(name(it).to_owned()),
-                Some(before) if !same(&old[before], it) => changes.changed.push(name(it).to_owned()),
-                Some(_) => {}
-            }
-        }
-        let gone = old.iter().filter(|it| find(new, it).is_none());
-        changes.removed.extend(gone.map(|it| name(it).to_owned()));
-        changes
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
-    }
-
-    /// Whether something is said of that name that was not said before.
-    pub fn is_new(&self, name: &str) -> bool {
-        self.added.iter().chain(&self.changed).any(|new| new == name)
-    }
-}
+pub use crate::options::ConfigChanges;
 
 /// What differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// `[[port]]`
     pub ports: ConfigChanges,
-    /// `[[portal]]`
-    pub portals: ConfigChanges,
     /// `[[port_group]]`
     pub port_groups: ConfigChanges,
     /// `[[disk]]` and its like
     pub units: ConfigChanges,
-    /// `[[account]]`
-    pub accounts: ConfigChanges,
-    /// `[[target]]`. Accounts and portals that are called as before are the same here.
-    pub targets: ConfigChanges,
-    /// `[discovery]`
-    pub discovery: bool,
+    /// Of the tables of fabrics, those that differ.
+    pub fabrics: BTreeMap<&'static str, ConfigChanges>,
     /// Keys and things that a running daemon cannot take in another form.
     pub restarts: Vec<String>,
 }
@@ -69,32 +29,26 @@ impl Difference {
     /// What differs in `new` from `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
         let same_unit = |a: &UnitOptions, b: &UnitOptions| a.is_like(b);
-        let same_target = |a: &TargetOptions, b: &TargetOptions| {
-            let portals = |target: &TargetOptions| {
-                target.portals.iter().map(|portal| portal.name.clone()).collect::<Vec<_>>()
-            };
-            let rest = |target: &TargetOptions| TargetOptions { portals: Vec::new(), ..target.clone() };
-            portals(a) == portals(b) && rest(a) == rest(b)
-        };
         let mut difference = Self {
             ports: ConfigChanges::of((&old.ports, &new.ports), |port| &port.name, ConfiguredPort::is_like),
-            portals: ConfigChanges::of((&old.portals, &new.portals), |portal| &portal.name, |a, b| a == b),
             port_groups: ConfigChanges::of(
                 (&old.port_groups, &new.port_groups),
                 |group| &group.name,
                 |a, b| a == b,
             ),
             units: ConfigChanges::of((&old.units, &new.units), |unit| &unit.name, same_unit),
-            accounts: ConfigChanges::of(
-                (&old.accounts, &new.accounts),
-                |account| &account.name,
-                |a, b| a == b,
-            ),
-            targets: ConfigChanges::of((&old.targets, &new.targets), |target| &target.name, same_target),
-            discovery: old.discovery != new.discovery,
+            fabrics: BTreeMap::new(),
             restarts: Vec::new(),
         };
-        difference.restarts = restarts(old, new, &difference.ports);
+        for (kind, (old, new)) in FABRICS.iter().zip(old.fabrics.iter().zip(&new.fabrics)) {
+            match new.changes(&**old) {
+                Some(changes) => {
+                    difference.fabrics.extend(changes.into_iter().filter(|(_, it)| !it.is_empty()))
+                }
+                None => difference.restarts.extend(kind.keys.iter().map(|key| key.name.to_owned())),
+            }
+        }
+        difference.restarts.extend(restarts(old, new, &difference.ports));
         difference
     }
 
@@ -117,8 +71,6 @@ fn restarts(old: &Config, new: &Config, ports: &ConfigChanges) -> Vec<String> {
         drop_privileges,
         log,
     } = &old.daemon;
-    // What they are told is behind a trait: it is what they print.
-    let fabrics = |config: &Config| format!("{:?}", config.fabrics);
     let keys = [
         ("daemon.reactors", *reactors == new.daemon.reactors),
         ("daemon.memory", *memory == new.daemon.memory),
@@ -128,7 +80,6 @@ fn restarts(old: &Config, new: &Config, ports: &ConfigChanges) -> Vec<String> {
         ("daemon.state_dir", *state_dir == new.daemon.state_dir),
         ("daemon.management_url", *management_url == new.daemon.management_url),
         ("daemon.drop_privileges", *drop_privileges == new.daemon.drop_privileges),
-        ("targets of other fabrics than iSCSI", fabrics(old) == fabrics(new)),
         ("daemon.log", *log == new.daemon.log),
         ("dpdk.arguments", old.dpdk.arguments == new.dpdk.arguments),
         ("dpdk.memory", old.dpdk.memory == new.dpdk.memory),
@@ -212,6 +163,11 @@ luns = [{ lun = 0, disk = "e" }]
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    /// Something else is said of that in a table of a fabric.
+    fn said(table: &'static str, name: &str) -> BTreeMap<&'static str, ConfigChanges> {
+        [(table, changed(name))].into()
+    }
+
     fn changed(name: &str) -> ConfigChanges {
         ConfigChanges { changed: names(&[name]), ..ConfigChanges::default() }
     }
@@ -255,20 +211,26 @@ luns = [{ lun = 0, disk = "e" }]
                 &[("store = \"ram\"", "store = \"ram\"\nfaults = [{ delay = \"5ms\" }]")],
                 Difference { units: changed("d"), ..none() },
             ),
-            (&[("127.0.0.2", "127.0.0.3")], Difference { portals: changed("b"), ..none() }),
-            (&[("group = 2", "group = 3")], Difference { portals: changed("b"), ..none() }),
-            (&[("fedcba", "fedcbb")], Difference { accounts: changed("v"), ..none() }),
-            (&[("[discovery]\naccounts = [\"u\"]", "")], Difference { discovery: true, ..none() }),
+            (&[("127.0.0.2", "127.0.0.3")], Difference { fabrics: said("portal", "b"), ..none() }),
+            (&[("group = 2", "group = 3")], Difference { fabrics: said("portal", "b"), ..none() }),
+            (&[("fedcba", "fedcbb")], Difference { fabrics: said("account", "v"), ..none() }),
+            (
+                &[("[discovery]\naccounts = [\"u\"]", "")],
+                Difference { fabrics: said("discovery", "discovery"), ..none() },
+            ),
             (
                 &[("[discovery]\naccounts = [\"u\"]", "[discovery]\naccounts = [\"v\"]")],
-                Difference { discovery: true, ..none() },
+                Difference { fabrics: said("discovery", "discovery"), ..none() },
             ),
             (
                 &[("chap = { accounts = [\"u\", \"v\"] }", "")],
-                Difference { targets: changed(target), ..none() },
+                Difference { fabrics: said("target", target), ..none() },
             ),
-            (&[("[\"a\", \"b\"]", "[\"a\"]")], Difference { targets: changed(target), ..none() }),
-            (&[(", { lun = 1, disk = \"e\" }", "")], Difference { targets: changed(target), ..none() }),
+            (&[("[\"a\", \"b\"]", "[\"a\"]")], Difference { fabrics: said("target", target), ..none() }),
+            (
+                &[(", { lun = 1, disk = \"e\" }", "")],
+                Difference { fabrics: said("target", target), ..none() },
+            ),
             (
                 &[("[[target]]", "[[port_group]]\nname = \"g\"\ngroup = 2\nstate = \"standby\"\n[[target]]")],
                 Difference {
@@ -294,7 +256,7 @@ luns = [{ lun = 0, disk = "e" }]
         assert!(units.is_new("f") && !units.is_new("d"));
         assert_eq!(
             difference,
-            Difference { units, targets: changed("iqn.2026-11.test:t"), ..Difference::default() }
+            Difference { units, fabrics: said("target", "iqn.2026-11.test:t"), ..Difference::default() }
         );
     }
 

@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::load::{Loader, Named, Scope};
-use super::model::Config;
+use super::model::{Config, Scope};
 use crate::engine::units::{IdentitySource, UnitOptions};
-use crate::options::Section;
+use crate::options::{Named, Section};
 use crate::scsi::primary::Identity;
 use crate::stores::{IdentityOrigin, IdentityRecord, ImagePlace, ImageRefusal, identity_here};
 use crate::wire::Uuid;
@@ -43,88 +42,70 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     found
 }
 
-impl<'a> Loader<'a> {
-    /// The names of a unit on the wire. `image` is not known if its store is not. With a state directory, what is kept
-    /// there and beside the image counts; without, the file alone is looked at.
-    pub(super) fn identity(
-        &self,
-        s: &Section<'_>,
-        name: Option<&str>,
-        image: Option<Option<&Path>>,
-        state: Option<&Path>,
-    ) -> Option<(Identity, IdentitySource)> {
-        let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
-        let (serial, uuid) = (s.text("serial"), s.text("uuid"));
-        let wrong =
-            |_| s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
-        let uuid = uuid.map(|text| text.parse::<Uuid>().map_err(wrong));
-        let (vendor, product, revision) = (vendor?, product?, revision?);
-        let found = match (uuid, image, state) {
-            (Some(uuid), ..) => Ok((IdentitySource::Given, uuid.ok()?)),
-            (None, Some(Some(path)), Some(state)) => of_image(path, state, name?),
-            (None, Some(None), Some(_)) => Ok(of_memory(name?)),
-            (None, ..) => Ok((IdentitySource::Unread, Uuid::of_name(name?))),
-        };
-        let (source, uuid) =
-            found.map_err(|refusal| s.error(refusal.key, refusal.message, refusal.help)).ok()?;
-        match Identity::new(&vendor, &product, &revision, serial.as_deref(), uuid) {
-            Ok(identity) => Some((identity, source)),
-            Err(e) => {
-                let key = if e.field == "serial number" { "serial" } else { e.field };
-                s.error(key, e.to_string(), "");
-                None
-            }
+/// The names of a unit on the wire. `image` is not known if its store is not. With a state directory, what is kept
+/// there and beside the image counts; without, the file alone is looked at.
+pub(super) fn identity(
+    s: &Section<'_>,
+    name: Option<&str>,
+    image: Option<Option<&Path>>,
+    state: Option<&Path>,
+) -> Option<(Identity, IdentitySource)> {
+    let (vendor, product, revision) = (s.text("vendor"), s.text("product"), s.text("revision"));
+    let (serial, uuid) = (s.text("serial"), s.text("uuid"));
+    let wrong = |_| s.error("uuid", "is not a UUID", "32 hexadecimal digits, with or without the hyphens");
+    let uuid = uuid.map(|text| text.parse::<Uuid>().map_err(wrong));
+    let (vendor, product, revision) = (vendor?, product?, revision?);
+    let found = match (uuid, image, state) {
+        (Some(uuid), ..) => Ok((IdentitySource::Given, uuid.ok()?)),
+        (None, Some(Some(path)), Some(state)) => of_image(path, state, name?),
+        (None, Some(None), Some(_)) => Ok(of_memory(name?)),
+        (None, ..) => Ok((IdentitySource::Unread, Uuid::of_name(name?))),
+    };
+    let (source, uuid) = found.map_err(|refusal| s.error(refusal.key, refusal.message, refusal.help)).ok()?;
+    match Identity::new(&vendor, &product, &revision, serial.as_deref(), uuid) {
+        Ok(identity) => Some((identity, source)),
+        Err(e) => {
+            let key = if e.field == "serial number" { "serial" } else { e.field };
+            s.error(key, e.to_string(), "");
+            None
         }
     }
+}
 
-    /// Each disk has bytes of its own, and is one disk to initiators. With `scope` the machine, it counts what a path
-    /// leads to and not how it is spelled.
-    pub(super) fn distinct_units(&self, units: &Named<UnitOptions>, scope: Scope) {
-        let known: Vec<(usize, &UnitOptions)> = units
-            .entries
-            .iter()
-            .enumerate()
-            .filter_map(|(index, unit)| Some((index, unit.as_ref()?)))
-            .collect();
-        let (mut images, mut uuids, mut serials) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for &(index, unit) in &known {
-            let wrong = |message, help: &str| {
-                self.errors.add(units.spans[index].clone(), &units.paths[index], message, help);
+/// Each disk has bytes of its own, and is one disk to initiators. With `scope` the machine, it counts what a path
+/// leads to and not how it is spelled.
+pub(super) fn distinct_units(units: &Named<'_, UnitOptions>, scope: Scope) {
+    let (mut images, mut uuids, mut serials) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (index, unit) in units.known() {
+        let wrong = |message: String, help| units.error(index, message, help);
+        let whose = |(other, unit): (usize, &UnitOptions)| {
+            format!("the {} {:?} (line {})", unit.kind, unit.name, units.line(other))
+        };
+        if let Some(path) = unit.image() {
+            let place = match scope {
+                Scope::File => ImagePlace::Path(path.to_owned()),
+                Scope::Machine => ImagePlace::of(path),
             };
-            let whose = |(other, unit): (usize, &UnitOptions)| {
-                format!(
-                    "the {} {:?} (line {})",
-                    unit.kind,
-                    unit.name,
-                    self.errors.line(units.spans[other].start)
-                )
-            };
-            if let Some(path) = unit.image() {
-                let place = match scope {
-                    Scope::File => ImagePlace::Path(path.to_owned()),
-                    Scope::Machine => ImagePlace::of(path),
-                };
-                if let Some(other) = images.insert(place, (index, unit)) {
-                    wrong(
-                        format!("{} already belongs to {}", path.display(), whose(other)),
-                        "each disk has a file of its own; a disk may be in several targets",
-                    );
-                    // Whatever else they have in common comes from that.
-                    continue;
-                }
-            }
-            let (uuid, serial) = (unit.identity.uuid(), unit.identity.serial().to_vec());
-            if let Some(other) = uuids.insert(uuid, (index, unit)) {
-                let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
-                            its .ptgt file";
-                wrong(format!("its UUID {uuid} is that of {}", whose(other)), help);
-            } else if let Some(other) = serials.insert(serial, (index, unit)) {
-                let serial = String::from_utf8_lossy(unit.identity.serial());
+            if let Some(other) = images.insert(place, (index, unit)) {
                 wrong(
-                    format!("its serial number {serial:?} is that of {}", whose(other)),
-                    "to initiators they would be one disk: give each a `serial` of its own",
+                    format!("{} already belongs to {}", path.display(), whose(other)),
+                    "each disk has a file of its own; a disk may be in several targets",
                 );
+                // Whatever else they have in common comes from that.
+                continue;
             }
+        }
+        let (uuid, serial) = (unit.identity.uuid(), unit.identity.serial().to_vec());
+        if let Some(other) = uuids.insert(uuid, (index, unit)) {
+            let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
+                        its .ptgt file";
+            wrong(format!("its UUID {uuid} is that of {}", whose(other)), help);
+        } else if let Some(other) = serials.insert(serial, (index, unit)) {
+            let serial = String::from_utf8_lossy(unit.identity.serial());
+            wrong(
+                format!("its serial number {serial:?} is that of {}", whose(other)),
+                "to initiators they would be one disk: give each a `serial` of its own",
+            );
         }
     }
 }

@@ -3,48 +3,40 @@
 
 use std::time::Duration;
 
-use crate::adapters;
-use crate::adapters::iscsi::options::TargetOptions;
-use crate::adapters::iscsi::topology::Portal;
+use crate::adapters::FABRICS;
 use crate::engine::units;
-use crate::fabrics::iscsi::{Account, Authentication};
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Flag, Number, Numbers, Tables, Text, Time, Word};
-use crate::options::{Table, ValueKind, key};
+use crate::options::{Key, Table, ValueKind, key};
 use crate::ports::{ConfiguredPort, EnvironmentOptions};
 
 /// The file itself.
-pub(super) const ROOT: &Table = &Table {
-    doc: "",
-    groups: &[
-        &[
-            key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
-            key(
-                "dpdk",
-                ValueKind::Table(EnvironmentOptions::TABLE),
-                Means("all defaults"),
-                "",
-                "DPDK's environment.",
-            ),
-            key("port", Tables(ConfiguredPort::TABLE), Means("an error"), "", "Where initiators come in."),
-            key("portal", Tables(Portal::TABLE), Means("an error"), "", "Addresses."),
-            key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
-        ],
-        &units::KEYS,
-        adapters::KEYS,
-        &[
-            key("account", Tables(Account::TABLE), Means("none"), "", "Names and secrets."),
-            key(
-                "discovery",
-                ValueKind::Table(Authentication::OF_DISCOVERY),
-                Means("nobody needs to"),
-                "",
-                "Who may discover targets.",
-            ),
-            key("target", Tables(TargetOptions::TABLE), Means("an error"), "", "What initiators log in to."),
-        ],
-    ],
+pub(super) const ROOT: &Table = &Table { doc: "", groups: &GROUPS };
+
+/// Its tables: the daemon's, those of logical units, and those of each fabric.
+const GROUPS: [&[Key]; FABRICS.len() + 2] = {
+    let mut groups: [&[Key]; FABRICS.len() + 2] = [&units::KEYS; FABRICS.len() + 2];
+    groups[0] = OWN;
+    let mut i = 0;
+    while i < FABRICS.len() {
+        groups[i + 2] = FABRICS[i].keys;
+        i += 1;
+    }
+    groups
 };
+
+const OWN: &[Key] = &[
+    key("daemon", ValueKind::Table(DAEMON), Means("all defaults"), "", "The process."),
+    key(
+        "dpdk",
+        ValueKind::Table(EnvironmentOptions::TABLE),
+        Means("all defaults"),
+        "",
+        "DPDK's environment.",
+    ),
+    key("port", Tables(ConfiguredPort::TABLE), Means("an error"), "", "Where initiators come in."),
+    key("port_group", Tables(PORT_GROUP), Means("none"), "", "Asymmetric access."),
+];
 
 /// `daemon`
 const DAEMON: &Table = &Table {

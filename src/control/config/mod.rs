@@ -8,16 +8,14 @@ mod identity;
 mod keys;
 mod load;
 mod model;
-mod ports;
 mod reference;
 
 use std::path::Path;
 
 pub use crate::machine::Hugepages;
 pub use crate::options::{Diagnostic, render};
-pub use access::{REFLECTED, SecretRefusal};
-pub use load::{Scope, is_log_filter, load, parse};
-pub use model::{Config, Daemon, PortGroup, SecretSource};
+pub use load::{is_log_filter, load, parse};
+pub use model::{Config, Daemon, PortGroup, Scope};
 pub use reference::reference;
 
 /// What an operator should know of a good configuration, which is in that file.

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a configuration says, after it has been found to make sense.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::adapters::iscsi::options::TargetOptions;
-use crate::adapters::iscsi::topology::Portal;
-use crate::engine::fabric::FabricOptions;
+use crate::adapters::fabric::{FabricAddress, FabricOptions};
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::{Account, Authentication, Secret};
 use crate::machine::Hugepages;
 use crate::ports::{ConfiguredPort, EnvironmentOptions};
 use crate::reactor::Idle;
@@ -23,27 +21,34 @@ pub struct Config {
     pub dpdk: EnvironmentOptions,
     /// `[[port]]`
     pub ports: Vec<ConfiguredPort>,
-    /// `[[portal]]`
-    pub portals: Vec<Arc<Portal>>,
     /// `[[port_group]]`
     pub port_groups: Vec<PortGroup>,
     /// `[[disk]]` and its like
     pub units: Vec<UnitOptions>,
-    /// `[[account]]`
-    pub accounts: Vec<Account<SecretSource>>,
-    /// `[discovery]`
-    pub discovery: Option<Authentication<String>>,
-    /// `[[target]]`
-    pub targets: Vec<TargetOptions>,
-    /// Targets of other fabrics than iSCSI.
+    /// What the tables of each fabric say, in the order of [`crate::adapters::FABRICS`].
     pub fabrics: Vec<Arc<dyn FabricOptions>>,
 }
 
 impl Config {
-    /// The port that a portal names.
-    pub fn port(&self, portal: &Portal) -> &ConfiguredPort {
-        let found = self.ports.iter().find(|port| *port.name == *portal.port);
-        found.expect("portals name ports of their configuration")
+    /// The port of that name.
+    pub fn port(&self, name: &str) -> &ConfiguredPort {
+        self.ports.iter().find(|port| port.name == name).expect("fabrics name ports of their configuration")
+    }
+
+    /// What the tables of a fabric say.
+    pub fn fabric<F: FabricOptions>(&self) -> &F {
+        let mut all = self.fabrics.iter().filter_map(|fabric| (&**fabric as &dyn Any).downcast_ref());
+        all.next().expect("each fabric has its options")
+    }
+
+    /// The addresses that fabrics take for themselves.
+    pub fn addresses(&self) -> impl Iterator<Item = FabricAddress<'_>> {
+        self.fabrics.iter().flat_map(|fabric| fabric.addresses())
+    }
+
+    /// All targets by name, with the names of their logical units.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.fabrics.iter().flat_map(|fabric| fabric.targets())
     }
 }
 
@@ -83,11 +88,11 @@ pub struct PortGroup {
     pub preferred: bool,
 }
 
-/// Where a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// In the configuration.
-    Given(Secret),
-    /// In a file, which is read at the start.
-    File(PathBuf),
+/// How much of a configuration is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The file alone.
+    File,
+    /// What it names on this machine, too: whether the daemon would start with it. Changes nothing.
+    Machine,
 }

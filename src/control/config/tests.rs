@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::adapters::iscsi::options::IscsiOptions;
 use crate::control::DEFAULT_SOCKET;
 use crate::fabrics::iscsi::Parameters;
 use crate::io::StoreNeeds;
@@ -19,6 +20,10 @@ portal = [{ name = "l", port = "p", address = "[::]:3260" }]
 disk = [{ name = "d", store = "ram", size = 1_048_576 }, { name = "f", store = "file", path = "f.img" }]
 target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 9, disk = "f" }, { lun = 0, disk = "d" }] }]
 "#;
+
+fn iscsi(config: &Config) -> &IscsiOptions {
+    config.fabric()
+}
 
 fn wrong(text: &str) -> Vec<Diagnostic> {
     parse(text, Path::new("/etc/ptgt")).expect_err("that is wrong")
@@ -51,19 +56,19 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(daemon.idle, Idle::Adaptive(Duration::from_micros(50)));
     assert_eq!(daemon.control_socket, Path::new(DEFAULT_SOCKET));
     assert_eq!(daemon.state_dir, Path::new("/var/lib/ptgt/state"));
-    assert_eq!(config.portals[0].group, 1);
+    assert_eq!(iscsi(&config).portals[0].group, 1);
     let disk = &config.units[1];
     assert_eq!(disk.device.needs(), StoreNeeds { block: 512, read_only: false, thin: true });
     assert!(format!("{:?}", disk.device).contains("physical_exponent: 3,"));
     let store = disk.store.as_ref().unwrap();
     assert_eq!((store.word, store.options.image()), ("file", Some((Path::new("/etc/ptgt/f.img"), false))));
     assert!(format!("{:?}", store.options).contains("size: None, mapped: false"));
-    let target = &config.targets[0];
-    assert_eq!(target.portals, config.portals);
+    let target = &iscsi(&config).targets[0];
+    assert_eq!(target.portals, iscsi(&config).portals);
     let luns = [(0, "d".to_owned()), (9, "f".to_owned())];
     assert_eq!(target.luns, luns);
     let spelled = parse(&MINIMAL.replace("disk = \"", "unit = \""), Path::new("/etc/ptgt")).unwrap();
-    assert_eq!(spelled.targets[0].luns, luns);
+    assert_eq!(iscsi(&spelled).targets[0].luns, luns);
     assert_eq!(target.parameters, Parameters::default());
 }
 
@@ -204,7 +209,7 @@ fn names_of_targets_follow_the_rfc() {
     ];
     for name in good {
         let config = parse(&MINIMAL.replace("iqn.2026-11.test:t", name), Path::new("")).expect(name);
-        assert_eq!(config.targets[0].name, name.to_ascii_lowercase());
+        assert_eq!(iscsi(&config).targets[0].name, name.to_ascii_lowercase());
     }
     let long = format!("iqn.2001-04.com.example:{}", "x".repeat(200));
     let bad = [
@@ -305,9 +310,8 @@ fn a_link_local_address_of_the_host_names_its_link() {
         assert!(found.len() == 1 && found[0].1.contains("is not allowed"), "{address}: {found:?}");
     }
     let text = MINIMAL.replace("[::]:3260", "[fe80::1%lo]:3260");
-    let std::net::SocketAddr::V6(address) = parse(&text, Path::new("")).unwrap().portals[0].address else {
-        panic!("of IPv6")
-    };
+    let config = parse(&text, Path::new("")).unwrap();
+    let std::net::SocketAddr::V6(address) = iscsi(&config).portals[0].address else { panic!("of IPv6") };
     assert_eq!((address.scope_id(), address.port()), (1, 3260), "the loopback device is the first");
     // A redirection is read by others, to whom a zone of ours means nothing.
     for (address, good) in [("[fe80::1]:3260", true), ("[fe80::1%lo]:3260", false)] {

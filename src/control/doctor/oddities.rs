@@ -24,11 +24,10 @@ const NAMED_MAX: usize = 8;
 /// Parts of a configuration that are of no use.
 pub fn oddities(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    for target in config.targets.iter().filter(|target| target.luns.is_empty()) {
-        found.push(format!("target {:?} has no LUNs: its initiators find nothing", target.name));
+    for (name, _) in config.targets().filter(|(_, units)| units.is_empty()) {
+        found.push(format!("target {name:?} has no LUNs: its initiators find nothing"));
     }
-    let exported: BTreeSet<&str> =
-        config.targets.iter().flat_map(|target| &target.luns).map(|(_, unit)| &**unit).collect();
+    let exported: BTreeSet<&str> = config.targets().flat_map(|(_, units)| units).collect();
     let spare = config.units.iter().filter(|unit| !exported.contains(&*unit.name));
     let spare: Vec<String> = spare.map(|unit| format!("{} {:?}", unit.kind, unit.name)).collect();
     let more = match spare.len().saturating_sub(NAMED_MAX) {

@@ -2,17 +2,15 @@
 //! Whether a daemon could start: whether it can get what it needs. What the running daemon of this configuration
 //! already holds is no obstacle.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::running::HeldBy;
 use super::{Asker, Doctor, Verdict};
-use crate::adapters::iscsi::topology::Portal;
-use crate::control::config::{self, Config};
+use crate::adapters::fabric::FabricAddress;
+use crate::control::config::Config;
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::{Account, Secret};
 use crate::ports::AddressHolder;
 use crate::stores::patiently;
 use crate::sys;
@@ -35,10 +33,10 @@ impl Doctor<'_> {
         // Without it a daemon serves until there is something to be kept.
         let help = "give a `state_dir` that the daemon may write to";
         self.directory("state directory", &config.daemon.state_dir, help, false);
-        self.secrets();
-        for portal in &config.portals {
-            self.portal(portal);
+        for fabric in &config.fabrics {
+            fabric.examine(&mut self.findings);
         }
+        config.addresses().for_each(|taken| self.address(taken));
     }
 
     /// What keeps the daemon from starting, if there is something; `certain` if it holds whoever asks.
@@ -126,33 +124,10 @@ impl Doctor<'_> {
         }
     }
 
-    fn secrets(&mut self) {
-        let Config { accounts, discovery, targets, .. } = self.config;
-        let what = |name: &str| format!("account {name:?}");
-        let mut secrets: BTreeMap<&str, Secret> = BTreeMap::new();
-        for Account { name, secret } in accounts {
-            match secret.read() {
-                Ok(secret) => _ = secrets.insert(name, secret),
-                Err(refusal) => {
-                    let found = (refusal.message, refusal.help);
-                    let wanted = "a secret that only the daemon's user may read";
-                    self.start_needs(what(name), Some(found), wanted, refusal.certain);
-                }
-            }
-        }
-        let all = discovery.iter().chain(targets.iter().filter_map(|target| target.authentication.as_ref()));
-        let twice = all.filter_map(|wanted| wanted.reflected(|name| secrets.get(name)));
-        for name in twice.collect::<BTreeSet<_>>() {
-            let refusal =
-                (config::REFLECTED.to_owned(), "give it a secret of its own (RFC 7143 12.1.3)".to_owned());
-            self.start_needs(what(name), Some(refusal), "another secret", true);
-        }
-    }
-
-    fn portal(&mut self, portal: &Portal) {
-        let what = format!("portal {:?}: {}", portal.name, portal.address);
-        let options = &self.config.port(portal).options;
-        let refusal = options.examine_address(portal.address, self.machine).err();
+    fn address(&mut self, FabricAddress { portal, port, address }: FabricAddress<'_>) {
+        let what = format!("portal {portal:?}: {address}");
+        let options = &self.config.port(port).options;
+        let refusal = options.examine_address(address, self.machine).err();
         let holder = refusal.as_ref().map(|refusal| match &refusal.holder {
             AddressHolder::Sockets(inodes) => self.running.holds_socket(inodes),
             AddressHolder::Device(name) => self.running.holds_device(name),

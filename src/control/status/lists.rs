@@ -3,23 +3,17 @@
 
 use std::fmt::Write;
 
-use crate::counters::{CounterDefinition, CounterSet};
+use crate::adapters::FABRICS;
+use crate::counters::{CounterDefinition, CounterPlace, CounterSet};
 use crate::engine::links::PeerCounters;
 use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
-use crate::fabrics::iscsi::ConnectionCounters;
 use crate::memory::ArenaCounters;
 use crate::net::{DropCounters, TcpCounters};
 use crate::ports::{KernelCounters, LinkCounters, PacketCounters, QueueCounters, TapCounters};
 use crate::reactor::LoopCounters;
 
-/// A place in the status, as `jq` takes it, whose counters are there, and the lists of them.
-struct CounterPlace {
-    path: &'static str,
-    what: &'static str,
-    lists: &'static [&'static [CounterDefinition]],
-}
-
+/// Those of all parts but the fabrics.
 const COUNTER_PLACES: &[CounterPlace] = &[
     CounterPlace {
         path: "reactors[]",
@@ -61,12 +55,12 @@ const COUNTER_PLACES: &[CounterPlace] = &[
         what: "A disk, over all targets and sessions",
         lists: &[UnitCounters::LIST],
     },
-    CounterPlace {
-        path: "sessions[].connections[].counters",
-        what: "A connection of a session",
-        lists: &[ConnectionCounters::LIST],
-    },
 ];
+
+/// All of them.
+fn places() -> impl Iterator<Item = &'static CounterPlace> {
+    COUNTER_PLACES.iter().chain(FABRICS.iter().flat_map(|fabric| fabric.counters))
+}
 
 /// What every counter means, for people: a page of Markdown.
 pub fn explain() -> String {
@@ -76,7 +70,7 @@ pub fn explain() -> String {
         only rises, from 0 at the start; a gauge rises and falls; a maximum is the most that a gauge has been. A later version \
         may add others.\n",
     );
-    for CounterPlace { path, what, lists } in COUNTER_PLACES {
+    for CounterPlace { path, what, lists } in places() {
         _ = write!(out, "\n## `{path}`\n\n{what}.\n\n| Name | Unit | Kind | Meaning |\n|---|---|---|---|\n");
         for CounterDefinition { name, unit, kind, help, .. } in lists.iter().copied().flatten() {
             _ = writeln!(out, "| `{name}` | {unit} | {kind} | {help} |");
@@ -111,7 +105,7 @@ mod tests {
             entries.map(count).sum()
         }
         let defined = lists(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-        let mut told: Vec<_> = COUNTER_PLACES.iter().flat_map(|place| place.lists).copied().collect();
+        let mut told: Vec<_> = places().flat_map(|place| place.lists).copied().collect();
         told.sort_by_key(|list| list.as_ptr());
         told.dedup_by_key(|list| list.as_ptr());
         assert_eq!(told.len(), defined);

@@ -7,7 +7,7 @@ mod port_ids;
 use std::path::Path;
 
 use super::*;
-use crate::control::config::parse;
+use crate::control::config::{Diagnostic, parse};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::fabrics::iscsi::{CloseReason, ConnectionOrigin, Event, LoginRequest, Session, Visitor};
 use crate::memory::Sg;
@@ -29,7 +29,7 @@ const NAMES: [[&str; 3]; 3] = [
 const LOCAL: &str = "192.0.2.1:3260";
 
 /// A target with a rule for one initiator, and one that sends it elsewhere.
-fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Diagnostic>> {
+fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<Diagnostic>> {
     let rules = format!("access = [{{ initiators = [\"{initiator}\"] }}]");
     let luns = "luns = [{ lun = 0, disk = \"d\" }]";
     let text = format!(
@@ -44,7 +44,7 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<config::Dia
     );
     let mut ids = PortIds::default();
     parse(&text, Path::new("/")).map(|config| {
-        ids.assign(&target_ports(&config)).unwrap();
+        ids.assign(&config.fabric::<IscsiOptions>().target_ports()).unwrap();
         topology(&config, &[("d".to_owned(), UnitKey(1))].into(), &ids).unwrap()
     })
 }
