@@ -8,13 +8,21 @@ use crate::scsi::primary::{DeviceType, Fault, TaskWork};
 use crate::scsi::{Context, Sense};
 use crate::wire::scsi::{DataIn, be16};
 
-/// What a density descriptor has beside code and capacity: bits per mm, tracks, name, description.
-struct Density {
+/// Who has assigned the densities, and how wide the tape is, in tenths of a millimetre.
+pub(super) const ORGANIZATION: &[u8] = b"LTO-CVE";
+pub(super) const WIDTH: u16 = 127;
+
+/// What a density descriptor has beside code and capacity, and what the cartridges of that density are like.
+pub(super) struct Density {
     code: u8,
     bits_per_mm: u32,
     tracks: u16,
     name: &'static str,
     description: &'static str,
+    /// Length of the tape.
+    pub(super) metres: u16,
+    /// Bytes of the memory of a cartridge.
+    pub(super) memory: u16,
 }
 
 const fn density(
@@ -23,23 +31,29 @@ const fn density(
     tracks: u16,
     name: &'static str,
     description: &'static str,
+    (metres, memory): (u16, u16),
 ) -> Density {
-    Density { code, bits_per_mm, tracks, name, description }
+    Density { code, bits_per_mm, tracks, name, description, metres, memory }
 }
 
 /// In ascending order.
-const DENSITIES: [Density; 10] = [
-    density(0x40, 4880, 384, "U-18", "Ultrium 1/8T"),
-    density(0x42, 7398, 512, "U-28", "Ultrium 2/8T"),
-    density(0x44, 9638, 704, "U-316", "Ultrium 3/16T"),
-    density(0x46, 12725, 896, "U-416", "Ultrium 4/16T"),
-    density(0x58, 15142, 1280, "U-516", "Ultrium 5/16T"),
-    density(0x5a, 15142, 2176, "U-616", "Ultrium 6/16T"),
-    density(0x5c, 19107, 3584, "U-732", "Ultrium 7/32T"),
-    density(0x5d, 19107, 5376, "U-732M", "Ultrium M8/32T"),
-    density(0x5e, 20669, 6656, "U-832", "Ultrium 8/32T"),
-    density(0x60, 21459, 8960, "U-932", "Ultrium 9/32T"),
+static DENSITIES: [Density; 10] = [
+    density(0x40, 4880, 384, "U-18", "Ultrium 1/8T", (609, 4096)),
+    density(0x42, 7398, 512, "U-28", "Ultrium 2/8T", (609, 4096)),
+    density(0x44, 9638, 704, "U-316", "Ultrium 3/16T", (680, 4096)),
+    density(0x46, 12725, 896, "U-416", "Ultrium 4/16T", (820, 8160)),
+    density(0x58, 15142, 1280, "U-516", "Ultrium 5/16T", (846, 8160)),
+    density(0x5a, 15142, 2176, "U-616", "Ultrium 6/16T", (846, 16352)),
+    density(0x5c, 19107, 3584, "U-732", "Ultrium 7/32T", (960, 16352)),
+    density(0x5d, 19107, 5376, "U-732M", "Ultrium M8/32T", (960, 16352)),
+    density(0x5e, 20669, 6656, "U-832", "Ultrium 8/32T", (960, 16352)),
+    density(0x60, 21459, 8960, "U-932", "Ultrium 9/32T", (1035, 16352)),
 ];
+
+/// What is known of a density.
+pub(super) fn facts(code: u8) -> Option<&'static Density> {
+    DENSITIES.iter().find(|density| density.code == code)
+}
 
 fn text(text: &str, width: usize, data: &mut DataIn) {
     let padded = format!("{text:<width$}");
@@ -51,8 +65,8 @@ fn descriptor(density: &Density, model: &CartridgeModel, usual: bool, data: &mut
     const DEFLT: u8 = 0x20;
     let [_, bits @ ..] = density.bits_per_mm.to_be_bytes();
     data.u8(density.code).u8(density.code).u8(WRTOK | if usual { DEFLT } else { 0 }).u16(0).bytes(&bits);
-    data.u16(127).u16(density.tracks).u32((model.capacity / 1_000_000) as u32);
-    text("LTO-CVE", 8, data);
+    data.u16(WIDTH).u16(density.tracks).u32((model.capacity / 1_000_000) as u32);
+    data.bytes(ORGANIZATION).u8(b' ');
     text(density.name, 8, data);
     text(density.description, 20, data);
 }

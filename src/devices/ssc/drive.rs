@@ -117,6 +117,14 @@ pub(super) enum TapeZone {
     Warning,
 }
 
+/// Bytes that have gone through a drive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TapeCounts {
+    /// Of records as initiators wrote and read them.
+    pub(super) from_host: u64,
+    pub(super) to_host: u64,
+}
+
 /// The mechanism, with the cartridge in it.
 #[derive(Debug, Default)]
 pub(super) struct Drive {
@@ -130,6 +138,8 @@ pub(super) struct Drive {
     /// Append-only mode was chosen for this cartridge: it stays until that is out.
     pub(super) keeps_appending: bool,
     pub(super) permitted: Option<Permitted>,
+    /// Since the cartridge was mounted.
+    pub(super) this_load: TapeCounts,
 }
 
 impl Drive {
@@ -139,6 +149,12 @@ impl Drive {
             CartridgeState::Mounted(image) => image,
             other => unreachable!("{other:?} is no mounted cartridge"),
         }
+    }
+
+    /// The cartridge is mounted.
+    pub(super) fn put_in(&mut self, image: TapeImage) {
+        self.medium = CartridgeState::Mounted(Box::new(image));
+        self.this_load = TapeCounts::default();
     }
 
     /// The cartridge, if it is mounted.

@@ -2,9 +2,9 @@
 //! LOAD UNLOAD (SSC-4 7.2), ERASE(6) and (16) (6.1), FORMAT MEDIUM (7.1), SET CAPACITY and ALLOW OVERWRITE.
 
 use super::drive::{CartridgeState, Drive, Job, Permitted, UNLOADED};
-use super::mode;
 use super::store_work::{Pause, StoreWork};
-use crate::scsi::primary::Fault;
+use super::{memory, mode};
+use crate::scsi::primary::{DeviceType, Fault};
 use crate::scsi::{Context, Outcome, Sense, asc, key};
 use crate::wire::scsi::{be16, be64};
 
@@ -42,6 +42,9 @@ impl LoadUnload {
         cx: &Context<'_>,
     ) -> Result<Outcome, Pause> {
         if !std::mem::replace(&mut self.synchronized, true) {
+            if !self.load && !job.unit.protected(&job.shape) && !drive.is_protected() {
+                memory::keep_life(drive, job.primary().identity());
+            }
             drive.image().checkpoint();
         }
         store.settle(drive, cx)?;

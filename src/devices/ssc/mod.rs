@@ -10,6 +10,7 @@ mod density;
 mod device;
 mod drive;
 mod medium;
+mod memory;
 mod mode;
 mod motion;
 mod options;

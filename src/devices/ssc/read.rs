@@ -333,6 +333,9 @@ impl TapeRead {
     /// A record is done.
     fn over(&mut self, drive: &mut Drive, header: &RecordHeader) -> Result<(), Pause> {
         self.pass(drive);
+        if self.sends() {
+            drive.this_load.to_host += u64::from(header.logical.min(self.transfer.len));
+        }
         if self.until != ReadUntil::Records {
             return Ok(());
         }

@@ -125,10 +125,13 @@ impl StoreWork {
                         return self.read_on(range, Vec::new(), job);
                     }
                     let CartridgeState::Mounting(mount) = std::mem::take(&mut drive.medium) else { continue };
-                    drive.medium = match mount.finish() {
-                        Some((image, _)) => CartridgeState::Mounted(Box::new(image)),
-                        None => CartridgeState::Unusable(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT)),
-                    };
+                    match mount.finish() {
+                        Some((image, _)) => drive.put_in(image),
+                        None => {
+                            let sense = Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT);
+                            drive.medium = CartridgeState::Unusable(sense);
+                        }
+                    }
                 }
             }
         }
@@ -192,7 +195,7 @@ fn take_mounted(drive: &mut Drive, bytes: &[u8], job: &Job<'_>) -> Result<(), Pa
         // An empty store becomes a cartridge with the first thing that is written.
         Err(MountError::NoTape) if bytes.iter().all(|byte| *byte == 0) => match blank(job) {
             Some(image) => {
-                drive.medium = CartridgeState::Mounted(Box::new(image));
+                drive.put_in(image);
                 return Ok(());
             }
             None => asc::UNKNOWN_FORMAT,

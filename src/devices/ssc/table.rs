@@ -4,6 +4,7 @@
 use super::density;
 use super::drive::Tape;
 use super::medium::{self, AllowOverwrite, FormatMedium, LoadUnload, TapeErase};
+use super::memory::WriteAttribute;
 use super::motion::Motion;
 use super::position::{self, Position};
 use super::read::TapeRead;
@@ -50,7 +51,7 @@ macro_rules! task_at {
     };
 }
 
-const OWN: [Row<Handler<Tape>>; 27] = [
+const OWN: [Row<Handler<Tape>>; 29] = [
     row(command::TEST_UNIT_READY, |_, _| begun(TapeCommand::Ready)),
     row(on_medium("REWIND", &[0x01, 0x01, 0, 0, 0, 0]), task!(Motion, Motion::rewind)),
     row(writing("FORMAT MEDIUM", &[0x04, 0x03, 0x0f, A, A, 0]), task!(Format, FormatMedium::begin)),
@@ -111,6 +112,15 @@ const OWN: [Row<Handler<Tape>>; 27] = [
     row(
         writing("WRITE(16)", &[0x8a, 0x01, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),
         task_at!(Write, TapeWrite::begin),
+    ),
+    row(
+        Definition::new("READ ATTRIBUTE", &[0x8c, 0x1f, 0, 0, 0, 0, 0, A, A, A, A, A, A, A, 0x01, 0])
+            .medium(),
+        |_, _| begun(TapeCommand::ReadAttribute),
+    ),
+    row(
+        Definition::new("WRITE ATTRIBUTE", &[0x8d, 0x01, 0, 0, 0, 0, 0, A, 0, 0, A, A, A, A, 0, 0]).writing(),
+        task!(WriteAttribute, WriteAttribute::begin),
     ),
     row(
         on_medium("VERIFY(16)", &[0x8f, 0x2d, 0, A, A, A, A, A, A, A, A, A, A, A, A, 0]),

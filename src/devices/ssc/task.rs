@@ -3,6 +3,7 @@
 
 use super::drive::{Drive, Job, Tape};
 use super::medium::{AllowOverwrite, FormatMedium, LoadUnload, TapeErase};
+use super::memory::{self, WriteAttribute};
 use super::motion::Motion;
 use super::position::{self, Position};
 use super::read::TapeRead;
@@ -28,6 +29,9 @@ pub(super) enum TapeCommand {
     Allow(AllowOverwrite),
     /// READ MEDIA SERIAL NUMBER.
     Serial,
+    /// READ ATTRIBUTE.
+    ReadAttribute,
+    WriteAttribute(WriteAttribute),
 }
 
 /// Where a command of 16 bytes has the head begin: object and partition.
@@ -105,6 +109,8 @@ impl TapeTask {
             TapeCommand::Erase(erase) => erase.advance(store, drive, cx),
             TapeCommand::Format(format) => format.advance(store, drive, job, cx),
             TapeCommand::Allow(allow) => allow.advance(drive),
+            TapeCommand::ReadAttribute => Ok(memory::read_attribute(drive, job, cx)?),
+            TapeCommand::WriteAttribute(write) => write.advance(store, drive, answer, job, cx),
             TapeCommand::Serial => Ok(position::read_serial(drive, job, cx)),
         }
     }

@@ -168,6 +168,7 @@ impl TapeWrite {
         match appended {
             Ok(()) => {
                 drive.lba += 1;
+                drive.this_load.from_host += u64::from(self.transfer.len);
                 self.left -= 1;
                 self.stage = WriteStage::Next;
                 checkpoint_if_due(drive);

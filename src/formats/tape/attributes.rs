@@ -24,7 +24,8 @@ pub struct TapeAttribute {
     pub value: Vec<u8>,
 }
 
-fn bytes_of(attributes: &[TapeAttribute]) -> usize {
+/// Bytes of these, of [`ATTRIBUTE_BYTES_MAX`].
+pub(super) fn bytes_of(attributes: &[TapeAttribute]) -> usize {
     attributes.iter().map(|attribute| ENTRY + attribute.value.len()).sum()
 }
 

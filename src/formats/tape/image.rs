@@ -131,6 +131,8 @@ pub struct TapeImage {
     superblocks: PairState,
     logs: Vec<PartitionLog>,
     attributes: Vec<TapeAttribute>,
+    /// What they were before a change that is not written yet.
+    attributes_before: Option<Vec<TapeAttribute>>,
     attribute_copies: PairState,
     steps: VecDeque<(TapeStep, StepPart)>,
     cache: BlockCache,
@@ -162,7 +164,16 @@ impl TapeImage {
         attribute_copies: PairState,
     ) -> Self {
         let (logs, steps, cache) = (Vec::new(), VecDeque::new(), BlockCache::default());
-        Self { superblock, superblocks, logs, attributes, attribute_copies, steps, cache }
+        Self {
+            superblock,
+            superblocks,
+            logs,
+            attributes,
+            attributes_before: None,
+            attribute_copies,
+            steps,
+            cache,
+        }
     }
 
     /// The logs of a mounted image.
@@ -217,6 +228,17 @@ impl TapeImage {
         &self.attributes
     }
 
+    /// What they take of [`ATTRIBUTE_BYTES_MAX`](super::ATTRIBUTE_BYTES_MAX).
+    pub fn attribute_bytes(&self) -> usize {
+        attributes::bytes_of(&self.attributes)
+    }
+
+    /// A number that is another one after the first change of the data of a partition since it was mounted, and stays
+    /// while that does: its epoch.
+    pub fn change_reference(&self, partition: usize) -> u32 {
+        self.logs[partition].epoch as u32
+    }
+
     // Steps.
 
     /// The next step, which is to be reported by [`TapeImage::step_done`].
@@ -238,7 +260,10 @@ impl TapeImage {
                     }
                 }
                 StepPart::Superblock { slot } => self.superblocks.wrote(slot),
-                StepPart::Attributes { slot } => self.attribute_copies.wrote(slot),
+                StepPart::Attributes { slot } => {
+                    self.attribute_copies.wrote(slot);
+                    self.attributes_before = None;
+                }
                 StepPart::Flush(ends) => {
                     for (log, lba) in self.logs.iter_mut().zip(ends) {
                         log.flushed(lba);
@@ -270,7 +295,12 @@ impl TapeImage {
                         }
                     }
                 }
-                StepPart::Page | StepPart::Superblock { .. } | StepPart::Attributes { .. } => {}
+                StepPart::Attributes { .. } => {
+                    if let Some(before) = self.attributes_before.take() {
+                        self.attributes = before;
+                    }
+                }
+                StepPart::Page | StepPart::Superblock { .. } => {}
             }
         }
         for log in &mut self.logs {
@@ -636,7 +666,8 @@ impl TapeImage {
     pub fn set_attributes(&mut self, wanted: Vec<TapeAttribute>) -> bool {
         let fit = attributes::fit(&wanted);
         if fit {
-            self.attributes = wanted;
+            let before = std::mem::replace(&mut self.attributes, wanted);
+            self.attributes_before.get_or_insert(before);
             self.write_attributes();
         }
         fit

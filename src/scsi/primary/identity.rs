@@ -82,6 +82,11 @@ impl Identity {
         })
     }
 
+    /// The vendor, with blanks behind it.
+    pub fn vendor(&self) -> &[u8] {
+        &self.vendor
+    }
+
     /// The serial number.
     pub fn serial(&self) -> &[u8] {
         &self.serial

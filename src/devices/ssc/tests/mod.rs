@@ -3,6 +3,7 @@
 
 mod data;
 mod media;
+mod memory;
 mod places;
 mod positions;
 mod random;
