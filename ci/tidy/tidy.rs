@@ -115,7 +115,7 @@ const CIRCLES: &[&[&str]] = &[
 const SHARED_NAMES: &str = "\
     Action Admission Answer Arguments Begun Block Check Command Config Connection Directory Disk End Ending \
     Failure Fate Faults Flight Flow Found Initiator Inner Job Latencies Limits Link Load Machine Medium \
-    Memory Op Order Out Outcome Packet Pages Pair Peer Piece Place Pool Port PortGroup Portal Queue Range \
+    Memory Op Order Out Outcome Packet Pages Pair Peer Piece Place Pool Port PortGroup Queue Range \
     Registration Request Reservations Ring Row Run Running Scope Segment Sent Server Session Shape Shared Slot \
     Span Stage State Status Step Stop Stream Table Tally Target Unit Verdict Verify Waiter Waiting Wire World";
 

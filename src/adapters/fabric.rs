@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::counters::CounterPlace;
 use crate::engine::fabric::FabricShare;
 use crate::engine::units::UnitOptions;
@@ -23,6 +25,8 @@ pub struct FabricKind {
     pub read: for<'a> fn(&Section<'a>, &KnownParts<'_, 'a>) -> FabricTables,
     /// What is counted for it, beside ports and logical units.
     pub counters: &'static [CounterPlace],
+    /// What the status of the daemon says of it, as text.
+    pub render: fn(&Map<String, Value>) -> serde_json::Result<String>,
 }
 
 /// What the tables of a fabric may refer to.

@@ -21,11 +21,13 @@ pub const FABRICS: &[FabricKind] = &[
             what: "A connection of a session",
             lists: &[ConnectionCounters::LIST],
         }],
+        render: |status| Ok(iscsi::status::IscsiStatus::of_status(status)?.render()),
     },
     #[cfg(test)]
     FabricKind {
         keys: toy::KEYS,
         read: |root, parts| toy::ToyFabricOptions::read(root, parts),
         counters: &[],
+        render: |_| Ok(String::new()),
     },
 ];

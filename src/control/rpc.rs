@@ -140,7 +140,9 @@ mod tests {
 
     impl StatusSource for Sample {
         fn status(&self, wanted: StatusRequest) -> Status {
-            Status { sessions: sample().sessions.filter(|_| wanted.sessions), ..sample() }
+            let mut status = sample();
+            status.fabrics.retain(|key, _| key != "sessions" || wanted.sessions);
+            status
         }
 
         fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String> {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The status of the running daemon: what the configuration says and what the cores report, put together.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,22 +10,17 @@ use log::info;
 
 use super::build::Unit;
 use super::live::{Live, ServedParts};
-use crate::adapters::iscsi::options::IscsiOptions;
-use crate::adapters::iscsi::target_options::TargetOptions;
-use crate::adapters::iscsi::{
-    ConnectionReport, IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest, topology,
-};
+use crate::adapters::iscsi::status::{IscsiStatus, SessionStatus};
+use crate::adapters::iscsi::{IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest};
 use crate::control::config::Config;
 use crate::control::status::{
-    self, ApplyRequest, Connection, ExportedUnit, Latency, Memory, Pages, Port, PortGroup, Portal, Reactor,
-    Registration, Reservations, Session, SetPortGroup, State, Status, StatusRequest, StatusSource, Target,
-    UnitDetails, UnitStatus,
+    self, ApplyRequest, Latency, Memory, Pages, Port, PortGroup, Reactor, Registration, Reservations,
+    SetPortGroup, State, Status, StatusRequest, StatusSource, UnitDetails, UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
 use crate::engine::report::CoreReport;
 use crate::engine::shard::Message;
 use crate::engine::units::UnitOptions;
-use crate::fabrics::iscsi::Negotiated;
 use crate::memory;
 use crate::ports::ConfiguredPort;
 use crate::reactor::Sender;
@@ -182,14 +176,14 @@ impl StatusSource for Monitor {
             let mut all = Vec::new();
             for CoreReport { core, .. } in &reports {
                 match self.sessions(*core) {
-                    Some(sessions) => all.extend(sessions.iter().map(|each| session_status(*core, each))),
+                    Some(sessions) => all.extend(sessions.iter().map(|each| SessionStatus::of(*core, each))),
                     None => silent_reactors.push(*core),
                 }
             }
             all
         });
         let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
-        let iscsi: &IscsiOptions = config.fabric();
+        let iscsi = IscsiStatus::of(config.fabric(), &|port| is_down(port, &ports), sessions);
         let draining = self.draining.load(Ordering::SeqCst);
         let units = units.iter().map(|unit| unit_status(unit, &reports));
         let (disks, units) = units.partition(|unit| unit.kind == status::DISK);
@@ -199,11 +193,10 @@ impl StatusSource for Monitor {
             state: if draining { State::Draining } else { State::Running },
             reactors: reports.iter().map(|report| reactor(config, report)).collect(),
             silent_reactors,
-            targets: iscsi.targets.iter().map(|each| target(each, &ports)).collect(),
             ports,
             disks,
             units,
-            sessions,
+            fabrics: iscsi.into_map(),
         }
     }
 }
@@ -232,6 +225,12 @@ fn port(ConfiguredPort { name, driver, .. }: &ConfiguredPort, reports: &[CoreRep
     let counted = reports.iter().filter_map(|report| report.ports.get(name));
     let counters = by_name(counted.flatten().copied());
     Port { name: name.clone(), driver: (*driver).to_owned(), counters }
+}
+
+/// Whether nobody reaches a port: its device is gone.
+fn is_down(port: &str, ports: &[Port]) -> bool {
+    let port = ports.iter().find(|known| known.name == port);
+    port.and_then(|port| port.counters.get(DEVICE_GONE)).is_some_and(|reactors| *reactors > 0)
 }
 
 fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
@@ -300,81 +299,19 @@ fn port_group(group: &Group) -> PortGroup {
     }
 }
 
-fn target(target: &TargetOptions, ports: &[Port]) -> Target {
-    let portals = target.portals.iter().map(|portal| {
-        let topology::Portal { name, address, group, port, .. } = &**portal;
-        let its_port = ports.iter().find(|known| *known.name == **port);
-        let gone = its_port.and_then(|port| port.counters.get(DEVICE_GONE));
-        let down = gone.is_some_and(|reactors| *reactors > 0);
-        Portal { name: (**name).to_owned(), address: address.to_string(), group: *group, down }
-    });
-    let luns = target.luns.iter().map(|(lun, unit)| ExportedUnit { lun: *lun, disk: unit.clone() });
-    Target {
-        name: target.name.clone(),
-        alias: target.alias.clone(),
-        portals: portals.collect(),
-        luns: luns.collect(),
-    }
-}
-
-fn session_status(core: usize, session: &SessionReport) -> Session {
-    Session {
-        initiator: str::to_owned(&session.initiator),
-        target: session.target.clone(),
-        user: session.user.clone(),
-        isid: session.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
-        tsih: session.tsih,
-        reactor: core,
-        connections: session.connections.iter().map(connection_status).collect(),
-    }
-}
-
-fn connection_status(connection: &ConnectionReport) -> Connection {
-    Connection {
-        cid: connection.cid,
-        portal: (*connection.origin.portal).to_owned(),
-        local: connection.origin.local.to_string(),
-        peer: connection.origin.peer.to_string(),
-        negotiated: negotiated(&connection.negotiated),
-        in_flight: connection.in_flight,
-        counters: by_name(connection.counters.counted()),
-    }
-}
-
-/// By the names of RFC 7143 13. MaxRecvDataSegmentLength is each side's own.
-fn negotiated(agreed: &Negotiated) -> BTreeMap<String, String> {
-    let digest = |on| if on { "CRC32C" } else { "None" }.to_owned();
-    let yes = |on| if on { "Yes" } else { "No" }.to_owned();
-    let values = [
-        ("HeaderDigest", digest(agreed.header_digest)),
-        ("DataDigest", digest(agreed.data_digest)),
-        ("InitiatorMaxRecvDataSegmentLength", agreed.max_xmit_data_segment_length.to_string()),
-        ("TargetMaxRecvDataSegmentLength", agreed.max_recv_data_segment_length.to_string()),
-        ("MaxBurstLength", agreed.max_burst_length.to_string()),
-        ("FirstBurstLength", agreed.first_burst_length.to_string()),
-        ("MaxOutstandingR2T", agreed.max_outstanding_r2t.to_string()),
-        ("InitialR2T", yes(agreed.initial_r2t)),
-        ("ImmediateData", yes(agreed.immediate_data)),
-        ("MaxConnections", agreed.max_connections.to_string()),
-        ("ErrorRecoveryLevel", "0".to_owned()),
-        ("TaskReporting", if agreed.fast_abort { "FastAbort" } else { "RFC3720" }.to_owned()),
-        ("DefaultTime2Wait", agreed.time2wait.to_string()),
-        ("DefaultTime2Retain", agreed.time2retain.to_string()),
-    ];
-    values.map(|(name, value)| (name.to_owned(), value)).into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::path::Path;
 
     use super::*;
+    use crate::adapters::iscsi::ConnectionReport;
+    use crate::adapters::iscsi::status::ExportedUnit;
     use crate::adapters::iscsi::topology::Topology;
     use crate::control::config::parse;
     use crate::engine::links::PeerCounters;
     use crate::engine::report::{CoreCounters, UnitReport};
-    use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin};
+    use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
     use crate::memory::ArenaCounters;
     use crate::ports::{KernelCounters, TapCounters};
     use crate::reactor::{Load, Mailbox, mailboxes};
@@ -487,8 +424,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let disk = &status.disks[0];
         let counters = UnitCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
         assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
-        assert_eq!(status.targets[0].luns, [ExportedUnit { lun: 4, disk: "d".into() }]);
-        let sessions = status.sessions.unwrap();
+        let iscsi = IscsiStatus::of_status(&status.fabrics).unwrap();
+        assert_eq!(iscsi.targets[0].luns, [ExportedUnit { lun: 4, disk: "d".into() }]);
+        let sessions = iscsi.sessions.unwrap();
         assert_eq!((sessions.len(), status.reactors[1].serves.sessions), (1, 1));
         let session = &sessions[0];
         assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
@@ -500,12 +438,12 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     fn a_portal_is_down_while_any_reactor_misses_its_device() {
         let (monitor, ..) = monitor();
         let served = monitor.live.served();
-        let [target] = &served.config.fabric::<IscsiOptions>().targets[..] else { panic!("one target") };
         let down = |device_gone| {
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
             let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];
             let ports: Vec<Port> = served.config.ports.iter().map(|each| port(each, &reports)).collect();
-            super::target(target, &ports).portals[0].down
+            let status = IscsiStatus::of(served.config.fabric(), &|port| is_down(port, &ports), None);
+            status.targets[0].portals[0].down
         };
         assert_eq!([0, 1].map(down), [false, true]);
     }
@@ -522,7 +460,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
             mailboxes
         });
         let status = monitor.status(StatusRequest { sessions: false });
-        assert_eq!((&status.silent_reactors[..], &status.sessions), (&[0][..], &None));
+        assert_eq!((&status.silent_reactors[..], status.fabrics.get("sessions")), (&[0][..], None));
         let mut mailboxes = second.join().unwrap();
         assert!(mailboxes[0].take().is_some());
         assert!(mailboxes[0].take().is_none(), "one question at a time");

@@ -11,6 +11,7 @@ mod report;
 pub mod sessions;
 mod share;
 mod shortage;
+pub mod status;
 pub mod target_options;
 #[cfg(test)]
 mod tests;

@@ -91,11 +91,9 @@ pub struct Status {
     /// Logical units of other kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<UnitStatus>,
-    /// Under which names.
-    pub targets: Vec<Target>,
-    /// To whom, if that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sessions: Option<Vec<Session>>,
+    /// What fabrics say: under which names that is served, and to whom. Each has names of its own.
+    #[serde(flatten)]
+    pub fabrics: Map<String, Value>,
 }
 
 /// What the daemon is up to.
@@ -275,80 +273,6 @@ pub struct PortGroup {
     pub preferred: bool,
     /// Names of its ports.
     pub target_ports: Vec<String>,
-}
-
-/// An iSCSI target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// Its iSCSI name.
-    pub name: String,
-    /// Its alias.
-    pub alias: Option<String>,
-    /// Where it is reached.
-    pub portals: Vec<Portal>,
-    /// What it exports.
-    pub luns: Vec<ExportedUnit>,
-}
-
-/// An address of a target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Portal {
-    /// Its name.
-    pub name: String,
-    /// Address and TCP port.
-    pub address: String,
-    /// Target portal group tag.
-    pub group: u16,
-    /// Nobody reaches it: the device of its port is gone.
-    #[serde(default)]
-    pub down: bool,
-}
-
-/// A logical unit of a target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportedUnit {
-    /// Its number.
-    pub lun: u16,
-    /// Name of the logical unit, of whatever kind.
-    pub disk: String,
-}
-
-/// An initiator's session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// iSCSI name of the initiator.
-    pub initiator: String,
-    /// iSCSI name of the target; none for a discovery session.
-    pub target: Option<String>,
-    /// The CHAP account by which the initiator has authenticated itself.
-    pub user: Option<String>,
-    /// Initiator's part of the session identifier, in hexadecimal.
-    pub isid: String,
-    /// Target session identifying handle.
-    pub tsih: u16,
-    /// Number of the reactor that it lives on.
-    pub reactor: usize,
-    /// Its connections.
-    pub connections: Vec<Connection>,
-}
-
-/// A connection of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
-    /// The initiator's number for it.
-    pub cid: u16,
-    /// Name of the portal that it came in at.
-    pub portal: String,
-    /// Our address.
-    pub local: String,
-    /// The initiator's address.
-    pub peer: String,
-    /// What was negotiated, by the names of RFC 7143 13.
-    pub negotiated: BTreeMap<String, String>,
-    /// Commands under way.
-    pub in_flight: usize,
-    /// What was counted.
-    pub counters: BTreeMap<String, u64>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //! A status with everything in it, as JSON and as text.
 
 use super::*;
+use crate::adapters::iscsi::status::{
+    ConnectionStatus, ExportedUnit, IscsiStatus, PortalStatus, SessionStatus, TargetStatus,
+};
 use crate::control::output;
 use crate::devices::sbc::DiskReport;
 use crate::wire::tests::{HOSTILE, is_clean};
@@ -93,14 +96,14 @@ pub(in crate::control) fn sample() -> Status {
         preferred: true,
         target_ports: vec!["iqn.2026-11.test:a,t,0x0001".into()],
     }];
-    let session = |target: Option<&str>, tsih, reactor| Session {
+    let session = |target: Option<&str>, tsih, reactor| SessionStatus {
         initiator: "iqn.2026-11.test:initiator".into(),
         target: target.map(str::to_owned),
         user: target.map(|_| "alice".into()),
         isid: "00023d000001".into(),
         tsih,
         reactor,
-        connections: vec![Connection {
+        connections: vec![ConnectionStatus {
             cid: 1,
             portal: "main".into(),
             local: "10.77.0.2:3260".into(),
@@ -117,16 +120,30 @@ pub(in crate::control) fn sample() -> Status {
             counters: [("pdus_in".into(), 130)].into(),
         }],
     };
-    let target = |name: &str, alias: Option<&str>, luns| Target {
+    let target = |name: &str, alias: Option<&str>, luns| TargetStatus {
         name: name.into(),
         alias: alias.map(str::to_owned),
-        portals: vec![Portal {
+        portals: vec![PortalStatus {
             name: "main".into(),
             address: "10.77.0.2:3260".into(),
             group: 1,
             down: name.ends_with('b'),
         }],
         luns,
+    };
+    let iscsi = IscsiStatus {
+        targets: vec![
+            target(
+                "iqn.2026-11.test:a",
+                Some("lab"),
+                vec![
+                    ExportedUnit { lun: 0, disk: "thin0".into() },
+                    ExportedUnit { lun: 12, disk: "r".into() },
+                ],
+            ),
+            target("iqn.2026-11.test:b", None, Vec::new()),
+        ],
+        sessions: Some(vec![session(Some("iqn.2026-11.test:a"), 1, 0), session(None, 2, 2)]),
     };
     Status {
         version: "1.2.3".into(),
@@ -141,18 +158,7 @@ pub(in crate::control) fn sample() -> Status {
         }],
         disks: vec![thin, disk("r", "ram", 256 << 20, true, UnitCounters::default())],
         units: Vec::new(),
-        targets: vec![
-            target(
-                "iqn.2026-11.test:a",
-                Some("lab"),
-                vec![
-                    ExportedUnit { lun: 0, disk: "thin0".into() },
-                    ExportedUnit { lun: 12, disk: "r".into() },
-                ],
-            ),
-            target("iqn.2026-11.test:b", None, Vec::new()),
-        ],
-        sessions: Some(vec![session(Some("iqn.2026-11.test:a"), 1, 0), session(None, 2, 2)]),
+        fabrics: iscsi.into_map(),
     }
 }
 
@@ -220,7 +226,8 @@ Discovery sessions
 /// Without sessions there are none in the JSON, and nothing is said of them.
 #[test]
 fn sessions_that_were_not_asked_for_are_not_told() {
-    let status = Status { sessions: None, ..sample() };
+    let mut status = sample();
+    status.fabrics.remove("sessions");
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     assert!(!text.contains(r#""connections""#), "{text}");
@@ -252,8 +259,8 @@ fn no_text_of_a_status_reaches_a_terminal_as_it_is() {
         let mut status: Status = serde_json::from_value(value).unwrap();
         // What is a key in JSON is text, too.
         status.ports[0].counters = [((*text).to_owned(), 1)].into();
-        status.sessions.as_mut().unwrap()[0].connections[0].negotiated =
-            [((*text).to_owned(), (*text).to_owned())].into();
+        let negotiated = &mut status.fabrics["sessions"][0]["connections"][0]["negotiated"];
+        *negotiated = Map::from_iter([((*text).to_owned(), (*text).into())]).into();
         let said = render(&status);
         assert!(is_clean(said.as_bytes()), "{said:?}");
         assert!(said.contains(shown) && !said.contains("\n<0>"), "{said:?}");

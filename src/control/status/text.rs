@@ -6,9 +6,9 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{
-    Latency, Port, PortGroup, Portal, Reactor, Registration, Reservations, Session, State, Status, Target,
-    UnitDetails, UnitStatus,
+    Latency, Port, PortGroup, Reactor, Registration, Reservations, State, Status, UnitDetails, UnitStatus,
 };
+use crate::adapters::FABRICS;
 use crate::control::output::capital;
 use crate::counters::{CounterDefinition, CounterSet, CounterUnit};
 use crate::engine::tasks::UnitCounters;
@@ -41,15 +41,11 @@ pub fn render(status: &Status) -> String {
     kinds.iter().for_each(|of_kind| units_of_kind(&mut out, of_kind));
     kinds.iter().for_each(|of_kind| latencies(&mut out, of_kind));
     kinds.iter().flatten().for_each(|unit| shared_state(&mut out, unit));
-    let sessions = |of: Option<&String>| -> Option<Vec<&Session>> {
-        Some(status.sessions.as_ref()?.iter().filter(|session| session.target.as_ref() == of).collect())
-    };
-    for target in &status.targets {
-        one_target(&mut out, target, sessions(Some(&target.name)).as_deref());
-    }
-    if let Some(discovery) = sessions(None).filter(|discovery| !discovery.is_empty()) {
-        out.push_str("\nDiscovery sessions\n");
-        discovery.iter().for_each(|session| one_session(&mut out, session));
+    for fabric in FABRICS {
+        match (fabric.render)(&status.fabrics) {
+            Ok(text) => out.push_str(&text),
+            Err(e) => _ = writeln!(out, "\nthe daemon speaks another version: {e}"),
+        }
     }
     out
 }
@@ -175,41 +171,6 @@ fn shared_state(out: &mut String, unit: &UnitStatus) {
     }
     for PortGroup { group, state, preferred, .. } in groups {
         _ = writeln!(out, "  port group {group}: {state}{}", if *preferred { ", preferred" } else { "" });
-    }
-}
-
-fn one_target(out: &mut String, target: &Target, sessions: Option<&[&Session]>) {
-    let alias = target.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
-    _ = writeln!(out, "\nTarget {}{alias}", target.name);
-    for portal in &target.portals {
-        let Portal { name, address, group, down } = portal;
-        let down = if *down { ": down, its device is gone" } else { "" };
-        _ = writeln!(out, "  at {address} (portal {name}, group {group}){down}");
-    }
-    for unit in &target.luns {
-        _ = writeln!(out, "  LUN {}: {}", unit.lun, unit.disk);
-    }
-    if sessions.is_some_and(<[_]>::is_empty) {
-        out.push_str("  no sessions\n");
-    }
-    sessions.unwrap_or_default().iter().for_each(|session| one_session(out, session));
-}
-
-fn one_session(out: &mut String, session: &Session) {
-    let Session { initiator, user, isid, tsih, reactor, connections, .. } = session;
-    let user = user.as_ref().map(|user| format!("account {user:?}, ")).unwrap_or_default();
-    _ = writeln!(out, "  session of {initiator} ({user}ISID {isid}, TSIH {tsih}) on reactor {reactor}");
-    for connection in connections {
-        _ = writeln!(
-            out,
-            "    {} -> {} (portal {}), {} commands under way",
-            connection.peer, connection.local, connection.portal, connection.in_flight
-        );
-        let agreed: Vec<String> =
-            connection.negotiated.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        for line in agreed.chunks(3) {
-            _ = writeln!(out, "      {}", line.join(", "));
-        }
     }
 }
 

@@ -116,8 +116,7 @@ fn control(bytes: &[u8]) {
                 ports: Vec::new(),
                 disks: Vec::new(),
                 units: Vec::new(),
-                targets: Vec::new(),
-                sessions: None,
+                fabrics: serde_json::Map::new(),
             }
         }
 
