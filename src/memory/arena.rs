@@ -12,9 +12,9 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::MemoryAccount;
+use super::region::{Pages, Region};
 use super::seg::{ComesHome, SegMut};
 use crate::counters::counter_set;
-use crate::sys;
 
 /// Bytes of a chunk: one huge page.
 const CHUNK: usize = 2 << 20;
@@ -32,15 +32,6 @@ const RESERVE_MIN: usize = 2;
 
 /// The share of those who have not logged in.
 const STRANGERS_SHARE: u64 = 8;
-
-/// What kind of pages back an arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pages {
-    /// 2 MiB pages from the kernel's pool.
-    Huge,
-    /// Ordinary pages (transparent huge pages are asked for).
-    Ordinary,
-}
 
 counter_set! {
     /// How full an arena is.
@@ -67,6 +58,11 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// The region that it is a part of.
+    pub(super) fn region(&self) -> &Region {
+        &self.home.region
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -100,7 +96,7 @@ struct Chunk {
 }
 
 struct Inner {
-    map: sys::Mapping,
+    region: Region,
     handles: Cell<usize>,
     /// The last handle is gone: blocks that come home are dropped, and the last one drops the mapping.
     closed: Cell<bool>,
@@ -143,13 +139,13 @@ impl Arena {
     /// them, else from ordinary pages; [`Arena::pages`] says which.
     pub fn new(bytes: usize, huge: bool) -> std::io::Result<Self> {
         let bytes = bytes.next_multiple_of(CHUNK);
-        let map = sys::Mapping::anonymous(bytes, huge)?;
+        let region = Region::anonymous(bytes, huge)?;
         let chunks = bytes / CHUNK;
         let reserve = if chunks < RESERVE_SHARE { 0 } else { (chunks / RESERVE_SHARE).max(RESERVE_MIN) };
         // Blocks are larger than what is in them, and what is here already may be more than there is room for.
         let budget = MemoryAccount::root(((chunks - reserve) * CHUNK / 8 * 7) as u64);
         Ok(Self(Rc::new(Inner {
-            map,
+            region,
             handles: Cell::new(1),
             closed: Cell::new(false),
             chunks: vec![Chunk::default(); chunks].into(),
@@ -167,12 +163,12 @@ impl Arena {
 
     /// The pages behind this arena.
     pub fn pages(&self) -> Pages {
-        if self.0.map.is_huge() { Pages::Huge } else { Pages::Ordinary }
+        self.0.region.pages().pages
     }
 
-    /// Where it lies: address, length, and whether in huge pages. It stays there as long as any of its segments.
-    pub fn region(&self) -> (NonNull<u8>, usize, bool) {
-        (self.0.map.base(), self.0.map.len(), self.0.map.is_huge())
+    /// The region that it is. It stays as long as any of its segments.
+    pub fn region(&self) -> &Region {
+        &self.0.region
     }
 
     /// Most bytes of the reserve that may be held for a while.
@@ -264,11 +260,11 @@ impl Arena {
         let size = CLASSES[list % CLASSES.len()];
         let mut free = self.0.free[list].borrow_mut();
         // Room for every block of the class up front, so that coming home never allocates.
-        free.reserve(self.0.map.len() / size);
+        free.reserve(self.0.region.len() / size);
         // Pushed from the end, so that blocks are handed out in ascending order.
         for i in (0..CHUNK / size).rev() {
             // SAFETY: chunk * CHUNK + (i + 1) * size <= length of the mapping.
-            let base = unsafe { self.0.map.base().add(chunk * CHUNK + i * size) };
+            let base = unsafe { self.0.region.base().add(chunk * CHUNK + i * size) };
             let list = u8::try_from(list).expect("few lists");
             let chunk = u32::try_from(chunk).expect("an arena has fewer than 2^32 chunks");
             free.push(Rc::new(Block { base, list, chunk, home: self.0.clone() }));
@@ -278,7 +274,7 @@ impl Arena {
 
     /// Bytes mapped.
     pub fn bytes(&self) -> usize {
-        self.0.map.len()
+        self.0.region.len()
     }
 
     /// Bytes of blocks that somebody holds.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Buffers of a device that segments point into, until the last segment is dropped.
+//! Buffers that are not the arena's and that segments point into, until the last segment is dropped: a device has received
+//! into them, or they are lent to be written.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::Seg;
+use super::region::Region;
 use super::seg::ComesHome;
+use super::{Seg, SegMut};
 
 type GiveBack = Box<dyn Fn(NonNull<u8>)>;
 
@@ -14,6 +16,19 @@ type GiveBack = Box<dyn Fn(NonNull<u8>)>;
 pub(super) struct Loan {
     home: Rc<Inner>,
     buffer: Cell<NonNull<u8>>,
+    capacity: Cell<u32>,
+}
+
+impl Loan {
+    /// The region that the buffer is a part of.
+    pub(super) fn region(&self) -> Option<&Region> {
+        self.home.region.as_ref()
+    }
+
+    /// Bytes that may be written, for a buffer that is lent for that.
+    pub(super) fn capacity(&self) -> u32 {
+        self.capacity.get()
+    }
 }
 
 impl ComesHome for Loan {
@@ -30,21 +45,32 @@ impl ComesHome for Loan {
 
 struct Inner {
     give_back: GiveBack,
+    region: Option<Region>,
     free: RefCell<Vec<Rc<Loan>>>,
     out: Cell<usize>,
     /// The lender is gone: places that come home are dropped.
     closed: Cell<bool>,
 }
 
-/// One core's way to lend the buffers of a device that it has received into.
+/// One core's way to lend buffers.
 pub struct Lender(Rc<Inner>);
 
 impl Lender {
     /// A lender that calls `give_back` with each buffer when nobody looks into it any more, even after the lender
     /// itself is gone: what the function needs it has to own.
     pub fn new(give_back: impl Fn(NonNull<u8>) + 'static) -> Self {
+        Self::make(None, Box::new(give_back))
+    }
+
+    /// The same for buffers that are parts of a region.
+    pub fn of_region(region: Region, give_back: impl Fn(NonNull<u8>) + 'static) -> Self {
+        Self::make(Some(region), Box::new(give_back))
+    }
+
+    fn make(region: Option<Region>, give_back: GiveBack) -> Self {
         Self(Rc::new(Inner {
-            give_back: Box::new(give_back),
+            give_back,
+            region,
             free: RefCell::default(),
             out: Cell::new(0),
             closed: Cell::new(false),
@@ -54,13 +80,29 @@ impl Lender {
     /// Lends `len` bytes at `data`, in `buffer`.
     ///
     /// # Safety
-    /// The bytes must stay readable, and nobody may write them, until `buffer` is given back.
+    /// The bytes must stay readable, and nobody may write them, until `buffer` is given back. They are inside the region of
+    /// the lender, if it has one.
     pub unsafe fn lend(&self, buffer: NonNull<u8>, data: NonNull<u8>, len: u32) -> Seg {
+        Seg::loaned(data, len, self.loan(buffer, 0))
+    }
+
+    /// Lends a buffer of `capacity` bytes to be written.
+    ///
+    /// # Safety
+    /// The bytes must be initialised, stay readable and writable, and be nobody else's until `buffer` is given back. They are
+    /// inside the region of the lender, if it has one.
+    pub unsafe fn lend_mut(&self, buffer: NonNull<u8>, capacity: u32) -> SegMut {
+        SegMut::loaned(buffer, self.loan(buffer, capacity))
+    }
+
+    fn loan(&self, buffer: NonNull<u8>, capacity: u32) -> Rc<Loan> {
         let loan = self.0.free.borrow_mut().pop();
-        let loan = loan.unwrap_or_else(|| Rc::new(Loan { home: self.0.clone(), buffer: Cell::new(buffer) }));
+        let new = || Loan { home: self.0.clone(), buffer: Cell::new(buffer), capacity: Cell::new(capacity) };
+        let loan = loan.unwrap_or_else(|| Rc::new(new()));
         loan.buffer.set(buffer);
+        loan.capacity.set(capacity);
         self.0.out.set(self.0.out.get() + 1);
-        Seg::loaned(data, len, loan)
+        loan
     }
 
     /// How many buffers are out.

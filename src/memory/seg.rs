@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::arena::Block;
 use super::loan::Loan;
 use super::prefetch;
+use super::region::{RegionId, SharedMemory};
 use crate::sys;
 
 /// What goes home when nobody refers to it any more.
@@ -42,22 +43,6 @@ impl<T: ComesHome> Drop for HomeRef<T> {
         if Rc::strong_count(&it) == 1 {
             T::come_home(it);
         }
-    }
-}
-
-/// Memory that several cores can see at once and that outlives every [`Seg`] lent from it: a RAM disk, a mapped file.
-///
-/// # Safety
-/// `base` must stay readable for `len` bytes, at the same address, for as long as the value lives. Other cores may
-/// write the bytes at any time, so an implementor never hands out references to them.
-pub unsafe trait SharedMemory: 'static {
-    /// First byte.
-    fn base(&self) -> NonNull<u8>;
-    /// Length in bytes.
-    fn len(&self) -> usize;
-    /// Whether there are no bytes at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -100,9 +85,9 @@ enum Owner {
     /// A block of this core's arena; goes back to it when the last segment is dropped.
     Block(HomeRef<Block>),
     /// Pages of a store that other cores can see.
-    Lent(#[expect(dead_code, reason = "held so that the mapping outlives the segment")] Lease),
-    /// A device's buffer that this core has received; goes back to it when the last segment is dropped.
-    Loan(#[expect(dead_code, reason = "held so that the buffer stays out")] HomeRef<Loan>),
+    Lent(Lease),
+    /// A buffer that this core has from elsewhere; goes back there when the last segment is dropped.
+    Loan(HomeRef<Loan>),
     /// Constant bytes of the program.
     Static,
 }
@@ -140,6 +125,19 @@ impl Seg {
     /// Address of the first byte, for iovecs and for tests that check where bytes lie. Valid while `self` lives.
     pub fn as_ptr(&self) -> *const u8 {
         self.ptr.as_ptr()
+    }
+
+    /// The region that it lies in, and at which byte of that it begins: what a device, the kernel or a peer is told of it.
+    /// `None` if it lies in memory that nobody registers.
+    #[inline]
+    pub fn in_region(&self) -> Option<(RegionId, usize)> {
+        let region = match &self.owner {
+            Owner::Block(block) => block.0.region(),
+            Owner::Lent(lease) => lease.0.region()?,
+            Owner::Loan(loan) => loan.0.region()?,
+            Owner::Static => return None,
+        };
+        Some((region.id(), self.ptr.addr().get() - region.base().addr().get()))
     }
 
     /// Bytes of the arena that are not free while the segment lives: all of its block's. None if it lies elsewhere; a
@@ -241,36 +239,48 @@ impl fmt::Debug for Seg {
     }
 }
 
-/// The unique right to write a run of bytes of an arena block, by the CPU or by a device.
-pub struct SegMut {
-    block: HomeRef<Block>,
-    len: u32,
-}
+/// The unique right to write a run of bytes, by the CPU or by a device: of a block of the arena, or of a buffer that is lent
+/// for that.
+pub struct SegMut(Seg);
 
 impl SegMut {
     pub(super) fn new(block: Rc<Block>, len: u32) -> Self {
         debug_assert_eq!(Rc::strong_count(&block), 1, "a block is written by one owner only");
-        Self { block: HomeRef::new(block), len }
+        Self(Seg { ptr: block.base(), len, owner: Owner::Block(HomeRef::new(block)) })
+    }
+
+    /// A buffer that is readable, and nobody else's while the loan is out.
+    pub(super) fn loaned(ptr: NonNull<u8>, loan: Rc<Loan>) -> Self {
+        Self(Seg::loaned(ptr, loan.capacity(), loan))
     }
 
     /// Length in bytes.
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.0.len()
     }
 
     /// Whether the segment has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 
-    /// Bytes of the whole block, which `len` may be grown to.
+    /// Bytes of the whole block or buffer, which `len` may be grown to.
     pub fn capacity(&self) -> usize {
-        self.block.0.capacity()
+        match &self.0.owner {
+            Owner::Block(block) => block.0.capacity(),
+            Owner::Loan(loan) => loan.0.capacity() as usize,
+            Owner::Lent(_) | Owner::Static => unreachable!("made of a block or a loan"),
+        }
     }
 
     /// Whether it is of the reserve of the arena.
     pub fn is_reserved(&self) -> bool {
-        self.block.0.is_reserved()
+        self.0.is_reserved()
+    }
+
+    /// The region that it lies in, and at which byte of that it begins.
+    pub fn in_region(&self) -> Option<(RegionId, usize)> {
+        self.0.in_region()
     }
 
     /// Sets the length; bytes beyond what was written before are what the block held last.
@@ -279,29 +289,30 @@ impl SegMut {
     /// When `len` is more than the capacity.
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity(), "length beyond the block");
-        self.len = u32::try_from(len).expect("blocks are shorter than 4 GiB");
+        self.0.len = u32::try_from(len).expect("blocks are shorter than 4 GiB");
     }
 
     /// Address of the first byte, for iovecs. Valid while `self` lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.block.0.base().as_ptr()
+        self.0.ptr.as_ptr()
     }
 
     /// The bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let (ptr, len) = (self.as_mut_ptr(), self.len());
-        // SAFETY: the block is owned by this SegMut alone until freeze(), its memory is initialised (mapped zeroed).
+        // SAFETY: the block or buffer is owned by this SegMut alone until freeze(), its memory is initialised (mapped
+        // zeroed, or as its lender has promised).
         unsafe { std::slice::from_raw_parts_mut(ptr, len) }
     }
 
     /// Gives the right to write up; the bytes become shared and read-only.
     pub fn freeze(self) -> Seg {
-        Seg { ptr: self.block.0.base(), len: self.len, owner: Owner::Block(self.block) }
+        self.0
     }
 }
 
 impl fmt::Debug for SegMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SegMut({} bytes)", self.len)
+        write!(f, "SegMut({} bytes)", self.len())
     }
 }

@@ -238,8 +238,9 @@ mod driver {
         let queues = Found::probe(&eal, &device.device).and_then(|found| found.start(&device))?;
         let shares = queues.into_iter().map(|queue| {
             let (link, listen) = (link.clone(), listen.to_vec());
-            let share: PortShare = Box::new(move |context, lent| {
-                link.host(Dpdk::new(queue, context.arena().clone(), lent)?, &listen, context.arena())
+            let share: PortShare = Box::new(move |context| {
+                let port = Dpdk::new(queue, context.arena().clone(), &context.regions())?;
+                link.host(port, &listen, context.arena())
             });
             share
         });

@@ -326,7 +326,7 @@ impl PortOptions for KernelOptions {
 
     fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
         let PortAddresses { listeners, .. } = taken;
-        Ok(start.alike(move |context, _| Ok(Box::new(KernelHost::new(context.arena().clone(), listeners)?))))
+        Ok(start.alike(move |context| Ok(Box::new(KernelHost::new(context.arena().clone(), listeners)?))))
     }
 }
 

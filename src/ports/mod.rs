@@ -22,6 +22,6 @@ mod vnet;
 pub use address::{AddressHolder, AddressRefusal, TakenAddress};
 pub use environment::EnvironmentOptions;
 pub use link::LinkOptions;
-pub use options::{ConfiguredPort, LentRegion, PortAddresses, PortOptions, PortShare, PortsStart};
+pub use options::{ConfiguredPort, PortAddresses, PortOptions, PortShare, PortsStart};
 
 pub use counters::{KernelCounters, LinkCounters, PacketCounters, QueueCounters, TapCounters};

@@ -5,7 +5,6 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use caps::Capability;
@@ -69,11 +68,8 @@ pub trait PortOptions: Any + Debug + Send + Sync {
     fn start(&self, addresses: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>>;
 }
 
-/// What a core makes of its share of a port, on its own thread: a host in its memory. Memory of stores may be lent to it.
-pub type PortShare = Box<dyn FnOnce(&CoreContext, &[LentRegion]) -> io::Result<Box<dyn StreamHost>> + Send>;
-
-/// Memory in huge pages: its address and length.
-pub type LentRegion = (NonNull<u8>, usize);
+/// What a core makes of its share of a port, on its own thread: a host in its memory. Its stores are there before.
+pub type PortShare = Box<dyn FnOnce(&CoreContext) -> io::Result<Box<dyn StreamHost>> + Send>;
 
 /// The addresses of the portals of a port.
 pub struct PortAddresses {
@@ -101,10 +97,7 @@ impl PortsStart<'_> {
     /// Shares that are alike for all reactors.
     pub(super) fn alike(
         &self,
-        share: impl FnOnce(&CoreContext, &[LentRegion]) -> io::Result<Box<dyn StreamHost>>
-        + Clone
-        + Send
-        + 'static,
+        share: impl FnOnce(&CoreContext) -> io::Result<Box<dyn StreamHost>> + Clone + Send + 'static,
     ) -> Vec<PortShare> {
         self.reactors.iter().map(|_| Box::new(share.clone()) as PortShare).collect()
     }

@@ -85,7 +85,7 @@ impl PortOptions for PacketOptions {
 
     fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
         let link = self.0.clone();
-        Ok(start.alike(move |context, _| {
+        Ok(start.alike(move |context| {
             let packet = Packet::open(&link, context.cores(), context.arena().clone())?;
             link.host(packet, &taken.addresses, context.arena())
         }))

@@ -148,7 +148,7 @@ impl PortOptions for TapOptions {
 
     fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {
         let options = self.clone();
-        Ok(start.alike(move |context, _| {
+        Ok(start.alike(move |context| {
             let tap = Tap::open(&options, (context.core(), context.cores()), context.arena().clone())?;
             options.link.host(tap, &taken.addresses, context.arena())
         }))

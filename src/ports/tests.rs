@@ -327,7 +327,7 @@ pub(super) mod with_dpdk {
         };
         let mut queues = Found::probe(&eal, device).unwrap().start(&config).unwrap();
         let arena = arena();
-        (Dpdk::new(queues.remove(0), arena.clone(), &[]).unwrap(), arena)
+        (Dpdk::new(queues.remove(0), arena.clone(), std::slice::from_ref(arena.region())).unwrap(), arena)
     }
 
     fn host(name: &str) -> Box<dyn StreamHost> {

@@ -6,12 +6,13 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use crate::memory::Arena;
+use crate::memory::{Arena, Region, RegionRef};
 
 struct CoreParts {
     core: usize,
     cores: usize,
     arena: Arena,
+    regions: RefCell<Vec<RegionRef>>,
     shared: RefCell<Vec<Box<dyn Any>>>,
 }
 
@@ -23,7 +24,13 @@ pub struct CoreContext(Rc<CoreParts>);
 impl CoreContext {
     /// For the core of that number, of so many, with its payload memory.
     pub fn new(core: usize, cores: usize, arena: Arena) -> Self {
-        Self(Rc::new(CoreParts { core, cores, arena, shared: RefCell::default() }))
+        Self(Rc::new(CoreParts {
+            core,
+            cores,
+            arena,
+            regions: RefCell::default(),
+            shared: RefCell::default(),
+        }))
     }
 
     /// For the only core that there is.
@@ -46,6 +53,21 @@ impl CoreContext {
         &self.0.arena
     }
 
+    /// Says that segments of this core may lie in a region. Stores and fabrics do so when they are made; ports and fabrics
+    /// that are made later have it registered.
+    pub fn add_region(&self, region: &Region) {
+        self.0.regions.borrow_mut().push(region.downgrade());
+    }
+
+    /// All memory that segments of this core may lie in and that devices may be told of: its arena, and what was added and is
+    /// still there.
+    pub fn regions(&self) -> Vec<Region> {
+        let mut added = self.0.regions.borrow_mut();
+        added.retain(|region| region.upgrade().is_some());
+        let added = added.iter().filter_map(RegionRef::upgrade);
+        [self.arena().region().clone()].into_iter().chain(added).collect()
+    }
+
     /// What there is once on a core for all who use a thing of this type, such as one io_uring for all files: whoever
     /// asks first makes it.
     pub fn shared<T: Clone + 'static>(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -58,6 +80,16 @@ impl CoreContext {
             },
             Ok,
         )
+    }
+}
+
+impl Drop for CoreParts {
+    /// The devices of a core have stopped before: see [`Region`] for the order.
+    fn drop(&mut self) {
+        if self.arena.region().is_registered() && !std::thread::panicking() {
+            log::error!("reactor {}: a device has not given its memory up: it stays mapped", self.core);
+            debug_assert!(false, "a core ends before its devices");
+        }
     }
 }
 

@@ -444,10 +444,8 @@ impl CoreAssembly {
         }
         tasks.persist_with(record_store, &[]);
         let mut hosts = Vec::new();
-        let stores = self.units.iter().filter_map(|unit| unit.backing.as_ref());
-        let lent: Vec<_> = stores.filter_map(|store| store.region()).collect();
         for (port, share) in self.ports {
-            let host = ports::open(&port, share, &context, &lent)?;
+            let host = ports::open(&port, share, &context)?;
             hosts.push((port, host));
         }
         let iscsi = IscsiFabric::new(IscsiParts {

@@ -24,6 +24,7 @@ use crate::engine::shard::Message;
 use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
 use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
 use crate::engine::units::{UnitOptions, kind};
+use crate::memory::Pages;
 use crate::net::Listener;
 use crate::ports::{ConfiguredPort, PortShare};
 use crate::reactor::{CoreContext, Sender};
@@ -79,8 +80,7 @@ impl LiveChange {
         let open = |(port, shares): &(String, Vec<Mutex<Option<PortShare>>>)| {
             let share = shares[context.core()].lock().unwrap_or_else(PoisonError::into_inner).take();
             let share = share.expect("each core makes its share once");
-            // Ports that read lent memory by its address do not come later.
-            Ok((port.clone(), ports::open(port, share, context, &[])?))
+            Ok((port.clone(), ports::open(port, share, context)?))
         };
         let ports = self.ports.iter().map(open).collect::<Result<_, String>>()?;
         let listeners = self.portals.iter().map(|portal| {
@@ -270,10 +270,13 @@ impl Live {
         }
     }
 
-    /// Memory that a port reads by its address has to be known when that is set up.
+    /// Memory that a port reads by itself is registered when that is set up; from elsewhere it would copy all payload.
     fn lendable(&self, config: &Config, units: &[Arc<Unit>]) -> Result<(), String> {
         let fixed = config.ports.iter().find(|port| port.options.is_fixed());
-        let lends = |unit: &&Arc<Unit>| unit.backing().is_some_and(|backing| backing.region().is_some());
+        let lends = |unit: &&Arc<Unit>| {
+            let region = unit.backing().and_then(|backing| backing.region());
+            region.is_some_and(|region| region.pages().pages == Pages::Huge && region.pages().writable)
+        };
         match (units.iter().find(lends), fixed) {
             (Some(unit), Some(port)) => {
                 let UnitOptions { kind, name, .. } = &unit.options;

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use crate::adapters::fabric::FabricAddress;
 use crate::control::config::Config;
 use crate::net::StreamHost;
-use crate::ports::{
-    AddressRefusal, ConfiguredPort, LentRegion, PortAddresses, PortShare, PortsStart, TakenAddress,
-};
+use crate::ports::{AddressRefusal, ConfiguredPort, PortAddresses, PortShare, PortsStart, TakenAddress};
 use crate::reactor::CoreContext;
 
 /// The listening sockets of portals, by their names; all reactors share them.
@@ -86,9 +84,8 @@ pub(super) fn open(
     port: &str,
     share: PortShare,
     context: &CoreContext,
-    lent: &[LentRegion],
 ) -> Result<Box<dyn StreamHost>, String> {
-    share(context, lent).map_err(|e| explain(port, &e))
+    share(context).map_err(|e| explain(port, &e))
 }
 
 fn explain(port: &str, e: &io::Error) -> String {

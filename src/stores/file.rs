@@ -13,7 +13,6 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use super::Backing;
 use super::exclusive::{Exclusive, ExclusiveGate};
 use super::ring::{Flight, RingOp, Shared};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Health, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Arena, Lease, Seg, Sg, SharedMemory};
+use crate::memory::{Arena, Lease, Pages, Region, RegionPages, Seg, Sg};
 use crate::reactor::CoreContext;
 use crate::sys::{self, FileMapping, InMemory};
 
@@ -55,7 +54,8 @@ pub(super) struct Image {
     zero_range: bool,
     /// The bytes are in memory whatever happens (tmpfs, hugetlbfs): nothing ever waits.
     in_memory: bool,
-    mapping: Option<Arc<FileMapping>>,
+    /// Its mapping, which is what is lent of it.
+    mapping: Option<(Arc<FileMapping>, Region)>,
     gate: Arc<ExclusiveGate>,
     name: Arc<str>,
 }
@@ -66,7 +66,16 @@ impl Image {
         let FoundImage { bytes, device, in_memory, thin, zero_range } = found;
         let mapping = match options.mapped {
             false => None,
-            true => Some(Arc::new(map(&file, bytes, in_memory, options.read_only)?)),
+            true => {
+                let mapping = Arc::new(map(&file, bytes, in_memory, options.read_only)?);
+                // The space of the file is taken, and nobody takes parts of it away.
+                let pages = RegionPages {
+                    pages: if mapping.is_huge() { Pages::Huge } else { Pages::Ordinary },
+                    writable: mapping.is_writable(),
+                    present: true,
+                };
+                Some((mapping.clone(), Region::new(mapping, pages)))
+            }
         };
         Ok(Self {
             file: Arc::new(file),
@@ -94,24 +103,12 @@ fn map(file: &File, bytes: u64, in_memory: Option<InMemory>, read_only: bool) ->
     FileMapping::new(file, len, page, !read_only)
 }
 
-/// The pages of a mapped file.
-struct Mapped(Arc<FileMapping>);
-
-// SAFETY: the Arc keeps the mapping, which does not move; what a shortened file has lost is replaced by zeros when it
-// is touched.
-unsafe impl SharedMemory for Mapped {
-    fn base(&self) -> NonNull<u8> {
-        self.0.base()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
 impl Backing for Image {
     fn attach(&self, context: &CoreContext) -> io::Result<Box<dyn Store>> {
         let ring = context.shared(Shared::new)?;
+        if let Some((_, region)) = &self.mapping {
+            context.add_region(region);
+        }
         let handle = FileStore {
             fd: self.file.as_raw_fd(),
             file: self.file.clone(),
@@ -127,9 +124,9 @@ impl Backing for Image {
             thin: self.thin,
             zero_range: self.zero_range,
             in_memory: self.in_memory,
-            mapping: self.mapping.clone().map(|mapping| {
-                let pages = Lease::new(Mapped(mapping.clone()));
-                (mapping, pages)
+            mapping: self.mapping.clone().map(|(mapping, region)| {
+                let pages = Lease::new(region.clone());
+                (mapping, region, pages)
             }),
             arena: context.arena().clone(),
             number: ring.join(),
@@ -144,9 +141,8 @@ impl Backing for Image {
         !self.in_memory
     }
 
-    fn region(&self) -> Option<(NonNull<u8>, usize)> {
-        let mapping = self.mapping.as_ref()?;
-        (mapping.is_huge() && mapping.is_writable()).then(|| (mapping.base(), mapping.len()))
+    fn region(&self) -> Option<&Region> {
+        self.mapping.as_ref().map(|(_, region)| region)
     }
 }
 
@@ -170,7 +166,7 @@ struct FileStore {
     zero_range: bool,
     in_memory: bool,
     /// The mapping, and its pages to be lent.
-    mapping: Option<(Arc<FileMapping>, Lease)>,
+    mapping: Option<(Arc<FileMapping>, Region, Lease)>,
     arena: Arena,
     ring: Shared,
     number: usize,
@@ -211,7 +207,7 @@ impl FileStore {
     }
 
     fn read(&mut self, tag: Tag, at: u64, len: u32, into: Landing) -> Submitted {
-        if let (Some((mapping, pages)), Landing::Own | Landing::Lent(_)) = (&self.mapping, &into) {
+        if let (Some((mapping, _, pages)), Landing::Own | Landing::Lent(_)) = (&self.mapping, &into) {
             let from = usize::try_from(at).expect("inside the mapping");
             if len > 0 && !mapping.reaches(from + len as usize) {
                 return failed(ErrorKind::ReadFailed, at);
@@ -277,7 +273,7 @@ impl FileStore {
 
     /// The mapping, where it is what writes go through.
     fn written_mapping(&self) -> Option<&FileMapping> {
-        self.mapping.as_ref().map(|(mapping, _)| &**mapping).filter(|mapping| mapping.is_writable())
+        self.mapping.as_ref().map(|(mapping, ..)| &**mapping).filter(|mapping| mapping.is_writable())
     }
 
     /// As much of the pattern as fits in a block of the arena, written over and over.
@@ -541,7 +537,7 @@ impl Store for FileStore {
             Ok(space) => {
                 if let Some(bytes) = space.bytes {
                     // What is mapped is so at its first size: more is there at the next start.
-                    let bytes = self.mapping.as_ref().map_or(bytes, |(map, _)| bytes.min(map.len() as u64));
+                    let bytes = self.mapping.as_ref().map_or(bytes, |(map, ..)| bytes.min(map.len() as u64));
                     // What a write has noticed meanwhile is newer.
                     let (now, relaxed) = (bytes / block * block, Ordering::Relaxed);
                     _ = self.bytes.compare_exchange(before, now, relaxed, relaxed);
@@ -575,8 +571,8 @@ impl Store for FileStore {
     }
 
     fn lease(&self) -> Option<Lease> {
-        let (mapping, _) = self.mapping.as_ref()?;
-        Some(Lease::new(Mapped(mapping.clone())))
+        let (_, region, _) = self.mapping.as_ref()?;
+        Some(Lease::new(region.clone()))
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

@@ -14,7 +14,6 @@ mod ring;
 mod wrap;
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 pub use file::{FileOptions, ImageRefusal, patiently};
@@ -26,6 +25,7 @@ pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{FAULT_KEYS, Failure, Operations, StoreFault};
 
 use crate::io::Store;
+use crate::memory::Region;
 use crate::reactor::CoreContext;
 
 /// A configured store, shared by all cores.
@@ -38,8 +38,8 @@ pub trait Backing: Send + Sync {
         false
     }
 
-    /// Memory that its handles lend, if it is in huge pages and stays where it is: devices may be told of it.
-    fn region(&self) -> Option<(NonNull<u8>, usize)> {
+    /// The memory that its handles lend: devices may be told of it.
+    fn region(&self) -> Option<&Region> {
         None
     }
 }
@@ -67,8 +67,8 @@ pub fn file(options: &FileOptions) -> io::Result<Arc<dyn Backing>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{Done, Landing, Op, Submitted, Tag};
-    use crate::memory::{Arena, Sg};
+    use crate::io::{Done, FaultRate, Landing, Op, Submitted, Tag};
+    use crate::memory::{Arena, BufferSlots, Pages, RegionTable, Registrar, Sg};
 
     /// Carries out one operation, however long the store takes.
     fn complete(store: &mut dyn Store, op: Op) -> Done {
@@ -128,5 +128,152 @@ mod tests {
             }
         }
         std::fs::remove_file(path).unwrap();
+    }
+
+    fn image(name: &str, mapped: bool) -> FileOptions {
+        FileOptions {
+            name: "test".into(),
+            // In memory: only there an image can be mapped.
+            path: format!("/dev/shm/ptgt-{name}-{}.img", std::process::id()).into(),
+            size: Some(1 << 20),
+            create: true,
+            record: None,
+            block: 512,
+            read_only: false,
+            mapped,
+            thin: false,
+        }
+    }
+
+    /// Bytes go from memory that is not the arena's into each store, and back into such memory, where they are asked for.
+    #[test]
+    fn every_store_reads_into_memory_that_it_is_given_and_writes_what_lies_there() {
+        const LEN: usize = 20_480;
+        let (plain, mapped) = (image("landing", false), image("landing-mapped", true));
+        let rate = FaultRate { delay: std::time::Duration::from_millis(1), ..FaultRate::ALWAYS };
+        let (bytes, failure) = (0..u64::MAX, Failure::None);
+        let slow = StoreFault { operations: Operations::Read, bytes, failure, rate };
+        let stores = [
+            ("ram", ram(1 << 20, 512, false).unwrap()),
+            ("null", null(1 << 20, 512).unwrap()),
+            ("file", file(&plain).unwrap()),
+            ("mapped", file(&mapped).unwrap()),
+            ("with faults", wrapped(ram(1 << 20, 512, false).unwrap(), 1, vec![slow])),
+        ];
+        for (name, backing) in stores {
+            let arena = Arena::new(4 << 20, false).unwrap();
+            let mut store = backing.attach(&CoreContext::alone(arena.clone())).unwrap();
+            let slots = BufferSlots::new(3, LEN as u32, false).unwrap();
+            let mut from = slots.take(LEN).unwrap();
+            from.bytes_mut().iter_mut().zip(0..).for_each(|(byte, i): (_, usize)| *byte = (i % 251) as u8);
+            let from = from.freeze();
+            let sent = Sg::from(from.clone());
+            let written = complete(&mut *store, Op::Write { at: 4096, data: sent, fua: false });
+            assert!(matches!(written, Done::Finished), "{name}: {written:?}");
+            let mut to = slots.take(LEN).unwrap();
+            to.bytes_mut().fill(0xee);
+            let place = to.in_region();
+            assert_eq!(place.unwrap().0, slots.region().id());
+            let read = Op::Read { at: 4096, len: LEN as u32, into: Landing::Given(to) };
+            let Done::Data(data) = complete(&mut *store, read) else { panic!("{name} cannot be read") };
+            let [seg] = data.segs() else { panic!("{name}: {data:?}") };
+            assert_eq!(seg.in_region(), place, "{name}: where it was to land");
+            let expected = if name == "null" { vec![0; LEN] } else { from.private().unwrap().to_vec() };
+            assert!(data.to_vec() == expected, "{name}");
+            assert_eq!((slots.out(), arena.in_use()), (2, 0), "{name}: nothing was copied through the arena");
+            drop((data, from));
+            assert_eq!(slots.out(), 0, "{name}");
+        }
+        [plain, mapped].iter().for_each(|options| std::fs::remove_file(&options.path).unwrap());
+    }
+
+    /// A device that has been told where everything is.
+    struct Everything;
+
+    impl Registrar for Everything {
+        type Handle = ();
+
+        fn register(&mut self, _: &Region) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unregister(&mut self, _: &Region, (): ()) {}
+    }
+
+    /// What stores lend is told by their core, with what it is.
+    #[test]
+    fn what_a_store_lends_is_a_region_of_its_core() {
+        let (plain, mapped) = (image("region", false), image("region-mapped", true));
+        let read_only = FileOptions { read_only: true, create: false, size: None, ..mapped.clone() };
+        let told = |writable, present| Some((Pages::Ordinary, writable, present));
+        for (name, expected) in [
+            ("ram", told(true, false)),
+            ("null", None),
+            ("file", None),
+            ("mapped", told(true, true)),
+            ("read-only", told(false, true)),
+        ] {
+            let backing = match name {
+                "ram" => ram(1 << 20, 512, false),
+                "null" => null(1 << 20, 512),
+                "file" => file(&plain),
+                "mapped" => file(&mapped),
+                _ => file(&read_only),
+            };
+            let backing = backing.unwrap();
+            let context = CoreContext::alone(Arena::new(4 << 20, false).unwrap());
+            let mut store = backing.attach(&context).unwrap();
+            let regions = context.regions();
+            let [arena, lent @ ..] = &regions[..] else { panic!() };
+            assert_eq!(arena.id(), context.arena().region().id());
+            let told = lent.first().map(|region| region.pages());
+            assert_eq!(told.map(|told| (told.pages, told.writable, told.present)), expected, "{name}");
+            let read = Op::Read { at: 512, len: 512, into: Landing::Own };
+            let Done::Data(data) = complete(&mut *store, read) else { panic!("{name} cannot be read") };
+            let place = data.segs()[0].in_region();
+            match (lent, name) {
+                ([region], _) => assert_eq!(place, Some((region.id(), 512)), "{name}"),
+                (_, "null") => assert_eq!(place, None, "its zeros are no region"),
+                _ => assert_eq!(place.unwrap().0, arena.id(), "{name}"),
+            }
+            let known = regions.len();
+            drop((store, backing, regions));
+            assert_eq!(context.regions().len(), known, "{name}: a segment is out");
+            drop(data);
+            assert_eq!(context.regions().len(), 1, "{name}: it is gone");
+        }
+        [plain, mapped].iter().for_each(|options| std::fs::remove_file(&options.path).unwrap());
+    }
+
+    /// A device reads and writes the pages that there were when it was told of the region: they stay.
+    #[test]
+    fn unmapped_memory_keeps_its_pages_if_a_device_knows_them() {
+        // Of the page that an address is in, whether there is one (a bit of its entry in the kernel's table).
+        let present = |data: &Sg| {
+            let mut entry = [0; 8];
+            let at = data.segs()[0].as_ptr().addr() / 4096 * 8;
+            let map = std::fs::File::open("/proc/self/pagemap").unwrap();
+            std::os::unix::fs::FileExt::read_exact_at(&map, &mut entry, at as u64).unwrap();
+            u64::from_le_bytes(entry) >> 63 == 1
+        };
+        for registered in [false, true] {
+            let arena = Arena::new(4 << 20, false).unwrap();
+            let backing = ram(4 << 20, 512, false).unwrap();
+            let mut table = RegionTable::new(Everything);
+            if registered {
+                table.add(backing.region().unwrap()).unwrap();
+            }
+            let mut store = backing.attach(&CoreContext::alone(arena.clone())).unwrap();
+            // A huge page of its own, as the first one may be zeroed rather than given back.
+            let (at, len) = (2 << 20, 2 << 20);
+            let data = Sg::copied(&arena, &[7; 65_536]).unwrap();
+            complete(&mut *store, Op::Write { at, data, fua: false });
+            complete(&mut *store, Op::Unmap { at, len });
+            let read = Op::Read { at, len: 65_536, into: Landing::Own };
+            let Done::Data(data) = complete(&mut *store, read) else { panic!() };
+            assert_eq!(present(&data), registered);
+            assert!(data.to_vec().iter().all(|&byte| byte == 0));
+            table.give_up();
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::Backing;
-use super::ram::Pages;
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
 use crate::memory::Lease;
 use crate::reactor::CoreContext;
@@ -30,7 +29,7 @@ impl Null {
 
 impl Backing for Null {
     fn attach(&self, _: &CoreContext) -> io::Result<Box<dyn Store>> {
-        let zeros = Lease::new(Pages(self.zeros.clone()));
+        let zeros = Lease::new(self.zeros.clone());
         Ok(Box::new(NullStore { zeros, geometry: self.geometry }))
     }
 }

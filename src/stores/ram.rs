@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Backing;
 use super::exclusive::{Exclusive, ExclusiveGate};
 use crate::io::{Allocation, Done, Error, ErrorKind, Geometry, Landing, Op, Store, Submitted, Tag};
-use crate::memory::{Lease, Seg, Sg, SharedMemory};
+use crate::memory::{Lease, Pages, Region, RegionPages, Seg, Sg};
 use crate::reactor::CoreContext;
 use crate::sys::{self, Mapping};
 
@@ -19,23 +19,11 @@ const TRANSFER_MAX: u32 = 1 << 20;
 /// Granularity of what counts as allocated, in bytes.
 const PAGE: u64 = 4096;
 
-/// Memory that all cores see.
-pub(super) struct Pages(pub(super) Arc<Mapping>);
-
-// SAFETY: the Arc keeps the mapping, which neither moves nor shrinks.
-unsafe impl SharedMemory for Pages {
-    fn base(&self) -> NonNull<u8> {
-        self.0.base()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
 /// What all handles share.
 struct Medium {
     memory: Arc<Mapping>,
+    /// What is lent of it.
+    region: Region,
     /// A bit per page that holds data.
     allocated: Vec<AtomicU64>,
     geometry: Geometry,
@@ -51,23 +39,26 @@ impl Ram {
         let too_big = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let len = usize::try_from(bytes).map_err(too_big)?.next_multiple_of(2 << 20);
         let memory = Arc::new(Mapping::anonymous(len, huge)?);
+        // Huge pages are taken at once.
+        let (pages, present) = if memory.is_huge() { (Pages::Huge, true) } else { (Pages::Ordinary, false) };
+        let region = Region::new(memory.clone(), RegionPages { pages, writable: true, present });
         let words = bytes.div_ceil(PAGE).div_ceil(64);
         let allocated = (0..words).map(|_| AtomicU64::new(0)).collect();
         let geometry = Geometry { bytes, block, transfer_max: TRANSFER_MAX, thin: true, read_only: false };
-        Ok(Self { medium: Arc::new(Medium { memory, allocated, geometry }), gate: Arc::default() })
+        Ok(Self { medium: Arc::new(Medium { memory, region, allocated, geometry }), gate: Arc::default() })
     }
 }
 
 impl Backing for Ram {
-    fn attach(&self, _: &CoreContext) -> io::Result<Box<dyn Store>> {
+    fn attach(&self, context: &CoreContext) -> io::Result<Box<dyn Store>> {
         let medium = self.medium.clone();
-        let pages = Lease::new(Pages(medium.memory.clone()));
+        context.add_region(&medium.region);
+        let pages = Lease::new(medium.region.clone());
         Ok(Box::new(Exclusive::new(RamStore { medium, pages }, self.gate.clone())))
     }
 
-    fn region(&self) -> Option<(NonNull<u8>, usize)> {
-        let memory = &self.medium.memory;
-        memory.is_huge().then(|| (memory.base(), memory.len()))
+    fn region(&self) -> Option<&Region> {
+        Some(&self.medium.region)
     }
 }
 
@@ -138,7 +129,10 @@ impl Medium {
                 }
             }
             let (to, len) = self.address(first, last - first)?;
-            self.memory.discard(to, len);
+            if !self.region.move_pages(|| self.memory.discard(to, len)) {
+                // SAFETY: address() found the range inside the disk.
+                unsafe { sys::zero_racing(to.as_ptr(), len) };
+            }
         }
         Ok(())
     }
@@ -223,6 +217,6 @@ impl Store for RamStore {
     }
 
     fn lease(&self) -> Option<Lease> {
-        Some(Lease::new(Pages(self.medium.memory.clone())))
+        Some(Lease::new(self.medium.region.clone()))
     }
 }

@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Backing;
 use crate::io::{Done, Error, ErrorKind, FaultRate, FaultRule, Geometry, Health, Op, Store, Submitted, Tag};
-use crate::memory::Lease;
+use crate::memory::{Lease, Region};
 use crate::options::Absent::{Is, Means};
 use crate::options::ValueKind::{Number, Tables, Word};
 use crate::options::{Key, Section, Table, key};
@@ -221,7 +220,7 @@ impl Backing for Wrapped {
         Ok(Box::new(FaultStore { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
     }
 
-    fn region(&self) -> Option<(NonNull<u8>, usize)> {
+    fn region(&self) -> Option<&Region> {
         self.inner.region()
     }
 }

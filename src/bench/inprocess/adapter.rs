@@ -41,7 +41,8 @@ pub(super) fn host(arena: &Arena, mtu: u16, offload: bool) -> Result<(Box<dyn St
         promiscuous: false,
     };
     let (queue, far) = FarEnd::new(&eal, &device).map_err(|e| e.to_string())?;
-    let port = Dpdk::new(queue, arena.clone(), &[]).map_err(|e| e.to_string())?;
+    let port =
+        Dpdk::new(queue, arena.clone(), std::slice::from_ref(arena.region())).map_err(|e| e.to_string())?;
     Ok(frames::host(port, Adapter { far, mtu, eal }, arena))
 }
 

@@ -12,10 +12,11 @@ use dpdk_sys as dpdk;
 use log::{debug, info, warn};
 
 use super::eal::{self, Eal};
-use super::memory::{Regions, Span};
+use super::memory::{DeviceMemory, Reach};
 use super::pool::{Mbuf, Pool, PoolConfig};
 use super::rings::Rings;
 use crate::counters::{Counted, CounterDefinition, CounterKind, CounterSet, CounterUnit};
+use crate::memory::{Region, RegionTable};
 use crate::ports::LinkCounters;
 
 /// Descriptors of a queue, if the device has as many.
@@ -119,7 +120,6 @@ pub(super) struct Running {
     pub(super) port: u16,
     pub(super) name: String,
     pub(super) abilities: Abilities,
-    device: NonNull<dpdk::rte_device>,
     /// Frames for each core, and from all cores to the first one, if one queue serves them all.
     pub(super) spread: Option<Spread>,
     state: Mutex<State>,
@@ -137,11 +137,11 @@ unsafe impl Send for Running {}
 // SAFETY: as above.
 unsafe impl Sync for Running {}
 
-#[derive(Default)]
 struct State {
     queues: usize,
     closed: bool,
-    spans: Vec<Span>,
+    /// The memory that it reads by itself.
+    memory: RegionTable<DeviceMemory>,
     accepted: Vec<[u8; 6]>,
     names: HashMap<u64, &'static CounterDefinition>,
 }
@@ -297,9 +297,14 @@ impl Found {
             port: self.port,
             name: self.name.clone(),
             abilities,
-            device,
             spread,
-            state: Mutex::new(State { queues: config.queues, ..State::default() }),
+            state: Mutex::new(State {
+                queues: config.queues,
+                closed: false,
+                memory: RegionTable::new(DeviceMemory::new(device, self.eal.virtual_addresses())),
+                accepted: Vec::new(),
+                names: HashMap::new(),
+            }),
             closed: Condvar::new(),
             _rings: self.rings,
             _pools: pools.clone(),
@@ -581,20 +586,17 @@ impl Running {
     }
 
     /// Makes memory known to the device, so that it can read payload there. What cannot be is copied when it is sent.
-    pub(super) fn register(&self, base: NonNull<u8>, len: usize, huge: bool) -> Regions {
+    pub(super) fn register(&self, regions: &[Region]) -> Reach {
         if !self.abilities.dma {
-            return Regions::everything();
+            return Reach::everything();
         }
         let mut state = lock(&self.state);
-        let known = state.spans.iter().any(|span| span.covers(base, len));
-        if !known {
-            let virtual_addresses = self.eal.virtual_addresses();
-            match Span::register(self.device, virtual_addresses, base, len, huge, &state.spans) {
-                Ok(span) => state.spans.push(span),
-                Err(e) => warn!("device {}: payload will be copied when it is sent: {e}", self.name),
+        for region in regions {
+            if let Err(e) = state.memory.add(region) {
+                warn!("device {}: payload will be copied when it is sent: {e}", self.name);
             }
         }
-        Regions::of(&state.spans)
+        Reach::of(&state.memory)
     }
 
     /// How many other cores have not given their queues up.
@@ -657,13 +659,10 @@ impl Running {
             return;
         }
         // SAFETY: no core uses a queue any more.
-        unsafe {
-            dpdk::rte_eth_dev_stop(self.port);
-            for span in state.spans.drain(..) {
-                span.unregister(self.device);
-            }
-            dpdk::rte_eth_dev_close(self.port);
-        }
+        unsafe { dpdk::rte_eth_dev_stop(self.port) };
+        state.memory.give_up();
+        // SAFETY: as above.
+        unsafe { dpdk::rte_eth_dev_close(self.port) };
         info!("device {}: closed", self.name);
         state.closed = true;
         self.closed.notify_all();

@@ -28,13 +28,13 @@ pub use rings::{FarEnd, RingCounts};
 
 use super::QueueCounters;
 use crate::counters::{Counted, CounterSet};
-use crate::memory::{Arena, Lender};
+use crate::memory::{Arena, Lender, Region};
 use crate::net::{FrameCaps, FramePort, RxChecksum, RxFrame, TxFrame};
 use crate::time::Instant;
 use device::HEADER_MAX;
 use eal::Registered;
 use guard::Guards;
-use memory::Regions;
+use memory::Reach;
 use pool::Mbuf;
 
 /// Frames taken per turn and queue.
@@ -81,7 +81,7 @@ pub struct Dpdk {
     lender: Lender,
     queue: Queue,
     guards: Guards,
-    regions: Regions,
+    reach: Reach,
     arena: Arena,
     now: Cell<Instant>,
     last_work: Instant,
@@ -90,15 +90,11 @@ pub struct Dpdk {
 }
 
 impl Dpdk {
-    /// Makes a queue this core's port. `shared`: memory of stores that is lent to it (address, length), in huge pages.
-    pub fn new(mut queue: Queue, arena: Arena, shared: &[(NonNull<u8>, usize)]) -> io::Result<Self> {
+    /// Makes a queue this core's port. `regions`: all that payload may lie in.
+    pub fn new(mut queue: Queue, arena: Arena, regions: &[Region]) -> io::Result<Self> {
         let thread = Registered::new(&queue.device.eal)?;
         queue.opened = true;
-        let (base, len, huge) = arena.region();
-        let mut regions = queue.device.register(base, len, huge);
-        for &(base, len) in shared {
-            regions = queue.device.register(base, len, true);
-        }
+        let reach = queue.device.register(regions);
         let frames = queue.pools.frames.clone();
         let lender = Lender::new(move |buffer: NonNull<u8>| {
             let _pool = &frames;
@@ -113,7 +109,7 @@ impl Dpdk {
             lender,
             queue,
             guards: Guards::new(GUARDS),
-            regions,
+            reach,
             arena,
             now: Cell::new(Instant::ZERO),
             last_work: Instant::ZERO,
@@ -207,9 +203,11 @@ impl Dpdk {
         let in_place = frame.payload.len() > SMALL
             && header.len() <= HEADER_MAX
             && frame.payload.segs().len() < abilities.buffers_max
-            && frame.payload.segs().iter().all(|seg| {
-                self.regions.resolve(seg.as_ptr(), seg.len(), abilities.buffers_max - 1, &mut pieces)
-            })
+            && frame
+                .payload
+                .segs()
+                .iter()
+                .all(|seg| self.reach.resolve(seg, abilities.buffers_max - 1, &mut pieces))
             && !(abilities.even && pieces.iter().rev().skip(1).any(|piece| piece.len % 2 != 0));
         let made = if in_place {
             let number = self.guards.vacant()?;
