@@ -15,7 +15,7 @@
 //! | [`counters`] | the lists that say what is counted, and what comes from them |
 //! | [`activity`] | what a thread is about, for the last words of one that panics |
 //! | [`machine`] | what the kernel tells of the machine, and how what is looked at is judged |
-//! | [`memory`] | the arena of huge pages of each core, and who owns a run of bytes |
+//! | [`memory`] | the arena of huge pages of each core, regions that devices may touch, and who owns a run of bytes |
 //! | [`reactor`] | the loop of a core, mailboxes between cores, and what the parts of a core share |
 //! | [`io`] | the lower waist: block operations and their completions |
 //! | [`formats`] | images that are more than plain blocks, without I/O: tape cartridges |
@@ -53,12 +53,17 @@
 //!
 //! # Who owns a buffer
 //!
-//! * A [`memory::SegMut`] is the right to write a block of the arena, and there is one; frozen, it is a
+//! * A [`memory::SegMut`] is the right to write a block of the arena, or a buffer, and there is one; frozen, it is a
 //!   [`memory::Seg`], shared and read-only. Segments belong to the core that made them: reference counts are plain
 //!   integers, and the compiler keeps segments from crossing.
 //! * Stores lend memory that other cores may be writing (a RAM disk). It is reached by raw copies and by the kernel only,
 //!   so a READ that overlaps a WRITE sees either content of a block; what is digested or checksummed in software is
 //!   copied first.
+//! * Memory that a device, the kernel or a peer may touch is a [`memory::Region`]: a core's arena, what stores lend, buffers
+//!   of a fabric's own ([`memory::BufferSlots`]), which make segments like any other. A segment knows its region by number and its
+//!   place there. Whoever has to be told of memory first is a [`memory::Registrar`], and keeps what it calls each region in a
+//!   [`memory::RegionTable`] by that number; nobody looks for an address. What a registrar refuses is copied.
+//!   `memory/region.rs` tells the order of start and stop.
 //! * What is sent is held until the peer has acknowledged it and the port has released it, also beyond the end or the
 //!   abort of its command: a PDU once begun is sent whole.
 //! * Received frames are lent upwards as they are, until half of the arena is out; then they are copied, so that a slow
@@ -110,6 +115,11 @@
 //! 5. In [`engine::fabric::Fabric::commit`] the port sends all of the turn in one burst. The segments are held until
 //!    the peer has acknowledged them.
 //!
+//! Where a fabric moves data by memory region (RDMA, a ring shared with the kernel), 3 and 4 have no bytes in PDUs: a READ is
+//! sent from the region of the store or of the arena by its key, after which the status goes; of a WRITE the fabric has the
+//! adapter fetch the bytes into a segment of a region of its own, which goes to the store as it is. Such a fabric may also say
+//! where a READ is to land ([`scsi::Transport::landing`]). `adapters/toy_regions` does all of that.
+//!
 //! # Changes while it runs
 //!
 //! Logical units, targets, portals, ports, accounts and access rules come and go. The control plane opens what is new, each
@@ -141,7 +151,8 @@
 //!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
 //!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says which tables of
 //!   the configuration are its own, and what is counted for it; its [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
-//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy.rs` is a whole one, for tests.
+//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy.rs` is a whole one, for
+//!   tests, and `adapters/toy_regions` one that moves data by memory region.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
@@ -151,6 +162,9 @@
 //!   [`reactor::CoreContext`], and a row in `stores/options.rs` that says how it is configured and opened.
 //! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with its
 //!   options (keys, what it needs of a machine, addresses, start: a [`ports::PortOptions`]) and a row in `ports/drivers.rs`.
+//! * A **registrar**: a [`memory::Registrar`] beside what stands for its device, which registers the regions of the core
+//!   ([`reactor::CoreContext::regions`]) when it is made, and gives its table up when the device has stopped. DPDK's is
+//!   `ports/dpdk/memory.rs`.
 //! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are
 //!   made.
 //!

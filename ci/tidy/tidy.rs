@@ -42,7 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "adapters",
         &[
             "activity", "counters", "machine", "options", "engine", "fabrics", "scsi", "net", "ports",
-            "reactor", "memory", "time", "sys", "wire",
+            "reactor", "io", "memory", "time", "sys", "wire",
         ],
     ),
     (

@@ -6,6 +6,8 @@ pub mod fabric;
 pub mod iscsi;
 #[cfg(test)]
 pub(crate) mod toy;
+#[cfg(test)]
+pub(crate) mod toy_regions;
 
 use crate::counters::{CounterPlace, CounterSet};
 use crate::fabrics::iscsi::ConnectionCounters;
@@ -27,6 +29,13 @@ pub const FABRICS: &[FabricKind] = &[
     FabricKind {
         keys: toy::KEYS,
         read: |root, parts| toy::ToyFabricOptions::read(root, parts),
+        counters: &[],
+        render: |_| Ok(String::new()),
+    },
+    #[cfg(test)]
+    FabricKind {
+        keys: toy_regions::KEYS,
+        read: |root, parts| toy_regions::RegionFabricOptions::read(root, parts),
         counters: &[],
         render: |_| Ok(String::new()),
     },

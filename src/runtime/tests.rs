@@ -3,6 +3,7 @@
 //! iSCSI.
 
 mod live;
+mod regions;
 
 use std::collections::VecDeque;
 use std::fs;
