@@ -141,6 +141,11 @@ impl MemoryAccount {
         self.0.used.get()
     }
 
+    /// Whether it holds no more than anybody may, however little there is.
+    pub fn is_small(&self) -> bool {
+        self.used() <= FLOOR
+    }
+
     /// Most that it ever may hold.
     pub fn limit(&self) -> u64 {
         self.0.limit

@@ -79,6 +79,10 @@ struct Stream {
     queued: usize,
     /// For what is queued.
     charge: MemoryCharge,
+    /// For what was received.
+    received: MemoryAccount,
+    /// When it was last read into the reserve.
+    reserve_used: Option<Instant>,
     /// In the list of streams to be flushed.
     dirty: bool,
     /// The owner found no room.
@@ -214,6 +218,7 @@ impl KernelHost {
         let entry = self.streams.vacant_entry();
         self.next += 1;
         let id = StreamId::new(self.next & (!LISTENER >> 32), entry.key());
+        let received = self.arena.strangers().connection();
         self.epoll.add(socket.as_raw_fd(), id.0, true)?;
         entry.insert(Stream {
             socket,
@@ -224,7 +229,9 @@ impl KernelHost {
             finished: false,
             queue: VecDeque::new(),
             queued: 0,
-            charge: MemoryCharge::on(&self.arena.strangers().connection()),
+            charge: MemoryCharge::on(&received.for_sending()),
+            received,
+            reserve_used: None,
             dirty: false,
             full: std::cell::Cell::new(false),
             closing: false,
@@ -405,7 +412,13 @@ impl StreamHost for KernelHost {
         let spare = self.spare.take_if(|_| stream.block == 0);
         let block = spare.or_else(|| self.arena.alloc(BLOCKS[stream.block]));
         let block = block.or_else(|| self.arena.alloc(BLOCKS[0]));
-        let Some(mut block) = block.or_else(|| self.arena.alloc_reserved(Arena::RESERVED_MAX)) else {
+        // The reserve is for answers, and for those who hold next to nothing, which is known at the end of a turn:
+        // payload would never give it back.
+        let reserve = || {
+            let may = stream.received.is_small() && stream.reserve_used.replace(self.now) != Some(self.now);
+            may.then(|| self.arena.alloc_reserved(Arena::RESERVED_MAX)).flatten()
+        };
+        let Some(mut block) = block.or_else(reserve) else {
             if self.starved.is_empty() {
                 self.retry = self.now + RETRY;
             }
@@ -483,6 +496,7 @@ impl StreamHost for KernelHost {
     fn bill(&mut self, id: StreamId, account: &MemoryAccount) {
         if let Some(index) = self.get(id) {
             self.streams[index].charge.bill(&account.for_sending());
+            self.streams[index].received = account.clone();
         }
     }
 

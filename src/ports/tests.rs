@@ -18,7 +18,7 @@ use super::kernel::{KernelHost, listen};
 use super::link::LinkOptions;
 use super::packet::Packet;
 use super::tap::{Tap, TapOptions};
-use crate::memory::{Arena, Sg};
+use crate::memory::{Arena, MemoryCharge, Seg, Sg};
 use crate::net::{FramePort, HostConfig, Listener, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
 use crate::time::Instant;
 
@@ -250,6 +250,62 @@ fn a_stream_that_was_reset_takes_nothing_more() {
         std::thread::sleep(Duration::from_millis(1));
     }
     panic!("there is room for what is thrown away");
+}
+
+/// A peer fills what memory there is with what it never ends. Others are heard, and can be answered.
+#[test]
+fn the_reserve_is_for_those_who_hold_next_to_nothing() {
+    let listener = Arc::new(listen(([127, 0, 0, 1], 0).into()).unwrap());
+    let address = listener.local_addr().unwrap();
+    let arena = Arena::new(32 << 20, false).unwrap();
+    let mut host = KernelHost::new(arena.clone(), vec![listener]).unwrap();
+    let (mut events, mut now) = (Vec::new(), Instant::ZERO);
+    let mut peers: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut ids = Vec::new();
+    while ids.len() < peers.len() {
+        host.poll(now, &mut events);
+        ids.extend(events.drain(..).filter_map(|event| match event {
+            StreamEvent::Accepted { stream, .. } => Some(stream),
+            _ => None,
+        }));
+    }
+    let sizes = [1 << 20, 256 << 10, 64 << 10, 16 << 10, 4096, 2048, 256];
+    let taken = |size: &usize| std::iter::from_fn(|| arena.alloc(*size)).collect::<Vec<_>>();
+    let all: Vec<_> = sizes.iter().map(taken).collect();
+    for peer in &mut peers {
+        peer.write_all(&[1; 100 << 10]).unwrap();
+    }
+    let mut held: Vec<_> = ids
+        .iter()
+        .map(|_| (Vec::new(), MemoryCharge::on(&arena.strangers().child("peers").connection())))
+        .collect();
+    for (&id, (_, charge)) in ids.iter().zip(&held) {
+        host.bill(id, charge.account());
+    }
+    for _ in 0..50 {
+        now = now + Duration::from_millis(2);
+        host.poll(now, &mut events);
+        for (&id, (held, charge)) in ids.iter().zip(&mut held) {
+            let had = held.len();
+            held.extend(std::iter::from_fn(|| host.receive(id)));
+            assert!(held.len() <= had + 1, "more than one block of the reserve in a turn");
+            charge.set(held.iter().map(Seg::len).sum::<usize>() as u64);
+        }
+    }
+    for (held, charge) in &held {
+        assert!(
+            (8 << 10..=12 << 10).contains(&charge.account().used()),
+            "{:?} {}",
+            charge.account(),
+            held.len()
+        );
+        assert!(held.iter().all(Seg::is_reserved));
+    }
+    assert!(arena.alloc(256).is_none() && arena.alloc_reserved(256).is_some());
+    drop(all);
+    now = now + Duration::from_millis(2);
+    host.poll(now, &mut events);
+    assert!(ids.iter().all(|&id| host.receive(id).is_some()), "they go on when there is memory");
 }
 
 /// Two listeners with one TCP port, which cores share: each connection is told to be its listener's, wherever it goes.
