@@ -9,7 +9,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::sessions::{Claim, Limits, Seat, SessionName, Waiter};
 use super::topology::Topology;
-use super::{Ending, Established, IscsiFabric, IscsiMessage, LOGINS_MAX, MemoryFree, SessionEntry, Stream};
+use super::{
+    Ending, Established, IscsiFabric, IscsiMessage, LOGINS_MAX, MemoryFree, PDUS_MIN, SessionEntry, Stream,
+};
 use crate::engine::audit::MemoryProgress;
 use crate::engine::fabric::Core;
 use crate::fabrics::iscsi::{
@@ -106,16 +108,18 @@ impl IscsiFabric {
         work
     }
 
-    /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share of this
-    /// turn has the next one in the next turn, unless its host has had a burst of all: what is left of that would be in the way of
-    /// the next one.
+    /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share of
+    /// this turn has the next one in the next turn. Bytes alone do not count where its host has had a burst of all: what is
+    /// left of that would be in the way of the next one.
     #[inline]
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
         let Some(stream @ Stream { unfinished: false, .. }) = &mut streams[key.0] else { return };
         let (host, id) = (&mut self.parts.hosts[stream.host].1, stream.id);
-        while iscsi.receive(key, self.now, &*self.parts.topology, || host.receive(id)) {
-            if !host.is_bounded() {
+        self.readers += 1;
+        let mut left = self.share;
+        while iscsi.receive(key, self.now, &*self.parts.topology, &mut left, || host.receive(id)) {
+            if left == 0 || !host.is_bounded() {
                 stream.unfinished = true;
                 self.unfinished.push_back((index, key));
                 break;
@@ -123,6 +127,15 @@ impl IscsiFabric {
         }
         if iscsi.holds_too_much(key) {
             self.leave_unread(index, key);
+        }
+    }
+
+    /// Goes on with a connection when others have had their turn.
+    fn read_next_turn(&mut self, index: usize, key: ConnectionKey) {
+        if let Some(Some(stream)) = self.sessions[index].streams.get_mut(key.0)
+            && !std::mem::replace(&mut stream.unfinished, true)
+        {
+            self.unfinished.push_back((index, key));
         }
     }
 
@@ -230,7 +243,9 @@ impl IscsiFabric {
         match Sg::copied_reserved(self.parts.context.arena(), bytes) {
             Some(data) => {
                 let mut segs = data.segs().iter().cloned();
-                iscsi.receive(ConnectionKey(0), self.now, &*self.parts.topology, || segs.next());
+                // A login, and what may be behind it, which is carried out when that is answered.
+                let mut left = PDUS_MIN;
+                iscsi.receive(ConnectionKey(0), self.now, &*self.parts.topology, &mut left, || segs.next());
             }
             None => iscsi.close("no memory for a login"),
         }
@@ -292,11 +307,7 @@ impl IscsiFabric {
     fn session_event(&mut self, core: &mut Core, index: usize, event: Event) {
         match event {
             Event::JoinWanted(key, tsih) => self.find_home(index, key, tsih),
-            Event::Joined(key) => self.sessions[index].iscsi.resume(key, &*self.parts.topology),
-            Event::Resumed(key) => {
-                self.sessions[index].iscsi.resume(key, &*self.parts.topology);
-                self.receive(index, key);
-            }
+            Event::Joined(key) | Event::Resumed(key) => self.read_next_turn(index, key),
             Event::LoginWanted(key, wanted) => {
                 if let Some(stream) = &mut self.sessions[index].streams[key.0] {
                     stream.wanted = Some(wanted);
@@ -355,6 +366,7 @@ impl IscsiFabric {
             Some((core, _)) if core == self.parts.context.core() => {
                 let Some(window) = window else { return iscsi.refuse_login(key, GONE.0, GONE.1) };
                 iscsi.proceed(key, window, &*self.parts.topology);
+                self.read_next_turn(index, key);
             }
             Some((core, _)) => {
                 let Some(stream) = self.parts.hosts[host].1.detach(id, core) else {
@@ -509,7 +521,7 @@ impl IscsiFabric {
         }
         let iscsi = &mut self.sessions[index].iscsi;
         iscsi.accept_login(key, nexus, tsih, commands, memory);
-        iscsi.resume(key, &*self.parts.topology);
+        self.read_next_turn(index, key);
         self.touch(index);
     }
 

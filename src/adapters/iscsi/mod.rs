@@ -50,6 +50,11 @@ const LOGOUT_SECONDS: u16 = 3;
 /// Most connections of a core that have not logged in; the oldest is cut for the next.
 const LOGINS_MAX: usize = 4096;
 
+/// How many PDUs all connections bring in a turn, and how many each may bring however many there are. One alone may bring
+/// what a deep queue sends at once.
+const PDUS_PER_TURN: usize = 128;
+const PDUS_MIN: usize = 32;
+
 /// What the iSCSI of a core is told by that of others, and by the control plane.
 pub enum IscsiMessage {
     /// End the session of this nexus: its initiator has logged in again.
@@ -179,6 +184,9 @@ pub struct IscsiFabric {
     touched: Vec<usize>,
     /// Connections that have more to be read.
     unfinished: VecDeque<(usize, ConnectionKey)>,
+    /// How many connections were read in this turn, and how many PDUs each may bring.
+    readers: usize,
+    share: usize,
     events: Vec<StreamEvent>,
     timers: Wheel,
     unread: Unread,
@@ -207,6 +215,8 @@ impl IscsiFabric {
             next_serial: 0,
             touched: Vec::new(),
             unfinished: VecDeque::new(),
+            readers: 0,
+            share: PDUS_PER_TURN,
             events: Vec::new(),
             timers: Wheel::new(),
             unread: Unread::default(),
@@ -298,6 +308,7 @@ impl Transports for IscsiFabric {
 impl Fabric for IscsiFabric {
     fn poll(&mut self, core: &mut Core) -> usize {
         self.now = core.now;
+        self.share = (PDUS_PER_TURN / std::mem::take(&mut self.readers).max(1)).max(PDUS_MIN);
         let mut work = self.take_messages(core) + self.receive_more();
         for host in 0..self.parts.hosts.len() {
             work += self.poll_host(core, host);

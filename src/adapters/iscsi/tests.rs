@@ -590,6 +590,44 @@ fn read_over_several_turns(tells_again: bool) {
     assert!(!world.heard(port).is_empty(), "the ping is answered");
 }
 
+/// Small requests are counted, not weighed: each connection has its share of a turn, which is that of a deep queue if it is
+/// alone.
+#[test]
+fn whoever_asks_much_has_its_share_of_a_turn() {
+    const ASKED: usize = 1000;
+    for (bounded, connections) in [(false, 1), (true, 1), (false, 3), (true, 3), (false, 10), (true, 10)] {
+        let mut world = World::new(false);
+        let ports: Vec<u16> = (1..=connections).map(|isid| world.session(0, isid)).collect();
+        world.net.bounded.set(bounded);
+        let ping = Initiator::new().nop_out(&[]).immediate().encode(Default::default());
+        for &port in &ports {
+            world.net.wires.borrow_mut().get_mut(&port).unwrap().to_target = ping.repeat(ASKED);
+            let (core, id) = world.net.places.borrow()[&port];
+            world.net.tell(core, StreamEvent::Readable(id));
+        }
+        let answers = |world: &World| -> Vec<usize> {
+            ports.iter().map(|port| world.net.wires.borrow()[port].to_peer.len() / ping.len()).collect()
+        };
+        // Beside that no more answers wait than these.
+        let share = (PDUS_PER_TURN / ports.len()).clamp(PDUS_MIN, 64);
+        // Whom there is to share with is known from the second turn on.
+        world.shards[0].turn(world.now);
+        let mut before = answers(&world);
+        while before.iter().any(|&answers| answers < ASKED) {
+            assert_eq!(world.shards[0].next_deadline(), Some(world.now), "it would sleep");
+            world.now = world.now + Duration::from_micros(10);
+            world.shards[0].turn(world.now);
+            let now = answers(&world);
+            for (before, now) in before.iter().zip(&now) {
+                let most = share.min(ASKED - before);
+                assert_eq!(now - before, most, "{bounded} {connections}: {before} before");
+            }
+            before = now;
+        }
+        assert!(before.iter().all(|&answers| answers == ASKED), "{before:?}");
+    }
+}
+
 /// What comes behind the login of a connection is read though that has another place when it has joined its session.
 #[test]
 fn what_comes_behind_a_login_is_read_where_it_has_gone() {

@@ -224,10 +224,9 @@ pub enum Event {
     JoinWanted(ConnectionKey, u16),
     /// A login waits for the owner's word.
     LoginWanted(ConnectionKey, LoginRequest),
-    /// A connection has become one of the session's: [`Session::resume`] is to be called.
+    /// A connection has become one of the session's: [`Session::receive`] is to be called.
     Joined(ConnectionKey),
-    /// The initiator reads again: [`Session::resume`] is to be called, and what has come in since is to be given to
-    /// [`Session::receive`].
+    /// The initiator reads again: [`Session::receive`] is to be called.
     Resumed(ConnectionKey),
     /// A connection is over. Once [`Session::poll_transmit`] has given out the rest, the stream is to be closed; at
     /// once and with a reset if `reset`.

@@ -143,24 +143,29 @@ impl Session {
     }
 
     /// Takes bytes that a connection has received, in any cut, from `next`, while there are some and it is
-    /// [receiving](Self::is_receiving). Payload is sliced out of them: they stay referenced until the command is done with it.
-    /// Returns whether there may be more: others are to have their turn before.
+    /// [receiving](Self::is_receiving), and carries out what they ask for. Payload is sliced out of them: they stay
+    /// referenced until the command is done with it. No more than `left` PDUs are carried out, which it lessens by what
+    /// that was. Returns whether there may be more: others are to have their turn before.
     #[inline]
     pub fn receive(
         &mut self,
         key: ConnectionKey,
         now: Instant,
         directory: &dyn Directory,
+        left: &mut usize,
         mut next: impl FnMut() -> Option<Seg>,
     ) -> bool {
-        if !self.is_receiving(key) {
+        let Some(connection) = self.connections.get(key.0).filter(|connection| !connection.paused) else {
             return false;
+        };
+        connection.note_activity();
+        if connection.framer.is_ripe() {
+            self.shared.now = now;
+            self.take_pdus(key, directory, left);
         }
-        if let Some(connection) = self.connection(key) {
-            connection.note_activity();
-        }
-        let (mut taken, mut all) = (0, false);
+        let (mut taken, mut all) = (0, !self.is_receiving(key));
         while !all
+            && *left > 0
             && taken <= RECEIVE_MAX
             && let Some(mut at) = self.at(key)
             && !at.connection.paused
@@ -168,10 +173,15 @@ impl Session {
             let more;
             (more, all) = at.receive(now, &mut next);
             taken += more;
-            self.take_pdus(key, directory);
+            self.take_pdus(key, directory, left);
         }
         self.weigh(key);
-        taken > RECEIVE_MAX
+        taken > RECEIVE_MAX || *left == 0 && (!all || self.has_ripe(key))
+    }
+
+    /// Whether there may be PDUs of a connection that were not carried out yet.
+    fn has_ripe(&self, key: ConnectionKey) -> bool {
+        self.connection(key).is_some_and(|connection| connection.framer.is_ripe())
     }
 
     /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read
@@ -221,20 +231,13 @@ impl Session {
         self.accounts().for_each(MemoryAccount::trim);
     }
 
-    /// Takes the PDUs that are whole. Stops while a login waits for the owner, and while the initiator does not read; to be
-    /// called when it goes on.
-    pub fn resume(&mut self, key: ConnectionKey, directory: &dyn Directory) {
-        if let Some(connection) = self.connection(key) {
-            connection.note_activity();
-        }
-        self.take_pdus(key, directory);
-        self.weigh(key);
-    }
-
-    fn take_pdus(&mut self, key: ConnectionKey, directory: &dyn Directory) {
-        while let Some(mut at) = self.at(key)
+    /// Carries out what has come in, up to `left` PDUs, of which it takes away what that was.
+    fn take_pdus(&mut self, key: ConnectionKey, directory: &dyn Directory, left: &mut usize) {
+        while *left > 0
+            && let Some(mut at) = self.at(key)
             && at.take_pdu(directory)
         {
+            *left -= 1;
             self.deliver_early(directory);
             while let Some(other) = self.shared.ending.pop() {
                 if let Some(mut at) = self.at(other) {
@@ -274,7 +277,7 @@ impl Session {
     }
 
     /// The owner accepts the login of a connection that begins a session: the full feature phase begins, with a command
-    /// window for `depth` commands and memory for their payload. [`Session::resume`] is to be called next.
+    /// window for `depth` commands and memory for their payload. [`Session::receive`] is to be called next.
     pub fn accept_login(
         &mut self,
         key: ConnectionKey,
@@ -297,7 +300,6 @@ impl Session {
     pub fn proceed(&mut self, key: ConnectionKey, window: CommandWindow, directory: &dyn Directory) {
         if let Some(mut at) = self.at(key) {
             at.proceed(window, directory);
-            self.resume(key, directory);
         }
     }
 

@@ -72,7 +72,7 @@ impl Wire {
         let key = self.session.connections().next().unwrap().0;
         let bytes = Sg::copied(&self.arena, &packet.encode(Default::default())).unwrap();
         let mut segs = bytes.segs().iter().cloned();
-        self.session.receive(key, Instant::ZERO, topology, || segs.next());
+        self.session.receive(key, Instant::ZERO, topology, &mut 100, || segs.next());
         let mut events = Vec::new();
         while let Some(event) = self.session.poll_event() {
             if let Event::LoginWanted(key, _) = event {

@@ -66,7 +66,7 @@ impl Two {
         let keys = [("MaxBurstLength", "4096"), ("HeaderDigest", "CRC32C"), ("MaxConnections", "1")];
         let login = self.other.login(1, Some(3), &[&NAMES[..], &keys].concat());
         let mut bytes = pieces(&world.arena, &login);
-        guest.receive(key, world.now, &world.targets, || bytes.next());
+        guest.receive(key, world.now, &world.targets, &mut 100, || bytes.next());
         assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
         assert!(guest.poll_transmit(key).is_none(), "nothing is said before the session is found");
         guest.proceed(key, world.session.window(), &world.targets);
@@ -110,7 +110,7 @@ impl Two {
         let world = &mut self.world;
         let bytes = Sg::copied(&world.arena, &packet.encode(self.other.digests)).unwrap();
         let mut segs = bytes.segs().iter().cloned();
-        world.session.receive(self.second, world.now, &world.targets, || segs.next());
+        world.session.receive(self.second, world.now, &world.targets, &mut 100, || segs.next());
     }
 }
 
@@ -208,7 +208,7 @@ fn a_login_that_joins_tells_the_window_of_its_session() {
     third.cmd_sn = window.exp_cmd_sn.wrapping_add(4);
     let login = third.login(1, None, &NAMES);
     let mut bytes = pieces(arena, &login);
-    guest.receive(key, now, targets, || bytes.next());
+    guest.receive(key, now, targets, &mut 100, || bytes.next());
     assert_eq!(guest.poll_event(), Some(Event::JoinWanted(key, 0x1234)));
     guest.proceed(key, window, targets);
     let answer = third.take(&guest.poll_transmit(key).unwrap().to_vec());
@@ -427,7 +427,7 @@ fn a_session_that_is_logged_out_takes_along_who_waits_to_join_it() {
     let (mut guest, key) = Session::new(parameters, world.arena.clone(), origin(40_001), world.now);
     let login = another(world, 4).login(1, Some(3), &NAMES);
     let mut bytes = pieces(&world.arena, &login);
-    guest.receive(key, world.now, &world.targets, || bytes.next());
+    guest.receive(key, world.now, &world.targets, &mut 100, || bytes.next());
     guest.proceed(key, world.session.window(), &world.targets);
     let waits = two.world.session.join(&mut guest, key);
     two.world.run();

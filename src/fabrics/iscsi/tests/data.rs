@@ -669,7 +669,7 @@ fn received_payload_stays_where_it_is() {
     let bytes = Sg::copied(&world.arena, &command.encode(Default::default())).unwrap();
     let received = bytes.segs()[0].clone();
     let mut segs = Some(received.clone());
-    world.session.receive(world.key, world.now, &world.targets, || segs.take());
+    world.session.receive(world.key, world.now, &world.targets, &mut 100, || segs.take());
     let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
         panic!("a command")
     };

@@ -450,7 +450,11 @@ impl World {
     }
 
     fn feed(&mut self) {
-        while self.session.receive(self.key, self.now, &self.targets, || self.inbox.pop_front()) {}
+        let mut next = || self.inbox.pop_front();
+        let (mut left, session, targets) = (0, &mut self.session, &self.targets);
+        while session.receive(self.key, self.now, targets, &mut left, &mut next) {
+            left = 3;
+        }
     }
 
     /// Lets the target work until it has no more to say, and returns what it said.
@@ -480,10 +484,10 @@ impl World {
                 let depth = self.targets.parameters.queue_depth;
                 let memory = Allowance::of(&self.memory);
                 self.session.accept_login(self.key, NexusId::of(9), 0x1234, depth, memory);
-                self.session.resume(self.key, &self.targets);
+                self.feed();
             }
             if let Event::Resumed(key) = event {
-                self.session.resume(key, &self.targets);
+                assert_eq!(key, self.key);
                 self.feed();
             }
             self.events.push(event);
