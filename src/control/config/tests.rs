@@ -73,6 +73,39 @@ fn what_is_not_given_has_its_default() {
 }
 
 #[test]
+fn a_tape_drive_goes_by_the_names_of_its_personality_and_by_those_that_are_given() {
+    let with = |keys: &str| {
+        let tape =
+            format!("tape = [{{ name = \"t\", store = \"ram\", size = 16_777_216, {keys} }}]\ntarget =");
+        parse(&MINIMAL.replacen("target =", &tape, 1), Path::new("/etc/ptgt"))
+    };
+    let told = |keys: &str| {
+        let config = with(keys).unwrap();
+        format!("{:?}", config.units.iter().find(|unit| unit.name == "t").unwrap().device)
+    };
+    let names = |vendor: &[u8; 8], revision: &[u8; 4]| {
+        (format!("vendor: {vendor:?}"), format!("revision: {revision:?}"))
+    };
+    for (keys, vendor, revision, density) in [
+        ("read_only = false", b"PTGT    ", b"0001", 0x5a),
+        ("personality = \"ibm-ult3580-td8\"", b"IBM     ", b"HB82", 0x5e),
+        (
+            "personality = \"hp-ultrium-6\", revision = \"X\", cartridge = \"lto5\"",
+            b"HP      ",
+            b"X   ",
+            0x58,
+        ),
+    ] {
+        let (device, (vendor, revision)) = (told(keys), names(vendor, revision));
+        assert!(device.contains(&vendor) && device.contains(&revision), "{keys}: {device}");
+        assert!(device.contains(&format!("density: {density},")), "{keys}: {device}");
+    }
+    for keys in ["personality = \"tape\"", "personality = \"ibm-ult3580-td9\", cartridge = \"lto5\""] {
+        assert_eq!(with(keys).unwrap_err().len(), 1, "{keys}");
+    }
+}
+
+#[test]
 fn a_tap_port_has_its_defaults() {
     let text = MINIMAL
         .replace(r#""kernel""#, r#""tap", address = ["10.1.0.1/24", "fd00::1/64"]"#)

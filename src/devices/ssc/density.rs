@@ -23,6 +23,8 @@ pub(super) struct Density {
     pub(super) metres: u16,
     /// Bytes of the memory of a cartridge.
     pub(super) memory: u16,
+    /// MEDIUM TYPE of IBM and Quantum.
+    pub(super) medium_type: u8,
 }
 
 const fn density(
@@ -31,23 +33,23 @@ const fn density(
     tracks: u16,
     name: &'static str,
     description: &'static str,
-    (metres, memory): (u16, u16),
+    (metres, memory, medium_type): (u16, u16, u8),
 ) -> Density {
-    Density { code, bits_per_mm, tracks, name, description, metres, memory }
+    Density { code, bits_per_mm, tracks, name, description, metres, memory, medium_type }
 }
 
 /// In ascending order.
 static DENSITIES: [Density; 10] = [
-    density(0x40, 4880, 384, "U-18", "Ultrium 1/8T", (609, 4096)),
-    density(0x42, 7398, 512, "U-28", "Ultrium 2/8T", (609, 4096)),
-    density(0x44, 9638, 704, "U-316", "Ultrium 3/16T", (680, 4096)),
-    density(0x46, 12725, 896, "U-416", "Ultrium 4/16T", (820, 8160)),
-    density(0x58, 15142, 1280, "U-516", "Ultrium 5/16T", (846, 8160)),
-    density(0x5a, 15142, 2176, "U-616", "Ultrium 6/16T", (846, 16352)),
-    density(0x5c, 19107, 3584, "U-732", "Ultrium 7/32T", (960, 16352)),
-    density(0x5d, 19107, 5376, "U-732M", "Ultrium M8/32T", (960, 16352)),
-    density(0x5e, 20669, 6656, "U-832", "Ultrium 8/32T", (960, 16352)),
-    density(0x60, 21459, 8960, "U-932", "Ultrium 9/32T", (1035, 16352)),
+    density(0x40, 4880, 384, "U-18", "Ultrium 1/8T", (609, 4096, 0x18)),
+    density(0x42, 7398, 512, "U-28", "Ultrium 2/8T", (609, 4096, 0x28)),
+    density(0x44, 9638, 704, "U-316", "Ultrium 3/16T", (680, 4096, 0x38)),
+    density(0x46, 12725, 896, "U-416", "Ultrium 4/16T", (820, 8160, 0x48)),
+    density(0x58, 15142, 1280, "U-516", "Ultrium 5/16T", (846, 8160, 0x58)),
+    density(0x5a, 15142, 2176, "U-616", "Ultrium 6/16T", (846, 16352, 0x68)),
+    density(0x5c, 19107, 3584, "U-732", "Ultrium 7/32T", (960, 16352, 0x78)),
+    density(0x5d, 19107, 5376, "U-732M", "Ultrium M8/32T", (960, 16352, 0x78)),
+    density(0x5e, 20669, 6656, "U-832", "Ultrium 8/32T", (960, 16352, 0x88)),
+    density(0x60, 21459, 8960, "U-932", "Ultrium 9/32T", (1035, 16352, 0x98)),
 ];
 
 /// What is known of a density.
@@ -60,19 +62,19 @@ fn text(text: &str, width: usize, data: &mut DataIn) {
     data.bytes(&padded.as_bytes()[..width]);
 }
 
-fn descriptor(density: &Density, model: &CartridgeModel, usual: bool, data: &mut DataIn) {
+fn descriptor(density: &Density, model: &CartridgeModel, (writes, usual): (bool, bool), data: &mut DataIn) {
     const WRTOK: u8 = 0x80;
     const DEFLT: u8 = 0x20;
     let [_, bits @ ..] = density.bits_per_mm.to_be_bytes();
-    data.u8(density.code).u8(density.code).u8(WRTOK | if usual { DEFLT } else { 0 }).u16(0).bytes(&bits);
+    let flags = if writes { WRTOK } else { 0 } | if usual { DEFLT } else { 0 };
+    data.u8(density.code).u8(density.code).u8(flags).u16(0).bytes(&bits);
     data.u16(WIDTH).u16(density.tracks).u32((model.capacity / 1_000_000) as u32);
     data.bytes(ORGANIZATION).u8(b' ');
     text(density.name, 8, data);
     text(density.description, 20, data);
 }
 
-/// Begins it. A drive takes the cartridges of all kinds, so that the density of the mounted one alone is a matter of
-/// the medium.
+/// Begins it.
 pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Tape>, Fault> {
     const MEDIUM_TYPE: u8 = 0x02;
     const MEDIA: u8 = 0x01;
@@ -88,9 +90,11 @@ pub(super) fn report(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWork<Tap
         return Err(Sense::invalid_field_in_cdb(1, Some(1)).into());
     }
     let usual = mounted.unwrap_or_else(|| job.unit.options().density);
-    for density in DENSITIES.iter().filter(|density| !media || density.code == usual) {
+    let drive = job.unit.options().personality;
+    let told = |density: &&Density| if media { density.code == usual } else { drive.reads(density.code) };
+    for density in DENSITIES.iter().filter(told) {
         if let Some(model) = MODELS.iter().find(|model| model.density == density.code) {
-            descriptor(density, model, density.code == usual, &mut data);
+            descriptor(density, model, (drive.writes(density.code), density.code == usual), &mut data);
         }
     }
     data.close(0, 2);

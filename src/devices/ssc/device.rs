@@ -4,26 +4,42 @@
 use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
+use super::alerts::TapeAlerts;
 use super::drive::{Tape, TapeShape, UNLOADED};
-use super::mode::{self, TapeModes};
+use super::mode::{self, ObservedDrive, TapeModes};
+use super::personality::DriveMaker;
 use super::table::TABLE;
 use super::task::TapeTask;
+use super::{density, logs};
+use crate::formats::tape::{CartridgeUse, TapeImage};
 use crate::io::Geometry;
-use crate::scsi::primary::log_page::{NON_MEDIUM_ERRORS, READ_ERRORS, WRITE_ERRORS};
 use crate::scsi::primary::{
-    CommandSet, Counter, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, ModeValues, Peripheral,
+    CommandSet, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, ModeValues, Peripheral,
     PrimaryUnit, Span, Table, UnitFlags,
 };
 use crate::scsi::{Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::DataIn;
 
-const TAPE_ALERT: u8 = 0x2e;
-
 /// SAM-5, SPC-4, SSC-4.
 const VERSIONS: [u16; 3] = [0x00a0, 0x0460, 0x0520];
 
+/// Vital product data pages: those of SSC, and what makers have beside.
 const SEQUENTIAL_ACCESS_CAPABILITIES: u8 = 0xb0;
+const MANUFACTURER_SERIAL: u8 = 0xb1;
+const TAPE_ALERT_SUPPORTED: u8 = 0xb2;
+const COMPONENTS: u8 = 0xc0;
+const SERIALS: u8 = 0xc1;
+const HP_COMPONENTS: std::ops::RangeInclusive<u8> = 0xc0..=0xc5;
+
+/// Makers give the components of a drive, and when they were made.
+const COMPONENT: &str = "ptgt";
+const COMPONENT_DATE: &str = "20260101";
+
+/// Text of a width, with blanks behind it.
+fn field(text: &str, width: usize, data: &mut DataIn) {
+    data.bytes(format!("{text:<width$.width$}").as_bytes());
+}
 
 /// A drive as INQUIRY and the mode pages see it.
 pub struct TapeView<'a>(&'a Tape, TapeShape);
@@ -54,12 +70,38 @@ impl Peripheral for TapeView<'_> {
     }
 
     fn vpd_pages(&self) -> &'static [u8] {
-        &[SEQUENTIAL_ACCESS_CAPABILITIES]
+        match self.0.options().personality.maker {
+            DriveMaker::Own | DriveMaker::Quantum => &[0xb0, 0xb1, 0xb2],
+            DriveMaker::Ibm => &[0xb0, 0xb1, 0xb2, 0xc0, 0xc1],
+            DriveMaker::Hp => &[0xb0, 0xb1, 0xb2, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5],
+        }
     }
 
-    fn vpd_page(&self, _: u8, data: &mut DataIn) {
+    fn vpd_page(&self, page: u8, data: &mut DataIn) {
         const WORM: u8 = 0x01;
-        data.u8(WORM).u8(0);
+        let serial = String::from_utf8_lossy(self.identity().serial());
+        match (page, self.0.options().personality.maker) {
+            (SEQUENTIAL_ACCESS_CAPABILITIES, _) => _ = data.u8(WORM).u8(0),
+            (MANUFACTURER_SERIAL, _) => _ = data.bytes(serial.as_bytes()),
+            (TAPE_ALERT_SUPPORTED, _) => _ = data.u64(TapeAlerts::known().0),
+            (COMPONENTS, DriveMaker::Ibm) => {
+                field(COMPONENT, 12, data);
+                field("000000", 7, data);
+                field(COMPONENT_DATE, 8, data);
+                field("x86", 12, data);
+            }
+            (SERIALS, DriveMaker::Ibm) => {
+                field(&serial, 12, data);
+                field(&serial, 12, data);
+            }
+            (page, DriveMaker::Hp) if HP_COMPONENTS.contains(&page) => {
+                field(COMPONENT, 26, data);
+                field(self.0.options().personality.inquiry[2], 19, data);
+                field("2026/01/01 00:00", 24, data);
+                field("", 23, data);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -72,6 +114,36 @@ impl ModeUnit for TapeView<'_> {
 
     fn blocks(&self) -> Option<(u64, u32)> {
         Some((0, 0))
+    }
+
+    fn medium_type(&self) -> u8 {
+        const WORM: u8 = 0x04;
+        const HP_WORM: u8 = 0x01;
+        let drive = self.0.drive();
+        let Some(cartridge) = drive.mounted().map(TapeImage::cartridge) else { return 0 };
+        let worm = cartridge.purpose == CartridgeUse::Worm;
+        let kind = density::facts(cartridge.density).map_or(0, |facts| facts.medium_type);
+        match self.0.options().personality.maker {
+            DriveMaker::Own => 0,
+            DriveMaker::Hp => HP_WORM * u8::from(worm),
+            DriveMaker::Ibm | DriveMaker::Quantum => kind | if worm { WORM } else { 0 },
+        }
+    }
+
+    fn observe(&self, page: &ModePage, values: &mut [u8]) {
+        let drive = self.0.drive();
+        let observed = ObservedDrive {
+            image: drive.mounted(),
+            usual_density: self.0.options().density,
+            partition: drive.partition,
+            compresses: drive.modes.compresses,
+            plan: drive.plan,
+        };
+        mode::observe(page, &observed, values);
+    }
+
+    fn offers(&self, page: &ModePage) -> bool {
+        mode::is_offered(page, self.0.options().personality.maker)
     }
 
     fn resolve_header(&self, now: &[u8], wanted: &mut [u8]) {
@@ -115,7 +187,8 @@ impl DeviceType for Tape {
     }
 
     fn reset(&self) {
-        self.drive().keeps_appending = false;
+        let drive = &mut *self.drive();
+        (drive.keeps_appending, drive.plan) = (false, None);
     }
 
     fn protected(&self, shape: &TapeShape) -> bool {
@@ -128,14 +201,11 @@ impl DeviceType for Tape {
     }
 
     fn log_pages(&self, _: &TapeShape) -> &'static [(u8, u8)] {
-        &[(WRITE_ERRORS, 0), (READ_ERRORS, 0), (NON_MEDIUM_ERRORS, 0), (TAPE_ALERT, 0)]
+        logs::PAGES
     }
 
-    fn log_page(&self, _: u8, _: bool, _: &TapeShape, _: Instant, data: &mut LogData) {
-        // TapeAlert: none of the 64 flags is set.
-        for flag in 1..=64 {
-            data.parameter(flag, Counter::List, &[0]);
-        }
+    fn log_page(&self, page: u8, default: bool, _: &TapeShape, now: Instant, data: &mut LogData) {
+        logs::write(self, page, default, now, data);
     }
 
     fn self_test(&self, _: bool, _: &TapeShape) -> SmallVec<[Span; 2]> {

@@ -6,11 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::alerts::TapeAlerts;
 use super::config::TapeOptions;
-use super::mode::{self, TapeModes};
+use super::mode::{self, PartitionPlan, TapeModes};
+use super::personality::Personality;
 use crate::formats::tape::{CartridgeUse, PartitionArea, TapeImage, TapeMount};
 use crate::io::Geometry;
-use crate::scsi::primary::{self, Features, PrimaryUnit, Shape, UnitFlags};
+use crate::scsi::primary::{self, Features, MediumAccess, PrimaryUnit, Shape, UnitFlags};
 use crate::scsi::{Sense, asc, key};
 
 /// A call into a tape drive.
@@ -123,6 +125,23 @@ pub(super) struct TapeCounts {
     /// Of records as initiators wrote and read them.
     pub(super) from_host: u64,
     pub(super) to_host: u64,
+    /// As they lie on the cartridge.
+    pub(super) to_medium: u64,
+    pub(super) from_medium: u64,
+    /// How many records these were, and how many could not be written or read.
+    pub(super) records_written: u64,
+    pub(super) records_read: u64,
+    pub(super) write_errors: u64,
+    pub(super) read_errors: u64,
+    /// Cartridges that were mounted.
+    pub(super) loads: u64,
+}
+
+/// What has to be known of a cartridge that is mounted beside its image.
+#[derive(Clone, Copy, Debug, Default)]
+struct MountedFacts {
+    /// The drive does not write cartridges of that density.
+    reads_only: bool,
 }
 
 /// The mechanism, with the cartridge in it.
@@ -138,8 +157,13 @@ pub(super) struct Drive {
     /// Append-only mode was chosen for this cartridge: it stays until that is out.
     pub(super) keeps_appending: bool,
     pub(super) permitted: Option<Permitted>,
-    /// Since the cartridge was mounted.
+    /// Since the cartridge was mounted, and since the start.
     pub(super) this_load: TapeCounts,
+    pub(super) ever: TapeCounts,
+    pub(super) alerts: TapeAlerts,
+    facts: MountedFacts,
+    /// The medium partition page that was selected for the next FORMAT MEDIUM: it is told instead of what is there.
+    pub(super) plan: Option<PartitionPlan>,
 }
 
 impl Drive {
@@ -151,10 +175,35 @@ impl Drive {
         }
     }
 
-    /// The cartridge is mounted.
-    pub(super) fn put_in(&mut self, image: TapeImage) {
-        self.medium = CartridgeState::Mounted(Box::new(image));
+    /// The cartridge is mounted, unless the drive cannot read it.
+    pub(super) fn put_in(&mut self, image: TapeImage, drive: &Personality) {
+        let density = image.cartridge().density;
         self.this_load = TapeCounts::default();
+        (self.alerts, self.plan) = (TapeAlerts::default(), None);
+        self.facts = MountedFacts { reads_only: !drive.writes(density) };
+        if drive.reads(density) {
+            self.count(|counts| counts.loads += 1);
+            self.medium = CartridgeState::Mounted(Box::new(image));
+        } else {
+            let code = asc::CANNOT_READ_MEDIUM_INCOMPATIBLE_FORMAT;
+            self.medium = CartridgeState::Unusable(Sense::new(key::MEDIUM_ERROR, code));
+        }
+    }
+
+    /// A command of such an access ended with this.
+    pub(super) fn failed(&mut self, sense: &Sense, access: Option<MediumAccess>) {
+        self.alerts.take(sense, access);
+        match (sense.key, sense.code) {
+            (key::MEDIUM_ERROR, asc::WRITE_ERROR) => self.count(|counts| counts.write_errors += 1),
+            (key::MEDIUM_ERROR, asc::UNRECOVERED_READ_ERROR) => self.count(|counts| counts.read_errors += 1),
+            _ => {}
+        }
+    }
+
+    /// Counts something.
+    pub(super) fn count(&mut self, add: impl Fn(&mut TapeCounts)) {
+        add(&mut self.this_load);
+        add(&mut self.ever);
     }
 
     /// The cartridge, if it is mounted.
@@ -167,11 +216,11 @@ impl Drive {
 
     /// Whether the tab of the cartridge is set, if that is known.
     pub(super) fn is_protected(&self) -> bool {
-        self.mounted().is_some_and(|image| image.cartridge().write_protected)
+        self.mounted().is_some_and(|image| self.facts.reads_only || image.cartridge().write_protected)
     }
 
-    /// Where the early warning begins in the partition of the head, in bytes of its capacity.
-    fn warning_at(area: &PartitionArea) -> u64 {
+    /// Where the early warning begins in a partition, in bytes of its capacity.
+    pub(super) fn warning_at(area: &PartitionArea) -> u64 {
         const WARNING_MAX: u64 = 256 << 20;
         area.capacity - (area.capacity / 32).min(WARNING_MAX)
     }
@@ -202,6 +251,9 @@ impl Drive {
     /// Takes mode parameters that are in force now.
     pub(super) fn take_modes(&mut self, modes: TapeModes, unloaded: bool) {
         self.keeps_appending |= modes.append_only && !unloaded;
+        if modes.plan != self.modes.plan {
+            self.plan = Some(modes.plan);
+        }
         self.modes = modes;
     }
 
@@ -221,11 +273,11 @@ impl Drive {
     /// behind.
     pub(super) fn refusal(&mut self) -> Option<Sense> {
         let (partition, lba) = (self.partition, self.lba);
-        let image = self.image();
-        let cartridge = image.cartridge();
-        if cartridge.write_protected {
+        if self.is_protected() {
             return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
         }
+        let image = self.image();
+        let cartridge = image.cartridge();
         let (worm, over) = (cartridge.purpose == CartridgeUse::Worm, lba < image.end(partition).lba);
         let kept = self.modes.append_only && self.permitted != Some(Permitted::Overwrite(partition, lba));
         let refused = over && (worm || kept);
@@ -238,11 +290,10 @@ impl Drive {
             return Some(Sense::illegal(asc::POSITION_PAST_BEGINNING_OF_MEDIUM));
         }
         let kept = self.modes.append_only && self.permitted != Some(Permitted::Format);
-        let cartridge = self.image().cartridge();
-        if cartridge.write_protected {
+        if self.is_protected() {
             return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
         }
-        let refused = kept || cartridge.purpose == CartridgeUse::Worm;
+        let refused = kept || self.image().cartridge().purpose == CartridgeUse::Worm;
         refused.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
     }
 
@@ -274,6 +325,14 @@ pub struct TapeReport {
     pub capacity_bytes: Option<u64>,
     /// ... of which so many are used.
     pub used_bytes: Option<u64>,
+    /// Which drive it is.
+    pub personality: String,
+    /// Bytes of records that initiators have written since the start.
+    pub written_bytes: u64,
+    /// ... and read.
+    pub read_bytes: u64,
+    /// TapeAlert flags that are raised.
+    pub alerts: Vec<u8>,
 }
 
 impl TapeReport {
@@ -312,6 +371,10 @@ impl Tape {
             position: drive.lba,
             capacity_bytes: image.map(|image| image.partitions()[drive.partition].capacity),
             used_bytes: image.map(|image| image.used(drive.partition)),
+            personality: self.options.personality.name.into(),
+            written_bytes: drive.ever.from_host,
+            read_bytes: drive.ever.to_host,
+            alerts: drive.alerts.flags().collect(),
         }
     }
 }

@@ -2,8 +2,9 @@
 //! LOAD UNLOAD (SSC-4 7.2), ERASE(6) and (16) (6.1), FORMAT MEDIUM (7.1), SET CAPACITY and ALLOW OVERWRITE.
 
 use super::drive::{CartridgeState, Drive, Job, Permitted, UNLOADED};
+use super::memory;
+use super::mode::{self, PartitionPlan};
 use super::store_work::{Pause, StoreWork};
-use super::{memory, mode};
 use crate::scsi::primary::{DeviceType, Fault};
 use crate::scsi::{Context, Outcome, Sense, asc, key};
 use crate::wire::scsi::{be16, be64};
@@ -104,7 +105,7 @@ enum NewLayout {
     /// One partition with all of its capacity.
     Whole,
     /// As mode page 11h says, whose values these are.
-    ByPage(Vec<u8>),
+    ByPage(PartitionPlan),
     /// One partition with so many 65535ths of it.
     Proportion(u16),
 }
@@ -120,7 +121,7 @@ impl FormatMedium {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
         let layout = match job.cdb[2] & 0x0f {
             0 => NewLayout::Whole,
-            1 | 2 => NewLayout::ByPage(mode::partition_plan(&job.primary().state().modes)),
+            1 | 2 => NewLayout::ByPage(job.unit.drive().modes.plan),
             _ => return Err(Sense::invalid_field_in_cdb(2, Some(3)).into()),
         };
         if be16(&job.cdb, 3) != 0 {
@@ -160,6 +161,7 @@ impl FormatMedium {
             if !drive.image().format(&capacities, job.shape.bytes) {
                 return Err(Sense::new(key::MEDIUM_ERROR, asc::FORMAT_COMMAND_FAILED).into());
             }
+            drive.plan = None;
             self.formatted = true;
         }
         store.settle(drive, cx)?;

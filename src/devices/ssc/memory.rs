@@ -3,7 +3,7 @@
 //! what drives and media say of themselves only that lies there which outlives a load.
 
 use super::density;
-use super::drive::{Drive, Job};
+use super::drive::{Drive, Job, TapeCounts};
 use super::position::medium_serial;
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::{ATTRIBUTE_BYTES_MAX, CartridgeUse, TapeAttribute, TapeImage};
@@ -18,6 +18,7 @@ const ASCII: u8 = 1;
 const TEXT: u8 = 2;
 
 /// Identifiers that are looked at apart.
+const ALERTS: u16 = 0x0002;
 const LOAD_COUNT: u16 = 0x0003;
 const DEVICE_AT_LOAD: u16 = 0x020a;
 const WRITTEN_IN_LIFE: u16 = 0x0220;
@@ -129,9 +130,28 @@ fn own(identifier: u16, format: u8, value: Vec<u8>) -> TapeAttribute {
     TapeAttribute { partition: None, identifier, format: READ_ONLY | format, value }
 }
 
+/// What a cartridge has gone through, this load included.
+pub(super) struct TapeLife {
+    pub(super) loads: u64,
+    /// Bytes.
+    pub(super) written: u64,
+    pub(super) read: u64,
+}
+
+pub(super) fn life(drive: &mut Drive) -> TapeLife {
+    let TapeCounts { from_host, to_host, .. } = drive.this_load;
+    let image = drive.image();
+    TapeLife {
+        loads: kept_number(image, LOAD_COUNT) + 1,
+        written: (kept_number(image, WRITTEN_IN_LIFE) << 20) + from_host,
+        read: (kept_number(image, READ_IN_LIFE) << 20) + to_host,
+    }
+}
+
 /// Keeps what this load adds to the life of the cartridge, before that goes out.
 pub(super) fn keep_life(drive: &mut Drive, identity: &Identity) {
     let mut all = of_loads(drive, identity);
+    all.push(own(ALERTS, BINARY, drive.alerts.0.to_be_bytes().to_vec()));
     let written_by_hosts =
         |attribute: &&TapeAttribute| !all.iter().any(|own| own.identifier == attribute.identifier);
     let others: Vec<_> = drive.image().attributes().iter().filter(written_by_hosts).cloned().collect();
@@ -158,6 +178,7 @@ fn attributes(drive: &mut Drive, partition: usize, identity: &Identity) -> Vec<T
     all.extend([
         number(0x0000, mebibytes(capacity.saturating_sub(image.used(partition)))),
         number(0x0001, mebibytes(capacity)),
+        number(ALERTS, kept_number(image, ALERTS)),
         number(0x0004, room as u64),
         own(0x0005, ASCII, fixed::<8>(density::ORGANIZATION)),
         own(0x0006, BINARY, vec![cartridge.density]),

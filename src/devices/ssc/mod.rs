@@ -5,15 +5,18 @@
 //! it. What a task asks of the store on its way, to mount the cartridge, to look something up in its index, to write
 //! what the image wants written, is in `store_work`; payload goes between initiator and store without it.
 
+mod alerts;
 mod config;
 mod density;
 mod device;
 mod drive;
+mod logs;
 mod medium;
 mod memory;
 mod mode;
 mod motion;
 mod options;
+mod personality;
 mod position;
 mod read;
 mod store_work;
@@ -26,4 +29,5 @@ mod tests;
 
 pub use config::{KEYS, PRODUCT, TapeOptions};
 pub use drive::{Tape, TapeReport};
+pub use personality::{PERSONALITIES, Personality};
 pub use table::commands;

@@ -2,7 +2,8 @@
 //! The mode parameters of a tape drive (SSC-4 8.3).
 
 use super::config::TapeOptions;
-use crate::formats::tape::{PARTITIONS_MAX, RECORD_BYTES_MAX};
+use super::personality::DriveMaker;
+use crate::formats::tape::{CartridgeUse, PARTITIONS_MAX, PartitionArea, RECORD_BYTES_MAX, TapeImage};
 use crate::scsi::primary::{CONTROL_PAGE, EXCEPTIONS_PAGE, ModePage, ModeValues, check_common_page};
 use crate::scsi::{Sense, asc};
 use crate::wire::scsi::{be16, be32};
@@ -34,14 +35,27 @@ const fn page((code, subpage): (u8, u8), default: &'static [u8], changeable: &'s
     ModePage { code, subpage, default, changeable }
 }
 
+/// Data compression page.
+const DCE: u8 = 0x80;
+
 /// Device configuration extension page: WRITE MODE, of which there are overwrite-allowed and append-only, and SHORT ERASE
 /// MODE, which is always to record the end of data.
 const WRITE_MODE: u8 = 0xf0;
 const APPEND_ONLY: u8 = 0x10;
 const RECORD_END: u8 = 0x02;
 
-const PAGES: [ModePage; 8] = [
+/// Power condition, medium configuration, and what IBM has beside: initiator-specific extensions, read and write control, and
+/// encryption mode.
+const DISCONNECT: (u8, u8) = (0x02, 0);
+const POWER_CONDITION: (u8, u8) = (0x1a, 0);
+const MEDIUM_CONFIGURATION: (u8, u8) = (0x1d, 0);
+const IBM_EXTENSIONS: (u8, u8) = (0x24, 0);
+const IBM_CONTROL: (u8, u8) = (0x25, 0);
+const IBM_ENCRYPTION: (u8, u8) = (0x30, 0x20);
+
+const PAGES: [ModePage; 14] = [
     page(RECOVERY, &[0; 10], &[0; 10]),
+    page(DISCONNECT, &[0; 14], &[0; 14]),
     CONTROL_PAGE,
     // Nothing is compressed, and nothing compressed is there.
     page(COMPRESSION, &[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 14]),
@@ -62,9 +76,82 @@ const PAGES: [ModePage; 8] = [
         &[(PARTITIONS_MAX - 1) as u8, 0, IDP | PSUM | POFM, 3, 6, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0],
         &[0, 0xff, FDP | SDP | IDP | PSUM, 0, 0x0f, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ),
+    page(POWER_CONDITION, &[0; 38], &[0; 38]),
     EXCEPTIONS_PAGE,
+    // Nothing on a WORM cartridge is ever written over, neither labels nor filemarks at the end.
+    page(
+        MEDIUM_CONFIGURATION,
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0; 30],
+    ),
+    page(IBM_EXTENSIONS, &[0; 6], &[0; 6]),
+    page(
+        IBM_CONTROL,
+        &[0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0; 30],
+    ),
+    page(IBM_ENCRYPTION, &[0, 3, 1, 1, 0, 0, 0, 0], &[0; 8]),
     ModePage::of_header(&[BUFFERED, 0, 0, 0, 0, 0], &[BUFFERED_MODE, 0, 0xff, 0xff, 0xff, 0xff]),
 ];
+
+/// Whether a drive of that make has the page.
+pub(super) fn is_offered(page: &ModePage, maker: DriveMaker) -> bool {
+    let of_ibm = [IBM_EXTENSIONS, IBM_CONTROL, IBM_ENCRYPTION].contains(&(page.code, page.subpage));
+    !of_ibm || maker == DriveMaker::Ibm
+}
+
+/// What pages tell of the drive and what is in it.
+pub(super) struct ObservedDrive<'a> {
+    pub(super) image: Option<&'a TapeImage>,
+    /// The density while there is none.
+    pub(super) usual_density: u8,
+    pub(super) partition: usize,
+    pub(super) compresses: bool,
+    /// The plan for the next FORMAT MEDIUM.
+    pub(super) plan: Option<PartitionPlan>,
+}
+
+/// Puts that into the values of a page.
+pub(super) fn observe(page: &ModePage, drive: &ObservedDrive<'_>, values: &mut [u8]) {
+    const DENSITY_AT: usize = 1;
+    const ACTIVE_PARTITION_AT: usize = 1;
+    /// WORMM, the one bit of its byte.
+    const WORM_AT: usize = 0;
+    const SELECTED_COMPRESSION_AT: usize = 12;
+    let cartridge = drive.image.map(TapeImage::cartridge);
+    match (page.code, page.subpage) {
+        _ if page.is_header() => {
+            values[DENSITY_AT] = cartridge.map_or(drive.usual_density, |cartridge| cartridge.density);
+        }
+        CONFIGURATION => {
+            values[ACTIVE_PARTITION_AT] = drive.partition as u8;
+            values[SELECTED_COMPRESSION_AT] = drive.compresses.into();
+        }
+        MEDIUM_CONFIGURATION => {
+            values[WORM_AT] =
+                cartridge.is_some_and(|cartridge| cartridge.purpose == CartridgeUse::Worm).into();
+        }
+        PARTITIONS => match (&drive.plan, drive.image) {
+            (Some(plan), _) => values.copy_from_slice(plan),
+            (None, Some(image)) => write_partitions(image.partitions(), values),
+            (None, None) => {}
+        },
+        _ => {}
+    }
+}
+
+/// The partitions that are there, in the finest unit that has room for all sizes.
+fn write_partitions(areas: &[PartitionArea], values: &mut [u8]) {
+    let largest = areas.iter().map(|area| area.capacity).max().unwrap_or(0);
+    let fits = |power: &u32| largest / 10_u64.pow(*power) < REST.into();
+    let power = (0..16).find(fits).unwrap_or(0);
+    values[1..5].copy_from_slice(&[areas.len() as u8 - 1, IDP | PSUM | POFM, 3, power as u8]);
+    values[SIZES..].fill(0);
+    for (area, size) in areas.iter().zip(values[SIZES..].chunks_mut(2)) {
+        let units = area.capacity.div_ceil(10_u64.pow(power));
+        size.copy_from_slice(&u16::try_from(units).unwrap_or(REST).to_be_bytes());
+    }
+}
 
 /// The mode parameters at the start of a drive for which none are saved.
 pub(super) fn initial(options: &TapeOptions) -> ModeValues {
@@ -73,6 +160,9 @@ pub(super) fn initial(options: &TapeOptions) -> ModeValues {
     values.set_default((header.code, header.subpage), 1, &[options.density]);
     values
 }
+
+/// The values of the medium partition page.
+pub(super) type PartitionPlan = [u8; 14];
 
 /// What commands need of the mode parameters that are in force.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +175,9 @@ pub(super) struct TapeModes {
     pub(super) append_only: bool,
     /// Bytes in front of the early warning that belong to the programmable one.
     pub(super) warning_zone: u64,
+    /// Records are compressed.
+    pub(super) compresses: bool,
+    pub(super) plan: PartitionPlan,
 }
 
 impl TapeModes {
@@ -95,6 +188,8 @@ impl TapeModes {
             unbuffered: header[0] & BUFFERED_MODE == 0,
             append_only: extension[1] & WRITE_MODE == APPEND_ONLY,
             warning_zone: u64::from(be16(extension, 2)) * 1_000_000,
+            compresses: values.current(COMPRESSION.0, COMPRESSION.1)[0] & DCE != 0,
+            plan: partition_plan(values),
         }
     }
 }
@@ -147,8 +242,9 @@ fn size(values: &[u8], number: usize) -> u16 {
 }
 
 /// The values of the medium partition page.
-pub(super) fn partition_plan(values: &ModeValues) -> Vec<u8> {
-    values.current(PARTITIONS.0, PARTITIONS.1).to_vec()
+fn partition_plan(values: &ModeValues) -> PartitionPlan {
+    let page = values.current(PARTITIONS.0, PARTITIONS.1);
+    *page.first_chunk().expect("the length of the page of the table")
 }
 
 /// The capacities that these ask for, of a cartridge with that capacity.

@@ -333,9 +333,12 @@ impl TapeRead {
     /// A record is done.
     fn over(&mut self, drive: &mut Drive, header: &RecordHeader) -> Result<(), Pause> {
         self.pass(drive);
-        if self.sends() {
-            drive.this_load.to_host += u64::from(header.logical.min(self.transfer.len));
-        }
+        let sent = if self.sends() { header.logical.min(self.transfer.len) } else { 0 };
+        drive.count(|counts| {
+            counts.to_host += u64::from(sent);
+            counts.from_medium += u64::from(header.stored);
+            counts.records_read += 1;
+        });
         if self.until != ReadUntil::Records {
             return Ok(());
         }

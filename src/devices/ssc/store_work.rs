@@ -126,7 +126,7 @@ impl StoreWork {
                     }
                     let CartridgeState::Mounting(mount) = std::mem::take(&mut drive.medium) else { continue };
                     match mount.finish() {
-                        Some((image, _)) => drive.put_in(image),
+                        Some((image, _)) => drive.put_in(image, job.unit.options().personality),
                         None => {
                             let sense = Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT);
                             drive.medium = CartridgeState::Unusable(sense);
@@ -195,7 +195,7 @@ fn take_mounted(drive: &mut Drive, bytes: &[u8], job: &Job<'_>) -> Result<(), Pa
         // An empty store becomes a cartridge with the first thing that is written.
         Err(MountError::NoTape) if bytes.iter().all(|byte| *byte == 0) => match blank(job) {
             Some(image) => {
-                drive.put_in(image);
+                drive.put_in(image, job.unit.options().personality);
                 return Ok(());
             }
             None => asc::UNKNOWN_FORMAT,

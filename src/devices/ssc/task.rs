@@ -123,7 +123,18 @@ impl DeviceTask<Tape> for TapeTask {
         job: &Job<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Step, Fault> {
-        match self.run(&mut job.unit.drive(), answer, job, cx) {
+        let drive = &mut *job.unit.drive();
+        let ended = self.run(drive, answer, job, cx);
+        let sense = match &ended {
+            Ok(outcome) => outcome.sense.as_deref(),
+            Err(Pause::Ended(outcome)) => outcome.sense.as_deref(),
+            Err(Pause::Fault(Fault::Check(sense))) => Some(sense),
+            Err(_) => None,
+        };
+        if let Some(sense) = sense {
+            drive.failed(sense, self.access());
+        }
+        match ended {
             Ok(outcome) => Ok(Step::Finish(outcome)),
             Err(Pause::Ended(outcome)) => Ok(Step::Finish(*outcome)),
             Err(Pause::Waits) => self.store.take_step().ok_or_else(|| unexpected(None, &job.shape)),

@@ -101,7 +101,7 @@ impl TapeWrite {
                     let header = RecordHeader { logical, stored: logical, form: 0, sum };
                     let partition = drive.partition;
                     let appended = drive.image().append(partition, &header);
-                    self.appended(drive, appended.map(|_| ()))?;
+                    self.appended(drive, &header, appended.map(|_| ()))?;
                 }
                 (WriteStage::Written, None) => {
                     store.settle(drive, cx)?;
@@ -159,16 +159,26 @@ impl TapeWrite {
             let header = RecordHeader { logical, stored: logical, form: 0, sum };
             let partition = drive.partition;
             let appended = drive.image().append_inline(partition, &header, payload);
-            self.appended(drive, appended)?;
+            self.appended(drive, &header, appended)?;
         }
         Ok(())
     }
 
-    fn appended(&mut self, drive: &mut Drive, appended: Result<(), AppendError>) -> Result<(), Pause> {
+    /// A record is part of the image, or not.
+    fn appended(
+        &mut self,
+        drive: &mut Drive,
+        header: &RecordHeader,
+        appended: Result<(), AppendError>,
+    ) -> Result<(), Pause> {
         match appended {
             Ok(()) => {
+                drive.count(|counts| {
+                    counts.from_host += u64::from(header.logical);
+                    counts.to_medium += u64::from(header.stored);
+                    counts.records_written += 1;
+                });
                 drive.lba += 1;
-                drive.this_load.from_host += u64::from(self.transfer.len);
                 self.left -= 1;
                 self.stage = WriteStage::Next;
                 checkpoint_if_due(drive);

@@ -82,6 +82,16 @@ impl Identity {
         })
     }
 
+    /// The same unit by other names: vendor, product and revision, where there is one.
+    pub fn renamed(self, [vendor, product, revision]: [Option<&str>; 3]) -> Result<Self, IdentityError> {
+        Ok(Self {
+            vendor: vendor.map_or(Ok(self.vendor), |vendor| padded("vendor", vendor))?,
+            product: product.map_or(Ok(self.product), |product| padded("product", product))?,
+            revision: revision.map_or(Ok(self.revision), |revision| padded("revision", revision))?,
+            ..self
+        })
+    }
+
     /// The vendor, with blanks behind it.
     pub fn vendor(&self) -> &[u8] {
         &self.vendor

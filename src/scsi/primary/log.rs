@@ -28,6 +28,8 @@ const ALL: u8 = 0xff;
 pub enum Counter {
     /// A count, as a number.
     Bounded = 0x00,
+    /// Text in ASCII.
+    Text = 0x01,
     /// A list in a format of its own.
     List = 0x03,
 }

@@ -88,6 +88,14 @@ pub trait ModeUnit {
     /// Replaces new values of [`ModePage::of_header`] that stand for others, as a density code for what is so now.
     fn resolve_header(&self, _now: &[u8], _wanted: &mut [u8]) {}
 
+    /// MEDIUM TYPE of the header.
+    fn medium_type(&self) -> u8 {
+        0
+    }
+
+    /// Puts into current values of a page what follows from the state of the unit, as it is now.
+    fn observe(&self, _page: &ModePage, _values: &mut [u8]) {}
+
     /// Whether it has the page now.
     fn offers(&self, _page: &ModePage) -> bool {
         true
@@ -242,8 +250,8 @@ impl ModeValues {
         let long = is_long(cdb);
         let (control, code, subpage) = (cdb[2] >> 6, cdb[2] & 0x3f, cdb[3]);
         let mut data = DataIn::new();
-        let header = self.index(HEADER).map(|index| &self.values[index].current[..]);
-        write_header(&mut data, cdb, unit, header);
+        let header = self.index(HEADER).map(|index| self.observed(index, unit));
+        write_header(&mut data, cdb, unit, header.as_deref());
         if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)));
         }
@@ -251,7 +259,7 @@ impl ModeValues {
         let alone = code == 0 && subpage == 0 && header.is_some();
         let (mut known, mut found) = (alone, alone);
         let offered = |page: &ModePage| !page.is_header() && unit.offers(page);
-        for (page, values) in self.pages.iter().zip(&self.values).filter(|(page, _)| offered(page)) {
+        for (index, page) in self.pages.iter().enumerate().filter(|(_, page)| offered(page)) {
             if code != ALL_PAGES && page.code != code {
                 continue;
             }
@@ -261,12 +269,13 @@ impl ModeValues {
             }
             found = true;
             page.write_header(PS, &mut data);
-            data.bytes(match control {
-                0 => &values.current,
-                1 => page.changeable,
-                2 => &values.default,
-                _ => &values.saved,
-            });
+            let values = &self.values[index];
+            match control {
+                0 => data.bytes(&self.observed(index, unit)),
+                1 => data.bytes(page.changeable),
+                2 => data.bytes(&values.default),
+                _ => data.bytes(&values.saved),
+            };
         }
         if !found {
             let (byte, bit) = if known { (3, 7) } else { (2, 5) };
@@ -278,19 +287,27 @@ impl ModeValues {
 
     /// Takes a MODE SELECT parameter list, all of it or nothing. Returns whether that changed anything.
     pub fn select(&mut self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<bool, Sense> {
-        let mut changed = false;
         let new = self.selected(cdb, list, unit)?;
-        for (Kept { current, .. }, new) in self.values.iter_mut().zip(new) {
-            changed |= *current != new;
+        let old: Vec<Values> = (0..self.pages.len()).map(|index| self.observed(index, unit)).collect();
+        let mut changed = false;
+        for ((Kept { current, .. }, old), new) in self.values.iter_mut().zip(old).zip(new) {
+            changed |= old != new;
             *current = new;
         }
         Ok(changed)
     }
 
+    /// The current values of a page of the table as they are told.
+    fn observed(&self, index: usize, unit: &impl ModeUnit) -> Values {
+        let mut values = self.values[index].current.clone();
+        unit.observe(&self.pages[index], &mut values);
+        values
+    }
+
     /// The current values, and what a MODE SELECT parameter list makes of them.
     fn selected(&self, cdb: &[u8; 16], list: &[u8], unit: &impl ModeUnit) -> Result<Vec<Values>, Sense> {
         let length_error = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
-        let mut new: Vec<Values> = self.values.iter().map(|values| values.current.clone()).collect();
+        let mut new: Vec<Values> = (0..self.pages.len()).map(|index| self.observed(index, unit)).collect();
         if list.is_empty() {
             return Ok(new);
         }
@@ -428,9 +445,14 @@ fn write_header(data: &mut DataIn, cdb: &[u8; 16], unit: &impl ModeUnit, selecte
     };
     let specific = unit.device_specific() | selected.map_or(0, |values| values[SPECIFIC]);
     if long {
-        data.u16(0).u8(0).u8(specific).u8(long_descriptor.into()).u8(0).u16(descriptor.into());
+        data.u16(0)
+            .u8(unit.medium_type())
+            .u8(specific)
+            .u8(long_descriptor.into())
+            .u8(0)
+            .u16(descriptor.into());
     } else {
-        data.u8(0).u8(0).u8(specific).u8(descriptor);
+        data.u8(0).u8(unit.medium_type()).u8(specific).u8(descriptor);
     }
     let Some((count, len)) = blocks else { return };
     let len = selected.map_or(len, |values| be32(values, BLOCK_LENGTH));

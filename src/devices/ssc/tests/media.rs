@@ -172,7 +172,8 @@ fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
         pages.push((code & 0x3f, subpage));
         rest = &rest[len..];
     }
-    assert_eq!(pages, [(1, 0), (0xa, 0), (0xf, 0), (0x10, 0), (0x10, 1), (0x11, 0), (0x1c, 0)]);
+    let all = [(1, 0), (2, 0), (0xa, 0), (0xf, 0), (0x10, 0), (0x10, 1), (0x11, 0), (0x1a, 0), (0x1c, 0)];
+    assert_eq!(pages, [&all[..], &[(0x1d, 0)]].concat());
     // Page 0 asks for what stands before the pages, as Linux' st does.
     assert_eq!(rig.read(&[0x1a, 0, 0, 0, 12, 0]).good(), [11, 0, 0x10, 8, 0x5a, 0, 0, 0, 0, 1, 0, 0]);
     // DBD leaves the descriptor out.
@@ -206,6 +207,8 @@ fn it_says_what_it_is() {
     let pages = rig.read(&[0x12, 1, 0, 0, 96, 0]).good();
     assert!(pages[4..].contains(&0xb0), "{pages:x?}");
     assert_eq!(rig.read(&[0x12, 1, 0xb0, 0, 96, 0]).good(), [1, 0xb0, 0, 2, 1, 0]);
+    assert_eq!(rig.read(&[0x12, 1, 0xb1, 0, 96, 0]).good(), *b"\x01\xb1\0\x03T-1");
+    assert_eq!(rig.read(&[0x12, 1, 0xb2, 0, 96, 0]).good()[..4], [1, 0xb2, 0, 8]);
     let alerts = rig.read(&[0x4d, 0, 0x6e, 0, 0, 0, 0, 2, 0, 0]).good();
     assert_eq!(alerts.len(), 4 + 64 * 5);
     // Every command of the table is offered, and no timeout is zero.

@@ -2,8 +2,10 @@
 //! The drive driven step by step over a store that is a vector.
 
 mod data;
+mod logs;
 mod media;
 mod memory;
+mod personalities;
 mod places;
 mod positions;
 mod random;
@@ -82,8 +84,12 @@ fn cartridge(capacity: u64, purpose: CartridgeUse, write_protected: bool) -> Vec
         capacity,
         barcode: "A00001L8".into(),
     };
+    written(TapeImage::create(cartridge, &[capacity]).unwrap(), capacity)
+}
+
+/// The bytes of a new image.
+fn written(mut image: TapeImage, capacity: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(image_bytes(capacity).unwrap()).unwrap()];
-    let mut image = TapeImage::create(cartridge, &[capacity]).unwrap();
     while let Some(step) = image.next_step() {
         if let TapeStep::Write { at, bytes: block } = step {
             let at = usize::try_from(*at).unwrap();
