@@ -123,7 +123,8 @@ const SHARED_NAMES: &str = "\
 const BYTES_MAX: u64 = 512 << 10;
 
 /// First parts of the absolute paths that any Debian machine has.
-const SYSTEM: &[&str] = &["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr", "var"];
+const SYSTEM: &[&str] =
+    &["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "srv", "sys", "usr", "var"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
