@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::field::{Defect, Emit, Malformed, Parse, bits, head, layout};
 use super::name::{FcMap, MacAddress, WorldWideName};
-use descriptor::kind_name;
+use descriptor::{FipDescriptorType as Type, kind_name};
 
 pub use descriptor::{
     FabricDescriptor, Fc4Attributes, FipDescriptor, FipDescriptorType, FipEls, FipElsBody, FkaAdvPeriod,
@@ -187,11 +187,7 @@ struct DescriptorList<'a> {
 
 impl<'a> DescriptorList<'a> {
     /// All of them, of which those may be there that are `allowed`, and those that are not critical.
-    fn new(
-        title: &'static str,
-        allowed: &[FipDescriptorType],
-        mut bytes: &'a [u8],
-    ) -> Result<Self, Malformed> {
+    fn new(title: &'static str, allowed: &[Type], mut bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut found = Self { title, ..Self::default() };
         while !bytes.is_empty() {
             let (descriptor, rest) = FipDescriptor::first(bytes)?;
@@ -234,25 +230,25 @@ impl<'a> DescriptorList<'a> {
         }
     }
 
-    fn repeated(&self, kind: FipDescriptorType) -> Malformed {
+    fn repeated(&self, kind: Type) -> Malformed {
         Malformed { structure: self.title, field: kind_name(kind), defect: Defect::Repeated }
     }
 
     /// One that must be there.
-    fn must<T>(&self, found: Option<T>, kind: FipDescriptorType) -> Result<T, Malformed> {
+    fn must<T>(&self, found: Option<T>, kind: Type) -> Result<T, Malformed> {
         found.ok_or_else(|| Malformed::missing(self.title, kind_name(kind)))
     }
 
     fn mac(&self) -> Result<MacAddress, Malformed> {
-        self.must(self.mac, FipDescriptorType::MAC_ADDRESS)
+        self.must(self.mac, Type::MAC_ADDRESS)
     }
 
     fn name(&self) -> Result<WorldWideName, Malformed> {
-        self.must(self.name, FipDescriptorType::NAME_IDENTIFIER)
+        self.must(self.name, Type::NAME_IDENTIFIER)
     }
 
     fn max_fcoe_size(&self) -> Result<u16, Malformed> {
-        self.must(self.max_fcoe_size, FipDescriptorType::MAX_FCOE_SIZE)
+        self.must(self.max_fcoe_size, Type::MAX_FCOE_SIZE)
     }
 
     /// The port, of which there is at most one.
@@ -260,106 +256,121 @@ impl<'a> DescriptorList<'a> {
         match self.ports[..] {
             [] => Ok(None),
             [port] => Ok(Some(port)),
-            _ => Err(self.repeated(FipDescriptorType::VX_PORT_IDENTIFICATION)),
+            _ => Err(self.repeated(Type::VX_PORT_IDENTIFICATION)),
         }
     }
 }
 
 impl<'a> FipMessage<'a> {
     fn parse(operation: (u16, u8), bytes: &'a [u8]) -> Result<Self, Malformed> {
-        use FipDescriptorType as Type;
-        let unknown = || {
-            let code = u64::from(operation.0) << 8 | u64::from(operation.1);
-            Malformed::value("FIP message", "operation and subcode", code)
-        };
-        Ok(match operation {
-            (1, 1) => {
-                let allowed = [Type::MAC_ADDRESS, Type::FC_MAP, Type::NAME_IDENTIFIER, Type::MAX_FCOE_SIZE];
-                let found = DescriptorList::new("FIP Discovery Solicitation", &allowed, bytes)?;
-                let (mac, name, max_fcoe_size) = (found.mac()?, found.name()?, found.max_fcoe_size()?);
-                Self::Solicitation { mac, name, max_fcoe_size }
+        let (protocol, subcode) = operation;
+        match operation {
+            (1, 1) => Self::solicitation(bytes),
+            (1, 2) => Self::advertisement(bytes),
+            (2, 1 | 2) => Self::link_service(subcode, bytes),
+            (3, 1) => Self::keep_alive(bytes),
+            (3, 2) => Self::clear_virtual_links(bytes),
+            (4, 1) => Self::vlan_request(bytes),
+            (4, 2 | 3) => Self::vlan_notification(subcode, bytes),
+            (5, 1) => Self::probe(Vn2VnMessage::ProbeRequest, bytes),
+            (5, 2) => Self::probe(Vn2VnMessage::ProbeReply, bytes),
+            (5, 3) => Self::claim(Vn2VnMessage::ClaimNotification, bytes),
+            (5, 4) => Self::claim(Vn2VnMessage::ClaimResponse, bytes),
+            (5, 5) => Self::probe(Vn2VnMessage::Beacon, bytes),
+            _ => {
+                let code = u64::from(protocol) << 8 | u64::from(subcode);
+                Err(Malformed::value("FIP message", "operation and subcode", code))
             }
-            (1, 2) => {
-                let allowed = [
-                    Type::PRIORITY,
-                    Type::MAC_ADDRESS,
-                    Type::NAME_IDENTIFIER,
-                    Type::FABRIC,
-                    Type::FKA_ADV_PERIOD,
-                ];
-                let found = DescriptorList::new("FIP Discovery Advertisement", &allowed, bytes)?;
-                Self::Advertisement {
-                    priority: found.must(found.priority, Type::PRIORITY)?,
-                    mac: found.mac()?,
-                    name: found.name()?,
-                    fabric: found.must(found.fabric, Type::FABRIC)?,
-                    period: found.must(found.period, Type::FKA_ADV_PERIOD)?,
-                }
-            }
-            (2, subcode @ (1 | 2)) => {
-                let allowed = [Type::FLOGI, Type::FDISC, Type::LOGO, Type::MAC_ADDRESS];
-                let found = DescriptorList::new("FIP Virtual Link message", &allowed, bytes)?;
-                let (mac, fcoe_mac) = (found.mac, found.fcoe_mac);
-                let els = found.els.ok_or_else(|| Malformed::missing(found.title, "ELS descriptor"))?;
-                match (subcode, &els.body) {
-                    (1, FipElsBody::Request(_)) | (2, FipElsBody::Reply(_)) => {}
-                    _ => return Err(Malformed::value(found.title, "subcode", subcode)),
-                }
-                Self::LinkService { els, mac, fcoe_mac }
-            }
-            (3, 1) => {
-                let allowed = [Type::MAC_ADDRESS, Type::VX_PORT_IDENTIFICATION];
-                let found = DescriptorList::new("FIP Keep Alive", &allowed, bytes)?;
-                Self::KeepAlive { mac: found.mac()?, port: found.port()? }
-            }
-            (3, 2) => {
-                let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VX_PORT_IDENTIFICATION];
-                let found = DescriptorList::new("FIP Clear Virtual Links", &allowed, bytes)?;
-                Self::ClearVirtualLinks { mac: found.mac()?, name: found.name()?, ports: found.ports }
-            }
-            (4, 1) => {
-                let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER];
-                let found = DescriptorList::new("FIP VLAN Request", &allowed, bytes)?;
-                Self::VlanRequest { mac: found.mac()?, name: found.name }
-            }
-            (4, subcode @ (2 | 3)) => {
-                let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VLAN];
-                let found = DescriptorList::new("FIP VLAN Notification", &allowed, bytes)?;
-                found.must(found.vlans.first(), Type::VLAN)?;
-                Self::VlanNotification { vn2vn: subcode == 3, mac: found.mac()?, vlans: found.vlans }
-            }
-            (5, subcode @ (1 | 2 | 5)) => {
-                let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VX_PORT_IDENTIFICATION];
-                let message = match subcode {
-                    1 => Vn2VnMessage::ProbeRequest,
-                    2 => Vn2VnMessage::ProbeReply,
-                    _ => Vn2VnMessage::Beacon,
-                };
-                Self::vn2vn(DescriptorList::new("FIP VN2VN Probe or Beacon", &allowed, bytes)?, message)?
-            }
-            (5, subcode @ (3 | 4)) => {
-                let allowed = [
-                    Type::MAC_ADDRESS,
-                    Type::NAME_IDENTIFIER,
-                    Type::VX_PORT_IDENTIFICATION,
-                    Type::FC4_ATTRIBUTES,
-                    Type::MAX_FCOE_SIZE,
-                ];
-                let found = DescriptorList::new("FIP VN2VN Claim", &allowed, bytes)?;
-                let attributes = found.must(found.attributes, Type::FC4_ATTRIBUTES)?;
-                let claim = VnClaim { attributes, max_fcoe_size: found.max_fcoe_size()? };
-                let message = match subcode {
-                    3 => Vn2VnMessage::ClaimNotification(claim),
-                    _ => Vn2VnMessage::ClaimResponse(claim),
-                };
-                Self::vn2vn(found, message)?
-            }
-            _ => return Err(unknown()),
+        }
+    }
+
+    /// FIP Discovery Solicitation.
+    fn solicitation(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::FC_MAP, Type::NAME_IDENTIFIER, Type::MAX_FCOE_SIZE];
+        let found = DescriptorList::new("FIP Discovery Solicitation", &allowed, bytes)?;
+        let (mac, name, max_fcoe_size) = (found.mac()?, found.name()?, found.max_fcoe_size()?);
+        Ok(Self::Solicitation { mac, name, max_fcoe_size })
+    }
+
+    /// FIP Discovery Advertisement.
+    fn advertisement(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed =
+            [Type::PRIORITY, Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::FABRIC, Type::FKA_ADV_PERIOD];
+        let found = DescriptorList::new("FIP Discovery Advertisement", &allowed, bytes)?;
+        Ok(Self::Advertisement {
+            priority: found.must(found.priority, Type::PRIORITY)?,
+            mac: found.mac()?,
+            name: found.name()?,
+            fabric: found.must(found.fabric, Type::FABRIC)?,
+            period: found.must(found.period, Type::FKA_ADV_PERIOD)?,
         })
     }
 
+    /// FIP Virtual Link Instantiation Request or Reply.
+    fn link_service(subcode: u8, bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::FLOGI, Type::FDISC, Type::LOGO, Type::MAC_ADDRESS];
+        let found = DescriptorList::new("FIP Virtual Link message", &allowed, bytes)?;
+        let (mac, fcoe_mac) = (found.mac, found.fcoe_mac);
+        let els = found.els.ok_or_else(|| Malformed::missing(found.title, "ELS descriptor"))?;
+        match (subcode, &els.body) {
+            (1, FipElsBody::Request(_)) | (2, FipElsBody::Reply(_)) => {}
+            _ => return Err(Malformed::value(found.title, "subcode", subcode)),
+        }
+        Ok(Self::LinkService { els, mac, fcoe_mac })
+    }
+
+    /// FIP Keep Alive.
+    fn keep_alive(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::VX_PORT_IDENTIFICATION];
+        let found = DescriptorList::new("FIP Keep Alive", &allowed, bytes)?;
+        Ok(Self::KeepAlive { mac: found.mac()?, port: found.port()? })
+    }
+
+    /// FIP Clear Virtual Links.
+    fn clear_virtual_links(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VX_PORT_IDENTIFICATION];
+        let found = DescriptorList::new("FIP Clear Virtual Links", &allowed, bytes)?;
+        Ok(Self::ClearVirtualLinks { mac: found.mac()?, name: found.name()?, ports: found.ports })
+    }
+
+    /// FIP VLAN Request.
+    fn vlan_request(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER];
+        let found = DescriptorList::new("FIP VLAN Request", &allowed, bytes)?;
+        Ok(Self::VlanRequest { mac: found.mac()?, name: found.name })
+    }
+
+    /// FIP VLAN Notification.
+    fn vlan_notification(subcode: u8, bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VLAN];
+        let found = DescriptorList::new("FIP VLAN Notification", &allowed, bytes)?;
+        found.must(found.vlans.first(), Type::VLAN)?;
+        Ok(Self::VlanNotification { vn2vn: subcode == 3, mac: found.mac()?, vlans: found.vlans })
+    }
+
+    /// FIP VN2VN Probe or Beacon.
+    fn probe(message: Vn2VnMessage, bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [Type::MAC_ADDRESS, Type::NAME_IDENTIFIER, Type::VX_PORT_IDENTIFICATION];
+        Self::vn2vn(DescriptorList::new("FIP VN2VN Probe or Beacon", &allowed, bytes)?, message)
+    }
+
+    /// FIP VN2VN Claim.
+    fn claim(message: fn(VnClaim) -> Vn2VnMessage, bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let allowed = [
+            Type::MAC_ADDRESS,
+            Type::NAME_IDENTIFIER,
+            Type::VX_PORT_IDENTIFICATION,
+            Type::FC4_ATTRIBUTES,
+            Type::MAX_FCOE_SIZE,
+        ];
+        let found = DescriptorList::new("FIP VN2VN Claim", &allowed, bytes)?;
+        let attributes = found.must(found.attributes, Type::FC4_ATTRIBUTES)?;
+        let claim = VnClaim { attributes, max_fcoe_size: found.max_fcoe_size()? };
+        Self::vn2vn(found, message(claim))
+    }
+
     fn vn2vn(found: DescriptorList<'_>, message: Vn2VnMessage) -> Result<Self, Malformed> {
-        let port = found.must(found.port()?, FipDescriptorType::VX_PORT_IDENTIFICATION)?;
+        let port = found.must(found.port()?, Type::VX_PORT_IDENTIFICATION)?;
         Ok(Self::Vn2Vn { message, mac: found.mac()?, name: found.name()?, port })
     }
 
