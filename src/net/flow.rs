@@ -325,21 +325,8 @@ impl Flow {
         let payload = run.len();
         let acked = self.acked;
         self.mac = run.mac();
-        if header[13] & (SYN | FIN | RST | ACK) == ACK {
-            let repeated = payload == 0 && self.repeats(header);
-            let window = u16::from_be_bytes([header[14], header[15]]);
-            if std::mem::replace(&mut self.window, window) == 0 && window != 0 {
-                self.recovery.opened();
-            }
-            if header.len() > TCP {
-                self.learn(header);
-            }
-            // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would
-            // stop.
-            let unanswered = self.window != 0 && (self.sent_to > self.acked || self.closing);
-            if repeated && unanswered && self.recovery.keeps_duplicates() {
-                return;
-            }
+        if header[13] & (SYN | FIN | RST | ACK) == ACK && self.is_known(header, payload) {
+            return;
         }
         let state = self.state();
         let ended = has_ended(state);
@@ -396,6 +383,21 @@ impl Flow {
         }
         self.release();
         self.recovery.acknowledged(&self.flight(), acked);
+    }
+
+    /// Learns what an acknowledgment tells. Returns whether it repeats another one, and smoltcp need not know.
+    fn is_known(&mut self, header: &[u8], payload: usize) -> bool {
+        let repeated = payload == 0 && self.repeats(header);
+        let window = u16::from_be_bytes([header[14], header[15]]);
+        if std::mem::replace(&mut self.window, window) == 0 && window != 0 {
+            self.recovery.opened();
+        }
+        if header.len() > TCP {
+            self.learn(header);
+        }
+        // Behind the FIN, too: smoltcp sends that again by its timer only, which repeated acknowledgments would stop.
+        let unanswered = self.window != 0 && (self.sent_to > self.acked || self.closing);
+        repeated && unanswered && self.recovery.keeps_duplicates()
     }
 
     /// So many more bytes are in order: those of the segment at hand, of which the first `old` were known, and what was
