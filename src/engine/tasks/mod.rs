@@ -52,7 +52,7 @@ use crate::scsi::{
 use change_queue::Changes;
 use command_faults::Faults;
 use last_flush::{FLUSH, LastFlush};
-use latency::{Ended, Times};
+use latency::Ended;
 use line::{CommandPlace, SerialUnits};
 use nobody::Nobody;
 use remote_nexus::RemoteNexus;
@@ -619,23 +619,8 @@ impl TaskManager {
         if let Some(status) = refused {
             return self.refuse((nexus, task_set), request_tag, &command, status, transport);
         }
-        let task = self.tasks.insert(Task {
-            nexus: nexus.0,
-            request_tag,
-            task_set,
-            unit,
-            storing_at: unit,
-            command,
-            state: State::Running,
-            times: Times::new(now),
-            epoch: 0,
-            sent: 0,
-            fetched: 0,
-            cleared: false,
-            aborted: false,
-            told: None,
-            waiters: SmallVec::new(),
-        });
+        let task = Task::new((nexus.0, task_set, unit), request_tag, command, now);
+        let task = self.tasks.insert(task);
         let task = u32::try_from(task).expect("fewer than TASKS_MAX tasks");
         let slot = request_tag.0 as usize;
         if entry.exchanges.len() <= slot {

@@ -2,9 +2,6 @@
 //! Tasks that a device begins itself, when its time has come: at the owner of a unit that runs one command at a time.
 //! Such a task waits in the line of its unit and holds it like any other, and has no nexus.
 
-use smallvec::SmallVec;
-
-use super::latency::Times;
 use super::line::CommandPlace;
 use super::nobody::Nobody;
 use super::task::{State, Task};
@@ -56,23 +53,8 @@ impl TaskManager {
             if line.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let task = self.tasks.insert(Task {
-                nexus: NOBODY,
-                request_tag: RequestTag(0),
-                task_set: None,
-                unit,
-                storing_at: unit,
-                command: no_command(),
-                state: State::InLine,
-                times: Times::new(now),
-                epoch: 0,
-                sent: 0,
-                fetched: 0,
-                cleared: false,
-                aborted: false,
-                told: None,
-                waiters: SmallVec::new(),
-            });
+            let task = Task::new((NOBODY, None, unit), RequestTag(0), no_command(), now);
+            let task = self.tasks.insert(Task { state: State::InLine, ..task });
             line.waiting.push_back(u32::try_from(task).expect("fewer than TASKS_MAX tasks"));
             (line.due, line.called) = (None, true);
             self.call_next(unit);

@@ -2,8 +2,8 @@
 //! From step to step: what a device server wants, and how a command ends.
 
 use super::nobody::Nobody;
-use super::{CommandKind, State, TaskManager, residual};
-use crate::io::{self, Done, Submitted, Tag};
+use super::{CommandKind, State, TaskManager, UnitKey, residual};
+use crate::io::{self, Done, Op, Submitted, Tag};
 use crate::scsi::{
     Command, Context, DeviceServer, Interlock, NotAdmitted, Outcome, Response, Resume, Sense, Status, Step,
     TaskId, Transport, UnitAttentions, key,
@@ -101,52 +101,15 @@ impl TaskManager {
         loop {
             let this = &mut self.tasks[task as usize];
             let answer = match step {
-                Step::Store(_) | Step::StoreOf(..) => 'answer: {
-                    let (at, mut op, other) = match step {
-                        Step::StoreOf(unit, op) => {
-                            (unit.row(), op, (unit.row() != this.unit).then_some(unit))
-                        }
-                        Step::Store(op) => (this.unit, op, None),
-                        _ => unreachable!("one of the two above"),
-                    };
-                    this.storing_at = at;
-                    let epoch = this.epoch;
-                    if let Some(other) = other
-                        && self.may_not_reach(task, other, &op)
-                    {
-                        break 'answer Resume::NotAdmitted;
-                    }
-                    // The epoch is that of the task's own unit: another's is looked at each time.
-                    if other.is_some() || epoch != self.units[at].epoch {
-                        op = match self.may_store(now, task, at, op, transport) {
-                            Some(op) => op,
-                            None => return,
-                        };
-                    }
-                    let (this, unit) = (&mut self.tasks[task as usize], &mut self.units[at]);
-                    let submitted = match &mut unit.store {
-                        _ if at_once == AT_ONCE => Submitted::Full(op),
-                        Some(store) => store.submit(Tag(task), op),
-                        None => {
-                            let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
-                            Submitted::Done(Done::Failed(error))
-                        }
-                    };
-                    match submitted {
-                        Submitted::Done(done) => {
-                            at_once += 1;
-                            Resume::Stored(done)
-                        }
-                        Submitted::Queued => {
-                            unit.storing += 1;
-                            this.state = State::Storing;
-                            return;
-                        }
-                        Submitted::Full(op) => {
-                            unit.refused.push_back((task, op));
-                            this.state = State::Refused;
-                            return;
-                        }
+                Step::Store(op) => match self.store(now, task, None, op, &mut at_once, transport) {
+                    Some(answer) => answer,
+                    None => return,
+                },
+                Step::StoreOf(unit, op) => {
+                    let other = (unit.row() != this.unit).then_some(unit);
+                    match self.store(now, task, other, op, &mut at_once, transport) {
+                        Some(answer) => answer,
+                        None => return,
                     }
                 }
                 Step::Persist(record) => match self.persist(task, record) {
@@ -196,6 +159,57 @@ impl TaskManager {
             step = self
                 .call(now, task, transport, |server, id, command, cx| server.resume(id, command, answer, cx));
         }
+    }
+
+    /// Gives an operation to the store of the task's unit, or of another one. Nothing if that has to wait.
+    // Always: nearly every command has a step like this.
+    #[inline(always)]
+    fn store(
+        &mut self,
+        now: Instant,
+        task: u32,
+        other: Option<UnitKey>,
+        mut op: Op,
+        at_once: &mut u32,
+        transport: &mut dyn Transport,
+    ) -> Option<Resume> {
+        let this = &mut self.tasks[task as usize];
+        let at = other.map_or(this.unit, UnitKey::row);
+        this.storing_at = at;
+        let epoch = this.epoch;
+        if let Some(other) = other
+            && self.may_not_reach(task, other, &op)
+        {
+            return Some(Resume::NotAdmitted);
+        }
+        // The epoch is that of the task's own unit: another's is looked at each time.
+        if other.is_some() || epoch != self.units[at].epoch {
+            op = self.may_store(now, task, at, op, transport)?;
+        }
+        let (this, unit) = (&mut self.tasks[task as usize], &mut self.units[at]);
+        let submitted = match &mut unit.store {
+            _ if *at_once == AT_ONCE => Submitted::Full(op),
+            Some(store) => store.submit(Tag(task), op),
+            None => {
+                let error = io::Error { kind: io::ErrorKind::Unsupported, at: 0 };
+                Submitted::Done(Done::Failed(error))
+            }
+        };
+        match submitted {
+            Submitted::Done(done) => {
+                *at_once += 1;
+                return Some(Resume::Stored(done));
+            }
+            Submitted::Queued => {
+                unit.storing += 1;
+                this.state = State::Storing;
+            }
+            Submitted::Full(op) => {
+                unit.refused.push_back((task, op));
+                this.state = State::Refused;
+            }
+        }
+        None
     }
 
     // Always: so every command ends.

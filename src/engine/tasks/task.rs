@@ -80,6 +80,34 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// A command, with the nexus, task set and unit that it came for.
+    // Always: each command comes by.
+    #[inline(always)]
+    pub(super) fn new(
+        (nexus, task_set, unit): (usize, Option<usize>, usize),
+        request_tag: RequestTag,
+        command: Command,
+        now: Instant,
+    ) -> Self {
+        Self {
+            nexus,
+            request_tag,
+            task_set,
+            unit,
+            storing_at: unit,
+            command,
+            state: State::Running,
+            times: Times::new(now),
+            epoch: 0,
+            sent: 0,
+            fetched: 0,
+            cleared: false,
+            aborted: false,
+            told: None,
+            waiters: SmallVec::new(),
+        }
+    }
+
     /// It has what it waited for.
     #[inline]
     pub(super) fn goes_on(&mut self, now: Instant) {
