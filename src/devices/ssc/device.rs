@@ -28,6 +28,7 @@ const VERSIONS: [u16; 3] = [0x00a0, 0x0460, 0x0520];
 const SEQUENTIAL_ACCESS_CAPABILITIES: u8 = 0xb0;
 const MANUFACTURER_SERIAL: u8 = 0xb1;
 const TAPE_ALERT_SUPPORTED: u8 = 0xb2;
+const PROTECTION_SUPPORTED: u8 = 0xb5;
 const COMPONENTS: u8 = 0xc0;
 const SERIALS: u8 = 0xc1;
 const HP_COMPONENTS: std::ops::RangeInclusive<u8> = 0xc0..=0xc5;
@@ -71,9 +72,9 @@ impl Peripheral for TapeView<'_> {
 
     fn vpd_pages(&self) -> &'static [u8] {
         match self.0.options().personality.maker {
-            DriveMaker::Own | DriveMaker::Quantum => &[0xb0, 0xb1, 0xb2],
-            DriveMaker::Ibm => &[0xb0, 0xb1, 0xb2, 0xc0, 0xc1],
-            DriveMaker::Hp => &[0xb0, 0xb1, 0xb2, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5],
+            DriveMaker::Own | DriveMaker::Quantum => &[0xb0, 0xb1, 0xb2, 0xb5],
+            DriveMaker::Ibm => &[0xb0, 0xb1, 0xb2, 0xb5, 0xc0, 0xc1],
+            DriveMaker::Hp => &[0xb0, 0xb1, 0xb2, 0xb5, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5],
         }
     }
 
@@ -84,6 +85,10 @@ impl Peripheral for TapeView<'_> {
             (SEQUENTIAL_ACCESS_CAPABILITIES, _) => _ = data.u8(WORM).u8(0),
             (MANUFACTURER_SERIAL, _) => _ = data.bytes(serial.as_bytes()),
             (TAPE_ALERT_SUPPORTED, _) => _ = data.u64(TapeAlerts::known().0),
+            // No protection, and CRC32C of four bytes for WRITE and READ.
+            (PROTECTION_SUPPORTED, _) => {
+                data.u32(0).bytes(&[7, 0, 0, 0, 0, 0, 0, 0]).bytes(&[7, 2, 4, 0xc0, 0, 0, 0, 0]);
+            }
             (COMPONENTS, DriveMaker::Ibm) => {
                 field(COMPONENT, 12, data);
                 field("000000", 7, data);

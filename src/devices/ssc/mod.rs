@@ -10,6 +10,7 @@ mod config;
 mod density;
 mod device;
 mod drive;
+mod forms;
 mod logs;
 mod medium;
 mod memory;

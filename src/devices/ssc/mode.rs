@@ -2,6 +2,7 @@
 //! The mode parameters of a tape drive (SSC-4 8.3).
 
 use super::config::TapeOptions;
+use super::forms;
 use super::personality::DriveMaker;
 use crate::formats::tape::{CartridgeUse, PARTITIONS_MAX, PartitionArea, RECORD_BYTES_MAX, TapeImage};
 use crate::scsi::primary::{CONTROL_PAGE, EXCEPTIONS_PAGE, ModePage, ModeValues, check_common_page};
@@ -35,8 +36,16 @@ const fn page((code, subpage): (u8, u8), default: &'static [u8], changeable: &'s
     ModePage { code, subpage, default, changeable }
 }
 
-/// Data compression page.
+/// Data compression page: DCE, DCC and DDE.
 const DCE: u8 = 0x80;
+const DCC: u8 = 0x40;
+const DDE: u8 = 0x80;
+
+/// Control data protection page: its method, of which there are none and CRC32C, and for what commands it is.
+const PROTECTION: (u8, u8) = (0x0a, 0xf0);
+const CRC32C: u8 = 2;
+const LBP_W: u8 = 0x80;
+const LBP_R: u8 = 0x40;
 
 /// Device configuration extension page: WRITE MODE, of which there are overwrite-allowed and append-only, and SHORT ERASE
 /// MODE, which is always to record the end of data.
@@ -53,12 +62,49 @@ const IBM_EXTENSIONS: (u8, u8) = (0x24, 0);
 const IBM_CONTROL: (u8, u8) = (0x25, 0);
 const IBM_ENCRYPTION: (u8, u8) = (0x30, 0x20);
 
-const PAGES: [ModePage; 14] = [
+const PAGES: [ModePage; 15] = [
     page(RECOVERY, &[0; 10], &[0; 10]),
     page(DISCONNECT, &[0; 14], &[0; 14]),
     CONTROL_PAGE,
-    // Nothing is compressed, and nothing compressed is there.
-    page(COMPRESSION, &[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 14]),
+    page(
+        PROTECTION,
+        &[0; 28],
+        &[
+            0xff,
+            0x3f,
+            LBP_W | LBP_R,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ],
+    ),
+    page(
+        COMPRESSION,
+        &[DCC, DDE, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+        &[DCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ),
     // Block identifiers are supported; the end of data is where the format says; the early warning synchronizes
     // nothing.
     page(
@@ -158,6 +204,9 @@ pub(super) fn initial(options: &TapeOptions) -> ModeValues {
     let mut values = ModeValues::new(&PAGES);
     let header = PAGES[PAGES.len() - 1];
     values.set_default((header.code, header.subpage), 1, &[options.density]);
+    if options.personality.maker != DriveMaker::Own {
+        values.set_default(COMPRESSION, 0, &[DCE]);
+    }
     values
 }
 
@@ -177,18 +226,24 @@ pub(super) struct TapeModes {
     pub(super) warning_zone: u64,
     /// Records are compressed.
     pub(super) compresses: bool,
+    /// Protection information comes with what is written, and goes with what is read.
+    pub(super) protects_writes: bool,
+    pub(super) protects_reads: bool,
     pub(super) plan: PartitionPlan,
 }
 
 impl TapeModes {
     pub(super) fn of(values: &ModeValues) -> Self {
         let (header, extension) = (values.header(), values.current(EXTENSION.0, EXTENSION.1));
+        let protection = values.current(PROTECTION.0, PROTECTION.1);
         Self {
             block_length: be32(header, 2),
             unbuffered: header[0] & BUFFERED_MODE == 0,
             append_only: extension[1] & WRITE_MODE == APPEND_ONLY,
             warning_zone: u64::from(be16(extension, 2)) * 1_000_000,
             compresses: values.current(COMPRESSION.0, COMPRESSION.1)[0] & DCE != 0,
+            protects_writes: protection[2] & LBP_W != 0,
+            protects_reads: protection[2] & LBP_R != 0,
             plan: partition_plan(values),
         }
     }
@@ -218,6 +273,15 @@ pub(super) fn check(page: &ModePage, values: &[u8]) -> Result<(), usize> {
             (mode, _) if mode > 0x20 => Err(0),
             (_, len) if len > RECORD_BYTES_MAX => Err(2),
             _ => Ok(()),
+        };
+    }
+    if (page.code, page.subpage) == PROTECTION {
+        return match values {
+            [0, 0, 0, ..] => Ok(()),
+            [CRC32C, length, ..] if u32::from(*length) == forms::PROTECTION => Ok(()),
+            [0, 0, ..] => Err(2),
+            [0 | CRC32C, ..] => Err(1),
+            _ => Err(0),
         };
     }
     if (page.code, page.subpage) == EXTENSION {

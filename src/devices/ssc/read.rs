@@ -2,6 +2,7 @@
 //! READ(6) and (16), READ REVERSE and VERIFY (SSC-4 6.1, 6.5, 6.9): records, one of any length or several of one length.
 
 use super::drive::{Drive, Job};
+use super::forms::{AS_IT_IS, COMPRESSED, PROTECTION, RecordDecoder};
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::{RecordHeader, RecordPayload, StoreRange, TapeObject};
 use crate::io::{Done, Landing, Op};
@@ -79,9 +80,14 @@ struct RecordRead {
     range: StoreRange,
     /// Bytes that have been read.
     got: u32,
-    /// Bytes that go to the initiator.
+    /// Bytes that go to the initiator, of which so many have been taken.
     take: u32,
+    taken: u32,
     sum: Crc32c,
+    /// Makes the record of its payload, if that is not the same.
+    decoder: Option<Box<RecordDecoder>>,
+    /// Payload that it has yet to take.
+    undecoded: Vec<u8>,
 }
 
 /// How far is read.
@@ -197,6 +203,10 @@ impl TapeRead {
             if self.pending.len() >= job.shape.chunk as usize && (self.payload.is_some() || self.left > 0) {
                 return Err(self.send(store));
             }
+            if self.payload.as_ref().is_some_and(|payload| !payload.undecoded.is_empty()) {
+                self.decode(drive, job, cx)?;
+                continue;
+            }
             if let Some(payload) = &self.payload {
                 return Err(store.wait_for(self.next_read(payload, job, cx)));
             }
@@ -216,8 +226,8 @@ impl TapeRead {
         let at = payload.range.at + u64::from(payload.got);
         let left = payload.header.stored - payload.got;
         let len = left.next_multiple_of(4096).min(job.shape.chunk);
-        let whole =
-            self.sends() && self.pending.is_empty() && len <= payload.take.saturating_sub(payload.got);
+        let plain = self.sends() && payload.decoder.is_none();
+        let whole = plain && self.pending.is_empty() && len <= payload.take - payload.taken;
         let into = if whole { cx.landing(len, self.fits(len, job)) } else { Landing::Own };
         Step::Store(Op::Read { at, len, into })
     }
@@ -260,67 +270,127 @@ impl TapeRead {
                 let sense = Sense::new(key::NO_SENSE, asc::FILEMARK_DETECTED);
                 self.end(Sense { information: residual, filemark: true, ..sense })
             }
-            Some(TapeObject::Record(header, _)) if header.form != 0 => {
+            Some(TapeObject::Record(header, _)) if header.form > COMPRESSED => {
                 self.pass(drive);
                 self.end(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT))
             }
             Some(TapeObject::Record(header, _))
                 if self.until == ReadUntil::Records
                     && self.transfer.fixed
-                    && header.logical != self.transfer.len =>
+                    && self.wire_len(drive, &header) != self.transfer.len =>
             {
                 self.pass(drive);
                 self.end(Sense { information: residual, ili: true, ..Sense::new(key::NO_SENSE, 0) })
             }
             Some(TapeObject::Record(header, RecordPayload::Here(bytes))) => {
-                let take = self.take_of(&header) as usize;
                 if Crc32c::of(&bytes).value() != header.sum {
                     return self.damaged(drive);
                 }
                 if !self.sends() {
                     return self.over(drive, &header);
                 }
-                let Some(data) = Sg::copied(cx.arena, &bytes[..take]) else {
-                    return match self.sent + self.pending.len() as u64 {
-                        0 => Err(Fault::Busy.into()),
-                        _ => Err(super::store_work::no_memory()),
-                    };
-                };
+                let mut bytes = bytes;
+                if let Some(mut decoder) = self.decoder(drive, &header) {
+                    let payload = std::mem::take(&mut bytes);
+                    let decoded = decoder.push(&payload, usize::MAX, &mut bytes);
+                    if decoded.and_then(|_| decoder.finish(&mut bytes)).is_err() {
+                        return self.damaged(drive);
+                    }
+                }
+                bytes.truncate(self.transfer.len as usize);
+                let data = self.copied(&bytes, cx)?;
                 self.pending.append(data);
                 self.over(drive, &header)
             }
             Some(TapeObject::Record(header, RecordPayload::At(range))) => {
-                let take = self.take_of(&header);
-                self.payload = Some(RecordRead { header, range, got: 0, take, sum: Crc32c::default() });
+                let decoder = self.decoder(drive, &header);
+                let take = self.wire_len(drive, &header).min(self.transfer.len);
+                let sum = Crc32c::default();
+                self.payload = Some(RecordRead {
+                    header,
+                    range,
+                    got: 0,
+                    take,
+                    taken: 0,
+                    sum,
+                    decoder,
+                    undecoded: Vec::new(),
+                });
                 Ok(())
             }
         }
     }
 
-    /// How much of a record is wanted: all, to check it.
-    fn take_of(&self, header: &RecordHeader) -> u32 {
-        if self.sends() { header.logical.min(self.transfer.len) } else { header.stored }
+    /// Length of a record as it goes to the initiator.
+    fn wire_len(&self, drive: &Drive, header: &RecordHeader) -> u32 {
+        let protected = self.sends() && drive.modes.protects_reads;
+        header.logical + if protected { PROTECTION } else { 0 }
+    }
+
+    /// What makes such a record of its payload; `None` if that is what goes to the initiator.
+    fn decoder(&self, drive: &Drive, header: &RecordHeader) -> Option<Box<RecordDecoder>> {
+        let protected = self.sends() && drive.modes.protects_reads;
+        let needed = self.sends() && (header.form != AS_IT_IS || protected);
+        needed.then(|| Box::new(RecordDecoder::new(header.form, header.logical, protected)))
+    }
+
+    /// These bytes in memory that can be sent.
+    fn copied(&self, bytes: &[u8], cx: &Context<'_>) -> Result<Sg, Pause> {
+        Sg::copied(cx.arena, bytes).ok_or_else(|| match self.sent + self.pending.len() as u64 {
+            0 => Fault::Busy.into(),
+            _ => super::store_work::no_memory(),
+        })
     }
 
     /// A part of the payload has been read.
     fn take_data(&mut self, drive: &mut Drive, mut data: Sg, job: &Job<'_>) -> Result<(), Pause> {
-        let Some(payload) = &mut self.payload else { return Err(unexpected(None, &job.shape).into()) };
+        let sends = self.sends();
+        let Some(mut payload) = self.payload.take() else { return Err(unexpected(None, &job.shape).into()) };
         data.truncate((payload.header.stored - payload.got) as usize);
         add_to_sum(&mut payload.sum, &data);
-        let wanted = payload.take.saturating_sub(payload.got) as usize;
         payload.got += data.len() as u32;
-        data.truncate(if self.access == MediumAccess::Read { wanted } else { 0 });
-        self.pending.append(data);
         let whole = payload.got == payload.header.stored;
-        if !whole && payload.got < payload.take {
-            return Ok(());
-        }
-        let (header, sum) = (payload.header, payload.sum.value());
-        self.payload = None;
-        if whole && sum != header.sum {
+        if whole && payload.sum.value() != payload.header.sum {
             return self.damaged(drive);
         }
-        self.over(drive, &header)
+        if payload.decoder.is_some() {
+            payload.undecoded.extend(data.to_vec());
+            self.payload = Some(payload);
+            return Ok(());
+        }
+        data.truncate(if sends { (payload.take - payload.taken) as usize } else { 0 });
+        payload.taken += data.len() as u32;
+        self.pending.append(data);
+        if !whole && (!sends || payload.taken < payload.take) {
+            self.payload = Some(payload);
+            return Ok(());
+        }
+        self.over(drive, &payload.header)
+    }
+
+    /// Makes a part of the record of payload that has been read.
+    fn decode(&mut self, drive: &mut Drive, job: &Job<'_>, cx: &Context<'_>) -> Result<(), Pause> {
+        let Some(mut payload) = self.payload.take() else { return Ok(()) };
+        let all_read = payload.got == payload.header.stored;
+        let RecordRead { decoder: Some(decoder), undecoded, .. } = &mut payload else { return Ok(()) };
+        let mut record = Vec::new();
+        let Ok(taken) = decoder.push(undecoded, job.shape.chunk as usize, &mut record) else {
+            return self.damaged(drive);
+        };
+        undecoded.drain(..taken);
+        let whole = all_read && undecoded.is_empty();
+        if whole && decoder.finish(&mut record).is_err() {
+            return self.damaged(drive);
+        }
+        record.truncate((payload.take - payload.taken) as usize);
+        payload.taken += record.len() as u32;
+        let record = self.copied(&record, cx)?;
+        self.pending.append(record);
+        if !whole && payload.taken < payload.take {
+            self.payload = Some(payload);
+            return Ok(());
+        }
+        self.over(drive, &payload.header)
     }
 
     /// What was read is not what was written.
@@ -333,7 +403,8 @@ impl TapeRead {
     /// A record is done.
     fn over(&mut self, drive: &mut Drive, header: &RecordHeader) -> Result<(), Pause> {
         self.pass(drive);
-        let sent = if self.sends() { header.logical.min(self.transfer.len) } else { 0 };
+        let there = self.wire_len(drive, header);
+        let sent = if self.sends() { there.min(self.transfer.len) } else { 0 };
         drive.count(|counts| {
             counts.to_host += u64::from(sent);
             counts.from_medium += u64::from(header.stored);
@@ -343,7 +414,7 @@ impl TapeRead {
             return Ok(());
         }
         self.left -= 1;
-        let (asked, there) = (self.transfer.len, header.logical);
+        let asked = self.transfer.len;
         if self.transfer.fixed || asked == there || self.sili {
             return Ok(());
         }

@@ -3,8 +3,9 @@
 //! task that is aborted before leaves nothing.
 
 use super::drive::{Drive, Job, TapeZone};
+use super::forms::{AS_IT_IS, COMPRESSED, GuardFailed, PROTECTION, RecordEncoder, stored_max};
 use super::read::{RecordTransfer, add_to_sum, length};
-use super::store_work::{Pause, StoreWork};
+use super::store_work::{Pause, StoreWork, no_memory};
 use crate::formats::tape::{AppendError, INLINE_MAX, RECORD_BYTES_MAX, RecordHeader, StoreRange};
 use crate::io::{Done, Op};
 use crate::memory::{Seg, Sg};
@@ -24,8 +25,24 @@ enum WriteStage {
     Small(u32),
     /// The payload of a record, which goes there; so much of it is on the store or on the way to it.
     Payload { range: StoreRange, done: u32 },
+    /// What is made of a record.
+    Formed(Box<FormedRecord>),
     /// All records are part of the image.
     Written,
+}
+
+/// A record that something is done to on its way.
+#[derive(Debug)]
+struct FormedRecord {
+    encoder: RecordEncoder,
+    form: u8,
+    /// Where its payload goes, if it is too large to lie between the headers.
+    range: Option<StoreRange>,
+    /// Bytes that have come from the initiator, and those on the store or on the way to it.
+    fetched: u32,
+    written: u32,
+    /// Length and sum of the payload, when all has come.
+    payload: Option<(u32, u32)>,
 }
 
 /// WRITE under way.
@@ -44,6 +61,9 @@ impl TapeWrite {
     pub(super) fn begin(job: &Job<'_>) -> Result<Self, Fault> {
         let transfer = RecordTransfer::of(job)?;
         if transfer.len > RECORD_BYTES_MAX {
+            return Err(Sense::invalid_field_in_cdb(2, None).into());
+        }
+        if job.unit.drive().modes.protects_writes && transfer.count > 0 && transfer.len <= PROTECTION {
             return Err(Sense::invalid_field_in_cdb(2, None).into());
         }
         let wanted = transfer.bytes();
@@ -81,6 +101,14 @@ impl TapeWrite {
                 (WriteStage::Small(count), Some(Resume::Fetched(data))) => {
                     let count = *count;
                     self.take_small(drive, count, &data)?;
+                }
+                (WriteStage::Formed(record), Some(Resume::Fetched(data))) => {
+                    record.fetched += data.len() as u32;
+                    record.encoder.push(&data.to_vec());
+                    self.form(store, drive, job, cx)?;
+                }
+                (WriteStage::Formed(_), Some(Resume::Stored(Done::Finished))) => {
+                    self.form(store, drive, job, cx)?;
                 }
                 (WriteStage::Payload { range, done }, Some(Resume::Fetched(mut data))) => {
                     add_to_sum(&mut self.sum, &data);
@@ -130,6 +158,10 @@ impl TapeWrite {
         store.ask(drive, |image| image.begin(partition, lba))?;
         store.settle(drive, cx)?;
         self.began.get_or_insert_with(|| drive.zone());
+        let modes = drive.modes;
+        if modes.compresses || modes.protects_writes {
+            return self.begin_forming(store, drive, job, cx);
+        }
         if !drive.has_room(len) {
             return Err(self.full());
         }
@@ -146,6 +178,75 @@ impl TapeWrite {
         store.settle(drive, cx)?;
         (self.stage, self.sum) = (WriteStage::Payload { range, done: 0 }, Crc32c::default());
         Ok(store.wait_for(Step::Fetch { len: len.min(job.shape.chunk) }))
+    }
+
+    /// Begins a record that something is to be done to.
+    fn begin_forming(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        job: &Job<'_>,
+        cx: &Context<'_>,
+    ) -> Result<Pause, Pause> {
+        let (partition, modes) = (drive.partition, drive.modes);
+        let logical = self.transfer.len - if modes.protects_writes { PROTECTION } else { 0 };
+        let form = if modes.compresses { COMPRESSED } else { AS_IT_IS };
+        let most = stored_max(logical);
+        let range = match most > INLINE_MAX {
+            true => Some(drive.image().reserve(partition, most).map_err(|e| self.refused(e))?),
+            false => None,
+        };
+        store.settle(drive, cx)?;
+        let encoder = RecordEncoder::new(form, logical, modes.protects_writes);
+        let record = FormedRecord { encoder, form, range, fetched: 0, written: 0, payload: None };
+        self.stage = WriteStage::Formed(Box::new(record));
+        Ok(store.wait_for(Step::Fetch { len: self.transfer.len.min(job.shape.chunk) }))
+    }
+
+    /// Goes on with such a record: fetches, writes whole blocks of what comes of it, and at last appends it.
+    fn form(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        job: &Job<'_>,
+        cx: &Context<'_>,
+    ) -> Result<(), Pause> {
+        let (wire, chunk) = (self.transfer.len, job.shape.chunk);
+        let WriteStage::Formed(record) = &mut self.stage else { return Ok(()) };
+        if record.fetched < wire && record.encoder.out.len() < chunk as usize {
+            return Err(store.wait_for(Step::Fetch { len: (wire - record.fetched).min(chunk) }));
+        }
+        if record.fetched == wire && record.payload.is_none() {
+            match record.encoder.finish() {
+                Ok((stored, _)) if !drive.has_room(stored) => return Err(self.full()),
+                Ok(payload) => record.payload = Some(payload),
+                Err(GuardFailed) => {
+                    let information = Some(self.transfer.residual(self.left));
+                    let sense = Sense::new(key::HARDWARE_ERROR, asc::LOGICAL_BLOCK_GUARD_CHECK_FAILED);
+                    let outcome = Outcome::check(Sense { information, ..sense });
+                    return Err(Pause::Ended(Box::new(self.with_data(outcome))));
+                }
+            }
+        }
+        let out = &mut record.encoder.out;
+        let inline = record.payload.is_some_and(|(stored, _)| stored <= INLINE_MAX);
+        if let Some(range) = record.range.filter(|_| !inline && !out.is_empty()) {
+            let piece: Vec<u8> = out.drain(..out.len().min(chunk as usize)).collect();
+            let mut data = Sg::copied(cx.arena, &piece).ok_or_else(no_memory)?;
+            data.push(Seg::from_static(&ZEROS[..piece.len().next_multiple_of(ZEROS.len()) - piece.len()]));
+            let at = range.at + u64::from(record.written);
+            record.written += piece.len() as u32;
+            return Err(store.wait_for(Step::Store(Op::Write { at, data, fua: false })));
+        }
+        let Some((stored, sum)) = record.payload else { return Ok(()) };
+        let logical = wire - if drive.modes.protects_writes { PROTECTION } else { 0 };
+        let header = RecordHeader { logical, stored, form: record.form, sum };
+        let (partition, payload) = (drive.partition, std::mem::take(&mut record.encoder.out));
+        let appended = match inline {
+            true => drive.image().append_inline(partition, &header, &payload),
+            false => drive.image().append(partition, &header).map(|_| ()),
+        };
+        self.appended(drive, &header, appended)
     }
 
     fn take_small(&mut self, drive: &mut Drive, count: u32, data: &Sg) -> Result<(), Pause> {

@@ -172,7 +172,18 @@ fn mode_parameters_have_a_block_descriptor_with_density_and_length() {
         pages.push((code & 0x3f, subpage));
         rest = &rest[len..];
     }
-    let all = [(1, 0), (2, 0), (0xa, 0), (0xf, 0), (0x10, 0), (0x10, 1), (0x11, 0), (0x1a, 0), (0x1c, 0)];
+    let all = [
+        (1, 0),
+        (2, 0),
+        (0xa, 0),
+        (0xa, 0xf0),
+        (0xf, 0),
+        (0x10, 0),
+        (0x10, 1),
+        (0x11, 0),
+        (0x1a, 0),
+        (0x1c, 0),
+    ];
     assert_eq!(pages, [&all[..], &[(0x1d, 0)]].concat());
     // Page 0 asks for what stands before the pages, as Linux' st does.
     assert_eq!(rig.read(&[0x1a, 0, 0, 0, 12, 0]).good(), [11, 0, 0x10, 8, 0x5a, 0, 0, 0, 0, 1, 0, 0]);
