@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod audit;
 pub mod fabric;
 pub mod links;
+pub mod media;
 pub mod port_ids;
 pub mod report;
 pub mod shard;

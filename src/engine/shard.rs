@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One core's share of the target: its fabrics, tasks and handles to the logical units, run to completion turn by turn.
 
+mod media;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -16,9 +17,10 @@ use log::warn;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::agreement::Party;
+use super::agreement::{Party, Ticket};
 use super::fabric::{Census, Core, Fabric, Owners};
 use super::links::PeerLinks;
+use super::media::MediumMessage;
 use super::report::{CoreCounters, CoreReport, UnitReport};
 use super::shortage::Shortage;
 use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
@@ -59,6 +61,8 @@ pub enum Message {
     Report(SyncSender<CoreReport>),
     /// Take part in a change of the topology.
     Topology(TopologyMessage),
+    /// Change the medium of a logical unit that this core owns.
+    Medium(MediumMessage),
     /// Stop: let initiators log out, finish, flush.
     Drain,
 }
@@ -112,6 +116,8 @@ pub struct Shard {
     party: Party<ReadyShare>,
     /// Logical units that go, and who waits for that.
     retiring: Vec<(UnitKey, SyncSender<RetiredUnit>)>,
+    /// Changes of media that are under way, and who waits for them.
+    changing_media: Vec<(Ticket, SyncSender<Result<(), String>>)>,
     woken: Vec<NexusKey>,
     shortage: Shortage,
     load: Load,
@@ -137,6 +143,7 @@ impl Shard {
             pending_changes: Slab::new(),
             party: Party::default(),
             retiring: Vec::new(),
+            changing_media: Vec::new(),
             woken: Vec::new(),
             shortage: Shortage::default(),
             load: Load::default(),
@@ -194,6 +201,7 @@ impl Shard {
                 }
                 Message::Report(to) => _ = to.try_send(self.report()),
                 Message::Topology(message) => self.hear_of_topology(message),
+                Message::Medium(message) => self.hear_of_media(message),
                 Message::Drain => self.drain(),
             }
         }
@@ -228,6 +236,7 @@ impl Shard {
                     }
                 }
                 Notice::Retired(unit, flushed) => self.retired(unit, flushed),
+                Notice::MediumChanged { what, outcome } => self.medium_changed(what, &outcome),
             }
         }
         count

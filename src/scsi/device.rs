@@ -39,6 +39,12 @@ pub enum Step {
     /// Change what all cores know of the logical unit, or look at it; answered by [`Resume::Changed`] when that is in
     /// force everywhere and nothing is under way by the old state.
     Change(Change),
+    /// What was written is on the medium, which may go, or else stays: the last step of a task that
+    /// [`DeviceServer::release_medium`] has begun.
+    ReleaseMedium {
+        /// It stays: what was written cannot be brought to it.
+        stays: bool,
+    },
     /// Send this data now; answered by [`Resume::Sent`] when the fabric can take more. Bytes beyond
     /// [`super::Expected::data_in`] are cut off and count as overflow.
     Send(Sg),
@@ -221,6 +227,23 @@ pub trait DeviceServer {
     fn wake(&mut self, _task: TaskId, _command: &Command, _cx: &mut Context<'_>) -> Option<Step> {
         None
     }
+
+    /// Whether initiators prevent the removal of the medium.
+    fn prevents_removal(&self) -> bool {
+        false
+    }
+
+    /// The medium is to be taken out, by somebody else than an initiator, and no command is under way: begins a task that
+    /// brings to it what was written. By `force` it goes even if that fails. It has no nexus; `command` stands for none.
+    fn release_medium(&mut self, _: TaskId, _: &Command, _force: bool, _: &mut Context<'_>) -> Step {
+        Step::ReleaseMedium { stays: false }
+    }
+
+    /// The medium and its store are gone.
+    fn medium_gone(&mut self) {}
+
+    /// There is a medium, and the store is its.
+    fn medium_come(&mut self) {}
 
     /// The task is aborted: forget it. Called between steps, when no store operation of the task is under way. There
     /// will be no further call for it.

@@ -2,6 +2,8 @@
 //! Two cores in one thread: a unit of the second that runs one command at a time, and nexuses of both that see it.
 //! Commands are aborted, reset and cut off in every state, and rings and arenas are full.
 
+mod media;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::tasks::{AfterAbort, Notice};
-use crate::io::{Done, Geometry, Op, Store, Submitted, Tag};
+use crate::io::{Done, Error, ErrorKind, Geometry, Op, Store, Submitted, Tag};
 use crate::memory::SegMut;
 use crate::scsi::primary::MissingLun;
 use crate::scsi::{
@@ -28,6 +30,8 @@ const RESET: u64 = 1 << 32;
 
 const READY: u8 = 0x00;
 const FLUSH: u8 = 0x01;
+/// The status comes at once, and a flush after it.
+const DETACHED: u8 = 0x04;
 const INQUIRY: u8 = 0x12;
 const READ: u8 = 0x08;
 const WRITE: u8 = 0x0a;
@@ -45,6 +49,13 @@ struct DeviceLog {
     woken: usize,
     hold: bool,
     held: Vec<(Tag, Op)>,
+    /// The store fails.
+    fails: bool,
+    prevents: bool,
+    /// It lets its medium go; by force or not.
+    releasing: Option<bool>,
+    /// Whether each change has brought a medium, and how many commands had begun by then.
+    media: Vec<(bool, usize)>,
 }
 
 type SharedLog = Rc<RefCell<DeviceLog>>;
@@ -67,6 +78,7 @@ impl DeviceServer for Device {
                 Step::Finish(Outcome::check(Sense::illegal(asc::INVALID_FIELD_IN_CDB)))
             }
             READY => Step::Finish(Outcome::good()),
+            DETACHED => Step::Detach(Outcome::good()),
             FLUSH => {
                 log.running = Some(task);
                 Step::Store(Op::Flush)
@@ -90,8 +102,17 @@ impl DeviceServer for Device {
                 log.written.extend(data.to_vec());
                 return Step::Store(Op::Flush);
             }
+            Resume::Detached => return Step::Store(Op::Flush),
+            Resume::Stored(done) if log.releasing.is_some() => {
+                log.running = None;
+                let force = log.releasing.take() == Some(true);
+                return Step::ReleaseMedium { stays: !force && matches!(done, Done::Failed(_)) };
+            }
             Resume::Sent | Resume::Stored(_) => {}
             other => panic!("{other:?}"),
+        }
+        if command.cdb.opcode() == DETACHED {
+            return Step::Finish(Outcome::good());
         }
         log.running = None;
         Step::Finish(match command.cdb.opcode() {
@@ -114,7 +135,31 @@ impl DeviceServer for Device {
     }
 
     fn abort(&mut self, _: TaskId) {
-        self.0.borrow_mut().running = None;
+        let mut log = self.0.borrow_mut();
+        (log.running, log.releasing) = (None, None);
+    }
+
+    fn prevents_removal(&self) -> bool {
+        self.0.borrow().prevents
+    }
+
+    fn release_medium(&mut self, task: TaskId, _: &Command, force: bool, _: &mut Context<'_>) -> Step {
+        let mut log = self.0.borrow_mut();
+        assert_eq!(log.running, None, "a command is under way");
+        (log.running, log.releasing) = (Some(task), Some(force));
+        Step::Store(Op::Flush)
+    }
+
+    fn medium_gone(&mut self) {
+        let mut log = self.0.borrow_mut();
+        let begun = log.begun.len();
+        log.media.push((false, begun));
+    }
+
+    fn medium_come(&mut self) {
+        let mut log = self.0.borrow_mut();
+        let begun = log.begun.len();
+        log.media.push((true, begun));
     }
 }
 
@@ -134,7 +179,11 @@ impl Store for SharedLog {
             return 0;
         }
         let before = done.len();
-        done.extend(log.held.drain(..).map(|(tag, _)| (tag, Done::Finished)));
+        let end = match log.fails {
+            true => || Done::Failed(Error { kind: ErrorKind::WriteFailed, at: 0 }),
+            false => || Done::Finished,
+        };
+        done.extend(log.held.drain(..).map(|(tag, _)| (tag, end())));
         done.len() - before
     }
 }
@@ -208,6 +257,8 @@ struct LinkedCores {
     woken: Rc<RefCell<Vec<usize>>>,
     /// Nexuses that have ended.
     left: Vec<u64>,
+    /// Changes of media that have ended.
+    changed: Vec<(u64, Result<(), String>)>,
 }
 
 impl LinkedCores {
@@ -231,8 +282,8 @@ impl LinkedCores {
         let ends = connect(2).into_iter().zip(&contexts);
         let links = ends.map(|(ends, context)| PeerLinks::new(context, ends)).collect();
         let (clients_of, now) = (Vec::new(), NOW);
-        let (woken, left) = Default::default();
-        let mut cores = Self { arenas, managers, links, clients: clients_of, log, now, woken, left };
+        let (woken, left, changed) = Default::default();
+        let mut cores = Self { arenas, managers, links, clients: clients_of, log, now, woken, left, changed };
         for &core in clients {
             cores.join(core);
         }
@@ -311,6 +362,7 @@ impl LinkedCores {
                 Notice::Ended(what) if what & RESET != 0 => other.peer_done((what & !RESET) as usize),
                 Notice::Ended(nexus) => self.left.push(nexus),
                 Notice::ToPeers(message) | Notice::ToPeer(_, message) => other.hear(message),
+                Notice::MediumChanged { what, outcome } => self.changed.push((what, outcome)),
                 other => panic!("{other:?}"),
             }
         }

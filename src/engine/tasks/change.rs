@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::change_queue::{ChangeAnswer, Changing, Draining, FrozenTask, Requester, SharedState, Turn};
+use super::change_queue::{
+    ChangeAnswer, Changing, Draining, FrozenFor, FrozenTask, Requester, SharedState, Turn,
+};
 use super::nobody::Nobody;
 use super::task::{State, Task};
 use super::task_set::TaskSet;
@@ -70,7 +72,7 @@ impl TaskManager {
         if self.units[row].drained() {
             self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)));
         } else {
-            self.changes.draining.push(Draining { unit: row, asked_by });
+            self.changes.draining.push(Draining { unit: row, frozen_for: FrozenFor::Change(asked_by) });
         }
     }
 
@@ -126,7 +128,7 @@ impl TaskManager {
         let turn = Turn { core: self.core, ticket };
         let own = !unit.drained();
         if own {
-            self.changes.draining.push(Draining { unit: changing.unit, asked_by: turn });
+            self.changes.draining.push(Draining { unit: changing.unit, frozen_for: FrozenFor::Change(turn) });
         }
         if self.peers > 0 {
             self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(unit.key, turn)));
@@ -352,6 +354,11 @@ impl TaskManager {
             // Nothing starts in their place before the transports are at hand: no clock is needed.
             self.abort(Instant::ZERO, task, None, None);
         }
+        self.unfreeze(unit);
+    }
+
+    /// One of those is over for which a unit has stopped.
+    pub(super) fn unfreeze(&mut self, unit: usize) {
         let this = &mut self.units[unit];
         this.frozen -= 1;
         if this.frozen == 0 && !this.held.is_empty() {
@@ -375,13 +382,14 @@ impl TaskManager {
             }
             let drained = |draining: &mut Draining| self.units[draining.unit].drained();
             let drained: Vec<_> = self.changes.draining.extract_if(.., drained).collect();
-            for Draining { asked_by, .. } in drained {
+            for Draining { frozen_for, .. } in drained {
                 work += 1;
-                match asked_by.core == self.core {
-                    true => self.frozen(asked_by.ticket),
-                    false => {
-                        self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)))
+                match frozen_for {
+                    FrozenFor::Change(turn) if turn.core == self.core => self.frozen(turn.ticket),
+                    FrozenFor::Change(turn) => {
+                        self.notices.push_back(Notice::ToPeer(turn.core, PeerMessage::Frozen(turn)));
                     }
+                    FrozenFor::Medium(task) => self.change_drained_medium(now, task),
                 }
             }
             while let Some((task, answer)) = self.changes.ended.pop_front() {

@@ -98,10 +98,18 @@ pub(super) struct FrozenTask {
     pub(super) op: Option<Op>,
 }
 
+/// What a unit is frozen for.
+pub(super) enum FrozenFor {
+    /// A change of its state.
+    Change(Turn),
+    /// That its medium goes, which this task waits for.
+    Medium(u32),
+}
+
 /// A core that was asked to stop, and its store has operations.
 pub(super) struct Draining {
     pub(super) unit: usize,
-    pub(super) asked_by: Turn,
+    pub(super) frozen_for: FrozenFor,
 }
 
 /// The changes of one core.

@@ -19,6 +19,8 @@ mod flush;
 mod last_flush;
 mod latency;
 mod line;
+mod medium;
+mod medium_change;
 mod nobody;
 mod own;
 mod own_memory;
@@ -54,6 +56,7 @@ use command_faults::Faults;
 use last_flush::{FLUSH, LastFlush};
 use latency::Ended;
 use line::{CommandPlace, SerialUnits};
+use medium_change::ChangingMedium;
 use nobody::Nobody;
 use remote_nexus::RemoteNexus;
 use retirement::Retirement;
@@ -64,6 +67,7 @@ use unit::Unit;
 pub use change_queue::{SharedState, Turn};
 pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
+pub use medium_change::MediumChange;
 pub use remote_nexus::{NexusMessage, TransportCall};
 pub use unit::{NewUnit, UnitCounters};
 
@@ -135,6 +139,13 @@ pub enum Notice {
         what: u64,
         /// It was refused, or could not be kept.
         refused: bool,
+    },
+    /// A change of the medium of a logical unit has ended; the error says why everything is as before.
+    MediumChanged {
+        /// The owner's name for it.
+        what: u64,
+        /// How it has ended.
+        outcome: Result<(), String>,
     },
     /// Nothing of this core's is under way any more at a logical unit for which [`TaskManager::retire`] was called, and all
     /// that was written is on stable storage, or why not.
@@ -217,6 +228,8 @@ pub struct TaskManager {
     /// Messages to other cores about nexuses.
     outgoing: VecDeque<(usize, NexusKey, NexusMessage)>,
     serial: SerialUnits,
+    /// Changes of media that have not ended.
+    media: Vec<ChangingMedium>,
     /// What waits for a transport that was not at hand.
     undelivered: VecDeque<(NexusKey, Undelivered)>,
     core: usize,
@@ -255,6 +268,7 @@ impl TaskManager {
             notices: VecDeque::new(),
             outgoing: VecDeque::new(),
             serial: SerialUnits::default(),
+            media: Vec::new(),
             undelivered: VecDeque::new(),
             core: context.core(),
             peers: context.cores() - 1,
@@ -720,6 +734,8 @@ impl TaskManager {
         let this = self.tasks.remove(task as usize);
         if this.nexus != NOBODY {
             self.leave(now, task, &this, transport);
+        } else {
+            self.settle_medium(task, Err("it was given up".to_owned()));
         }
         for pending in this.waiters {
             self.one_less(pending);

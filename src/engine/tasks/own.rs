@@ -53,21 +53,33 @@ impl TaskManager {
             if line.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let task = Task::new((NOBODY, None, unit), RequestTag(0), no_command(), now);
-            let task = self.tasks.insert(Task { state: State::InLine, ..task });
-            line.waiting.push_back(u32::try_from(task).expect("fewer than TASKS_MAX tasks"));
             (line.due, line.called) = (None, true);
-            self.call_next(unit);
+            self.stand_in_line(now, unit);
         }
         self.find_due();
     }
 
-    /// A device's own task has its turn.
+    /// Puts a task without a nexus at the end of the line of a unit that this core owns.
+    pub(super) fn stand_in_line(&mut self, now: Instant, unit: usize) -> u32 {
+        let task = Task::new((NOBODY, None, unit), RequestTag(0), no_command(), now);
+        let task = self.tasks.insert(Task { state: State::InLine, ..task });
+        let task = u32::try_from(task).expect("fewer than TASKS_MAX tasks");
+        if let CommandPlace::Here(line) = &mut self.units[unit].place {
+            line.waiting.push_back(task);
+        }
+        self.call_next(unit);
+        task
+    }
+
+    /// A task that has no nexus has its turn: the device's own, or a change of its medium.
     pub(super) fn begin_own(&mut self, now: Instant, task: u32) {
         let this = &mut self.tasks[task as usize];
         this.goes_on(now);
         let unit = &mut self.units[this.unit];
         this.epoch = unit.epoch;
+        if let Some(index) = self.media.iter().position(|changing| changing.task == task) {
+            return self.begin_medium_change(now, index);
+        }
         if let CommandPlace::Here(line) = &mut unit.place {
             line.called = false;
         }

@@ -149,6 +149,7 @@ impl TaskManager {
                     transport = &mut nobody;
                     Resume::Detached
                 }
+                Step::ReleaseMedium { stays } => return self.release_medium(now, task, stays),
                 Step::Finish(mut outcome) => {
                     if self.must_tell_cores(task, &mut outcome) {
                         return self.finish_everywhere(task, outcome, State::Finishing);

@@ -10,6 +10,7 @@ use super::line::{CommandPlace, WaitingLine};
 use super::own_memory::OwnMemory;
 use super::task::State;
 use super::{AfterAbort, NOBODY, NexusKey, Pending, TaskManager, Transports, UnitKey};
+use crate::io::Store;
 use crate::scsi::TaskAttribute;
 use crate::time::Instant;
 
@@ -17,14 +18,16 @@ impl TaskManager {
     /// A logical unit runs one command at a time from now on, those of all nexuses here: this core is its owner, and on
     /// all others it is added with [`TaskManager::add_remote_unit`]. It has no tasks yet.
     pub fn make_serial(&mut self, unit: UnitKey) {
+        let store = self.units[unit.row()].store.take().map(|store| self.unlent(store));
         let this = &mut self.units[unit.row()];
-        this.place = CommandPlace::Here(WaitingLine::default());
-        // What one command reads must not be changed by the next one on its way to the initiator.
-        if let Some(store) = this.store.take_if(|store| store.lease().is_some()) {
-            this.store = Some(Box::new(OwnMemory::new(store, self.arena.clone())));
-        }
+        (this.place, this.store) = (CommandPlace::Here(WaitingLine::default()), store);
         self.serial.here.push(unit.row());
         self.rearm(unit.row());
+    }
+
+    /// A store that lends nothing: what one command reads must not be changed by the next one on its way to the initiator.
+    pub(super) fn unlent(&self, store: Box<dyn Store>) -> Box<dyn Store> {
+        if store.lease().is_none() { store } else { Box::new(OwnMemory::new(store, self.arena.clone())) }
     }
 
     /// Whether a task whose turn it is in its task set has its turn at the unit, too. If not, it waits in line.

@@ -19,6 +19,12 @@ impl UnitFlags {
     pub const INTERLOCK: Self = Self(0x10);
     /// ... and is 11b.
     pub const INTERLOCK_MAKES: Self = Self(0x20);
+    /// There is no medium ...
+    pub const NO_MEDIUM: Self = Self(0x40);
+    /// ... and one is being made ready.
+    pub const MEDIUM_COMES: Self = Self(0x80);
+    /// Whether there is a medium: neither MODE SELECT nor a reset changes that.
+    pub const PRESENCE: Self = Self(Self::NO_MEDIUM.0 | Self::MEDIUM_COMES.0);
 
     /// Whether one of the bits is set.
     pub fn has(self, bits: Self) -> bool {

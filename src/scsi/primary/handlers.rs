@@ -47,7 +47,8 @@ fn condition<D: DeviceType>(unit: &D) -> Sense {
         let code = asc::LOGICAL_UNIT_NOT_READY_SELF_TEST_IN_PROGRESS;
         return Sense::new(key::NO_SENSE, code).at_progress(unit.primary().progress());
     }
-    unit.unready().or_else(|| test_exception(&state.modes)).unwrap_or_default()
+    let unready = unit.primary().absence().or_else(|| unit.unready());
+    unready.or_else(|| test_exception(&state.modes)).unwrap_or_default()
 }
 
 /// INQUIRY.

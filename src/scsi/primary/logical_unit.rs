@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::presence::MediumPresence;
 use super::server::PrimaryServer;
-use super::unit::{DeviceType, PrimaryUnit};
+use super::unit::{DeviceType, PrimaryUnit, ReadMedium};
 use super::work::CommandSet;
 use crate::scsi::DeviceServer;
 
@@ -21,6 +22,12 @@ pub trait LogicalUnit: Debug + Send + Sync {
 
     /// Takes the identifying information that was kept in an earlier run. The error says what is wrong with the record.
     fn load_information(&self, record: &[u8]) -> Result<(), &'static str>;
+
+    /// A medium is being made ready for it, or not, as long as it has none.
+    fn set_presence(&self, presence: MediumPresence);
+
+    /// See [`DeviceType::scan`](super::unit::DeviceType::scan).
+    fn scan(&self, bytes: u64, read: &mut ReadMedium<'_>);
 
     /// How it is now, as the status tells it.
     fn report(&self) -> Map<String, Value>;
@@ -37,6 +44,14 @@ impl<D: CommandSet> LogicalUnit for D {
 
     fn load_information(&self, record: &[u8]) -> Result<(), &'static str> {
         self.primary().load_information(record)
+    }
+
+    fn set_presence(&self, presence: MediumPresence) {
+        self.primary().set_presence(presence);
+    }
+
+    fn scan(&self, bytes: u64, read: &mut ReadMedium<'_>) {
+        DeviceType::scan(self, bytes, read);
     }
 
     fn report(&self) -> Map<String, Value> {

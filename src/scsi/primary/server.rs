@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::common_pages::control;
 use super::counts::LogCounts;
 use super::fault::Fault;
+use super::flags::UnitFlags;
 use super::identity::Designation;
+use super::presence::MediumPresence;
 use super::shape::Shape;
 use super::table::{Definition, Needs};
 use super::unit::{Job, PrimaryUnit};
@@ -55,11 +57,16 @@ impl<D: CommandSet> PrimaryServer<D> {
             Err(fault) => return finish(fault, &TaskWork::Idle, &job),
         };
         let step = work.advance(None, &job, cx).unwrap_or_else(|fault| finish(fault, work, &job));
-        if let Step::Finish(_) = step {
+        if let Step::Finish(_) | Step::ReleaseMedium { .. } = step {
             *work = TaskWork::Idle;
         }
         step
     }
+}
+
+/// Whether the medium is not as usual.
+fn is_medium_unusual<D: CommandSet>(unit: &D) -> bool {
+    unit.primary().flags().has(UnitFlags(D::MEDIUM.0 | UnitFlags::PRESENCE.0))
 }
 
 fn job<'a, D: CommandSet>(
@@ -86,7 +93,7 @@ fn refusal<D: CommandSet>(unit: &D, definition: &Definition) -> Option<Sense> {
     match definition.needs {
         Needs::Nothing => None,
         Needs::NotFormatting => unit.occupied(),
-        Needs::Medium => unit.unready(),
+        Needs::Medium => unit.primary().absence().or_else(|| unit.unready()),
     }
 }
 
@@ -101,7 +108,7 @@ fn in_own_words<D: CommandSet>(command: &Command, fault: Fault) -> Fault {
 /// Finds the command in the table and begins it.
 fn begin<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Result<TaskWork<D>, Fault> {
     let row = D::table().find(&job.command.cdb, || job.shape.features())?;
-    if job.primary().flags().has(D::MEDIUM)
+    if is_medium_unusual(job.unit)
         && let Some(sense) = refusal(job.unit, &row.definition)
     {
         return Err(sense.into());
@@ -139,7 +146,7 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
         let job = job(&*self.unit, &self.counts, command, &cx.geometry);
         let work = slot(&mut self.tasks, task);
         // What began before the unit was occupied does not go on, but for what is not about the medium.
-        let overtaken = match job.primary().flags().has(D::MEDIUM) && !work.stays() {
+        let overtaken = match is_medium_unusual(job.unit) && !work.stays() {
             true => job.unit.occupied(),
             false => None,
         };
@@ -148,13 +155,35 @@ impl<D: CommandSet> DeviceServer for PrimaryServer<D> {
             None => work.advance(Some(answer), &job, cx),
         };
         let step = step.unwrap_or_else(|fault| finish(fault, work, &job));
-        if let Step::Finish(outcome) = &step {
-            if let TaskWork::Own(task) = work {
-                task.ended(&self.unit, outcome);
+        match &step {
+            Step::Finish(outcome) => {
+                if let TaskWork::Own(task) = work {
+                    task.ended(&self.unit, outcome);
+                }
+                *work = TaskWork::Idle;
             }
-            *work = TaskWork::Idle;
+            Step::ReleaseMedium { .. } => *work = TaskWork::Idle,
+            _ => {}
         }
         step
+    }
+
+    fn prevents_removal(&self) -> bool {
+        !self.unit.primary().state().prevented.is_empty()
+    }
+
+    fn release_medium(&mut self, task: TaskId, command: &Command, force: bool, cx: &mut Context<'_>) -> Step {
+        self.first(task, command, cx, |_, _| Ok(D::release(force)))
+    }
+
+    fn medium_gone(&mut self) {
+        self.unit.primary().set_presence(MediumPresence::Absent);
+        self.unit.medium_gone();
+    }
+
+    fn medium_come(&mut self) {
+        self.unit.medium_come();
+        self.unit.primary().set_presence(MediumPresence::Present);
     }
 
     fn abort(&mut self, task: TaskId) {

@@ -22,6 +22,9 @@ use crate::io::{Geometry, Health, Op};
 use crate::scsi::{Command, CopyTraits, NexusId, Sense};
 use crate::time::Instant;
 
+/// Reads so many bytes from a place of a medium, if they can be read.
+pub type ReadMedium<'a> = dyn FnMut(u64, u32) -> Option<Vec<u8>> + 'a;
+
 /// A device type: one value of it is a logical unit, which all cores share.
 pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
     /// What a command has to know of its configuration and store.
@@ -32,8 +35,8 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
     where
         Self: 'a;
 
-    /// Flags that neither MODE SELECT nor a reset changes: what the medium has gone through. While all of them are clear,
-    /// commands ask neither [`Self::occupied`] nor [`Self::unready`].
+    /// Flags that neither MODE SELECT nor a reset changes: what the medium has gone through. While all of them are clear, and
+    /// [`UnitFlags::PRESENCE`], commands ask neither [`Self::occupied`] nor [`Self::unready`].
     const MEDIUM: UnitFlags;
 
     /// The flag that says that what is written may stay in a cache; MODE SELECT that clears it flushes.
@@ -88,6 +91,16 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
     fn inspected(&self, _health: &Health) -> Vec<u16> {
         Vec::new()
     }
+
+    /// A medium of so many bytes is about to come: looks at it, on a thread that may wait for what is read, and keeps what it
+    /// finds until then. Called before each that comes.
+    fn scan(&self, _bytes: u64, _read: &mut ReadMedium<'_>) {}
+
+    /// The medium that was scanned last has come.
+    fn medium_come(&self) {}
+
+    /// Its medium has gone: forgets what is known of it.
+    fn medium_gone(&self) {}
 
     /// How it is now, as the status tells it.
     fn report(&self) -> Map<String, Value> {
@@ -237,7 +250,8 @@ impl PrimaryUnit {
     pub(super) fn adopt_modes<D: DeviceType>(unit: &D, values: &ModeValues) -> (UnitFlags, UnitFlags) {
         let new = D::mode_flags(values);
         unit.modes_in_force(values);
-        unit.primary().change_flags(|flags| flags.0 = flags.0 & D::MEDIUM.0 | new.0)
+        let kept = D::MEDIUM.0 | UnitFlags::PRESENCE.0;
+        unit.primary().change_flags(|flags| flags.0 = flags.0 & kept | new.0)
     }
 
     /// Returns to the state after power-on, but for what happened to the medium.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use super::counts::MediumAccess;
 use super::fault::{Fault, unexpected, unexpected_after_flush};
+use super::presence::MediumRelease;
 use super::select::ModeSelect;
 use super::selftest::SelfTest;
 use super::table::Table;
@@ -34,6 +35,12 @@ pub trait CommandSet: DeviceType {
     /// Its deadline has passed: what it does by itself, if there is something to do.
     fn wake(_unit: &Self, _cx: &mut Context<'_>) -> Option<TaskWork<Self>> {
         None
+    }
+
+    /// The medium is to be let go, by `force` even if what was written cannot be brought to it. Ends with
+    /// [`Step::ReleaseMedium`].
+    fn release(force: bool) -> TaskWork<Self> {
+        TaskWork::Release(MediumRelease { force })
     }
 
     /// A fault of a command whose short form is another one points into the CDB as the initiator sent it.
@@ -97,6 +104,8 @@ pub enum TaskWork<D: CommandSet> {
     PortGroups(PortGroupCommand),
     /// A command that is all about a short parameter list.
     Take(TakeList<D>),
+    /// To let the medium go.
+    Release(MediumRelease),
     /// A self-test.
     SelfTest(Box<SelfTest>),
     /// A command of the device type.
@@ -128,6 +137,7 @@ impl<D: CommandSet> TaskWork<D> {
             Self::Reservation(work) => Ok(work.advance(answer, job.command, cx)),
             Self::PortGroups(work) => Ok(work.advance(answer, job.command, cx)),
             Self::Take(work) => work.advance(answer, job, cx),
+            Self::Release(work) => Ok(work.advance(answer)),
             Self::SelfTest(work) => work.advance(answer, job),
         }
     }
