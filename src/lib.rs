@@ -145,6 +145,23 @@
 //!
 //! A device may begin tasks of its own ([`scsi::DeviceServer::next_deadline`]); they stand in line, too.
 //!
+//! # Media
+//!
+//! A medium is a store that comes to such a unit and goes from it, while the unit stays. Whoever wants that has a thread that
+//! may wait. It opens the medium that comes, unless that is another unit's ([`stores::ImageClaims`]), has the device look at
+//! it ([`scsi::primary::DeviceType::scan`]), sends the owner what attaches to it ([`engine::media::MediumMessage`]), and closes
+//! the one that was there when the owner has answered. At the owner the change stands in the line of the unit. At its turn
+//! the device brings to its medium what was written, or says that it cannot ([`scsi::DeviceServer::release_medium`]); the
+//! unit is frozen until nobody has an operation at the store; then the store is another one, and nexuses are told
+//! ([`engine::tasks::TaskManager::change_medium`]). Whatever fails before leaves everything as it was. While there is no medium,
+//! and while one is made ready, commands that need one hear that ([`scsi::primary::MediumPresence`]). Media at rest are names of
+//! images, and no core knows of them.
+//!
+//! Today it is the control plane that asks (`runtime/media.rs`). A changer is to ask in the same way, from its MOVE MEDIUM:
+//! the task waits as for a record that is kept ([`scsi::Step::Persist`]), what it wants goes to a thread that has the library,
+//! and a message with the outcome carries the task on. The core does not wait: the drive is another core's, or its own, where
+//! the change has to have its turn.
+//!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what

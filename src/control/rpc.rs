@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::output;
-use super::status::{ApplyRequest, SetPortGroup, StatusRequest, StatusSource};
+use super::status::{ApplyRequest, MediumRequest, SetPortGroup, StatusRequest, StatusSource};
 
 /// Why a request is not served: code and message of an error object (JSON-RPC 2.0, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +99,15 @@ fn call(method: &str, params: Option<&Value>, source: &dyn StatusSource) -> Resu
             let wanted: SetPortGroup = parameters(params, takes)?;
             source.set_port_group(&wanted).map(|()| json!({})).map_err(Failure::refused)
         }
-        // Operators have no command for it yet.
+        // Operators have no command for these yet.
         "apply" if cfg!(any(test, feature = "sim")) => {
             let wanted: ApplyRequest = parameters(params, "apply takes path")?;
             source.apply(&wanted).map(|()| json!({})).map_err(Failure::refused)
+        }
+        "change_medium" if cfg!(any(test, feature = "sim")) => {
+            let takes = "change_medium takes unit, and image or force";
+            let wanted: MediumRequest = parameters(params, takes)?;
+            source.change_medium(&wanted).map(|()| json!({})).map_err(Failure::refused)
         }
         _ => {
             let methods = "status, version, set_port_group";
@@ -151,6 +156,10 @@ mod tests {
 
         fn apply(&self, wanted: &ApplyRequest) -> Result<(), String> {
             if wanted.path.ends_with("good") { Ok(()) } else { Err("no such file".into()) }
+        }
+
+        fn change_medium(&self, wanted: &MediumRequest) -> Result<(), String> {
+            if wanted.unit == "t" { Ok(()) } else { Err("no such unit".into()) }
         }
     }
 

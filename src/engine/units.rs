@@ -14,7 +14,7 @@ use crate::devices::{DeviceOptions, sbc, ssc};
 use crate::io::FaultRate;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Number, Tables, Text};
-use crate::options::{Key, Section, Table, key, nearest, with_examples};
+use crate::options::{Key, Section, Table, key, nearest, with_absent, with_examples};
 use crate::scsi::Status;
 use crate::scsi::primary::{Definition, Identity};
 use crate::stores::{self, ConfiguredStore, IdentityRecord, ImageRefusal, StoreFault, image_record};
@@ -26,8 +26,8 @@ type ReadDevice = fn(&Section<'_>, Option<Identity>) -> Option<Arc<dyn DeviceOpt
 pub struct UnitKind {
     /// The key of the configuration that lists such units, and their table.
     pub key: Key,
-    /// Whether there is a store behind them.
-    stored: bool,
+    /// What is behind them.
+    store: StoreUse,
     /// Whether they run one command at a time, all on one core.
     pub serial: bool,
     read: ReadDevice,
@@ -37,11 +37,23 @@ pub struct UnitKind {
     pub remarks: fn(&Map<String, Value>) -> Vec<String>,
 }
 
+/// Whether device types have a store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StoreUse {
+    /// One is behind each.
+    Always,
+    /// It is the medium, which comes and goes.
+    Removable,
+    /// They have none.
+    #[cfg(test)]
+    Never,
+}
+
 /// All device types, in the order of the reference.
 pub const KINDS: &[UnitKind] = &[
     UnitKind {
         key: key("disk", Tables(DISK), Means("none"), "", "Blocks."),
-        stored: true,
+        store: StoreUse::Always,
         serial: false,
         read: |s, identity| Some(Arc::new(sbc::Config::read(s, identity)?)),
         commands: || Box::new(sbc::commands()),
@@ -49,7 +61,7 @@ pub const KINDS: &[UnitKind] = &[
     },
     UnitKind {
         key: key("tape", Tables(TAPE), Means("none"), "", "Tape drives."),
-        stored: true,
+        store: StoreUse::Removable,
         serial: true,
         read: |s, identity| Some(Arc::new(ssc::TapeOptions::read(s, identity)?)),
         commands: || Box::new(ssc::commands()),
@@ -58,7 +70,7 @@ pub const KINDS: &[UnitKind] = &[
     #[cfg(test)]
     UnitKind {
         key: key("toy", Tables(TOY), Means("none"), "", "Greetings."),
-        stored: false,
+        store: StoreUse::Never,
         serial: true,
         read: |s, identity| Some(Arc::new(toy::ToyOptions::read(s, identity)?)),
         commands: || Box::new(toy::commands()),
@@ -92,7 +104,7 @@ const DISK: &Table = &Table {
 };
 
 const TAPE: &Table = &Table {
-    doc: "A tape drive with one cartridge, and where the image of that lies.",
+    doc: "A tape drive, and where the image of the cartridge lies that is in it.",
     groups: &[
         &TAPE_NAME,
         &TAPE_STORE,
@@ -107,11 +119,17 @@ const TAPE: &Table = &Table {
 
 const TAPE_NAME: [Key; NAME.len()] = with_examples(NAME, &[("name", "\"tape0\"")]);
 
-const TAPE_STORE: [Key; stores::STORE_KEYS.len()] =
-    with_examples(stores::STORE_KEYS, &[("path", "\"/var/lib/ptgt/tape0.ptt\"")]);
+const TAPE_STORE: [Key; stores::STORE_KEYS.len()] = with_absent(
+    with_examples(stores::STORE_KEYS, &[("path", "\"/var/lib/ptgt/tape0.ptt\"")]),
+    "store",
+    Means("no cartridge is in the drive"),
+);
 
-const TAPE_NAMES: [Key; NAMES.len()] =
-    with_examples(NAMES, &[("serial", "\"T0002\""), ("uuid", "\"6a1d3c70-52f4-4b0c-9e55-0c2f3a9d7b12\"")]);
+const TAPE_NAMES: [Key; NAMES.len()] = with_absent(
+    with_examples(NAMES, &[("serial", "\"T0002\""), ("uuid", "\"6a1d3c70-52f4-4b0c-9e55-0c2f3a9d7b12\"")]),
+    "uuid",
+    Means("made of the machine's id and the name: the drive stays the same with any cartridge"),
+);
 
 #[cfg(test)]
 const TOY: &Table = &Table {
@@ -194,6 +212,13 @@ const COMMAND_FAULT: &Table = &Table {
     ],
 };
 
+impl UnitKind {
+    /// Whether their medium comes and goes.
+    pub fn is_removable(&self) -> bool {
+        self.store == StoreUse::Removable
+    }
+}
+
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static UnitKind> {
     KINDS.iter().find(|kind| kind.key.name == name)
@@ -254,12 +279,22 @@ impl UnitOptions {
         ) -> Option<(Identity, IdentitySource)>,
     ) -> Option<Self> {
         let name = s.text("name");
-        let store = if kind.stored { ConfiguredStore::read(&s, base).map(Some) } else { Some(None) };
-        let image = store.as_ref().map(|store| Some(store.as_ref()?.options.image()?.0));
+        let has_store = match kind.store {
+            StoreUse::Always => true,
+            StoreUse::Removable => s.given("store"),
+            #[cfg(test)]
+            StoreUse::Never => false,
+        };
+        let store = if has_store { ConfiguredStore::read(&s, base).map(Some) } else { Some(None) };
+        // Who is known by its name does not become another one with another medium.
+        let image = match kind.is_removable() {
+            true => Some(None),
+            false => store.as_ref().map(|store| Some(store.as_ref()?.options.image()?.0)),
+        };
         let identity = identify(&s, name.as_deref(), image);
         let device = (kind.read)(&s, identity.as_ref().map(|(identity, _)| identity.clone()));
         let block = device.as_ref().map(|device| device.needs().block);
-        let faults = if kind.stored { s.sections("faults") } else { Vec::new() };
+        let faults = if has_store || kind.is_removable() { s.sections("faults") } else { Vec::new() };
         let faults = faults.into_iter().map(|s| StoreFault::read(s, block)).collect::<Option<_>>();
         let command_faults = s.sections("command_faults").into_iter().map(|s| command_fault(s, kind));
         let command_faults = command_faults.collect::<Option<_>>();
@@ -295,11 +330,22 @@ impl UnitOptions {
 
     /// Whether the same is said of both. What devices and stores are told is behind traits: it is what they print.
     pub fn is_like(&self, other: &Self) -> bool {
+        self.is_like_but_for_the_medium(other) && self.has_store_of(other)
+    }
+
+    /// Whether the same is said of both, apart from their stores.
+    fn is_like_but_for_the_medium(&self, other: &Self) -> bool {
         let told = |unit: &Self| {
-            let Self { kind, name, identity, device, command_faults, fault_seed, .. } = unit;
-            format!("{:?}", (kind, name, identity, device, command_faults, fault_seed))
+            let Self { kind, name, identity, device, faults, command_faults, fault_seed, .. } = unit;
+            format!("{:?}", (kind, name, identity, device, faults, command_faults, fault_seed))
         };
-        told(self) == told(other) && self.has_store_of(other)
+        told(self) == told(other)
+    }
+
+    /// Whether it is the same unit with another medium.
+    pub fn has_another_medium(&self, other: &Self) -> bool {
+        let is_removable = kind(self.kind).is_some_and(UnitKind::is_removable);
+        is_removable && self.is_like_but_for_the_medium(other) && !self.has_store_of(other)
     }
 
     /// Whether the same is behind both.

@@ -88,6 +88,18 @@ pub const fn with_examples<const N: usize>(keys: &[Key], examples: &[(&str, &'st
     all
 }
 
+/// The same keys, and what holds when that one is not given.
+pub const fn with_absent<const N: usize>(mut keys: [Key; N], name: &str, absent: Absent) -> [Key; N] {
+    let mut at = 0;
+    while at < N {
+        if is_same(keys[at].name, name) {
+            keys[at].absent = absent;
+        }
+        at += 1;
+    }
+    keys
+}
+
 /// Whether two names are the same, for constants.
 const fn is_same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());

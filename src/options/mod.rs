@@ -8,6 +8,6 @@ mod named;
 mod reader;
 
 pub use changes::ConfigChanges;
-pub use keys::{Absent, Key, Table, ValueKind, below, key, with_examples};
+pub use keys::{Absent, Key, Table, ValueKind, below, key, with_absent, with_examples};
 pub use named::Named;
 pub use reader::{Diagnostic, Errors, Section, nearest, render, size};

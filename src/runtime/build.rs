@@ -2,8 +2,9 @@
 //! What the reactors share, built once, and what each builds for itself on its own thread.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{info, warn};
 
@@ -20,16 +21,18 @@ use crate::engine::links::{LinkEnd, PeerLinks, connect};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, UnitKey, UnitKeys};
-use crate::engine::units::{UnitOptions, kind};
+use crate::engine::units::{UnitKind, UnitOptions, kind};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
 use crate::ports::PortShare;
 use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::UnitState;
 use crate::scsi::alua::Group;
-use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MissingLun};
+use crate::scsi::primary::{INFORMATION_RECORD, LogicalUnit, MODE_RECORD, MediumPresence, MissingLun};
 use crate::scsi::reservations::{RECORD_NAME, Reservations};
-use crate::stores::{self, Backing, CommonRecord, ConfiguredStore, Records};
+use crate::stores::{
+    self, Backing, CommonRecord, ConfiguredStore, ImageClaim, ImageClaims, ImagePlace, Records,
+};
 use crate::sys;
 
 /// A logical unit as all cores share it.
@@ -39,10 +42,21 @@ pub(super) struct Unit {
     pub(super) device: Arc<dyn LogicalUnit>,
     pub(super) state: Arc<SharedState>,
     /// The reactor that carries out all of its commands, one at a time.
-    owner: Option<usize>,
-    backing: Option<Arc<dyn Backing>>,
+    pub(super) owner: Option<usize>,
+    /// What is behind it.
+    medium: Mutex<Option<OpenMedium>>,
     slot: RecordSlot,
     faults: Option<Arc<CommandFaults>>,
+}
+
+/// What is behind a unit: open, and nobody else's. Closed when it is dropped, which waits for the disk.
+pub(super) struct OpenMedium {
+    /// The type of its store.
+    pub(super) word: &'static str,
+    /// Its image, if it has one.
+    pub(super) image: Option<PathBuf>,
+    pub(super) backing: Arc<dyn Backing>,
+    _claim: Option<ImageClaim>,
 }
 
 /// The keys of logical units, by name.
@@ -53,6 +67,7 @@ pub(super) struct Assembly {
     pub(super) config: Arc<Config>,
     pub(super) keys: UnitKeys,
     pub(super) records: Arc<Records>,
+    pub(super) claims: ImageClaims,
     pub(super) units: Vec<Arc<Unit>>,
     topology: Arc<Topology>,
     sessions: Arc<Sessions>,
@@ -97,6 +112,7 @@ pub(super) struct CoreAssembly {
 impl Assembly {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let records = Records::new(&config.daemon.state_dir);
+        let claims = ImageClaims::default();
         let mut keys = UnitKeys::default();
         let by_name: KeysByName =
             config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
@@ -111,7 +127,7 @@ impl Assembly {
             let serial = kind(options.kind).is_some_and(|kind| kind.serial);
             let owner = serial.then(|| owners.next()).flatten();
             let key = (by_name[&options.name], owner);
-            units.push(Arc::new(unit(config, options, key, &records, &topology)?));
+            units.push(Arc::new(unit(config, options, key, (&records, &claims), &topology)?));
         }
         keep_identities(config, &config.units)?;
         let (listeners, locks) = ports::listen(config, (&[], &AddressLocks::new()))?;
@@ -148,6 +164,7 @@ impl Assembly {
             config: Arc::new(config.clone()),
             keys,
             records: Arc::new(records),
+            claims,
             units,
             sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(cores)),
@@ -206,13 +223,13 @@ pub(super) fn unit(
     config: &Config,
     options: &UnitOptions,
     (key, owner): (UnitKey, Option<usize>),
-    records: &Records,
+    (records, claims): (&Records, &ImageClaims),
     topology: &Topology,
 ) -> Result<Unit, String> {
     let UnitOptions { kind, name, .. } = options;
     let slot = records.slot(&options.identity.uuid().to_string());
     let slot = slot.map_err(|e| format!("{kind} {name:?}: state directory: {e}"))?;
-    open_unit(config, options, (key, owner, slot), records, topology).map_err(|e| {
+    open_unit(config, options, (key, owner, slot), (records, claims), topology).map_err(|e| {
         records.release(slot);
         format!("{kind} {name:?}: {e}")
     })
@@ -222,30 +239,35 @@ fn open_unit(
     config: &Config,
     options: &UnitOptions,
     (key, owner, slot): (UnitKey, Option<usize>, RecordSlot),
-    records: &Records,
+    (records, claims): (&Records, &ImageClaims),
     topology: &Topology,
 ) -> Result<Unit, String> {
-    let UnitOptions { kind, name, command_faults: rules, .. } = options;
+    let UnitOptions { kind: name_of_kind, name, command_faults: rules, .. } = options;
     let state = state(config, topology, records, slot, key)?;
-    let backing =
-        options.store.as_ref().map(|store| backing(config, options, store, records, slot)).transpose()?;
+    let open = |store| open_medium(config, options, store, (records, claims), slot);
+    let medium = options.store.as_ref().map(open).transpose()?;
     if !rules.is_empty() {
-        warn!("{kind} {name:?}: commands are delayed or fail, by {} rules", rules.len());
+        warn!("{name_of_kind} {name:?}: commands are delayed or fail, by {} rules", rules.len());
     }
     let faults = (!rules.is_empty()).then(|| Arc::new(CommandFaults::new(options.fault_seed, rules)));
     let device = options.device.unit(config.daemon.management_url.clone(), sys::monotonic_origin());
     saved_modes(&*device, records, slot)?;
     information(&*device, records, slot)?;
-    Ok(Unit { key, options: options.clone(), device, state, owner, backing, slot, faults })
+    if medium.is_none() && kind(name_of_kind).is_some_and(UnitKind::is_removable) {
+        device.set_presence(MediumPresence::Absent);
+    }
+    let medium = Mutex::new(medium);
+    Ok(Unit { key, options: options.clone(), device, state, owner, medium, slot, faults })
 }
 
 impl Unit {
     /// A core's share of it.
     pub(super) fn attach(&self, context: &CoreContext) -> Result<NewUnit, String> {
         let Self { key, options: UnitOptions { kind, name, .. }, device, state, owner, .. } = self;
-        let Self { backing, slot, faults, .. } = self;
+        let Self { slot, faults, .. } = self;
         let here = owner.is_none_or(|owner| owner == context.core());
-        let store = backing.as_ref().filter(|_| here).map(|backing| backing.attach(context)).transpose();
+        let backing = self.backing().filter(|_| here);
+        let store = backing.map(|backing| backing.attach(context)).transpose();
         Ok(NewUnit {
             key: *key,
             owner: *owner,
@@ -262,21 +284,33 @@ impl Unit {
         self.slot
     }
 
-    /// What is behind it.
-    pub(super) fn backing(&self) -> Option<&Arc<dyn Backing>> {
-        self.backing.as_ref()
+    /// What is behind it. Held for moments only.
+    pub(super) fn medium(&self) -> MutexGuard<'_, Option<OpenMedium>> {
+        self.medium.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is behind it, for those who attach to that.
+    pub(super) fn backing(&self) -> Option<Arc<dyn Backing>> {
+        self.medium().as_ref().map(|medium| medium.backing.clone())
     }
 }
 
-/// What is behind a unit, opened.
-fn backing(
+/// Opens what is to be behind a unit, unless another one has it.
+pub(super) fn open_medium(
     config: &Config,
     unit: &UnitOptions,
     store: &ConfiguredStore,
-    records: &Records,
+    (records, claims): (&Records, &ImageClaims),
     slot: RecordSlot,
-) -> Result<Arc<dyn Backing>, String> {
+) -> Result<OpenMedium, String> {
     let UnitOptions { kind, name, faults, .. } = unit;
+    let (who, image) = (format!("{kind} {name:?}"), store.options.image().map(|(path, _)| path));
+    let taken = |whose: String| {
+        let shown = image.map(|image| image.display().to_string()).unwrap_or_default();
+        format!("{shown} is that of {whose} already")
+    };
+    let mut claim =
+        image.map(|image| claims.claim(ImagePlace::of(image), &who)).transpose().map_err(taken)?;
     let huge = config.daemon.hugepages != Hugepages::Never;
     let (needs, record) = (unit.device.needs(), unit.record(&config.daemon.state_dir));
     if unit.is_to_be_made() {
@@ -284,7 +318,10 @@ fn backing(
         unit.keep_identity(&config.daemon.state_dir)?;
     }
     let opened = at_home(config.daemon.reactors[0], || store.options.open(needs, record, huge));
-    let backing = opened.map_err(|e| e.to_string())?;
+    let mut backing = opened.map_err(|e| e.to_string())?;
+    if let (Some(claim), Some(image)) = (&mut claim, image) {
+        claim.extend(ImagePlace::of(image), &who).map_err(taken)?;
+    }
     // While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a
     // restart of the machine, and may be made again.
     if let Some((image, true)) = store.options.image()
@@ -294,11 +331,11 @@ fn backing(
         let remembered = records.remember_image(slot, image);
         remembered.map_err(|e| format!("cannot record that it has an image: {e}"))?;
     }
-    if faults.is_empty() {
-        return Ok(backing);
+    if !faults.is_empty() {
+        warn!("{who}: its store injects faults, by {} rules", faults.len());
+        backing = stores::wrapped(backing, unit.fault_seed, faults.clone());
     }
-    warn!("{kind} {name:?}: its store injects faults, by {} rules", faults.len());
-    Ok(stores::wrapped(backing, unit.fault_seed, faults.clone()))
+    Ok(OpenMedium { word: store.word, image: image.map(Into::into), backing, _claim: claim })
 }
 
 /// Keeps the identities of images, which are locked by now. Each waits for the disk, so there are several at a time.

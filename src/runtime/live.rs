@@ -29,7 +29,7 @@ use crate::net::Listener;
 use crate::ports::{ConfiguredPort, PortShare};
 use crate::reactor::{CoreContext, Sender};
 use crate::scsi::Change;
-use crate::stores::Records;
+use crate::stores::{ImageClaims, Records};
 
 /// How long cores may take to make a share ready.
 const VOTE_TIME: Duration = Duration::from_secs(5);
@@ -47,17 +47,26 @@ pub(super) struct ServedParts {
 /// What is served, and who changes it.
 pub(super) struct Live {
     served: RwLock<Arc<ServedParts>>,
-    cores: Vec<Sender<Message>>,
-    records: Arc<Records>,
+    pub(super) cores: Vec<Sender<Message>>,
+    pub(super) records: Arc<Records>,
+    pub(super) claims: ImageClaims,
     /// One change at a time.
     changer: Mutex<Changer>,
 }
 
 /// What a change needs that the next one needs, too.
-struct Changer {
+pub(super) struct Changer {
     keys: UnitKeys,
     locks: AddressLocks,
     last: Ticket,
+}
+
+impl Changer {
+    /// A name for the next change.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.last.0 += 1;
+        self.last
+    }
 }
 
 /// What each core makes its share from.
@@ -98,19 +107,19 @@ impl LiveChange {
 impl Live {
     /// Serves what was assembled for the start.
     pub(super) fn of(assembly: &Assembly) -> Self {
-        let Assembly { config, keys, records, units, locks, senders, .. } = assembly;
+        let Assembly { config, keys, records, claims, units, locks, senders, .. } = assembly;
         let served = ServedParts { config: config.clone(), units: units.clone() };
-        Self::new(served, (keys.clone(), locks.clone()), records.clone(), senders.clone())
+        Self::new(served, (keys.clone(), locks.clone()), (records.clone(), claims.clone()), senders.clone())
     }
 
     pub(super) fn new(
         served: ServedParts,
         (keys, locks): (UnitKeys, AddressLocks),
-        records: Arc<Records>,
+        (records, claims): (Arc<Records>, ImageClaims),
         cores: Vec<Sender<Message>>,
     ) -> Self {
         let changer = Mutex::new(Changer { keys, locks, last: Ticket::default() });
-        Self { served: RwLock::new(Arc::new(served)), cores, records, changer }
+        Self { served: RwLock::new(Arc::new(served)), cores, records, claims, changer }
     }
 
     /// What is served now.
@@ -118,7 +127,7 @@ impl Live {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn changer(&self) -> MutexGuard<'_, Changer> {
+    pub(super) fn changer(&self) -> MutexGuard<'_, Changer> {
         self.changer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,8 +138,10 @@ impl Live {
             .map_err(|(text, found)| config::render(path, &text, &found))?;
         let mut changer = self.changer();
         let old = self.served();
-        let Difference { units: ConfigChanges { added, changed, removed }, mut restarts, .. } =
+        let Difference { units: ConfigChanges { added, mut changed, removed }, mut restarts, .. } =
             Difference::between(&old.config, &new);
+        let media: Vec<String> =
+            changed.extract_if(.., |name| has_another_medium(name, &old.config, &new)).collect();
         // The owner of a unit that runs one command at a time is settled at the start.
         let all = old.config.units.iter().chain(&new.units);
         let is_serial = |name: &&String| {
@@ -141,14 +152,25 @@ impl Live {
         if !restarts.is_empty() {
             return Err(format!("needs a restart: {}", restarts.join(", ")));
         }
+        self.exchange_media(&mut changer, &media, &old.config, &new)?;
+        let done = self.change_with(&mut changer, new.clone(), &changed);
+        done.map_err(|why| match self.exchange_media(&mut changer, &media, &new, &old.config) {
+            Ok(()) => why,
+            Err(e) => format!("{why}; and {e}"),
+        })
+    }
+
+    /// The same, when nothing needs a restart and media are where they belong. If it fails they come back, as if loaded anew.
+    fn change_with(&self, changer: &mut Changer, new: Config, changed: &[String]) -> Result<(), String> {
+        let old = self.served();
         if changed.is_empty() {
-            return self.change(&mut changer, new, &BTreeMap::new());
+            return self.change(changer, new, &BTreeMap::new());
         }
         // Their stores may be the same ones: they are closed before they are opened.
         let states = states(&old.units);
-        self.change(&mut changer, without(&new, &changed), &states)?;
-        let Err(why) = self.change(&mut changer, new, &states) else { return Ok(()) };
-        match self.change(&mut changer, Config::clone(&old.config), &states) {
+        self.change(changer, without(&new, changed), &states)?;
+        let Err(why) = self.change(changer, new, &states) else { return Ok(()) };
+        match self.change(changer, Config::clone(&old.config), &states) {
             Ok(()) => Err(why),
             Err(e) => Err(format!("{why}; and {} cannot be brought back: {e}", changed.join(", "))),
         }
@@ -174,7 +196,7 @@ impl Live {
         let (ids, record) = build::port_ids(&config, &self.records)?;
         let topology = Arc::new(build::topology(&config, &by_name, &ids)?);
         let mut units = Vec::new();
-        let mut opened = OpenedParts { records: &self.records, units: Vec::new() };
+        let mut opened = OpenedParts { live: self, units: Vec::new() };
         for options in &config.units {
             units.push(match known(&options.name) {
                 Some(known) => known.clone(),
@@ -207,10 +229,10 @@ impl Live {
         };
         let is_gone = |unit: &&Arc<Unit>| config.units.iter().all(|new| new.name != unit.options.name);
         let gone: Vec<Arc<Unit>> = old.units.iter().filter(is_gone).cloned().collect();
-        changer.last.0 += 1;
+        let ticket = changer.ticket();
         let retires: Vec<UnitKey> = gone.iter().map(|unit| unit.key).collect();
         let (to, retired) = sync_channel(self.cores.len() * retires.len());
-        self.agree(changer.last, Arc::new(plan), |ticket| TopologyMessage::Commit {
+        self.agree(ticket, Arc::new(plan), |ticket| TopologyMessage::Commit {
             ticket,
             retires: retires.clone(),
             to: to.clone(),
@@ -274,7 +296,8 @@ impl Live {
     fn lendable(&self, config: &Config, units: &[Arc<Unit>]) -> Result<(), String> {
         let fixed = config.ports.iter().find(|port| port.options.is_fixed());
         let lends = |unit: &&Arc<Unit>| {
-            let region = unit.backing().and_then(|backing| backing.region());
+            let backing = unit.backing();
+            let region = backing.as_ref().and_then(|backing| backing.region());
             region.is_some_and(|region| region.pages().pages == Pages::Huge && region.pages().writable)
         };
         match (units.iter().find(lends), fixed) {
@@ -350,6 +373,8 @@ impl Live {
         // Nothing is sent: they hang up.
         _ = dropped.recv_timeout(RETIRE_TIME);
         for unit in gone {
+            // Somebody may be reading its status.
+            drop(unit.medium().take());
             changer.keys.release(unit.key);
             self.records.release(unit.slot());
             info!("{} {:?} is gone", unit.options.kind, unit.options.name);
@@ -359,7 +384,7 @@ impl Live {
 
 /// Units that were opened for a change. If that is given up, so are they.
 struct OpenedParts<'a> {
-    records: &'a Records,
+    live: &'a Live,
     units: Vec<Arc<Unit>>,
 }
 
@@ -372,7 +397,8 @@ impl OpenedParts<'_> {
         topology: &Topology,
         states: &BTreeMap<String, Arc<SharedState>>,
     ) -> Result<Arc<Unit>, String> {
-        let mut unit = build::unit(config, options, (key, None), self.records, topology)?;
+        let kept = (&*self.live.records, &self.live.claims);
+        let mut unit = build::unit(config, options, (key, None), kept, topology)?;
         if let Some(state) = states.get(&options.identity.uuid().to_string()) {
             unit.state = state.clone();
         }
@@ -384,7 +410,7 @@ impl OpenedParts<'_> {
 
 impl Drop for OpenedParts<'_> {
     fn drop(&mut self) {
-        self.units.iter().for_each(|unit| self.records.release(unit.slot()));
+        self.units.iter().for_each(|unit| self.live.records.release(unit.slot()));
     }
 }
 
@@ -401,6 +427,12 @@ fn without(config: &Config, units: &[String]) -> Config {
         *fabric = fabric.without(units);
     }
     rest
+}
+
+/// Whether a unit differs in its medium alone.
+fn has_another_medium(name: &str, old: &Config, new: &Config) -> bool {
+    let find = |config: &'_ Config| config.units.iter().find(|unit| unit.name == name).cloned();
+    find(old).zip(find(new)).is_some_and(|(old, new)| old.has_another_medium(&new))
 }
 
 /// A device whose port goes cannot be another's at the same time.

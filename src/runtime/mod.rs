@@ -3,6 +3,7 @@
 
 mod build;
 mod live;
+mod media;
 mod monitor;
 mod ports;
 mod service;

@@ -14,18 +14,19 @@ use crate::adapters::iscsi::status::{IscsiStatus, SessionStatus};
 use crate::adapters::iscsi::{IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest};
 use crate::control::config::Config;
 use crate::control::status::{
-    self, ApplyRequest, Latency, Memory, Pages, Port, PortGroup, Reactor, Registration, Reservations,
-    SetPortGroup, State, Status, StatusRequest, StatusSource, UnitDetails, UnitStatus,
+    self, ApplyRequest, Latency, MediumRequest, Memory, Pages, Port, PortGroup, Reactor, Registration,
+    Reservations, SetPortGroup, State, Status, StatusRequest, StatusSource, UnitDetails, UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
 use crate::engine::report::CoreReport;
 use crate::engine::shard::Message;
-use crate::engine::units::UnitOptions;
+use crate::engine::units::{self, UnitKind, UnitOptions};
 use crate::memory;
 use crate::ports::ConfiguredPort;
 use crate::reactor::Sender;
 use crate::scsi::alua::{Group, GroupState};
 use crate::scsi::{self, Change};
+use crate::stores::ConfiguredStore;
 
 use crate::engine::tasks::{CommandKind, Histogram, Latencies, Stage, UnitCounters, UnitKey};
 
@@ -165,6 +166,13 @@ impl StatusSource for Monitor {
         self.live.apply(&wanted.path)
     }
 
+    fn change_medium(&self, MediumRequest { unit, image, force }: &MediumRequest) -> Result<(), String> {
+        match image {
+            Some(image) => self.live.load_medium(unit, &ConfiguredStore::of_image(unit, image)),
+            None => self.live.unload_medium(unit, *force),
+        }
+    }
+
     fn status(&self, wanted: StatusRequest) -> Status {
         let reports = self.reports();
         let silent = reports.iter().enumerate().filter(|(_, report)| report.is_none());
@@ -235,7 +243,7 @@ fn is_down(port: &str, ports: &[Port]) -> bool {
 
 fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
     let Unit { key, options, device, state, .. } = unit;
-    let UnitOptions { kind, name, store, faults, command_faults, .. } = options;
+    let UnitOptions { kind, name, faults, command_faults, .. } = options;
     let mut sum = UnitCounters::default();
     let mut latencies = Latencies::default();
     let mut size_bytes = 0;
@@ -245,12 +253,16 @@ fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
         // Cores that leave it to its owner have none of it.
         size_bytes = size_bytes.max(unit.bytes);
     }
+    let is_removable = units::kind(kind).is_some_and(UnitKind::is_removable);
+    let there = unit.medium().as_ref().map(|there| (there.word, is_removable.then(|| there.described())));
+    let (store, medium) = there.unwrap_or_default();
     let needs = options.device.needs();
     let state = state.current();
     UnitStatus {
         kind: (*kind).to_owned(),
         name: name.clone(),
-        store: store.as_ref().map_or("", |store| store.word).to_owned(),
+        store: store.to_owned(),
+        medium,
         size_bytes,
         block_bytes: needs.block,
         read_only: needs.read_only,
@@ -318,7 +330,7 @@ mod tests {
     use crate::runtime::build::unit;
     use crate::runtime::ports::AddressLocks;
     use crate::scsi::UnitKeys;
-    use crate::stores::Records;
+    use crate::stores::{ImageClaims, Records};
 
     const CONFIG: &str = r#"
 daemon = { reactors = [3, 5] }
@@ -336,10 +348,11 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
-        let unit = unit(&config, &config.units[0], (KEY, None), &records, &Topology::default()).unwrap();
+        let kept = (&records, &ImageClaims::default());
+        let unit = unit(&config, &config.units[0], (KEY, None), kept, &Topology::default()).unwrap();
         let served = ServedParts { config: Arc::new(config), units: vec![Arc::new(unit)] };
-        let live =
-            Live::new(served, (UnitKeys::default(), AddressLocks::new()), Arc::new(records), senders.clone());
+        let kept = (Arc::new(records), ImageClaims::default());
+        let live = Live::new(served, (UnitKeys::default(), AddressLocks::new()), kept, senders.clone());
         let monitor = Monitor::new(Arc::new(live), senders, iscsi, Arc::default());
         (monitor, boxes, iscsi_boxes)
     }

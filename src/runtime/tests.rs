@@ -3,6 +3,7 @@
 //! iSCSI.
 
 mod live;
+mod media;
 mod regions;
 
 use std::collections::VecDeque;

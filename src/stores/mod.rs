@@ -3,6 +3,7 @@
 //! own ([`Store`]), so that the data path shares nothing but the bytes.
 #![expect(unsafe_code, reason = "payload goes to memory and to the kernel by address")]
 
+mod claims;
 pub(crate) mod exclusive;
 mod file;
 mod identity;
@@ -14,8 +15,11 @@ mod ring;
 mod wrap;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use claims::{ImageClaim, ImageClaims};
 pub use file::{FileOptions, ImageRefusal, patiently};
 pub use identity::{IdentityOrigin, IdentityRecord, ImagePlace, identity_here};
 pub use options::{ConfiguredStore, STORE_KEYS, StoreOptions};
@@ -24,9 +28,10 @@ pub use records::{CommonRecord, Records, image_record};
 pub(crate) use records::{unwrap_record, wrap_record};
 pub use wrap::{FAULT_KEYS, Failure, Operations, StoreFault};
 
-use crate::io::Store;
+use crate::io::{Done, Landing, Op, Store, Submitted, Tag};
 use crate::memory::Region;
 use crate::reactor::CoreContext;
+use crate::sys::wait_readable;
 
 /// A configured store, shared by all cores.
 pub trait Backing: Send + Sync {
@@ -64,27 +69,45 @@ pub fn file(options: &FileOptions) -> io::Result<Arc<dyn Backing>> {
     Ok(Arc::new(file::Image::open(options)?))
 }
 
+/// Reads some bytes of a store and waits for them: for threads that may. `None` if they cannot be read.
+pub fn read_now(store: &mut dyn Store, at: u64, len: u32) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() < len as usize {
+        let done = u32::try_from(bytes.len()).expect("no more than asked for");
+        let piece = (len - done).min(store.geometry().transfer_max);
+        let read = Op::Read { at: at + u64::from(done), len: piece, into: Landing::Own };
+        match complete(store, read) {
+            Done::Data(data) if data.len() == piece as usize => bytes.extend(data.to_vec()),
+            _ => return None,
+        }
+    }
+    Some(bytes)
+}
+
+/// Carries out one operation, however long the store takes.
+fn complete(store: &mut dyn Store, op: Op) -> Done {
+    match store.submit(Tag(0), op) {
+        Submitted::Done(done) => return done,
+        Submitted::Queued => store.commit(),
+        Submitted::Full(op) => unreachable!("no room for {op:?} in an idle store"),
+    }
+    let (mut done, mut scratch) = (Vec::new(), Vec::new());
+    loop {
+        store.poll(&mut done);
+        store.commit();
+        if let Some((_, end)) = done.pop() {
+            return end;
+        }
+        let fds: Vec<RawFd> = store.wake_fd().into_iter().collect();
+        wait_readable(&fds, &mut scratch, Some(Duration::from_millis(1)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{Done, FaultRate, Landing, Op, Submitted, Tag};
+    use crate::io::FaultRate;
     use crate::memory::{Arena, BufferSlots, Pages, RegionTable, Registrar, Sg};
-
-    /// Carries out one operation, however long the store takes.
-    fn complete(store: &mut dyn Store, op: Op) -> Done {
-        match store.submit(Tag(7), op) {
-            Submitted::Done(done) => return done,
-            Submitted::Queued => store.commit(),
-            Submitted::Full(op) => panic!("no room for {op:?} in an idle store"),
-        }
-        let mut done = Vec::new();
-        while done.is_empty() {
-            store.poll(&mut done);
-            store.commit();
-        }
-        assert_eq!((done.len(), done[0].0), (1, Tag(7)));
-        done.remove(0).1
-    }
 
     #[test]
     fn every_store_unmaps_and_reads_zeros_then() {
@@ -150,7 +173,7 @@ mod tests {
     fn every_store_reads_into_memory_that_it_is_given_and_writes_what_lies_there() {
         const LEN: usize = 20_480;
         let (plain, mapped) = (image("landing", false), image("landing-mapped", true));
-        let rate = FaultRate { delay: std::time::Duration::from_millis(1), ..FaultRate::ALWAYS };
+        let rate = FaultRate { delay: Duration::from_millis(1), ..FaultRate::ALWAYS };
         let (bytes, failure) = (0..u64::MAX, Failure::None);
         let slow = StoreFault { operations: Operations::Read, bytes, failure, rate };
         let stores = [

@@ -126,6 +126,15 @@ impl ConfiguredStore {
     }
 }
 
+impl ConfiguredStore {
+    /// An image as large as it is, for somebody of that name.
+    pub fn of_image(name: &str, path: &Path) -> Self {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        let options = ImageOptions { name, path, size: None, mapped: false, create: false };
+        Self { word: TYPES[0].word, options: Arc::new(options) }
+    }
+}
+
 /// The size of a store that has none by itself.
 fn given(s: &Section<'_>, size: Option<u64>) -> Option<u64> {
     if !s.given("size") {

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::control::client;
 use crate::control::status::tests::sample;
-use crate::control::status::{ApplyRequest, SetPortGroup, Status, StatusRequest};
+use crate::control::status::{ApplyRequest, MediumRequest, SetPortGroup, Status, StatusRequest};
 
 struct Sample;
 
@@ -21,6 +21,10 @@ impl StatusSource for Sample {
     }
 
     fn apply(&self, _: &ApplyRequest) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn change_medium(&self, _: &MediumRequest) -> Result<(), String> {
         Ok(())
     }
 }

@@ -32,6 +32,10 @@ pub trait StatusSource: Send + Sync {
     /// Serves what another configuration says. May wait for what is under way at logical units that go. The error says why
     /// everything is as it was, for people.
     fn apply(&self, wanted: &ApplyRequest) -> Result<(), String>;
+
+    /// Brings a medium to a logical unit, or takes it out. May wait for what is under way there, and for the disk. The error
+    /// says why everything is as it was, for people.
+    fn change_medium(&self, wanted: &MediumRequest) -> Result<(), String>;
 }
 
 /// The parameters of `status`.
@@ -69,6 +73,20 @@ pub struct SetPortGroup {
 pub struct ApplyRequest {
     /// The file of the configuration.
     pub path: PathBuf,
+}
+
+/// The parameters of `change_medium`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediumRequest {
+    /// Name of the logical unit.
+    pub unit: String,
+    /// The image that comes; without it what is there goes.
+    #[serde(default)]
+    pub image: Option<PathBuf>,
+    /// It goes even if initiators prevent that, or what they wrote cannot be brought to it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// The whole daemon.
@@ -176,6 +194,9 @@ pub struct UnitStatus {
     pub name: String,
     /// `file`, `ram` or `null`; empty if it has none.
     pub store: String,
+    /// The image that is in it, if its medium comes and goes and one is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
     /// Its size; 0 if no reactor has answered.
     pub size_bytes: u64,
     /// Bytes of a logical block.

@@ -38,6 +38,7 @@ pub(in crate::control) fn sample() -> Status {
         name: name.into(),
         store: store.into(),
         size_bytes,
+        medium: None,
         block_bytes: 512,
         read_only,
         state: UnitDetails { fault_rules: 0, device: Map::from_iter([("medium".into(), "ready".into())]) },

@@ -153,10 +153,12 @@ fn shared_state(out: &mut String, unit: &UnitStatus) {
     let groups = unit.port_groups.iter().filter(|group| group.state != "active/optimized" || group.preferred);
     let groups: Vec<_> = groups.collect();
     let remarkable = remarkable(unit);
-    if kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty() && remarkable.is_empty() {
+    let usual = kind.is_none() && !reserved && registrations.is_empty() && groups.is_empty();
+    if usual && remarkable.is_empty() && unit.medium.is_none() {
         return;
     }
     _ = writeln!(out, "\n{} {}", capital(&unit.kind), unit.name);
+    unit.medium.iter().for_each(|medium| _ = writeln!(out, "  has {medium} in it"));
     remarkable.iter().for_each(|line| _ = writeln!(out, "  {line}"));
     if *reserved {
         out.push_str("  reserved by RESERVE\n");

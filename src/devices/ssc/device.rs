@@ -5,17 +5,19 @@ use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use super::alerts::TapeAlerts;
-use super::drive::{Tape, TapeShape, UNLOADED};
+use super::drive::{CartridgeState, Tape, TapeShape, UNLOADED};
+use super::medium::CartridgeRemoval;
 use super::mode::{self, ObservedDrive, TapeModes};
 use super::personality::DriveMaker;
+use super::store_work::scan;
 use super::table::TABLE;
-use super::task::TapeTask;
+use super::task::{TapeCommand, TapeTask, task};
 use super::{density, logs};
 use crate::formats::tape::{CartridgeUse, TapeImage};
 use crate::io::Geometry;
 use crate::scsi::primary::{
     CommandSet, DeviceType, Handler, Identity, LogData, ModePage, ModeUnit, ModeValues, Peripheral,
-    PrimaryUnit, Span, Table, UnitFlags,
+    PrimaryUnit, ReadMedium, Span, Table, TaskWork, UnitFlags,
 };
 use crate::scsi::{Sense, asc, key};
 use crate::time::Instant;
@@ -217,6 +219,22 @@ impl DeviceType for Tape {
         smallvec![]
     }
 
+    fn scan(&self, bytes: u64, read: &mut ReadMedium<'_>) {
+        *self.scanned() = CartridgeState::Loaded;
+        let found = scan(self, bytes, read);
+        *self.scanned() = found;
+    }
+
+    fn medium_come(&self) {
+        let scanned = std::mem::take(&mut *self.scanned());
+        self.drive().take_in(scanned, self.options().personality);
+    }
+
+    fn medium_gone(&self) {
+        self.drive().take_out();
+        self.primary.change_flags(|flags| flags.set(UNLOADED, false));
+    }
+
     fn report(&self) -> Map<String, Value> {
         match serde_json::to_value(Self::report(self)) {
             Ok(Value::Object(report)) => report,
@@ -227,6 +245,10 @@ impl DeviceType for Tape {
 
 impl CommandSet for Tape {
     type Task = TapeTask;
+
+    fn release(force: bool) -> TaskWork<Self> {
+        TaskWork::Own(task(TapeCommand::Removal(CartridgeRemoval::new(force))))
+    }
 
     fn table() -> &'static Table<Handler<Self>> {
         &TABLE

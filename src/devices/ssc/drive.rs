@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A tape drive: what SPC gives every logical unit, and the cartridge that is in it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub struct Tape {
     pub(super) primary: PrimaryUnit,
     /// Commands run one at a time on one core: nobody waits for this but who asks for a report.
     drive: Mutex<Drive>,
+    /// A cartridge that was scanned, and has not come yet.
+    scanned: Mutex<CartridgeState>,
+    /// Cartridges that were made of empty stores.
+    pub(super) blanks: AtomicU64,
 }
 
 impl Tape {
@@ -40,7 +45,13 @@ impl Tape {
         let (identity, management) = (options.identity.clone(), options.management.clone());
         let drive = Drive { modes: TapeModes::of(&modes), ..Drive::default() };
         let primary = PrimaryUnit::new::<Self>(identity, management, options.epoch, modes);
-        Self { options, primary, drive: Mutex::new(drive) }
+        Self {
+            options,
+            primary,
+            drive: Mutex::new(drive),
+            scanned: Mutex::default(),
+            blanks: AtomicU64::new(0),
+        }
     }
 
     /// How it is set up.
@@ -50,6 +61,10 @@ impl Tape {
 
     pub(super) fn drive(&self) -> MutexGuard<'_, Drive> {
         self.drive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn scanned(&self) -> MutexGuard<'_, CartridgeState> {
+        self.scanned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,8 +190,16 @@ impl Drive {
         }
     }
 
+    /// That is known of the cartridge.
+    pub(super) fn take_in(&mut self, state: CartridgeState, drive: &Personality) {
+        match state {
+            CartridgeState::Mounted(image) => self.put_in(*image, drive),
+            other => self.medium = other,
+        }
+    }
+
     /// The cartridge is mounted, unless the drive cannot read it.
-    pub(super) fn put_in(&mut self, image: TapeImage, drive: &Personality) {
+    fn put_in(&mut self, image: TapeImage, drive: &Personality) {
         let density = image.cartridge().density;
         self.this_load = TapeCounts::default();
         (self.alerts, self.plan) = (TapeAlerts::default(), None);
@@ -204,6 +227,13 @@ impl Drive {
     pub(super) fn count(&mut self, add: impl Fn(&mut TapeCounts)) {
         add(&mut self.this_load);
         add(&mut self.ever);
+    }
+
+    /// The cartridge goes out: the next load finds what is on the store then.
+    pub(super) fn take_out(&mut self) {
+        self.rewind();
+        self.medium = CartridgeState::Loaded;
+        (self.keeps_appending, self.permitted) = (false, None);
     }
 
     /// The cartridge, if it is mounted.
@@ -313,7 +343,7 @@ impl Drive {
 /// What an operator may want to know of a drive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TapeReport {
-    /// `ready`, `not mounted yet`, `mounting`, `unloaded` or why the cartridge cannot be used.
+    /// `ready`, `none`, `coming`, `not mounted yet`, `mounting`, `unloaded` or why the cartridge cannot be used.
     pub medium: String,
     /// Its barcode, if it has one.
     pub barcode: Option<String>,
@@ -351,10 +381,12 @@ impl TapeReport {
 impl Tape {
     /// How it is now.
     pub fn report(&self) -> TapeReport {
-        let unloaded = self.primary.flags().has(UNLOADED);
+        let flags = self.primary.flags();
         let drive = self.drive();
         let medium = match &drive.medium {
-            _ if unloaded => "unloaded".into(),
+            _ if flags.has(UnitFlags::MEDIUM_COMES) => "coming".into(),
+            _ if flags.has(UnitFlags::NO_MEDIUM) => "none".into(),
+            _ if flags.has(UNLOADED) => "unloaded".into(),
             CartridgeState::Loaded => "not mounted yet".into(),
             CartridgeState::Mounting(_) => "mounting".into(),
             CartridgeState::Mounted(_) => "ready".into(),

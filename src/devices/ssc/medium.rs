@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LOAD UNLOAD (SSC-4 7.2), ERASE(6) and (16) (6.1), FORMAT MEDIUM (7.1), SET CAPACITY and ALLOW OVERWRITE.
+//! LOAD UNLOAD (SSC-4 7.2), ERASE(6) and (16) (6.1), FORMAT MEDIUM (7.1), SET CAPACITY and ALLOW OVERWRITE, and the cartridge that is
+//! taken out.
 
-use super::drive::{CartridgeState, Drive, Job, Permitted, UNLOADED};
+use super::drive::{Drive, Job, Permitted, UNLOADED};
 use super::memory;
 use super::mode::{self, PartitionPlan};
 use super::store_work::{Pause, StoreWork};
@@ -24,6 +25,9 @@ impl LoadUnload {
         if load && job.cdb[4] & EOT != 0 {
             return Err(Sense::invalid_field_in_cdb(4, Some(2)).into());
         }
+        if let Some(sense) = job.primary().absence().filter(|_| load) {
+            return Err(sense.into());
+        }
         if !load && !job.primary().state().prevented.is_empty() {
             return Err(Sense::illegal(asc::MEDIUM_REMOVAL_PREVENTED).into());
         }
@@ -43,8 +47,8 @@ impl LoadUnload {
         cx: &Context<'_>,
     ) -> Result<Outcome, Pause> {
         if !std::mem::replace(&mut self.synchronized, true) {
-            if !self.load && !job.unit.protected(&job.shape) && !drive.is_protected() {
-                memory::keep_life(drive, job.primary().identity());
+            if !self.load {
+                keep_life(drive, job);
             }
             drive.image().checkpoint();
         }
@@ -53,11 +57,16 @@ impl LoadUnload {
         if self.load {
             return Ok(Outcome::good());
         }
-        // The next load finds what is on the store then.
-        drive.medium = CartridgeState::Loaded;
-        drive.keeps_appending = false;
+        drive.take_out();
         job.primary().change_flags(|flags| flags.set(UNLOADED, true));
         Ok(Outcome::good())
+    }
+}
+
+/// A cartridge that goes out remembers this drive, if it may be written.
+fn keep_life(drive: &mut Drive, job: &Job<'_>) {
+    if !job.unit.protected(&job.shape) && !drive.is_protected() {
+        memory::keep_life(drive, job.primary().identity());
     }
 }
 
@@ -65,6 +74,39 @@ impl LoadUnload {
 pub(super) fn put_in(job: &Job<'_>) -> Option<u16> {
     let (old, _) = job.primary().change_flags(|flags| flags.set(UNLOADED, false));
     old.has(UNLOADED).then_some(asc::NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
+}
+
+/// The cartridge is taken out by somebody else than an initiator.
+#[derive(Debug)]
+pub(super) struct CartridgeRemoval {
+    /// Even if what was written cannot be brought to it.
+    pub(super) force: bool,
+    synchronized: bool,
+}
+
+impl CartridgeRemoval {
+    pub(super) fn new(force: bool) -> Self {
+        Self { force, synchronized: false }
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        store: &mut StoreWork,
+        drive: &mut Drive,
+        job: &Job<'_>,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Pause> {
+        // One that is not mounted is as it was.
+        if drive.mounted().is_some() {
+            store.settle(drive, cx)?;
+            if !std::mem::replace(&mut self.synchronized, true) {
+                keep_life(drive, job);
+                drive.image().checkpoint();
+            }
+            store.settle(drive, cx)?;
+        }
+        Ok(Outcome::good())
+    }
 }
 
 /// ERASE under way: what is behind the head is no more. A long one is as quick as a short one, since nothing can read

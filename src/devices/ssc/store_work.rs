@@ -3,13 +3,15 @@
 //! wants written. A task calls these functions again from the beginning when the store has answered, until they let it
 //! pass.
 
-use super::drive::{CartridgeState, Drive, Job};
+use std::sync::atomic::Ordering;
+
+use super::drive::{CartridgeState, Drive, Job, Tape};
 use crate::formats::tape::{
     Cartridge, CartridgeUse, MountError, StoreRange, TapeImage, TapeMount, TapeStep, Unanswered, image_bytes,
 };
 use crate::io::{self, Done, ErrorKind, Landing, Op};
 use crate::memory::Sg;
-use crate::scsi::primary::{Fault, unexpected};
+use crate::scsi::primary::{Fault, ReadMedium, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step, asc, key};
 
 /// Why a task does not go on now.
@@ -117,21 +119,13 @@ impl StoreWork {
             match &mut drive.medium {
                 CartridgeState::Mounted(_) => return Ok(()),
                 CartridgeState::Unusable(sense) => return Err(sense.clone().into()),
-                CartridgeState::Loaded => {
-                    drive.medium = CartridgeState::Mounting(Box::new(TapeMount::new(job.shape.bytes)));
-                }
+                CartridgeState::Loaded => drive.medium = CartridgeState::of_bytes(job.shape.bytes),
                 CartridgeState::Mounting(mount) => {
                     if let Some(range) = mount.wanted() {
                         return self.read_on(range, Vec::new(), job);
                     }
-                    let CartridgeState::Mounting(mount) = std::mem::take(&mut drive.medium) else { continue };
-                    match mount.finish() {
-                        Some((image, _)) => drive.put_in(image, job.unit.options().personality),
-                        None => {
-                            let sense = Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT);
-                            drive.medium = CartridgeState::Unusable(sense);
-                        }
-                    }
+                    let mounted = std::mem::take(&mut drive.medium).finish();
+                    drive.take_in(mounted, job.unit.options().personality);
                 }
             }
         }
@@ -189,40 +183,80 @@ fn not_written(error: io::Error) -> Sense {
 
 /// The mount has what it wanted.
 fn take_mounted(drive: &mut Drive, bytes: &[u8], job: &Job<'_>) -> Result<(), Pause> {
-    let CartridgeState::Mounting(mount) = &mut drive.medium else { return Ok(()) };
-    let code = match mount.supply(bytes) {
-        Ok(()) => return Ok(()),
-        // An empty store becomes a cartridge with the first thing that is written.
-        Err(MountError::NoTape) if bytes.iter().all(|byte| *byte == 0) => match blank(job) {
-            Some(image) => {
-                drive.put_in(image, job.unit.options().personality);
-                return Ok(());
-            }
-            None => asc::UNKNOWN_FORMAT,
-        },
-        Err(MountError::NoTape | MountError::Version(_)) => asc::UNKNOWN_FORMAT,
-        Err(_) => asc::MEDIUM_FORMAT_CORRUPTED,
-    };
-    let sense = Sense::new(key::MEDIUM_ERROR, code);
-    drive.medium = CartridgeState::Unusable(sense.clone());
-    Err(sense.into())
+    if let Some(end) = drive.medium.supply(bytes, || blank(job.unit, job.shape.bytes)) {
+        drive.take_in(end, job.unit.options().personality);
+    }
+    match &drive.medium {
+        CartridgeState::Unusable(sense) => Err(sense.clone().into()),
+        _ => Ok(()),
+    }
+}
+
+/// What is to be known of a cartridge that is about to come, as far as that can be read.
+pub(super) fn scan(tape: &Tape, bytes: u64, read: &mut ReadMedium<'_>) -> CartridgeState {
+    let mut state = CartridgeState::of_bytes(bytes);
+    while let CartridgeState::Mounting(mount) = &state {
+        let Some(range) = mount.wanted() else { return state.finish() };
+        // A task tries again, and ends with what is wrong.
+        let Some(found) = read(range.at, range.len) else { return CartridgeState::Loaded };
+        if let Some(end) = state.supply(&found, || blank(tape, bytes)) {
+            return end;
+        }
+    }
+    state
+}
+
+impl CartridgeState {
+    /// The mount of a store begins.
+    fn of_bytes(bytes: u64) -> Self {
+        Self::Mounting(Box::new(TapeMount::new(bytes)))
+    }
+
+    /// The mount gets what it wanted. Returns what the cartridge is, if that is known by now.
+    fn supply(&mut self, bytes: &[u8], blank: impl FnOnce() -> Option<TapeImage>) -> Option<Self> {
+        let Self::Mounting(mount) = self else { return None };
+        let code = match mount.supply(bytes) {
+            Ok(()) => return None,
+            // An empty store becomes a cartridge with the first thing that is written.
+            Err(MountError::NoTape) if bytes.iter().all(|byte| *byte == 0) => match blank() {
+                Some(image) => return Some(Self::Mounted(Box::new(image))),
+                None => asc::UNKNOWN_FORMAT,
+            },
+            Err(MountError::NoTape | MountError::Version(_)) => asc::UNKNOWN_FORMAT,
+            Err(_) => asc::MEDIUM_FORMAT_CORRUPTED,
+        };
+        Some(Self::Unusable(Sense::new(key::MEDIUM_ERROR, code)))
+    }
+
+    /// The mount wants nothing any more.
+    fn finish(self) -> Self {
+        let Self::Mounting(mount) = self else { return self };
+        match mount.finish() {
+            Some((image, _)) => Self::Mounted(Box::new(image)),
+            None => Self::Unusable(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT)),
+        }
+    }
 }
 
 /// A new cartridge of as much as the store has room for.
-fn blank(job: &Job<'_>) -> Option<TapeImage> {
-    let (mut fits, mut too_large) = (0, job.shape.bytes);
+fn blank(tape: &Tape, bytes: u64) -> Option<TapeImage> {
+    let (mut fits, mut too_large) = (0, bytes);
     while too_large - fits > 1 {
         let capacity = fits + (too_large - fits) / 2;
-        match image_bytes(capacity).is_some_and(|bytes| bytes <= job.shape.bytes) {
+        match image_bytes(capacity).is_some_and(|needed| needed <= bytes) {
             true => fits = capacity,
             false => too_large = capacity,
         }
     }
-    let options = job.unit.options();
+    let options = tape.options();
+    let number = tape.blanks.fetch_add(1, Ordering::Relaxed);
     // Another one each time, of those that lay there before.
     let uuid = u128::from_be_bytes(options.identity.uuid().bytes());
     let cartridge = Cartridge {
-        identity: (uuid as u64) ^ (uuid >> 64) as u64 ^ options.epoch.rotate_left(20),
+        identity: (uuid as u64)
+            ^ (uuid >> 64) as u64
+            ^ options.epoch.rotate_left(20)
+            ^ number.rotate_left(52),
         density: options.density,
         purpose: CartridgeUse::Data,
         write_protected: false,

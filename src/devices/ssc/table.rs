@@ -76,7 +76,7 @@ const OWN: [Row<Handler<Tape>>; 29] = [
                 if attention.is_some() {
                     return Ok(TaskWork::Done(Outcome::good().telling_others(attention)));
                 }
-            } else if job.unit.unready().is_some() {
+            } else if job.primary().absence().or_else(|| job.unit.unready()).is_some() {
                 return Ok(TaskWork::Done(Outcome::good()));
             }
             begun(TapeCommand::Load(load))

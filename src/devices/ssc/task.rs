@@ -2,7 +2,7 @@
 //! The tasks of a tape drive's own commands.
 
 use super::drive::{Drive, Job, Tape};
-use super::medium::{AllowOverwrite, FormatMedium, LoadUnload, TapeErase};
+use super::medium::{AllowOverwrite, CartridgeRemoval, FormatMedium, LoadUnload, TapeErase};
 use super::memory::{self, WriteAttribute};
 use super::motion::Motion;
 use super::position::{self, Position};
@@ -32,6 +32,8 @@ pub(super) enum TapeCommand {
     /// READ ATTRIBUTE.
     ReadAttribute,
     WriteAttribute(WriteAttribute),
+    /// The cartridge is taken out, which is no command.
+    Removal(CartridgeRemoval),
 }
 
 /// Where a command of 16 bytes has the head begin: object and partition.
@@ -52,7 +54,12 @@ pub struct TapeTask {
 
 /// A task that begins.
 pub(super) fn begun(command: TapeCommand) -> Result<TaskWork<Tape>, Fault> {
-    Ok(TaskWork::Own(TapeTask { store: StoreWork::default(), place: None, command }))
+    Ok(TaskWork::Own(task(command)))
+}
+
+/// The same, without an initiator.
+pub(super) fn task(command: TapeCommand) -> TapeTask {
+    TapeTask { store: StoreWork::default(), place: None, command }
 }
 
 /// The same at the object that the CDB names.
@@ -89,6 +96,9 @@ impl TapeTask {
         cx: &mut Context<'_>,
     ) -> Result<Outcome, Pause> {
         let answer = self.store.take(drive, answer, job)?;
+        if let TapeCommand::Removal(removal) = &mut self.command {
+            return removal.advance(&mut self.store, drive, job, cx);
+        }
         self.store.mount(drive, job)?;
         if answer.is_none() {
             // What an earlier task left, or this one wants.
@@ -112,6 +122,7 @@ impl TapeTask {
             TapeCommand::ReadAttribute => Ok(memory::read_attribute(drive, job, cx)?),
             TapeCommand::WriteAttribute(write) => write.advance(store, drive, answer, job, cx),
             TapeCommand::Serial => Ok(position::read_serial(drive, job, cx)),
+            TapeCommand::Removal(_) => unreachable!("it mounts nothing"),
         }
     }
 }
@@ -125,6 +136,11 @@ impl DeviceTask<Tape> for TapeTask {
     ) -> Result<Step, Fault> {
         let drive = &mut *job.unit.drive();
         let ended = self.run(drive, answer, job, cx);
+        if let TapeCommand::Removal(removal) = &self.command
+            && !matches!(ended, Err(Pause::Waits))
+        {
+            return Ok(Step::ReleaseMedium { stays: ended.is_err() && !removal.force });
+        }
         let sense = match &ended {
             Ok(outcome) => outcome.sense.as_deref(),
             Err(Pause::Ended(outcome)) => outcome.sense.as_deref(),

@@ -66,7 +66,7 @@ impl Wording {
 }
 
 /// A daemon in this process.
-struct LiveDaemon {
+pub(super) struct LiveDaemon {
     place: Place,
     thread: JoinHandle<Result<(), Vec<String>>>,
     _alone: MutexGuard<'static, ()>,
@@ -74,34 +74,43 @@ struct LiveDaemon {
 
 impl LiveDaemon {
     fn start(name: &str, said: &Wording) -> Self {
+        Self::with(name, &said.text())
+    }
+
+    /// With a configuration in these words.
+    pub(super) fn with(name: &str, text: &str) -> Self {
         let alone = DAEMON.lock().unwrap_or_else(PoisonError::into_inner);
         let place = Place(std::env::temp_dir().join(format!("ptgt-live-{name}-{}", std::process::id())));
         fs::create_dir_all(&place.0).unwrap();
         let path = place.0.join("config.toml");
-        fs::write(&path, said.text()).unwrap();
+        fs::write(&path, text).unwrap();
         let config = load(&path, Scope::Machine).unwrap_or_else(|e| panic!("{e:?}"));
         let thread = thread::spawn(move || run(&config));
         Self { place, thread, _alone: alone }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.place.0.join(name)
     }
 
     fn apply(&self, said: &Wording) -> Result<(), String> {
+        self.apply_text(&said.text())
+    }
+
+    pub(super) fn apply_text(&self, text: &str) -> Result<(), String> {
         let path = self.path("next.toml");
-        fs::write(&path, said.text()).unwrap();
+        fs::write(&path, text).unwrap();
         client::call(&self.path("socket"), "apply", json!({ "path": path })).map(|_| ())
     }
 
     /// The status, but for what counts and measures.
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         let mut status = client::call(&self.path("socket"), "status", json!({})).unwrap();
         strip(&mut status);
         status
     }
 
-    fn stop(self) {
+    pub(super) fn stop(self) {
         signal_hook::low_level::raise(SIGTERM).unwrap();
         self.thread.join().unwrap().unwrap();
     }
@@ -120,7 +129,7 @@ fn strip(value: &mut Value) {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -144,7 +153,7 @@ fn said() -> Wording {
 
 impl Client {
     /// Sense codes of what is reported before the first GOOD of TEST UNIT READY.
-    fn attentions(&mut self, lun: u64) -> Vec<u16> {
+    pub(super) fn attentions(&mut self, lun: u64) -> Vec<u16> {
         let mut codes = Vec::new();
         while codes.len() < 8 {
             let (sense, status) = self.command(lun, &[0; 6]);

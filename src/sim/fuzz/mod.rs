@@ -21,7 +21,9 @@ use mutate::InputShape;
 use rig::{PLAIN, Rig, RigKind};
 
 use crate::bench::hostile;
-use crate::control::status::{ApplyRequest, SetPortGroup, State, Status, StatusRequest, StatusSource};
+use crate::control::status::{
+    ApplyRequest, MediumRequest, SetPortGroup, State, Status, StatusRequest, StatusSource,
+};
 use crate::formats::tape::run_damaged;
 use crate::wire::iscsi::{self, pairs};
 use crate::wire::{fc, iser, srp};
@@ -126,6 +128,10 @@ fn control(bytes: &[u8]) {
 
         fn apply(&self, wanted: &ApplyRequest) -> Result<(), String> {
             if wanted.path.is_absolute() { Ok(()) } else { Err("no".into()) }
+        }
+
+        fn change_medium(&self, wanted: &MediumRequest) -> Result<(), String> {
+            if wanted.force { Ok(()) } else { Err("no".into()) }
         }
     }
     for line in bytes.split(|&byte| byte == b'\n') {

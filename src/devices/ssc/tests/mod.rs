@@ -10,6 +10,7 @@ mod personalities;
 mod places;
 mod positions;
 mod random;
+mod removal;
 mod rules;
 
 use std::sync::Arc;
@@ -206,6 +207,13 @@ impl TapeRig {
     }
 
     fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
+        self.in_context(|server, cx| match answer {
+            None => server.start(TASK, command, cx),
+            Some(answer) => server.resume(TASK, command, answer, cx),
+        })
+    }
+
+    fn in_context(&mut self, call: impl FnOnce(&mut PrimaryServer<Tape>, &mut Context<'_>) -> Step) -> Step {
         let initiator = PortName::iscsi_initiator("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]);
         let nexus = Nexus { initiator, port: Arc::new(TargetPort::iscsi(7, "iqn.2026-11.test:t", 2)) };
         let state = UnitState::default();
@@ -220,10 +228,7 @@ impl TapeRig {
             lease: None,
             now: Instant::ZERO,
         };
-        match answer {
-            None => self.server.start(TASK, command, &mut cx),
-            Some(answer) => self.server.resume(TASK, command, answer, &mut cx),
-        }
+        call(&mut self.server, &mut cx)
     }
 
     fn geometry(&self) -> Geometry {
