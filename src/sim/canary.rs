@@ -22,12 +22,14 @@ pub(super) enum Canary {
     ReusedPage,
     /// A change of the topology is put in force though a core has refused it.
     LoneCommit,
+    /// A medium is put into a disk while it is in another one.
+    MountedTwice,
     /// Disks that run one command at a time run as many as come.
     Overtaking,
 }
 
 impl Canary {
-    pub(super) const ALL: [(&str, Self); 7] = [
+    pub(super) const ALL: [(&str, Self); 8] = [
         ("dropped-flush", Self::DroppedFlush),
         ("mixed-tags", Self::MixedTags),
         ("forgotten-retransmission", Self::ForgottenRetransmission),
@@ -35,6 +37,7 @@ impl Canary {
         ("reused-page", Self::ReusedPage),
         ("uncharged-memory", Self::UnchargedMemory),
         ("lone-commit", Self::LoneCommit),
+        ("mounted-twice", Self::MountedTwice),
     ];
 }
 

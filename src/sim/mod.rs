@@ -16,6 +16,7 @@ mod command_line;
 mod forger;
 mod fuzz;
 mod ledger;
+mod media;
 mod oracle;
 mod peer;
 mod plan;

@@ -277,6 +277,13 @@ pub(super) enum Action {
     Topology {
         refuses: Option<usize>,
     },
+    /// The medium of a disk that runs one command at a time goes, or, if it is out, that of a disk comes: its own, which may be
+    /// in another one. Perhaps that is given up at once.
+    Medium {
+        disk: usize,
+        of: usize,
+        gives_up: bool,
+    },
     /// The machine loses power.
     PowerLoss,
     /// The daemon is killed.
@@ -396,6 +403,7 @@ impl Plan {
         }
         plan.crowd(&mut Dice::new(seed ^ 0x6c69_6d69));
         plan.reshape(&mut Dice::new(seed ^ 0x746f_706f));
+        plan.exchange(&mut Dice::new(seed ^ 0x6d65_6469));
         plan
     }
 
@@ -408,6 +416,20 @@ impl Plan {
             let refuses = dice.chance(0.3).then(|| index(dice, self.cores));
             let at = index(dice, self.steps.len());
             self.steps.insert(at, Step { after: 0, action: Action::Topology { refuses } });
+        }
+    }
+
+    /// In some runs media come and go.
+    fn exchange(&mut self, dice: &mut Dice) {
+        let disks = self.disks.len();
+        let serial: Vec<usize> = (0..disks).filter(|&disk| self.disks[disk].serial).collect();
+        if serial.is_empty() || !dice.chance(0.6) {
+            return;
+        }
+        for _ in 0..1 + dice.below(16) {
+            let (disk, of, gives_up) = (one(dice, &serial), index(dice, disks), dice.chance(0.1));
+            let at = index(dice, self.steps.len());
+            self.steps.insert(at, Step { after: 0, action: Action::Medium { disk, of, gives_up } });
         }
     }
 

@@ -2,10 +2,11 @@
 //! The commands that initiators send: their bytes, and what their endings mean for the oracle. A new command is a row in
 //! [`Command`], an arm of [`make`] and an arm of [`judge`].
 
+use super::media::Whereabouts;
 use super::oracle::{Look, OpId, Oracle, Order, Tick, Value};
 use super::plan::{Command, DiskShape, Persistent};
 use crate::ports::memory::Dice;
-use crate::scsi::{Lun, key};
+use crate::scsi::{Lun, asc, key};
 
 /// The one target.
 pub(super) const TARGET: &str = "iqn.2026-11.test:world";
@@ -224,6 +225,8 @@ pub(super) struct Case<'a> {
     pub(super) ending: &'a Ending,
     /// The disk has a write cache.
     pub(super) cached: bool,
+    /// Where the medium is.
+    pub(super) whereabouts: Whereabouts,
     /// The store may have failed.
     pub(super) faulty: bool,
     /// The disk takes no writes.
@@ -241,10 +244,27 @@ pub(super) struct Case<'a> {
 pub(super) fn judge(case: Case<'_>) -> Result<&'static str, String> {
     match (case.ending.status, case.ending.sense) {
         (0x00, _) if case.read_only && case.op.is_some() => Err("a write of a disk that is read-only".into()),
+        (0x00, _) if needs_medium(case.command) && case.whereabouts.is_out(case.look.sent) => {
+            Err("GOOD without a medium".into())
+        }
         (0x00, _) => good(case),
+        (0x02, Some((key::NOT_READY, asc::MEDIUM_NOT_PRESENT, _)))
+            if needs_medium(case.command) && case.whereabouts.may_be_out(case.look.sent) =>
+        {
+            refused(case);
+            Ok("without a medium")
+        }
         (0x02, Some((key::DATA_PROTECT, ..))) if case.read_only && case.op.is_some() => {
             refused(case);
             Ok("as the disk is read-only")
+        }
+        // Whether it can deallocate blocks a disk says by its store.
+        (0x02, Some((key::ILLEGAL_REQUEST, ..)))
+            if matches!(case.command, Command::Unmap | Command::WriteSame { pattern: false })
+                && case.whereabouts.may_be_out(case.look.sent) =>
+        {
+            refused(case);
+            Ok("as there is no medium to deallocate")
         }
         // A key that nobody is registered with, another type than that of the reservation.
         (0x02, Some((key::ILLEGAL_REQUEST, ..))) if matches!(case.command, Command::Persistent(_)) => {
@@ -283,6 +303,11 @@ pub(super) fn judge(case: Case<'_>) -> Result<&'static str, String> {
         }
         (status, sense) => Err(format!("status {status:#04x} with sense {sense:x?}")),
     }
+}
+
+/// Whether a command is about the medium.
+fn needs_medium(command: Command) -> bool {
+    !matches!(command, Command::Persistent(_))
 }
 
 fn refused(case: Case<'_>) {

@@ -164,6 +164,10 @@ impl Medium {
         parts.chain(self.queue.iter().map(|running| running.due)).min()
     }
 
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Operations under way.
     pub(super) fn len(&self) -> usize {
         self.queue.len()

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::canary::{Canary, forget_retransmissions};
 use super::chap;
 use super::ledger::Ledger;
+use super::media::{self, MediaDesk, Whereabouts};
 use super::oracle::{Look, Oracle};
 use super::peer::{Peers, target_address};
 use super::plan::{Action, Plan};
@@ -74,6 +75,7 @@ pub(super) struct Machine {
     sessions: Arc<Sessions>,
     wires: Vec<Wire>,
     control: ControlPlane,
+    desk: MediaDesk,
 }
 
 /// See the module.
@@ -104,6 +106,7 @@ impl World {
         tally::heard();
         let mut world = Self::new(plan, canary);
         let done = world.play(plan).and_then(|()| world.rest()).and_then(|()| world.close());
+        media::know(&[]);
         done.map_err(|what| {
             let mut text = format!("{what}\n  at {:?}", world.env.now);
             for session in &world.sessions {
@@ -159,6 +162,7 @@ impl World {
                 limbo: Default::default(),
                 resets: Vec::new(),
                 ledgers: plan.disks.iter().map(|_| Ledger::default()).collect(),
+                whereabouts: vec![Whereabouts::In(0); plan.disks.len()],
                 faulty,
                 draining: false,
                 nexuses: 0,
@@ -219,6 +223,11 @@ impl World {
                 let Machine { control, senders, disks, .. } = &mut self.machine;
                 control.begin(senders, &disks[0], refuses);
             }
+            Action::Medium { disk, of, gives_up } => {
+                let Machine { desk, senders, .. } = &mut self.machine;
+                let happened = desk.begin(senders, (disk, of), gives_up, &mut self.env.whereabouts);
+                happened.into_iter().for_each(|event| self.env.tally.count(event));
+            }
             Action::PowerLoss => return self.lose_machine(true),
             Action::Crash => return self.lose_machine(false),
             Action::Restart => {
@@ -247,7 +256,10 @@ impl World {
     fn rest(&mut self) -> Result<(), String> {
         self.heal();
         let (answers, limit) = (self.env.now + ANSWER_TIME, self.env.now + REST_TIME);
-        while !(self.sessions.iter().all(Session::is_idle) && self.machine.control.is_idle()) {
+        while !(self.sessions.iter().all(Session::is_idle)
+            && self.machine.control.is_idle()
+            && self.machine.desk.is_idle())
+        {
             self.round(Some(limit))?;
             if self.env.now >= answers {
                 // Nothing comes any more: what is left was ended by a reset, or is forgotten.
@@ -358,6 +370,7 @@ impl World {
         self.env.limbo.clear();
         self.env.ledgers.fill_with(Ledger::default);
         let tick = self.env.oracle.tick();
+        self.env.whereabouts.fill(Whereabouts::In(tick));
         for reset in &mut self.env.resets {
             reset.end.get_or_insert(tick);
         }
@@ -606,6 +619,11 @@ impl World {
             self.env.tally.count(event);
             work += 1;
         }
+        let tick = self.env.oracle.tick();
+        if let Some(event) = self.machine.desk.turn(tick, &mut self.env.whereabouts) {
+            self.env.tally.count(event);
+            work += 1;
+        }
         if let Some(port) = self.env.peers.robbed {
             return Err(format!("bytes for port {port} went to a forger"));
         }
@@ -795,6 +813,8 @@ pub(super) fn boot(
     let states: Vec<Arc<SharedState>> = media.iter().map(|_| Arc::default()).collect();
     let left = Arc::new(AtomicUsize::new(plan.cores));
     let gates: Vec<Arc<ExclusiveGate>> = media.iter().map(|_| Arc::default()).collect();
+    let owner_of = |unit| owner(plan, unit).filter(|_| canary != Some(Canary::Overtaking));
+    media::know(media);
     let sessions = Arc::new(Sessions::default());
     let (senders, boxes) = mailboxes(plan.cores).expect("mailboxes");
     let (peers, inboxes) = mailboxes(plan.cores).expect("mailboxes");
@@ -805,7 +825,7 @@ pub(super) fn boot(
         let mut tasks = TaskManager::new(&context, Box::new(MissingLun));
         let parts = disks.iter().zip(media).zip(gates.iter().zip(&states));
         for (&unit, ((disk, medium), (gate, state))) in keys.iter().zip(parts) {
-            let owner = owner(plan, unit).filter(|_| canary != Some(Canary::Overtaking));
+            let owner = owner_of(unit);
             if let Some(owner) = owner.filter(|owner| *owner != core) {
                 tasks.add_remote_unit(unit, owner);
                 tasks.share(unit, state.clone());
@@ -839,5 +859,7 @@ pub(super) fn boot(
         }));
     }
     let control = ControlPlane::new(topology, allocator, keys.clone(), canary);
-    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control }
+    let owners = keys.iter().map(|unit| owner_of(*unit)).collect();
+    let desk = MediaDesk::new(owners, keys.clone(), gates, canary);
+    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control, desk }
 }

@@ -155,6 +155,7 @@ impl Session {
             reserves: env.plan.reserves,
             chunk: env.plan.disks[disk].store.transfer_max,
             faulty: env.faulty[disk],
+            whereabouts: env.whereabouts[disk],
             damaged,
             oracle: &mut env.oracle,
         });

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::ledger::Ledger;
+use super::media::Whereabouts;
 use super::oracle::{Look, OpId, Oracle, Tick};
 use super::peer::{Peers, Port};
 use super::plan::{Action, Command, Function, Plan, SessionShape};
@@ -50,6 +51,8 @@ pub(in crate::sim) struct Env {
     pub(in crate::sim) resets: Vec<Reset>,
     /// By disk.
     pub(in crate::sim) ledgers: Vec<Ledger>,
+    /// Where the medium of each disk is.
+    pub(in crate::sim) whereabouts: Vec<Whereabouts>,
     /// Per disk: an operation may fail, or could before.
     pub(in crate::sim) faulty: Vec<bool>,
     /// The daemon is being stopped.
