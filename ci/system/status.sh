@@ -84,6 +84,8 @@ for c in (plain, told):
 print("seen", flush=True)
 EOF
 mkfifo grow
+# What stands there is an older answer's.
+: >said
 python3 -B grows.py "$root/ci/system" "$host" "$iqn" <grow >said &
 client=$!
 exec 9>grow
