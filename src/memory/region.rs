@@ -17,7 +17,6 @@
 //! A table that goes before it is given up, and a core whose arena is still registered at its end, are errors that are told;
 //! the memory stays mapped then, as a device may touch it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -35,13 +34,17 @@ impl RegionId {
     }
 }
 
-/// The numbers of the process.
+/// The numbers that are used again.
+const NUMBERS_KEPT: usize = 1 << 14;
+
+/// The numbers of the process: a bit for each of those that are taken, and the next one beyond them.
 struct Numbers {
+    taken: [u64; NUMBERS_KEPT / 64],
     next: u32,
-    free: BTreeSet<u32>,
 }
 
-static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { next: 0, free: BTreeSet::new() });
+static NUMBERS: Mutex<Numbers> =
+    Mutex::new(Numbers { taken: [0; NUMBERS_KEPT / 64], next: NUMBERS_KEPT as u32 });
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,10 +52,20 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Numbers {
     fn take(&mut self) -> RegionId {
-        RegionId(self.free.pop_first().unwrap_or_else(|| {
+        let words = (0..).zip(&mut self.taken);
+        let Some((index, word)) = words.into_iter().find(|(_, word)| **word != u64::MAX) else {
             self.next += 1;
-            self.next - 1
-        }))
+            return RegionId(self.next - 1);
+        };
+        let bit = word.trailing_ones();
+        *word |= 1 << bit;
+        RegionId(index * 64 + bit)
+    }
+
+    fn give(&mut self, RegionId(number): RegionId) {
+        if let Some(word) = self.taken.get_mut(number as usize / 64) {
+            *word &= !(1 << (number % 64));
+        }
     }
 }
 
@@ -147,7 +160,7 @@ unsafe impl Sync for RegionParts {}
 
 impl Drop for RegionParts {
     fn drop(&mut self) {
-        lock(&NUMBERS).free.insert(self.id.0);
+        lock(&NUMBERS).give(self.id);
     }
 }
 

@@ -241,7 +241,12 @@ impl ActiveConnection<'_> {
             self.announce_abort(lun);
         }
         let status = if damaged { Some(Status::CheckCondition) } else { status };
-        let Some(status) = status else { return self.session.commands.close(index) };
+        let Some(status) = status else {
+            if let Some(mover) = &mut self.connection.mover {
+                mover.forget_buffers(itt);
+            }
+            return self.session.commands.close(index);
+        };
         let mut sense = SmallVec::new();
         if damaged {
             sense = Sense::new(key::ABORTED_COMMAND, PROTOCOL_SERVICE_CRC_ERROR).encode(false);
@@ -267,8 +272,8 @@ impl ActiveConnection<'_> {
         let writes = slot.flags.contains(Flags::WRITE);
         let Response { status, sense, data, residual_in, residual_out } = response;
         if !data.is_empty() {
-            // Phase collapse: GOOD travels in the last Data-In PDU (RFC 7143 11.7.3).
-            let collapse = status == Status::Good && !writes;
+            // Phase collapse: GOOD travels in the last Data-In PDU (RFC 7143 11.7.3), where there are any.
+            let collapse = status == Status::Good && !writes && !self.is_tagged();
             self.push(index, What::Data { data, last: collapse.then_some(residual_in) });
             if collapse {
                 return;

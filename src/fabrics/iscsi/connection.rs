@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::datamover::TaggedMover;
 use super::fence::acknowledges;
 use super::framing::{Framer, Pdu};
 use super::login::{Login, Reply};
@@ -83,6 +84,8 @@ pub struct Connection {
     pub(super) pinged: Option<Instant>,
     /// When it was seen that something goes out, and how many PDUs had gone out then.
     pub(super) progress: (Instant, u64),
+    /// What moves its data by tags; `None`: it is in the stream.
+    pub(super) mover: Option<Box<TaggedMover>>,
     /// The arena had no room for a header.
     pub(super) starved: bool,
     pub(super) counters: ConnectionCounters,
@@ -113,9 +116,19 @@ impl Connection {
             last_heard: now,
             pinged: None,
             progress: (now, 0),
+            mover: None,
             starved: false,
             counters: ConnectionCounters::default(),
         }
+    }
+
+    /// Its data is moved by tags.
+    pub(super) fn tagged(mut self) -> Self {
+        self.mover = Some(Box::default());
+        if let State::Login(login) = &mut self.state {
+            login.tagged();
+        }
+        self
     }
 
     /// How it came in.

@@ -9,7 +9,7 @@ use super::framing::Pdu;
 use super::outbox::{Out, Outgoing, What};
 use super::shared::ActiveConnection;
 use crate::scsi::{Lun, Request, RequestTag};
-use crate::wire::iscsi::{Bhs, DataOutHeader, NO_TAG, Opcode, PduHeader};
+use crate::wire::iscsi::{Bhs, DataOutHeader, NO_TAG, PduHeader};
 
 /// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength makes up
 /// with the shortest segments that may be declared.
@@ -18,6 +18,9 @@ const SEGMENT_MIN: usize = 512;
 
 impl ActiveConnection<'_> {
     pub(super) fn data_out(&mut self, pdu: Pdu) {
+        if self.is_tagged() {
+            return self.violation("a Data-Out PDU where data is moved by tags");
+        }
         let header = DataOutHeader::parse(&pdu.bhs);
         let (itt, tag) = (header.itt, header.ttt);
         let index = match (tag, itt) {
@@ -33,7 +36,7 @@ impl ActiveConnection<'_> {
         if slot.damaged || !matches!(slot.phase, CommandPhase::Task | CommandPhase::Waiting) {
             // The task has failed or ended: its data is of no use, but its end is waited for.
             self.connection.counters.ignored += 1;
-            return self.sequence_ended(index, &header);
+            return self.note_final(index, &header);
         }
         let arrived = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
         match self.check_data_out(index, &header, arrived, pdu.data.len()) {
@@ -41,7 +44,7 @@ impl ActiveConnection<'_> {
             Ok(false) => {
                 // A PDU is missing or doubled: the task fails, the connection goes on (RFC 7143 7.9).
                 self.spoil(index);
-                return self.sequence_ended(index, &header);
+                return self.note_final(index, &header);
             }
             Ok(true) => {}
         }
@@ -50,7 +53,7 @@ impl ActiveConnection<'_> {
         if pdu.damaged {
             self.damage(index, &pdu.bhs);
         }
-        self.sequence_ended(index, &header);
+        self.note_final(index, &header);
         self.advance(index);
     }
 
@@ -58,11 +61,11 @@ impl ActiveConnection<'_> {
     fn data_out_without_task(&mut self, pdu: Pdu) {
         let first_burst = self.connection.negotiated.first_burst_length as usize;
         let header = DataOutHeader::parse(&pdu.bhs);
-        let out_of_order = self.session.out_of_order.iter_mut().find(|out_of_order| {
-            let command =
-                out_of_order.pdu.as_ref().filter(|command| command.bhs.opcode() == Opcode::SCSI_COMMAND);
-            command.is_some_and(|command| command.bhs.itt() == header.itt) && header.ttt == NO_TAG
-        });
+        let out_of_order = self
+            .session
+            .out_of_order
+            .iter_mut()
+            .find(|out_of_order| out_of_order.is_command(header.itt) && header.ttt == NO_TAG);
         let Some(out_of_order) = out_of_order else {
             // Data for a command that was aborted may still be on its way.
             self.connection.counters.ignored += 1;
@@ -121,13 +124,17 @@ impl ActiveConnection<'_> {
         Ok(true)
     }
 
-    /// Notes the F bit: the sequence is over. The response of a command that is done may have waited for it.
-    fn sequence_ended(&mut self, index: u32, header: &DataOutHeader) {
-        if !header.is_final {
-            return;
+    /// Notes the F bit.
+    fn note_final(&mut self, index: u32, header: &DataOutHeader) {
+        if header.is_final {
+            self.sequence_ended(index, header.ttt);
         }
+    }
+
+    /// A sequence is over. The response of a command that is done may have waited for it.
+    pub(super) fn sequence_ended(&mut self, index: u32, tag: u32) {
         let slot = self.session.commands.slot_mut(index);
-        match header.ttt {
+        match tag {
             NO_TAG => {
                 slot.unsolicited = None;
                 slot.solicited = slot.taken + u32::try_from(slot.buffered.len()).unwrap_or(u32::MAX);
@@ -183,9 +190,12 @@ impl ActiveConnection<'_> {
                 return;
             }
             let tag = self.session.commands.transfer_tag(index);
+            let at = self.session.commands.slot(index).solicited;
+            // Bursts are of the stream.
+            let burst_max =
+                if self.is_tagged() { u32::MAX } else { self.connection.negotiated.max_burst_length };
+            let burst = (end - at).min(burst_max);
             let slot = self.session.commands.slot_mut(index);
-            let at = slot.solicited;
-            let burst = (end - at).min(self.connection.negotiated.max_burst_length);
             slot.solicited += burst;
             slot.r2ts.push_back(R2t { tag, at, end: at + burst, data_sn: 0, sent: false });
             self.connection.outbox.push(Out::Command(Outgoing { slot: index, what: What::R2t { tag } }));

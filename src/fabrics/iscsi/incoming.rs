@@ -59,40 +59,50 @@ impl ActiveConnection<'_> {
 
     /// Takes the next PDU; `false` if none is whole, or none can be taken now.
     pub(super) fn take_pdu(&mut self, directory: &dyn Directory) -> bool {
-        let negotiated = &self.connection.negotiated;
-        let limits = match self.connection.state {
-            State::FullFeature if self.is_clogged() => {
-                self.connection.paused = true;
-                return false;
-            }
-            State::FullFeature => Limits {
-                header_digest: negotiated.header_digest,
-                data_digest: negotiated.data_digest,
-                data_max: negotiated.max_recv_data_segment_length as usize,
-            },
-            State::Login(_) => {
-                Limits { header_digest: false, data_digest: false, data_max: LOGIN_SEGMENT_MAX }
-            }
-            _ => return false,
-        };
+        let Some(limits) = self.limits() else { return false };
+        if matches!(self.connection.state, State::FullFeature) && self.is_clogged() {
+            self.connection.paused = true;
+            return false;
+        }
         match self.connection.framer.next(limits) {
             Ok(None) => return false,
-            Ok(Some(pdu)) => {
-                let told = (pdu.bhs.opcode().raw(), pdu.bhs.itt());
-                self.connection.last_pdu = Some(told);
-                activity::hear(told);
-                self.connection.counters.pdus_in += 1;
-                match self.connection.state {
-                    State::FullFeature => {
-                        self.acknowledged(pdu.bhs.request_numbers().exp_stat_sn);
-                        self.full_feature(pdu, directory);
-                    }
-                    _ => self.login_request(pdu, directory),
-                }
-            }
+            Ok(Some(pdu)) => self.notify(pdu, directory),
             Err(what) => self.violation(what),
         }
         true
+    }
+
+    /// What a PDU may be like that is taken now; `None` if none is.
+    #[inline]
+    pub(super) fn limits(&self) -> Option<Limits> {
+        let negotiated = &self.connection.negotiated;
+        match self.connection.state {
+            State::FullFeature => Some(Limits {
+                header_digest: negotiated.header_digest,
+                data_digest: negotiated.data_digest,
+                data_max: negotiated.max_recv_data_segment_length as usize,
+            }),
+            State::Login(_) => {
+                Some(Limits { header_digest: false, data_digest: false, data_max: LOGIN_SEGMENT_MAX })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a PDU that has come.
+    #[inline]
+    pub(super) fn notify(&mut self, pdu: Pdu, directory: &dyn Directory) {
+        let told = (pdu.bhs.opcode().raw(), pdu.bhs.itt());
+        self.connection.last_pdu = Some(told);
+        activity::hear(told);
+        self.connection.counters.pdus_in += 1;
+        match self.connection.state {
+            State::FullFeature => {
+                self.acknowledged(pdu.bhs.request_numbers().exp_stat_sn);
+                self.full_feature(pdu, directory);
+            }
+            _ => self.login_request(pdu, directory),
+        }
     }
 
     /// The initiator has told ExpStatSN, as it does in each request (RFC 7143 4.2.2.2).
@@ -162,6 +172,11 @@ impl ActiveConnection<'_> {
             session.max_cmd_sn = session.exp_cmd_sn;
             connection.stat_sn = numbers.exp_stat_sn;
             connection.login_tag = itt;
+            if tsih != 0 && connection.mover.is_some() {
+                // What it has posted is bound to its core.
+                return self
+                    .refuse(LoginStatus::TooManyConnections, "a session over RDMA has one connection");
+            }
             if tsih != 0
                 && let State::Login(login) = std::mem::replace(&mut connection.state, State::Closing)
             {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::chap::{Chap, Said};
+use super::datamover::UNEXPECTED_MAX;
 use super::framing::Pdu;
 use super::negotiate::{LoginKind, Negotiation, Repeated, in_order};
 use super::parameters::{Negotiated, Parameters};
@@ -93,6 +94,19 @@ impl Login {
         }
     }
 
+    /// It is over a datamover that moves data by tags.
+    pub(super) fn tagged(&mut self) {
+        self.negotiation.tagged = true;
+    }
+
+    fn kind(&self) -> LoginKind {
+        match (self.discovery, self.tsih) {
+            (true, _) => LoginKind::Discovery,
+            (false, 0) => LoginKind::Leading,
+            (false, _) => LoginKind::Joining,
+        }
+    }
+
     /// Who logs in, as far as it is known.
     pub(super) fn initiator(&self) -> Option<&PeerText> {
         self.initiator.as_ref()
@@ -100,7 +114,8 @@ impl Login {
 
     /// What was agreed on, and the parameters of the target.
     pub(super) fn finish(self) -> (Negotiated, Arc<Parameters>, bool) {
-        let declared = self.declared;
+        // By tags, TargetRecvDataSegmentLength says it.
+        let declared = self.declared && (self.discovery || !self.negotiation.tagged);
         let mut negotiated = self.negotiation.finish();
         if declared {
             negotiated.max_recv_data_segment_length = self.parameters.max_recv_data_segment_length;
@@ -149,10 +164,13 @@ impl Login {
             }
             self.authorized = true;
         }
-        if stage == OPERATIONAL && !self.declared && !self.negotiation.segment_rejected {
+        if stage == OPERATIONAL && !self.declared && !self.negotiation.declaration_rejected {
             self.declared = true;
-            let ours = self.parameters.max_recv_data_segment_length.to_string();
-            push_pair(&mut answer, "MaxRecvDataSegmentLength", &ours);
+            let (key, ours) = match self.negotiation.tagged && !self.discovery {
+                true => ("MaxOutstandingUnexpectedPDUs", UNEXPECTED_MAX),
+                false => ("MaxRecvDataSegmentLength", self.parameters.max_recv_data_segment_length),
+            };
+            push_pair(&mut answer, key, &ours.to_string());
         }
         if answer.len() > LOGIN_SEGMENT_MAX {
             return Err((LoginStatus::InitiatorError, "the answer to all these keys is too long"));
@@ -166,7 +184,7 @@ impl Login {
             reply.next_stage = Some(next);
             self.stage = Some(next);
             if next == FULL_FEATURE {
-                if let Some(why) = self.negotiation.unmet(&self.parameters) {
+                if let Some(why) = self.negotiation.unmet(&self.parameters, self.kind()) {
                     return Err((LoginStatus::InitiatorError, why));
                 }
                 reply.wanted = Some(LoginRequest {
@@ -246,11 +264,7 @@ impl Login {
         directory: &dyn Directory,
         answer: &mut Vec<u8>,
     ) -> Result<(), LoginRefusal> {
-        let kind = match (self.discovery, self.tsih) {
-            (true, _) => LoginKind::Discovery,
-            (false, 0) => LoginKind::Leading,
-            (false, _) => LoginKind::Joining,
-        };
+        let kind = self.kind();
         let mut said = Said::default();
         let twice = |Repeated| (LoginStatus::InitiatorError, "key offered twice");
         for pair in in_order(text) {

@@ -37,38 +37,30 @@
 //! A command's data and status travel on the connection that brought it (its allegiance, RFC 7143 4.2.5); what is
 //! common to all connections is the command window. Errors end a connection and its commands (ErrorRecoveryLevel=0).
 //!
-//! # Where a datamover would begin
+//! # The datamover
 //!
-//! RFC 5047 divides iSCSI from what moves its data by a few services. With TCP as the only datamover there is no trait
-//! for them yet; another one (iSER) is to come in along this line:
-//!
-//! | Service | Here | Told back by |
-//! |---|---|---|
-//! | Send_Control | `respond` and `answer` in `transmit`; `What::Response` | `command_pdu_sent` |
-//! | Put_Data | [`send_data_in`](crate::scsi::Transport::send_data_in), `What::Data` | `Request::DataInTaken` |
-//! | Get_Data | [`receive_data_out`](crate::scsi::Transport::receive_data_out), `advance` | `Request::DataOut` |
-//! | Control_Notify | `deliver` in `incoming` | |
-//! | Deallocate_Task_Resources | `forget_command`, `drop_data_out` | |
-//!
-//! Above it: `login`, `negotiate`, `chap`, `text`, `requests`, `session`, `shared`, `fence`, and who has which place in
-//! `command_slots`. Below it, of TCP alone: `framing`, digests and padding (`assemble`), the R2T and Data-In arms of
-//! `command_pdu`, `data_out`, and of a `CommandSlot` what counts bytes (`sn`, `buffered`, `taken`, `unsolicited`,
-//! `solicited`, `r2ts`, `fetch`, `sent`, `burst`).
+//! RFC 5047 divides iSCSI from what moves its PDUs and data, the datamover. TCP is one; another moves data between
+//! registered memory and buffers that the initiator advertises ([`Session::tagged`], [`Movement`]), as iSER does. The
+//! services between both are listed in `datamover`. Above the line: `login`, `negotiate`, `chap`, `text`, `requests`,
+//! `session`, `shared`, `fence`, and who has which place in `command_slots`. Below it, of TCP alone: `framing`, digests and
+//! padding (`assemble`), the R2T and Data-In arms of `command_pdu`, `data_out`.
 //!
 //! Four things hold both sides together:
 //!
-//! * Status may travel in the last Data-In: Put_Data has to be told the status, and say whether it has taken it.
-//! * StatSN, ExpCmdSN and MaxCmdSN are those of the moment at which a PDU leaves: Send_Control has to ask for them
-//!   then.
-//! * A response waits until the initiator has sent what it may send (`CommandPhase::Draining`). Where R2Ts do not
-//!   exist, nothing is to be waited for but the datamover's own reads.
-//! * `scsi_command` measures immediate and unsolicited data by keys of the connection, and puts them into the slot.
+//! * Status may travel in the last Data-In PDU of the stream; by tags it has always a PDU of its own.
+//! * StatSN, ExpCmdSN and MaxCmdSN are those of the moment at which a PDU leaves, so it is made when the datamover asks
+//!   for it.
+//! * A response waits until the initiator has sent what it may send (`CommandPhase::Draining`), or until the data is here
+//!   that the datamover gets. So does the answer to a task management request whose tasks still move data.
+//! * What a command brings with it, `scsi_command` measures by keys of the connection; what is still to come is got from
+//!   behind that.
 
 mod chap;
 mod command;
 mod command_slots;
 mod connection;
 mod data_out;
+mod datamover;
 mod fence;
 mod framing;
 mod functions;
@@ -80,6 +72,7 @@ mod incoming;
 pub(crate) mod initiator;
 mod login;
 mod memory;
+mod movements;
 mod negotiate;
 mod outbox;
 mod parameters;
@@ -95,6 +88,7 @@ use std::sync::Arc;
 
 pub use chap::{Account, Algorithm, Authentication, SECRET_MAX, SECRET_MIN, Secret};
 pub use connection::{Connection, ConnectionCounters};
+pub use datamover::{ControlMessage, Movement, MovementId, TaggedBuffer};
 pub use memory::{Allowance, Pool};
 pub use parameters::{DigestOffer, Negotiated, Parameters};
 pub use session::Session;

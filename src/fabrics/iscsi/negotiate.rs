@@ -22,6 +22,8 @@ enum KeyRule {
     Digest(fn(&Parameters) -> DigestOffer, fn(&mut Negotiated, bool)),
     /// The first of the initiator's list that is one of these words.
     Word(&'static [&'static str], fn(&mut Negotiated, &str)),
+    /// Declared by the initiator, and not answered; whether it is a value.
+    Heard(fn(&mut Negotiated, &str) -> bool),
     /// Answered with the same word whatever was offered.
     Always(&'static str),
 }
@@ -47,7 +49,7 @@ const fn own(key: &'static str, rule: KeyRule) -> Row {
 
 const SEGMENT_MAX: u32 = (1 << 24) - 1;
 
-use KeyRule::{Always, And, Declared, Digest, Maximum, Minimum, Or, Word};
+use KeyRule::{Always, And, Declared, Digest, Heard, Maximum, Minimum, Or, Word};
 
 /// What is answered to markers, obsolete since RFC 7143 (13.25).
 const OBSOLETE: KeyRule = Always("Reject");
@@ -102,6 +104,45 @@ const TABLE: &[Row] = &[
     row("iSERHelloRequired", true, ISER),
 ];
 
+/// What is different where data is moved by tags (RFC 7145 6). In discovery sessions nothing is.
+const TAGGED: &[Row] = &[
+    own("HeaderDigest", Digest(|_| DigestOffer::NONE, |_, _| ())),
+    own("DataDigest", Digest(|_| DigestOffer::NONE, |_, _| ())),
+    // Those for initiator and target take its place.
+    row("MaxRecvDataSegmentLength", true, Heard(|_, value| segment_length(value).is_some())),
+    row("MaxConnections", true, Minimum(1, 65535, |_, _| 1, |_, _| ())),
+    row("InitialR2T", true, Or(|_| true, |_, _| ())),
+    row("RDMAExtensions", true, And(|_| true, |n, v| n.rdma_extensions = v)),
+    row(
+        "InitiatorRecvDataSegmentLength",
+        true,
+        Minimum(512, SEGMENT_MAX, |_, _| SEGMENT_MAX, |n, v| n.max_xmit_data_segment_length = v),
+    ),
+    row(
+        "TargetRecvDataSegmentLength",
+        true,
+        Minimum(
+            512,
+            SEGMENT_MAX,
+            |p, _| p.max_recv_data_segment_length,
+            |n, v| n.max_recv_data_segment_length = v,
+        ),
+    ),
+    row("MaxOutstandingUnexpectedPDUs", true, Heard(unexpected_max)),
+    row("MaxAHSLength", true, Heard(|_, value| number(value, 0, u32::MAX).is_some())),
+    row("TaggedBufferForSolicitedDataOnly", true, Heard(|_, value| boolean(value).is_some())),
+    row("iSERHelloRequired", true, Heard(|_, value| boolean(value).is_some())),
+];
+
+/// MaxOutstandingUnexpectedPDUs: 0 for no limit, or 2 and more.
+fn unexpected_max(n: &mut Negotiated, value: &str) -> bool {
+    let max = number(value, 0, u32::MAX).filter(|&max| max != 1);
+    if let Some(max) = max {
+        n.unexpected_max = if max == 0 { u32::MAX } else { max };
+    }
+    max.is_some()
+}
+
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoginKind {
@@ -117,8 +158,10 @@ pub(super) enum LoginKind {
 #[derive(Default)]
 pub(super) struct Negotiation {
     seen: HashSet<Box<str>>,
-    /// MaxRecvDataSegmentLength was rejected, and ours is not declared in the same breath.
-    pub(super) segment_rejected: bool,
+    /// Data is moved by tags.
+    pub(super) tagged: bool,
+    /// The key that both sides declare was rejected, and ours is not declared in the same breath.
+    pub(super) declaration_rejected: bool,
     /// A digest that was agreed on holds from the full feature phase on; everything else does so too.
     pub(super) result: Negotiated,
 }
@@ -142,7 +185,8 @@ impl Negotiation {
         value: &str,
     ) -> Result<Option<String>, Repeated> {
         self.note(key)?;
-        let Some(row) = TABLE.iter().find(|row| row.key == key) else {
+        let tagged: &[Row] = if self.tagged && kind != LoginKind::Discovery { TAGGED } else { &[] };
+        let Some(row) = tagged.iter().chain(TABLE).find(|row| row.key == key) else {
             // These words answer an offer; to answer them in turn would never end.
             let answer = matches!(value, "NotUnderstood" | "Irrelevant" | "Reject");
             return Ok((!answer).then(|| "NotUnderstood".into()));
@@ -159,7 +203,7 @@ impl Negotiation {
                     return Ok(None);
                 }
                 None => {
-                    self.segment_rejected = true;
+                    self.declaration_rejected = true;
                     None
                 }
             },
@@ -187,14 +231,24 @@ impl Negotiation {
                 set(n, word);
                 word.into()
             }),
+            Heard(hear) if hear(n, value) => return Ok(None),
+            Heard(_) => {
+                self.declaration_rejected |= key == "MaxOutstandingUnexpectedPDUs";
+                None
+            }
             Always(word) => Some((*word).into()),
         };
         Ok(Some(answer.unwrap_or_else(|| "Reject".into())))
     }
 
     /// What the target requires and has not been agreed on, whether it was offered or not.
-    pub(super) fn unmet(&self, ours: &Parameters) -> Option<&'static str> {
-        let Negotiated { header_digest, data_digest, .. } = self.result;
+    pub(super) fn unmet(&self, ours: &Parameters, kind: LoginKind) -> Option<&'static str> {
+        let Negotiated { header_digest, data_digest, rdma_extensions, .. } = self.result;
+        if self.tagged {
+            // Digests are of the stream.
+            let agreed = rdma_extensions || kind == LoginKind::Discovery;
+            return (!agreed).then_some("a session over RDMA needs RDMAExtensions=Yes");
+        }
         match (ours.header_digest.none || header_digest, ours.data_digest.none || data_digest) {
             (false, _) => Some("the target requires HeaderDigest=CRC32C"),
             (_, false) => Some("the target requires DataDigest=CRC32C"),

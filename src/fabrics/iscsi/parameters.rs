@@ -54,6 +54,9 @@ pub struct DigestOffer {
 }
 
 impl DigestOffer {
+    /// No digest.
+    pub(super) const NONE: Self = Self { none: true, crc32c: false };
+
     /// Both.
     pub const ANY: Self = Self { none: true, crc32c: true };
 }
@@ -231,6 +234,10 @@ pub struct Negotiated {
     pub time2wait: u32,
     /// DefaultTime2Retain in seconds.
     pub time2retain: u32,
+    /// RDMAExtensions: data is moved by tags.
+    pub rdma_extensions: bool,
+    /// Most PDUs beside responses that the initiator has room for (MaxOutstandingUnexpectedPDUs).
+    pub unexpected_max: u32,
 }
 
 impl Negotiated {
@@ -267,6 +274,8 @@ impl Default for Negotiated {
             fast_abort: false,
             time2wait: 2,
             time2retain: 20,
+            rdma_extensions: false,
+            unexpected_max: u32::MAX,
         }
     }
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::command_slots::CommandSlots;
 use super::connection::{Connection, RECEIVE_MAX, State};
+use super::datamover::{ControlMessage, Movement, MovementId};
 use super::memory::Allowance;
 use super::shared::{ActiveConnection, CommandWindow, OutOfOrderRequest, Shared, Waiting};
 use super::{
@@ -36,8 +37,30 @@ impl Session {
         origin: ConnectionOrigin,
         now: Instant,
     ) -> (Self, ConnectionKey) {
+        let connection = Connection::new(parameters.clone(), origin, now);
+        Self::beginning(connection, parameters, arena, now)
+    }
+
+    /// The same over a datamover that moves data by tags: what it hears it tells with [`Self::control_notify`], and it does
+    /// what [`Self::poll_movement`] says.
+    pub fn tagged(
+        parameters: Arc<Parameters>,
+        arena: Arena,
+        origin: ConnectionOrigin,
+        now: Instant,
+    ) -> (Self, ConnectionKey) {
+        let connection = Connection::new(parameters.clone(), origin, now).tagged();
+        Self::beginning(connection, parameters, arena, now)
+    }
+
+    fn beginning(
+        connection: Connection,
+        parameters: Arc<Parameters>,
+        arena: Arena,
+        now: Instant,
+    ) -> (Self, ConnectionKey) {
         let mut connections = Slab::with_capacity(1);
-        let key = ConnectionKey(connections.insert(Connection::new(parameters.clone(), origin, now)));
+        let key = ConnectionKey(connections.insert(connection));
         let shared = Shared {
             parameters,
             arena,
@@ -238,15 +261,59 @@ impl Session {
             && at.take_pdu(directory)
         {
             *left -= 1;
-            self.deliver_early(directory);
-            while let Some(other) = self.shared.ending.pop() {
-                if let Some(mut at) = self.at(other) {
-                    at.logged_out();
-                }
+            self.notified(directory);
+        }
+    }
+
+    /// Does what else has come up with a PDU.
+    #[inline]
+    fn notified(&mut self, directory: &dyn Directory) {
+        self.deliver_early(directory);
+        while let Some(other) = self.shared.ending.pop() {
+            if let Some(mut at) = self.at(other) {
+                at.logged_out();
             }
-            if !self.shared.waiting.is_empty() {
-                self.orphans_ended();
-            }
+        }
+        if !self.shared.waiting.is_empty() {
+            self.orphans_ended();
+        }
+    }
+
+    /// A control PDU has come as a message (Control_Notify).
+    pub fn control_notify(
+        &mut self,
+        key: ConnectionKey,
+        now: Instant,
+        message: ControlMessage,
+        directory: &dyn Directory,
+    ) {
+        if let Some(mut at) = self.at(key) {
+            at.connection.note_activity();
+            at.control_notify(now, message, directory);
+            self.notified(directory);
+            self.weigh(key);
+        }
+    }
+
+    /// What the datamover of a connection is to do next; it asks while it has room.
+    pub fn poll_movement(&mut self, key: ConnectionKey) -> Option<Movement> {
+        if self.shared.unanswered > 0 {
+            self.answer_functions();
+        }
+        self.at(key)?.poll_movement()
+    }
+
+    /// Data is where it was to be put, and its memory may be used for something else.
+    pub fn data_put(&mut self, key: ConnectionKey, id: MovementId) {
+        if let Some(mut at) = self.at(key) {
+            at.data_put(id);
+        }
+    }
+
+    /// Data that was to be got is here.
+    pub fn data_got(&mut self, key: ConnectionKey, id: MovementId, data: Sg) {
+        if let Some(mut at) = self.at(key) {
+            at.data_got(id, data);
         }
     }
 

@@ -45,6 +45,12 @@ impl OutOfOrderRequest {
         Self { cmd_sn, connection, immediate: false, pdu: None, data: Vec::new() }
     }
 
+    /// Whether it is the SCSI command of that task tag.
+    pub(super) fn is_command(&self, itt: u32) -> bool {
+        let command = self.pdu.as_ref().filter(|pdu| pdu.bhs.opcode() == Opcode::SCSI_COMMAND);
+        command.is_some_and(|command| command.bhs.itt() == itt)
+    }
+
     /// Aborts it: its place in the order is filled.
     fn abort(&mut self) {
         (self.pdu, self.data) = (None, Vec::new());

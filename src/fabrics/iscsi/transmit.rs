@@ -79,7 +79,10 @@ impl ActiveConnection<'_> {
     /// Tells of a unit attention (RFC 7143 11.9: event 0), as in the data segment of a SCSI Response. Of an initiator that
     /// does not read, what can be had with the next command is not kept.
     pub(super) fn announce_event(&mut self, lun: u64, sense: &[u8]) {
+        let Negotiated { unexpected_max, .. } = self.connection.negotiated;
+        // One is kept for a ping.
         if self.connection.answers < ANSWERS_MAX / 2
+            && self.connection.answers + 1 < unexpected_max as usize
             && let Some(data) = Sg::copied_reserved(&self.session.arena, sense)
         {
             self.asynchronous(AsyncEvent::SCSI_EVENT, lun, [0; 3], data);
@@ -134,21 +137,23 @@ impl ActiveConnection<'_> {
         self.answer(header.emit(), data, true);
     }
 
+    /// What goes out next, unless a fence is before it.
+    #[inline]
+    pub(super) fn pop_out(&mut self) -> Option<Out> {
+        self.connection.held_back = false;
+        let Some(fence) = &self.session.fence else { return self.connection.outbox.pop(Hold::Nothing) };
+        let hold = fence.hold(self.key);
+        let out = self.connection.outbox.pop(hold);
+        self.connection.held_back = hold != Hold::Nothing && out.is_none();
+        out
+    }
+
     pub(super) fn poll_transmit(&mut self) -> Option<Sg> {
         if self.connection.paused && !self.is_clogged() {
             self.go_on();
         }
         self.connection.starved = false;
-        self.connection.held_back = false;
-        let mut out = match &self.session.fence {
-            None => self.connection.outbox.pop(Hold::Nothing)?,
-            Some(fence) => {
-                let hold = fence.hold(self.key);
-                let out = self.connection.outbox.pop(hold);
-                self.connection.held_back = hold != Hold::Nothing && out.is_none();
-                out?
-            }
-        };
+        let mut out = self.pop_out()?;
         let pdu = match &mut out {
             Out::Answer(answer) => Some((answer.bhs, std::mem::take(&mut answer.data), answer.numbered)),
             Out::Command(outgoing) => self.command_pdu(outgoing),
@@ -239,7 +244,7 @@ impl ActiveConnection<'_> {
         let header_digest = digests && self.connection.negotiated.header_digest;
         let data_digest = digests && self.connection.negotiated.data_digest && !data.is_empty();
         let head = Bhs::LEN + if header_digest { 4 } else { 0 };
-        let pad = data.len().next_multiple_of(4) - data.len();
+        let pad = if self.is_tagged() { 0 } else { data.len().next_multiple_of(4) - data.len() };
         // The data digest lies behind the header in the same block, each in its own segment of it.
         let Some(mut block) = self.session.arena.alloc_reserved(head + if data_digest { 4 } else { 0 })
         else {

@@ -7,6 +7,7 @@ mod answers;
 mod budget;
 mod connections;
 mod data;
+mod datamover;
 mod hostile;
 mod keys;
 mod limits;
