@@ -14,7 +14,7 @@ packages() { # GROUP
     test) echo e2fsprogs ethtool iproute2 iputils-ping jq libiscsi-bin nftables procps qemu-block-extra qemu-utils shellcheck tcpdump \
       strace tshark util-linux ;;
     guest) echo busybox-static cpio dmsetup fio kmod linux-image-amd64 lvm2 multipath-tools open-iscsi qemu-system-x86 \
-      mt-st sdparm sg3-utils smartmontools systemd udev xfsprogs ;;
+      mt-st mtx sdparm sg3-utils smartmontools systemd udev xfsprogs ;;
     perf) echo istgt tgt valgrind ;;
     *) echo "setup.sh: unknown group $1 (build test guest perf)" >&2; return 2 ;;
   esac

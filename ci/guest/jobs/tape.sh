@@ -3,8 +3,8 @@
 # job: the kernel's tape driver: mt, dd with blocks of many lengths, tar over the end of a tape, a kill of the target
 # nets: tap,kernel,inside-kernel
 # limit: 600
-# needs: mt-st tar dd cmp sg_persist sg_logs sg_read_block_limits sg_turs
-# modules: st
+# needs: mt-st tar dd cmp sg_persist sg_logs sg_read_attr sg_read_block_limits sg_raw sg_turs sg_vpd stinit tapeinfo sg_inq
+# modules: st sg
 # expected: \[st[0-9]\] |detected conn error \(1020\)|Power-on or device reset occurred
 tapes=$iqn:tapes
 
@@ -13,7 +13,8 @@ more_config() {
   for n in 0 1; do
     printf '[[tape]]\nname = "tape%d"\nstore = "file"\npath = "var/lib/ptgt/tape%d.ptt"\nsize = "24MiB"\ncreate = true\n' $n $n
   done
-  printf '[[target]]\nname = "%s"\nluns = [{ lun = 0, unit = "tape0" }, { lun = 1, unit = "tape1" }]\n' "$tapes"
+  printf '[[tape]]\nname = "tape2"\nstore = "ram"\nsize = "16MiB"\npersonality = "ibm-ult3580-td8"\n'
+  printf '[[target]]\nname = "%s"\nluns = [{ lun = 0, unit = "tape0" }, { lun = 1, unit = "tape1" }, { lun = 2, unit = "tape2" }]\n' "$tapes"
   printf 'portals = ["four"]\n'
 }
 
@@ -24,7 +25,7 @@ is_at() { [ "$(block)" = "$1" ] || die "the tape is at block $(block), not at $1
 # The file number and block number of `mt status`.
 place() { tape status | sed -nE 's/^File number=(-?[0-9]+), block number=(-?[0-9]+).*/\1 \2/p'; }
 is_in() { [ "$(place)" = "$*" ] || die "the tape is in file and block $(place), not in $*"; }
-found() { [ -c /dev/nst0 ] && [ -c /dev/nst1 ]; }
+found() { [ -c /dev/nst0 ] && [ -c /dev/nst1 ] && [ -c /dev/nst2 ]; }
 
 job() {
   iqn=$tapes
@@ -130,6 +131,45 @@ job() {
   [[ $(sg_persist --in --read-keys /dev/nst0) == *0x77* ]] || die "no key is registered"
   sg_persist --out --register --param-rk=0x77 --param-sark=0 /dev/nst0 >/dev/null
   [[ $(sg_logs --page=0x2e /dev/nst0) == *'Tape alert'* ]] || die "no TapeAlert page"
+
+  say "what programs ask drives for"
+  local page
+  for page in 0xc 0x11 0x14 0x17 0x1b 0x31; do
+    sg_logs --page=$page /dev/nst0 >logs.txt || { cat logs.txt; die "no log page $page"; }
+  done
+  [[ $(sg_logs --page=0xc /dev/nst0) == *'Data bytes received with WRITE commands'* ]] || die "no bytes are counted"
+  sg_read_attr /dev/nst0 >attributes.txt || { cat attributes.txt; die "no attributes"; }
+  grep -q 'Medium density code: 0x5a' attributes.txt || { cat attributes.txt; die "another density"; }
+  grep -q 'Medium serial number' attributes.txt || { cat attributes.txt; die "no serial number"; }
+  # WRITE ATTRIBUTE, as backup programs label a cartridge: APPLICATION VENDOR.
+  printf '\0\0\0\015\010\0\001\0\010JOB TAPE' >list.bin
+  sg_raw -s 17 -i list.bin /dev/nst0 8d 00 00 00 00 00 00 00 00 00 00 00 00 11 00 00
+  tape offline
+  tape load
+  [[ $(sg_read_attr --first=0x800 /dev/nst0) == *'JOB TAPE'* ]] || die "the attribute is not kept"
+  local sg
+  sg=$(ls "/sys/class/scsi_tape/nst0/device/scsi_generic")
+  tapeinfo -f "/dev/$sg" >info.txt || { cat info.txt; die "tapeinfo fails"; }
+  grep -q "Product ID: 'VIRTUAL-TAPE" info.txt || { cat info.txt; die "tapeinfo knows another product"; }
+  grep -q 'MaxBlock: 16777215' info.txt || { cat info.txt; die "tapeinfo knows other limits"; }
+  [[ $(sg_vpd --page=0xb0 /dev/nst0) == *'WORM'* ]] || die "no page of sequential-access capabilities"
+
+  say "settings of stinit, compression, and a personality"
+  printf 'manufacturer="PTGT" model="VIRTUAL-TAPE" {\nscsi2logical=1 can-bsr=1\nmode1 blocksize=4096 compression=1\n}\n' >stinit.def
+  stinit -f stinit.def /dev/nst0 || die "stinit fails"
+  [[ $(tape status) == *'Tape block size 4096 bytes'* ]] || { tape status; die "stinit sets no block size"; }
+  tape setblk 0
+  tape rewind
+  tape compression 1
+  dd if=/dev/zero of=/dev/nst0 bs=1M count=60 2>/dev/null || die "zeros are not compressed: a tape of 24 MiB is full"
+  tape rewind
+  [ "$(dd if=/dev/nst0 bs=1M 2>/dev/null | wc -c)" -eq $((60 << 20)) ] || die "compressed data reads otherwise"
+  tape compression 0
+  [[ $(mt-st -f /dev/nst2 status) == *LTO-8* ]] || { mt-st -f /dev/nst2 status; die "no LTO-8 drive"; }
+  sg_inq /dev/nst2 | grep -q 'Product identification: ULT3580-TD8' || die "another product"
+  dd if=data of=/dev/nst2 bs=65536 count=8 2>/dev/null
+  mt-st -f /dev/nst2 rewind
+  dd if=/dev/nst2 bs=65536 2>/dev/null | cmp - <(head -c 524288 data) || die "the LTO-8 drive reads something else"
   logout
 }
 

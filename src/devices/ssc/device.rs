@@ -196,6 +196,7 @@ impl DeviceType for Tape {
     fn reset(&self) {
         let drive = &mut *self.drive();
         (drive.keeps_appending, drive.plan) = (false, None);
+        drive.encryption.clear();
     }
 
     fn protected(&self, shape: &TapeShape) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::alerts::TapeAlerts;
 use super::config::TapeOptions;
+use super::encryption::TapeEncryption;
 use super::mode::{self, PartitionPlan, TapeModes};
 use super::personality::Personality;
 use crate::formats::tape::{CartridgeUse, PartitionArea, TapeImage, TapeMount};
@@ -177,6 +178,9 @@ pub(super) struct Drive {
     pub(super) ever: TapeCounts,
     pub(super) alerts: TapeAlerts,
     facts: MountedFacts,
+    pub(super) encryption: TapeEncryption,
+    /// An encrypted record was written or read since the cartridge was mounted.
+    pub(super) saw_encrypted: bool,
     /// The medium partition page that was selected for the next FORMAT MEDIUM: it is told instead of what is there.
     pub(super) plan: Option<PartitionPlan>,
 }
@@ -202,7 +206,7 @@ impl Drive {
     fn put_in(&mut self, image: TapeImage, drive: &Personality) {
         let density = image.cartridge().density;
         self.this_load = TapeCounts::default();
-        (self.alerts, self.plan) = (TapeAlerts::default(), None);
+        (self.alerts, self.plan, self.saw_encrypted) = (TapeAlerts::default(), None, false);
         self.facts = MountedFacts { reads_only: !drive.writes(density) };
         if drive.reads(density) {
             self.count(|counts| counts.loads += 1);
@@ -234,6 +238,7 @@ impl Drive {
         self.rewind();
         self.medium = CartridgeState::Loaded;
         (self.keeps_appending, self.permitted) = (false, None);
+        self.encryption.demount();
     }
 
     /// The cartridge, if it is mounted.

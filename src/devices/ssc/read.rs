@@ -2,7 +2,8 @@
 //! READ(6) and (16), READ REVERSE and VERIFY (SSC-4 6.1, 6.5, 6.9): records, one of any length or several of one length.
 
 use super::drive::{Drive, Job};
-use super::forms::{AS_IT_IS, COMPRESSED, PROTECTION, RecordDecoder};
+use super::encryption::{DecryptFault, DecryptMode};
+use super::forms::{AS_IT_IS, COMPRESSED, ENCRYPTED, PROTECTION, RecordDecoder};
 use super::store_work::{Pause, StoreWork};
 use crate::formats::tape::{RecordHeader, RecordPayload, StoreRange, TapeObject};
 use crate::io::{Done, Landing, Op};
@@ -270,9 +271,13 @@ impl TapeRead {
                 let sense = Sense::new(key::NO_SENSE, asc::FILEMARK_DETECTED);
                 self.end(Sense { information: residual, filemark: true, ..sense })
             }
-            Some(TapeObject::Record(header, _)) if header.form > COMPRESSED => {
+            Some(TapeObject::Record(header, _)) if header.form > COMPRESSED | ENCRYPTED => {
                 self.pass(drive);
                 self.end(Sense::new(key::MEDIUM_ERROR, asc::UNKNOWN_FORMAT))
+            }
+            Some(TapeObject::Record(header, _)) if self.sends() && locked(drive, &header).is_some() => {
+                let code = locked(drive, &header).unwrap_or(asc::UNABLE_TO_DECRYPT_DATA);
+                self.undecrypted(code)
             }
             Some(TapeObject::Record(header, _))
                 if self.until == ReadUntil::Records
@@ -293,8 +298,8 @@ impl TapeRead {
                 if let Some(mut decoder) = self.decoder(drive, &header) {
                     let payload = std::mem::take(&mut bytes);
                     let decoded = decoder.push(&payload, usize::MAX, &mut bytes);
-                    if decoded.and_then(|_| decoder.finish(&mut bytes)).is_err() {
-                        return self.damaged(drive);
+                    if let Err(fault) = decoded.and_then(|_| decoder.finish(&mut bytes)) {
+                        return self.not_decoded(drive, fault);
                     }
                 }
                 bytes.truncate(self.transfer.len as usize);
@@ -331,7 +336,9 @@ impl TapeRead {
     fn decoder(&self, drive: &Drive, header: &RecordHeader) -> Option<Box<RecordDecoder>> {
         let protected = self.sends() && drive.modes.protects_reads;
         let needed = self.sends() && (header.form != AS_IT_IS || protected);
-        needed.then(|| Box::new(RecordDecoder::new(header.form, header.logical, protected)))
+        needed.then(|| {
+            Box::new(RecordDecoder::new(header.form, header.logical, protected, drive.encryption.key.clone()))
+        })
     }
 
     /// These bytes in memory that can be sent.
@@ -374,13 +381,14 @@ impl TapeRead {
         let all_read = payload.got == payload.header.stored;
         let RecordRead { decoder: Some(decoder), undecoded, .. } = &mut payload else { return Ok(()) };
         let mut record = Vec::new();
-        let Ok(taken) = decoder.push(undecoded, job.shape.chunk as usize, &mut record) else {
-            return self.damaged(drive);
+        let taken = match decoder.push(undecoded, job.shape.chunk as usize, &mut record) {
+            Ok(taken) => taken,
+            Err(fault) => return self.not_decoded(drive, fault),
         };
         undecoded.drain(..taken);
         let whole = all_read && undecoded.is_empty();
-        if whole && decoder.finish(&mut record).is_err() {
-            return self.damaged(drive);
+        if whole && let Err(fault) = decoder.finish(&mut record) {
+            return self.not_decoded(drive, fault);
         }
         record.truncate((payload.take - payload.taken) as usize);
         payload.taken += record.len() as u32;
@@ -391,6 +399,21 @@ impl TapeRead {
             return Ok(());
         }
         self.over(drive, &payload.header)
+    }
+
+    /// No record comes of the payload.
+    fn not_decoded(&mut self, drive: &mut Drive, fault: DecryptFault) -> Result<(), Pause> {
+        match fault {
+            DecryptFault::Malformed => self.damaged(drive),
+            DecryptFault::WrongKey => self.undecrypted(asc::INCORRECT_DATA_ENCRYPTION_KEY),
+            DecryptFault::NotAuthentic => self.undecrypted(asc::CRYPTOGRAPHIC_INTEGRITY_VALIDATION_FAILED),
+        }
+    }
+
+    /// The head stays in front of a record that cannot be read so.
+    fn undecrypted(&mut self, code: u16) -> Result<(), Pause> {
+        let information = Some(self.transfer.residual(self.left));
+        self.end(Sense { information, ..Sense::new(key::DATA_PROTECT, code) })
     }
 
     /// What was read is not what was written.
@@ -431,5 +454,16 @@ impl TapeRead {
         let data_in = self.sent + data.len() as u64;
         let outcome = sense.map_or_else(Outcome::good, Outcome::check);
         Outcome { data, data_in, ..outcome }
+    }
+}
+
+/// Why the data encryption parameters let such a record not be read, if so.
+fn locked(drive: &mut Drive, header: &RecordHeader) -> Option<u16> {
+    let encrypted = header.form & ENCRYPTED != 0;
+    drive.saw_encrypted |= encrypted;
+    match (encrypted, drive.encryption.decrypts) {
+        (true, DecryptMode::Off) => Some(asc::UNABLE_TO_DECRYPT_DATA),
+        (false, DecryptMode::On) => Some(asc::UNENCRYPTED_DATA_ENCOUNTERED_WHILE_DECRYPTING),
+        _ => None,
     }
 }

@@ -8,6 +8,7 @@ use super::memory::WriteAttribute;
 use super::motion::Motion;
 use super::position::{self, Position};
 use super::read::TapeRead;
+use super::security;
 use super::task::{TapeCommand, begun, begun_at};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::Outcome;
@@ -51,7 +52,7 @@ macro_rules! task_at {
     };
 }
 
-const OWN: [Row<Handler<Tape>>; 29] = [
+const OWN: [Row<Handler<Tape>>; 31] = [
     row(command::TEST_UNIT_READY, |_, _| begun(TapeCommand::Ready)),
     row(on_medium("REWIND", &[0x01, 0x01, 0, 0, 0, 0]), task!(Motion, Motion::rewind)),
     row(writing("FORMAT MEDIUM", &[0x04, 0x03, 0x0f, A, A, 0]), task!(Format, FormatMedium::begin)),
@@ -138,9 +139,20 @@ const OWN: [Row<Handler<Tape>>; 29] = [
         writing("ERASE(16)", &[0x93, 0x03, 0, A, A, A, A, A, A, A, A, A, 0, 0, 0, 0]),
         task_at!(Erase, TapeErase::begin),
     ),
+    row(Definition::new("SECURITY PROTOCOL IN", &[0xa2, A, A, A, 0, 0, A, A, A, A, 0, 0]), |job, cx| {
+        match security::protocol_in(job, cx)? {
+            Some(work) => Ok(work),
+            None => begun(TapeCommand::NextBlock),
+        }
+    }),
     row(
         Definition::action("READ MEDIA SERIAL NUMBER", &[0xab, 0x01, 0, 0, 0, 0, A, A, A, A, 0, 0]).medium(),
         |_, _| begun(TapeCommand::Serial),
+    ),
+    row(
+        Definition::new("SECURITY PROTOCOL OUT", &[0xb5, A, A, A, 0, 0, A, A, A, A, 0, 0])
+            .with(Access::Write),
+        security::protocol_out,
     ),
 ];
 

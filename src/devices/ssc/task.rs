@@ -7,6 +7,7 @@ use super::memory::{self, WriteAttribute};
 use super::motion::Motion;
 use super::position::{self, Position};
 use super::read::TapeRead;
+use super::security;
 use super::store_work::{Pause, StoreWork};
 use super::write::{Filemarks, TapeWrite};
 use crate::scsi::primary::{DeviceTask, Fault, MediumAccess, TaskWork, unexpected};
@@ -34,6 +35,8 @@ pub(super) enum TapeCommand {
     WriteAttribute(WriteAttribute),
     /// The cartridge is taken out, which is no command.
     Removal(CartridgeRemoval),
+    /// SECURITY PROTOCOL IN for the next block.
+    NextBlock,
 }
 
 /// Where a command of 16 bytes has the head begin: object and partition.
@@ -121,6 +124,7 @@ impl TapeTask {
             TapeCommand::Allow(allow) => allow.advance(drive),
             TapeCommand::ReadAttribute => Ok(memory::read_attribute(drive, job, cx)?),
             TapeCommand::WriteAttribute(write) => write.advance(store, drive, answer, job, cx),
+            TapeCommand::NextBlock => security::next_block(store, drive, answer, job, cx),
             TapeCommand::Serial => Ok(position::read_serial(drive, job, cx)),
             TapeCommand::Removal(_) => unreachable!("it mounts nothing"),
         }

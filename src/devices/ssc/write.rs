@@ -3,7 +3,7 @@
 //! task that is aborted before leaves nothing.
 
 use super::drive::{Drive, Job, TapeZone};
-use super::forms::{AS_IT_IS, COMPRESSED, GuardFailed, PROTECTION, RecordEncoder, stored_max};
+use super::forms::{GuardFailed, PROTECTION, RecordEncoder, stored_max};
 use super::read::{RecordTransfer, add_to_sum, length};
 use super::store_work::{Pause, StoreWork, no_memory};
 use crate::formats::tape::{AppendError, INLINE_MAX, RECORD_BYTES_MAX, RecordHeader, StoreRange};
@@ -35,7 +35,6 @@ enum WriteStage {
 #[derive(Debug)]
 struct FormedRecord {
     encoder: RecordEncoder,
-    form: u8,
     /// Where its payload goes, if it is too large to lie between the headers.
     range: Option<StoreRange>,
     /// Bytes that have come from the initiator, and those on the store or on the way to it.
@@ -159,7 +158,7 @@ impl TapeWrite {
         store.settle(drive, cx)?;
         self.began.get_or_insert_with(|| drive.zone());
         let modes = drive.modes;
-        if modes.compresses || modes.protects_writes {
+        if modes.compresses || modes.protects_writes || drive.encryption.encrypts {
             return self.begin_forming(store, drive, job, cx);
         }
         if !drive.has_room(len) {
@@ -190,15 +189,16 @@ impl TapeWrite {
     ) -> Result<Pause, Pause> {
         let (partition, modes) = (drive.partition, drive.modes);
         let logical = self.transfer.len - if modes.protects_writes { PROTECTION } else { 0 };
-        let form = if modes.compresses { COMPRESSED } else { AS_IT_IS };
         let most = stored_max(logical);
         let range = match most > INLINE_MAX {
             true => Some(drive.image().reserve(partition, most).map_err(|e| self.refused(e))?),
             false => None,
         };
         store.settle(drive, cx)?;
-        let encoder = RecordEncoder::new(form, logical, modes.protects_writes);
-        let record = FormedRecord { encoder, form, range, fetched: 0, written: 0, payload: None };
+        let options = job.unit.options();
+        let cipher = drive.encryption.cipher(options.identity.uuid(), options.epoch, logical);
+        let encoder = RecordEncoder::new(modes.compresses, logical, modes.protects_writes, cipher);
+        let record = FormedRecord { encoder, range, fetched: 0, written: 0, payload: None };
         self.stage = WriteStage::Formed(Box::new(record));
         Ok(store.wait_for(Step::Fetch { len: self.transfer.len.min(job.shape.chunk) }))
     }
@@ -240,8 +240,9 @@ impl TapeWrite {
         }
         let Some((stored, sum)) = record.payload else { return Ok(()) };
         let logical = wire - if drive.modes.protects_writes { PROTECTION } else { 0 };
-        let header = RecordHeader { logical, stored, form: record.form, sum };
+        let header = RecordHeader { logical, stored, form: record.encoder.form(), sum };
         let (partition, payload) = (drive.partition, std::mem::take(&mut record.encoder.out));
+        drive.saw_encrypted |= drive.encryption.encrypts;
         let appended = match inline {
             true => drive.image().append_inline(partition, &header, &payload),
             false => drive.image().append(partition, &header).map(|_| ()),

@@ -2,6 +2,7 @@
 //! The drive driven step by step over a store that is a vector.
 
 mod data;
+mod encryption;
 mod forms;
 mod logs;
 mod media;

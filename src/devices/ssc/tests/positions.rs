@@ -99,6 +99,40 @@ fn locate_goes_to_objects_files_and_the_end() {
 }
 
 #[test]
+fn motion_reads_a_few_blocks_however_many_objects_it_goes_over() {
+    const FILES: u64 = 60;
+    const RECORDS: u64 = 499;
+    let mut rig = TapeRig::with(cartridge(32 << 20, CartridgeUse::Data, false));
+    rig.set_block(1);
+    for _ in 0..FILES {
+        rig.write(&[0x0a, 1, 0, 1, 0xf3, 0], &record(1, RECORDS as usize)).good();
+        rig.none(&[0x10, 1, 0, 0, 1, 0]).good();
+    }
+    rig.none(&[0x1b, 0, 0, 0, 0, 0]).good();
+    let middle = FILES / 2 * (RECORDS + 1);
+    let motions: [(Vec<u8>, u64); 5] = [
+        ([&[0x2b, 0, 0][..], &(middle as u32).to_be_bytes(), &[0, 0, 0]].concat(), middle),
+        ([&[0x92, 8, 0, 0][..], &(FILES / 2).to_be_bytes(), &[0; 4]].concat(), middle),
+        ([&[0x91, 1, 0, 0][..], &(FILES / 2).to_be_bytes(), &[0; 4]].concat(), middle),
+        ([&[0x91, 0, 0, 0][..], &(RECORDS / 2).to_be_bytes(), &[0; 4]].concat(), RECORDS / 2),
+        ([0x11, 3, 0, 0, 0, 0].to_vec(), FILES * (RECORDS + 1)),
+    ];
+    let mut bytes = rig.bytes;
+    for (motion, lba) in motions {
+        // Cold: nothing is known but what a mount reads.
+        let mut rig = TapeRig::with(bytes);
+        rig.none(&[0; 6]).good();
+        rig.ops.clear();
+        rig.none(&motion).good();
+        assert_eq!(rig.position(), (0, lba, lba / (RECORDS + 1)));
+        let reads = rig.ops.iter().filter(|op| op.starts_with("read")).count();
+        // A run of the index for what is looked for, and one for where the head is.
+        assert!(reads <= 2 * 16, "{motion:x?}: {reads} blocks of hundreds");
+        bytes = rig.bytes;
+    }
+}
+
+#[test]
 fn read_position_in_its_three_forms() {
     let mut rig = three_files();
     let short = |rig: &mut TapeRig, action| rig.read(&[0x34, action, 0, 0, 0, 0, 0, 0, 0, 0]).good();
