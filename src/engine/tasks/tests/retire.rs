@@ -163,14 +163,21 @@ fn a_unit_goes_whatever_its_tasks_wait_for() {
             w.see(&[]);
             w.manager.retire(NOW, DISK_KEY);
             w.manager.retire(NOW, TAPE_KEY);
+            w.turn_at(SOON);
+            let mut retired = w.retired();
+            let busy = if state == "sending" { TAPE_KEY } else { DISK_KEY };
+            assert!(!retired.contains(&busy), "{kind:?} {state} {late}: something is under way");
             if late {
                 w.turn_at(LATE);
+                // What waits for its initiator alone has ended by now.
+                let waits = matches!(state, "fetching" | "sending");
+                assert!(!waits || w.status(0, 1).is_some(), "{kind:?} {state}");
             }
             w.release();
             for turn in 0..8 {
                 w.turn_at(LATE + Duration::from_millis(2 * turn));
             }
-            let mut retired = w.retired();
+            retired.extend(w.retired());
             retired.sort_unstable();
             assert_eq!(retired, [DISK_KEY, TAPE_KEY], "{kind:?} {state} {late}");
             for x in 1..=3 {
