@@ -36,13 +36,13 @@ const STRANGERS_SHARE: u64 = 8;
 counter_set! {
     /// How full an arena is.
     pub struct ArenaCounters {
-        /// Payload memory in total.
+        /// Payload memory, all of it.
         bytes: Gauge of Bytes as "MEMORY",
-        /// Payload memory in use.
+        /// What of that somebody holds.
         in_use_bytes: Gauge of Bytes as "IN USE",
-        /// Most that was ever in use at once.
+        /// Most that was ever held at once.
         in_use_max_bytes: Maximum of Bytes as "MOST",
-        /// Requests that found no free memory.
+        /// Requests that found none.
         refused: Counter of Requests as "REFUSED",
     }
 }

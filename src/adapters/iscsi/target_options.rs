@@ -57,11 +57,7 @@ impl TargetReferences<'_, '_> {
         }
         let names = s.texts("portals", |text| Some(text.to_owned()))?;
         if names.is_empty() {
-            s.error(
-                "portals",
-                "is an empty list",
-                "nobody could reach the target; leave it out for all portals",
-            );
+            s.error("portals", "has no entry", "nobody would reach the target; leave it out for all portals");
         }
         let mut chosen = Vec::new();
         for (name, span) in names {
@@ -101,27 +97,26 @@ impl TargetOptions {
                 Texts("the name of a [[portal]]"),
                 Means("all of them"),
                 "[\"main\"]",
-                "The portals through which it is reached.",
+                "Through which portals it is reached.",
             ),
             key(
                 "port_ids",
                 Tables(PORT_IDS),
                 Is("[]"),
                 "",
-                "Relative target port identifiers of its portal groups, one table each, as in `port_ids = \
-                 [{ group = 1, id = 7 }]`.",
+                "Relative target port identifiers of its portal groups, a table each, as in `port_ids = [{ group = 1, id = 7 }]`.",
             ),
             key(
                 "luns",
                 Tables(LUNS),
                 Is("[]"),
                 "[{ lun = 0, unit = \"thin0\" }]",
-                "Its logical units, one table each.",
+                "Its logical units, a table each.",
             ),
             key(
                 "chap",
                 ValueKind::Table(Authentication::OF_TARGET),
-                Means("no authentication"),
+                Means("nobody needs to"),
                 "",
                 "How initiators authenticate themselves.",
             ),
@@ -130,16 +125,10 @@ impl TargetOptions {
                 Tables(AccessRule::TABLE),
                 Is("[]"),
                 "",
-                "Who may use which LUNs. Without rules, everybody may use all.",
+                "Who may use what of it; everybody everything if there is none.",
             ),
             key("redirect", Tables(Redirect::TABLE), Is("[]"), "", "Where initiators are sent instead."),
-            key(
-                "limits",
-                ValueKind::Table(Limits::TABLE),
-                Means("all defaults"),
-                "",
-                "Limits on sessions, connections, commands and memory.",
-            ),
+            key("limits", ValueKind::Table(Limits::TABLE), Means("all defaults"), "", "How much it serves."),
             key(
                 "iscsi",
                 ValueKind::Table(Parameters::TABLE),
@@ -209,10 +198,9 @@ impl TargetOptions {
 
 /// `target.port_ids`
 const PORT_IDS: &Table = &Table {
-    doc: "The number of a target port (a portal group of a target) among all target ports of the daemon. \
-         Initiators may remember it. A port without an entry gets the lowest free number when it is first \
-         used, and keeps it (`state_dir`); the number of a port that is gone is given to another only by \
-         this table.",
+    doc: "The number of a target port, which is a portal group of a target, among all target ports of the daemon. Initiators may \
+          keep it. A port that is given none has the lowest free one when it first comes up, and keeps it (`state_dir`); that of a \
+          port that is gone is given to no other but by this table.",
     groups: &[&[
         key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
         key(
@@ -220,7 +208,7 @@ const PORT_IDS: &Table = &Table {
             Number(1, 65535),
             Required,
             "1",
-            "Its relative target port identifier. No two target ports have the same.",
+            "Its relative target port identifier, which no other target port has.",
         ),
     ]],
 };
@@ -230,8 +218,7 @@ const LUNS: &Table = &Table {
     doc: "A logical unit, as in `luns = [{ lun = 0, unit = \"thin0\" }]`.",
     groups: &[&[
         key("lun", Number(0, 16383), Required, "0", "Its number."),
-        key("unit", Text("the name of a [[disk]] or [[tape]]"), Required, "\"thin0\"", "The logical unit.")
-            .or("disk"),
+        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
     ]],
 };
 

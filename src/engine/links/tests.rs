@@ -3,6 +3,7 @@
 //! Commands are aborted, reset and cut off in every state, and rings and arenas are full.
 
 mod media;
+mod see;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ const RESET: u64 = 1 << 32;
 
 const READY: u8 = 0x00;
 const FLUSH: u8 = 0x01;
-/// The status comes at once, and a flush after it.
+/// The status comes at once, and two flushes after it.
 const DETACHED: u8 = 0x04;
 const INQUIRY: u8 = 0x12;
 const READ: u8 = 0x08;
@@ -49,6 +50,8 @@ struct DeviceLog {
     woken: usize,
     hold: bool,
     held: Vec<(Tag, Op)>,
+    /// Those that are still to come of what goes on alone.
+    flushes: usize,
     /// The store fails.
     fails: bool,
     prevents: bool,
@@ -78,7 +81,10 @@ impl DeviceServer for Device {
                 Step::Finish(Outcome::check(Sense::illegal(asc::INVALID_FIELD_IN_CDB)))
             }
             READY => Step::Finish(Outcome::good()),
-            DETACHED => Step::Detach(Outcome::good()),
+            DETACHED => {
+                log.flushes = 2;
+                Step::Detach(Outcome::good())
+            }
             FLUSH => {
                 log.running = Some(task);
                 Step::Store(Op::Flush)
@@ -102,7 +108,7 @@ impl DeviceServer for Device {
                 log.written.extend(data.to_vec());
                 return Step::Store(Op::Flush);
             }
-            Resume::Detached => return Step::Store(Op::Flush),
+            Resume::Detached => {}
             Resume::Stored(done) if log.releasing.is_some() => {
                 log.running = None;
                 let force = log.releasing.take() == Some(true);
@@ -112,7 +118,11 @@ impl DeviceServer for Device {
             other => panic!("{other:?}"),
         }
         if command.cdb.opcode() == DETACHED {
-            return Step::Finish(Outcome::good());
+            if log.flushes == 0 {
+                return Step::Finish(Outcome::good());
+            }
+            log.flushes -= 1;
+            return Step::Store(Op::Flush);
         }
         log.running = None;
         Step::Finish(match command.cdb.opcode() {
@@ -291,21 +301,25 @@ impl LinkedCores {
     }
 
     fn join(&mut self, core: usize) -> usize {
+        let client = self.join_seeing(core, &[(LUN, UNIT)]);
+        self.send(client, 999, READY, 0);
+        self.settle();
+        assert_eq!(self.clients[client].ended.pop(), Some((RequestTag(999), Some(Status::CheckCondition))));
+        client
+    }
+
+    fn join_seeing(&mut self, core: usize, units: &[(Lun, UnitKey)]) -> usize {
         let number = self.clients.len() as u64 + 1;
         let (id, isid) = (NexusId::of(number), [0, 0, 0, 0, 0, number as u8]);
         let port = Arc::new(TargetPort::iscsi(1, "iqn.2026-11.test:t", 1));
         let name = Nexus { initiator: PortName::iscsi_initiator("iqn.2026-11.test:i", isid), port };
-        let key = self.managers[core].add_nexus(id, name, &[(LUN, UNIT)]);
+        let key = self.managers[core].add_nexus(id, name, units);
         let (requests, ended, executed, read) = Default::default();
         let arena = self.arenas[core].clone();
         let client =
             LinkClient { core, key, id, arena, requests, hold: false, ended, executed, read, gone: false };
         self.clients.push(client);
-        let client = self.clients.len() - 1;
-        self.send(client, 999, READY, 0);
-        self.settle();
-        assert_eq!(self.clients[client].ended.pop(), Some((RequestTag(999), Some(Status::CheckCondition))));
-        client
+        self.clients.len() - 1
     }
 
     fn send(&mut self, client: usize, tag: u32, opcode: u8, byte: u8) {

@@ -84,17 +84,17 @@ impl Unit {
 counter_set! {
     /// What a logical unit has done.
     pub struct UnitCounters {
-        /// Commands that sent data to an initiator.
+        /// Commands that moved data to an initiator.
         reads: Counter of Commands as "READS",
-        /// Bytes they sent.
+        /// Bytes they moved.
         read_bytes: Counter of Bytes as "READ",
-        /// Commands that received data from an initiator.
+        /// Commands that took data from an initiator.
         writes: Counter of Commands as "WRITES",
-        /// Bytes they received.
+        /// Bytes they took.
         write_bytes: Counter of Bytes as "WRITTEN",
         /// Commands without data.
         others: Counter of Commands as "OTHERS",
-        /// Commands that ended with CHECK CONDITION, except for unit attentions.
+        /// Commands that ended with CHECK CONDITION, unit attentions apart.
         errors: Counter of Commands as "ERRORS",
         /// Commands aborted.
         aborts: Counter of Commands as "ABORTS",

@@ -148,9 +148,8 @@ impl Account {
                 Text("12 to 255 bytes, or \"file:\" and the path of a file"),
                 Required,
                 "\"file:/etc/ptgt/lab.secret\"",
-                "The secret, or the file that holds it, which must belong to the daemon's user and be \
-                 readable by nobody else (mode 600). A relative path starts at the directory of the \
-                 configuration.",
+                "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
+                 directory of the configuration.",
             ),
         ]],
     };
@@ -175,34 +174,29 @@ pub struct Authentication<A = Account> {
 const ACCOUNT_NAME: &str = "the name of an [[account]]";
 
 const KEYS: &[Key] = &[
-    key(
-        "accounts",
-        Texts(ACCOUNT_NAME),
-        Means("no authentication"),
-        "[\"lab\"]",
-        "Accounts that initiators may use.",
-    ),
+    key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
     key(
         "outgoing",
         Text(ACCOUNT_NAME),
         Is("\"\""),
         "",
-        "The account with which the target authenticates itself to initiators that ask for it (mutual \
-         CHAP).",
+        "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).",
     ),
     key(
         "algorithms",
         Texts("\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\""),
         Is("[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]"),
         "",
-        "Hash functions allowed. The first in the initiator's list that is allowed is used.",
+        "Hash functions allowed; of these the initiator's first choice is used.",
     ),
 ];
 
 impl Authentication {
     /// The table of keys for those who ask for targets.
-    pub const OF_DISCOVERY: &Table =
-        &Table { doc: "How initiators authenticate themselves for discovery.", groups: &[KEYS] };
+    pub const OF_DISCOVERY: &Table = &Table {
+        doc: "How initiators authenticate themselves before they may ask for targets.",
+        groups: &[KEYS],
+    };
 
     /// The table of keys for those who log in to a target.
     pub const OF_TARGET: &Table = &Table {
@@ -218,11 +212,7 @@ impl Authentication<String> {
         let accounts = s.texts("accounts", |text| Some(text.to_owned()));
         let wanted = s.given("accounts");
         if accounts.as_ref().is_some_and(Vec::is_empty) {
-            s.error(
-                "accounts",
-                "is an empty list",
-                "nobody could log in; leave it out for no authentication",
-            );
+            s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
         }
         let own = s.text("outgoing").filter(|name| !name.is_empty());
         if own.is_some() && !wanted {
@@ -341,7 +331,7 @@ impl Chap {
                 self.0 = Stage::Done(user);
                 Ok(())
             }
-            Stage::Done(_) => Err(failed("CHAP continues after its end")),
+            Stage::Done(_) => Err(failed("CHAP goes on after its end")),
         }
     }
 
@@ -385,7 +375,7 @@ fn check(
     challenge: &[u8],
 ) -> Result<String, LoginRefusal> {
     let Said { algorithms: None, name: Some(name), response: Some(response), .. } = said else {
-        return Err(failed("CHAP_N and CHAP_R were expected"));
+        return Err(failed("CHAP_N and CHAP_R were to come"));
     };
     let response = binary(response, algorithm.len()).unwrap_or_default();
     let account = ours.accounts.iter().find(|account| account.name == *name);
@@ -412,15 +402,15 @@ fn mutual(
         _ => return Err(failed("CHAP_I and CHAP_C belong together")),
     };
     let Some(own) = &ours.own else {
-        return Err(failed("the initiator asks for mutual CHAP, but there is no outgoing account"));
+        return Err(failed("mutual CHAP was asked for, and there is no outgoing account"));
     };
     let identifier = number(identifier).and_then(|number| u8::try_from(number).ok());
-    let Some(identifier) = identifier else { return Err(failed("CHAP_I is not an identifier")) };
+    let Some(identifier) = identifier else { return Err(failed("CHAP_I is no identifier")) };
     let Some(challenge) = binary(challenge, CHALLENGE_MAX).filter(|challenge| !challenge.is_empty()) else {
-        return Err(failed("CHAP_C is not a challenge"));
+        return Err(failed("CHAP_C is no challenge"));
     };
     if challenge.ct_eq(sent).into() {
-        return Err(failed("the initiator returned the target's own challenge"));
+        return Err(failed("our own challenge was reflected"));
     }
     push_pair(answer, "CHAP_N", &own.name);
     push_pair(answer, "CHAP_R", &hexadecimal(&algorithm.response(identifier, &own.secret.0, &challenge)));

@@ -69,14 +69,14 @@ const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
 impl Parameters {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "What a target negotiates (RFC 7143 13), and its time limits.",
+        doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
         groups: &[&[
             key(
                 "max_recv_data_segment_length",
                 LENGTH,
                 Is("\"256KiB\""),
                 "",
-                "Longest data segment that the target accepts.",
+                "Longest data segment that the target takes.",
             ),
             key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
             key(
@@ -97,23 +97,21 @@ impl Parameters {
                 Number(0, 3600),
                 Is("2"),
                 "",
-                "Seconds that an initiator waits, at least, before it logs in again.",
+                "Seconds before an initiator comes back, at least.",
             ),
             key(
                 "default_time2retain",
                 Number(0, 3600),
                 Is("0"),
                 "",
-                "Seconds within which it logs in again, at most. Nothing is retained: error recovery \
-                 level 0.",
+                "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
             ),
             key(
                 "queue_depth",
                 Number(1, 4096),
                 Is("128"),
                 "",
-                "Commands that an initiator may have in flight in a session, as far as initiator_memory \
-                 allows.",
+                "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
             ),
             key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
             key(
@@ -121,24 +119,16 @@ impl Parameters {
                 Time(HOUR),
                 Is("\"30s\""),
                 "",
-                "How long an initiator may be silent before it is asked whether it is alive (NOP-In); \
-                 \"0s\" for ever.",
+                "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
             ),
-            key(
-                "nop_timeout",
-                Time(HOUR),
-                Is("\"30s\""),
-                "",
-                "How long its answer may take. Then the connection ends.",
-            ),
+            key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
             key(
                 "scsi_events",
                 Flag,
                 Is("false"),
                 "",
-                "Report unit attentions (a disk that has grown, a reset) at once by an asynchronous \
-                 message, not only with the next command. Off by default: not every initiator was tested \
-                 with such messages.",
+                "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
+                 only with their next command. Off by default: not every initiator was tried with such messages.",
             ),
         ]],
     };

@@ -211,7 +211,9 @@ fn what_goes_on_alone_ends_before_the_medium_goes() {
     cores.settle();
     cores.log.borrow_mut().hold = false;
     let detached = cores.log.borrow_mut().held.pop().unwrap();
-    cores.change(1, false, None);
+    let second = SharedLog::default();
+    second.borrow_mut().hold = true;
+    cores.change(1, false, Some(&second));
     cores.settle();
     assert!(cores.changed.is_empty(), "the store has something");
     cores.send(1, 2, READY, 2);
@@ -221,4 +223,5 @@ fn what_goes_on_alone_ends_before_the_medium_goes() {
     cores.settle();
     assert_eq!(cores.outcome(), Ok(()));
     assert_eq!(cores.clients[1].ended.len(), 2);
+    assert!(second.borrow().held.is_empty(), "nothing of it comes to the other medium");
 }
