@@ -365,13 +365,19 @@ impl<R: Registrar> RegionTable<R> {
     }
 }
 
+/// What devices may yet touch whose tables were not given up: it stays mapped for good.
+static KEPT: Mutex<Vec<Region>> = Mutex::new(Vec::new());
+
 impl<R: Registrar> Drop for RegionTable<R> {
     fn drop(&mut self) {
-        let known = |entry: &&TableEntry<R::Handle>| matches!(entry, TableEntry::Known(..));
-        let count = self.entries.iter().filter(known).count();
-        if count > 0 {
-            // The device may yet touch them.
-            std::mem::forget(std::mem::take(&mut self.entries));
+        let known = self.entries.drain(..).filter_map(|entry| match entry {
+            TableEntry::Known(region, _) => Some(region),
+            TableEntry::Vacant | TableEntry::Refused(_) => None,
+        });
+        let known: Vec<Region> = known.collect();
+        if !known.is_empty() {
+            let count = known.len();
+            lock(&KEPT).extend(known);
             if !std::thread::panicking() {
                 log::error!("{count} regions of memory were not given up: they stay mapped");
                 debug_assert!(false, "a table of regions goes before it is given up");
