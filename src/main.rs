@@ -15,7 +15,7 @@ use ptgt::image::{self, ImageCommand};
 use ptgt::runtime;
 use serde_json::json;
 
-/// ptgt, the polled target: serves SCSI disks over iSCSI from one configuration file.
+/// ptgt, the polled target: serves disks and tape drives over iSCSI, as one configuration file says.
 #[derive(Parser)]
 #[command(
     version,
@@ -30,13 +30,14 @@ struct Arguments {
 enum Command {
     /// Serve a configuration in the foreground, until SIGTERM or SIGINT.
     #[command(after_help = "Example: ptgt run --config /etc/ptgt.toml\n\n\
-        The first signal lets initiators log out, finishes and flushes (10 s at most); a second one ends at once.")]
+        The first signal shuts down cleanly: initiators log out and disks are flushed, within 10 s. A second one \
+        stops at once.")]
     Run {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check configuration files and report everything that is wrong with them. Needs no privilege.
+    /// Check configuration files, and report all errors. Needs no privilege.
     #[command(after_help = "Example: ptgt check configs/*.toml")]
     Check {
         /// The configuration files; - is standard input.
@@ -52,11 +53,10 @@ enum Command {
         #[arg(long, conflicts_with_all = ["files", "offline", "json"])]
         explain: bool,
     },
-    /// Report what the machine offers for a configuration, and what would make it faster. Changes nothing.
+    /// Report what the machine has for a configuration, and what would make it faster. Changes nothing.
     #[command(after_help = "Example: ptgt doctor --config configs/lab.toml\n\n\
-        Each line says what was found and, where that is not right, what is wanted and why. The exit status \
-        is 1 if the \
-        daemon would not start.")]
+        Each line says what was found and, if that is not right, what is needed and why. The exit status is 1 if \
+        the daemon would not start.")]
     Doctor {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE")]
@@ -65,17 +65,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Report what a running daemon does: reactors, ports, disks, targets, sessions.
+    /// Report what a running daemon does: reactors, ports, disks, tape drives, targets, sessions.
     #[command(after_help = "Example: ptgt status --json | jq '.disks[] | {name, counters}'\n\n\
-        For root and the user of the daemon. docs/configuration.md describes the fields.")]
+        For root and the user of the daemon. docs/configuration.md describes the fields, and which mean trouble. The exit status is 0 if the daemon answered.")]
     Status {
         /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Leave sessions out, of which there may be thousands.
+        /// Leave out sessions, of which there may be thousands.
         #[arg(long)]
         totals: bool,
-        /// Print what every counter means; needs no daemon.
+        /// Print what each counter means; needs no daemon.
         #[arg(long, conflicts_with_all = ["json", "totals", "socket", "config"])]
         explain: bool,
         /// The daemon's control socket.
@@ -87,7 +87,7 @@ enum Command {
     },
     /// Change the state of a target port group (ALUA) of a running daemon, and notify initiators.
     #[command(after_help = "Example: ptgt port-group 2 standby\n\n\
-        Returns once the old state applies to no command any more. docs/reservations.md describes the states.")]
+        Returns when the old state no longer applies to any command. docs/reservations.md describes the states.")]
     PortGroup {
         /// Name of a [[port_group]], or a portal group tag.
         group: String,
@@ -103,15 +103,15 @@ enum Command {
         #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
         config: Option<PathBuf>,
     },
-    /// Put an iSCSI target, or layers of ptgt alone, under load and report its speed and its cost.
+    /// Load an iSCSI target, or layers of ptgt alone, and report speed and cost.
     #[command(after_help = "Examples:\n  \
         ptgt bench iscsi://10.77.0.2/iqn.2026-11.com.example.ptgt:quickstart/1 --connections 4 --json after.json\n  \
         ptgt bench --in-process scsi --store null --reads 0\n  \
         ptgt bench compare before.json after.json\n\n\
-        Writes destroy what the disk holds. docs/benchmarking.md describes the load and the result.")]
+        Writes destroy the disk's contents. docs/benchmarking.md describes the load and the result.")]
     Bench(Box<bench::Arguments>),
-    /// Create, show, check, repair and convert images of tape cartridges that no daemon has open.
-    #[command(after_help = "docs/tape-format.md describes the images, and this command at its end.")]
+    /// Create, show, list, verify, repair, import and export images of tape cartridges that no daemon uses.
+    #[command(after_help = "docs/tape-format.md describes the images and, at its end, this command.")]
     Image {
         /// What to do.
         #[command(subcommand)]

@@ -54,7 +54,7 @@ pub struct Arguments {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Subcommand {
-    /// Put two results beside each other.
+    /// Compare two results.
     #[command(after_help = "Example: ptgt bench compare before.json after.json")]
     Compare {
         /// The result that counts as 1.
@@ -72,7 +72,7 @@ struct Run {
     /// Load layers of ptgt in this process instead, without a wire.
     #[arg(long, value_name = "LAYERS", conflicts_with = "url")]
     in_process: Option<Depth>,
-    /// In process: where the disk lies (ram, null, file:PATH, mapped:PATH).
+    /// In process: the store of the disk (ram, null, file:PATH, mapped:PATH).
     #[arg(long, default_value = "ram", requires = "in_process")]
     store: StoreKind,
     /// In process: bytes of the disk.
@@ -84,7 +84,7 @@ struct Run {
     /// Sessions, of one connection each.
     #[arg(short, long, default_value_t = 1)]
     connections: usize,
-    /// Operations under way in each session.
+    /// Operations in flight in each session.
     #[arg(short, long, default_value_t = 32)]
     depth: u32,
     /// Bytes of an operation.

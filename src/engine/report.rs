@@ -14,9 +14,9 @@ counter_set! {
     pub struct CoreCounters {
         /// Sessions, discovery sessions included.
         sessions: Gauge of Sessions,
-        /// Connections that have not logged in, and sessions that have ended and wait for their connections to close.
+        /// Connections that have not logged in yet, and ended sessions whose connections are closing.
         logins: Gauge of Connections,
-        /// Commands under way.
+        /// Commands in flight.
         tasks: Gauge of Commands,
     }
 }

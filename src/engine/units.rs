@@ -137,8 +137,13 @@ const TOY: &Table = &Table {
     groups: &[NAME, toy::KEYS, COMMAND_FAULTS, VENDOR, NAMES],
 };
 
-const NAME: &[Key] =
-    &[key("name", Text("a name"), Required, "\"thin0\"", "What targets call it. Initiators do not see it.")];
+const NAME: &[Key] = &[key(
+    "name",
+    Text("a name"),
+    Required,
+    "\"thin0\"",
+    "Its name in `luns` of targets. Initiators do not see it.",
+)];
 
 const COMMAND_FAULTS: &[Key] = &[
     key(
@@ -146,14 +151,14 @@ const COMMAND_FAULTS: &[Key] = &[
         Tables(COMMAND_FAULT),
         Is("[]"),
         "",
-        "Delays and errors of commands, for the same purpose.",
+        "Delays and errors of commands, to test initiators.",
     ),
     key(
         "fault_seed",
         Number(0, i64::MAX as u64),
         Is("1"),
         "",
-        "Seed of the chance in `faults` and `command_faults`: with the same seed, the same operations in the \
+        "Random seed of `faults` and `command_faults`: with the same seed, the same operations in the \
          same order meet the same faults.",
     ),
 ];
@@ -173,20 +178,20 @@ const NAMES: &[Key] = &[
     key(
         "uuid",
         Text("a UUID"),
-        Means("drawn once and kept with the image"),
+        Means("random, and kept with the image"),
         "\"0f81b2d4-9d1c-4a70-8a55-3f6f0c6f2a11\"",
-        "The identity: what its identifiers are made of. Without it, an image that the daemon makes gets a random one, \
-             which is kept beside it (IMAGE.ptgt) and in `state_dir`; one that was there before keeps that of the unit's \
-             name; a unit without an image has one of the machine's id and its name.",
+        "The identity, from which its identifiers are derived. Without it, an image that the daemon \
+         creates gets a random one, kept beside it (IMAGE.ptgt) and in `state_dir`; an image that existed \
+         before gets one derived from the unit's name; a unit without an image, one derived from the \
+         machine's id and its name.",
     ),
 ];
 
 /// The rules of `command_faults`.
 const COMMAND_FAULT: &Table = &Table {
-    doc: "A rule by which commands are slow or fail before the disk sees them, for tests of initiators. If \
-    several rules match a command, their delays add up and the first answer counts. A command that a \
-    reservation or a unit attention ends does \
-              not count.",
+    doc: "A rule by which commands are slow or fail before the logical unit sees them, to test initiators. \
+         If several rules match a command, their delays add up and the first answer counts. A command \
+         that a reservation or a unit attention ends does not count.",
     groups: &[
         &[
             key(
@@ -194,9 +199,8 @@ const COMMAND_FAULT: &Table = &Table {
                 Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
                 Required,
                 "\"WRITE(6)\"",
-                "Which command it applies to, by its name in the standards, of which `ptgt check` lists all \
-                 when it does not know one; or \
-                 by its operation code, which stands for all its service actions.",
+                "Which command it applies to: by its name in the standards (`ptgt check` lists them all \
+                 when it does not know one), or by its operation code, with all its service actions.",
             ),
             key(
                 "answer",
@@ -205,7 +209,8 @@ const COMMAND_FAULT: &Table = &Table {
                 ),
                 Is("\"none\""),
                 "\"0b/47/03\"",
-                "How it ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK CONDITION and this sense.",
+                "How the command ends: as usual, with the status BUSY or TASK SET FULL, or with CHECK \
+                 CONDITION and this sense.",
             ),
         ],
         FaultRate::KEYS,

@@ -113,17 +113,17 @@ pub enum ImageCommand {
 /// What a new cartridge is.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CartridgeArguments {
-    /// lto1 to lto9, or lto7m; without it a cartridge of no special density, which needs a size.
+    /// lto1 to lto9, or lto7m. Without it: a cartridge of no particular density, which needs a size.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(MODELS.map(|model| model.name)))]
     kind: Option<String>,
-    /// Native capacity (1GiB, 800GB, bytes); of the kind if there is one. An import has twice the size of what is
-    /// imported.
+    /// Native capacity (1GiB, 800GB, bytes). Default: that of the kind; for an import without a kind, twice the size
+    /// of what is imported.
     #[arg(long, value_parser = size)]
     size: Option<u64>,
     /// At most 32 characters of A to Z and 0 to 9 (default: the name of the file up to its first dot).
     #[arg(long)]
     barcode: Option<String>,
-    /// A cartridge that is written once.
+    /// A WORM cartridge, which can be written once.
     #[arg(long)]
     worm: bool,
 }

@@ -29,17 +29,35 @@ pub struct FaultRate {
 impl FaultRate {
     /// Its keys, in the table of each rule.
     pub const KEYS: &[Key] = &[
-        key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "How much later they end, at least."),
-        key("jitter", Time(HOUR), Is("\"0s\""), "\"5ms\"", "What chance adds to that, at most."),
+        key("delay", Time(HOUR), Is("\"0s\""), "\"20ms\"", "The delay, at least."),
+        key(
+            "jitter",
+            Time(HOUR),
+            Is("\"0s\""),
+            "\"5ms\"",
+            "A random time on top of that, at most this long.",
+        ),
         key(
             "one_in",
             Number(1, i64::MAX as u64),
             Is("1"),
             "100",
-            "It happens to one in so many of those that fit, on average.",
+            "One in N of those that match is affected, on average.",
         ),
-        key("after", Number(0, i64::MAX as u64), Is("0"), "", "How many of those are left alone first."),
-        key("times", Number(1, i64::MAX as u64), Means("for ever"), "10", "How often it happens, at most."),
+        key(
+            "after",
+            Number(0, i64::MAX as u64),
+            Is("0"),
+            "",
+            "How many that match to skip first. The count begins with each start of the daemon.",
+        ),
+        key(
+            "times",
+            Number(1, i64::MAX as u64),
+            Means("no limit"),
+            "10",
+            "How many are affected, at most, from each start of the daemon on.",
+        ),
     ];
 
     /// Reads them. A rule that `does` nothing itself, and makes nothing late, is complained of at `key`.

@@ -36,13 +36,13 @@ const STRANGERS_SHARE: u64 = 8;
 counter_set! {
     /// How full an arena is.
     pub struct ArenaCounters {
-        /// Payload memory, all of it.
+        /// Payload memory in total.
         bytes: Gauge of Bytes as "MEMORY",
-        /// What of that somebody holds.
+        /// Payload memory in use.
         in_use_bytes: Gauge of Bytes as "IN USE",
-        /// Most that was ever held at once.
+        /// Most that was ever in use at once.
         in_use_max_bytes: Maximum of Bytes as "MOST",
-        /// Requests that found none.
+        /// Requests that found no free memory.
         refused: Counter of Requests as "REFUSED",
     }
 }

@@ -14,35 +14,35 @@ counter_set! {
         bytes_in: Counter of Bytes,
         /// Bytes of frames sent.
         bytes_out: Counter of Bytes,
-        /// Connections that are there, half open ones included.
+        /// Open connections, half-open ones included.
         flows: Gauge of Connections,
-        /// Connections whose handshake is not over.
+        /// Connections whose handshake is not finished.
         half_open: Gauge of Connections,
         /// Connections accepted.
         accepted: Counter of Connections,
-        /// Connections refused for want of room.
+        /// Connections refused because there was no room.
         refused: Counter of Connections,
         /// SYNs answered with a SYN cookie.
         cookies_sent: Counter of Segments,
-        /// Resets sent to segments of no connection.
+        /// Resets sent in answer to segments of no connection.
         resets_sent: Counter of Segments,
-        /// Challenge ACKs sent to segments that may be forged (RFC 5961).
+        /// Challenge ACKs sent in answer to segments that may be forged (RFC 5961).
         challenges_sent: Counter of Segments,
-        /// Payload sent again.
+        /// Payload retransmitted.
         retransmitted_bytes: Counter of Bytes,
-        /// What of that repaired holes that the peer had told of, before a timeout.
+        /// Part of it that filled holes which the peer had reported (SACK), before a timeout.
         repaired_bytes: Counter of Bytes,
-        /// Frames of a kind that was claimed for another protocol.
+        /// Frames claimed by another protocol.
         claimed: Counter of Frames,
-        /// Frames of those that found no room.
+        /// Claimed frames dropped because there was no room.
         dropped_claimed: Counter of Frames,
-        /// Segments whose payload was not taken for want of memory.
+        /// Segments whose payload was dropped because no memory was free.
         dropped_no_memory: Counter of Segments,
-        /// Connections given to other cores.
+        /// Connections handed over to other cores.
         handed_over: Counter of Connections,
-        /// Connections taken from other cores.
+        /// Connections taken over from other cores.
         taken_over: Counter of Connections,
-        /// Frames of connections that have gone to other cores.
+        /// Frames of connections that were handed over to other cores.
         strays: Counter of Frames,
     }
 }
@@ -50,13 +50,13 @@ counter_set! {
 counter_set! {
     /// Frames received on a frame port that were not served.
     pub struct DropCounters {
-        /// For somebody else.
+        /// Frames for other addresses.
         dropped_not_ours: Counter of Frames,
-        /// Of an ethertype or protocol that nobody serves.
+        /// Frames of an ethertype or protocol that is not served.
         dropped_unserved: Counter of Frames,
-        /// With lengths or checksums that are wrong.
+        /// Frames with wrong lengths or checksums.
         dropped_malformed: Counter of Frames,
-        /// Fragments of a packet: peers are expected to keep to the MTU.
+        /// Fragments of packets: peers are expected to respect the MTU.
         dropped_fragments: Counter of Frames,
     }
 }

@@ -6,9 +6,9 @@ use crate::counters::counter_set;
 counter_set! {
     /// What a TAP port counts.
     pub struct TapCounters {
-        /// Frames that the kernel did not take.
+        /// Frames that the kernel did not accept.
         dropped_sending: Counter of Frames,
-        /// Whether somebody has removed the device: how many reactors wait for it.
+        /// 1 for each reactor that waits for a device that was removed.
         device_gone: Gauge of Flag,
     }
 }
@@ -16,11 +16,11 @@ counter_set! {
 counter_set! {
     /// What a port on a network interface of the kernel counts.
     pub struct PacketCounters {
-        /// Received frames that found the ring full.
+        /// Received frames lost because the ring was full.
         dropped_ring_full: Counter of Frames,
-        /// Received frames that were longer than a place of the ring.
+        /// Received frames longer than a slot of the ring.
         dropped_too_long: Counter of Frames,
-        /// Frames that the kernel did not take.
+        /// Frames that the kernel did not accept.
         dropped_sending: Counter of Frames,
     }
 }
@@ -30,13 +30,13 @@ counter_set! {
     pub struct KernelCounters {
         /// Connections accepted.
         accepted: Counter of Connections,
-        /// Connections that are there.
+        /// Open connections.
         open: Gauge of Connections,
-        /// Connections closed at once, for want of room.
+        /// Connections closed at once because there was no room.
         refused: Counter of Connections,
-        /// Connections given to other cores.
+        /// Connections handed over to other cores.
         handed_over: Counter of Connections,
-        /// Connections taken from other cores.
+        /// Connections taken over from other cores.
         taken_over: Counter of Connections,
     }
 }
@@ -44,21 +44,21 @@ counter_set! {
 counter_set! {
     /// What a queue of a DPDK device counts.
     pub struct QueueCounters {
-        /// Frames sent from where their payload lies.
+        /// Frames sent without copying their payload.
         sent_in_place: Counter of Frames,
-        /// Frames whose payload was copied to be sent.
+        /// Frames whose payload was copied for sending.
         sent_copied: Counter of Frames,
-        /// Pieces of payload that the device has and has not given back.
+        /// Pieces of payload that the device still has.
         sent_waiting: Gauge of Frames,
-        /// Received frames that are used where they lie.
+        /// Received frames used without copying.
         received_lent: Counter of Frames,
-        /// Received frames of those that are still in use.
+        /// Those of them that are still in use.
         received_waiting: Gauge of Frames,
         /// Frames that the device refused to send.
         dropped_refused: Counter of Frames,
-        /// Frames dropped for want of memory.
+        /// Frames dropped because no memory was free.
         dropped_no_memory: Counter of Frames,
-        /// Frames for another core that found its queue full.
+        /// Frames for another core whose queue was full.
         dropped_overrun: Counter of Frames,
     }
 }
@@ -69,7 +69,7 @@ counter_set! {
     pub struct LinkCounters {
         /// Whether there is a link.
         link_up: Gauge of Flag,
-        /// Its speed, 0 where that is not known.
+        /// Its speed; 0 if unknown.
         link_mbps: Gauge of Megabits,
     }
 }

@@ -43,14 +43,14 @@ const WORDS: [&str; DRIVERS.len()] = {
 };
 
 const COMMON: &[Key] = &[
-    key("name", Text("a name"), Required, "\"lab0\"", "What portals call it."),
+    key("name", Text("a name"), Required, "\"lab0\"", "Its name in `port` of portals."),
     key(
         "driver",
         Word(&WORDS),
         Required,
         "\"tap\"",
-        "Ethernet frames and TCP in the daemon: `tap`: of a TAP device; `packet`: of a network device that the \
-             system has; `dpdk`: of a device that DPDK drives. `kernel`: the kernel's TCP sockets.",
+        "With TCP/IP in the daemon: `tap` (a TAP device), `packet` (a network device of the kernel) or \
+         `dpdk` (a device driven by DPDK). With the kernel's TCP: `kernel`.",
     ),
 ];
 
@@ -68,8 +68,8 @@ const GROUPS: [&[Key]; DRIVERS.len() + 2] = {
 impl ConfiguredPort {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "A place where initiators come in: a network device of our own with our own TCP, or the kernel's \
-                  sockets.",
+        doc: "A way for initiators to reach the daemon: a network device with the daemon's own TCP/IP, or \
+             the kernel's sockets.",
         groups: &GROUPS,
     };
 

@@ -17,22 +17,22 @@ pub struct EnvironmentOptions {
 impl EnvironmentOptions {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of [daemon] says \
-                  where its buffers come from, too.",
+        doc: "DPDK's environment, which is started if there is a port with the driver dpdk. `hugepages` of \
+             [daemon] applies to its buffers, too.",
         groups: &[&[
             key(
                 "arguments",
                 Texts("an argument of DPDK's environment abstraction layer"),
                 Is("[]"),
                 "",
-                "More arguments, after those that the daemon gives. What they say wins.",
+                "More arguments, after those that the daemon gives, which they override.",
             ),
             key(
                 "memory",
                 Size(32 << 20, 1 << 40),
                 Means("what the ports need"),
                 "\"128MiB\"",
-                "Memory for frame buffers if it is of ordinary pages; huge pages are taken as they are needed.",
+                "Memory for frame buffers in ordinary pages. Huge pages are taken as needed.",
             ),
         ]],
     };

@@ -26,26 +26,25 @@ pub(super) const KEYS: &[Key] = &[
         Text("a device"),
         Means("the name of the port"),
         "\"ptgt0\"",
-        "Driver tap: the TAP device. It is made, and removed at the end, unless an operator has made it \
-             before. Driver packet: a network device that is up. Driver dpdk: a PCI address such as \
-             \"0000:3b:00.0\", or a virtual device of DPDK with its arguments such as \
-             \"net_af_xdp0,iface=eth1\".",
+        "Driver tap: the TAP device. It is created, and removed at the end, unless it exists already. \
+         Driver packet: a network device that is up. Driver dpdk: a PCI address such as \"0000:3b:00.0\", \
+         or a virtual device of DPDK with its arguments such as \"net_af_xdp0,iface=eth1\".",
     ),
     key(
         "mtu",
         Number(1280, 65521),
         Means("65521 for the driver tap, the device's own for packet, 1500 for dpdk"),
         "65521",
-        "MTU. With a bridge to a real network, that network's MTU, such as 1500 or 9000. Driver packet: not \
-             above the device's own.",
+        "MTU. For a device in a bridge, the MTU of the network behind it, such as 1500 or 9000. Driver \
+         packet: not above the device's own.",
     ),
     key(
         "mac",
         Text("a MAC address such as \"02:00:00:00:00:01\""),
-        Means("the device's own; for the driver tap one made from its name"),
+        Means("the device's own; for the driver tap, derived from its name"),
         "\"02:70:74:67:74:01\"",
-        "The daemon's MAC address. Driver packet: with one that is not the device's own, the kernel leaves the \
-             daemon's frames alone, but not every network lets it through.",
+        "The daemon's MAC address. Driver packet: if it is not the device's own, the kernel ignores the \
+         daemon's frames, but not every network lets a second address through.",
     ),
     key(
         "promiscuous",
@@ -59,15 +58,15 @@ pub(super) const KEYS: &[Key] = &[
         Flag,
         Is("true"),
         "",
-        "Leave checksums and segmentation to the device, or to the kernel on its other side. Not for the \
-             driver kernel.",
+        "Leave checksums and segmentation to the device, or to the kernel at its other end. Not for the \
+         driver kernel.",
     ),
     key(
         "address",
         Texts(ADDRESS),
         Means("an error unless the driver is kernel"),
         "[\"10.77.0.2/24\", \"fd77::2/64\"]",
-        "The daemon's addresses, which nobody else has. Not for the driver kernel.",
+        "The daemon's addresses. No host may have them. Not for the driver kernel.",
     ),
 ];
 

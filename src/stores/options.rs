@@ -66,41 +66,42 @@ pub const STORE_KEYS: &[Key] = &[
         Word(&WORDS),
         Required,
         "\"file\"",
-        "`file`: an image file or a block device. `ram`: memory, lost at the end. `null`: reads as zeros and \
-                 forgets what is written, to measure everything else.",
+        "`file`: an image file or a block device. `ram`: memory, empty after each start. `null`: reads as \
+         zeros and forgets writes, to measure everything else.",
     ),
     key(
         "path",
         Text("the path of an image file or block device"),
         Means("an error for the store file"),
         "\"/var/lib/ptgt/thin0.img\"",
-        "Store file: where it is. A relative path starts at the directory of the configuration.",
+        "Store file: its path. A relative path starts at the directory of the configuration.",
     ),
     key(
         "create",
         Flag,
         Is("false"),
         "true",
-        "Store file: create a missing image with `size` bytes, for the daemon's user alone, and its \
-         directory. But not if `state_dir` says that there was one before: its file system is probably not \
-        mounted.",
+        "Store file: create a missing image with `size` bytes, and its directory, for the daemon's user \
+         alone. Not if `state_dir` records that there was an image before: its file system is probably \
+         not mounted.",
     ),
     key(
         "mapped",
         Flag,
         Is("false"),
         "",
-        "Store file: reads lend the pages of the file instead of copying them, and writes go into them without a \
-                 system call, which takes a file on tmpfs or hugetlbfs. All of its space is taken at the start, and none is given back (no UNMAP). A file on \
-                 hugetlbfs must be mapped, and its size be a multiple of the huge page.",
+        "Store file, on tmpfs or hugetlbfs: reads lend the pages of the file instead of copying them, and \
+         writes go into them without a system call. All of its space is allocated at the start, and none \
+         is given back (a disk has no UNMAP). A file on hugetlbfs must be mapped, and its size a multiple \
+         of the huge page size.",
     ),
     key(
         "size",
         Size(4096, 1 << 60),
         Means("as large as the file is; an error for other stores"),
         "\"1GiB\"",
-        "Size of the disk, a multiple of 4096 bytes. An existing image or device must have exactly this size; \
-         the daemon does not resize it.",
+        "Size of the image, the device or the memory, a multiple of 4096 bytes. An existing image or \
+         device must have exactly this size; the daemon does not resize it.",
     ),
 ];
 

@@ -87,9 +87,9 @@ pub struct StoreFault {
 
 /// The rules of `faults`.
 const RULE: &Table = &Table {
-    doc: "A rule by which the store is slow or fails, for tests of initiators. If several rules match an \
-    operation, their delays add up and the first error counts. One command may take several operations of the \
-    store.",
+    doc: "A rule by which the store is slow or fails, to test initiators. If several rules match an \
+         operation, their delays add up and the first error counts. One command may take several \
+         operations of the store.",
     groups: &[
         &[
             key(
@@ -97,31 +97,34 @@ const RULE: &Table = &Table {
                 Word(&["any", "read", "write", "flush", "unmap"]),
                 Is("\"any\""),
                 "\"read\"",
-                "Which operations it applies to. `write`: also those of WRITE SAME, COMPARE AND WRITE and \
-                 WRITE ATOMIC. \
-                 `flush`: SYNCHRONIZE CACHE.",
+                "Which operations of the store it applies to. `write`: all that write data, also for \
+                 WRITE SAME, COMPARE AND WRITE and WRITE ATOMIC. `flush`: bringing data to stable \
+                 storage, as for SYNCHRONIZE CACHE or WRITE FILEMARKS. `unmap`: deallocation.",
             ),
             key(
                 "lba",
                 Number(0, i64::MAX as u64),
                 Is("0"),
                 "2048",
-                "The first logical block that it applies to.",
+                "The first block that it applies to: a logical block of a disk; of a tape, a block of \
+                 4096 bytes of the image.",
             ),
             key(
                 "blocks",
                 Number(1, i64::MAX as u64),
                 Means("all to the end"),
                 "8",
-                "How many blocks. Operations that touch one of them match the rule; flushes always do.",
+                "How many blocks. Operations that touch one of them match. Flushes have no blocks and \
+                 always match.",
             ),
             key(
                 "error",
                 Word(&["none", "medium", "space", "protected", "busy"]),
                 Is("\"none\""),
                 "\"medium\"",
-                "How they fail: not at all, MEDIUM ERROR with the logical block, DATA PROTECT for want of space, DATA \
-                 PROTECT because the medium may not be written, or the status BUSY.",
+                "How the store fails: not at all, with bad blocks (MEDIUM ERROR), without space (DATA \
+                 PROTECT; on a tape, the end of the partition), write protected (DATA PROTECT), or \
+                 without memory at the moment (BUSY).",
             ),
         ],
         FaultRate::KEYS,
@@ -129,13 +132,8 @@ const RULE: &Table = &Table {
 };
 
 /// The key that lists such rules.
-pub const FAULT_KEYS: &[Key] = &[key(
-    "faults",
-    Tables(RULE),
-    Is("[]"),
-    "",
-    "Delays and errors that the store makes, to test initiators.",
-)];
+pub const FAULT_KEYS: &[Key] =
+    &[key("faults", Tables(RULE), Is("[]"), "", "Delays and errors of the store, to test initiators.")];
 
 impl StoreFault {
     /// Reads a rule. Its blocks are those of the device; without their length it is only checked.

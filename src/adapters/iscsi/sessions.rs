@@ -49,8 +49,8 @@ pub struct Limits {
 impl Limits {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "How much a target serves. A login beyond that is refused with \"out of resources\" or \"too many \
-              connections\"; a session gets what is left of the commands.",
+        doc: "Limits of a target. A login beyond them is refused with \"out of resources\" or \"too many \
+             connections\"; a session gets what is left of the commands.",
         groups: &[&[
             key("sessions", Number(1, 65000), Is("4096"), "", "Sessions."),
             key("connections", Number(1, 65000), Is("8192"), "", "Connections of all sessions."),
@@ -61,17 +61,17 @@ impl Limits {
                 Number(1, 1_000_000),
                 Is("65536"),
                 "",
-                "Commands that an initiator may have under way in all its sessions.",
+                "Commands that an initiator may have in flight in all its sessions.",
             ),
             key(
                 "initiator_memory",
                 Size(1 << 20, 1 << 40),
                 Is("\"128MiB\""),
                 "",
-                "Payload that the commands of an initiator may make the target hold, in all its sessions, beside \
-                 64KiB for each session: the length of each command, up to 1MiB. Commands wait until there is enough, \
-                 and sessions have their turn. As much again may be promised: a command window is as wide as there is \
-                 for what may come unasked with each command.",
+                "Payload that the commands of an initiator may make the target hold, in all its sessions, \
+                 plus 64KiB for each session: the length of each command, up to 1MiB. Commands wait until \
+                 there is enough, and sessions take turns. The same amount again covers unsolicited data: \
+                 a command window is only as wide as that allows.",
             ),
         ]],
     };

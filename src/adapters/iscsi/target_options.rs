@@ -97,26 +97,27 @@ impl TargetOptions {
                 Texts("the name of a [[portal]]"),
                 Means("all of them"),
                 "[\"main\"]",
-                "Through which portals it is reached.",
+                "The portals through which it is reached.",
             ),
             key(
                 "port_ids",
                 Tables(PORT_IDS),
                 Is("[]"),
                 "",
-                "Relative target port identifiers of its portal groups, a table each, as in `port_ids = [{ group = 1, id = 7 }]`.",
+                "Relative target port identifiers of its portal groups, one table each, as in `port_ids = \
+                 [{ group = 1, id = 7 }]`.",
             ),
             key(
                 "luns",
                 Tables(LUNS),
                 Is("[]"),
                 "[{ lun = 0, unit = \"thin0\" }]",
-                "Its logical units, a table each.",
+                "Its logical units, one table each.",
             ),
             key(
                 "chap",
                 ValueKind::Table(Authentication::OF_TARGET),
-                Means("nobody needs to"),
+                Means("no authentication"),
                 "",
                 "How initiators authenticate themselves.",
             ),
@@ -125,10 +126,16 @@ impl TargetOptions {
                 Tables(AccessRule::TABLE),
                 Is("[]"),
                 "",
-                "Who may use what of it; everybody everything if there is none.",
+                "Who may use which LUNs. Without rules, everybody may use all.",
             ),
             key("redirect", Tables(Redirect::TABLE), Is("[]"), "", "Where initiators are sent instead."),
-            key("limits", ValueKind::Table(Limits::TABLE), Means("all defaults"), "", "How much it serves."),
+            key(
+                "limits",
+                ValueKind::Table(Limits::TABLE),
+                Means("all defaults"),
+                "",
+                "Limits on sessions, connections, commands and memory.",
+            ),
             key(
                 "iscsi",
                 ValueKind::Table(Parameters::TABLE),
@@ -198,9 +205,10 @@ impl TargetOptions {
 
 /// `target.port_ids`
 const PORT_IDS: &Table = &Table {
-    doc: "The number of a target port, which is a portal group of a target, among all target ports of the daemon. Initiators may \
-          keep it. A port that is given none has the lowest free one when it first comes up, and keeps it (`state_dir`); that of a \
-          port that is gone is given to no other but by this table.",
+    doc: "The number of a target port (a portal group of a target) among all target ports of the daemon. \
+         Initiators may remember it. A port without an entry gets the lowest free number when it is first \
+         used, and keeps it (`state_dir`); the number of a port that is gone is given to another only by \
+         this table.",
     groups: &[&[
         key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
         key(
@@ -208,7 +216,7 @@ const PORT_IDS: &Table = &Table {
             Number(1, 65535),
             Required,
             "1",
-            "Its relative target port identifier, which no other target port has.",
+            "Its relative target port identifier. No two target ports have the same.",
         ),
     ]],
 };
@@ -218,7 +226,8 @@ const LUNS: &Table = &Table {
     doc: "A logical unit, as in `luns = [{ lun = 0, unit = \"thin0\" }]`.",
     groups: &[&[
         key("lun", Number(0, 16383), Required, "0", "Its number."),
-        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is.").or("disk"),
+        key("unit", Text("the name of a [[disk]] or [[tape]]"), Required, "\"thin0\"", "The logical unit.")
+            .or("disk"),
     ]],
 };
 

@@ -41,7 +41,7 @@ impl Portal {
     pub const TABLE: &Table = &Table {
         doc: "An address at which initiators may connect.",
         groups: &[&[
-            key("name", Text("a name"), Required, "\"main\"", "What targets call it."),
+            key("name", Text("a name"), Required, "\"main\"", "Its name in `portals` of targets."),
             key(
                 "port",
                 Text("the name of a [[port]]"),
@@ -56,9 +56,9 @@ impl Portal {
                 ),
                 Required,
                 "\"10.77.0.2:3260\"",
-                "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or [::] for \
-                     all of its IPv4 or IPv6 addresses. A link-local address of the host names its network device \
-                     behind a %. No two portals share an address.",
+                "One of the port's addresses; for the driver kernel an address of the host, or 0.0.0.0 or \
+                 [::] for all of its IPv4 or IPv6 addresses. A link-local address of the host ends with % \
+                 and the name of its network device. No two portals share an address.",
             ),
             key("group", Number(1, 65535), Is("1"), "", "Target portal group tag."),
         ]],
@@ -133,15 +133,16 @@ pub struct AccessRule {
 impl AccessRule {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "A rule that opens a target to the initiators that meet all of its conditions. With \
-              several rules, an initiator sees what any of them opens.",
+        doc: "A rule that gives access to initiators that meet all of its conditions. With several rules, \
+             an initiator may use what any of them allows.",
         groups: &[&[
             key(
                 "initiators",
                 Texts("an iSCSI name, or its beginning and a \"*\""),
                 Means("all"),
                 "[\"iqn.2026-11.com.example:host1\", \"iqn.2026-11.com.example.lab:*\"]",
-                "Names of initiators, in upper or lower case. Anybody may claim a name: accounts prove who it is.",
+                "Names of initiators, in upper or lower case. Anybody can claim a name; only an account \
+                 proves it.",
             ),
             key(
                 "addresses",
@@ -162,7 +163,7 @@ impl AccessRule {
                 Numbers(16383),
                 Means("all"),
                 "[0]",
-                "What is opened to them. Other LUNs do not exist for them.",
+                "The LUNs that they may use. Others do not exist for them.",
             ),
         ]],
     };
@@ -242,7 +243,7 @@ impl Redirect {
                 "\"10.77.0.3:3260\"",
                 "Where to.",
             ),
-            key("permanent", Flag, Is("false"), "", "The target has moved for good."),
+            key("permanent", Flag, Is("false"), "", "The target has moved permanently."),
             key("group", Number(1, 65535), Means("all of them"), "2", "Only through portals of this group."),
         ]],
     };

@@ -47,31 +47,33 @@ const DAEMON: &Table = &Table {
             Numbers(1023),
             Means("one reactor, on any processor"),
             "[0, 1]",
-            "The processors that serve, one polling loop each. Connections are spread over them.",
+            "The processors to serve on, one polling loop each. Connections are spread over them.",
         ),
         key(
             "memory",
             ValueKind::Size(16 << 20, 1 << 40),
             Is("\"256MiB\""),
             "",
-            "Payload memory of each reactor, which all its peers share. When it is short, commands wait and \
-                 connections are not read; then the sessions that hold most and give nothing back are ended.",
+            "Payload memory of each reactor, shared by all its peers. When it runs short, commands wait \
+             and connections are not read; then the sessions that hold most and release nothing are \
+             ended.",
         ),
         key(
             "hugepages",
             Word(&["auto", "require", "never"]),
             Is("\"auto\""),
             "",
-            "Whether that memory comes from the kernel's pool of huge pages: if there are enough of them, always \
-                 (the daemon does not start without), or never.",
+            "Whether payload memory, disks in memory and DPDK's buffers use the kernel's pool of huge \
+             pages. `auto`: if it has enough. `require`: the daemon does not start unless payload memory \
+             is in huge pages. `never`: they do not. `ptgt doctor` says how many are needed.",
         ),
         key(
             "idle",
             Word(&["adaptive", "spin"]),
             Is("\"adaptive\""),
             "",
-            "What a reactor does when there is nothing to do: poll for a while, then sleep until something \
-                 happens; or poll on, which costs a whole processor and saves the wake-up.",
+            "What an idle reactor does. `adaptive`: it polls for a while, then sleeps until something \
+             happens. `spin`: it keeps polling, which costs a whole processor and saves the wake-up.",
         ),
         key("spin", Time(Duration::from_secs(1)), Is("\"50us\""), "", "How long an adaptive reactor polls."),
         key(
@@ -79,51 +81,51 @@ const DAEMON: &Table = &Table {
             Text("a path"),
             Is("\"/run/ptgt/control.sock\""),
             "",
-            "The socket that `ptgt status` asks. Its directory is created if missing. Each daemon needs its own.",
+            "The socket that `ptgt status` connects to. Its directory is created if missing. Each daemon \
+             needs its own.",
         ),
         key(
             "state_dir",
             Text("a path"),
             Is("\"/var/lib/ptgt/state\""),
             "",
-            "Directory for what disks remember over a restart, apart from their blocks: persistent reservations \
-                 (APTPL), saved mode pages, identifying information, and that there is an image (`create`), below the UUID of \
-                 the disk; which UUID each image has (`images`); and the identifiers of target ports (`port_ids`). It is made \
-                 when there is something to remember.",
+            "Directory for what logical units remember across restarts, apart from their data: persistent \
+             reservations (APTPL), saved mode pages, identifying information and that there is an image \
+             (`create`), each below the unit's UUID; the UUID of each image (`images`); the identifiers \
+             of target ports (`port_ids`). It is created when there is something to remember.",
         ),
         key(
             "management_url",
             Text("a URL of at most 255 ASCII characters such as \"https://lab.example/ptgt\""),
             Means("none"),
             "\"https://lab.example/ptgt\"",
-            "Where this daemon is managed: disks report it to initiators that ask (Management Network \
-             Addresses page).",
+            "Where this daemon is managed. Initiators can read it (Management Network Addresses page).",
         ),
         key(
             "drop_privileges",
             Flag,
             Is("true"),
             "",
-            "Once everything is open, keep only CAP_NET_ADMIN, CAP_NET_RAW and CAP_IPC_LOCK (and what DPDK's \
-             ports need), \
-                 with no_new_privs. `false` keeps everything, for instance for a debugger.",
+            "Once everything is open, keep only CAP_NET_ADMIN, CAP_NET_RAW and CAP_IPC_LOCK (and what \
+             DPDK's ports need), and set no_new_privs. `false` keeps everything, for instance for a \
+             debugger.",
         ),
         key(
             "log",
             Text("a level: \"error\", \"warn\", \"info\" or \"debug\""),
             Is("\"info\""),
             "",
-            "What is written to stderr. The environment variable RUST_LOG overrides it.",
+            "The level of the log, which goes to stderr. The environment variable RUST_LOG overrides it.",
         ),
     ]],
 };
 
 /// `port_group`
 const PORT_GROUP: &Table = &Table {
-    doc: "A target port group (ALUA): all target ports with that portal group tag. Without it, the ports of a tag are \
-              a group that is active/optimized.",
+    doc: "A target port group (ALUA): all target ports with a portal group tag. Without one, the ports of \
+         a tag are a group that is active/optimized.",
     groups: &[&[
-        key("name", Text("a name"), Required, "\"first\"", "What `ptgt port-group` calls it."),
+        key("name", Text("a name"), Required, "\"first\"", "Its name for `ptgt port-group`."),
         key("group", Number(1, 65535), Required, "1", "The portal group tag, as in `group` of [[portal]]."),
         key(
             "state",
@@ -137,8 +139,9 @@ const PORT_GROUP: &Table = &Table {
             ]),
             Is("\"active/optimized\""),
             "",
-            "Its asymmetric access state after the start. `ptgt port-group` and SET TARGET PORT GROUPS change it.",
+            "Its asymmetric access state after each start. `ptgt port-group` and SET TARGET PORT GROUPS \
+             change it.",
         ),
-        key("preferred", Flag, Is("false"), "", "Initiators are to prefer it when they may choose."),
+        key("preferred", Flag, Is("false"), "", "Initiators should prefer it (PREF bit)."),
     ]],
 };

@@ -27,29 +27,22 @@ const COUNTER_PLACES: &[CounterPlace] = &[
     },
     CounterPlace {
         path: "ports[].counters",
-        what: "A port of any driver but `kernel`: TCP/IP on its frames",
+        what: "Drivers `tap`, `packet` and `dpdk`: the daemon's own TCP/IP",
         lists: &[TcpCounters::LIST, DropCounters::LIST],
     },
+    CounterPlace { path: "ports[].counters", what: "Driver `tap`, in addition", lists: &[TapCounters::LIST] },
     CounterPlace {
         path: "ports[].counters",
-        what: "Beside that, a port of driver `tap`",
-        lists: &[TapCounters::LIST],
-    },
-    CounterPlace {
-        path: "ports[].counters",
-        what: "Beside that, a port of driver `packet`",
+        what: "Driver `packet`, in addition",
         lists: &[PacketCounters::LIST],
     },
     CounterPlace {
         path: "ports[].counters",
-        what: "Beside that, a port of driver `dpdk`; and `device_` with a name of the device's driver for each thing that it counts",
+        what: "Driver `dpdk`, in addition; also `device_...`: what the device's driver counts, by its own \
+             names",
         lists: &[QueueCounters::LIST, LinkCounters::LIST],
     },
-    CounterPlace {
-        path: "ports[].counters",
-        what: "A port of driver `kernel`",
-        lists: &[KernelCounters::LIST],
-    },
+    CounterPlace { path: "ports[].counters", what: "Driver `kernel`", lists: &[KernelCounters::LIST] },
     CounterPlace {
         path: "disks[].counters",
         what: "A disk, over all targets and sessions",
@@ -67,8 +60,8 @@ pub fn explain() -> String {
     let mut out = String::from(
         "# Counters\n\n\
         What a running daemon counts, by its place in `ptgt status --json`; `ptgt status --explain` prints this page. A counter \
-        only rises, from 0 at the start; a gauge rises and falls; a maximum is the most that a gauge has been. A later version \
-        may add others.\n",
+        starts at 0 and only rises; a gauge rises and falls; a maximum is the highest value of a gauge. Later versions may \
+        add others. [Which of them mean trouble](configuration.md#is-it-healthy).\n",
     );
     for CounterPlace { path, what, lists } in places() {
         _ = write!(out, "\n## `{path}`\n\n{what}.\n\n| Name | Unit | Kind | Meaning |\n|---|---|---|---|\n");

@@ -78,8 +78,8 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("true"),
         "",
-        "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With `false` all of its \
-                 space is taken at the start.",
+        "Initiators may deallocate blocks (UNMAP), and an image takes space as it is written. With \
+         `false`, all of its space is allocated at the start.",
     ),
     key("read_only", Flag, Is("false"), "", "Writes are refused."),
     key(
@@ -87,8 +87,9 @@ pub const KEYS: &[Key] = &[
         Flag,
         Is("true"),
         "",
-        "What is written may stay in the page cache until the initiator synchronizes it; otherwise each \
-                 write is stable before its status. Initiators can change this (WCE of the caching mode page).",
+        "Written data may stay in the page cache until the initiator synchronizes it; otherwise each \
+         write is stable before its status. Initiators can change this (WCE of the caching mode page); a \
+         value that one of them has saved applies instead of this one.",
     ),
     key(
         "atomic_writes",
@@ -103,7 +104,7 @@ pub const KEYS: &[Key] = &[
         Number(0, 16383),
         Is("0"),
         "",
-        "The first logical block that lies at the beginning of a physical block.",
+        "The first logical block that begins a physical block.",
     ),
     key(
         "removable",

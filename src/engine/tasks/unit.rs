@@ -84,17 +84,17 @@ impl Unit {
 counter_set! {
     /// What a logical unit has done.
     pub struct UnitCounters {
-        /// Commands that moved data to an initiator.
+        /// Commands that sent data to an initiator.
         reads: Counter of Commands as "READS",
-        /// Bytes they moved.
+        /// Bytes they sent.
         read_bytes: Counter of Bytes as "READ",
-        /// Commands that took data from an initiator.
+        /// Commands that received data from an initiator.
         writes: Counter of Commands as "WRITES",
-        /// Bytes they took.
+        /// Bytes they received.
         write_bytes: Counter of Bytes as "WRITTEN",
         /// Commands without data.
         others: Counter of Commands as "OTHERS",
-        /// Commands that ended with CHECK CONDITION, unit attentions apart.
+        /// Commands that ended with CHECK CONDITION, except for unit attentions.
         errors: Counter of Commands as "ERRORS",
         /// Commands aborted.
         aborts: Counter of Commands as "ABORTS",

@@ -148,8 +148,9 @@ impl Account {
                 Text("12 to 255 bytes, or \"file:\" and the path of a file"),
                 Required,
                 "\"file:/etc/ptgt/lab.secret\"",
-                "The secret, or the file that holds it, which only its owner may read. A relative path starts at the \
-                 directory of the configuration.",
+                "The secret, or the file that holds it, which must belong to the daemon's user and be \
+                 readable by nobody else (mode 600). A relative path starts at the directory of the \
+                 configuration.",
             ),
         ]],
     };
@@ -174,29 +175,34 @@ pub struct Authentication<A = Account> {
 const ACCOUNT_NAME: &str = "the name of an [[account]]";
 
 const KEYS: &[Key] = &[
-    key("accounts", Texts(ACCOUNT_NAME), Means("they need not"), "[\"lab\"]", "Accounts by which they may."),
+    key(
+        "accounts",
+        Texts(ACCOUNT_NAME),
+        Means("no authentication"),
+        "[\"lab\"]",
+        "Accounts that initiators may use.",
+    ),
     key(
         "outgoing",
         Text(ACCOUNT_NAME),
         Is("\"\""),
         "",
-        "The account by which the target authenticates itself to an initiator that asks for it (mutual CHAP).",
+        "The account with which the target authenticates itself to initiators that ask for it (mutual \
+         CHAP).",
     ),
     key(
         "algorithms",
         Texts("\"MD5\", \"SHA1\", \"SHA-256\" or \"SHA3-256\""),
         Is("[\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\"]"),
         "",
-        "Hash functions allowed; of these the initiator's first choice is used.",
+        "Hash functions allowed. The first in the initiator's list that is allowed is used.",
     ),
 ];
 
 impl Authentication {
     /// The table of keys for those who ask for targets.
-    pub const OF_DISCOVERY: &Table = &Table {
-        doc: "How initiators authenticate themselves before they may ask for targets.",
-        groups: &[KEYS],
-    };
+    pub const OF_DISCOVERY: &Table =
+        &Table { doc: "How initiators authenticate themselves for discovery.", groups: &[KEYS] };
 
     /// The table of keys for those who log in to a target.
     pub const OF_TARGET: &Table = &Table {

@@ -69,14 +69,14 @@ const LENGTH: ValueKind = ValueKind::Size(512, (1 << 24) - 1);
 impl Parameters {
     /// Its table of keys.
     pub const TABLE: &Table = &Table {
-        doc: "What a target offers in the negotiation (RFC 7143 13), and its limits.",
+        doc: "What a target negotiates (RFC 7143 13), and its time limits.",
         groups: &[&[
             key(
                 "max_recv_data_segment_length",
                 LENGTH,
                 Is("\"256KiB\""),
                 "",
-                "Longest data segment that the target takes.",
+                "Longest data segment that the target accepts.",
             ),
             key("max_burst_length", LENGTH, Is("\"1MiB\""), "", "Longest solicited sequence of data."),
             key(
@@ -97,21 +97,23 @@ impl Parameters {
                 Number(0, 3600),
                 Is("2"),
                 "",
-                "Seconds before an initiator comes back, at least.",
+                "Seconds that an initiator waits, at least, before it logs in again.",
             ),
             key(
                 "default_time2retain",
                 Number(0, 3600),
                 Is("0"),
                 "",
-                "Seconds within which it does, at most. Nothing is retained: error recovery level 0.",
+                "Seconds within which it logs in again, at most. Nothing is retained: error recovery \
+                 level 0.",
             ),
             key(
                 "queue_depth",
                 Number(1, 4096),
                 Is("128"),
                 "",
-                "Commands that an initiator may have under way in a session, as far as initiator_memory allows.",
+                "Commands that an initiator may have in flight in a session, as far as initiator_memory \
+                 allows.",
             ),
             key("login_timeout", Time(HOUR), Is("\"15s\""), "", "How long a login may take."),
             key(
@@ -119,16 +121,24 @@ impl Parameters {
                 Time(HOUR),
                 Is("\"30s\""),
                 "",
-                "After how long a silence the initiator is asked whether it is alive (NOP-In); \"0s\" for never.",
+                "How long an initiator may be silent before it is asked whether it is alive (NOP-In); \
+                 \"0s\" for ever.",
             ),
-            key("nop_timeout", Time(HOUR), Is("\"30s\""), "", "How long the answer to that may take."),
+            key(
+                "nop_timeout",
+                Time(HOUR),
+                Is("\"30s\""),
+                "",
+                "How long its answer may take. Then the connection ends.",
+            ),
             key(
                 "scsi_events",
                 Flag,
                 Is("false"),
                 "",
-                "Tell initiators of unit attentions (a disk that has grown, a reset) by an asynchronous message at once, not \
-                 only with their next command. Off by default: not every initiator was tried with such messages.",
+                "Report unit attentions (a disk that has grown, a reset) at once by an asynchronous \
+                 message, not only with the next command. Off by default: not every initiator was tested \
+                 with such messages.",
             ),
         ]],
     };
