@@ -39,7 +39,7 @@ one() { # DEVICE HUGEPAGES
   rm -rf var/lib/ptgt/disk0.img var/lib/ptgt/state
   : >target.log
   start test.toml
-  grep -q "^[^ ]* INFO *. DPDK: .* MiB of frame buffers wanted, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
+  grep -q "^[^ ]* INFO *. DPDK: .* MiB of frame buffers needed, in $([ "$2" = never ] && echo ordinary || echo huge) pages" target.log ||
     die "other pages than asked for"
   grep -vE '^\[[0-9TZ:.-]+ [A-Z]+ *\] [^[<]' target.log && die "this is not in the log's form"
   sed -n 's/^\[[^]]*\] //p' target.log | grep -v 'libbpf: elf: skipping' | sort | uniq -d | grep . && die "this is there twice"

@@ -355,8 +355,8 @@ def main():
         now = os.stat(case.path)
         assert (now.st_size, stat.S_IMODE(now.st_mode)) in ((SIZE, 0o600), (2 * SIZE, 0o600)), case
         assert (now.st_blocks * 512 >= now.st_size) == case.full, case
-        assert log.count(f"made {case.path}: ") == 1, case
-    assert log.count("made ") == len(made), "what was made is told, once"
+        assert log.count(f"created {case.path}: ") == 1, case
+    assert log.count("created ") == len(made), "what was made is told, once"
     print(f"{len(all_cases)} disks: {len(bad)} refused, {len(good)} served, {len(made)} of them made")
 
 

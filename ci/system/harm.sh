@@ -31,7 +31,7 @@ mkdir real data
 mount --bind real data
 one_disk "$work/data/disk.img" 'create = true'
 start test.toml
-[ "$(grep -c "made $work/data/disk.img: 16777216 bytes, sparse" target.log)" -eq 1 ] || die "not told, or not once"
+[ "$(grep -c "created $work/data/disk.img: 16777216 bytes, sparse" target.log)" -eq 1 ] || die "not told, or not once"
 pattern 1 100000 >words
 qemu-img convert -n -f raw -O raw words "$disk"
 stop TERM 10 0
@@ -39,7 +39,7 @@ umount data
 if [ "$(stat -f -c %T "$work")" = tmpfs ]; then
   say "left out: an image in memory may be made again, and $work lies there"
 else
-  refused "data/disk.img is not there, and there was an image before"
+  refused "data/disk.img is not there, but there was an image before"
   grep -q 'remove that record' said || die "no remedy"
   [ -z "$(ls data)" ] || die "something was made: $(ls data)"
   mount --bind real data

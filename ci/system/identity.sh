@@ -119,15 +119,15 @@ for other in a.img ../five/a.img symlink.img hardlink.img; do
   refused pair.toml 'belongs to the disk "one"'
 done
 pair "$(file a.img)" "$(file copy.img)"
-refused pair.toml "UUID $uuid is that of the disk \"one\""
+refused pair.toml "UUID $uuid already belongs to the disk \"one\""
 pair "$(file b.img "uuid = \"$uuid\"")" "$(file a.img)"
-refused pair.toml 'is that of the disk "one"'
+refused pair.toml 'already belongs to the disk "one"'
 for other in $uuid ${uuid^^} "${uuid//-/}"; do
   pair "$(memory "uuid = \"$uuid\"")" "$(memory "uuid = \"$other\"")"
-  refused pair.toml 'is that of the disk "one"'
+  refused pair.toml 'already belongs to the disk "one"'
 done
 pair "$(memory 'serial = "S1"')" "$(memory 'serial = "S1"')"
-refused pair.toml 'serial number "S1" is that of the disk "one"'
+refused pair.toml 'serial number "S1" already belongs to the disk "one"'
 pair "$(file b.img)" "$(memory 'serial = "S1"')"
 served pair.toml pair
 

@@ -46,7 +46,7 @@ pub(crate) fn call(socket: &Path, method: &str, params: Value) -> Result<Value, 
         Err(e) => return Err(format!("the daemon at {place}: {}", sent.err().unwrap_or(e))),
     };
     let mut response: Value = serde_json::from_slice(&response)
-        .map_err(|e| format!("what listens at {place} does not speak JSON-RPC: {e}"))?;
+        .map_err(|e| format!("the program that listens at {place} does not speak JSON-RPC: {e}"))?;
     match (response["result"].take(), &response["error"]["message"]) {
         (result, Value::Null) => Ok(result),
         (_, message) => Err(format!("the daemon at {place}: {}", message.as_str().unwrap_or_default())),

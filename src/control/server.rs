@@ -51,7 +51,7 @@ impl Socket {
         let fail = |what: &str, e: std::io::Error| format!("control socket {}: {what}: {e}", path.display());
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             let made = DirBuilder::new().recursive(true).mode(0o755).create(directory);
-            made.map_err(|e| fail("cannot make its directory", e))?;
+            made.map_err(|e| fail("cannot create its directory", e))?;
         }
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
@@ -61,7 +61,7 @@ impl Socket {
             Ok(_) => fs::remove_file(path).map_err(|e| fail("cannot be replaced", e))?,
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(|e| fail("cannot be made", e))?;
+        let listener = UnixListener::bind(path).map_err(|e| fail("cannot be created", e))?;
         let socket = Self { path: path.into(), listener, _lock: lock };
         let ready = fs::set_permissions(path, Permissions::from_mode(0o660))
             .and_then(|()| socket.listener.set_nonblocking(true));

@@ -59,7 +59,7 @@ impl PortIds {
             if let Some(holder) = holder.map(|(holder, _)| holder.clone()) {
                 if ports.iter().any(|(other, id)| *other == holder && id.is_none()) {
                     return Err(format!(
-                        "{name} cannot have the identifier {wanted}: it is that of {holder}, which must be given another"
+                        "{name} cannot have the identifier {wanted}: it belongs to {holder}: give that another one first"
                     ));
                 }
                 self.0.remove(&holder);
@@ -117,7 +117,7 @@ mod tests {
         let mut known = PortIds::default();
         known.assign(&ports(&["a", "b"])).unwrap();
         let with = |a, b| [("a".to_owned(), a), ("b".to_owned(), b)];
-        assert!(known.clone().assign(&with(Some(2), None)).unwrap_err().contains("that of b"));
+        assert!(known.clone().assign(&with(Some(2), None)).unwrap_err().contains("it belongs to b"));
         known.assign(&with(Some(2), Some(1))).unwrap();
         assert_eq!(ids(&known, &["a", "b"]), [2, 1]);
         // Of one that is gone it may be taken, as when a target gets another name.

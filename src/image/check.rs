@@ -29,7 +29,7 @@ pub(super) fn check(tape: &mut TapeFile) -> Vec<Damage> {
     }
     for partition in &tape.findings.rebuilt {
         damage.push(whole(format!(
-            "the index of partition {partition} is damaged; it was made anew from the log"
+            "the index of partition {partition} is damaged; it was rebuilt from the log"
         )));
     }
     let partitions = tape.image.partitions().len();

@@ -48,7 +48,7 @@ pub(super) fn export(
 ) -> Result<(), String> {
     let (shown, from) = (to.display(), file.display());
     if format == ForeignFormat::Tgt {
-        return Err("images of tgt are read only; export to aws or simh".into());
+        return Err("images of tgt can only be read; export to aws or simh".into());
     }
     if partition >= tape.image.partitions().len() {
         return Err(format!(

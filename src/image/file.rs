@@ -49,7 +49,7 @@ impl ReadFault {
 fn help(e: MountError) -> &'static str {
     match e {
         MountError::NoTape => "give the path of a tape image, or `ptgt image import` one of another format",
-        MountError::Version(_) => "use the version of ptgt that made it, or a newer one",
+        MountError::Version(_) => "use the version of ptgt that created it, or a newer one",
         MountError::Short { .. } => "copy it again, whole",
         MountError::Superblock | MountError::Log { .. } => "restore it from a copy",
     }
@@ -60,9 +60,12 @@ pub(super) fn make(path: &Path) -> Result<File, String> {
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     made.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => {
-            format!("{} is there already; remove it first or give another path", path.display())
+            format!("{} exists already; remove it first or give another path", path.display())
         }
-        _ => format!("{} cannot be made: {e}; give a path in a directory that you may write", path.display()),
+        _ => format!(
+            "{} cannot be created: {e}; give a path in a directory that you may write to",
+            path.display()
+        ),
     })
 }
 

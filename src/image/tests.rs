@@ -83,7 +83,7 @@ fn an_image_is_made_for_its_user_alone_and_never_over_another() {
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     assert!(meta.len() > 1 << 30, "it is sparse, and as long as it can become");
     assert!(report(&file).unwrap().allocated < 1 << 20);
-    assert!(error(create(new(1 << 30))).contains("is there already; remove it first"));
+    assert!(error(create(new(1 << 30))).contains("exists already; remove it first"));
     let other = directory.file("b.ptt");
     let create = |cartridge| ImageCommand::Create { file: other.clone(), cartridge };
     assert!(error(create(CartridgeArguments { size: None, ..new(0) })).contains("`--size`"));
@@ -158,7 +158,7 @@ fn exports_come_back_as_they_were() {
         let (to, back) = (directory.file(&format!("{format:?}")), directory.file(&format!("{format:?}.ptt")));
         let export = || ImageCommand::Export { format, partition: 0, file: file.clone(), to: to.clone() };
         run(&export()).unwrap();
-        assert!(error(export()).contains("is there already"));
+        assert!(error(export()).contains("exists already"));
         let import =
             |cartridge| ImageCommand::Import { format, from: to.clone(), file: back.clone(), cartridge };
         assert!(error(import(new(4096))).contains("`--size`"), "a cartridge that is too small");

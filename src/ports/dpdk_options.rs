@@ -268,7 +268,7 @@ mod driver {
             Hugepages::Auto => free >= wanted,
         };
         let pages = if huge { "huge" } else { "ordinary" };
-        info!("DPDK: {} MiB of frame buffers wanted, in {pages} pages", wanted.div_ceil(1 << 20));
+        info!("DPDK: {} MiB of frame buffers needed, in {pages} pages", wanted.div_ceil(1 << 20));
         let memory = start.environment.memory.unwrap_or(wanted + ENVIRONMENT_MEMORY);
         let first = sys::affinity().ok().and_then(|allowed| allowed.first());
         EalConfig {

@@ -172,7 +172,7 @@ impl KernelHost {
         self.accept_again = Some(self.now + ACCEPT_PAUSE);
         if self.accept_warned.is_none_or(|at| self.now >= at + ACCEPT_WARNING) {
             self.accept_warned = Some(self.now);
-            warn!("cannot accept more connections for the moment: {why}");
+            warn!("cannot accept more connections at the moment: {why}");
         }
     }
 

@@ -166,7 +166,7 @@ pub(super) fn addresses(s: &Section<'_>) -> Option<Placed> {
     if !s.given("address") {
         s.missing("address");
     } else if ours.as_ref().is_some_and(Vec::is_empty) {
-        s.error("address", "has no entry", "a port with frames needs at least one address");
+        s.error("address", "is an empty list", "a port with frames needs at least one address");
     }
     ours
 }

@@ -215,7 +215,7 @@ impl Tap {
     fn lose(&mut self, now: Instant) {
         if let Some(queue) = self.queue.as_ref().filter(|queue| queue.tells) {
             warn!(
-                "device {:?}: somebody has removed it; it is made again as soon as that is possible",
+                "device {:?}: it was removed; it will be created again as soon as possible",
                 queue.options.link.device
             );
         }

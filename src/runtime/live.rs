@@ -358,10 +358,7 @@ impl Live {
                 && let Some(unit) = gone.iter().find(|it| it.key == unit)
             {
                 let UnitOptions { kind, name, .. } = &unit.options;
-                warn!(
-                    "{kind} {name:?} is gone: what was written last may not be on stable storage ({})",
-                    e.kind
-                );
+                warn!("{kind} {name:?} is gone: the last writes may not be on stable storage ({})", e.kind);
             }
         }
         let keys: Vec<UnitKey> = gone.iter().map(|unit| unit.key).collect();

@@ -123,8 +123,7 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
 fn flushed(units: &[Arc<Unit>], ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>) -> Result<(), String> {
     let mut unflushed = BTreeMap::new();
     for end in ends {
-        let end =
-            end.map_err(|_| "a reactor has died: what was written last may not be on stable storage")?;
+        let end = end.map_err(|_| "a reactor has died: the last writes may not be on stable storage")?;
         unflushed.extend(end.into_iter().map(|(unit, error)| (unit, error.kind)));
     }
     let why = |Unit { key, options: UnitOptions { kind, name, .. }, .. }: &Unit| {
@@ -133,7 +132,7 @@ fn flushed(units: &[Arc<Unit>], ends: Vec<thread::Result<Vec<(UnitKey, Error)>>>
     let units: Vec<String> = units.iter().filter_map(|unit| why(unit)).collect();
     match &units[..] {
         [] => Ok(()),
-        units => Err(format!("what was written last may not be on stable storage: {}", units.join(", "))),
+        units => Err(format!("the last writes may not be on stable storage: {}", units.join(", "))),
     }
 }
 

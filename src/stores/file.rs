@@ -550,7 +550,7 @@ impl Store for FileStore {
                 if space.links == 0 && !std::mem::replace(&mut self.deleted, true) {
                     let name = &self.name;
                     log::warn!(
-                        "disk {name:?}: its image has been deleted: what it holds is lost when the daemon ends"
+                        "disk {name:?}: its image has been deleted: its contents are lost when the daemon ends"
                     );
                 }
                 if self.thin {

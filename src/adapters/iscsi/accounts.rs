@@ -17,7 +17,7 @@ const FILE: &str = "file:";
 const WRONG_LENGTH: (&str, &str) = ("has the wrong length", "12 to 255 bytes (RFC 7143 9.2.1)");
 
 /// What is said of an account whose secret is in use for the other direction, too.
-pub(super) const REFLECTED: &str = "it has the secret of the other direction of CHAP";
+pub(super) const REFLECTED: &str = "it has the same secret as the other direction of CHAP";
 
 /// An account whose secret may have to be read.
 pub type ConfiguredAccount = Account<SecretSource>;

@@ -26,7 +26,7 @@ pub const KEYS: &[Key] = &[
     key(
         "discovery",
         ValueKind::Table(Authentication::OF_DISCOVERY),
-        Means("nobody needs to"),
+        Means("no authentication"),
         "",
         "Who may discover targets.",
     ),
@@ -208,7 +208,7 @@ fn distinct_port_ids(targets: &Named<'_, TargetOptions>) {
         for (group, id) in port_ids {
             if let Some((other, tag)) = ids.insert(id, (name, group)) {
                 let message =
-                    format!("the target port identifier {id} is that of {other:?}, group {tag}, already");
+                    format!("the target port identifier {id} already belongs to {other:?}, group {tag}");
                 let help = "no two target ports of a daemon have the same: give another one in `port_ids`";
                 targets.error(index, message, help);
             }

@@ -230,7 +230,7 @@ fn one_session(out: &mut String, session: &SessionStatus) {
     for connection in connections {
         _ = writeln!(
             out,
-            "    {} -> {} (portal {}), {} commands under way",
+            "    {} -> {} (portal {}), {} commands in flight",
             connection.peer, connection.local, connection.portal, connection.in_flight
         );
         let agreed: Vec<String> =

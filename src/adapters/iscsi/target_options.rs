@@ -57,7 +57,11 @@ impl TargetReferences<'_, '_> {
         }
         let names = s.texts("portals", |text| Some(text.to_owned()))?;
         if names.is_empty() {
-            s.error("portals", "has no entry", "nobody would reach the target; leave it out for all portals");
+            s.error(
+                "portals",
+                "is an empty list",
+                "nobody could reach the target; leave it out for all portals",
+            );
         }
         let mut chosen = Vec::new();
         for (name, span) in names {

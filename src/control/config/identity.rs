@@ -20,7 +20,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let warning = |unit: &UnitOptions| {
         let why = match &unit.identity_source {
             IdentitySource::Kept(IdentityRecord { from: IdentityOrigin::Name, .. }) => {
-                "its image was there before it had an identity"
+                "its image existed before it had an identity"
             }
             IdentitySource::Name(why) => why,
             _ => return None,
@@ -99,11 +99,11 @@ pub(super) fn distinct_units(units: &Named<'_, UnitOptions>, scope: Scope) {
         if let Some(other) = uuids.insert(uuid, (index, unit)) {
             let help = "to initiators they would be one disk: give one of them a new `uuid`; a copy of an image leaves out \
                         its .ptgt file";
-            wrong(format!("its UUID {uuid} is that of {}", whose(other)), help);
+            wrong(format!("its UUID {uuid} already belongs to {}", whose(other)), help);
         } else if let Some(other) = serials.insert(serial, (index, unit)) {
             let serial = String::from_utf8_lossy(unit.identity.serial());
             wrong(
-                format!("its serial number {serial:?} is that of {}", whose(other)),
+                format!("its serial number {serial:?} already belongs to {}", whose(other)),
                 "to initiators they would be one disk: give each a `serial` of its own",
             );
         }
@@ -288,16 +288,19 @@ mod tests {
             "uuid = \"123E4567-E89B-12D3-A456-426614174000\"",
             "uuid = \"123e4567e89b12d3a456426614174000\"",
         ] {
-            refused(&[ram("first", uuid), ram("second", other)], "is that of the disk \"first\"");
-            refused(&[file("first", "b.img", uuid), ram("second", other)], "is that of the disk");
+            refused(&[ram("first", uuid), ram("second", other)], "already belongs to the disk \"first\"");
+            refused(&[file("first", "b.img", uuid), ram("second", other)], "already belongs to the disk");
         }
         let serial = "serial = \"S1\"";
-        refused(&[ram("first", serial), ram("second", serial)], "serial number \"S1\" is that of the disk");
+        refused(
+            &[ram("first", serial), ram("second", serial)],
+            "serial number \"S1\" already belongs to the disk",
+        );
         let digits = "serial = \"123e4567e89b12d3a456426614174000\"";
         refused(&[ram("first", uuid), ram("second", digits)], "serial number");
         // The identity that another gets by its name.
         let named = format!("uuid = \"{}\"", Uuid::of_name("second"));
-        refused(&[ram("first", &named), file("second", "b.img", "")], "is that of the disk");
+        refused(&[ram("first", &named), file("second", "b.img", "")], "already belongs to the disk");
         // A copy with its file.
         rig.start(&file("second", "b.img", ""));
         fs::copy(&b, &c).unwrap();

@@ -227,7 +227,7 @@ impl Doctor<'_> {
             .certain = too_few;
         }
         if never {
-            let why = "hugepages = \"never\" was asked for";
+            let why = "the configuration says hugepages = \"never\"";
             self.check("huge pages", "not used", "auto or require", why, Verdict::Slower);
         }
         pages

@@ -36,7 +36,7 @@ pub fn oddities(config: &Config) -> Vec<String> {
     };
     if !spare.is_empty() {
         let named = spare[..spare.len().min(NAMED_MAX)].join(", ");
-        found.push(format!("no target has among its `luns`: {named}{more}"));
+        found.push(format!("in the `luns` of no target: {named}{more}"));
     }
     found
 }

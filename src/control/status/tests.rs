@@ -195,7 +195,7 @@ Disk thin0
   medium: ejected
   write-protected by an initiator
   mode pages saved by an initiator; write cache off
-  only 9 MiB left below it, fewer than 10 MiB
+  only 9 MiB left on its file system, less than 10 MiB
   injects faults, by 2 rules
   reservation: write exclusive, registrants only, survives a restart
   key 0xabc of iqn.2026-11.test:initiator,i,0x00023d000001 at iqn.2026-11.test:a,t,0x0001, holder
@@ -207,7 +207,7 @@ Target iqn.2026-11.test:a (lab)
   LUN 0: thin0
   LUN 12: r
   session of iqn.2026-11.test:initiator (account \"alice\", ISID 00023d000001, TSIH 1) on reactor 0
-    10.77.0.1:40001 -> 10.77.0.2:3260 (portal main), 3 commands under way
+    10.77.0.1:40001 -> 10.77.0.2:3260 (portal main), 3 commands in flight
       HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
       TaskReporting=RFC3720
 
@@ -217,7 +217,7 @@ Target iqn.2026-11.test:b
 
 Discovery sessions
   session of iqn.2026-11.test:initiator (ISID 00023d000001, TSIH 2) on reactor 2
-    10.77.0.1:40002 -> 10.77.0.2:3260 (portal main), 3 commands under way
+    10.77.0.1:40002 -> 10.77.0.2:3260 (portal main), 3 commands in flight
       HeaderDigest=None, InitialR2T=No, MaxBurstLength=512
       TaskReporting=RFC3720
 ";

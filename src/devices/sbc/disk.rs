@@ -87,7 +87,7 @@ impl DiskReport {
             && available < threshold
         {
             let (left, wanted) = (ByteCount(available), ByteCount(threshold));
-            found.push(format!("only {left} left below it, fewer than {wanted}"));
+            found.push(format!("only {left} left on its file system, less than {wanted}"));
         }
         found
     }

@@ -218,7 +218,11 @@ impl Authentication<String> {
         let accounts = s.texts("accounts", |text| Some(text.to_owned()));
         let wanted = s.given("accounts");
         if accounts.as_ref().is_some_and(Vec::is_empty) {
-            s.error("accounts", "has no entry", "nobody could log in; leave it out for no authentication");
+            s.error(
+                "accounts",
+                "is an empty list",
+                "nobody could log in; leave it out for no authentication",
+            );
         }
         let own = s.text("outgoing").filter(|name| !name.is_empty());
         if own.is_some() && !wanted {
@@ -337,7 +341,7 @@ impl Chap {
                 self.0 = Stage::Done(user);
                 Ok(())
             }
-            Stage::Done(_) => Err(failed("CHAP goes on after its end")),
+            Stage::Done(_) => Err(failed("CHAP continues after its end")),
         }
     }
 
@@ -381,7 +385,7 @@ fn check(
     challenge: &[u8],
 ) -> Result<String, LoginRefusal> {
     let Said { algorithms: None, name: Some(name), response: Some(response), .. } = said else {
-        return Err(failed("CHAP_N and CHAP_R were to come"));
+        return Err(failed("CHAP_N and CHAP_R were expected"));
     };
     let response = binary(response, algorithm.len()).unwrap_or_default();
     let account = ours.accounts.iter().find(|account| account.name == *name);
@@ -408,15 +412,15 @@ fn mutual(
         _ => return Err(failed("CHAP_I and CHAP_C belong together")),
     };
     let Some(own) = &ours.own else {
-        return Err(failed("mutual CHAP was asked for, and there is no outgoing account"));
+        return Err(failed("the initiator asks for mutual CHAP, but there is no outgoing account"));
     };
     let identifier = number(identifier).and_then(|number| u8::try_from(number).ok());
-    let Some(identifier) = identifier else { return Err(failed("CHAP_I is no identifier")) };
+    let Some(identifier) = identifier else { return Err(failed("CHAP_I is not an identifier")) };
     let Some(challenge) = binary(challenge, CHALLENGE_MAX).filter(|challenge| !challenge.is_empty()) else {
-        return Err(failed("CHAP_C is no challenge"));
+        return Err(failed("CHAP_C is not a challenge"));
     };
     if challenge.ct_eq(sent).into() {
-        return Err(failed("our own challenge was reflected"));
+        return Err(failed("the initiator returned the target's own challenge"));
     }
     push_pair(answer, "CHAP_N", &own.name);
     push_pair(answer, "CHAP_R", &hexadecimal(&algorithm.response(identifier, &own.secret.0, &challenge)));

@@ -44,11 +44,11 @@ impl ActiveConnection<'_> {
         let immediate_data = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);
         if immediate_data > 0 && (!self.connection.negotiated.immediate_data || immediate_data > first_burst)
         {
-            return self.violation("immediate data that was not agreed on");
+            return self.violation("immediate data that was not negotiated");
         }
         let more = !flags.contains(Flags::FINAL);
         if more && (!writes || self.connection.negotiated.initial_r2t) {
-            return self.violation("unsolicited data that was not agreed on");
+            return self.violation("unsolicited data that was not negotiated");
         }
         if self.session.commands.find(itt).is_some() {
             return self.violation("initiator task tag of another command");

@@ -30,7 +30,7 @@ impl ActiveConnection<'_> {
         };
         let Some(index) = index else { return self.data_out_without_task(pdu) };
         if self.session.commands.slot(index).connection != self.key.0 {
-            return self.violation("data on another connection than its command");
+            return self.violation("data on another connection than its command's");
         }
         let slot = self.session.commands.slot(index);
         if slot.damaged || !matches!(slot.phase, CommandPhase::Task | CommandPhase::Waiting) {
@@ -75,7 +75,7 @@ impl ActiveConnection<'_> {
         let bytes: usize = out_of_order.data.iter().chain(&out_of_order.pdu).map(|pdu| pdu.data.len()).sum();
         if bytes > first_burst || out_of_order.data.len() > OUT_OF_ORDER_DATA_MAX + first_burst / SEGMENT_MIN
         {
-            self.violation("more unsolicited data than agreed on");
+            self.violation("more unsolicited data than negotiated");
         }
     }
 

@@ -53,7 +53,7 @@ impl ActiveConnection<'_> {
     fn keep_behind_login(&mut self, data: Seg) {
         self.connection.framer.push(data, &self.session.arena);
         if self.connection.framer.held() > BEHIND_LOGIN_MAX {
-            self.violation("goes on before its login is answered");
+            self.violation("sends more before its login is answered");
         }
     }
 
@@ -269,7 +269,7 @@ impl ActiveConnection<'_> {
         let State::Admitting(login, reply) =
             std::mem::replace(&mut self.connection.state, State::FullFeature)
         else {
-            return self.end(CloseReason::Ended("joined before its login was done"), true);
+            return self.end(CloseReason::Ended("joined before its login was finished"), true);
         };
         let (negotiated, _, _) = login.finish();
         self.connection.negotiated = negotiated.joining(&self.session.negotiated);
@@ -384,7 +384,7 @@ impl ActiveConnection<'_> {
         if self.connection.stall(&parameters).is_some_and(|at| at <= now) {
             let sent = self.connection.counters.pdus_out;
             if self.connection.progress.1 == sent {
-                return self.end(CloseReason::Timeout("takes nothing of what is sent"), true);
+                return self.end(CloseReason::Timeout("accepts nothing of what is sent"), true);
             }
             self.connection.progress = (now, sent);
         }

@@ -308,7 +308,7 @@ impl Login {
         if !offered.split(',').any(|offer| offer == method) {
             let why = match required {
                 true => "the target requires CHAP, which the initiator does not offer",
-                false => "the initiator wants to authenticate itself, which the target does not require",
+                false => "the initiator insists on authentication, which the target does not require",
             };
             return Err((LoginStatus::AuthenticationFailure, why));
         }
@@ -378,8 +378,8 @@ impl Login {
             Err(Denial::Moved { permanently, address }) => {
                 self.moved = Some(address);
                 return Err(match permanently {
-                    true => (LoginStatus::MovedPermanently, "the target has moved for good"),
-                    false => (LoginStatus::MovedTemporarily, "the target has moved for a while"),
+                    true => (LoginStatus::MovedPermanently, "the target has moved permanently"),
+                    false => (LoginStatus::MovedTemporarily, "the target has moved temporarily"),
                 });
             }
         };

@@ -170,7 +170,7 @@ impl Eal {
         }
         // SAFETY: the function is called with a message at a time, from any thread, and has no state but a mutex.
         if unsafe { dpdk::ptgt_log_to(Some(on_log)) } != 0 {
-            return Err(io::Error::other("DPDK: its log cannot be caught"));
+            return Err(io::Error::other("DPDK: its log cannot be captured"));
         }
         let arguments = config.arguments();
         log::debug!(target: "dpdk", "starting with {}", arguments[1..].join(" "));
@@ -235,7 +235,7 @@ impl Registered {
         // SAFETY: the environment runs; a thread that is known already stays so.
         match unsafe { dpdk::rte_thread_register() } {
             0 => Ok(Self { _eal: eal.clone(), _here: std::marker::PhantomData }),
-            _ => Err(last("DPDK does not take one more thread")),
+            _ => Err(last("DPDK cannot register another thread")),
         }
     }
 }

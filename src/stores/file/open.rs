@@ -163,7 +163,7 @@ impl FileOptions {
         if self.find()?.is_none() {
             self.make()?;
         }
-        let Some(meta) = self.find()? else { return Err(self.missing("somebody has removed it")) };
+        let Some(meta) = self.find()? else { return Err(self.missing("it was removed")) };
         let file = self.claim(&meta)?;
         let locked =
             patiently(|| sys::lock_file(&file, !self.read_only).map(|done| done.then_some(())).transpose());
@@ -233,7 +233,7 @@ impl FileOptions {
             && self.is_remembered()?
         {
             let message = format!(
-                "{} is not there, and there was an image before: {} says so",
+                "{} is not there, but there was an image before: {} says so",
                 self.path.display(),
                 record.display()
             );
@@ -325,7 +325,7 @@ impl FileOptions {
         };
         fill().inspect_err(|_| _ = fs::remove_file(&self.path))?;
         let how = if self.takes_space() { "allocated in full" } else { "sparse" };
-        log::info!("made {path}: {size} bytes, {how}");
+        log::info!("created {path}: {size} bytes, {how}");
         Ok(())
     }
 
@@ -395,7 +395,7 @@ impl FileOptions {
             };
             return Err(ImageRefusal::new(
                 "size",
-                format!("{size} bytes are asked for, but {path} has {bytes}"),
+                format!("`size` is {size} bytes, but {path} has {bytes}"),
                 help,
             ));
         }

@@ -173,7 +173,7 @@ fn data_belongs_to_the_connection_of_its_command() {
     let data = two.other.data_out(&write, Some(&r2t), 0, 0, &[7; 4096], true);
     let wrong = data.clone();
     two.world.exchange(&[wrong]);
-    assert_eq!(two.world.violation(), "data on another connection than its command");
+    assert_eq!(two.world.violation(), "data on another connection than its command's");
     two.send(&data);
     two.world.run();
     assert_eq!(two.said()[0].opcode(), Opcode::SCSI_RESPONSE);

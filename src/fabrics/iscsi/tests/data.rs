@@ -559,21 +559,21 @@ fn unsolicited_data_must_be_agreed_on() {
     let mut world1 = World::logged_in(strict.clone(), &ALL);
     let command = world1.initiator.command(0, &write10(1), Transfer::write(512)).data(&[1; 512]);
     world1.exchange(&[command]);
-    assert_eq!(world1.violation(), "immediate data that was not agreed on");
+    assert_eq!(world1.violation(), "immediate data that was not negotiated");
     let mut world2 = World::logged_in(strict, &ALL);
     let mut command = world2.initiator.command(0, &write10(1), Transfer::write(512));
     command.bhs.bytes_mut()[1] &= !FINAL;
     world2.exchange(&[command]);
-    assert_eq!(world2.violation(), "unsolicited data that was not agreed on");
+    assert_eq!(world2.violation(), "unsolicited data that was not negotiated");
     // Data beyond what the command announces.
     let mut world3 = world(Parameters::default(), &[]);
     let command = world3.initiator.command(0, &write10(1), Transfer::write(512)).data(&[1; 513]);
     world3.exchange(&[command]);
-    assert_eq!(world3.violation(), "immediate data that was not agreed on");
+    assert_eq!(world3.violation(), "immediate data that was not negotiated");
     let mut world4 = world(Parameters::default(), &[]);
     let command = world4.initiator.command(0, &read10(0, 1), Transfer::read(512)).data(&[1; 8]);
     world4.exchange(&[command]);
-    assert_eq!(world4.violation(), "immediate data that was not agreed on");
+    assert_eq!(world4.violation(), "immediate data that was not negotiated");
 }
 
 const CRC: [(&str, &str); 2] = [("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")];

@@ -351,7 +351,7 @@ fn who_does_not_read_is_not_read() {
         world.session.timeout(world.now);
         world.work();
     }
-    assert_eq!(world.closed(), Some(&CloseReason::Timeout("takes nothing of what is sent")));
+    assert_eq!(world.closed(), Some(&CloseReason::Timeout("accepts nothing of what is sent")));
     assert!(world.session.is_receiving(world.key), "until the end of the stream");
     world.end();
 }

@@ -314,7 +314,7 @@ fn who_goes_on_before_the_owner_has_spoken_is_kept_within_bounds() {
         world.receive(&[0; 1024]);
     }
     world.run();
-    assert_eq!(world.violation(), "goes on before its login is answered");
+    assert_eq!(world.violation(), "sends more before its login is answered");
     world.end();
 }
 

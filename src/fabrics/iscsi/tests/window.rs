@@ -86,7 +86,7 @@ fn early_data_is_bounded() {
     world.exchange(&[write, data.clone(), data.clone()]);
     assert_eq!(world.session.held(), 65536);
     world.exchange(&[data]);
-    assert_eq!(world.violation(), "more unsolicited data than agreed on");
+    assert_eq!(world.violation(), "more unsolicited data than negotiated");
     world.end();
 }
 

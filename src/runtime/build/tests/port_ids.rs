@@ -96,7 +96,7 @@ fn an_identifier_that_is_given_overrides_the_record() {
     assert_eq!(state.ids(&["a", "b"]), [1, 2]);
     assert_eq!(state.ids(&["a port_ids = [{ group = 1, id = 7 }]", "b"]), [7, 2]);
     let taken = state.start(&["a port_ids = [{ group = 1, id = 2 }]", "b"]).map(|(ports, _)| ports);
-    assert!(taken.unwrap_err().contains("it is that of iqn.2026-11.test:b,t,0x0001"));
+    assert!(taken.unwrap_err().contains("it belongs to iqn.2026-11.test:b,t,0x0001"));
     let twice = ["a port_ids = [{ group = 1, id = 2 }]", "b port_ids = [{ group = 1, id = 2 }]"];
     assert!(
         state.start(&twice).map(|(ports, _)| ports).unwrap_err().contains("the target port identifier 2")
