@@ -106,7 +106,7 @@ iscsi-ls -i iqn.2026-11.com.example:ONE "iscsi://alice%$secret@$host" >libiscsi.
 grep -qF 'Target:eui.02004567a425678d ' libiscsi.log || { cat libiscsi.log; die "the name is not told as it is compared"; }
 
 say "refusals are told with their reasons, secrets never"
-for reason in 'no access rule of the target' 'wrong CHAP response' 'the initiator returned the target's own challenge' 'requires CHAP' \
+for reason in 'no access rule of the target' 'wrong CHAP response' 'the initiator returned the target' 'requires CHAP' \
   'the target has moved' 'no such session to join' 'too many sessions' 'reinstated'; do
   grep -q "$reason" target.log || die "the log does not tell: $reason"
 done
