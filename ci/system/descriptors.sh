@@ -38,6 +38,6 @@ with Connection(address, 5) as connection:
 print(f"a login takes {time.monotonic() - began:.2f} s when they are gone")
 assert time.monotonic() - began < 2
 PYTHON
-told=$(grep -c "cannot accept more connections for the moment: .*open files" target.log || true)
+told=$(grep -c "cannot accept more connections at the moment: .*open files" target.log || true)
 [ "$told" = 1 ] || die "the log tells of it $told times"
 stop TERM 20 0
