@@ -73,8 +73,13 @@
 //!
 //! A core sees byte streams through [`net::StreamHost`]. The kernel port implements it on sockets; [`net::TcpHost`] on
 //! any [`net::FramePort`], which is one queue of an Ethernet device: bursts of frames of up to 64 KiB in and out,
-//! checksums and segmentation left to the device where it can. Frames of other ethertypes go to whoever has claimed
-//! them ([`net::RawLink`]).
+//! checksums and segmentation left to the device where it can.
+//!
+//! The queue belongs to a link, of which TCP/IP is one client. Protocols beside it are others ([`net::LinkClient`]): they
+//! claim frames by ethertype, VLAN and address ([`net::FrameClaim`]), and those are taken out of each burst before TCP/IP sees
+//! it, to wait for their client within bounds of number and memory. A port without IP addresses has them alone. A device
+//! brings frames in at any core, so a fabric on frames has [`adapters::ethernet`], which gives each to its home core, or to
+//! the one that its key decides.
 //!
 //! Each connection is a smoltcp interface with one socket of its own, because smoltcp looks at all sockets of an
 //! interface on each poll. smoltcp never sees the payload: it is told lengths, and the flow puts slices of the segments
@@ -168,8 +173,8 @@
 //!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
 //!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says which tables of
 //!   the configuration are its own, and what is counted for it; its [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
-//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy.rs` is a whole one, for
-//!   tests, and `adapters/toy_regions` one that moves data by memory region.
+//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy` has whole ones, for tests, on memory and on Ethernet frames,
+//!   and `adapters/toy_regions` one that moves data by memory region.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
 //!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
 //!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with

@@ -63,13 +63,13 @@ fn main() {
         .allowlist_function("rte_ring_(create|free)")
         .allowlist_function("rte_eth_dev_(info_get|configure|start|stop|close|set_mtu|get_mtu|socket_id)")
         .allowlist_function(
-            "rte_eth_dev_(mac_addr_add|set_mc_addr_list|get_port_by_name|adjust_nb_rx_tx_desc)",
+            "rte_eth_dev_(mac_addr_(add|remove)|set_mc_addr_list|get_port_by_name|adjust_nb_rx_tx_desc)",
         )
         .allowlist_function(
             "rte_eth_(rx|tx)_queue_setup|rte_eth_(macaddr_get|link_get_nowait|tx_done_cleanup)",
         )
         .allowlist_function(
-            "rte_eth_(promiscuous|allmulticast)_enable|rte_eth_xstats_get(_names)?|rte_eth_stats_get",
+            "rte_eth_(promiscuous|allmulticast)_(enable|disable)|rte_eth_xstats_get(_names)?|rte_eth_stats_get",
         )
         .allowlist_function("rte_eth_dev_rx_intr_ctl_q_get_fd|rte_eth_from_rings")
         .allowlist_type(

@@ -47,6 +47,17 @@ impl KnownParts<'_, '_> {
         let what = if entry.path("unit").ends_with("unit") { "logical unit" } else { "[[disk]]" };
         self.units.look_up(entry, ("unit", entry.span_of("unit")), &name, what).map(|_| name)
     }
+
+    /// The name of the port that the key `port` names, if it has frames.
+    pub fn frame_port(&self, s: &Section<'_>) -> Option<String> {
+        let port = self.ports.get(self.ports.reference(s, "port", "port")?)?;
+        if port.options.link().is_none() {
+            let message = format!("the port {:?} has no Ethernet frames", port.name);
+            s.error("port", message, "name one of another driver than kernel");
+            return None;
+        }
+        Some(port.name.clone())
+    }
 }
 
 /// What the tables of a fabric say.

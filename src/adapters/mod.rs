@@ -2,6 +2,7 @@
 //! What joins each fabric's protocol machine to the cores: who is there, what is exported to whom, and where its bytes
 //! come from. A fabric is a room of its own here and a row of [`FABRICS`].
 
+pub mod ethernet;
 pub mod fabric;
 pub mod iscsi;
 #[cfg(test)]
@@ -27,9 +28,16 @@ pub const FABRICS: &[FabricKind] = &[
     },
     #[cfg(test)]
     FabricKind {
-        keys: toy::KEYS,
-        read: |root, parts| toy::ToyFabricOptions::read(root, parts),
+        keys: toy::memory::KEYS,
+        read: |root, parts| toy::ToyFabricOptions::<toy::memory::ToyTarget>::read(root, parts),
         counters: &[],
+        render: |_| Ok(String::new()),
+    },
+    #[cfg(test)]
+    FabricKind {
+        keys: toy::frames::KEYS,
+        read: |root, parts| toy::ToyFabricOptions::<toy::frames::FrameTarget>::read(root, parts),
+        counters: &[ethernet::COUNTERS],
         render: |_| Ok(String::new()),
     },
     #[cfg(test)]

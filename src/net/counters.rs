@@ -32,10 +32,6 @@ counter_set! {
         retransmitted_bytes: Counter of Bytes,
         /// Part of it that filled holes which the peer had reported (SACK), before a timeout.
         repaired_bytes: Counter of Bytes,
-        /// Frames claimed by another protocol.
-        claimed: Counter of Frames,
-        /// Claimed frames dropped because there was no room.
-        dropped_claimed: Counter of Frames,
         /// Segments whose payload was dropped because no memory was free.
         dropped_no_memory: Counter of Segments,
         /// Connections handed over to other cores.
@@ -58,5 +54,23 @@ counter_set! {
         dropped_malformed: Counter of Frames,
         /// Fragments of packets: peers are expected to respect the MTU.
         dropped_fragments: Counter of Frames,
+    }
+}
+
+counter_set! {
+    /// What protocols beside TCP/IP receive and send. The port's totals include it.
+    pub struct RawCounters {
+        /// Frames received that another protocol had claimed.
+        claimed: Counter of Frames,
+        /// Bytes of claimed frames.
+        claimed_bytes: Counter of Bytes,
+        /// Claimed frames dropped because too many waited for their protocol.
+        dropped_claimed: Counter of Frames,
+        /// Claimed frames dropped because no memory was free.
+        dropped_claimed_memory: Counter of Frames,
+        /// Frames that other protocols sent.
+        raw_frames_out: Counter of Frames,
+        /// Bytes of frames that other protocols sent.
+        raw_bytes_out: Counter of Bytes,
     }
 }

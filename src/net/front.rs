@@ -7,16 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use smallvec::SmallVec;
 
 use super::checksum::Sum;
+use super::ethernet::{BROADCAST, EthernetHeader, half, is_group};
 use super::{Address, DropCounters, TcpOffload, TxFrame};
 use crate::memory::Sg;
 
-const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-/// Of a VLAN tag.
-const TAG: usize = 4;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMPV6: u8 = 58;
@@ -27,7 +24,6 @@ pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
-const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// Longest echo request that is answered; pings are not for moving data.
 const ECHO_MAX: usize = 16 << 10;
@@ -57,8 +53,6 @@ pub(super) struct TcpFields {
 pub(super) enum Verdict<'a> {
     Tcp(Segment<'a>),
     Answer(TxFrame),
-    /// For a claimant: ethertype, VLAN, and where the body begins.
-    Claimed(u16, Option<u16>, usize),
     Nothing,
 }
 
@@ -81,15 +75,7 @@ pub fn multicast_groups(addresses: &[Address]) -> Vec<[u8; 6]> {
 pub(super) struct Front {
     pub(super) mac: [u8; 6],
     addresses: Vec<Address>,
-    /// Ethertypes, and the VLANs they are on, that somebody else serves.
-    claims: Vec<(u16, Option<u16>)>,
-    /// Unicast addresses of theirs.
-    others: Vec<[u8; 6]>,
     pub(super) drops: DropCounters,
-}
-
-fn half(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 fn v4(bytes: &[u8], at: usize) -> Ipv4Addr {
@@ -110,19 +96,7 @@ impl Front {
             let octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
             addresses.push(Address { ip: Ipv6Addr::from(octets).into(), prefix: 64 });
         }
-        Self { mac, addresses, claims: Vec::new(), others: Vec::new(), drops: DropCounters::default() }
-    }
-
-    /// Frames of this kind are somebody else's.
-    pub(super) fn claim(&mut self, ethertype: u16, vlan: Option<u16>) {
-        if !self.claims.contains(&(ethertype, vlan)) {
-            self.claims.push((ethertype, vlan));
-        }
-    }
-
-    /// What is sent to these addresses is for the claimants, too.
-    pub(super) fn accept(&mut self, addresses: &[[u8; 6]]) {
-        self.others = addresses.to_vec();
+        Self { mac, addresses, drops: DropCounters::default() }
     }
 
     fn is_ours(&self, ip: IpAddr) -> bool {
@@ -131,33 +105,17 @@ impl Front {
 
     /// Looks at a frame. `verified`: the port vouches for its transport checksum.
     pub(super) fn receive<'a>(&mut self, frame: &'a [u8], verified: bool) -> Verdict<'a> {
-        // Nobody is a group, and what is sent back would go to all of it.
-        if frame.len() < ETHERNET || frame[6] & 1 != 0 {
+        let Some(EthernetHeader { to, ethertype, vlan, body }) = EthernetHeader::of(frame) else {
             self.drops.dropped_malformed += 1;
             return Verdict::Nothing;
-        }
-        let to = &frame[..6];
-        let (mut ethertype, mut body_at, mut vlan) = (half(frame, 12), ETHERNET, None);
-        if ethertype == ETHERTYPE_VLAN {
-            if frame.len() < ETHERNET + TAG {
-                self.drops.dropped_malformed += 1;
-                return Verdict::Nothing;
-            }
-            (ethertype, body_at) = (half(frame, ETHERNET + 2), ETHERNET + TAG);
-            // Identifier 0: the tag carries a priority only.
-            vlan = Some(half(frame, ETHERNET) & 0xfff).filter(|&identifier| identifier != 0);
-        }
-        // The group bit: broadcast and multicast, of which the upper layer takes what is meant for us.
-        let ours = to == self.mac || to[0] & 1 != 0;
-        if self.claims.contains(&(ethertype, vlan)) && (ours || self.others.iter().any(|other| to == other)) {
-            return Verdict::Claimed(ethertype, vlan, body_at);
-        }
-        if !ours {
+        };
+        // Of groups the upper layer takes what is meant for us.
+        if to != self.mac && !is_group(to) {
             self.drops.dropped_not_ours += 1;
             return Verdict::Nothing;
         }
         let mac: [u8; 6] = frame[6..12].try_into().expect("six bytes");
-        let body = &frame[body_at..];
+        let body = &frame[body..];
         let verdict = match ethertype {
             ETHERTYPE_ARP if vlan.is_none() => self.arp(body),
             ETHERTYPE_IPV4 if vlan.is_none() => self.ipv4(mac, body, verified),

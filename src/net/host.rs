@@ -5,13 +5,13 @@ mod cookies;
 mod flows;
 mod handover;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -23,11 +23,12 @@ use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
 use super::held::HeldByFlow;
+use super::link::Link;
 use super::options::SynFields;
 use super::run::Run;
 use super::{
-    Address, CACHED_STREAMS, Detached, FramePort, Listener, RawFrame, RawLink, RxChecksum, RxFrame,
-    STAGE_MAX, StreamEvent, StreamHost, StreamId, TcpCounters, TxFrame, multicast_groups,
+    Address, CACHED_STREAMS, Detached, FramePort, LinkHandle, Listener, RxChecksum, RxFrame, STAGE_MAX,
+    StreamEvent, StreamHost, StreamId, TcpCounters, TxFrame, multicast_groups,
 };
 use crate::counters::{Counted, CounterSet};
 use crate::memory::{Arena, MemoryAccount, Seg, Sg, prefetch};
@@ -56,9 +57,6 @@ const SMALL: usize = 512;
 
 /// Bytes of the headers of a frame, and some more.
 const HEADERS: usize = 128;
-
-/// Most claimed frames that wait for their claimant; beyond it they are dropped and counted.
-pub const RAW_FRAMES_MAX: usize = 256;
 
 /// How a host is set up.
 #[derive(Clone, Debug)]
@@ -90,12 +88,9 @@ fn header_len(segment: &Segment<'_>) -> usize {
 
 /// See the module.
 pub struct TcpHost<P> {
-    port: P,
+    link: Rc<RefCell<Link<P>>>,
     arena: Arena,
     front: Front,
-    /// MAC addresses of groups that our IP addresses are in.
-    groups: Vec<[u8; 6]>,
-    claimed: VecDeque<RawFrame>,
     shape: Shape,
     /// The number of the listener at an address.
     listeners: HashMap<SocketAddr, usize>,
@@ -128,12 +123,11 @@ impl<P: FramePort> TcpHost<P> {
         let front = Front::new(port.mac(), &config.addresses);
         let shape = Shape { caps: port.caps(), receive: config.receive_window, send: config.send_window };
         let burst = front.announcements().into();
+        let link = Link::new(port, arena.clone(), multicast_groups(&config.addresses));
         Self {
-            port,
+            link: Rc::new(RefCell::new(link)),
             arena,
             front,
-            groups: multicast_groups(&config.addresses),
-            claimed: VecDeque::new(),
             shape,
             listeners: config.listen.iter().copied().zip(0..).collect(),
             flows: Flows::new(),
@@ -156,8 +150,8 @@ impl<P: FramePort> TcpHost<P> {
     }
 
     /// The port.
-    pub fn port(&mut self) -> &mut P {
-        &mut self.port
+    pub fn port(&mut self) -> RefMut<'_, P> {
+        RefMut::map(self.link.borrow_mut(), |link| &mut link.port)
     }
 
     fn get(&self, id: StreamId) -> Option<usize> {
@@ -223,13 +217,6 @@ impl<P: FramePort> TcpHost<P> {
             Verdict::Nothing => {}
             Verdict::Answer(answer) => self.burst.push_back(answer),
             Verdict::Tcp(segment) => return Some(segment),
-            Verdict::Claimed(..) if self.claimed.len() >= RAW_FRAMES_MAX => {
-                self.counters.dropped_claimed += 1;
-            }
-            Verdict::Claimed(ethertype, vlan, body) => {
-                self.counters.claimed += 1;
-                self.claimed.push_back(RawFrame { data: frame.data.clone(), body, ethertype, vlan });
-            }
         }
         None
     }
@@ -501,11 +488,11 @@ impl<P: FramePort> TcpHost<P> {
     }
 }
 
-impl<P: FramePort> StreamHost for TcpHost<P> {
+impl<P: FramePort + 'static> StreamHost for TcpHost<P> {
     fn poll(&mut self, now: Instant, events: &mut Vec<StreamEvent>) -> usize {
         self.now = now;
         let mut frames = std::mem::take(&mut self.frames);
-        let mut work = self.port.receive(now, &mut frames) + self.pending.len();
+        let mut work = self.link.borrow_mut().receive(now, &mut frames) + self.pending.len();
         events.append(&mut self.pending);
         self.receive_frames(&frames, events);
         frames.clear();
@@ -599,12 +586,9 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             self.pending = events;
         }
         self.touched = touched;
-        let before = self.burst.len();
-        let bytes: usize = self.burst.iter().map(|frame| frame.header.len() + frame.payload.len()).sum();
-        self.port.transmit(now, &mut self.burst);
-        let after: usize = self.burst.iter().map(|frame| frame.header.len() + frame.payload.len()).sum();
-        self.counters.frames_out += (before - self.burst.len()) as u64;
-        self.counters.bytes_out += (bytes - after) as u64;
+        let (frames, bytes) = self.link.borrow_mut().transmit(now, &mut self.burst);
+        self.counters.frames_out += frames;
+        self.counters.bytes_out += bytes;
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -612,11 +596,11 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
         if !quiet || !self.gone.is_idle() {
             return Some(self.now);
         }
-        [self.timers.next(), self.port.next_deadline()].into_iter().flatten().min()
+        [self.timers.next(), self.link.borrow().port.next_deadline()].into_iter().flatten().min()
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
-        fds.extend(self.port.wake_fd());
+        fds.extend(self.link.borrow().port.wake_fd());
     }
 
     fn listen(&mut self, number: usize, listener: &Listener) {
@@ -654,7 +638,12 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
     }
 
     fn counters(&self) -> Vec<Counted> {
+        let link = self.link.borrow();
         let mut sum = self.counters;
+        sum.frames_in += link.counters.claimed;
+        sum.bytes_in += link.counters.claimed_bytes;
+        sum.frames_out += link.counters.raw_frames_out;
+        sum.bytes_out += link.counters.raw_bytes_out;
         sum.flows = self.flows.len() as u64;
         sum.half_open = self.half_open as u64;
         for FlowEntry { flow, .. } in self.flows.iter() {
@@ -663,40 +652,12 @@ impl<P: FramePort> StreamHost for TcpHost<P> {
             sum.challenges_sent += flow.challenges;
         }
         let mut counters: Vec<Counted> = sum.counted().chain(self.front.drops.counted()).collect();
-        counters.extend(self.port.counters());
+        counters.extend(link.counters.counted());
+        counters.extend(link.port.counters());
         counters
     }
 
-    fn link(&mut self) -> Option<&mut dyn RawLink> {
-        Some(self)
-    }
-}
-
-impl<P: FramePort> RawLink for TcpHost<P> {
-    fn mac(&self) -> [u8; 6] {
-        self.front.mac
-    }
-
-    fn mtu(&self) -> u16 {
-        self.shape.caps.mtu
-    }
-
-    fn claim(&mut self, ethertype: u16, vlan: Option<u16>) {
-        self.front.claim(ethertype, vlan);
-    }
-
-    fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()> {
-        let all = [&self.groups[..], addresses].concat();
-        self.port.accept(&all)?;
-        self.front.accept(addresses);
-        Ok(())
-    }
-
-    fn take_frame(&mut self) -> Option<RawFrame> {
-        self.claimed.pop_front()
-    }
-
-    fn send_frame(&mut self, frame: TxFrame) {
-        self.burst.push_back(frame);
+    fn link(&self) -> Option<LinkHandle> {
+        Some(LinkHandle::new(&self.link))
     }
 }

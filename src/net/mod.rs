@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! From Ethernet frames to byte streams: the front (Ethernet, ARP, neighbour discovery, ICMP echo), one TCP flow per
-//! 4-tuple on smoltcp, and the two interfaces beside it: [`FramePort`] below (what a NIC queue is), [`StreamHost`]
-//! above (what iSCSI sees; a kernel-socket port implements it directly).
+//! From Ethernet frames to byte streams: the link, which parts the frames of a port among its clients; the front (Ethernet,
+//! ARP, neighbour discovery, ICMP echo), one TCP flow per 4-tuple on smoltcp, and the two interfaces beside it: [`FramePort`]
+//! below (what a NIC queue is), [`StreamHost`] above (what iSCSI sees; a kernel-socket port implements it directly). Protocols
+//! beside TCP/IP have a [`LinkClient`].
 
 mod checksum;
 mod congestion;
 mod counters;
+mod ethernet;
 mod flow;
 mod front;
 mod held;
 mod host;
+mod link;
 mod options;
 mod reassembly;
 mod recovery;
@@ -28,9 +31,10 @@ use crate::memory::{MemoryAccount, Seg, Sg};
 use crate::time::Instant;
 
 pub use checksum::{cut_in_software, finish_in_software};
-pub use counters::{DropCounters, TcpCounters};
+pub use counters::{DropCounters, RawCounters, TcpCounters};
 pub use front::multicast_groups;
-pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, RAW_FRAMES_MAX, TcpHost};
+pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
+pub use link::{FrameClaim, LinkClient, LinkHandle, Links, RAW_FRAMES_MAX, RawFrame};
 
 /// Names one byte stream of a [`StreamHost`]: an index, and a generation that tells the streams apart that have it one after
 /// the other. Not reused before 2^31 others.
@@ -232,46 +236,10 @@ pub trait StreamHost {
         Vec::new()
     }
 
-    /// The link below, where there is one whose frames can be had.
-    fn link(&mut self) -> Option<&mut dyn RawLink> {
+    /// The link below, where there is one of which others may have a part.
+    fn link(&self) -> Option<LinkHandle> {
         None
     }
-}
-
-/// A received frame of a kind that was claimed.
-#[derive(Debug)]
-pub struct RawFrame {
-    /// The bytes from the Ethernet header on, in one segment of private memory.
-    pub data: Seg,
-    /// Where the bytes behind the ethertype begin.
-    pub body: usize,
-    /// The ethertype, behind a VLAN tag if there was one.
-    pub ethertype: u16,
-    /// The VLAN identifier; `None` without a tag, and with one that carries a priority only (IEEE 802.1Q 9.6).
-    pub vlan: Option<u16>,
-}
-
-/// Ethernet for others than TCP/IP, on one queue of a port. Which queue a frame arrives at is the port's choice.
-pub trait RawLink {
-    /// Our MAC address.
-    fn mac(&self) -> [u8; 6];
-
-    /// Bytes behind the ethertype that the link carries.
-    fn mtu(&self) -> u16;
-
-    /// From now on frames of this ethertype, on this VLAN or on none, are kept for [`RawLink::take_frame`]. Claims come
-    /// before TCP/IP.
-    fn claim(&mut self, ethertype: u16, vlan: Option<u16>);
-
-    /// Receives what is sent to these unicast and multicast addresses, too. They take the place of those given before.
-    fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()>;
-
-    /// The next claimed frame, in the order of arrival. They come in with `poll`; what is not taken before the next one
-    /// waits, up to [`RAW_FRAMES_MAX`] frames.
-    fn take_frame(&mut self) -> Option<RawFrame>;
-
-    /// Sends a complete frame with the next `commit`, from wherever its payload lies.
-    fn send_frame(&mut self, frame: TxFrame);
 }
 
 /// How far the checksums of a received frame are known to be right.

@@ -16,7 +16,7 @@ mod options;
 pub mod packet;
 pub mod tap;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vnet;
 
 pub use address::{AddressHolder, AddressRefusal, TakenAddress};

@@ -5,6 +5,7 @@
 //! The kernel's devices are in a network namespace of the test's own, and DPDK starts once per process: so each test runs
 //! again in a process of its own.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -19,7 +20,9 @@ use super::link::LinkOptions;
 use super::packet::Packet;
 use super::tap::{Tap, TapOptions};
 use crate::memory::{Arena, MemoryCharge, Seg, Sg};
-use crate::net::{FramePort, HostConfig, Listener, RawLink, StreamEvent, StreamHost, TcpHost, TxFrame};
+use crate::net::{
+    FrameClaim, FramePort, HostConfig, LinkClient, Listener, StreamEvent, StreamHost, TcpHost, TxFrame,
+};
 use crate::time::Instant;
 
 const FCOE: u16 = 0x8906;
@@ -36,7 +39,7 @@ const INSIDE: &str = "PTGT_TEST_INSIDE";
 
 /// Whether this is the process for the test; else starts it, in a network namespace of its own if it is to have one, and fails
 /// if it fails.
-pub(super) fn inside(test: &str, namespace: bool) -> bool {
+pub(crate) fn inside(test: &str, namespace: bool) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -68,8 +71,14 @@ fn quiet(device: &str) {
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1").unwrap();
 }
 
+/// Whether a device of the kernel's gives what is for others, too.
+fn hears_everything(device: &str) -> bool {
+    let run = Command::new("ip").args(["-d", "link", "show", "dev", device]).output().unwrap();
+    !String::from_utf8(run.stdout).unwrap().contains("promiscuity 0 ")
+}
+
 /// va and vb, which are each other's peers.
-fn veth() {
+pub(crate) fn veth() {
     ip("link add va type veth peer name vb");
     for end in ["va", "vb"] {
         quiet(end);
@@ -81,40 +90,53 @@ fn arena() -> Arena {
     Arena::new(16 << 20, false).unwrap()
 }
 
-/// A host on a port, which has claimed FCoE without a tag and on VLAN 100, and FIP.
-fn claimant(port: io::Result<impl FramePort + 'static>, arena: Arena) -> Box<dyn StreamHost> {
-    let config = HostConfig::new(Vec::new(), Vec::new());
-    let mut host: Box<dyn StreamHost> = Box::new(TcpHost::new(port.unwrap(), arena, &config));
-    let link = host.link().unwrap();
-    for (ethertype, vlan) in [(FCOE, None), (FCOE, Some(100)), (FIP, None)] {
-        link.claim(ethertype, vlan);
-    }
-    link.accept(&[ALL_FORWARDERS, FROM_FABRIC]).unwrap();
-    host
+/// A host on a port, and a protocol beside its TCP/IP.
+struct Claimant {
+    host: Box<dyn StreamHost>,
+    client: LinkClient,
 }
 
-fn packet(device: &str) -> Box<dyn StreamHost> {
+/// One that has claimed FCoE without a tag and on VLAN 100, and FIP.
+fn claimant(port: io::Result<impl FramePort + 'static>, arena: Arena) -> Claimant {
+    let config = HostConfig::new(Vec::new(), Vec::new());
+    let host = Box::new(TcpHost::new(port.unwrap(), arena, &config));
+    let client = host.link().unwrap().join().unwrap();
+    client.claim(&claims(client.mac(), &[ALL_FORWARDERS, FROM_FABRIC])).unwrap();
+    Claimant { host, client }
+}
+
+/// What such a one claims at an address of its own and some others.
+fn claims(mac: [u8; 6], others: &[[u8; 6]]) -> Vec<FrameClaim> {
+    let claim = |(ethertype, vlan)| FrameClaim { ethertype, vlan, addresses: [&[mac], others].concat() };
+    [(FCOE, None), (FCOE, Some(100)), (FIP, None)].map(claim).to_vec()
+}
+
+/// The only queue of a port on a network device, in that memory.
+pub(crate) fn packet_port(device: &str, arena: &Arena) -> impl FramePort + 'static {
+    Packet::open(&LinkOptions::bare(device), 1, arena.clone()).unwrap()
+}
+
+fn packet(device: &str) -> Claimant {
     let arena = arena();
-    claimant(Packet::open(&LinkOptions::bare(device), 1, arena.clone()), arena)
+    claimant(Ok(packet_port(device, &arena)), arena)
 }
 
 /// A frame of a number: what follows the addresses, and bytes of `arena` behind.
-fn send(link: &mut dyn RawLink, to: [u8; 6], kind: &[u8], body: &[u8], arena: &Arena) {
+fn send(from: &LinkClient, to: [u8; 6], kind: &[u8], body: &[u8], arena: &Arena) {
     let mut header = SmallVec::from_slice(&to);
-    header.extend_from_slice(&link.mac());
+    header.extend_from_slice(&from.mac());
     header.extend_from_slice(kind);
     let payload = Sg::copied(arena, body).unwrap();
-    link.send_frame(TxFrame { header, payload, offload: None });
+    from.send(Instant::ZERO, &mut VecDeque::from([TxFrame { header, payload, offload: None }]));
 }
 
 /// Host `from` sends, and the claimant at host `to` gets what is its own, and nothing else. `types`: the receiver learns of which
 /// type a tag was that it has been taken off.
-fn exchange(hosts: &mut [Box<dyn StreamHost>], from: usize, to: usize, types: bool) {
+fn exchange(hosts: &mut [Claimant], from: usize, to: usize, types: bool) {
     let arena = arena();
-    let mac = hosts[to].link().unwrap().mac();
-    let link = hosts[from].link().unwrap();
+    let (mac, from) = (hosts[to].client.mac(), &hosts[from].client);
     let long: Vec<u8> = (0..=250).cycle().take(1400).collect();
-    let mut send = |to, kind: &[u8], body: &[u8]| send(link, to, kind, body, &arena);
+    let send = |to, kind: &[u8], body: &[u8]| send(from, to, kind, body, &arena);
     send(mac, &[0x89, 0x06], &[1; 50]);
     send(mac, &[0x89, 0x06], &long);
     send(FROM_FABRIC, &[0x89, 0x06], &[2; 50]);
@@ -146,15 +168,12 @@ fn exchange(hosts: &mut [Box<dyn StreamHost>], from: usize, to: usize, types: bo
     ];
     let (mut got, end) = (Vec::new(), std::time::Instant::now() + Duration::from_secs(5));
     while got.len() < expected.len() && std::time::Instant::now() < end {
-        for host in hosts.iter_mut() {
+        for Claimant { host, .. } in hosts.iter_mut() {
             host.poll(Instant::ZERO, &mut Vec::new());
             host.commit(Instant::ZERO);
         }
-        let link = hosts[to].link().unwrap();
-        got.extend(std::iter::from_fn(|| link.take_frame()).map(|frame| {
-            let bytes = frame.data.private().unwrap();
-            (frame.ethertype, frame.vlan, bytes[frame.body..].to_vec())
-        }));
+        let frames = std::iter::from_fn(|| hosts[to].client.take_frame());
+        got.extend(frames.map(|frame| (frame.ethertype, frame.vlan, frame.bytes()[frame.body..].to_vec())));
     }
     assert!(
         got == expected,
@@ -163,7 +182,7 @@ fn exchange(hosts: &mut [Box<dyn StreamHost>], from: usize, to: usize, types: bo
     );
 }
 
-fn both_ways(mut hosts: [Box<dyn StreamHost>; 2]) {
+fn both_ways(mut hosts: [Claimant; 2]) {
     exchange(&mut hosts, 0, 1, true);
     exchange(&mut hosts, 1, 0, true);
 }
@@ -352,6 +371,43 @@ fn raw_frames_over_packet_sockets() {
     }
 }
 
+/// What a device hears for a claimant, and no longer.
+#[test]
+fn packet_sockets_listen_as_long_as_somebody_claims() {
+    if !inside("ports::tests::packet_sockets_listen_as_long_as_somebody_claims", true) {
+        return;
+    }
+    veth();
+    let groups = || {
+        let run = Command::new("ip").args(["maddr", "show", "dev", "va"]).output().unwrap();
+        String::from_utf8(run.stdout).unwrap().matches("01:10:18:01:00:0").count()
+    };
+    let (Claimant { mut host, client }, peer, arena) = (packet("va"), packet("vb"), arena());
+    let mac = client.mac();
+    let another = [0x01, 0x10, 0x18, 0x01, 0x00, 0x01];
+    let mut heard = |client: &LinkClient| {
+        for to in [mac, FROM_FABRIC, ALL_FORWARDERS, another] {
+            send(&peer.client, to, &[0x89, 0x14], &[to[5]; 50], &arena);
+        }
+        let mut got = Vec::new();
+        // The port's own comes first, and the others with it, if they do.
+        for _ in 0..1000 {
+            host.poll(Instant::ZERO, &mut Vec::new());
+            got.extend(std::iter::from_fn(|| client.take_frame()).map(|frame| frame.bytes()[frame.body]));
+            std::thread::sleep(Duration::from_micros(if got.is_empty() { 1000 } else { 20 }));
+        }
+        got
+    };
+    assert_eq!((groups(), heard(&client)), (1, vec![mac[5], FROM_FABRIC[5], ALL_FORWARDERS[5]]));
+    client.claim(&claims(mac, &[another, ALL_FORWARDERS])).unwrap();
+    assert_eq!((groups(), heard(&client)), (2, vec![mac[5], ALL_FORWARDERS[5], another[5]]));
+    client.claim(&claims(mac, &[another])).unwrap();
+    assert_eq!((groups(), hears_everything("va")), (1, false));
+    assert_eq!(heard(&client), [mac[5], another[5]]);
+    drop(client);
+    assert_eq!((groups(), hears_everything("va")), (0, false));
+}
+
 #[test]
 fn raw_frames_over_tap() {
     if inside("ports::tests::raw_frames_over_tap", true) {
@@ -386,7 +442,7 @@ pub(super) mod with_dpdk {
         (Dpdk::new(queues.remove(0), arena.clone(), std::slice::from_ref(arena.region())).unwrap(), arena)
     }
 
-    fn host(name: &str) -> Box<dyn StreamHost> {
+    fn host(name: &str) -> Claimant {
         let (port, arena) = device(name);
         claimant(Ok(port), arena)
     }
@@ -415,6 +471,11 @@ pub(super) mod with_dpdk {
         if inside("ports::tests::with_dpdk::raw_frames_over_dpdk_on_tap", true) {
             let tap = host("net_tap0,iface=ptgt0");
             quiet("ptgt0");
+            // It has no filters.
+            assert!(hears_everything("ptgt0"));
+            tap.client.claim(&claims(tap.client.mac(), &[])).unwrap();
+            assert!(!hears_everything("ptgt0"), "there is nothing more to hear");
+            tap.client.claim(&claims(tap.client.mac(), &[ALL_FORWARDERS, FROM_FABRIC])).unwrap();
             both_ways([tap, packet("ptgt0")]);
         }
     }

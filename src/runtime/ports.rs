@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::adapters::fabric::FabricAddress;
 use crate::control::config::Config;
-use crate::net::StreamHost;
+use crate::net::{Links, StreamHost};
 use crate::ports::{AddressRefusal, ConfiguredPort, PortAddresses, PortShare, PortsStart, TakenAddress};
 use crate::reactor::CoreContext;
 
@@ -79,13 +79,17 @@ pub(super) fn start<'a>(
     Ok((started, start.held))
 }
 
-/// A reactor's host on a port, of its share.
+/// A reactor's host on a port, of its share. Fabrics on raw frames find the link below it in the context.
 pub(super) fn open(
     port: &str,
     share: PortShare,
     context: &CoreContext,
 ) -> Result<Box<dyn StreamHost>, String> {
-    share(context).map_err(|e| explain(port, &e))
+    let host = share(context).map_err(|e| explain(port, &e))?;
+    if let Some(link) = host.link() {
+        context.shared(|| Ok(Links::default())).map_err(|e| explain(port, &e))?.insert(port, link);
+    }
+    Ok(host)
 }
 
 fn explain(port: &str, e: &io::Error) -> String {

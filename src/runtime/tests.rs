@@ -2,6 +2,7 @@
 //! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric beside
 //! iSCSI.
 
+mod frames;
 mod live;
 mod media;
 mod regions;
@@ -12,11 +13,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU8;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::adapters::toy::{ToyCommand, ToyMessage, ToyTarget};
+use crate::adapters::toy::memory::ToyTarget;
+use crate::adapters::toy::{ToyAnswer, ToyCommand, ToyMessage};
 use crate::control::client;
 use crate::control::config::parse;
 use crate::control::status::{self, StatusRequest};
@@ -139,7 +142,7 @@ impl Client {
 
 /// What comes of a command of an initiator in this process.
 fn in_memory(
-    cores: &[Sender<ToyMessage>],
+    cores: &[Sender<ToyMessage<SyncSender<ToyAnswer>>>],
     initiator: u32,
     cdb: &[u8],
     data_out: &[u8],

@@ -239,12 +239,16 @@ impl PacketSocket {
 
     /// Receives what is sent to these unicast and multicast addresses, and no longer to those given before.
     pub fn accept(&mut self, addresses: &[[u8; 6]]) -> io::Result<()> {
-        for address in std::mem::take(&mut self.memberships) {
-            self.membership(PACKET_DROP_MEMBERSHIP, address)?;
-        }
         for &address in addresses {
-            self.membership(PACKET_ADD_MEMBERSHIP, address)?;
-            self.memberships.push(address);
+            if !self.memberships.contains(&address) {
+                self.membership(PACKET_ADD_MEMBERSHIP, address)?;
+                self.memberships.push(address);
+            }
+        }
+        // What is wanted before and after is never missed.
+        while let Some(index) = self.memberships.iter().position(|address| !addresses.contains(address)) {
+            let address = self.memberships.swap_remove(index);
+            self.membership(PACKET_DROP_MEMBERSHIP, address)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::accounts::{ConfiguredAccount, REFLECTED, account, authentication};
 use super::portals::{distinct_addresses, portal};
 use super::target_options::{TargetOptions, TargetReferences};
 use super::topology::{Portal, Target, Topology};
+use crate::adapters::FABRICS;
 use crate::adapters::fabric::{FabricAddress, FabricOptions, FabricTables, KnownParts};
 use crate::engine::port_ids::PortIds;
 use crate::fabrics::iscsi::{Account, Authentication, Secret};
@@ -58,8 +59,12 @@ impl IscsiOptions {
         // Names of iSCSI are the same in any case.
         targets.add(root, "target", &normal_name, |s| TargetOptions::read(s, &known));
         distinct_port_ids(&targets);
+        // Another fabric may be there without any of this.
+        let ours = |key: &Key| KEYS.iter().any(|ours| ours.name == key.name);
+        let mut all = FABRICS.iter().flat_map(|fabric| fabric.keys);
+        let alone = !all.any(|key| root.given(key.name) && !ours(key));
         for key in ["portal", "target"] {
-            if !root.given(key) {
+            if !root.given(key) && (alone || root.given("portal") || root.given("target")) {
                 let help = "a configuration has at least one";
                 root.errors().add(0..0, key, format!("there is no [[{key}]]"), help);
             }

@@ -39,7 +39,10 @@ fn portal_address(
         (Some(_), ..) if has(port) => return Some(address),
         (Some(link), ..) => {
             let known: Vec<String> = link.addresses.iter().map(|a| a.ip.to_string()).collect();
-            let help = format!("its addresses are {}", known.join(", "));
+            let help = match known.is_empty() {
+                true => format!("it has none: give it `address`, as in \"{ip}/24\""),
+                false => format!("its addresses are {}", known.join(", ")),
+            };
             (format!("{ip} is not an address of the port {name:?}"), help)
         }
         (None, None, IpAddr::V6(v6)) if v6.is_unicast_link_local() => {

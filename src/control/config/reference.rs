@@ -119,7 +119,7 @@ mod tests {
     }
 
     /// Keys of units and fabrics that only tests have.
-    const OF_TESTS: [&str; 3] = ["toy", "toy_target", "region_target"];
+    const OF_TESTS: [&str; 4] = ["toy", "toy_target", "toy_frame_target", "region_target"];
 
     /// Whether a table is that of a key of the file, or below it.
     fn is_below(table: &DescribedTable, key: &str) -> bool {

@@ -119,6 +119,45 @@ fn a_tap_port_has_its_defaults() {
 }
 
 #[test]
+fn a_port_without_ip_addresses_is_for_fabrics_on_frames() {
+    let ports = |portal: &str, target: &str| {
+        format!(
+            r#"
+port = [{{ name = "p", driver = "kernel" }}, {{ name = "e", driver = "packet", device = "eth1", mtu = 2500 }}]
+portal = [{{ name = "l", port = "p", address = "[::]:3260" }}{portal}]
+disk = [{{ name = "d", store = "ram", size = 1_048_576 }}]
+target = [{{ name = "iqn.2026-11.test:t", luns = [{{ lun = 0, disk = "d" }}] }}]
+{target}"#
+        )
+    };
+    let on = |port: &str| {
+        format!(
+            r#"toy_frame_target = [{{ name = "t", port = "{port}", luns = [{{ lun = 0, unit = "d" }}] }}]"#
+        )
+    };
+    let config = parse(&ports("", &on("e")), Path::new("")).unwrap();
+    assert!(config.ports[1].options.link().unwrap().addresses.is_empty());
+    // Such a fabric needs neither portals nor targets of iSCSI.
+    let alone: String = ports("", &on("e"))
+        .lines()
+        .filter(|l| !l.starts_with("portal") && !l.starts_with("target"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let config = parse(&alone, Path::new("")).unwrap();
+    assert_eq!(config.targets().count(), 1);
+    let told = |text: &str| -> Vec<_> {
+        wrong(text).into_iter().map(|d| (d.line, d.key, d.message + "; " + &d.help)).collect()
+    };
+    let portal = r#", { name = "m", port = "e", address = "10.1.0.1:3260" }"#;
+    let why =
+        "10.1.0.1 is not an address of the port \"e\"; it has none: give it `address`, as in \"10.1.0.1/24\"";
+    assert_eq!(told(&ports(portal, "")), [(3, "portal[1].address".into(), why.into())]);
+    let why = "the port \"p\" has no Ethernet frames; name one of another driver than kernel";
+    assert_eq!(told(&ports("", &on("p"))), [(6, "toy_frame_target[0].port".into(), why.into())]);
+    let [(6, key, why)] = &told(&ports("", &on("x")))[..] else { panic!() };
+    assert!(key == "toy_frame_target[0].port" && why.starts_with("there is no [[port]] \"x\""), "{why}");
+}
+
+#[test]
 fn ports_on_devices_of_the_system_and_of_dpdk() {
     let port = |keys: &str| {
         let keys = format!("{keys}, address = [\"10.1.0.1/24\"]");
@@ -402,7 +441,7 @@ fn one_thing_at_a_time() {
         ("size = 1_048_576", "", "disk[0].size", "is missing"),
         ("size = 1_048_576", "size = 4096, path = \"x\"", "disk[0].path", "does not apply here"),
         ("\"kernel\"", "\"kernel\", mtu = 1500", "port[0].mtu", "does not apply here"),
-        ("\"kernel\"", "\"tap\"", "port[0].address", "is missing"),
+        ("\"kernel\"", "\"tap\"", "portal[0].address", ":: is not an address of the port \"p\""),
         (
             "path = \"f.img\"",
             "path = \"f.img\", faults = [{ lba = 1 }]",

@@ -9,7 +9,7 @@ use crate::engine::links::PeerCounters;
 use crate::engine::report::CoreCounters;
 use crate::engine::tasks::UnitCounters;
 use crate::memory::ArenaCounters;
-use crate::net::{DropCounters, TcpCounters};
+use crate::net::{DropCounters, RawCounters, TcpCounters};
 use crate::ports::{KernelCounters, LinkCounters, PacketCounters, QueueCounters, TapCounters};
 use crate::reactor::LoopCounters;
 
@@ -28,7 +28,7 @@ const COUNTER_PLACES: &[CounterPlace] = &[
     CounterPlace {
         path: "ports[].counters",
         what: "Drivers `tap`, `packet` and `dpdk`: the daemon's own TCP/IP",
-        lists: &[TcpCounters::LIST, DropCounters::LIST],
+        lists: &[TcpCounters::LIST, DropCounters::LIST, RawCounters::LIST],
     },
     CounterPlace { path: "ports[].counters", what: "Driver `tap`, in addition", lists: &[TapCounters::LIST] },
     CounterPlace {

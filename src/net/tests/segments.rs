@@ -52,8 +52,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(first: u32, window: usize, ipv6: bool) -> Self {
         let arena = Arena::new(16 << 20, false).unwrap();
-        let port =
-            Bench { arena: arena.clone(), incoming: Vec::new(), sent: Vec::new(), accepted: Vec::new() };
+        let port = Bench::new(&arena);
         let address = |ip: &str, prefix| Address { ip: ip.parse().unwrap(), prefix };
         let addresses = vec![address("10.0.0.1", 24), address("fd00::1", 64)];
         let listen = addresses.iter().map(|address| SocketAddr::new(address.ip, PORT)).collect();
@@ -129,7 +128,7 @@ impl Sender {
             ([8, 0], ip.to_vec())
         };
         let frame = [&MAC[..], &self.mac, &ethertype, &ip, &body].concat();
-        let port = self.host.port();
+        let mut port = self.host.port();
         let mut block = port.arena.alloc(frame.len()).expect("memory");
         block.bytes_mut().copy_from_slice(&frame);
         port.incoming.push(RxFrame { data: block.freeze(), checksum: RxChecksum::Good });
@@ -175,7 +174,8 @@ impl Sender {
         self.answers = 0;
         self.selective.clear();
         self.sent_to.clear();
-        for frame in std::mem::take(&mut self.host.port().sent) {
+        let sent = std::mem::take(&mut self.host.port().sent);
+        for frame in sent {
             let (ethertype, protocol, ip) = if self.ipv6 { ([0x86, 0xdd], 20, 54) } else { ([8, 0], 23, 34) };
             if frame[12..14] != ethertype || frame[protocol] != 6 {
                 continue;

@@ -122,6 +122,8 @@ pub(super) struct Running {
     pub(super) abilities: Abilities,
     /// Frames for each core, and from all cores to the first one, if one queue serves them all.
     pub(super) spread: Option<Spread>,
+    /// It hears everything, because the operator wants it, or it has no filter for our address.
+    promiscuous: bool,
     state: Mutex<State>,
     closed: Condvar,
     _rings: Option<Arc<Rings>>,
@@ -143,6 +145,10 @@ struct State {
     /// The memory that it reads by itself.
     memory: RegionTable<DeviceMemory>,
     accepted: Vec<[u8; 6]>,
+    /// Those of them that the device has no filter for, so that it hears everything.
+    unfiltered: Vec<[u8; 6]>,
+    /// It hears all groups, for want of filters.
+    all_groups: bool,
     names: HashMap<u64, &'static CounterDefinition>,
 }
 
@@ -292,29 +298,31 @@ impl Found {
             yes(abilities.buffers_max > 1, ", payload sent from where it lies"),
         );
         let device = NonNull::new(self.info.device).ok_or_else(|| self.fail("is not a device", 0))?;
-        let running = Arc::new(Running {
+        let mut running = Running {
             eal: self.eal.clone(),
             port: self.port,
             name: self.name.clone(),
             abilities,
             spread,
+            promiscuous: config.promiscuous,
             state: Mutex::new(State {
                 queues: config.queues,
                 closed: false,
                 memory: RegionTable::new(DeviceMemory::new(device, self.eal.virtual_addresses())),
                 accepted: Vec::new(),
+                unfiltered: Vec::new(),
+                all_groups: false,
                 names: HashMap::new(),
             }),
             closed: Condvar::new(),
             _rings: self.rings,
             _pools: pools.clone(),
-        });
-        if config.promiscuous {
-            running.promiscuous()?;
+        };
+        running.promiscuous |= mac != address.addr_bytes && !running.add_address(mac);
+        if running.promiscuous {
+            running.hear_everything()?;
         }
-        if mac != address.addr_bytes {
-            running.add_address(mac)?;
-        }
+        let running = Arc::new(running);
         let queues = pools.into_iter().enumerate();
         Ok(queues
             .map(|(core, pools)| Queue { core, pools, opened: false, device: running.clone() })
@@ -543,7 +551,7 @@ impl Running {
         eal::error(&format!("device {:?}: {what}", self.name), rc)
     }
 
-    fn promiscuous(&self) -> io::Result<()> {
+    fn hear_everything(&self) -> io::Result<()> {
         // SAFETY: the device runs, here and below.
         match unsafe { dpdk::rte_eth_promiscuous_enable(self.port) } {
             0 => Ok(()),
@@ -551,37 +559,63 @@ impl Running {
         }
     }
 
-    /// One more unicast address; a device without such filters receives everything instead.
-    fn add_address(&self, mac: [u8; 6]) -> io::Result<()> {
+    /// One more unicast address. Returns whether the device has a filter for it; without one it has to hear everything.
+    fn add_address(&self, mac: [u8; 6]) -> bool {
         let mut address = dpdk::rte_ether_addr { addr_bytes: mac };
         // SAFETY: the address is readable.
-        if unsafe { dpdk::rte_eth_dev_mac_addr_add(self.port, &raw mut address, 0) } == 0 {
-            return Ok(());
+        let filtered = unsafe { dpdk::rte_eth_dev_mac_addr_add(self.port, &raw mut address, 0) } == 0;
+        if !filtered {
+            debug!(target: "dpdk", "{}: no filter for another address: everything is received", self.name);
         }
-        debug!(target: "dpdk", "{}: no filter for another address: everything is received", self.name);
-        self.promiscuous()
+        filtered
     }
 
-    /// Receives what is sent to these addresses, too.
+    /// Receives what is sent to these addresses, too, and no longer to those given before.
     pub(super) fn accept(&self, addresses: &[[u8; 6]]) -> io::Result<()> {
         let mut state = lock(&self.state);
         // All cores ask for the same.
         if state.accepted == addresses {
             return Ok(());
         }
-        for &mac in addresses.iter().filter(|mac| mac[0] & 1 == 0 && !state.accepted.contains(mac)) {
-            self.add_address(mac)?;
+        let State { accepted, unfiltered, all_groups, .. } = &mut *state;
+        let unicast = |mac: &&[u8; 6]| mac[0] & 1 == 0;
+        for &mac in accepted.iter().filter(unicast).filter(|mac| !addresses.contains(mac)) {
+            let mut address = dpdk::rte_ether_addr { addr_bytes: mac };
+            // SAFETY: the address is readable. One that has no filter is nothing to it.
+            _ = unsafe { dpdk::rte_eth_dev_mac_addr_remove(self.port, &raw mut address) };
+        }
+        let before = !unfiltered.is_empty();
+        unfiltered.retain(|mac| addresses.contains(mac));
+        for &mac in addresses.iter().filter(unicast).filter(|mac| !accepted.contains(mac)) {
+            if !self.add_address(mac) {
+                unfiltered.push(mac);
+            }
+        }
+        *accepted = addresses.to_vec();
+        match (before, !unfiltered.is_empty()) {
+            (false, true) => self.hear_everything()?,
+            // SAFETY: see above.
+            (true, false) if !self.promiscuous => _ = unsafe { dpdk::rte_eth_promiscuous_disable(self.port) },
+            _ => {}
         }
         let groups = addresses.iter().filter(|mac| mac[0] & 1 != 0);
         let mut groups: Vec<_> = groups.map(|&mac| dpdk::rte_ether_addr { addr_bytes: mac }).collect();
         let count = u32::try_from(groups.len()).map_err(io::Error::other)?;
         // SAFETY: as many addresses.
         let listed = unsafe { dpdk::rte_eth_dev_set_mc_addr_list(self.port, groups.as_mut_ptr(), count) };
-        // SAFETY: see above. A device without either hears them all (virtual devices), or is told to.
-        if count > 0 && listed != 0 && unsafe { dpdk::rte_eth_allmulticast_enable(self.port) } != 0 {
+        let wanted = count > 0 && listed != 0;
+        // A device without either hears them all (virtual devices), or is told to.
+        let told = match (*all_groups, wanted) {
+            // SAFETY: see above.
+            (false, true) => unsafe { dpdk::rte_eth_allmulticast_enable(self.port) },
+            // SAFETY: see above.
+            (true, false) => unsafe { dpdk::rte_eth_allmulticast_disable(self.port) },
+            _ => 0,
+        };
+        if told != 0 {
             debug!(target: "dpdk", "{}: no multicast filters, and none to be switched off", self.name);
         }
-        state.accepted = addresses.to_vec();
+        *all_groups = wanted;
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl<P: FramePort> FramePort for SharedPort<P> {
 }
 
 /// Gives each piece of the input to a port, and lets a host take what comes of it. What goes out is looked at.
-fn run<P: FramePort>(
+fn run<P: FramePort + 'static>(
     bytes: &[u8],
     port: impl FnOnce(File, Arena) -> P,
     mut give: impl FnMut(&mut P, &UnixDatagram, &[u8]),

@@ -1,41 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A whole fabric on memory, for tests: initiators in the same process put commands into the mailbox of a core, and
-//! have their answers over a channel. Each core is a target port of its own.
+//! Whole fabrics for tests: one on memory, whose initiators are in the same process, and one on raw Ethernet frames. Each core
+//! is a target port of its own.
+
+pub(crate) mod frames;
+pub(crate) mod memory;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use slab::Slab;
 
-use super::fabric::{FabricOptions, FabricTables, KnownParts};
+use crate::adapters::fabric::{FabricOptions, FabricTables, KnownParts};
 use crate::counters::Counted;
 use crate::engine::audit::{MemoryAudit, MemoryHolder};
 use crate::engine::fabric::{Census, Core, Fabric, FabricShare};
 use crate::engine::tasks::{NexusKey, Transports};
 use crate::memory::{Arena, Sg};
-use crate::options::Absent::{Means, Required};
-use crate::options::ValueKind::{Number, Tables, Text};
-use crate::options::{ConfigChanges, Key, Named, Section, Table, key};
-use crate::reactor::{CoreContext, Mailbox, Sender, mailboxes};
+use crate::options::Absent::Required;
+use crate::options::ValueKind::{Number, Text};
+use crate::options::{ConfigChanges, Named, Section, Table, key};
+use crate::reactor::CoreContext;
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Nexus, NexusId, PortName, Request, RequestTag, Response, Status, TargetPort,
     TaskAttribute, TaskManagementResponse, Transport, UnitKey,
 };
 use crate::time::Instant;
-
-/// Its targets in the configuration.
-pub(crate) const KEYS: &[Key] = &[key("toy_target", Tables(TARGET), Means("none"), "", "Targets in memory.")];
-
-const TARGET: &Table = &Table {
-    doc: "A target that initiators in the same process reach. For tests.",
-    groups: &[&[
-        key("name", Text("a name"), Required, "\"here\"", "What initiators call it."),
-        key("luns", Tables(LUNS), Required, "", "Its logical units."),
-    ]],
-};
 
 const LUNS: &Table = &Table {
     doc: "A logical unit.",
@@ -45,23 +36,45 @@ const LUNS: &Table = &Table {
     ]],
 };
 
-/// How to reach the cores of the targets that there are, by name.
-static REACHED: Mutex<BTreeMap<String, Vec<Sender<ToyMessage>>>> = Mutex::new(BTreeMap::new());
+/// Logical units by the names that the configuration gives them.
+type ToyLuns = Vec<(u16, String)>;
+
+fn read_luns(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<ToyLuns> {
+    let luns = s.sections("luns").into_iter().map(|entry| {
+        let lun = (entry.number("lun"), parts.unit(&entry));
+        entry.finish();
+        lun.0.zip(lun.1)
+    });
+    luns.collect()
+}
+
+/// A target as the configuration gives it.
+pub(crate) trait ToyTargetOptions: Any + Clone + std::fmt::Debug + PartialEq + Send + Sync {
+    /// The key that lists such targets.
+    const KEY: &str;
+
+    fn read(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self>;
+
+    fn name(&self) -> &str;
+
+    fn luns(&self) -> &ToyLuns;
+
+    /// `units` are its logical units.
+    fn share(&self, cores: usize, units: Vec<(Lun, UnitKey)>) -> Result<Arc<dyn FabricShare>, String>;
+}
 
 /// The targets as the configuration gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ToyFabricOptions(Vec<ToyTarget>);
+pub(crate) struct ToyFabricOptions<T>(Vec<T>);
 
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ToyTarget {
-    name: String,
-    luns: Vec<(u16, String)>,
-}
-
-impl ToyFabricOptions {
+impl<T: ToyTargetOptions> ToyFabricOptions<T> {
     pub(crate) fn read<'a>(root: &Section<'a>, parts: &KnownParts<'_, 'a>) -> FabricTables {
-        let targets = Named::read(root, "toy_target", |s| ToyTarget::read(s, parts));
+        let read = |s: Section<'_>| {
+            let target = T::read(&s, parts);
+            s.finish();
+            target
+        };
+        let targets = Named::read(root, T::KEY, read);
         FabricTables {
             options: targets.good().map(|targets| Arc::new(Self(targets)) as _),
             groups: Vec::new(),
@@ -69,38 +82,11 @@ impl ToyFabricOptions {
     }
 }
 
-impl ToyTarget {
-    fn read(s: Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
-        let name = s.text("name");
-        let luns = s.sections("luns").into_iter().map(|entry| {
-            let lun = (entry.number("lun"), parts.unit(&entry));
-            entry.finish();
-            lun.0.zip(lun.1)
-        });
-        let luns = luns.collect::<Option<_>>();
-        s.finish();
-        Some(Self { name: name?, luns: luns? })
-    }
-
-    /// How to reach the cores of the target of that name, once it is there.
-    pub(crate) fn find(name: &str) -> Option<Vec<Sender<ToyMessage>>> {
-        REACHED.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    fn share(&self, cores: usize, unit: &dyn Fn(&str) -> UnitKey) -> Result<Arc<dyn FabricShare>, String> {
-        let (senders, inboxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
-        let inboxes = inboxes.into_iter().map(|mailbox| Mutex::new(Some(mailbox))).collect();
-        REACHED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), senders);
-        let units = self.luns.iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name))).collect();
-        Ok(Arc::new(ToyShare { inboxes, units }))
-    }
-}
-
-impl FabricOptions for ToyFabricOptions {
+impl<T: ToyTargetOptions> FabricOptions for ToyFabricOptions<T> {
     fn targets(&self) -> Vec<(&str, Vec<&str>)> {
         let named = self.0.iter().map(|target| {
-            let units = target.luns.iter().map(|(_, unit)| &**unit);
-            (&*target.name, units.collect())
+            let units = target.luns().iter().map(|(_, unit)| &**unit);
+            (target.name(), units.collect())
         });
         named.collect()
     }
@@ -118,64 +104,86 @@ impl FabricOptions for ToyFabricOptions {
         cores: usize,
         unit: &dyn Fn(&str) -> UnitKey,
     ) -> Result<Vec<Arc<dyn FabricShare>>, String> {
-        self.0.iter().map(|target| target.share(cores, unit)).collect()
+        let share = |target: &T| {
+            let units = target.luns().iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name)));
+            target.share(cores, units.collect())
+        };
+        self.0.iter().map(share).collect()
     }
 }
 
-struct ToyShare {
-    /// By core.
-    inboxes: Vec<Mutex<Option<Mailbox<ToyMessage>>>>,
-    units: Vec<(Lun, UnitKey)>,
-}
+/// How commands come in and answers go out.
+trait ToyWire {
+    /// Where an answer goes.
+    type Back;
 
-impl FabricShare for ToyShare {
-    fn attach(&self, context: &CoreContext) -> Result<Box<dyn Fabric>, String> {
-        let mailbox = self.inboxes[context.core()].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mailbox = mailbox.expect("each core attaches once");
-        Ok(Box::new(ToyFabric::new(context, mailbox, self.units.clone())))
+    /// The relative target port identifier of the first core.
+    const RELATIVE: u16;
+
+    /// Takes what initiators say. Returns how much was done.
+    fn poll(&mut self, messages: &mut Vec<ToyMessage<Self::Back>>) -> usize;
+
+    /// Somebody may not be there any more.
+    fn answer(&mut self, to: Self::Back, answer: ToyAnswer);
+
+    fn commit(&mut self, _now: Instant) {}
+
+    fn next_deadline(&self, _now: Instant) -> Option<Instant> {
+        None
     }
+
+    fn wake_fds(&self, fds: &mut Vec<RawFd>);
+
+    fn may_sleep(&mut self) -> bool;
+
+    fn awake(&mut self);
+
+    fn count(&self, _ports: &mut BTreeMap<String, Vec<Counted>>) {}
 }
 
 /// What an initiator says.
-pub(crate) enum ToyMessage {
+pub(crate) enum ToyMessage<B> {
     /// Serve this, for the initiator of that number. It is logged in with its first command.
-    Command(u32, ToyCommand),
+    Command(u32, ToyCommand<B>),
     /// The initiator leaves.
     Leave(u32),
 }
 
 /// A command.
-pub(crate) struct ToyCommand {
+pub(crate) struct ToyCommand<B> {
     pub(crate) lun: Lun,
     pub(crate) cdb: Vec<u8>,
     /// Its Data-Out buffer.
     pub(crate) data_out: Vec<u8>,
     /// How long its Data-In buffer is.
     pub(crate) room: u32,
-    pub(crate) to: SyncSender<ToyAnswer>,
+    /// Where the answer goes.
+    pub(crate) to: B,
 }
 
 /// What comes back: a status, and the bytes read.
 pub(crate) type ToyAnswer = (Status, Vec<u8>);
 
-struct ToyTask {
-    command: ToyCommand,
+struct ToyTask<B> {
+    command: ToyCommand<B>,
     fetched: usize,
     data_in: Vec<u8>,
 }
 
 /// The nexus of an initiator.
-struct ToySession {
+struct ToySession<B> {
     key: NexusKey,
     id: NexusId,
     arena: Arena,
     requests: VecDeque<Request>,
-    exchanges: Slab<ToyTask>,
+    exchanges: Slab<ToyTask<B>>,
+    /// Answers that have yet to go out.
+    answers: Vec<(B, ToyAnswer)>,
     leaving: bool,
 }
 
-impl ToySession {
-    fn begin(&mut self, command: ToyCommand) {
+impl<B> ToySession<B> {
+    fn begin(&mut self, command: ToyCommand<B>) {
         let expected = Expected {
             data_in: command.room,
             data_out: u32::try_from(command.data_out.len()).expect("a short buffer"),
@@ -190,13 +198,12 @@ impl ToySession {
     fn end(&mut self, RequestTag(tag): RequestTag, status: Option<Status>) {
         let ToyTask { command, data_in, .. } = self.exchanges.remove(tag as usize);
         if let Some(status) = status {
-            // Nobody may be there any more.
-            _ = command.to.try_send((status, data_in));
+            self.answers.push((command.to, (status, data_in)));
         }
     }
 }
 
-impl Transport for ToySession {
+impl<B> Transport for ToySession<B> {
     fn poll_request(&mut self) -> Option<Request> {
         self.requests.pop_front()
     }
@@ -229,12 +236,12 @@ impl Transport for ToySession {
 }
 
 /// See the module.
-struct ToyFabric {
+struct ToyFabric<W: ToyWire> {
     context: CoreContext,
-    mailbox: Mailbox<ToyMessage>,
+    wire: W,
     units: Vec<(Lun, UnitKey)>,
     port: Arc<TargetPort>,
-    sessions: BTreeMap<u32, ToySession>,
+    sessions: BTreeMap<u32, ToySession<W::Back>>,
     by_key: HashMap<NexusKey, u32>,
     /// Nexuses whose tasks have yet to end.
     ending: usize,
@@ -243,13 +250,13 @@ struct ToyFabric {
     stopping: bool,
 }
 
-impl ToyFabric {
+impl<W: ToyWire> ToyFabric<W> {
     /// It shows these units to everybody.
-    fn new(context: &CoreContext, mailbox: Mailbox<ToyMessage>, units: Vec<(Lun, UnitKey)>) -> Self {
-        let relative = 0x7000 + u16::try_from(context.core()).expect("few cores");
+    fn new(context: &CoreContext, wire: W, units: Vec<(Lun, UnitKey)>) -> Self {
+        let relative = W::RELATIVE + u16::try_from(context.core()).expect("few cores");
         Self {
             context: context.clone(),
-            mailbox,
+            wire,
             units,
             port: Arc::new(TargetPort {
                 relative,
@@ -265,28 +272,42 @@ impl ToyFabric {
         }
     }
 
+    fn send_answers(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.answers.drain(..).for_each(|(to, answer)| self.wire.answer(to, answer));
+        }
+    }
+
     fn log_in(&mut self, core: &mut Core, initiator: u32) {
         let id = core.new_nexus_id();
         let name = PortName::Srp(u128::from(initiator).to_be_bytes());
         let key = core.add_nexus(id, Nexus { initiator: name, port: self.port.clone() }, &self.units);
-        let (arena, requests, exchanges) = (self.context.arena().clone(), VecDeque::new(), Slab::new());
-        self.sessions.insert(initiator, ToySession { key, id, arena, requests, exchanges, leaving: false });
+        let session = ToySession {
+            key,
+            id,
+            arena: self.context.arena().clone(),
+            requests: VecDeque::new(),
+            exchanges: Slab::new(),
+            answers: Vec::new(),
+            leaving: false,
+        };
+        self.sessions.insert(initiator, session);
         self.by_key.insert(key, initiator);
     }
 }
 
-impl Transports for ToyFabric {
+impl<W: ToyWire> Transports for ToyFabric<W> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
         let session = self.sessions.get_mut(self.by_key.get(&nexus)?)?;
         Some(session)
     }
 }
 
-impl Fabric for ToyFabric {
+impl<W: ToyWire> Fabric for ToyFabric<W> {
     fn poll(&mut self, core: &mut Core) -> usize {
-        let mut work = 0;
-        while let Some(message) = self.mailbox.take() {
-            work += 1;
+        let mut messages = Vec::new();
+        let work = self.wire.poll(&mut messages);
+        for message in messages {
             match message {
                 // Whoever sends one to a daemon that stops has no answer.
                 ToyMessage::Command(..) if self.stopping => {}
@@ -313,6 +334,7 @@ impl Fabric for ToyFabric {
             return 0;
         }
         let work = self.sessions.values_mut().map(|session| core.serve(session.key, session)).sum();
+        self.send_answers();
         let (by_key, ending) = (&mut self.by_key, &mut self.ending);
         self.sessions.retain(|&initiator, session| {
             if session.leaving {
@@ -331,22 +353,25 @@ impl Fabric for ToyFabric {
 
     fn cold_reset(&mut self, _: NexusKey) {}
 
-    fn commit(&mut self, _: Instant) {}
+    fn commit(&mut self, now: Instant) {
+        self.send_answers();
+        self.wire.commit(now);
+    }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        self.touched.then_some(now)
+        self.touched.then_some(now).or_else(|| self.wire.next_deadline(now))
     }
 
     fn wake_fds(&self, fds: &mut Vec<RawFd>) {
-        fds.push(self.mailbox.wake_fd());
+        self.wire.wake_fds(fds);
     }
 
     fn may_sleep(&mut self) -> bool {
-        self.mailbox.announce_sleep()
+        self.wire.may_sleep()
     }
 
     fn awake(&mut self) {
-        self.mailbox.awake();
+        self.wire.awake();
     }
 
     fn drain(&mut self) {
@@ -361,7 +386,9 @@ impl Fabric for ToyFabric {
         Census { sessions: self.sessions.len(), logins: self.ending }
     }
 
-    fn count(&self, _: &mut BTreeMap<String, Vec<Counted>>) {}
+    fn count(&self, ports: &mut BTreeMap<String, Vec<Counted>>) {
+        self.wire.count(ports);
+    }
 
     fn audit(&mut self, _: &Core, _: &MemoryAudit, _: &mut dyn FnMut(u64, MemoryHolder)) {}
 
