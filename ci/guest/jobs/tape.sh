@@ -139,7 +139,7 @@ job() {
   done
   [[ $(sg_logs --page=0xc /dev/nst0) == *'Data bytes received with WRITE commands'* ]] || die "no bytes are counted"
   sg_read_attr /dev/nst0 >attributes.txt || { cat attributes.txt; die "no attributes"; }
-  grep -q 'Medium density code: 0x5a' attributes.txt || { cat attributes.txt; die "another density"; }
+  grep -qE 'Medium density code: *(0x5a|90)' attributes.txt || { cat attributes.txt; die "another density"; }
   grep -q 'Medium serial number' attributes.txt || { cat attributes.txt; die "no serial number"; }
   # WRITE ATTRIBUTE, as backup programs label a cartridge: APPLICATION VENDOR.
   printf '\0\0\0\015\010\0\001\0\010JOB TAPE' >list.bin

@@ -40,6 +40,9 @@ const fn page((code, subpage): (u8, u8), default: &'static [u8], changeable: &'s
 const DCE: u8 = 0x80;
 const DCC: u8 = 0x40;
 const DDE: u8 = 0x80;
+/// The one algorithm there is; 0 stands for none, which Linux' st chooses beside DCE.
+const ALGORITHM: u8 = 1;
+const ALGORITHM_AT: usize = 5;
 
 /// Control data protection page: its method, of which there are none and CRC32C, and for what commands it is.
 const PROTECTION: (u8, u8) = (0x0a, 0xf0);
@@ -102,8 +105,8 @@ const PAGES: [ModePage; 15] = [
     ),
     page(
         COMPRESSION,
-        &[DCC, DDE, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
-        &[DCE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[DCC, DDE, 0, 0, 0, ALGORITHM, 0, 0, 0, 1, 0, 0, 0, 0],
+        &[DCE, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0],
     ),
     // Block identifiers are supported; the end of data is where the format says; the early warning synchronizes
     // nothing.
@@ -237,12 +240,13 @@ impl TapeModes {
     pub(super) fn of(values: &ModeValues) -> Self {
         let (header, extension) = (values.header(), values.current(EXTENSION.0, EXTENSION.1));
         let protection = values.current(PROTECTION.0, PROTECTION.1);
+        let compression = values.current(COMPRESSION.0, COMPRESSION.1);
         Self {
             block_length: be32(header, 2),
             unbuffered: header[0] & BUFFERED_MODE == 0,
             append_only: extension[1] & WRITE_MODE == APPEND_ONLY,
             warning_zone: u64::from(be16(extension, 2)) * 1_000_000,
-            compresses: values.current(COMPRESSION.0, COMPRESSION.1)[0] & DCE != 0,
+            compresses: compression[0] & DCE != 0 && compression[ALGORITHM_AT] != 0,
             protects_writes: protection[2] & LBP_W != 0,
             protects_reads: protection[2] & LBP_R != 0,
             plan: partition_plan(values),
@@ -284,6 +288,9 @@ pub(super) fn check(page: &ModePage, values: &[u8]) -> Result<(), usize> {
             [0 | CRC32C, ..] => Err(1),
             _ => Err(0),
         };
+    }
+    if (page.code, page.subpage) == COMPRESSION {
+        return if values[ALGORITHM_AT] > ALGORITHM { Err(ALGORITHM_AT) } else { Ok(()) };
     }
     if (page.code, page.subpage) == EXTENSION {
         return if values[1] & WRITE_MODE > APPEND_ONLY { Err(1) } else { Ok(()) };

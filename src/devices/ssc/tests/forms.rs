@@ -246,3 +246,18 @@ fn what_makes_no_sense_of_protection_is_refused() {
     let methods = rig.read(&[0x12, 1, 0xb5, 0, 255, 0]).good();
     assert_eq!(methods[8..], [7, 0, 0, 0, 0, 0, 0, 0, 7, 2, 4, 0xc0, 0, 0, 0, 0]);
 }
+
+#[test]
+fn no_algorithm_is_no_compression_and_another_is_refused() {
+    let mut rig = TapeRig::new();
+    let mut select = |algorithm: u8| {
+        let list = [0, 0, 0x10, 0, 0x0f, 14, 0xc0, 0x80, 0, 0, 0, algorithm, 0, 0, 0, 1, 0, 0, 0, 0];
+        let ended = rig.write(&[0x15, 0x10, 0, 0, 20, 0], &list);
+        let compresses = rig.read(&[0x1a, 8, 0x10, 0, 255, 0]).good()[4 + 14] == 1;
+        (ended.outcome.status == Status::Good, compresses)
+    };
+    assert_eq!(select(1), (true, true));
+    assert_eq!(select(2), (false, true));
+    assert_eq!(select(0), (true, false));
+    assert_eq!(select(1), (true, true));
+}
