@@ -90,7 +90,8 @@ impl ActiveConnection<'_> {
     }
 
     /// Takes a PDU that has come.
-    #[inline]
+    // Always: what a PDU consists of would be copied.
+    #[inline(always)]
     pub(super) fn notify(&mut self, pdu: Pdu, directory: &dyn Directory) {
         let told = (pdu.bhs.opcode().raw(), pdu.bhs.itt());
         self.connection.last_pdu = Some(told);
