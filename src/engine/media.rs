@@ -2,12 +2,13 @@
 //! What is asked of the owner of a logical unit when its medium changes. Whoever asks has opened the new medium before, and
 //! closes the old one when the owner has answered: neither is for a reactor.
 
+use std::os::fd::RawFd;
 use std::sync::mpsc::SyncSender;
 
 use super::agreement::Ticket;
-use crate::io::Store;
+use crate::io::{Store, Tag};
 use crate::reactor::CoreContext;
-use crate::scsi::UnitKey;
+use crate::scsi::{DriveChange, MoveFailure, UnitKey};
 
 /// Makes the owner's handle to a store, on its thread.
 pub type AttachStore = Box<dyn FnOnce(&CoreContext) -> Result<Box<dyn Store>, String> + Send>;
@@ -30,4 +31,19 @@ pub enum MediumMessage {
     },
     /// A change that has not happened yet is not to happen.
     GiveUp(Ticket),
+}
+
+/// A core's handle to whoever moves the media of libraries, on a thread that may wait. Used by its own core only.
+pub trait MediaMover {
+    /// The changer that is this logical unit wants these drives to have other media. Never waits; answered once by
+    /// [`MediaMover::poll`].
+    fn begin(&mut self, tag: Tag, changer: UnitKey, changes: Vec<DriveChange>);
+
+    /// Appends what has ended. Never waits.
+    fn poll(&mut self, done: &mut Vec<(Tag, Result<(), MoveFailure>)>);
+
+    /// A descriptor that becomes readable when `poll` has something to say, for a core that goes to sleep.
+    fn wake_fd(&self) -> Option<RawFd> {
+        None
+    }
 }

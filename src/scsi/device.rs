@@ -39,6 +39,9 @@ pub enum Step {
     /// Change what all cores know of the logical unit, or look at it; answered by [`Resume::Changed`] when that is in
     /// force everywhere and nothing is under way by the old state.
     Change(Change),
+    /// Have media brought to the drives of a library, or taken out of them, one after the other; answered by
+    /// [`Resume::MediaMoved`].
+    MoveMedia(Vec<DriveChange>),
     /// What was written is on the medium, which may go, or else stays: the last step of a task that
     /// [`DeviceServer::release_medium`] has begun.
     ReleaseMedium {
@@ -61,6 +64,8 @@ pub enum Resume {
     Stored(Done),
     /// The record is on stable storage, or could not be brought there.
     Persisted(Result<(), Error>),
+    /// All of that has happened, or none of it.
+    MediaMoved(Result<(), MoveFailure>),
     /// The state in force after the change, or why there was none.
     Changed(Result<Arc<UnitState>, ChangeError>),
     /// The fabric has taken the data.
@@ -72,6 +77,24 @@ pub enum Resume {
     NotAdmitted,
     /// The status is on its way.
     Detached,
+}
+
+/// What is to be in a drive of a library from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriveChange {
+    /// Its place among the drives of the library.
+    pub drive: usize,
+    /// The cartridge, by its barcode; `None`: nothing.
+    pub barcode: Option<Arc<str>>,
+}
+
+/// Why media were not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveFailure {
+    /// An initiator of the drive prevents the removal of its medium.
+    Prevented,
+    /// The medium or the drive fails, or nobody moves media here.
+    Failed,
 }
 
 /// Another logical unit, as a copy sees it.

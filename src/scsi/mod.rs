@@ -20,7 +20,9 @@ mod unit;
 
 pub use attention::{Attention, Interlock, UnitAttentions, Whom};
 pub use command::{Cdb, Command, Expected, Lun, TaskAttribute, TaskId, UnitKey, UnitKeys};
-pub use device::{Context, Control, CopyTraits, DeviceServer, Outcome, Peer, Resume, Step};
+pub use device::{
+    Context, Control, CopyTraits, DeviceServer, DriveChange, MoveFailure, Outcome, Peer, Resume, Step,
+};
 pub use nexus::{Nexus, NexusId, NexusIds, TargetPort};
 pub use port_name::{IscsiPortName, PortName, TransportProtocol};
 pub use sense::{EncodedSense, Sense, SenseDescriptor, Status, asc, key};

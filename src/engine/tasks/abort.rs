@@ -69,7 +69,12 @@ impl TaskManager {
         self.units[this.unit].counters.aborts += 1;
         log::trace!("task aborted while {:?}", this.state);
         match this.state {
-            State::Storing | State::Persisting | State::Changing | State::Finishing | State::Detaching => {}
+            State::Storing
+            | State::Persisting
+            | State::Moving
+            | State::Changing
+            | State::Finishing
+            | State::Detaching => {}
             State::Running => unreachable!("the device server has the word only inside run()"),
             State::Refused => {
                 self.units[this.storing_at].refused.retain(|(waiting, _)| *waiting != task);

@@ -21,6 +21,7 @@ mod latency;
 mod line;
 mod medium;
 mod medium_change;
+mod moves;
 mod nobody;
 mod own;
 mod own_memory;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::media::MediaMover;
 use crate::io::{Done, Error, Geometry, RecordStore, Tag};
 use crate::memory::{Arena, prefetch};
 use crate::reactor::CoreContext;
@@ -67,7 +69,7 @@ use unit::Unit;
 pub use change_queue::{SharedState, Turn};
 pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
-pub use medium_change::MediumChange;
+pub use medium_change::{MediumChange, PREVENTED};
 pub use remote_nexus::{NexusMessage, TransportCall};
 pub use unit::{NewUnit, UnitCounters};
 
@@ -244,6 +246,9 @@ pub struct TaskManager {
     record_store: Option<Box<dyn RecordStore>>,
     /// Records under way.
     persisting: usize,
+    media_mover: Option<Box<dyn MediaMover>>,
+    /// Moves of media under way.
+    moving: usize,
     retirement: Retirement,
     tasks_max: usize,
 }
@@ -280,6 +285,8 @@ impl TaskManager {
             faults: Faults::default(),
             record_store: None,
             persisting: 0,
+            media_mover: None,
+            moving: 0,
             retirement: Retirement::default(),
             tasks_max: TASKS_MAX,
         };
@@ -372,7 +379,12 @@ impl TaskManager {
                 let state = self.tasks[task as usize].state;
                 matches!(
                     state,
-                    State::InLine | State::Storing | State::Refused | State::Persisting | State::Delayed
+                    State::InLine
+                        | State::Storing
+                        | State::Refused
+                        | State::Persisting
+                        | State::Moving
+                        | State::Delayed
                 )
             })
     }
@@ -449,6 +461,9 @@ impl TaskManager {
         if self.persisting > 0 {
             work += self.poll_records(now, transports, touched);
         }
+        if self.moving > 0 {
+            work += self.poll_moves(now, transports, touched);
+        }
         work += self.poll_changes(now, transports, touched);
         if self.faults.any() {
             work += self.poll_delayed(now, transports, touched);
@@ -508,7 +523,9 @@ impl TaskManager {
     pub fn wake_fds(&self, fds: &mut Vec<RawFd>) {
         let busy = self.units.iter().filter(|unit| unit.storing > 0);
         let stores = busy.filter_map(|unit| unit.store.as_ref()?.wake_fd());
-        for fd in stores.chain(self.record_store.as_ref().and_then(|store| store.wake_fd())) {
+        let records = self.record_store.as_ref().and_then(|store| store.wake_fd());
+        let moves = self.media_mover.as_ref().and_then(|mover| mover.wake_fd());
+        for fd in stores.chain(records).chain(moves) {
             if !fds.contains(&fd) {
                 fds.push(fd);
             }

@@ -119,6 +119,13 @@ impl TaskManager {
                     }
                     Err(error) => Resume::Persisted(Err(error)),
                 },
+                Step::MoveMedia(changes) => match self.move_media(task, changes) {
+                    Ok(()) => {
+                        self.tasks[task as usize].state = State::Moving;
+                        return;
+                    }
+                    Err(why) => Resume::MediaMoved(Err(why)),
+                },
                 Step::Change(change) => match self.change_for(task, change) {
                     Some(answer) => {
                         self.tasks[task as usize].state = State::Running;

@@ -28,6 +28,8 @@ pub(super) enum State {
     Refused,
     /// A record is being kept.
     Persisting,
+    /// Media are on their way.
+    Moving,
     /// The state of the unit is being changed, or it will soon be this task's turn.
     Changing,
     /// The device has ended it, and all cores are being told of a unit attention before its status.
@@ -49,7 +51,7 @@ impl State {
         match self {
             Self::Blocked | Self::InLine | Self::HeldStart | Self::HeldOp => Some(Stage::Turn),
             Self::Fetching => Some(Stage::Fetch),
-            Self::Storing | Self::Refused | Self::Persisting => Some(Stage::Store),
+            Self::Storing | Self::Refused | Self::Persisting | Self::Moving => Some(Stage::Store),
             _ => None,
         }
     }

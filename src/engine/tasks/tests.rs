@@ -10,6 +10,7 @@ mod fabrics;
 mod faults;
 mod fences;
 mod flush;
+mod moves;
 mod retire;
 mod waists;
 
@@ -22,8 +23,8 @@ use crate::io::{Landing, Op, Record, RecordSlot, Store, Submitted};
 use crate::memory::{SegMut, Sg};
 use crate::scsi::primary::Designation;
 use crate::scsi::{
-    Cdb, Change, Context, Control, CopyTraits, Expected, Outcome, PortName, Sense, TargetPort, TaskId,
-    TaskManagementFunction, key, reservations,
+    Cdb, Change, Context, Control, CopyTraits, DriveChange, Expected, Outcome, PortName, Sense, TargetPort,
+    TaskId, TaskManagementFunction, key, reservations,
 };
 use crate::wire::scsi::be24;
 
@@ -160,6 +161,10 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
             }
             0x83 => Step::Look(Designation::new(1, 3, &command.cdb.bytes()[1..2]).unwrap()),
             0x2f => Step::Persist(Record { name: "toy", generation: 1, bytes: vec![command.cdb.bytes()[5]] }),
+            0xa5 => {
+                self.borrow_mut().steady.push(task);
+                Step::MoveMedia(vec![DriveChange { drive: command.cdb.bytes()[5].into(), barcode: None }])
+            }
             _ => {
                 self.borrow_mut().live -= 1;
                 Step::Finish(Outcome::good())
@@ -188,6 +193,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
             Resume::Changed(Err(refusal)) => refusal.into(),
             Resume::Persisted(Ok(())) => Outcome::good(),
             Resume::Persisted(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x4400)),
+            Resume::MediaMoved(Ok(())) => Outcome::good(),
+            Resume::MediaMoved(Err(_)) => Outcome::check(Sense::new(key::HARDWARE_ERROR, 0x5300)),
             Resume::Sent => unreachable!("sends nothing by itself"),
         };
         self.borrow_mut().live -= 1;
@@ -259,7 +266,9 @@ impl DeviceServer for ToyTape {
             Resume::Fetched(data) => {
                 Step::Store(Op::Write { at: self.tasks[&task] as u64, data, fua: false })
             }
-            Resume::Persisted(_) | Resume::Changed(_) => unreachable!("keeps nothing, changes nothing"),
+            Resume::Persisted(_) | Resume::Changed(_) | Resume::MediaMoved(_) => {
+                unreachable!("keeps nothing, changes nothing")
+            }
             Resume::Stored(_) => {
                 let moved = self.tasks.get_mut(&task).unwrap();
                 *moved += PART;

@@ -244,7 +244,7 @@ impl Rig {
                     ended.detached = Some(outcome);
                     Resume::Detached
                 }
-                Step::ReleaseMedium { .. } => panic!("nobody wants it"),
+                Step::ReleaseMedium { .. } | Step::MoveMedia(_) => panic!("nobody wants it"),
             };
             ended.steps += 1;
             step = self.call(&command, Some(answer));
