@@ -81,6 +81,8 @@ enum Stop {
     Draining(Instant),
     /// Initiators that had not logged out by then have been told that they are dropped.
     Dropping(Instant),
+    /// Media are being let go.
+    Releasing,
     Flushing,
     Done,
 }
@@ -282,8 +284,8 @@ impl Shard {
                 let there = self.census().all();
                 let tasks = &self.core.tasks;
                 if there == 0 && self.links.close(tasks) && tasks.tasks() == 0 {
-                    self.core.tasks.flush();
-                    self.stop = Stop::Flushing;
+                    self.core.tasks.release_media(self.core.now);
+                    self.stop = Stop::Releasing;
                     return 1;
                 }
                 if self.core.now >= deadline {
@@ -297,6 +299,11 @@ impl Shard {
                 }
                 0
             }
+            Stop::Releasing if self.core.tasks.tasks() == 0 => {
+                self.core.tasks.flush();
+                self.stop = Stop::Flushing;
+                1
+            }
             Stop::Flushing if self.core.tasks.flushed() => {
                 self.stop = Stop::Done;
                 if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -304,7 +311,7 @@ impl Shard {
                 }
                 1
             }
-            Stop::Flushing => 0,
+            Stop::Releasing | Stop::Flushing => 0,
         }
     }
 

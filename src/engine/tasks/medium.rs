@@ -11,12 +11,18 @@ use smallvec::SmallVec;
 
 use super::change_queue::{Draining, FrozenFor};
 use super::line::CommandPlace;
-use super::medium_change::{ChangingMedium, MediumChange};
+use super::medium_change::{
+    PREVENTED, {ChangingMedium, MediumChange},
+};
 use super::nobody::Nobody;
 use super::task::State;
 use super::{NOBODY, Notice, TaskManager};
+use crate::io::{Error, ErrorKind};
 use crate::scsi::{UnitKey, Whom, asc};
 use crate::time::Instant;
+
+/// The name of the changes that nobody has asked for.
+const AT_THE_END: u64 = u64::MAX;
 
 impl TaskManager {
     /// Changes the medium of a logical unit that runs one command at a time, on this core. The owner is told with
@@ -30,6 +36,18 @@ impl TaskManager {
         };
         let task = self.stand_in_line(now, row);
         self.media.push(ChangingMedium { task, change, what });
+    }
+
+    /// At the end, when no task is left: all media of this core's units that run one command at a time are let go, with all that
+    /// was written to them. Those that cannot be are among the [`Self::unflushed`].
+    pub fn release_media(&mut self, now: Instant) {
+        let rows = self.units.iter().enumerate();
+        let here =
+            rows.filter(|(_, unit)| unit.store.is_some() && matches!(unit.place, CommandPlace::Here(_)));
+        for row in here.map(|(row, _)| row).collect::<SmallVec<[usize; 8]>>() {
+            let task = self.stand_in_line(now, row);
+            self.media.push(ChangingMedium { task, change: MediumChange::default(), what: AT_THE_END });
+        }
     }
 
     /// Gives a change up that has not come to its moment yet.
@@ -47,7 +65,7 @@ impl TaskManager {
         let (is_there, is_prevented) = (unit.store.is_some(), unit.server.prevents_removal());
         let why = match (is_there, comes) {
             (false, false) => "there is no medium in it",
-            (true, _) if is_prevented && !force => "an initiator prevents the removal of its medium",
+            (true, _) if is_prevented && !force => PREVENTED,
             (true, _) => {
                 let step = self.call(now, task, &mut Nobody, |server, id, command, cx| {
                     server.release_medium(id, command, force, cx)
@@ -116,6 +134,11 @@ impl TaskManager {
     pub(super) fn settle_medium(&mut self, task: u32, outcome: Result<(), String>) {
         if let Some(index) = self.media.iter().position(|changing| changing.task == task) {
             let ChangingMedium { what, .. } = self.media.swap_remove(index);
+            if what == AT_THE_END {
+                let unit = self.units[self.tasks[task as usize].unit].key;
+                let error = outcome.err().map(|_| Error { kind: ErrorKind::WriteFailed, at: 0 });
+                return self.last_flush.failed.extend(error.map(|error| (unit, error)));
+            }
             self.notices.push_back(Notice::MediumChanged { what, outcome });
         }
     }

@@ -3,6 +3,9 @@
 
 use crate::io::Store;
 
+/// Why a medium stays that an initiator keeps in.
+pub const PREVENTED: &str = "an initiator prevents the removal of its medium";
+
 /// What becomes of the medium of a logical unit: if there is one, it goes.
 #[derive(Default)]
 pub struct MediumChange {
