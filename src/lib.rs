@@ -162,10 +162,11 @@
 //! and while one is made ready, commands that need one hear that ([`scsi::primary::MediumPresence`]). Media at rest are names of
 //! images, and no core knows of them.
 //!
-//! Today it is the control plane that asks (`runtime/media.rs`). A changer is to ask in the same way, from its MOVE MEDIUM:
-//! the task waits as for a record that is kept ([`scsi::Step::Persist`]), what it wants goes to a thread that has the library,
-//! and a message with the outcome carries the task on. The core does not wait: the drive is another core's, or its own, where
-//! the change has to have its turn.
+//! The control plane asks (`runtime/media.rs`), and so does a media changer, from its MOVE MEDIUM: the task waits for
+//! [`scsi::Step::MoveMedia`] as for a record that is kept, what it wants goes to a thread that has all libraries
+//! (`runtime/library.rs`, by [`engine::media::MediaMover`]), and the outcome carries the task on. The core does not wait: the
+//! drive is another core's, or its own, where the change has to have its turn. Where the cartridges of a library are is a record
+//! of its changer, kept before the status: after a kill in the middle each is in one place.
 //!
 //! # Where something new goes
 //!

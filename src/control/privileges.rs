@@ -65,10 +65,12 @@ fn keep(kept: &CapsHashSet) -> Result<(), CapsError> {
     caps::set(None, CapSet::Permitted, kept)
 }
 
-/// The directories that the daemon writes to while it serves.
+/// The directories that the daemon writes to while it serves, and where it opens images.
 fn written(config: &Config) -> impl Iterator<Item = &Path> {
     let daemon = &config.daemon;
-    [Some(&*daemon.state_dir), daemon.control_socket.parent()].into_iter().flatten().map(nearest_directory)
+    let own = [Some(&*daemon.state_dir), daemon.control_socket.parent()].into_iter().flatten();
+    let libraries = config.units.iter().filter_map(|unit| unit.device.library());
+    own.chain(libraries.map(|library| &*library.cartridges)).map(nearest_directory)
 }
 
 #[cfg(test)]

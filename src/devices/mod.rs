@@ -2,11 +2,13 @@
 //! What a command means to a logical unit: a room for each device type.
 
 pub mod sbc;
+pub mod smc;
 pub mod ssc;
 #[cfg(test)]
 pub(crate) mod toy;
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::io::StoreNeeds;
@@ -20,4 +22,18 @@ pub trait DeviceOptions: Debug + Send + Sync {
 
     /// What it wants of its store.
     fn needs(&self) -> StoreNeeds;
+
+    /// What belongs to it, if it is a library.
+    fn library(&self) -> Option<&LibraryPlan> {
+        None
+    }
+}
+
+/// What belongs to a library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibraryPlan {
+    /// Where the images of its cartridges lie.
+    pub cartridges: PathBuf,
+    /// The names of the logical units that are its drives.
+    pub drives: Vec<String>,
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::tasks::{Answer, CommandFault};
 #[cfg(test)]
 use crate::devices::toy;
-use crate::devices::{DeviceOptions, sbc, ssc};
+use crate::devices::{DeviceOptions, LibraryPlan, sbc, smc, ssc};
 use crate::io::FaultRate;
 use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Number, Tables, Text};
@@ -19,8 +19,8 @@ use crate::scsi::Status;
 use crate::scsi::primary::{Definition, Identity};
 use crate::stores::{self, ConfiguredStore, IdentityRecord, ImageRefusal, StoreFault, image_record};
 
-/// Reads what is a device's alone, for a unit with these names.
-type ReadDevice = fn(&Section<'_>, Option<Identity>) -> Option<Arc<dyn DeviceOptions>>;
+/// Reads what is a device's alone, for a unit with these names; paths are relative to that one.
+type ReadDevice = fn(&Section<'_>, Option<Identity>, &Path) -> Option<Arc<dyn DeviceOptions>>;
 
 /// A device type.
 pub struct UnitKind {
@@ -45,7 +45,6 @@ enum StoreUse {
     /// It is the medium, which comes and goes.
     Removable,
     /// They have none.
-    #[cfg(test)]
     Never,
 }
 
@@ -55,7 +54,7 @@ pub const KINDS: &[UnitKind] = &[
         key: key("disk", Tables(DISK), Means("none"), "", "Blocks."),
         store: StoreUse::Always,
         serial: false,
-        read: |s, identity| Some(Arc::new(sbc::Config::read(s, identity)?)),
+        read: |s, identity, _| Some(Arc::new(sbc::Config::read(s, identity)?)),
         commands: || Box::new(sbc::commands()),
         remarks: |report| sbc::DiskReport::of(report).map_or_else(Vec::new, |report| report.remarks()),
     },
@@ -63,16 +62,24 @@ pub const KINDS: &[UnitKind] = &[
         key: key("tape", Tables(TAPE), Means("none"), "", "Tape drives."),
         store: StoreUse::Removable,
         serial: true,
-        read: |s, identity| Some(Arc::new(ssc::TapeOptions::read(s, identity)?)),
+        read: |s, identity, _| Some(Arc::new(ssc::TapeOptions::read(s, identity)?)),
         commands: || Box::new(ssc::commands()),
         remarks: |report| ssc::TapeReport::of(report).map_or_else(Vec::new, |report| report.remarks()),
+    },
+    UnitKind {
+        key: key("library", Tables(LIBRARY), Means("none"), "", "Tape libraries."),
+        store: StoreUse::Never,
+        serial: true,
+        read: |s, identity, base| Some(Arc::new(smc::LibraryOptions::read(s, identity, base)?)),
+        commands: || Box::new(smc::commands()),
+        remarks: |_| Vec::new(),
     },
     #[cfg(test)]
     UnitKind {
         key: key("toy", Tables(TOY), Means("none"), "", "Greetings."),
         store: StoreUse::Never,
         serial: true,
-        read: |s, identity| Some(Arc::new(toy::ToyOptions::read(s, identity)?)),
+        read: |s, identity, _| Some(Arc::new(toy::ToyOptions::read(s, identity)?)),
         commands: || Box::new(toy::commands()),
         remarks: |_| Vec::new(),
     },
@@ -130,6 +137,16 @@ const TAPE_NAMES: [Key; NAMES.len()] = with_absent(
     "uuid",
     Means("made of the machine's id and the name: the drive stays the same with any cartridge"),
 );
+
+const LIBRARY: &Table = &Table {
+    doc: "A tape library: a media changer with its drives, slots and cartridges.",
+    groups: &[&LIBRARY_NAME, smc::KEYS, COMMAND_FAULTS, VENDOR, smc::PRODUCT, &LIBRARY_NAMES],
+};
+
+const LIBRARY_NAME: [Key; NAME.len()] = with_examples(NAME, &[("name", "\"library\"")]);
+
+const LIBRARY_NAMES: [Key; NAMES.len()] =
+    with_examples(NAMES, &[("serial", "\"L0001\""), ("uuid", "\"0d6b7c52-8a1f-4f3e-9a61-5e0f1b7c9d20\"")]);
 
 #[cfg(test)]
 const TOY: &Table = &Table {
@@ -198,7 +215,7 @@ const COMMAND_FAULT: &Table = &Table {
                 "command",
                 Text("a command such as \"WRITE(10)\", or an operation code such as \"0x2a\""),
                 Required,
-                "\"WRITE(6)\"",
+                "\"TEST UNIT READY\"",
                 "Which command it applies to: by its name in the standards (`ptgt check` lists them all \
                  when it does not know one), or by its operation code, with all its service actions.",
             ),
@@ -287,7 +304,6 @@ impl UnitOptions {
         let has_store = match kind.store {
             StoreUse::Always => true,
             StoreUse::Removable => s.given("store"),
-            #[cfg(test)]
             StoreUse::Never => false,
         };
         let store = if has_store { ConfiguredStore::read(&s, base).map(Some) } else { Some(None) };
@@ -297,7 +313,7 @@ impl UnitOptions {
             false => store.as_ref().map(|store| Some(store.as_ref()?.options.image()?.0)),
         };
         let identity = identify(&s, name.as_deref(), image);
-        let device = (kind.read)(&s, identity.as_ref().map(|(identity, _)| identity.clone()));
+        let device = (kind.read)(&s, identity.as_ref().map(|(identity, _)| identity.clone()), base);
         let block = device.as_ref().map(|device| device.needs().block);
         let faults = if has_store || kind.is_removable() { s.sections("faults") } else { Vec::new() };
         let faults = faults.into_iter().map(|s| StoreFault::read(s, block)).collect::<Option<_>>();
@@ -331,6 +347,11 @@ impl UnitOptions {
             s.finish();
         }
         unit
+    }
+
+    /// Whether a library may bring media to it.
+    pub fn is_drive(&self) -> bool {
+        kind(self.kind).is_some_and(UnitKind::is_removable)
     }
 
     /// Whether the same is said of both. What devices and stores are told is behind traits: it is what they print.
@@ -396,8 +417,11 @@ impl UnitOptions {
         image_record(state, &self.identity.uuid().to_string())
     }
 
-    /// Whether its store can be opened, as far as that can be seen without changing anything.
+    /// Whether its store can be opened, or its cartridges be found, as far as that can be seen without changing anything.
     pub fn examine(&self, state: &Path) -> Result<(), ImageRefusal> {
+        if let Some(LibraryPlan { cartridges, .. }) = self.device.library() {
+            stores::examine_directory("cartridges", cartridges)?;
+        }
         let examine =
             |store: &ConfiguredStore| store.options.examine(self.device.needs(), self.record(state));
         self.store.as_ref().map_or(Ok(()), examine)

@@ -57,6 +57,11 @@ impl<'a, T> Named<'a, T> {
         }
     }
 
+    /// Whether there is one of that name, be it one with errors.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// An entry, unless it has errors.
     pub fn get(&self, index: usize) -> Option<&T> {
         self.entries[index].as_ref()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{info, warn};
 
+use super::librarian::{Librarian, MoveRequests, librarian};
 use super::ports::{self, AddressLocks, HeldByPorts};
 use crate::adapters::fabric::FabricOptions;
 use crate::adapters::iscsi::options::IscsiOptions;
@@ -34,6 +35,15 @@ use crate::stores::{
     self, Backing, CommonRecord, ConfiguredStore, ImageClaim, ImageClaims, ImagePlace, Records,
 };
 use crate::sys;
+
+/// The library that a unit is, or is a drive of.
+fn library_of<'a>(config: &'a Config, unit: &UnitOptions) -> Option<&'a str> {
+    let has = |library: &&UnitOptions| {
+        let plan = library.device.library();
+        plan.is_some_and(|plan| library.name == unit.name || plan.drives.contains(&unit.name))
+    };
+    config.units.iter().find(has).map(|library| &*library.name)
+}
 
 /// A logical unit as all cores share it.
 pub(super) struct Unit {
@@ -80,6 +90,10 @@ pub(super) struct Assembly {
     fabrics: Vec<Arc<dyn FabricShare>>,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
+    /// By which cores have the media of libraries moved, until all of them have it.
+    librarian: Option<Librarian>,
+    /// What they ask for.
+    requests: Option<MoveRequests>,
     _held: HeldByPorts,
 }
 
@@ -107,6 +121,7 @@ pub(super) struct CoreAssembly {
     links: Vec<LinkEnd>,
     ports: Vec<(String, PortShare)>,
     fabrics: Vec<Arc<dyn FabricShare>>,
+    librarian: Option<Librarian>,
 }
 
 impl Assembly {
@@ -121,15 +136,21 @@ impl Assembly {
         let topology = Arc::new(topology(config, &by_name, &ids)?);
         let mut units = Vec::new();
         let cores = config.daemon.reactors.len();
-        // The last reactor first: the first one has most to do beside.
+        // The last reactor first: the first one has most to do beside. A library and its drives have one.
         let mut owners = (0..cores).rev().cycle();
+        let mut owners_of_libraries = BTreeMap::new();
         for options in &config.units {
             let serial = kind(options.kind).is_some_and(|kind| kind.serial);
-            let owner = serial.then(|| owners.next()).flatten();
+            let owner = serial.then(|| match library_of(config, options) {
+                Some(library) => *owners_of_libraries.entry(library).or_insert_with(|| owners.next()),
+                None => owners.next(),
+            });
+            let owner = owner.flatten();
             let key = (by_name[&options.name], owner);
             units.push(Arc::new(unit(config, options, key, (&records, &claims), &topology)?));
         }
         keep_identities(config, &config.units)?;
+        let (librarian, requests) = librarian();
         let (listeners, locks) = ports::listen(config, (&[], &AddressLocks::new()))?;
         let linked = units.iter().any(|unit: &Arc<Unit>| unit.owner.is_some());
         let mut links = if linked { connect(cores) } else { Vec::new() }.into_iter();
@@ -173,6 +194,8 @@ impl Assembly {
             iscsi,
             fabrics,
             shares,
+            librarian: Some(librarian),
+            requests: Some(requests),
             _held: held,
         })
     }
@@ -183,6 +206,12 @@ impl Assembly {
 
     pub(super) fn iscsi_senders(&self) -> Vec<Sender<IscsiMessage>> {
         self.iscsi.clone()
+    }
+
+    /// What cores ask of libraries, when all of them have been begun.
+    pub(super) fn take_requests(&mut self) -> Option<MoveRequests> {
+        self.librarian = None;
+        self.requests.take()
     }
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
@@ -203,6 +232,7 @@ impl Assembly {
             links,
             ports,
             fabrics: self.fabrics.clone(),
+            librarian: self.librarian.clone(),
         }
     }
 
@@ -480,6 +510,9 @@ impl CoreAssembly {
             tasks.bring(unit.attach(&context)?);
         }
         tasks.persist_with(record_store, &[]);
+        if let Some(librarian) = &self.librarian {
+            tasks.move_with(librarian.mover().map_err(|e| format!("libraries: {e}"))?);
+        }
         let mut hosts = Vec::new();
         for (port, share) in self.ports {
             let host = ports::open(&port, share, &context)?;

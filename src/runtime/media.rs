@@ -46,6 +46,18 @@ impl Live {
         self.of_unit(name, |unit, config| self.change_medium(&mut changer, unit, config, None, force))
     }
 
+    /// Gives a unit another medium than it has, or none.
+    pub(super) fn set_medium(&self, name: &str, store: Option<&ConfiguredStore>) -> Result<(), String> {
+        let mut changer = self.changer();
+        self.of_unit(name, |unit, config| {
+            let is_empty = unit.medium().is_none();
+            match store {
+                None if is_empty => Ok(()),
+                store => self.change_medium(&mut changer, unit, config, store, false),
+            }
+        })
+    }
+
     /// Gives units the media of another configuration: all of them, or none.
     pub(super) fn exchange_media(
         &self,

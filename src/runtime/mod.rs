@@ -2,6 +2,8 @@
 //! Assembly: from a configuration to threads that serve it, and back to nothing.
 
 mod build;
+mod librarian;
+mod library;
 mod live;
 mod media;
 mod monitor;
@@ -57,7 +59,8 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     _ = sys::raise_descriptor_limit(1024 + 2 * config.units.len() as u64);
     // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();
-    let assembly = Assembly::new(config)?;
+    let mut assembly = Assembly::new(config)?;
+    let furnished = library::furnish_all(&assembly)?;
     let senders = assembly.senders();
     let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
@@ -84,6 +87,12 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     assembly.announce();
     let stopping = Arc::new(AtomicBool::new(false));
     let live = Arc::new(Live::of(&assembly));
+    let requests = assembly.take_requests();
+    let library = requests.map(|requests| live.clone().keep_libraries(furnished, requests));
+    let library = library.transpose().unwrap_or_else(|e| {
+        warn!("cannot start a thread: no cartridge moves: {e}");
+        None
+    });
     let monitor = Monitor::new(live.clone(), senders.clone(), assembly.iscsi_senders(), stopping.clone());
     let monitor = Arc::new(monitor);
     let server = socket.serve(monitor.clone());
@@ -112,6 +121,8 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
     });
     let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
     drop((server, service));
+    // No core asks it any more.
+    library.map(JoinHandle::join);
     watcher.close();
     _ = signal_thread.join();
     flushed(&live.served().units, ends)?;

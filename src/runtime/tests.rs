@@ -3,6 +3,7 @@
 //! iSCSI.
 
 mod frames;
+mod library;
 mod live;
 mod media;
 mod regions;

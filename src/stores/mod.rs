@@ -16,6 +16,7 @@ mod wrap;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub use wrap::{FAULT_KEYS, Failure, Operations, StoreFault};
 use crate::io::{Done, Landing, Op, Store, Submitted, Tag};
 use crate::memory::Region;
 use crate::reactor::CoreContext;
-use crate::sys::wait_readable;
+use crate::sys::{holds_for_all, wait_readable};
 
 /// A configured store, shared by all cores.
 pub trait Backing: Send + Sync {
@@ -67,6 +68,16 @@ pub fn wrapped(inner: Arc<dyn Backing>, seed: u64, rules: Vec<StoreFault>) -> Ar
 /// A plain image file or block device.
 pub fn file(options: &FileOptions) -> io::Result<Arc<dyn Backing>> {
     Ok(Arc::new(file::Image::open(options)?))
+}
+
+/// Whether a directory of images, which that key names, can be read.
+pub fn examine_directory(key: &'static str, directory: &Path) -> Result<(), ImageRefusal> {
+    std::fs::read_dir(directory).map(drop).map_err(|e| ImageRefusal {
+        key,
+        message: format!("{}: {e}", directory.display()),
+        help: "make the directory; the daemon's user must be able to read it".into(),
+        certain: holds_for_all(&e),
+    })
 }
 
 /// Reads some bytes of a store and waits for them: for threads that may. `None` if they cannot be read.

@@ -90,6 +90,7 @@ fn parse_in(text: &str, base: &Path, scope: Scope) -> Result<Config, Vec<Diagnos
         units.add(&root, kind.key.name, &str::to_owned, read);
     }
     distinct_units(&units, scope);
+    known_drives(&units);
     let known = KnownParts { base, ports: &ports, units: &units };
     let tables = FABRICS.iter().map(|fabric| (fabric.read)(&root, &known));
     let (fabrics, groups): (Vec<_>, Vec<_>) =
@@ -152,6 +153,33 @@ fn port_group(s: Section<'_>) -> Option<PortGroup> {
         (s.word("state", &GroupState::NAMES.map(|(_, state)| state)), s.flag("preferred"));
     s.finish();
     Some(PortGroup { name: name?, group: group?, state: state?, preferred: preferred? })
+}
+
+/// The drives of a library are logical units whose media come and go, without one of their own, and no other's.
+fn known_drives(units: &Named<'_, UnitOptions>) {
+    let mut taken = BTreeMap::new();
+    for (index, library) in units.known() {
+        for drive in library.device.library().into_iter().flat_map(|plan| &plan.drives) {
+            let unit = units.known().map(|(_, unit)| unit).find(|unit| unit.name == *drive);
+            let wrong = match unit {
+                // One with errors of its own.
+                None if units.has(drive) => continue,
+                None => Some(format!("there is no drive {drive:?}")),
+                Some(unit) if !unit.is_drive() => Some(format!("{} {drive:?} is no drive", unit.kind)),
+                Some(unit) if unit.store.is_some() => Some(format!("the drive {drive:?} has a `store`")),
+                Some(_) => taken
+                    .insert(drive, &library.name)
+                    .map(|other| format!("the drive {drive:?} is already in the library {other:?}")),
+            };
+            if let Some(wrong) = wrong {
+                units.error(
+                    index,
+                    wrong,
+                    "give the name of a [[tape]] without `store`, which is in no other library",
+                );
+            }
+        }
+    }
 }
 
 /// A tag is one port group's, and of some target port; `tags` are theirs, `None` for one with errors.

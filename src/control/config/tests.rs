@@ -263,6 +263,29 @@ name = "iqn.2026-11.test:t"
     assert_eq!(found, wanted.map(|(line, message)| (line, message.to_owned())));
 }
 
+#[test]
+fn a_library_has_drives_of_its_own() {
+    let tapes = "[[tape]]\nname = \"t\"\n[[tape]]\nname = \"u\"\n[[tape]]\nname = \"v\"\nstore = \"ram\"\nsize = \"8MiB\"\n";
+    let library = |name: &str, drives: &str| {
+        format!("[[library]]\nname = \"{name}\"\ncartridges = \"c\"\ndrives = {drives}\n")
+    };
+    let with = |libraries: &str| format!("{MINIMAL}\n{tapes}{libraries}");
+    parse(&with(&library("l", r#"["u", "t"]"#)), Path::new("")).unwrap();
+    let told =
+        |libraries: &str| -> Vec<String> { wrong(&with(libraries)).into_iter().map(|d| d.message).collect() };
+    for (drives, why) in [
+        (r#"["x"]"#, "there is no drive \"x\""),
+        (r#"["v"]"#, "the drive \"v\" has a `store`"),
+        (r#"["l"]"#, "library \"l\" is no drive"),
+    ] {
+        assert_eq!(told(&library("l", drives)), [why]);
+    }
+    let twice = told(&library("l", r#"["t", "t"]"#));
+    assert!(twice.contains(&"\"t\" is there twice".to_owned()), "{twice:?}");
+    let two = library("l", r#"["t"]"#) + &library("m", r#"["u", "t"]"#);
+    assert_eq!(told(&two), ["the drive \"t\" is already in the library \"l\""]);
+}
+
 /// Replaces a part of the minimal configuration; tells the key and the message of each error.
 fn changed(from: &str, to: &str) -> Vec<(String, String)> {
     assert!(MINIMAL.contains(from), "{from}");

@@ -89,6 +89,15 @@ impl LiveDaemon {
         Self { place, thread, _alone: alone }
     }
 
+    /// Stops it and starts it again.
+    pub(super) fn restarted(self) -> Self {
+        let Self { place, thread, _alone } = self;
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        thread.join().unwrap().unwrap();
+        let config = load(&place.0.join("config.toml"), Scope::Machine).unwrap_or_else(|e| panic!("{e:?}"));
+        Self { place, thread: thread::spawn(move || run(&config)), _alone }
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.place.0.join(name)
     }

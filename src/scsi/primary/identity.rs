@@ -97,6 +97,11 @@ impl Identity {
         &self.vendor
     }
 
+    /// The product, with blanks behind it.
+    pub fn product(&self) -> &[u8] {
+        &self.product
+    }
+
     /// The serial number.
     pub fn serial(&self) -> &[u8] {
         &self.serial

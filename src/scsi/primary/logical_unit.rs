@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::library::MediaLibrary;
 use super::presence::MediumPresence;
 use super::server::PrimaryServer;
 use super::unit::{DeviceType, PrimaryUnit, ReadMedium};
@@ -28,6 +29,9 @@ pub trait LogicalUnit: Debug + Send + Sync {
 
     /// See [`DeviceType::scan`](super::unit::DeviceType::scan).
     fn scan(&self, bytes: u64, read: &mut ReadMedium<'_>);
+
+    /// It, if it is a library.
+    fn library(&self) -> Option<&dyn MediaLibrary>;
 
     /// How it is now, as the status tells it.
     fn report(&self) -> Map<String, Value>;
@@ -52,6 +56,10 @@ impl<D: CommandSet> LogicalUnit for D {
 
     fn scan(&self, bytes: u64, read: &mut ReadMedium<'_>) {
         DeviceType::scan(self, bytes, read);
+    }
+
+    fn library(&self) -> Option<&dyn MediaLibrary> {
+        DeviceType::library(self)
     }
 
     fn report(&self) -> Map<String, Value> {

@@ -14,6 +14,7 @@ use super::flags::UnitFlags;
 use super::identity::Identity;
 use super::initiator_data::InitiatorData;
 use super::inquiry::Peripheral;
+use super::library::MediaLibrary;
 use super::log::LogData;
 use super::mode::{ModeUnit, ModeValues};
 use super::selftest_results::SelfTestResults;
@@ -101,6 +102,11 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
 
     /// Its medium has gone: forgets what is known of it.
     fn medium_gone(&self) {}
+
+    /// It, if it is a library.
+    fn library(&self) -> Option<&dyn MediaLibrary> {
+        None
+    }
 
     /// How it is now, as the status tells it.
     fn report(&self) -> Map<String, Value> {

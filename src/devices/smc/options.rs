@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! How the configuration sets up a library.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::changer::MediaChanger;
+use super::elements::ElementAddresses;
+use crate::devices::{DeviceOptions, LibraryPlan};
+use crate::io::StoreNeeds;
+use crate::options::Absent::{Is, Required};
+use crate::options::ValueKind::{Number, Text, Texts};
+use crate::options::{Key, Section, key};
+use crate::scsi::primary::{Identity, LogicalUnit};
+
+/// Where elements of each type begin: a hand, slots, import/export elements, drives. So it is with libraries that one can
+/// buy.
+const FIRST: [u16; 4] = [0x0001, 0x1000, 0x0010, 0x0100];
+
+/// Most slots and import/export elements.
+const SLOTS_MAX: u64 = 0xe000;
+const MAIL_MAX: u64 = 0xe0;
+const DRIVES_MAX: usize = 0x80;
+
+/// How a library is set up.
+#[derive(Clone, Debug)]
+pub struct LibraryOptions {
+    identity: Identity,
+    addresses: ElementAddresses,
+    plan: LibraryPlan,
+}
+
+/// The keys that are a library's.
+pub const KEYS: &[Key] = &[
+    key(
+        "cartridges",
+        Text("a directory"),
+        Required,
+        "\"/var/lib/ptgt/library\"",
+        "Where the images of its cartridges lie, each named after its barcode: A00001L8.ptt. `ptgt image create` makes them.",
+    ),
+    key("slots", Number(1, SLOTS_MAX), Is("20"), "", "Slots for cartridges."),
+    key("import_export", Number(0, MAIL_MAX), Is("0"), "", "Import/export elements."),
+    key(
+        "drives",
+        Texts("the name of a [[tape]] without `store`"),
+        Is("[]"),
+        "",
+        "Its drives, in the order of their element addresses.",
+    ),
+];
+
+/// ... and the product name that it goes by.
+pub const PRODUCT: &[Key] = &[key(
+    "product",
+    Text("1 to 16 ASCII characters"),
+    Is("\"VIRTUAL-LIBRARY\""),
+    "",
+    "Product, as INQUIRY reports it.",
+)];
+
+impl LibraryOptions {
+    /// Reads [`KEYS`], for a library with these names. Paths are relative to `base`.
+    pub fn read(s: &Section<'_>, identity: Option<Identity>, base: &Path) -> Option<Self> {
+        let cartridges = s.text("cartridges").map(|path| base.join(path));
+        let (slots, mail) = (s.number("slots"), s.number("import_export"));
+        let drives = s.texts("drives", |text| Some(text.to_owned()));
+        if let Some(drives) = &drives {
+            if drives.len() > DRIVES_MAX {
+                let help = format!("give up to {DRIVES_MAX} drives");
+                s.error("drives", format!("has {} entries", drives.len()), help);
+            }
+            for (at, (name, span)) in drives.iter().enumerate() {
+                if drives[..at].iter().any(|(other, _)| other == name) {
+                    s.error_at(
+                        span.clone(),
+                        "drives",
+                        format!("{name:?} is there twice"),
+                        "each drive is given once",
+                    );
+                }
+            }
+        }
+        let drives: Vec<String> = drives?.into_iter().map(|(name, _)| name).collect();
+        let count = [1, slots?, mail?, u16::try_from(drives.len()).ok()?];
+        let addresses = ElementAddresses::new(FIRST, count)?;
+        let plan = LibraryPlan { cartridges: cartridges?, drives };
+        Some(Self { identity: identity?, addresses, plan })
+    }
+}
+
+impl DeviceOptions for LibraryOptions {
+    fn unit(&self, management: Option<Arc<str>>, epoch: u64) -> Arc<dyn LogicalUnit> {
+        Arc::new(MediaChanger::new(self.identity.clone(), management, epoch, self.addresses.clone()))
+    }
+
+    fn needs(&self) -> StoreNeeds {
+        StoreNeeds { block: 512, read_only: false, thin: false }
+    }
+
+    fn library(&self) -> Option<&LibraryPlan> {
+        Some(&self.plan)
+    }
+}
+
+/// The file of a cartridge, in the directory of its library.
+pub fn cartridge_path(directory: &Path, barcode: &str) -> PathBuf {
+    directory.join(format!("{barcode}.{EXTENSION}"))
+}
+
+const EXTENSION: &str = "ptt";
+
+/// The barcode of the cartridge that a file is, if it is one.
+pub fn barcode_of(path: &Path) -> Option<&str> {
+    let is_cartridge = path.extension().is_some_and(|extension| extension == EXTENSION);
+    let barcode = path.file_stem()?.to_str()?;
+    (is_cartridge && super::changer::is_barcode(barcode)).then_some(barcode)
+}
