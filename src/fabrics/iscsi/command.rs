@@ -273,11 +273,10 @@ impl ActiveConnection<'_> {
         let Response { status, sense, data, residual_in, residual_out } = response;
         if !data.is_empty() {
             // Phase collapse: GOOD travels in the last Data-In PDU (RFC 7143 11.7.3), where there are any.
-            let collapse = status == Status::Good && !writes && !self.is_tagged();
-            self.push(index, What::Data { data, last: collapse.then_some(residual_in) });
-            if collapse {
-                return;
+            if status == Status::Good && !writes && !self.is_tagged() {
+                return self.push(index, What::Data { data, last: Some(residual_in) });
             }
+            self.push(index, What::Data { data, last: None });
         }
         let sense = if sense.is_empty() { Box::default() } else { sense_segment(&sense).into_boxed_slice() };
         self.push(index, What::Response { status, sense, residual_in, residual_out });

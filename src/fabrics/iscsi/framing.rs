@@ -91,7 +91,15 @@ impl Framer {
     }
 
     /// Puts the gathered bytes in their place.
+    #[inline]
     fn settle(&mut self) {
+        if self.gather.is_some() {
+            self.settle_gathered();
+        }
+    }
+
+    #[cold]
+    fn settle_gathered(&mut self) {
         if let Some((mut block, filled)) = self.gather.take() {
             block.set_len(filled);
             self.pinned += block.capacity();

@@ -73,7 +73,7 @@ impl ActiveConnection<'_> {
     }
 
     /// What a PDU may be like that is taken now; `None` if none is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn limits(&self) -> Option<Limits> {
         let negotiated = &self.connection.negotiated;
         match self.connection.state {
@@ -107,6 +107,7 @@ impl ActiveConnection<'_> {
     }
 
     /// The initiator has told ExpStatSN, as it does in each request (RFC 7143 4.2.2.2).
+    #[inline(always)]
     fn acknowledged(&mut self, exp_stat_sn: u32) {
         self.connection.acked = exp_stat_sn;
         if let Some(fence) = &mut self.session.fence
@@ -310,6 +311,8 @@ impl ActiveConnection<'_> {
 
     // Full feature phase.
 
+    // Always: as Self::notify.
+    #[inline(always)]
     fn full_feature(&mut self, pdu: Pdu, directory: &dyn Directory) {
         match pdu.bhs.opcode() {
             Opcode::DATA_OUT => return self.data_out(pdu),

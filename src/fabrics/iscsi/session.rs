@@ -266,7 +266,8 @@ impl Session {
     }
 
     /// Does what else has come up with a PDU.
-    #[inline]
+    // Always: it comes with each, and mostly there is nothing.
+    #[inline(always)]
     fn notified(&mut self, directory: &dyn Directory) {
         self.deliver_early(directory);
         while let Some(other) = self.shared.ending.pop() {
