@@ -99,7 +99,8 @@ job() {
     (while changer transfer 1 7 && changer transfer 7 1 && changer load 2 0 && changer unload 2 0; do :; done >/dev/null 2>&1) &
     sleep 0.$((n * 2))
     at_target target_crash 1
-    wait "$!" || true
+    kill "$!" 2>/dev/null || true
+    wait "$!" 2>/dev/null || true
     wait_for_login
     sg_turs "$changer" || sg_turs "$changer" || sg_turs "$changer"
     [ "$(status | grep -o 'A0000[1-5]L6' | sort | uniq -c | awk '{ n += $1 } END { print n, NR }')" = '5 5' ] ||
