@@ -39,9 +39,12 @@ job() {
   know "$address"
   login "$address"
   until_true 60 found || die "no library"
-  local of
+  local of drive
   for of in /sys/class/scsi_generic/sg*; do
-    [ "$(cat "$of/device/type")" != 8 ] || changer=/dev/${of##*/}
+    case $(cat "$of/device/type") in
+      8) changer=/dev/${of##*/} ;;
+      1) drive=/dev/${of##*/} ;;
+    esac
   done
   sg_turs "$changer" || sg_turs "$changer"
   [[ $(changer inquiry) == *VIRTUAL-LIBRARY* ]] || { changer inquiry; die "another library"; }
@@ -115,7 +118,8 @@ job() {
   sg_persist --out --register --param-sark=0x77 "$changer" >/dev/null
   [[ $(sg_persist --in --read-keys "$changer") == *0x77* ]] || die "no key is registered"
   sg_persist --out --register --param-rk=0x77 --param-sark=0 "$changer" >/dev/null
-  [[ $(tapeinfo -f /dev/nst0) == *"Vendor ID: 'PTGT"* ]] || { tapeinfo -f /dev/nst0; die "another drive"; }
+  # st would wait two minutes for a cartridge.
+  [[ $(tapeinfo -f "$drive") == *"Vendor ID: 'PTGT"* ]] || { tapeinfo -f "$drive"; die "another drive"; }
   logout
 }
 
