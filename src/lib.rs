@@ -20,7 +20,7 @@
 //! | [`io`] | the lower waist: block operations and their completions |
 //! | [`formats`] | images that are more than plain blocks, without I/O: tape cartridges |
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
-//! | [`devices`] | what a command means to a disk, or to a tape drive: one table per command set |
+//! | [`devices`] | what a command means to a disk, a tape drive, or a media changer: one table per command set |
 //! | [`stores`] | where blocks lie: files, memory, nowhere |
 //! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI |
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
