@@ -78,7 +78,7 @@ pub enum Pages {
     Ordinary,
 }
 
-/// Memory that several cores can see at once and that outlives every [`Seg`] lent from it: a RAM disk, a mapped file.
+/// Memory that several cores can see at once and that outlives every [`Seg`](super::Seg) lent from it: a RAM disk, a mapped file.
 ///
 /// # Safety
 /// `base` must stay readable for `len` bytes, at the same address, for as long as the value lives. Other cores may

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Media changers: SMC-3 over an [`Inventory`](elements::Inventory).
+//! Media changers: SMC-3 over an inventory of their elements.
 //!
 //! A [`MediaChanger`] is a serial unit: its commands run one at a time.
 
