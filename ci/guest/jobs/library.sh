@@ -5,7 +5,7 @@
 # limit: 600
 # needs: mt-st mtx loaderinfo tapeinfo tar dd cmp sg_persist sg_turs
 # modules: st ch sg
-# expected: \[st[0-9]\] |\[ch[0-9]\] |detected conn error \(1020\)|Power-on or device reset occurred
+# expected: \[st[0-9]\] |\[ch[0-9]\] |ch [0-9:]+ tag.[0-9]+ FAILED .*DID_TRANSPORT_DISRUPTED|detected conn error \(1020\)|Power-on or device reset occurred
 library=$iqn:library
 
 more_config() {
