@@ -30,11 +30,7 @@ pub(super) fn furnish_all(assembly: &Assembly) -> Result<Furnished, String> {
 }
 
 /// Tells a library what is there: what was kept of it, the cartridges of its directory, and its drives.
-pub(super) fn furnish(
-    unit: &Unit,
-    units: &[Arc<Unit>],
-    records: &Records,
-) -> Result<FurnishedLibrary, String> {
+fn furnish(unit: &Unit, units: &[Arc<Unit>], records: &Records) -> Result<FurnishedLibrary, String> {
     let UnitOptions { kind, name, device, .. } = &unit.options;
     let (Some(plan), Some(library)) = (device.library(), unit.device.library()) else {
         return Ok(FurnishedLibrary::default());
@@ -149,9 +145,11 @@ impl Live {
         });
         let gone = || (MoveFailure::Failed, "the library is gone".to_owned());
         let (name, store) = wanted.flatten().ok_or_else(gone)?;
-        self.set_medium(&name, store.as_ref()).map_err(|why| match why.ends_with(PREVENTED) {
-            true => (MoveFailure::Prevented, why),
-            false => (MoveFailure::Failed, why),
+        self.set_medium(&mut self.changer(), &name, store.as_ref()).map_err(|why| {
+            match why.ends_with(PREVENTED) {
+                true => (MoveFailure::Prevented, why),
+                false => (MoveFailure::Failed, why),
+            }
         })
     }
 }

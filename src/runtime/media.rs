@@ -46,14 +46,18 @@ impl Live {
         self.of_unit(name, |unit, config| self.change_medium(&mut changer, unit, config, None, force))
     }
 
-    /// Gives a unit another medium than it has, or none.
-    pub(super) fn set_medium(&self, name: &str, store: Option<&ConfiguredStore>) -> Result<(), String> {
-        let mut changer = self.changer();
+    /// Gives a unit this medium in the place of the one it has, or none.
+    pub(super) fn set_medium(
+        &self,
+        changer: &mut Changer,
+        name: &str,
+        store: Option<&ConfiguredStore>,
+    ) -> Result<(), String> {
         self.of_unit(name, |unit, config| {
             let is_empty = unit.medium().is_none();
             match store {
                 None if is_empty => Ok(()),
-                store => self.change_medium(&mut changer, unit, config, store, false),
+                store => self.change_medium(changer, unit, config, store, false),
             }
         })
     }
@@ -80,14 +84,7 @@ impl Live {
 
     fn exchange_medium(&self, changer: &mut Changer, name: &str, to: &Config) -> Result<(), String> {
         let options = to.units.iter().find(|unit| unit.name == name);
-        let store = options.and_then(|options| options.store.as_ref());
-        self.of_unit(name, |unit, config| {
-            let is_empty = unit.medium().is_none();
-            match store {
-                None if is_empty => Ok(()),
-                store => self.change_medium(changer, unit, config, store, false),
-            }
-        })
+        self.set_medium(changer, name, options.and_then(|options| options.store.as_ref()))
     }
 
     /// Does something with a unit whose medium comes and goes. The error names it.
