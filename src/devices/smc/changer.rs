@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A media changer: what is where, and what is searched for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::elements::{CartridgeMoves, Element, ElementAddresses, ElementType, Inventory, Volume};
+use super::elements::{
+    BARCODE_MAX, CartridgeMoves, Element, ElementAddresses, ElementType, Inventory, Volume,
+};
 use super::mode;
 use super::tags::TagSearch;
 use crate::io::Record;
 use crate::scsi::DriveChange;
-use crate::scsi::primary::{self, FurnishedLibrary, Identity, MediaLibrary, PrimaryUnit};
+use crate::scsi::primary::{self, FurnishedLibrary, Identity, MediaLibrary, PrimaryUnit, UnitFlags};
+
+/// A movement is under way. While its task holds the unit nobody sees that; one whose task was aborted goes on to its end.
+pub(super) const MOVING: UnitFlags = UnitFlags(0x10_0000);
 
 /// The record of what is where.
 pub(super) const INVENTORY_RECORD: &str = "inventory";
@@ -25,7 +31,7 @@ pub struct MediaChanger {
     inventory: Mutex<Inventory>,
     search: Mutex<Option<TagSearch>>,
     /// Which state of the inventory was kept last.
-    made: Mutex<u64>,
+    made: AtomicU64,
 }
 
 impl MediaChanger {
@@ -61,9 +67,8 @@ impl MediaChanger {
     pub(super) fn record_of(&self, movement: &CartridgeMoves) -> Record {
         let mut after = self.inventory().clone();
         after.moved(movement);
-        let mut made = self.made.lock().expect("nobody panics with it");
-        *made += 1;
-        Record { name: INVENTORY_RECORD, generation: *made, bytes: encode(&after) }
+        let generation = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        Record { name: INVENTORY_RECORD, generation, bytes: encode(&after) }
     }
 
     pub(super) fn moved(&self, movement: &CartridgeMoves) {
@@ -122,6 +127,9 @@ impl MediaLibrary for MediaChanger {
 /// Version of the record.
 const VERSION: u8 = 1;
 
+/// Most bytes of a cartridge in the record.
+pub(super) const ENTRY_MAX: usize = 6 + BARCODE_MAX;
+
 /// The record: a version; then of each cartridge its address, the slot that it came from (or nothing), whether it was put
 /// there by hand, and the length of its barcode with that.
 fn encode(inventory: &Inventory) -> Vec<u8> {
@@ -168,5 +176,5 @@ fn decode(record: &[u8], inventory: &mut Inventory) -> Result<(), &'static str> 
 /// Whether that is what can be printed on a cartridge: letters, digits and what is between them.
 pub(super) fn is_barcode(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (1..=super::elements::BARCODE_MAX).contains(&text.len()) && text.bytes().all(fits)
+    (1..=BARCODE_MAX).contains(&text.len()) && text.bytes().all(fits)
 }

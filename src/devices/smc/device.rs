@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
-use super::changer::MediaChanger;
+use super::changer::{MOVING, MediaChanger};
 use super::elements::{ElementType, TYPES};
 use super::motion::MoveTask;
 use super::table::TABLE;
@@ -14,6 +14,7 @@ use crate::scsi::primary::{
     CommandSet, Counter, DeviceType, Features, Handler, Identity, LogData, MediaLibrary, ModePage, ModeUnit,
     Peripheral, PrimaryUnit, Shape, Span, Table, UnitFlags, check_common_page,
 };
+use crate::scsi::{Sense, asc, key};
 use crate::time::Instant;
 use crate::wire::scsi::DataIn;
 
@@ -93,7 +94,7 @@ impl DeviceType for MediaChanger {
     type Shape = ChangerShape;
     type View<'a> = ChangerView<'a>;
 
-    const MEDIUM: UnitFlags = UnitFlags(0);
+    const MEDIUM: UnitFlags = MOVING;
     const WRITE_CACHE: UnitFlags = UnitFlags(0);
 
     fn primary(&self) -> &PrimaryUnit {
@@ -106,6 +107,11 @@ impl DeviceType for MediaChanger {
 
     fn view(&self, _: ChangerShape) -> ChangerView<'_> {
         ChangerView(self)
+    }
+
+    fn unready(&self) -> Option<Sense> {
+        let code = asc::LOGICAL_UNIT_NOT_READY_OPERATION_IN_PROGRESS;
+        self.primary.flags().has(MOVING).then(|| Sense::new(key::NOT_READY, code))
     }
 
     fn reset(&self) {

@@ -2,8 +2,8 @@
 //! Commands that move cartridges: MOVE MEDIUM, EXCHANGE MEDIUM, POSITION TO ELEMENT, INITIALIZE ELEMENT STATUS, and
 //! OPEN/CLOSE IMPORT/EXPORT ELEMENT (SMC-3 6).
 
-use super::changer::{Job, MediaChanger};
-use super::elements::{CartridgeMoves, ElementType};
+use super::changer::{Job, MOVING, MediaChanger};
+use super::elements::{CartridgeMoves, ElementType, MoveRefusal};
 use crate::scsi::primary::{DeviceTask, Fault, TaskWork, unexpected};
 use crate::scsi::{Context, MoveFailure, Outcome, Resume, Sense, Step, asc, key};
 use crate::wire::scsi::be16;
@@ -25,8 +25,13 @@ fn check_hand(job: &Job<'_>, at: u16) -> Result<(), Sense> {
     let hand = be16(&job.cdb, at.into());
     let inventory = job.unit.inventory();
     let known = hand == 0 || inventory.addresses().of(ElementType::Transport).contains(&hand);
-    let refusal = || Sense::illegal(asc::INVALID_ELEMENT_ADDRESS).pointing_at(true, at, None);
-    if known { Ok(()) } else { Err(refusal()) }
+    if known { Ok(()) } else { Err(MoveRefusal::NoElement.sense(at)) }
+}
+
+/// The element that a CDB names at that byte, whatever its type.
+fn check_element(job: &Job<'_>, at: u16) -> Result<(), Sense> {
+    let known = job.unit.inventory().addresses().kind(be16(&job.cdb, at.into())).is_some();
+    if known { Ok(()) } else { Err(MoveRefusal::NoElement.sense(at)) }
 }
 
 /// Whether people are kept from what is in the import/export elements.
@@ -34,8 +39,10 @@ fn check_removal(job: &Job<'_>, addresses: &[u16]) -> Result<(), Sense> {
     let inventory = job.unit.inventory();
     let out = |address: &u16| inventory.addresses().kind(*address) == Some(ElementType::ImportExport);
     let prevented = !job.primary().state().prevented.is_empty();
-    let refusal = || Sense::new(key::ILLEGAL_REQUEST, asc::MEDIUM_REMOVAL_PREVENTED);
-    if prevented && addresses.iter().any(out) { Err(refusal()) } else { Ok(()) }
+    match prevented && addresses.iter().any(out) {
+        true => Err(Sense::illegal(asc::MEDIUM_REMOVAL_PREVENTED)),
+        false => Ok(()),
+    }
 }
 
 /// MOVE MEDIUM.
@@ -68,18 +75,16 @@ pub(super) fn position_to_element(job: &Job<'_>) -> Result<TaskWork<MediaChanger
     const HAND: u16 = 2;
     const DESTINATION: u16 = 4;
     check_hand(job, HAND)?;
-    let known = job.unit.inventory().addresses().kind(be16(&job.cdb, DESTINATION.into())).is_some();
-    let refusal = || Sense::illegal(asc::INVALID_ELEMENT_ADDRESS).pointing_at(true, DESTINATION, None);
-    if known { Ok(TaskWork::Done(Outcome::good())) } else { Err(refusal().into()) }
+    check_element(job, DESTINATION)?;
+    Ok(TaskWork::Done(Outcome::good()))
 }
 
 /// INITIALIZE ELEMENT STATUS WITH RANGE: what is where is known, and the range has to be one.
 pub(super) fn initialize_range(job: &Job<'_>) -> Result<TaskWork<MediaChanger>, Fault> {
     const RANGE: u8 = 0x01;
     const START: u16 = 2;
-    let known = job.unit.inventory().addresses().kind(be16(&job.cdb, START.into())).is_some();
-    if job.cdb[1] & RANGE != 0 && !known {
-        return Err(Sense::illegal(asc::INVALID_ELEMENT_ADDRESS).pointing_at(true, START, None).into());
+    if job.cdb[1] & RANGE != 0 {
+        check_element(job, START)?;
     }
     Ok(TaskWork::Done(Outcome::good()))
 }
@@ -91,35 +96,30 @@ pub(super) fn open_close(job: &Job<'_>) -> Result<TaskWork<MediaChanger>, Fault>
     const ACTION: u16 = 4;
     const OPEN: u8 = 0;
     const CLOSE: u8 = 1;
-    let address = be16(&job.cdb, ELEMENT.into());
-    let action = job.cdb[usize::from(ACTION)];
-    let mut inventory = job.unit.inventory();
-    match (inventory.addresses().kind(address), action) {
-        (None, _) if address == 0 => {}
+    let (address, action) = (be16(&job.cdb, ELEMENT.into()), job.cdb[usize::from(ACTION)]);
+    let kind = job.unit.inventory().addresses().kind(address);
+    let attention = match (kind, action) {
+        (None, _) if address == 0 => None,
         (Some(ElementType::ImportExport), OPEN | CLOSE) => {
-            let prevented = !job.primary().state().prevented.is_empty();
-            if action == OPEN && prevented {
-                return Err(Sense::new(key::ILLEGAL_REQUEST, asc::MEDIUM_REMOVAL_PREVENTED).into());
+            let open = action == OPEN;
+            if open {
+                check_removal(job, &[address])?;
             }
-            let was = inventory
-                .get_mut(address)
-                .map(|element| std::mem::replace(&mut element.open, action == OPEN));
-            let accessed = was == Some(true) && action == CLOSE;
-            let attention = accessed.then_some(asc::IMPORT_OR_EXPORT_ELEMENT_ACCESSED);
-            return Ok(TaskWork::Done(Outcome::good().telling_others(attention)));
+            let mut inventory = job.unit.inventory();
+            let was = inventory.get_mut(address).map(|element| std::mem::replace(&mut element.open, open));
+            (was == Some(true) && !open).then_some(asc::IMPORT_OR_EXPORT_ELEMENT_ACCESSED)
         }
         (Some(ElementType::ImportExport), _) => return Err(Sense::invalid_field_in_cdb(ACTION, None).into()),
-        _ => {
-            return Err(Sense::illegal(asc::INVALID_ELEMENT_ADDRESS).pointing_at(true, ELEMENT, None).into());
-        }
-    }
-    Ok(TaskWork::Done(Outcome::good()))
+        _ => return Err(MoveRefusal::NoElement.sense(ELEMENT).into()),
+    };
+    Ok(TaskWork::Done(Outcome::good().telling_others(attention)))
 }
 
 impl DeviceTask<MediaChanger> for MoveTask {
     fn advance(&mut self, answer: Option<Resume>, job: &Job<'_>, _: &mut Context<'_>) -> Result<Step, Fault> {
         match answer {
             None => {
+                job.primary().change_flags(|flags| flags.set(MOVING, true));
                 let changes = job.unit.inventory().changes_of_drives(&self.movement);
                 self.at_drives = !changes.is_empty();
                 match self.at_drives {
@@ -151,5 +151,9 @@ impl DeviceTask<MediaChanger> for MoveTask {
     /// What has begun to move arrives.
     fn goes_on(&self) -> bool {
         true
+    }
+
+    fn ended(&self, changer: &MediaChanger, _: &Outcome) {
+        changer.primary.change_flags(|flags| flags.set(MOVING, false));
     }
 }

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::changer::MediaChanger;
+use super::changer::{ENTRY_MAX, MediaChanger};
 use super::elements::ElementAddresses;
 use crate::devices::{DeviceOptions, LibraryPlan};
-use crate::io::StoreNeeds;
+use crate::io::{RECORD_MAX, StoreNeeds};
 use crate::options::Absent::{Is, Required};
 use crate::options::ValueKind::{Number, Text, Texts};
 use crate::options::{Key, Section, key};
@@ -17,10 +17,11 @@ use crate::scsi::primary::{Identity, LogicalUnit};
 /// buy.
 const FIRST: [u16; 4] = [0x0001, 0x1000, 0x0010, 0x0100];
 
-/// Most slots and import/export elements.
-const SLOTS_MAX: u64 = 0xe000;
+/// Most slots, import/export elements and drives: the record of what is in them has room for all.
+const SLOTS_MAX: u64 = 6000;
 const MAIL_MAX: u64 = 0xe0;
 const DRIVES_MAX: usize = 0x80;
+const _: () = assert!((SLOTS_MAX as usize + MAIL_MAX as usize + DRIVES_MAX) * ENTRY_MAX < RECORD_MAX);
 
 /// How a library is set up.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! Commands that tell what is where.
 
 use super::changer::{Job, MediaChanger};
+use super::elements::MoveRefusal;
 use super::status::ElementStatusRequest;
 use super::tags::{self, TagSearch};
 use crate::scsi::primary::handlers::answered;
@@ -24,7 +25,7 @@ pub(super) fn read_status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWor
     };
     let inventory = job.unit.inventory();
     if !request.is_within(&inventory) {
-        return Err(Sense::illegal(asc::INVALID_ELEMENT_ADDRESS).pointing_at(true, START, None).into());
+        return Err(MoveRefusal::NoElement.sense(START).into());
     }
     let allocation = be24(&job.cdb, 7);
     let data = request.answer(&inventory, &job.unit.drives(), |_| true, 0, allocation as usize);

@@ -19,9 +19,9 @@ const A: u8 = 0xff;
 /// What initiators give real libraries: they have to reach everywhere.
 const MINUTES: u32 = 600;
 
-/// A command that moves something.
+/// A command that moves something, for which the hand has to be free.
 const fn moving(name: &'static str, usage: &'static [u8]) -> Definition {
-    Definition::new(name, usage).with(Access::Write).within(MINUTES)
+    Definition::new(name, usage).medium().with(Access::Write).within(MINUTES)
 }
 
 /// One that only looks.

@@ -19,6 +19,7 @@ use crate::time::Instant;
 use crate::wire::Uuid;
 
 const TASK: TaskId = TaskId(2);
+const OTHER: TaskId = TaskId(3);
 
 /// Where they begin: one hand, five slots, two for people, two drives.
 const HAND: u16 = 1;
@@ -96,14 +97,18 @@ impl ChangerRig {
         }
     }
 
-    fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> (Outcome, Vec<u8>) {
-        let command = Command {
+    fn command(cdb: &[u8], data_out: u32, data_in: u32) -> Command {
+        Command {
             nexus: NexusId::of(1),
             lun: Lun::ZERO,
             cdb: Cdb::new(cdb).expect("1 to 260 bytes"),
             attribute: TaskAttribute::Simple,
-            expected: Expected { data_in: room, data_out: out.len() as u32 },
-        };
+            expected: Expected { data_in, data_out },
+        }
+    }
+
+    fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> (Outcome, Vec<u8>) {
+        let command = Self::command(cdb, out.len() as u32, room);
         let mut data = Vec::new();
         let mut step = self.call(&command, None);
         loop {
@@ -139,6 +144,10 @@ impl ChangerRig {
     }
 
     fn call(&mut self, command: &Command, answer: Option<Resume>) -> Step {
+        self.call_as(TASK, command, answer)
+    }
+
+    fn call_as(&mut self, task: TaskId, command: &Command, answer: Option<Resume>) -> Step {
         let initiator = PortName::iscsi_initiator("iqn.2026-11.test:i", [0x80, 0, 0, 0, 0, 1]);
         let nexus = Nexus { initiator, port: Arc::new(TargetPort::iscsi(7, "iqn.2026-11.test:t", 2)) };
         let state = UnitState::default();
@@ -154,8 +163,8 @@ impl ChangerRig {
             now: Instant::ZERO,
         };
         match answer {
-            None => self.server.start(TASK, command, &mut cx),
-            Some(answer) => self.server.resume(TASK, command, answer, &mut cx),
+            None => self.server.start(task, command, &mut cx),
+            Some(answer) => self.server.resume(task, command, answer, &mut cx),
         }
     }
 

@@ -89,6 +89,30 @@ fn what_a_drive_does_not_give_stays() {
     rig.good(&move_medium(SLOT + 1, SLOT), &[], 0);
 }
 
+/// A movement whose task was aborted goes on, and the hand is not free before it has arrived.
+#[test]
+fn nothing_else_moves_while_a_movement_goes_on_without_its_task() {
+    let mut rig = ChangerRig::new();
+    let orphan = ChangerRig::command(&move_medium(SLOT, DRIVE), 0, 0);
+    let Step::MoveMedia(changes) = rig.call_as(OTHER, &orphan, None) else { panic!("it begins") };
+    assert!(rig.server.goes_on(OTHER), "an abort does not stop it");
+    let busy = (key::NOT_READY, asc::LOGICAL_UNIT_NOT_READY_OPERATION_IN_PROGRESS);
+    for cdb in
+        [&move_medium(SLOT, SLOT + 3)[..], &exchange(SLOT, SLOT + 1, SLOT), &[0; 6], &[0x07, 0, 0, 0, 0, 0]]
+    {
+        assert_eq!(rig.why(cdb, &[]), busy, "{cdb:x?}");
+    }
+    // What is where can be asked for.
+    rig.good(&[0xb8, 0, 0, 0, 0, 9, 0, 0, 1, 0, 0, 0], &[], 256);
+    let answer = Resume::MediaMoved(rig.drives.take(changes));
+    let Step::Persist(_) = rig.call_as(OTHER, &orphan, Some(answer)) else { panic!("it is kept") };
+    let Step::Finish(_) = rig.call_as(OTHER, &orphan, Some(Resume::Persisted(Ok(())))) else {
+        panic!("it ends")
+    };
+    assert_eq!((rig.barcode(SLOT), rig.barcode(DRIVE)), (None, Some("A00001L8".into())));
+    rig.good(&move_medium(DRIVE, SLOT + 3), &[], 0);
+}
+
 /// A move counts when it is kept, and what was kept is what is there after a restart.
 #[test]
 fn what_was_kept_is_where_it_was_after_a_restart() {
