@@ -208,14 +208,14 @@ impl Context<'_> {
     /// Where a read of the store should land whose bytes go to the initiator: with `whole` in memory of the fabric's, if it
     /// has some for so many bytes; else in the store's own.
     pub fn landing(&mut self, len: u32, whole: bool) -> Landing {
-        match if whole { (self.landing)(len) } else { Landing::Own } {
-            own @ Landing::Own => {
+        if whole {
+            match (self.landing)(len) {
                 // It holds nothing, and dropping it would be a call.
-                std::mem::forget(own);
-                self.lease.map_or(Landing::Own, |lease| Landing::Lent(lease.clone()))
+                own @ Landing::Own => std::mem::forget(own),
+                given => return given,
             }
-            given => given,
         }
+        self.lease.map_or(Landing::Own, |lease| Landing::Lent(lease.clone()))
     }
 }
 

@@ -269,7 +269,9 @@ impl Session {
     // Always: it comes with each, and mostly there is nothing.
     #[inline(always)]
     fn notified(&mut self, directory: &dyn Directory) {
-        self.deliver_early(directory);
+        if !self.shared.out_of_order.is_empty() {
+            self.deliver_early(directory);
+        }
         while let Some(other) = self.shared.ending.pop() {
             if let Some(mut at) = self.at(other) {
                 at.logged_out();
@@ -328,9 +330,6 @@ impl Session {
 
     /// Carries out requests whose turn has come, on whichever connection they came.
     fn deliver_early(&mut self, directory: &dyn Directory) {
-        if self.shared.out_of_order.is_empty() {
-            return;
-        }
         while let Some(OutOfOrderRequest { connection, pdu, data, .. }) = self.shared.next_early() {
             let Some(mut at) = self.at(connection) else { continue };
             if let Some(pdu) = pdu {
