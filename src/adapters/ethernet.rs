@@ -53,7 +53,7 @@ enum Carried {
 }
 
 /// To another core and from there.
-struct Peer {
+struct PeerCore {
     to: RingSender<Carried>,
     from: RingReceiver<Carried>,
     /// The other core's mailbox.
@@ -65,7 +65,7 @@ struct Peer {
 struct EthernetEnd {
     mailbox: Mailbox<Arc<[FrameClaim]>>,
     /// By core; none for its own.
-    peers: Vec<Option<Peer>>,
+    peers: Vec<Option<PeerCore>>,
 }
 
 /// What all cores share of it.
@@ -87,7 +87,7 @@ impl EthernetShare {
         for second in 1..cores {
             for first in 0..second {
                 let ((there, here), (back, home)) = (ring(RING_ROOM), ring(RING_ROOM));
-                let peer = |to, from, core: usize| Peer {
+                let peer = |to, from, core: usize| PeerCore {
                     to,
                     from,
                     mailbox: senders[core].clone(),
@@ -139,7 +139,7 @@ pub struct EthernetClient {
     key: FrameKey,
     claims: Arc<[FrameClaim]>,
     mailbox: Mailbox<Arc<[FrameClaim]>>,
-    peers: Vec<Option<Peer>>,
+    peers: Vec<Option<PeerCore>>,
     /// Frames that may be taken in this turn.
     left: usize,
     burst: VecDeque<TxFrame>,
@@ -167,7 +167,7 @@ impl EthernetClient {
     pub fn claim(&mut self, claims: Vec<FrameClaim>) -> io::Result<()> {
         self.client.claim(&claims)?;
         self.claims = claims.into();
-        for Peer { mailbox, .. } in self.peers.iter().flatten() {
+        for PeerCore { mailbox, .. } in self.peers.iter().flatten() {
             mailbox.send(self.claims.clone());
         }
         Ok(())
@@ -184,7 +184,7 @@ impl EthernetClient {
                 Err(e) => log::warn!("port {:?}: core {}: {e}", self.port, self.core),
             }
         }
-        for Peer { to, from, empty, .. } in self.peers.iter_mut().flatten() {
+        for PeerCore { to, from, empty, .. } in self.peers.iter_mut().flatten() {
             for _ in 0..RING_ROOM {
                 match from.take() {
                     None => break,
@@ -209,7 +209,7 @@ impl EthernetClient {
                 Some(key) => (key % self.peers.len() as u64) as usize,
                 None => self.home,
             };
-            let Some(Peer { to, empty, .. }) = &mut self.peers[core] else { return Some(frame) };
+            let Some(PeerCore { to, empty, .. }) = &mut self.peers[core] else { return Some(frame) };
             if to.is_waiting() {
                 self.counters.dropped_giving += 1;
                 continue;
@@ -237,7 +237,7 @@ impl EthernetClient {
         if !self.burst.is_empty() {
             self.client.send(now, &mut self.burst);
         }
-        for Peer { to, mailbox, .. } in self.peers.iter_mut().flatten() {
+        for PeerCore { to, mailbox, .. } in self.peers.iter_mut().flatten() {
             if to.flush() {
                 mailbox.wake();
             }

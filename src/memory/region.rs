@@ -38,19 +38,19 @@ impl RegionId {
 const NUMBERS_KEPT: usize = 1 << 14;
 
 /// The numbers of the process: a bit for each of those that are taken, and the next one beyond them.
-struct Numbers {
+struct RegionNumbers {
     taken: [u64; NUMBERS_KEPT / 64],
     next: u32,
 }
 
-static NUMBERS: Mutex<Numbers> =
-    Mutex::new(Numbers { taken: [0; NUMBERS_KEPT / 64], next: NUMBERS_KEPT as u32 });
+static NUMBERS: Mutex<RegionNumbers> =
+    Mutex::new(RegionNumbers { taken: [0; NUMBERS_KEPT / 64], next: NUMBERS_KEPT as u32 });
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Numbers {
+impl RegionNumbers {
     fn take(&mut self) -> RegionId {
         let words = (0..).zip(&mut self.taken);
         let Some((index, word)) = words.into_iter().find(|(_, word)| **word != u64::MAX) else {

@@ -23,7 +23,7 @@ use self::handover::Gone;
 use super::flow::{Flow, Out, Shape};
 use super::front::{ACK, FIN, Front, RST, SYN, Segment, TcpFields, Verdict};
 use super::held::HeldByFlow;
-use super::link::Link;
+use super::link::PortLink;
 use super::options::SynFields;
 use super::run::Run;
 use super::{
@@ -88,7 +88,7 @@ fn header_len(segment: &Segment<'_>) -> usize {
 
 /// See the module.
 pub struct TcpHost<P> {
-    link: Rc<RefCell<Link<P>>>,
+    link: Rc<RefCell<PortLink<P>>>,
     arena: Arena,
     front: Front,
     shape: Shape,
@@ -123,7 +123,7 @@ impl<P: FramePort> TcpHost<P> {
         let front = Front::new(port.mac(), &config.addresses);
         let shape = Shape { caps: port.caps(), receive: config.receive_window, send: config.send_window };
         let burst = front.announcements().into();
-        let link = Link::new(port, arena.clone(), multicast_groups(&config.addresses));
+        let link = PortLink::new(port, arena.clone(), multicast_groups(&config.addresses));
         Self {
             link: Rc::new(RefCell::new(link)),
             arena,

@@ -146,7 +146,7 @@ impl RawMemory {
 }
 
 /// See the module.
-pub(super) struct Link<P> {
+pub(super) struct PortLink<P> {
     pub(super) port: P,
     memory: RawMemory,
     /// MAC addresses of groups that our IP addresses are in.
@@ -155,7 +155,7 @@ pub(super) struct Link<P> {
     pub(super) counters: RawCounters,
 }
 
-impl<P: FramePort> Link<P> {
+impl<P: FramePort> PortLink<P> {
     pub(super) fn new(port: P, arena: Arena, groups: Vec<[u8; 6]>) -> Self {
         let memory = RawMemory::new(arena);
         Self { port, memory, groups, clients: Slab::new(), counters: RawCounters::default() }
@@ -223,7 +223,7 @@ trait RawLink {
     fn send(&mut self, now: Instant, burst: &mut VecDeque<TxFrame>);
 }
 
-impl<P: FramePort> RawLink for Link<P> {
+impl<P: FramePort> RawLink for PortLink<P> {
     fn mac(&self) -> [u8; 6] {
         self.port.mac()
     }
@@ -297,8 +297,8 @@ impl<P: FramePort> RawLink for Link<P> {
 pub struct LinkHandle(Weak<RefCell<dyn RawLink>>);
 
 impl LinkHandle {
-    pub(super) fn new<P: FramePort + 'static>(link: &Rc<RefCell<Link<P>>>) -> Self {
-        let link: Weak<RefCell<Link<P>>> = Rc::downgrade(link);
+    pub(super) fn new<P: FramePort + 'static>(link: &Rc<RefCell<PortLink<P>>>) -> Self {
+        let link: Weak<RefCell<PortLink<P>>> = Rc::downgrade(link);
         Self(link)
     }
 

@@ -199,7 +199,7 @@ impl Store for SharedLog {
 }
 
 /// An initiator's end.
-struct LinkClient {
+struct MirroredClient {
     core: usize,
     key: NexusKey,
     id: NexusId,
@@ -214,7 +214,7 @@ struct LinkClient {
     gone: bool,
 }
 
-impl Transport for LinkClient {
+impl Transport for MirroredClient {
     fn poll_request(&mut self) -> Option<Request> {
         self.requests.pop_front()
     }
@@ -247,11 +247,11 @@ impl Transport for LinkClient {
     }
 }
 
-struct LinkClients<'a>(&'a mut Vec<LinkClient>, usize);
+struct MirroredClients<'a>(&'a mut Vec<MirroredClient>, usize);
 
-impl Transports for LinkClients<'_> {
+impl Transports for MirroredClients<'_> {
     fn transport(&mut self, nexus: NexusKey) -> Option<&mut dyn Transport> {
-        let of = |client: &&mut LinkClient| client.core == self.1 && client.key == nexus && !client.gone;
+        let of = |client: &&mut MirroredClient| client.core == self.1 && client.key == nexus && !client.gone;
         Some(self.0.iter_mut().find(of)?)
     }
 }
@@ -260,7 +260,7 @@ struct LinkedCores {
     arenas: Vec<Arena>,
     managers: Vec<TaskManager>,
     links: Vec<PeerLinks>,
-    clients: Vec<LinkClient>,
+    clients: Vec<MirroredClient>,
     log: SharedLog,
     now: Instant,
     /// Cores that have been woken.
@@ -316,8 +316,18 @@ impl LinkedCores {
         let key = self.managers[core].add_nexus(id, name, units);
         let (requests, ended, executed, read) = Default::default();
         let arena = self.arenas[core].clone();
-        let client =
-            LinkClient { core, key, id, arena, requests, hold: false, ended, executed, read, gone: false };
+        let client = MirroredClient {
+            core,
+            key,
+            id,
+            arena,
+            requests,
+            hold: false,
+            ended,
+            executed,
+            read,
+            gone: false,
+        };
         self.clients.push(client);
         self.clients.len() - 1
     }
@@ -343,7 +353,7 @@ impl LinkedCores {
     }
 
     fn lose(&mut self, client: usize) {
-        let LinkClient { core, key, ref mut gone, .. } = self.clients[client];
+        let MirroredClient { core, key, ref mut gone, .. } = self.clients[client];
         *gone = true;
         self.managers[core].remove_nexus(self.now, key, Some(AfterAbort::Tell(client as u64 + 1)));
     }
@@ -358,7 +368,7 @@ impl LinkedCores {
     /// What has come to a core, and what its stores have.
     fn receive(&mut self, core: usize) -> usize {
         let (manager, links) = (&mut self.managers[core], &mut self.links[core]);
-        let mut sessions = LinkClients(&mut self.clients, core);
+        let mut sessions = MirroredClients(&mut self.clients, core);
         let work = links.turn(self.now, manager, &mut sessions, &mut |_| {});
         work + manager.poll_stores(self.now, &mut links.with(&mut sessions), &mut |_| {})
     }

@@ -10,7 +10,7 @@ use super::*;
 fn a_mirror_sees_what_its_nexus_sees() {
     let mut cores = LinkedCores::new(&[0, OWNER]);
     for client in [0, 1] {
-        let LinkClient { core, key, .. } = cores.clients[client];
+        let MirroredClient { core, key, .. } = cores.clients[client];
         cores.log.borrow_mut().hold = true;
         cores.send(client, 1, FLUSH, 1);
         cores.send(client, 2, READY, 2);
@@ -57,7 +57,7 @@ fn a_mirror_sees_what_its_nexus_sees() {
     }
     // One that has seen nothing joins when there is something.
     let late = cores.join_seeing(0, &[]);
-    let LinkClient { core, key, .. } = cores.clients[late];
+    let MirroredClient { core, key, .. } = cores.clients[late];
     cores.managers[core].see(cores.now, key, &[(LUN, UNIT)]);
     cores.settle();
     cores.send(late, 5, WRITE, 5);
