@@ -33,19 +33,19 @@
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other, and neither `engine` nor `control` names a fabric. `wire`, `io`, `formats`, `scsi`,
-//! `devices`, `fabrics`, `net`, `engine` and `adapters` have no `unsafe`, no socket, no thread and no clock: whatever they do
-//! can be repeated by a test with the same bytes and times.
+//! `devices`, `stores` and `fabrics` never see each other, and neither `engine` nor `control` names a fabric. `wire`,
+//! `io`, `formats`, `scsi`, `devices`, `fabrics`, `net`, `engine` and `adapters` have no `unsafe`, no socket, no thread
+//! and no clock: whatever they do can be repeated by a test with the same bytes and times.
 //!
 //! # Two narrow waists
 //!
-//! * **Fabric and device** meet in [`scsi`]. A fabric implements [`scsi::Transport`], the transport protocol services of
-//!   SAM; a device implements [`scsi::DeviceServer`], which answers a command with [`scsi::Step`]s: fetch so many bytes
-//!   from the initiator, do this store operation, send this data, finish. Steps come one at a time and as many as the
-//!   device wants, so that a transfer of any length runs in bounded memory. Between them stands [`engine::tasks`], which
-//!   carries steps out, keeps the order of tasks, aborts them, and makes residuals. How bytes move is the fabric's
-//!   affair: as a stream, in frames, by memory region, by ring slot; tests drive the waist with each of these, and with
-//!   a serial device that ends short.
+//! * **Fabric and device** meet in [`scsi`]. A fabric implements [`scsi::Transport`], the transport protocol services
+//!   of SAM; a device implements [`scsi::DeviceServer`], which answers a command with [`scsi::Step`]s: fetch so many
+//!   bytes from the initiator, do this store operation, send this data, finish. Steps come one at a time and as many as
+//!   the device wants, so that a transfer of any length runs in bounded memory. Between them stands [`engine::tasks`],
+//!   which carries steps out, keeps the order of tasks, aborts them, and makes residuals. How bytes move is the
+//!   fabric's affair: as a stream, in frames, by memory region, by ring slot; tests drive the waist with each of these,
+//!   and with a serial device that ends short.
 //! * **Device and store** meet in [`io`]. An [`io::Op`] owns its buffers until its completion gives them back; a store
 //!   never waits, never sees SCSI, and completes each operation exactly once.
 //!
@@ -56,14 +56,14 @@
 //! * A [`memory::SegMut`] is the right to write a block of the arena, or a buffer, and there is one; frozen, it is a
 //!   [`memory::Seg`], shared and read-only. Segments belong to the core that made them: reference counts are plain
 //!   integers, and the compiler keeps segments from crossing.
-//! * Stores lend memory that other cores may be writing (a RAM disk). It is reached by raw copies and by the kernel only,
-//!   so a READ that overlaps a WRITE sees either content of a block; what is digested or checksummed in software is
-//!   copied first.
-//! * Memory that a device, the kernel or a peer may touch is a [`memory::Region`]: a core's arena, what stores lend, buffers
-//!   of a fabric's own ([`memory::BufferSlots`]), which make segments like any other. A segment knows its region by number and its
-//!   place there. Whoever has to be told of memory first is a [`memory::Registrar`], and keeps what it calls each region in a
-//!   [`memory::RegionTable`] by that number; nobody looks for an address. What a registrar refuses is copied.
-//!   `memory/region.rs` tells the order of start and stop.
+//! * Stores lend memory that other cores may be writing (a RAM disk). It is reached by raw copies and by the kernel
+//!   only, so a READ that overlaps a WRITE sees either content of a block; what is digested or checksummed in software
+//!   is copied first.
+//! * Memory that a device, the kernel or a peer may touch is a [`memory::Region`]: a core's arena, what stores lend,
+//!   buffers of a fabric's own ([`memory::BufferSlots`]), which make segments like any other. A segment knows its
+//!   region by number and its place there. Whoever has to be told of memory first is a [`memory::Registrar`], and keeps
+//!   what it calls each region in a [`memory::RegionTable`] by that number; nobody looks for an address. What a
+//!   registrar refuses is copied. `memory/region.rs` tells the order of start and stop.
 //! * What is sent is held until the peer has acknowledged it and the port has released it, also beyond the end or the
 //!   abort of its command: a PDU once begun is sent whole.
 //! * Received frames are lent upwards as they are, until half of the arena is out; then they are copied, so that a slow
@@ -75,30 +75,32 @@
 //! any [`net::FramePort`], which is one queue of an Ethernet device: bursts of frames of up to 64 KiB in and out,
 //! checksums and segmentation left to the device where it can.
 //!
-//! The queue belongs to a link, of which TCP/IP is one client. Protocols beside it are others ([`net::LinkClient`]): they
-//! claim frames by ethertype, VLAN and address ([`net::FrameClaim`]), and those are taken out of each burst before TCP/IP sees
-//! it, to wait for their client within bounds of number and memory. A port without IP addresses has them alone. A device
-//! brings frames in at any core, so a fabric on frames has [`adapters::ethernet`], which gives each to its home core, or to
-//! the one that its key decides.
+//! The queue belongs to a link, of which TCP/IP is one client. Protocols beside it are others ([`net::LinkClient`]):
+//! they claim frames by ethertype, VLAN and address ([`net::FrameClaim`]), and those are taken out of each burst before
+//! TCP/IP sees it, to wait for their client within bounds of number and memory. A port without IP addresses has them
+//! alone. A device brings frames in at any core, so a fabric on frames has [`adapters::ethernet`], which gives each to
+//! its home core, or to the one that its key decides.
 //!
 //! Each connection is a smoltcp interface with one socket of its own, because smoltcp looks at all sockets of an
 //! interface on each poll. smoltcp never sees the payload: it is told lengths, and the flow puts slices of the segments
-//! it was given in the place of what smoltcp emits, by sequence number, whether it goes out for the first time or again.
-//! Payload that arrives in order is handed on where it lies in its frame. Which bytes are sent again, and how many may be under
-//! way, is decided by the flow, too: it knows what the peer has told (selective acknowledgments), which smoltcp does not.
+//! it was given in the place of what smoltcp emits, by sequence number, whether it goes out for the first time or
+//! again. Payload that arrives in order is handed on where it lies in its frame. Which bytes are sent again, and how
+//! many may be under way, is decided by the flow, too: it knows what the peer has told (selective acknowledgments),
+//! which smoltcp does not.
 //!
 //! # A turn
 //!
 //! A [`reactor`] runs [`engine::shard::Shard`] turn by turn to completion, without locks, waiting or allocation in the
-//! steady state: its fabrics take a burst and feed their connections, the task manager polls the stores, the fabrics run
-//! the tasks of whoever has something to do, and answer in one burst. The shard calls a fabric ([`engine::fabric::Fabric`])
-//! once for each of these; beside that only a transport is called by way of a table of functions. With nothing to do the core
-//! polls for a while, then sleeps on descriptors and the nearest deadline.
+//! steady state: its fabrics take a burst and feed their connections, the task manager polls the stores, the fabrics
+//! run the tasks of whoever has something to do, and answer in one burst. The shard calls a fabric
+//! ([`engine::fabric::Fabric`]) once for each of these; beside that only a transport is called by way of a table of
+//! functions. With nothing to do the core polls for a while, then sleeps on descriptors and the nearest deadline.
 //!
-//! Sessions of one logical unit live on any core; what they share is the store's bytes, an immutable snapshot of what is
-//! exported ([`adapters::iscsi::topology::Topology`]), and the state of a disk (mode parameters, reservations, access states),
-//! of which the path of a READ or WRITE reads a snapshot: a change is agreed on by all cores before it is in force. Everything
-//! else goes through mailboxes: the shards have one each, and so has each fabric of each core, for what is its own.
+//! Sessions of one logical unit live on any core; what they share is the store's bytes, an immutable snapshot of what
+//! is exported ([`adapters::iscsi::topology::Topology`]), and the state of a disk (mode parameters, reservations,
+//! access states), of which the path of a READ or WRITE reads a snapshot: a change is agreed on by all cores before it
+//! is in force. Everything else goes through mailboxes: the shards have one each, and so has each fabric of each core,
+//! for what is its own.
 //!
 //! # The way of one READ and one WRITE
 //!
@@ -120,20 +122,21 @@
 //! 5. In [`engine::fabric::Fabric::commit`] the port sends all of the turn in one burst. The segments are held until
 //!    the peer has acknowledged them.
 //!
-//! Where a fabric moves data by memory region (RDMA, a ring shared with the kernel), 3 and 4 have no bytes in PDUs: a READ is
-//! sent from the region of the store or of the arena by its key, after which the status goes; of a WRITE the fabric has the
-//! adapter fetch the bytes into a segment of a region of its own, which goes to the store as it is. Such a fabric may also say
-//! where a READ is to land ([`scsi::Transport::landing`]). `adapters/toy_regions` does all of that.
+//! Where a fabric moves data by memory region (RDMA, a ring shared with the kernel), 3 and 4 have no bytes in PDUs: a
+//! READ is sent from the region of the store or of the arena by its key, after which the status goes; of a WRITE the
+//! fabric has the adapter fetch the bytes into a segment of a region of its own, which goes to the store as it is. Such
+//! a fabric may also say where a READ is to land ([`scsi::Transport::landing`]). `adapters/toy_regions` does all of
+//! that.
 //!
 //! # Changes while it runs
 //!
-//! Logical units, targets, portals, ports, accounts and access rules come and go. The control plane opens what is new, each
-//! core makes its share of it ready on its own thread and votes ([`engine::agreement`]), and if all agree each puts its share
-//! in force; else all of it is given up. Then nexuses see other logical units, of which unit attentions tell them, and
-//! sessions that may not stay are asked to leave. A logical unit that goes ends what is under way, is flushed by every
-//! core, and is closed by the control plane when no core has anything to do with it any more. What a core is made with,
-//! its memory, its processor and DPDK's environment, stays until a restart. Operators have no command for this yet: the
-//! method `apply` of the control socket is there in test builds only.
+//! Logical units, targets, portals, ports, accounts and access rules come and go. The control plane opens what is new,
+//! each core makes its share of it ready on its own thread and votes ([`engine::agreement`]), and if all agree each
+//! puts its share in force; else all of it is given up. Then nexuses see other logical units, of which unit attentions
+//! tell them, and sessions that may not stay are asked to leave. A logical unit that goes ends what is under way, is
+//! flushed by every core, and is closed by the control plane when no core has anything to do with it any more. What a
+//! core is made with, its memory, its processor and DPDK's environment, stays until a restart. Operators have no
+//! command for this yet: the method `apply` of the control socket is there in test builds only.
 //!
 //! # Units that one core owns
 //!
@@ -152,55 +155,57 @@
 //!
 //! # Media
 //!
-//! A medium is a store that comes to such a unit and goes from it, while the unit stays. Whoever wants that has a thread that
-//! may wait. It opens the medium that comes, unless that is another unit's ([`stores::ImageClaims`]), has the device look at
-//! it ([`scsi::primary::DeviceType::scan`]), sends the owner what attaches to it ([`engine::media::MediumMessage`]), and closes
-//! the one that was there when the owner has answered. At the owner the change stands in the line of the unit. At its turn
-//! the device brings to its medium what was written, or says that it cannot ([`scsi::DeviceServer::release_medium`]); the
-//! unit is frozen until nobody has an operation at the store; then the store is another one, and nexuses are told
-//! ([`engine::tasks::TaskManager::change_medium`]). Whatever fails before leaves everything as it was. While there is no medium,
-//! and while one is made ready, commands that need one hear that ([`scsi::primary::MediumPresence`]). Media at rest are names of
-//! images, and no core knows of them.
+//! A medium is a store that comes to such a unit and goes from it, while the unit stays. Whoever wants that has a
+//! thread that may wait. It opens the medium that comes, unless that is another unit's ([`stores::ImageClaims`]), has
+//! the device look at it ([`scsi::primary::DeviceType::scan`]), sends the owner what attaches to it
+//! ([`engine::media::MediumMessage`]), and closes the one that was there when the owner has answered. At the owner the
+//! change stands in the line of the unit. At its turn the device brings to its medium what was written, or says that it
+//! cannot ([`scsi::DeviceServer::release_medium`]); the unit is frozen until nobody has an operation at the store; then
+//! the store is another one, and nexuses are told ([`engine::tasks::TaskManager::change_medium`]). Whatever fails
+//! before leaves everything as it was. While there is no medium, and while one is made ready, commands that need one
+//! hear that ([`scsi::primary::MediumPresence`]). Media at rest are names of images, and no core knows of them.
 //!
 //! The control plane asks (`runtime/media.rs`), and so does a media changer, from its MOVE MEDIUM: the task waits for
 //! [`scsi::Step::MoveMedia`] as for a record that is kept, what it wants goes to a thread that has all libraries
-//! (`runtime/library.rs`, by [`engine::media::MediaMover`]), and the outcome carries the task on. The core does not wait: the
-//! drive is another core's, or its own, where the change has to have its turn. Where the cartridges of a library are is a record
-//! of its changer, kept before the status: after a kill in the middle each is in one place.
+//! (`runtime/library.rs`, by [`engine::media::MediaMover`]), and the outcome carries the task on. The core does not
+//! wait: the drive is another core's, or its own, where the change has to have its turn. Where the cartridges of a
+//! library are is a record of its changer, kept before the status: after a kill in the middle each is in one place.
 //!
 //! # Where something new goes
 //!
 //! * A **fabric**: formats in `wire/`, the protocol machine in `fabrics/`, which implements [`scsi::Transport`]; what
-//!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core: who is
-//!   there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`] says which tables of
-//!   the configuration are its own, and what is counted for it; its [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses get their numbers from
-//!   [`engine::fabric::Core::new_nexus_id`]. `adapters/toy` has whole ones, for tests, on memory and on Ethernet frames,
-//!   and `adapters/toy_regions` one that moves data by memory region.
-//! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`] (shape,
-//!   pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every logical unit,
-//!   INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
+//!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core:
+//!   who is there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`]
+//!   says which tables of the configuration are its own, and what is counted for it; its
+//!   [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses
+//!   get their numbers from [`engine::fabric::Core::new_nexus_id`]. `adapters/toy` has whole ones, for tests, on memory
+//!   and on Ethernet frames, and `adapters/toy_regions` one that moves data by memory region.
+//! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`]
+//!   (shape, pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every
+//!   logical unit, INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with
 //!   [`scsi::primary::PrimaryServer`]. Its options are a [`devices::DeviceOptions`] with a table of keys, and a row of
 //!   [`engine::units::KINDS`] joins it with its store. `devices/toy` is a whole one, for tests.
 //! * A **store**: a file in `stores/` with a [`stores::Backing`] to which each core attaches with its
 //!   [`reactor::CoreContext`], and a row in `stores/options.rs` that says how it is configured and opened.
-//! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with its
-//!   options (keys, what it needs of a machine, addresses, start: a [`ports::PortOptions`]) and a row in `ports/drivers.rs`.
-//! * A **registrar**: a [`memory::Registrar`] beside what stands for its device, which registers the regions of the core
-//!   ([`reactor::CoreContext::regions`]) when it is made, and gives its table up when the device has stopped. DPDK's is
-//!   `ports/dpdk/memory.rs`.
-//! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and `docs/configuration.md` are
-//!   made.
+//! * A **port**: a file in `ports/` that implements [`net::FramePort`] (frames) or [`net::StreamHost`] (streams), with
+//!   its options (keys, what it needs of a machine, addresses, start: a [`ports::PortOptions`]) and a row in
+//!   `ports/drivers.rs`.
+//! * A **registrar**: a [`memory::Registrar`] beside what stands for its device, which registers the regions of the
+//!   core ([`reactor::CoreContext::regions`]) when it is made, and gives its table up when the device has stopped.
+//!   DPDK's is `ports/dpdk/memory.rs`.
+//! * Each with its table of keys (an [`options::Table`]), from which `configs/reference.toml` and
+//!   `docs/configuration.md` are made.
 //!
 //! # Why it is so and not otherwise
 //!
-//! * `net` defines what a port is and `ports` implements it, so that TCP is tested on a wire in memory with a clock that
-//!   the test turns.
+//! * `net` defines what a port is and `ports` implements it, so that TCP is tested on a wire in memory with a clock
+//!   that the test turns.
 //! * Time is a room of its own rather than a part of `reactor`, because `scsi` and `fabrics` need it and know no loop.
 //! * Each core has its own arena rather than a share of one pool: its counts need no atomics, and a block goes home
 //!   without a mailbox because a segment never leaves its core but to be copied. What cores share is lent by the store.
 //! * A session stays on the core where its first connection was placed. A flow of a frame port stays where it arrived,
-//!   because its frames go on to come in there; a socket of the kernel's goes to the core with the fewest streams as soon as
-//!   it is accepted. After that only a further connection of the same session that is elsewhere is handed over.
+//!   because its frames go on to come in there; a socket of the kernel's goes to the core with the fewest streams as
+//!   soon as it is accepted. After that only a further connection of the same session that is elsewhere is handed over.
 
 pub mod activity;
 pub mod adapters;

@@ -93,8 +93,8 @@ const IMPURE: &[&str] = &[
     "process::Command",
 ];
 
-/// What writes to a terminal, and the files that may: all others go through `control::output` or the log, which let nothing
-/// through that a terminal would obey.
+/// What writes to a terminal, and the files that may: all others go through `control::output` or the log, which let
+/// nothing through that a terminal would obey.
 const PRINTS: &[&str] =
     &["print!(", "println!(", "dbg!(", "io::stdout()", "io::stderr().write", "io::stderr().lock"];
 const PRINTERS: &[&str] = &["src/control/output.rs", "src/control/logging.rs"];
@@ -240,8 +240,8 @@ fn impurities(files: &[(String, String)]) -> Vec<String> {
     wrong
 }
 
-/// Where the engine or `control` names a fabric: a module below `fabrics` or `adapters`, unless a device type or a part of the
-/// engine is called so, too.
+/// Where the engine or `control` names a fabric: a module below `fabrics` or `adapters`, unless a device type or a part
+/// of the engine is called so, too.
 fn named_fabrics(files: &[(String, String)]) -> Vec<String> {
     let below = |room: &str| {
         let prefix = format!("src/{room}/");
@@ -527,8 +527,8 @@ fn quoted_messages<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
 }
 
-/// The parts of a quoted message that the program says so: two words or more, with nothing between them that varies, such
-/// as a number, a path, a quoted name, `...` or `PID`.
+/// The parts of a quoted message that the program says so: two words or more, with nothing between them that varies,
+/// such as a number, a path, a quoted name, `...` or `PID`.
 fn constant_parts(message: &str) -> Vec<String> {
     let varies = |word: &str| {
         let name = word.trim_matches([':', ';', ',', '.']);

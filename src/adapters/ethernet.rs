@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A fabric's part of an Ethernet port, on all cores: frames come in at any of them, and each goes to the core where it
-//! belongs. That is the fabric's home, or one that the fabric's key of the frame decides, so that its exchanges are spread.
+//! belongs. That is the fabric's home, or one that the fabric's key of the frame decides, so that its exchanges are
+//! spread.
 //!
-//! Segments never leave their core, so a frame that goes to another is copied into a buffer, which comes back empty, and
-//! there into memory of that core. What finds no room is dropped and counted, as on a wire.
+//! Segments never leave their core, so a frame that goes to another is copied into a buffer, which comes back empty,
+//! and there into memory of that core. What finds no room is dropped and counted, as on a wire.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -162,8 +163,8 @@ impl EthernetClient {
         &self.claims
     }
 
-    /// From now on these frames are the fabric's, on all cores; other cores learn of it later. One core says so: the home. The
-    /// error says why everything is as before.
+    /// From now on these frames are the fabric's, on all cores; other cores learn of it later. One core says so: the
+    /// home. The error says why everything is as before.
     pub fn claim(&mut self, claims: Vec<FrameClaim>) -> io::Result<()> {
         self.client.claim(&claims)?;
         self.claims = claims.into();

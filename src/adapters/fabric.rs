@@ -92,8 +92,8 @@ pub trait FabricOptions: Any + fmt::Debug + Send + Sync {
     /// The same, without some logical units.
     fn without(&self, units: &[String]) -> Arc<dyn FabricOptions>;
 
-    /// Makes what so many cores share of each of its targets. `unit` knows logical units by their names. The runtime itself joins
-    /// a fabric to ports and to changes while it runs.
+    /// Makes what so many cores share of each of its targets. `unit` knows logical units by their names. The runtime
+    /// itself joins a fabric to ports and to changes while it runs.
     fn share(
         &self,
         _cores: usize,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A change that every core makes or none does, in two phases: each makes ready what the change brings to it and votes; if all
-//! agree, each puts its share in force, else each gives it up. Without I/O: whoever asks sends what is said here.
+//! A change that every core makes or none does, in two phases: each makes ready what the change brings to it and votes;
+//! if all agree, each puts its share in force, else each gives it up. Without I/O: whoever asks sends what is said
+//! here.
 //!
-//! A core that has agreed is bound until it hears what was decided. The decision falls once, with the last vote that agrees,
-//! the first that does not, or when the asker does not wait any longer; what comes later changes nothing.
+//! A core that has agreed is bound until it hears what was decided. The decision falls once, with the last vote that
+//! agrees, the first that does not, or when the asker does not wait any longer; what comes later changes nothing.
 
 /// Names a change. Later ones have greater numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,8 +204,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when: a change is in force on all cores or on none, none before all have agreed, and nothing that
-        /// was made ready is forgotten.
+        /// Whatever comes when: a change is in force on all cores or on none, none before all have agreed, and nothing
+        /// that was made ready is forgotten.
         #[test]
         fn all_or_none(deeds in deeds()) {
             let live = Rc::new(Cell::new(0));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A fabric's face towards a core, and the core's towards its fabrics.
 //!
-//! A fabric has its streams, frames or rings, its sessions and its mailboxes to itself; the core asks it a few times in each
-//! turn, and reaches the transport of a nexus by it. What it serves it tells by [`Core`]: nexuses that come and go, and
-//! their commands.
+//! A fabric has its streams, frames or rings, its sessions and its mailboxes to itself; the core asks it a few times in
+//! each turn, and reaches the transport of a nexus by it. What it serves it tells by [`Core`]: nexuses that come and
+//! go, and their commands.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use crate::time::Instant;
 
 /// One core's share of a fabric. Nothing in it waits.
 ///
-/// In a turn come [`Fabric::poll`], the completions of the stores (which go to [`Transports::transport`]), [`Fabric::serve`]
-/// and [`Fabric::commit`].
+/// In a turn come [`Fabric::poll`], the completions of the stores (which go to [`Transports::transport`]),
+/// [`Fabric::serve`] and [`Fabric::commit`].
 pub trait Fabric: Transports {
     /// Takes what has come in from peers and from other cores, and looks at its clocks. Returns how much that was.
     fn poll(&mut self, core: &mut Core) -> usize;
@@ -49,8 +49,8 @@ pub trait Fabric: Transports {
     /// The sleep is over.
     fn awake(&mut self);
 
-    /// A new topology is in force: this is what it is to the fabric, which knows its type. What nexuses see is recomputed
-    /// ([`Core::see`]), and who must not stay is asked to leave.
+    /// A new topology is in force: this is what it is to the fabric, which knows its type. What nexuses see is
+    /// recomputed ([`Core::see`]), and who must not stay is asked to leave.
     fn arrange(&mut self, _core: &mut Core, _part: Box<dyn Any>) {}
 
     /// The daemon stops: nobody comes in any more, and who is there is asked to leave.
@@ -65,7 +65,8 @@ pub trait Fabric: Transports {
     /// Adds what its ports have counted, by their names.
     fn count(&self, ports: &mut BTreeMap<String, Vec<Counted>>);
 
-    /// Memory is short: those that can do without some give it back, and `stuck` is told who holds more than is good, how much.
+    /// Memory is short: those that can do without some give it back, and `stuck` is told who holds more than is good,
+    /// how much.
     fn audit(&mut self, core: &Core, audit: &MemoryAudit, stuck: &mut dyn FnMut(u64, MemoryHolder));
 
     /// Ends one of those.

@@ -191,8 +191,8 @@ impl PeerLinks {
                 (put_off.link, put_off.nexus) == (link, nexus) && of == Some(request_tag)
             });
         }
-        // What ends something does not overtake what has been put off: the initiator sees the order of its tasks by it. Fetches
-        // go on, since they give memory back.
+        // What ends something does not overtake what has been put off: the initiator sees the order of its tasks by it.
+        // Fetches go on, since they give memory back.
         let moves_data = matches!(call, TransportCall::ReceiveDataOut(..) | TransportCall::SendDataIn(..));
         let behind = self.put_off.iter().any(|other| (other.link, other.nexus) == (link, nexus));
         let copy = match call.data() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is asked of the owner of a logical unit when its medium changes. Whoever asks has opened the new medium before, and
-//! closes the old one when the owner has answered: neither is for a reactor.
+//! What is asked of the owner of a logical unit when its medium changes. Whoever asks has opened the new medium before,
+//! and closes the old one when the owner has answered: neither is for a reactor.
 
 use std::os::fd::RawFd;
 use std::sync::mpsc::SyncSender;

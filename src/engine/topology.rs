@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the control plane asks of cores when the topology changes; see [`super::agreement`]. Logical units come before anybody
-//! sees them, and go when nobody on any core does any more.
+//! What the control plane asks of cores when the topology changes; see [`super::agreement`]. Logical units come before
+//! anybody sees them, and go when nobody on any core does any more.
 
 use std::any::Any;
 use std::sync::mpsc::SyncSender;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Logical units as the configuration gives them: one row for each device type, and what they have in common. A row joins a
-//! device with its store, which do not know each other.
+//! Logical units as the configuration gives them: one row for each device type, and what they have in common. A row
+//! joins a device with its store, which do not know each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -287,8 +287,8 @@ pub struct UnitOptions {
 }
 
 impl UnitOptions {
-    /// Reads a unit of that kind. Paths are relative to `base`; with a state directory, the image is looked at. `identify` reads
-    /// the names of a unit that is called so and has this image; its store may be unknown.
+    /// Reads a unit of that kind. Paths are relative to `base`; with a state directory, the image is looked at.
+    /// `identify` reads the names of a unit that is called so and has this image; its store may be unknown.
     pub fn read(
         kind: &UnitKind,
         s: Section<'_>,
@@ -417,7 +417,8 @@ impl UnitOptions {
         image_record(state, &self.identity.uuid().to_string())
     }
 
-    /// Whether its store can be opened, or its cartridges be found, as far as that can be seen without changing anything.
+    /// Whether its store can be opened, or its cartridges be found, as far as that can be seen without changing
+    /// anything.
     pub fn examine(&self, state: &Path) -> Result<(), ImageRefusal> {
         if let Some(LibraryPlan { cartridges, .. }) = self.device.library() {
             stores::examine_directory("cartridges", cartridges)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a machine has, as the kernel tells it in /proc and /sys, and what was found when that was looked at. Looks, and changes
-//! nothing.
+//! What a machine has, as the kernel tells it in /proc and /sys, and what was found when that was looked at. Looks, and
+//! changes nothing.
 
 mod files;
 mod findings;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How much of a core's memory each peer may make us hold: a tree of accounts, from the core over whoever has not logged in,
-//! addresses, names and sessions to connections. What an account holds counts at all above it.
+//! How much of a core's memory each peer may make us hold: a tree of accounts, from the core over whoever has not
+//! logged in, addresses, names and sessions to connections. What an account holds counts at all above it.
 //!
-//! **The rule**: an account may hold as much as [`WEIGHT`] times what its parent has left. So there is always something left
-//! for newcomers, at every level: one peer alone gets about half of all, many get the same each, however much they
-//! ask for. Whoever holds little more than a header is never refused, nor who holds less than half of what all would have if
-//! they had the same: what others hold beyond their share is no reason for it to wait. Who has come first may have more than its
-//! share when others come: if it makes no progress, its owner ends it.
+//! **The rule**: an account may hold as much as [`WEIGHT`] times what its parent has left. So there is always something
+//! left for newcomers, at every level: one peer alone gets about half of all, many get the same each, however much they
+//! ask for. Whoever holds little more than a header is never refused, nor who holds less than half of what all would
+//! have if they had the same: what others hold beyond their share is no reason for it to wait. Who has come first may
+//! have more than its share when others come: if it makes no progress, its owner ends it.
 //!
-//! The hot path touches the balance of the connection only, which draws credit from its parents in steps. Nothing here is
-//! shared between cores.
+//! The hot path touches the balance of the connection only, which draws credit from its parents in steps. Nothing here
+//! is shared between cores.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,8 +19,8 @@ use std::rc::{Rc, Weak};
 /// How many times what its parent has left an account may hold.
 const WEIGHT: u64 = 2;
 
-/// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty. What it needs
-/// goes up and down: it gives more back only when that is more than [`SPARE`] and half of its credit.
+/// What a connection draws from its parents at a time, and keeps when it needs less, as long as there is plenty. What
+/// it needs goes up and down: it gives more back only when that is more than [`SPARE`] and half of its credit.
 const STEP: u64 = 256 << 10;
 
 /// As much as a window of TCP, which may be all that some commands wait for, and come and go with.
@@ -32,8 +32,8 @@ const PLENTY: u64 = 4;
 /// What every account may hold, however little there is: a header, and a text or a block with it.
 const FLOOR: u64 = 8 << 10;
 
-/// What a connection of a session may: about a receive window, which TCP has promised. What it brings is asked for, and its
-/// place is on the account of its command: without it commands would keep that for ever.
+/// What a connection of a session may: about a receive window, which TCP has promised. What it brings is asked for, and
+/// its place is on the account of its command: without it commands would keep that for ever.
 const STREAM_FLOOR: u64 = 1 << 20;
 
 struct AccountNode {
@@ -53,7 +53,8 @@ struct AccountNode {
     over: Cell<bool>,
     /// What it has given back so far.
     given: Cell<u64>,
-    /// Of the root: how often somebody was refused, and what the least of them held since [`MemoryAccount::take_refused`].
+    /// Of the root: how often somebody was refused, and what the least of them held since
+    /// [`MemoryAccount::take_refused`].
     refusals: Cell<u64>,
     refused: Cell<Option<u64>>,
     children: RefCell<HashMap<Box<str>, Weak<Self>>>,
@@ -454,7 +455,8 @@ mod tests {
         commands.iter().for_each(|commands| commands.give(commands.used()));
     }
 
-    /// Whatever level the greedy ones differ at, a newcomer beside them still gets something, and more when some of them go.
+    /// Whatever level the greedy ones differ at, a newcomer beside them still gets something, and more when some of
+    /// them go.
     #[test]
     fn something_is_left_for_newcomers_at_every_level() {
         let at: [fn(&MemoryAccount, usize) -> MemoryAccount; 4] = [
@@ -587,7 +589,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken and given: each account holds what those below it hold and have drawn, and in the end nothing.
+        /// Whatever is taken and given: each account holds what those below it hold and have drawn, and in the end
+        /// nothing.
         #[test]
         fn accounts_add_up(steps in prop::collection::vec((0usize..12, 0u64..400_000, any::<bool>()), 1..300)) {
             let root = MemoryAccount::root(2 * MIB);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Buffers that are not the arena's and that segments point into, until the last segment is dropped: a device has received
-//! into them, or they are lent to be written.
+//! Buffers that are not the arena's and that segments point into, until the last segment is dropped: a device has
+//! received into them, or they are lent to be written.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -80,8 +80,8 @@ impl Lender {
     /// Lends `len` bytes at `data`, in `buffer`.
     ///
     /// # Safety
-    /// The bytes must stay readable, and nobody may write them, until `buffer` is given back. They are inside the region of
-    /// the lender, if it has one.
+    /// The bytes must stay readable, and nobody may write them, until `buffer` is given back. They are inside the
+    /// region of the lender, if it has one.
     pub unsafe fn lend(&self, buffer: NonNull<u8>, data: NonNull<u8>, len: u32) -> Seg {
         Seg::loaned(data, len, self.loan(buffer, 0))
     }
@@ -89,8 +89,8 @@ impl Lender {
     /// Lends a buffer of `capacity` bytes to be written.
     ///
     /// # Safety
-    /// The bytes must be initialised, stay readable and writable, and be nobody else's until `buffer` is given back. They are
-    /// inside the region of the lender, if it has one.
+    /// The bytes must be initialised, stay readable and writable, and be nobody else's until `buffer` is given back.
+    /// They are inside the region of the lender, if it has one.
     pub unsafe fn lend_mut(&self, buffer: NonNull<u8>, capacity: u32) -> SegMut {
         SegMut::loaned(buffer, self.loan(buffer, capacity))
     }

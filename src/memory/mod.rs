@@ -2,8 +2,8 @@
 //! Payload memory: a per-core [`Arena`] of (huge)pages, cut into blocks; [`SegMut`] is the right to write a block,
 //! [`Seg`] a shared read-only run of bytes, [`Sg`] a list of them. Nothing here is `Send`: a segment belongs to the
 //! core that made it, so reference counts are plain integers. What another core is to have, it copies ([`Abroad`]). A
-//! [`MemoryAccount`] is what a peer may make a core hold. What devices, the kernel or peers may touch is a [`Region`]; buffers
-//! that are not the arena's, such as [`BufferSlots`], make segments, too.
+//! [`MemoryAccount`] is what a peer may make a core hold. What devices, the kernel or peers may touch is a [`Region`];
+//! buffers that are not the arena's, such as [`BufferSlots`], make segments, too.
 //!
 //! Memory that several cores can see at once (a RAM disk's pages, a mapped file) is *lent*: a [`Seg`] over it keeps the
 //! mapping alive, and its bytes are only ever reached by raw copies or by the kernel through an iovec, never through

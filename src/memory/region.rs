@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Memory that a device, the kernel or a peer may touch: a [`Region`] is one mapping of it, with a number. Whoever has to
-//! know memory before it may be touched (a device behind an IOMMU, a protection domain of RDMA, a table of fixed buffers
-//! of io_uring, a ring shared with the kernel) is a [`Registrar`]; its [`RegionTable`] registers each region once, and tells
-//! what a region is to it by the number, which each segment knows. Nothing is ever found by an address.
+//! Memory that a device, the kernel or a peer may touch: a [`Region`] is one mapping of it, with a number. Whoever has
+//! to know memory before it may be touched (a device behind an IOMMU, a protection domain of RDMA, a table of fixed
+//! buffers of io_uring, a ring shared with the kernel) is a [`Registrar`]; its [`RegionTable`] registers each region
+//! once, and tells what a region is to it by the number, which each segment knows. Nothing is ever found by an address.
 //!
 //! # The order of start and stop
 //!
 //! 1. Memory is mapped, and is a region from then on: the arena of a core, what stores lend, buffers of a fabric's own.
-//! 2. Registrars take in all regions of their core ([`RegionTable::add`]), and may refuse some: what lies there is copied
-//!    to where they can reach it.
+//! 2. Registrars take in all regions of their core ([`RegionTable::add`]), and may refuse some: what lies there is
+//!   copied to where they can reach it.
 //! 3. Segments go to devices. Whoever gives one away holds it until the device is done with it.
 //! 4. The device stops; only then its table is given up ([`RegionTable::give_up`]).
 //! 5. Stores and arenas go. A region is unmapped, and its number free again, when its owner, all segments and all
 //!    registrars have let go of it.
 //!
-//! A table that goes before it is given up, and a core whose arena is still registered at its end, are errors that are told;
-//! the memory stays mapped then, as a device may touch it.
+//! A table that goes before it is given up, and a core whose arena is still registered at its end, are errors that are
+//! told; the memory stays mapped then, as a device may touch it.
 
 use std::io;
 use std::ptr::NonNull;
@@ -78,7 +78,8 @@ pub enum Pages {
     Ordinary,
 }
 
-/// Memory that several cores can see at once and that outlives every [`Seg`](super::Seg) lent from it: a RAM disk, a mapped file.
+/// Memory that several cores can see at once and that outlives every [`Seg`](super::Seg) lent from it: a RAM disk, a
+/// mapped file.
 ///
 /// # Safety
 /// `base` must stay readable for `len` bytes, at the same address, for as long as the value lives. Other cores may
@@ -225,7 +226,8 @@ impl Region {
         *lock(&self.0.registered) > 0
     }
 
-    /// Does what puts other pages in the place of some, unless a registrar has been told where they are: then returns `false`.
+    /// Does what puts other pages in the place of some, unless a registrar has been told where they are: then returns
+    /// `false`.
     pub fn move_pages(&self, work: impl FnOnce()) -> bool {
         // Held, so that nobody registers it meanwhile.
         let registered = lock(&self.0.registered);

@@ -127,8 +127,8 @@ impl Seg {
         self.ptr.as_ptr()
     }
 
-    /// The region that it lies in, and at which byte of that it begins: what a device, the kernel or a peer is told of it.
-    /// `None` if it lies in memory that nobody registers.
+    /// The region that it lies in, and at which byte of that it begins: what a device, the kernel or a peer is told of
+    /// it. `None` if it lies in memory that nobody registers.
     #[inline]
     pub fn in_region(&self) -> Option<(RegionId, usize)> {
         let region = match &self.owner {
@@ -239,8 +239,8 @@ impl fmt::Debug for Seg {
     }
 }
 
-/// The unique right to write a run of bytes, by the CPU or by a device: of a block of the arena, or of a buffer that is lent
-/// for that.
+/// The unique right to write a run of bytes, by the CPU or by a device: of a block of the arena, or of a buffer that is
+/// lent for that.
 pub struct SegMut(Seg);
 
 impl SegMut {

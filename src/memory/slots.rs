@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Buffers of one size in a region of their own, for whoever must have received bytes in memory that it has registered, or
-//! in the order that a device wants.
+//! Buffers of one size in a region of their own, for whoever must have received bytes in memory that it has registered,
+//! or in the order that a device wants.
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -41,8 +41,8 @@ impl BufferSlots {
             return None;
         }
         let buffer = self.free.borrow_mut().pop()?;
-        // SAFETY: a part of the region, which is mapped with zeros and stays as long as the lender's buffers are out. It was
-        // free, and is so again when it is given back.
+        // SAFETY: a part of the region, which is mapped with zeros and stays as long as the lender's buffers are out.
+        // It was free, and is so again when it is given back.
         let mut slot = unsafe { self.lender.lend_mut(buffer, self.size) };
         slot.set_len(len);
         Some(slot)

@@ -29,7 +29,8 @@ pub(super) fn is_group(address: &[u8]) -> bool {
 }
 
 impl<'a> EthernetHeader<'a> {
-    /// None if the frame is too short, or comes from a group: nobody is one, and what is sent back would go to all of it.
+    /// None if the frame is too short, or comes from a group: nobody is one, and what is sent back would go to all of
+    /// it.
     #[inline]
     pub(super) fn of(frame: &'a [u8]) -> Option<Self> {
         if frame.len() < ETHERNET || is_group(&frame[6..]) {

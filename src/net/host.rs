@@ -37,7 +37,8 @@ use crate::time::{Instant, Wheel};
 /// Most flows of one core, those that are about to end included.
 pub const FLOWS_MAX: usize = 16 << 10;
 
-/// Most connections that have not finished their handshake and are remembered; beyond it SYNs are answered and forgotten.
+/// Most connections that have not finished their handshake and are remembered; beyond it SYNs are answered and
+/// forgotten.
 pub const HALF_OPEN_MAX: usize = 256;
 
 /// How long a handshake may take.
@@ -179,8 +180,8 @@ impl<P: FramePort> TcpHost<P> {
         }
     }
 
-    /// With more flows than the cache holds, one costs as much to fetch as to serve: frames go through stages, so that the
-    /// flows of all are on their way when the first has its turn.
+    /// With more flows than the cache holds, one costs as much to fetch as to serve: frames go through stages, so that
+    /// the flows of all are on their way when the first has its turn.
     fn receive_in_stages(&mut self, frames: &[RxFrame], events: &mut Vec<StreamEvent>) {
         for frame in frames {
             frame.data.prefetch(HEADERS);
@@ -316,7 +317,8 @@ impl<P: FramePort> TcpHost<P> {
         }
     }
 
-    /// A flow that has been forgotten, for a segment that brings its number back. The peer has had the answer to its SYN.
+    /// A flow that has been forgotten, for a segment that brings its number back. The peer has had the answer to its
+    /// SYN.
     fn reopen(
         &mut self,
         segment: &Segment<'_>,
@@ -433,8 +435,8 @@ impl<P: FramePort> TcpHost<P> {
         self.counters.repaired_bytes += entry.flow.repaired;
     }
 
-    /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate. The bound is not quite known, so that who
-    /// counts the resets for segments of his own does not learn whether others' were reset.
+    /// RST for a segment that belongs to nothing (RFC 9293 3.10.7.1), at a bounded rate. The bound is not quite known,
+    /// so that who counts the resets for segments of his own does not learn whether others' were reset.
     fn refuse(&mut self, segment: &Segment<'_>, tuple: Tuple) {
         let header = &segment.packet[segment.tcp..];
         let flags = header[13];

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One queue of an Ethernet port, and who has a part of what comes in there: TCP/IP, and clients that claim frames of other
-//! protocols, by ethertype, VLAN and address.
+//! One queue of an Ethernet port, and who has a part of what comes in there: TCP/IP, and clients that claim frames of
+//! other protocols, by ethertype, VLAN and address.
 //!
-//! TCP/IP, which every port has, though perhaps no address of it, takes a burst in each turn. What clients have claimed is
-//! taken out of that before, and waits for them; it is on an account of memory, so that who does not take it harms nobody else.
+//! TCP/IP, which every port has, though perhaps no address of it, takes a burst in each turn. What clients have claimed
+//! is taken out of that before, and waits for them; it is on an account of memory, so that who does not take it harms
+//! nobody else.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -110,7 +111,8 @@ impl RawMemory {
         Self { arena, account }
     }
 
-    /// A frame that has come in here. It stays where it is, unless a block is worth more than that, or has to go back soon.
+    /// A frame that has come in here. It stays where it is, unless a block is worth more than that, or has to go back
+    /// soon.
     fn hold(&self, frame: &Seg, header: &EthernetHeader<'_>) -> Option<RawFrame> {
         let crowded = self.arena.in_use() > self.arena.bytes() / 2;
         if crowded || frame.is_reserved() || frame.len() <= SMALL {
@@ -310,7 +312,8 @@ impl LinkHandle {
     }
 }
 
-/// A protocol that has a part of a link, on one core. When the port is gone nothing comes in any more, and what is sent is lost.
+/// A protocol that has a part of a link, on one core. When the port is gone nothing comes in any more, and what is sent
+/// is lost.
 pub struct LinkClient {
     link: Weak<RefCell<dyn RawLink>>,
     number: usize,
@@ -329,8 +332,8 @@ impl LinkClient {
         self.mtu
     }
 
-    /// From now on these frames are the client's, and no longer those that it has claimed before. The error says why they are
-    /// not, and the claims are as before.
+    /// From now on these frames are the client's, and no longer those that it has claimed before. The error says why
+    /// they are not, and the claims are as before.
     pub fn claim(&self, claims: &[FrameClaim]) -> io::Result<()> {
         self.link.upgrade().map_or(Ok(()), |link| link.borrow_mut().claim(self.number, claims))
     }
@@ -342,7 +345,8 @@ impl LinkClient {
         }
     }
 
-    /// The next claimed frame, in the order of arrival. What is not taken in a turn waits, up to [`RAW_FRAMES_MAX`] frames.
+    /// The next claimed frame, in the order of arrival. What is not taken in a turn waits, up to [`RAW_FRAMES_MAX`]
+    /// frames.
     pub fn take_frame(&self) -> Option<RawFrame> {
         self.link.upgrade()?.borrow_mut().take_frame(self.number)
     }
@@ -352,7 +356,8 @@ impl LinkClient {
         self.link.upgrade().is_some_and(|link| link.borrow().is_waiting(self.number))
     }
 
-    /// Sends complete frames from the front of `burst`, from wherever their payload lies; what it leaves there is for later.
+    /// Sends complete frames from the front of `burst`, from wherever their payload lies; what it leaves there is for
+    /// later.
     pub fn send(&self, now: Instant, burst: &mut VecDeque<TxFrame>) {
         match self.link.upgrade() {
             Some(link) => link.borrow_mut().send(now, burst),

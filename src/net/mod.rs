@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! From Ethernet frames to byte streams: the link, which parts the frames of a port among its clients; the front (Ethernet,
-//! ARP, neighbour discovery, ICMP echo), one TCP flow per 4-tuple on smoltcp, and the two interfaces beside it: [`FramePort`]
-//! below (what a NIC queue is), [`StreamHost`] above (what iSCSI sees; a kernel-socket port implements it directly). Protocols
-//! beside TCP/IP have a [`LinkClient`].
+//! From Ethernet frames to byte streams: the link, which parts the frames of a port among its clients; the front
+//! (Ethernet, ARP, neighbour discovery, ICMP echo), one TCP flow per 4-tuple on smoltcp, and the two interfaces beside
+//! it: [`FramePort`] below (what a NIC queue is), [`StreamHost`] above (what iSCSI sees; a kernel-socket port
+//! implements it directly). Protocols beside TCP/IP have a [`LinkClient`].
 
 mod checksum;
 mod congestion;
@@ -36,8 +36,8 @@ pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
 pub use link::{FrameClaim, LinkClient, LinkHandle, Links, RAW_FRAMES_MAX, RawFrame};
 
-/// Names one byte stream of a [`StreamHost`]: an index, and a generation that tells the streams apart that have it one after
-/// the other. Not reused before 2^31 others.
+/// Names one byte stream of a [`StreamHost`]: an index, and a generation that tells the streams apart that have it one
+/// after the other. Not reused before 2^31 others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
@@ -55,8 +55,8 @@ impl StreamId {
 
 const PLACE: u64 = u32::MAX as u64;
 
-/// Streams whose state is in the cache anyway: with more, what is served in a turn is fetched ahead. Few in tests, so that they
-/// see both ways.
+/// Streams whose state is in the cache anyway: with more, what is served in a turn is fetched ahead. Few in tests, so
+/// that they see both ways.
 pub(crate) const CACHED_STREAMS: usize = if cfg!(any(test, feature = "sim")) { 2 } else { 256 };
 
 /// Most frames, or events, for which that is done at once.
@@ -78,8 +78,8 @@ impl<T> StreamMap<T> {
         self.0.get(stream.place())?.as_ref().filter(|(id, _)| *id == stream).map(|(_, value)| value)
     }
 
-    /// From now on there is something for a stream. Returns what there was for another in its place: that is gone, even if
-    /// its host has not told yet.
+    /// From now on there is something for a stream. Returns what there was for another in its place: that is gone, even
+    /// if its host has not told yet.
     pub fn insert(&mut self, stream: StreamId, value: T) -> Option<T> {
         if self.0.len() <= stream.place() {
             self.0.resize_with(stream.place() + 1, || None);
@@ -168,7 +168,8 @@ pub trait StreamHost {
     /// has released them. May exceed [`StreamHost::room`] by one PDU, so that a PDU need never be cut.
     fn send(&mut self, stream: StreamId, data: Sg);
 
-    /// From now on what is held for a stream is on that account. Before that it is on that of those who have not logged in.
+    /// From now on what is held for a stream is on that account. Before that it is on that of those who have not logged
+    /// in.
     fn bill(&mut self, _stream: StreamId, _account: &MemoryAccount) {}
 
     /// No more will be sent: FIN after all that is queued.
@@ -188,8 +189,8 @@ pub trait StreamHost {
     /// Descriptors that become readable when `poll` has something to do.
     fn wake_fds(&self, _fds: &mut Vec<RawFd>) {}
 
-    /// From now on connections are accepted there, too, under a number that no other place has had. A host knows its kind of
-    /// listener, and has no other; one that has none accepts whoever comes.
+    /// From now on connections are accepted there, too, under a number that no other place has had. A host knows its
+    /// kind of listener, and has no other; one that has none accepts whoever comes.
     fn listen(&mut self, _number: usize, _listener: &Listener) {}
 
     /// Refuses new connections at that listener from now on. Those that it has accepted stay.
@@ -198,32 +199,32 @@ pub trait StreamHost {
     /// Refuses new connections from now on.
     fn stop_listening(&mut self) {}
 
-    /// Takes a stream out, for the same host of the core `to`: the owner has sent nothing on it and has taken all that it
-    /// has received. Its name is invalid from now on. `None` if it has ended.
+    /// Takes a stream out, for the same host of the core `to`: the owner has sent nothing on it and has taken all that
+    /// it has received. Its name is invalid from now on. `None` if it has ended.
     fn detach(&mut self, _stream: StreamId, _to: usize) -> Option<Detached> {
         None
     }
 
-    /// Takes a stream that the same host of another core has given up. `None` if there is no room for it, or it has ended
-    /// on the way.
+    /// Takes a stream that the same host of another core has given up. `None` if there is no room for it, or it has
+    /// ended on the way.
     fn attach(&mut self, _stream: Detached) -> Option<StreamId> {
         None
     }
 
-    /// Whether a stream that has just been accepted may as well be served by another core: nothing of it is bound to the
-    /// core where it came in, as the queue of a device is.
+    /// Whether a stream that has just been accepted may as well be served by another core: nothing of it is bound to
+    /// the core where it came in, as the queue of a device is.
     fn is_steerable(&self) -> bool {
         false
     }
 
-    /// Whether what its streams bring in a turn is no more than what it took in with [`Self::poll`]. Else there may be more as
-    /// long as somebody reads.
+    /// Whether what its streams bring in a turn is no more than what it took in with [`Self::poll`]. Else there may be
+    /// more as long as somebody reads.
     fn is_bounded(&self) -> bool {
         false
     }
 
-    /// What has come in for streams that were given up, each with the core to which they went: to be given to the same host
-    /// there.
+    /// What has come in for streams that were given up, each with the core to which they went: to be given to the same
+    /// host there.
     fn strays(&mut self) -> Vec<(usize, Vec<u8>)> {
         Vec::new()
     }
@@ -310,14 +311,14 @@ pub trait FramePort {
     /// consumed frame is held until the device is done with it.
     fn transmit(&mut self, now: Instant, burst: &mut std::collections::VecDeque<TxFrame>);
 
-    /// Receives what is sent to these unicast and multicast addresses, too, beside our own and broadcasts. They take the
-    /// place of those given before. A port that hears everything has nothing to do.
+    /// Receives what is sent to these unicast and multicast addresses, too, beside our own and broadcasts. They take
+    /// the place of those given before. A port that hears everything has nothing to do.
     fn accept(&mut self, _addresses: &[[u8; 6]]) -> io::Result<()> {
         Ok(())
     }
 
-    /// Names and values of what the port has counted, for the control plane. What belongs to the whole device is told by
-    /// one of its queues.
+    /// Names and values of what the port has counted, for the control plane. What belongs to the whole device is told
+    /// by one of its queues.
     fn counters(&self) -> Vec<Counted> {
         Vec::new()
     }

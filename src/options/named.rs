@@ -32,8 +32,8 @@ impl<'a, T> Named<'a, T> {
         Self { errors: root.errors(), entries, paths, spans, names }
     }
 
-    /// Adds the entries of a list. Each has a name of its own, also among those that are there; `spelled` is how a name is
-    /// spelled, whatever the file says.
+    /// Adds the entries of a list. Each has a name of its own, also among those that are there; `spelled` is how a name
+    /// is spelled, whatever the file says.
     pub fn add(
         &mut self,
         root: &Section<'a>,

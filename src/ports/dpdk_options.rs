@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Ports on devices that DPDK drives, as the configuration gives them. The driver itself is there with the feature `dpdk`
-//! only; keys and errors are the same without it.
+//! Ports on devices that DPDK drives, as the configuration gives them. The driver itself is there with the feature
+//! `dpdk` only; keys and errors are the same without it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Byte streams over the kernel's TCP: the fallback where there is no frame port, and the yardstick for those.
 //!
-//! All cores accept from the same listeners, and a socket that was accepted may be served by any. Listeners of their own
-//! (SO_REUSEPORT) would share the address with those of another daemon, too. Bytes are received into arena blocks and sent
-//! from the segments where they lie.
+//! All cores accept from the same listeners, and a socket that was accepted may be served by any. Listeners of their
+//! own (SO_REUSEPORT) would share the address with those of another daemon, too. Bytes are received into arena blocks
+//! and sent from the segments where they lie.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -36,8 +36,8 @@ const ACCEPTS_MAX: usize = 64;
 /// Bytes that are queued for one stream before its room is used up.
 const QUEUE_MAX: usize = 2 << 20;
 
-/// Bytes that the kernel takes of one stream beyond what its peer has room for. It would take megabytes, which nothing accounts
-/// for, of each peer that does not read.
+/// Bytes that the kernel takes of one stream beyond what its peer has room for. It would take megabytes, which nothing
+/// accounts for, of each peer that does not read.
 const UNSENT_MAX: u32 = 256 << 10;
 
 /// Pieces of one gathered send.
@@ -58,7 +58,8 @@ const BACKLOG: i32 = 4096;
 /// How soon to try again after the arena was empty.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// How long nothing is accepted when descriptors or memory of the kernel have run out: who waits would be told of each turn.
+/// How long nothing is accepted when descriptors or memory of the kernel have run out: who waits would be told of each
+/// turn.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the log tells of that, at most.
@@ -95,8 +96,8 @@ struct Stream {
 }
 
 impl Stream {
-    /// How many bytes may be queued: none beside those that there are while there is too much on the account, and none that would
-    /// be thrown away, as their owner would go on making more until it hears of the end.
+    /// How many bytes may be queued: none beside those that there are while there is too much on the account, and none
+    /// that would be thrown away, as their owner would go on making more until it hears of the end.
     fn room(&self) -> usize {
         match self.dead || self.queued > 0 && self.charge.account().is_overdrawn() {
             true => 0,

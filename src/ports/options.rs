@@ -16,10 +16,11 @@ use crate::machine::{Findings, Hugepages, Machine};
 use crate::net::StreamHost;
 use crate::reactor::CoreContext;
 
-/// How a port is set up. What is taken and made when it is started goes on its way to the cores as a [`PortShare`] for each.
+/// How a port is set up. What is taken and made when it is started goes on its way to the cores as a [`PortShare`] for
+/// each.
 pub trait PortOptions: Any + Debug + Send + Sync {
-    /// The network device whose frames are the port's. Its addresses are the port's alone; those of a port without one are the
-    /// host's.
+    /// The network device whose frames are the port's. Its addresses are the port's alone; those of a port without one
+    /// are the host's.
     fn link(&self) -> Option<&LinkOptions> {
         None
     }

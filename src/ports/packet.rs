@@ -164,8 +164,8 @@ impl Packet {
         &mut self.socket
     }
 
-    /// The frame at the front of the ring. `None` when there is none, or no memory for it: then it stays where it is, and
-    /// the kernel drops what it has no room for.
+    /// The frame at the front of the ring. `None` when there is none, or no memory for it: then it stays where it is,
+    /// and the kernel drops what it has no room for.
     fn read(&mut self) -> Option<RxFrame> {
         loop {
             let Waiting { vnet, bytes, vlan, long, lost } = self.socket.front()?;
@@ -197,8 +197,8 @@ impl Packet {
     }
 }
 
-/// Puts a VLAN tag behind the addresses of the frame that begins at `at`, which moves them towards the front of the block.
-/// Returns where the frame begins now.
+/// Puts a VLAN tag behind the addresses of the frame that begins at `at`, which moves them towards the front of the
+/// block. Returns where the frame begins now.
 fn tag(block: &mut [u8], at: usize, vlan: Option<[u8; TAG]>) -> usize {
     let Some(vlan) = vlan else { return at };
     let from = at - TAG;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A queue of a TAP device: frames of up to 64 KiB, with checksums and segmentation left to the kernel on the other side.
+//! A queue of a TAP device: frames of up to 64 KiB, with checksums and segmentation left to the kernel on the other
+//! side.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -30,8 +31,8 @@ use crate::time::Instant;
 /// Frames taken per turn.
 const BURST_MAX: usize = 32;
 
-/// Frames that may wait for us in each queue; beyond it the kernel drops them. Of the usual 1000 too many fall when so many
-/// sessions speak at once, and their peers wait 200 ms before they say it again.
+/// Frames that may wait for us in each queue; beyond it the kernel drops them. Of the usual 1000 too many fall when so
+/// many sessions speak at once, and their peers wait 200 ms before they say it again.
 const WAITING_MAX: i32 = 16 << 10;
 
 /// Frames up to this size are copied out of their 68 KiB block, so that a slice of one does not pin all of that.

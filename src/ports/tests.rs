@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Frames of other protocols over the real ports: what one end sends is what the other end's claimant gets, tags included.
-//! Sockets of the kernel that go from core to core.
+//! Frames of other protocols over the real ports: what one end sends is what the other end's claimant gets, tags
+//! included. Sockets of the kernel that go from core to core.
 //!
-//! The kernel's devices are in a network namespace of the test's own, and DPDK starts once per process: so each test runs
-//! again in a process of its own.
+//! The kernel's devices are in a network namespace of the test's own, and DPDK starts once per process: so each test
+//! runs again in a process of its own.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -37,8 +37,8 @@ const FROM_FABRIC: [u8; 6] = [0x0e, 0xfc, 0x00, 0x01, 0x02, 0x03];
 /// Set in the process in which a test really runs.
 const INSIDE: &str = "PTGT_TEST_INSIDE";
 
-/// Whether this is the process for the test; else starts it, in a network namespace of its own if it is to have one, and fails
-/// if it fails.
+/// Whether this is the process for the test; else starts it, in a network namespace of its own if it is to have one,
+/// and fails if it fails.
 pub(crate) fn inside(test: &str, namespace: bool) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -130,8 +130,8 @@ fn send(from: &LinkClient, to: [u8; 6], kind: &[u8], body: &[u8], arena: &Arena)
     from.send(Instant::ZERO, &mut VecDeque::from([TxFrame { header, payload, offload: None }]));
 }
 
-/// Host `from` sends, and the claimant at host `to` gets what is its own, and nothing else. `types`: the receiver learns of which
-/// type a tag was that it has been taken off.
+/// Host `from` sends, and the claimant at host `to` gets what is its own, and nothing else. `types`: the receiver
+/// learns of which type a tag was that it has been taken off.
 fn exchange(hosts: &mut [Claimant], from: usize, to: usize, types: bool) {
     let arena = arena();
     let (mac, from) = (hosts[to].client.mac(), &hosts[from].client);
@@ -145,7 +145,8 @@ fn exchange(hosts: &mut [Claimant], from: usize, to: usize, types: bool) {
     send(mac, &[0x81, 0x00, 0x60, 100, 0x89, 0x06], &[4; 50]);
     send(mac, &[0x81, 0x00, 0x60, 100, 0x89, 0x06], &long);
     send(mac, &[0x81, 0x00, 0x60, 0, 0x89, 0x06], &[5; 50]);
-    // Another VLAN, a provider's tag of the same number, one around the other, two tags; another protocol, another host.
+    // Another VLAN, a provider's tag of the same number, one around the other, two tags; another protocol, another
+    // host.
     send(mac, &[0x81, 0x00, 0x00, 101, 0x89, 0x06], &[6; 50]);
     if types {
         send(mac, &[0x88, 0xa8, 0x00, 100, 0x89, 0x06], &[6; 50]);

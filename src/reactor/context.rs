@@ -53,16 +53,16 @@ impl CoreContext {
         &self.0.arena
     }
 
-    /// Says that segments of this core may lie in a region. Stores and fabrics do so when they are made; ports and fabrics
-    /// that are made later have it registered.
+    /// Says that segments of this core may lie in a region. Stores and fabrics do so when they are made; ports and
+    /// fabrics that are made later have it registered.
     pub fn add_region(&self, region: &Region) {
         let mut added = self.0.regions.borrow_mut();
         added.retain(|region| region.upgrade().is_some());
         added.push(region.downgrade());
     }
 
-    /// All memory that segments of this core may lie in and that devices may be told of: its arena, and what was added and is
-    /// still there.
+    /// All memory that segments of this core may lie in and that devices may be told of: its arena, and what was added
+    /// and is still there.
     pub fn regions(&self) -> Vec<Region> {
         let added = self.0.regions.borrow();
         let added = added.iter().filter_map(RegionRef::upgrade);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Messages from other threads to a core: control only (logins that meet an old session, resets, status, shutdown), never
-//! per I/O, so a mutex around a queue serves. Looking into an empty mailbox is one load.
+//! Messages from other threads to a core: control only (logins that meet an old session, resets, status, shutdown),
+//! never per I/O, so a mutex around a queue serves. Looking into an empty mailbox is one load.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
@@ -41,8 +41,8 @@ pub fn mailbox<T>() -> std::io::Result<(Sender<T>, Mailbox<T>)> {
 }
 
 impl<T> Sender<T> {
-    /// Puts a message in, and wakes the receiver if it sleeps. Every sender waits for an answer before it sends the next
-    /// message of its kind, so that the queue is bounded by the number of senders.
+    /// Puts a message in, and wakes the receiver if it sleeps. Every sender waits for an answer before it sends the
+    /// next message of its kind, so that the queue is bounded by the number of senders.
     pub fn send(&self, message: T) {
         let shared = &*self.0;
         let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Libraries of a running daemon: a thread brings cartridges to drives and takes them out, as their changers ask for it, and
-//! as it was before the start.
+//! Libraries of a running daemon: a thread brings cartridges to drives and takes them out, as their changers ask for
+//! it, and as it was before the start.
 
 use std::io;
 use std::path::Path;
@@ -70,8 +70,8 @@ fn drives(plan: &LibraryPlan, units: &[Arc<Unit>]) -> Vec<Identity> {
 }
 
 impl Live {
-    /// Brings cartridges to the drives that they were in before the start, and then whatever changers want moved, until no
-    /// core can ask any more.
+    /// Brings cartridges to the drives that they were in before the start, and then whatever changers want moved, until
+    /// no core can ask any more.
     pub(super) fn keep_libraries(
         self: Arc<Self>,
         furnished: Furnished,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Another configuration while the daemon runs: what is new is opened here and made ready on all cores, and if all agree it is in
-//! force, with what has gone; else nothing has changed. Nothing waits on a core.
+//! Another configuration while the daemon runs: what is new is opened here and made ready on all cores, and if all
+//! agree it is in force, with what has gone; else nothing has changed. Nothing waits on a core.
 //!
 //! A logical unit of which something else is said goes, and comes again; what was reserved there stays.
 
@@ -131,8 +131,8 @@ impl Live {
         self.changer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves what the configuration says in that file. Waits for what is under way at logical units that go. The error says
-    /// why everything is as before.
+    /// Serves what the configuration says in that file. Waits for what is under way at logical units that go. The error
+    /// says why everything is as before.
     pub(super) fn apply(&self, path: &Path) -> Result<(), String> {
         let new = config::load(path, Scope::Machine)
             .map_err(|(text, found)| config::render(path, &text, &found))?;
@@ -160,7 +160,8 @@ impl Live {
         })
     }
 
-    /// The same, when nothing needs a restart and media are where they belong. If it fails they come back, as if loaded anew.
+    /// The same, when nothing needs a restart and media are where they belong. If it fails they come back, as if loaded
+    /// anew.
     fn change_with(&self, changer: &mut Changer, new: Config, changed: &[String]) -> Result<(), String> {
         let old = self.served();
         if changed.is_empty() {
@@ -309,7 +310,8 @@ impl Live {
         }
     }
 
-    /// Units that stay are reached through other ports, perhaps, and port groups are in the states that are wanted anew.
+    /// Units that stay are reached through other ports, perhaps, and port groups are in the states that are wanted
+    /// anew.
     fn regroup(&self, old: &Config, new: &Config, topology: &Topology) {
         let restated = Difference::between(old, new).port_groups;
         let is_restated =

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Media that come to logical units and go from them while the daemon runs. All that may wait for a disk, to open a medium and
-//! to close it, is done by the thread that calls, which is no reactor; the owner of the unit puts the change in force.
+//! Media that come to logical units and go from them while the daemon runs. All that may wait for a disk, to open a
+//! medium and to close it, is done by the thread that calls, which is no reactor; the owner of the unit puts the change
+//! in force.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -40,7 +41,8 @@ impl Live {
         })
     }
 
-    /// Takes the medium of a unit out; by force even if initiators prevent that, or what they wrote cannot be brought to it.
+    /// Takes the medium of a unit out; by force even if initiators prevent that, or what they wrote cannot be brought
+    /// to it.
     pub(super) fn unload_medium(&self, name: &str, force: bool) -> Result<(), String> {
         let mut changer = self.changer();
         self.of_unit(name, |unit, config| self.change_medium(&mut changer, unit, config, None, force))

@@ -54,8 +54,8 @@ pub fn run(config: &Config) -> Result<(), Vec<String>> {
 }
 
 fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<(), String> {
-    // Each disk takes one for its image and one for its records; the others stay for everything else. Where there are not so
-    // many to be had, opening says so.
+    // Each disk takes one for its image and one for its records; the others stay for everything else. Where there are
+    // not so many to be had, opening says so.
     _ = sys::raise_descriptor_limit(1024 + 2 * config.units.len() as u64);
     // The rings of TCP flows for bytes that are out of order are large, and hardly touched.
     sys::map_large_vectors();

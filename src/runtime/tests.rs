@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric beside
-//! iSCSI.
+//! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric
+//! beside iSCSI.
 
 mod frames;
 mod library;

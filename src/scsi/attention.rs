@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Unit attentions (SAM-5 5.14): what a command makes others know, and what one I_T nexus has yet to be told about one logical
-//! unit.
+//! Unit attentions (SAM-5 5.14): what a command makes others know, and what one I_T nexus has yet to be told about one
+//! logical unit.
 
 use smallvec::SmallVec;
 

@@ -22,9 +22,9 @@ impl Lun {
         if index < 256 { Self((index as u64) << 48) } else { Self((0x4000 | index as u64) << 48) }
     }
 
-    /// The small number of a single-level LUN, in flat space addressing or in peripheral addressing; `None` for anything else.
-    /// There is no bus but the first: what stands in place of another's number is the high part of the LUN, which some
-    /// initiators put there.
+    /// The small number of a single-level LUN, in flat space addressing or in peripheral addressing; `None` for
+    /// anything else. There is no bus but the first: what stands in place of another's number is the high part of the
+    /// LUN, which some initiators put there.
     pub const fn index(self) -> Option<u16> {
         if self.0 & 0x0000_ffff_ffff_ffff != 0 {
             return None;
@@ -75,8 +75,8 @@ impl Cdb {
         &self.0
     }
 
-    /// NACA of the control byte (SAM-5 5.2): CHECK CONDITION is to establish an ACA condition. A CDB may be padded, so that
-    /// its last byte says nothing.
+    /// NACA of the control byte (SAM-5 5.2): CHECK CONDITION is to establish an ACA condition. A CDB may be padded, so
+    /// that its last byte says nothing.
     pub fn naca(&self) -> bool {
         let control = match self.0[0] >> 5 {
             0 => 5,
@@ -113,8 +113,8 @@ pub struct Expected {
     pub data_out: u32,
 }
 
-/// Names a logical unit for those who run it: the same on every core, and no other's while the daemon lives. Its lower half
-/// is the unit's row, which another unit may have had before; the upper half tells these apart.
+/// Names a logical unit for those who run it: the same on every core, and no other's while the daemon lives. Its lower
+/// half is the unit's row, which another unit may have had before; the upper half tells these apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitKey(pub u64);
 

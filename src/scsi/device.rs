@@ -24,17 +24,17 @@ pub enum Step {
     },
     /// A store operation; answered by [`Resume::Stored`].
     Store(Op),
-    /// The same on the store of another logical unit, one that [`Step::Look`] has found; answered by [`Resume::NotAdmitted`] if
-    /// that does not let it pass.
+    /// The same on the store of another logical unit, one that [`Step::Look`] has found; answered by
+    /// [`Resume::NotAdmitted`] if that does not let it pass.
     StoreOf(UnitKey, Op),
     /// Look for another logical unit that the nexus may see; answered by [`Resume::Seen`].
     Look(Designation),
     /// The initiator gets its status now and the task goes on: with [`Step::Store`] and at last [`Step::Finish`], whose
-    /// outcome nobody learns but for its attentions. Neither resets nor the loss of the nexus abort it any more, only the
-    /// end of the daemon. Answered by [`Resume::Detached`].
+    /// outcome nobody learns but for its attentions. Neither resets nor the loss of the nexus abort it any more, only
+    /// the end of the daemon. Answered by [`Resume::Detached`].
     Detach(Outcome),
-    /// Persist this record of the logical unit for the next start of the daemon; answered by [`Resume::Persisted`]. What the
-    /// device takes back at its start is given to its constructor.
+    /// Persist this record of the logical unit for the next start of the daemon; answered by [`Resume::Persisted`].
+    /// What the device takes back at its start is given to its constructor.
     Persist(Record),
     /// Change what all cores know of the logical unit, or look at it; answered by [`Resume::Changed`] when that is in
     /// force everywhere and nothing is under way by the old state.
@@ -128,8 +128,8 @@ pub struct Outcome {
     pub sense: Option<Box<Sense>>,
     /// The last data for the initiator, sent together with the status where the fabric can.
     pub data: Sg,
-    /// How many bytes the command would have moved to the initiator, had it offered room for all of them: no more than its
-    /// CDB asks for. Residuals are made from this and from what was sent.
+    /// How many bytes the command would have moved to the initiator, had it offered room for all of them: no more than
+    /// its CDB asks for. Residuals are made from this and from what was sent.
     pub data_in: u64,
     /// How many bytes the command wanted from the initiator: no more than its CDB says.
     pub data_out: u64,
@@ -160,9 +160,10 @@ impl Outcome {
         Self { status: Status::CheckCondition, sense: Some(Box::new(sense)), ..Self::good() }
     }
 
-    /// The end of a READ of a serial device whose CDB asks for `asked` bytes where the block on the medium has `there`. A
-    /// fabric compares the initiator's buffer with what the command presents to it (RFC 7143 11.4.5.2), which is never more
-    /// than was asked for: that a block is longer is told by ILI and INFORMATION (SSC-4, READ(6)) and is no overflow.
+    /// The end of a READ of a serial device whose CDB asks for `asked` bytes where the block on the medium has `there`.
+    /// A fabric compares the initiator's buffer with what the command presents to it (RFC 7143 11.4.5.2), which is
+    /// never more than was asked for: that a block is longer is told by ILI and INFORMATION (SSC-4, READ(6)) and is no
+    /// overflow.
     #[must_use]
     pub fn of_block(self, asked: u64, there: u64) -> Self {
         Self { data_in: asked.min(there), ..self }
@@ -205,8 +206,8 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Where a read of the store should land whose bytes go to the initiator: with `whole` in memory of the fabric's, if it
-    /// has some for so many bytes; else in the store's own.
+    /// Where a read of the store should land whose bytes go to the initiator: with `whole` in memory of the fabric's,
+    /// if it has some for so many bytes; else in the store's own.
     pub fn landing(&mut self, len: u32, whole: bool) -> Landing {
         if whole {
             match (self.landing)(len) {
@@ -260,8 +261,9 @@ pub trait DeviceServer {
         false
     }
 
-    /// The medium is to be taken out, by somebody else than an initiator, and no command is under way: begins a task that
-    /// brings to it what was written. By `force` it goes even if that fails. It has no nexus; `command` stands for none.
+    /// The medium is to be taken out, by somebody else than an initiator, and no command is under way: begins a task
+    /// that brings to it what was written. By `force` it goes even if that fails. It has no nexus; `command` stands for
+    /// none.
     fn release_medium(&mut self, _: TaskId, _: &Command, _force: bool, _: &mut Context<'_>) -> Step {
         Step::ReleaseMedium { stays: false }
     }
@@ -276,8 +278,8 @@ pub trait DeviceServer {
     /// will be no further call for it.
     fn abort(&mut self, task: TaskId);
 
-    /// Whether a task that is aborted goes on without its nexus, as after [`Step::Detach`]: because what it has begun is not
-    /// to be stopped.
+    /// Whether a task that is aborted goes on without its nexus, as after [`Step::Detach`]: because what it has begun
+    /// is not to be stopped.
     fn goes_on(&self, _task: TaskId) -> bool {
         false
     }
@@ -301,8 +303,8 @@ pub trait DeviceServer {
         false
     }
 
-    /// What the device's table says about a command; `None` if it has no such command. Asked when something is reserved, the
-    /// target port is not active, or a unit attention is pending.
+    /// What the device's table says about a command; `None` if it has no such command. Asked when something is
+    /// reserved, the target port is not active, or a unit attention is pending.
     fn definition(&self, cdb: &Cdb) -> Option<&'static Definition> {
         universal(cdb)
     }

@@ -2,8 +2,8 @@
 //! SAM without I/O: commands, sense, unit attentions, and the upper waist: [`DeviceServer`] (what a device is to a
 //! fabric) and [`Transport`] (what a fabric is to a device).
 //!
-//! Some of it is ahead of devices that are still to come, tapes and object storage, and only tests use it until then: the
-//! [`SenseDescriptor`]s, [`Sense::after_retries`], [`Outcome::of_block`], and the parameters before the mode pages
+//! Some of it is ahead of devices that are still to come, tapes and object storage, and only tests use it until then:
+//! the [`SenseDescriptor`]s, [`Sense::after_retries`], [`Outcome::of_block`], and the parameters before the mode pages
 //! ([`primary::ModePage::of_header`]).
 
 pub mod alua;

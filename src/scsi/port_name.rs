@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Names of SCSI ports, each in the form that its transport protocol gives it (SAM-5 annex A), and how parameter data says
-//! them: as TransportIDs (SPC-5 7.6.4) and as designation descriptors (SPC-5 7.7.6).
+//! Names of SCSI ports, each in the form that its transport protocol gives it (SAM-5 annex A), and how parameter data
+//! says them: as TransportIDs (SPC-5 7.6.4) and as designation descriptors (SPC-5 7.7.6).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +32,8 @@ const PLAIN_LEN: usize = 24;
 const NAME_AT: usize = 8;
 const ADDRESS_AT: usize = 4;
 
-/// The name of an iSCSI port in the spelling by which it is compared: that of its node, and what tells it from others there.
+/// The name of an iSCSI port in the spelling by which it is compared: that of its node, and what tells it from others
+/// there.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IscsiPortName(Arc<str>);
 
@@ -82,8 +83,8 @@ impl PortName {
         }
     }
 
-    /// The initiator port in the TransportID at the beginning of `bytes`, and the length of that. `None` if it is none, is of a
-    /// protocol that is not known, or names all ports of an iSCSI initiator, which no target can know.
+    /// The initiator port in the TransportID at the beginning of `bytes`, and the length of that. `None` if it is none,
+    /// is of a protocol that is not known, or names all ports of an iSCSI initiator, which no target can know.
     pub fn from_transport_id(bytes: &[u8]) -> Option<(Self, usize)> {
         const FCP: u8 = TransportProtocol::Fcp as u8;
         const SRP: u8 = TransportProtocol::Srp as u8;

@@ -168,8 +168,8 @@ pub struct Sense {
 /// A sense data descriptor that has no like in fixed format (SPC-5 4.4.2, OSD-2 4.16.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenseDescriptor {
-    /// The object that an OSD command was about, and how far it came. Both are bit strings of command functions as OSD-2
-    /// numbers them: bit 0 is the lowest of the first byte.
+    /// The object that an OSD command was about, and how far it came. Both are bit strings of command functions as
+    /// OSD-2 numbers them: bit 0 is the lowest of the first byte.
     ObjectIdentification {
         /// NOT INITIATED COMMAND FUNCTIONS.
         not_initiated: [u8; 4],
@@ -302,9 +302,9 @@ impl Sense {
         self
     }
 
-    /// The bytes on the wire: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed format INFORMATION
-    /// that needs more than 32 bits, with or without a sign, is left out and VALID stays zero. In descriptor format a
-    /// descriptor for which there is no room is left out, and SDAT_OVFL tells.
+    /// The bytes on the wire: in descriptor format (SPC-5 4.4.2), else in fixed format (4.4.3). In fixed format
+    /// INFORMATION that needs more than 32 bits, with or without a sign, is left out and VALID stays zero. In
+    /// descriptor format a descriptor for which there is no room is left out, and SDAT_OVFL tells.
     pub fn encode(&self, descriptor: bool) -> EncodedSense {
         if descriptor { self.encode_descriptors() } else { self.encode_fixed() }
     }

@@ -140,8 +140,8 @@ pub trait Transport {
     fn receive_data_out(&mut self, request_tag: RequestTag, len: u32);
 
     /// Send the next bytes of the command's Data-In buffer, after those sent before (Send Data-In). Answered by
-    /// [`Request::DataInTaken`]; one such call is outstanding per command at most. The transport keeps the segments until
-    /// the wire has released them, also beyond the end or the abort of the command.
+    /// [`Request::DataInTaken`]; one such call is outstanding per command at most. The transport keeps the segments
+    /// until the wire has released them, also beyond the end or the abort of the command.
     fn send_data_in(&mut self, request_tag: RequestTag, data: Sg);
 
     /// The last data and the status (Send Command Complete). The exchange is free afterwards.
@@ -155,8 +155,8 @@ pub trait Transport {
     /// command again. The exchange is free afterwards.
     fn terminate(&mut self, request_tag: RequestTag, status: Option<Status>);
 
-    /// A unit attention was established at a logical unit where the initiator has nothing under way: it may be told at once,
-    /// if the fabric can. The condition stays, and is reported with the next command.
+    /// A unit attention was established at a logical unit where the initiator has nothing under way: it may be told at
+    /// once, if the fabric can. The condition stays, and is reported with the next command.
     fn report_event(&mut self, _lun: Lun, _sense: &[u8]) {}
 
     /// Memory of the fabric's in which the next `len` bytes of Data-In should land, if it has some for this command.

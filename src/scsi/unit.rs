@@ -139,8 +139,8 @@ impl UnitState {
         nexus_access.group.is_active() && !self.reservations.conflict(access, nexus_access.standing)
     }
 
-    /// Whether a command, known by its definition if the device has it, passes with the access of its nexus. SAM-5 5.3.3 lets
-    /// RESERVATION CONFLICT go before everything else.
+    /// Whether a command, known by its definition if the device has it, passes with the access of its nexus. SAM-5
+    /// 5.3.3 lets RESERVATION CONFLICT go before everything else.
     pub fn admit(
         &self,
         nexus_access: &NexusAccess,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Canaries: a target that is broken on purpose in one way, which the world must notice. The breaks lie where the target
-//! meets the world, at the store and at the wire, so that nothing of them is in the target itself; seen from outside
-//! they are what a fault inside would be.
+//! Canaries: a target that is broken on purpose in one way, which the world must notice. The breaks lie where the
+//! target meets the world, at the store and at the wire, so that nothing of them is in the target itself; seen from
+//! outside they are what a fault inside would be.
 
 use std::collections::HashMap;
 

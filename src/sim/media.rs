@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Media that go from disks and come back while the target runs, as its control plane has it done, and what initiators may
-//! see of that.
+//! Media that go from disks and come back while the target runs, as its control plane has it done, and what initiators
+//! may see of that.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

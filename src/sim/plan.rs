@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What happens in a run: the shape of the world, and the list of things that its inhabitants do. A seed makes a plan; a
-//! plan that fails is made shorter by leaving things out.
+//! What happens in a run: the shape of the world, and the list of things that its inhabitants do. A seed makes a plan;
+//! a plan that fails is made shorter by leaving things out.
 
 use std::time::Duration;
 
@@ -277,8 +277,8 @@ pub(super) enum Action {
     Topology {
         refuses: Option<usize>,
     },
-    /// The medium of a disk that runs one command at a time goes, or, if it is out, that of a disk comes: its own, which may be
-    /// in another one. Perhaps that is given up at once.
+    /// The medium of a disk that runs one command at a time goes, or, if it is out, that of a disk comes: its own,
+    /// which may be in another one. Perhaps that is given up at once.
     Medium {
         disk: usize,
         of: usize,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The commands that initiators send: their bytes, and what their endings mean for the oracle. A new command is a row in
-//! [`Command`], an arm of [`make`] and an arm of [`judge`].
+//! The commands that initiators send: their bytes, and what their endings mean for the oracle. A new command is a row
+//! in [`Command`], an arm of [`make`] and an arm of [`judge`].
 
 use super::media::Whereabouts;
 use super::oracle::{Look, OpId, Oracle, Order, Tick, Value};
@@ -202,8 +202,8 @@ impl Ending {
         self.status == 0
     }
 
-    /// Whether it is an error of the disk: neither a unit attention nor the end of a command whose data was damaged, which the
-    /// disk knows nothing of.
+    /// Whether it is an error of the disk: neither a unit attention nor the end of a command whose data was damaged,
+    /// which the disk knows nothing of.
     pub(super) fn is_error(&self) -> bool {
         let not = |key: u8| key == key::UNIT_ATTENTION || key == key::ABORTED_COMMAND;
         self.status == 0x02 && self.sense.is_some_and(|(key, ..)| !not(key))

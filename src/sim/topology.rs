@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The control plane of a target: a logical unit comes while the target runs, and goes again, if all cores agree. Nobody
-//! uses it; its LUN is between those that are used.
+//! The control plane of a target: a logical unit comes while the target runs, and goes again, if all cores agree.
+//! Nobody uses it; its LUN is between those that are used.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};

@@ -52,11 +52,12 @@ const ROUNDS_MAX: u64 = 400_000;
 /// How long the last answer may take when all faults have ended.
 const ANSWER_TIME: Duration = Duration::from_secs(100);
 
-/// How long it may then take until the target knows of nothing that its initiators have forgotten: its pings find that out.
+/// How long it may then take until the target knows of nothing that its initiators have forgotten: its pings find that
+/// out.
 const AUDIT_TIME: Duration = Duration::from_secs(120);
 
-/// How many times what is on accounts may be held in blocks, which are larger than what is in them; and what may be held beside
-/// that: by ports, and by devices that look at their medium.
+/// How many times what is on accounts may be held in blocks, which are larger than what is in them; and what may be
+/// held beside that: by ports, and by devices that look at their medium.
 const BLOCKS_SHARE: u64 = 4;
 const UNCHARGED_MAX: u64 = 1 << 20;
 
@@ -461,8 +462,8 @@ impl World {
         cores.map(of_core).collect()
     }
 
-    /// What the target shows, held against what initiators have sent and heard. That is given time: pings are under way, and
-    /// what initiators have forgotten has yet to end.
+    /// What the target shows, held against what initiators have sent and heard. That is given time: pings are under
+    /// way, and what initiators have forgotten has yet to end.
     fn look_at_counters(&mut self) -> Result<(), String> {
         let limit = self.env.now + AUDIT_TIME;
         loop {
@@ -525,8 +526,8 @@ impl World {
         if sum("taken_over") > sum("handed_over") {
             return Err("more streams were taken over than handed over".into());
         }
-        // What has left the target is on the wire, and what the wire has delivered has come in: once, or, if that was the wrong
-        // core, twice, unless there was no memory for it at the right one.
+        // What has left the target is on the wire, and what the wire has delivered has come in: once, or, if that was
+        // the wrong core, twice, unless there was no memory for it at the right one.
         let [from, to] = [0, 1].map(|end| {
             let of = |wire: &Wire| wire.counters(end);
             self.machine.wires.iter().map(of).collect::<Vec<_>>()
@@ -585,7 +586,8 @@ impl World {
 
     // The clock.
 
-    /// Everybody has a turn, in some order; then the clock goes on: a little if there was work, else to whatever comes next.
+    /// Everybody has a turn, in some order; then the clock goes on: a little if there was work, else to whatever comes
+    /// next.
     fn round(&mut self, until: Option<Instant>) -> Result<(), String> {
         self.rounds += 1;
         if self.rounds > ROUNDS_MAX {

@@ -179,7 +179,8 @@ mod tests {
         }
     }
 
-    /// Bytes go from memory that is not the arena's into each store, and back into such memory, where they are asked for.
+    /// Bytes go from memory that is not the arena's into each store, and back into such memory, where they are asked
+    /// for.
     #[test]
     fn every_store_reads_into_memory_that_it_is_given_and_writes_what_lies_there() {
         const LEN: usize = 20_480;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Byte formats only: what lies where in a message, and how text of a message is shown. Nothing here keeps state, does I/O or
-//! knows what a field is for.
+//! Byte formats only: what lies where in a message, and how text of a message is shown. Nothing here keeps state, does
+//! I/O or knows what a field is for.
 
 mod additional_cdb;
 mod crc;

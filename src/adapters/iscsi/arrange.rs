@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A new topology: listeners and ports come and go, each session is shown what it sees from now on, and those that may not
-//! stay are asked to leave, as when the daemon stops. Nobody else notices.
+//! A new topology: listeners and ports come and go, each session is shown what it sees from now on, and those that may
+//! not stay are asked to leave, as when the daemon stops. Nobody else notices.
 
 use std::mem::replace;
 use std::sync::Arc;
@@ -147,8 +147,8 @@ impl IscsiFabric {
     }
 }
 
-/// What a session sees now that was let in while `before` was in force; nothing if all its connections are ending. The error
-/// says why it must not stay.
+/// What a session sees now that was let in while `before` was in force; nothing if all its connections are ending. The
+/// error says why it must not stay.
 fn sees(
     topology: &Topology,
     before: &Topology,

@@ -31,7 +31,8 @@ impl IscsiFabric {
     pub(super) fn poll_host(&mut self, core: &Core, host: usize) -> usize {
         let mut events = std::mem::take(&mut self.events);
         let work = self.parts.hosts[host].1.poll(self.now, &mut events);
-        // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its turn.
+        // In stages, as the host does with its flows: sessions, what they point to, then the first of them has its
+        // turn.
         let ahead = self.sessions.len() > CACHED_STREAMS;
         for events in events.chunks(STAGE_MAX) {
             if ahead && events.len() > 1 {
@@ -108,9 +109,9 @@ impl IscsiFabric {
         work
     }
 
-    /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share of
-    /// this turn has the next one in the next turn. Bytes alone do not count where its host has had a burst of all: what is
-    /// left of that would be in the way of the next one.
+    /// Gives a connection what has come in, while it takes that, and others need not wait. One that has had its share
+    /// of this turn has the next one in the next turn. Bytes alone do not count where its host has had a burst of all:
+    /// what is left of that would be in the way of the next one.
     #[inline]
     pub(super) fn receive(&mut self, index: usize, key: ConnectionKey) {
         let SessionEntry { iscsi, streams, .. } = &mut self.sessions[index];
@@ -147,8 +148,8 @@ impl IscsiFabric {
         }
     }
 
-    /// A stream carries a connection from now on. One that had its place before is gone, which its host may tell only now: a
-    /// stream that comes from another core comes before what happened here.
+    /// A stream carries a connection from now on. One that had its place before is gone, which its host may tell only
+    /// now: a stream that comes from another core comes before what happened here.
     fn register(&mut self, host: usize, id: StreamId, connection: (usize, ConnectionKey)) {
         if let Some((index, key)) = self.by_stream[host].insert(id, connection) {
             self.stream_closed(index, key);
@@ -180,8 +181,8 @@ impl IscsiFabric {
         self.accepted(host, id, origin, seat);
     }
 
-    /// A stream of this core: a session of its own, until it turns out to belong to another. None if its portal has gone
-    /// meanwhile.
+    /// A stream of this core: a session of its own, until it turns out to belong to another. None if its portal has
+    /// gone meanwhile.
     fn accepted(&mut self, host: usize, id: StreamId, origin: StreamOrigin, seat: Seat) -> Option<usize> {
         if self.logins >= LOGINS_MAX {
             self.cut_oldest_login();

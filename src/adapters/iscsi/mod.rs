@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! iSCSI on the cores: one core's streams, the connections on them and their sessions; all sessions of the daemon; and what is
-//! exported where and to whom.
+//! iSCSI on the cores: one core's streams, the connections on them and their sessions; all sessions of the daemon; and
+//! what is exported where and to whom.
 
 pub mod accounts;
 mod arrange;
@@ -50,8 +50,8 @@ const LOGOUT_SECONDS: u16 = 3;
 /// Most connections of a core that have not logged in; the oldest is cut for the next.
 const LOGINS_MAX: usize = 4096;
 
-/// How many PDUs all connections bring in a turn, and how many each may bring however many there are. One alone may bring
-/// what a deep queue sends at once.
+/// How many PDUs all connections bring in a turn, and how many each may bring however many there are. One alone may
+/// bring what a deep queue sends at once.
 const PDUS_PER_TURN: usize = 128;
 const PDUS_MIN: usize = 32;
 

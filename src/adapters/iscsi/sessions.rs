@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! All sessions of the daemon, whichever core they live on: one per initiator name, ISID and target portal group
-//! (RFC 7143 4.4.3); and how many streams each core has. Touched when a stream begins, at login and at the end only, so a
+//! All sessions of the daemon, whichever core they live on: one per initiator name, ISID and target portal group (RFC
+//! 7143 4.4.3); and how many streams each core has. Touched when a stream begins, at login and at the end only, so a
 //! mutex serves.
 
 use std::collections::HashMap;
@@ -275,8 +275,8 @@ impl Sessions {
         Seat { sessions: self.clone(), core }
     }
 
-    /// Counts a new stream at whichever of so many cores has the fewest: at `here`, where it came in, if no other has fewer.
-    /// A core that does not take what it is given is given no more than the others have.
+    /// Counts a new stream at whichever of so many cores has the fewest: at `here`, where it came in, if no other has
+    /// fewer. A core that does not take what it is given is given no more than the others have.
     pub fn place(self: &Arc<Self>, here: usize, cores: usize) -> Seat {
         let mut inner = self.lock();
         let fewest = (0..cores).min_by_key(|&core| (inner.streams(core), core != here));

@@ -12,7 +12,8 @@ use crate::time::Instant;
 pub struct IscsiShare {
     /// What is exported from now on.
     pub topology: Arc<Topology>,
-    /// Ports that are new, by name, with this core's streams of them; they have their listeners, in the order of their portals.
+    /// Ports that are new, by name, with this core's streams of them; they have their listeners, in the order of their
+    /// portals.
     pub ports: Vec<(String, Box<dyn StreamHost>)>,
     /// Names of ports that go.
     pub gone: Vec<String>,

@@ -99,7 +99,8 @@ pub struct ConnectionStatus {
 }
 
 impl IscsiStatus {
-    /// Targets as they are configured, with sessions, if these were asked for. `is_down` knows the ports whose device is gone.
+    /// Targets as they are configured, with sessions, if these were asked for. `is_down` knows the ports whose device
+    /// is gone.
     pub fn of(
         options: &IscsiOptions,
         is_down: &dyn Fn(&str) -> bool,

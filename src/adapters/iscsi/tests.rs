@@ -590,8 +590,8 @@ fn read_over_several_turns(tells_again: bool) {
     assert!(!world.heard(port).is_empty(), "the ping is answered");
 }
 
-/// Small requests are counted, not weighed: each connection has its share of a turn, which is that of a deep queue if it is
-/// alone.
+/// Small requests are counted, not weighed: each connection has its share of a turn, which is that of a deep queue if
+/// it is alone.
 #[test]
 fn whoever_asks_much_has_its_share_of_a_turn() {
     const ASKED: usize = 1000;

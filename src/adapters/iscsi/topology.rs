@@ -25,7 +25,8 @@ pub struct Portal {
     pub name: Arc<str>,
     /// Name of the port that listens there.
     pub port: Arc<str>,
-    /// Whether the address is one of the host's, which all ports of the kernel's TCP have in common, and not the port's own.
+    /// Whether the address is one of the host's, which all ports of the kernel's TCP have in common, and not the port's
+    /// own.
     pub of_host: bool,
     /// Address and TCP port; a wildcard address stands for all of the host's that are of its family.
     pub address: SocketAddr,
@@ -64,8 +65,8 @@ impl Portal {
         ]],
     };
 
-    /// Reads one. `find` looks for the port that it names, and whether the address is one of it: the name of the port, whether its
-    /// addresses are the host's, and the address with the number of its link.
+    /// Reads one. `find` looks for the port that it names, and whether the address is one of it: the name of the port,
+    /// whether its addresses are the host's, and the address with the number of its link.
     pub fn read(
         s: Section<'_>,
         find: impl FnOnce(&Section<'_>, Option<ZonedAddress>) -> Option<(Arc<str>, bool, SocketAddr)>,
@@ -330,8 +331,8 @@ impl Topology {
         self.portals.iter().filter(move |portal| *portal.port == *port)
     }
 
-    /// What a connection sees from now on that was let in to `target` while `before` was in force. The error says why it must
-    /// not stay.
+    /// What a connection sees from now on that was let in to `target` while `before` was in force. The error says why
+    /// it must not stay.
     pub fn review(
         &self,
         before: &Self,
@@ -483,8 +484,8 @@ mod tests {
         Visitor { initiator: "iqn.2026-11.lab:a", origin, user: None }
     }
 
-    /// Portals of each kind, each in a group of its own: the host's, those of a network device, those of another port of
-    /// the host.
+    /// Portals of each kind, each in a group of its own: the host's, those of a network device, those of another port
+    /// of the host.
     fn of_each_kind() -> Topology {
         let addresses = [
             ("host", true, "0.0.0.0:3260"),

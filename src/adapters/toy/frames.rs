@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! On raw Ethernet frames, of one of the ethertypes for local experiments (IEEE 802 9.2.3). A command or an answer is one frame.
+//! On raw Ethernet frames, of one of the ethertypes for local experiments (IEEE 802 9.2.3). A command or an answer is
+//! one frame.
 //!
-//! The number of a session decides at which core it is; all else is for the first. There a target can be asked to take another
-//! address, as fabrics give some.
+//! The number of a session decides at which core it is; all else is for the first. There a target can be asked to take
+//! another address, as fabrics give some.
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;

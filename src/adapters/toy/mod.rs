@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whole fabrics for tests: one on memory, whose initiators are in the same process, and one on raw Ethernet frames. Each core
-//! is a target port of its own.
+//! Whole fabrics for tests: one on memory, whose initiators are in the same process, and one on raw Ethernet frames.
+//! Each core is a target port of its own.
 
 pub(crate) mod frames;
 pub(crate) mod memory;

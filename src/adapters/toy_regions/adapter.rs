@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! An adapter that moves bytes between registered memory and buffers of initiators, as one of RDMA does: it is told keys and
-//! offsets, never addresses, and does what was posted some time later, in order.
+//! An adapter that moves bytes between registered memory and buffers of initiators, as one of RDMA does: it is told
+//! keys and offsets, never addresses, and does what was posted some time later, in order.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

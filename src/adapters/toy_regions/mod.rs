@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A whole fabric on memory regions, for tests: initiators in the same process name buffers, and an adapter moves the bytes
-//! between these and registered memory. A READ goes from where the store has lent it; a WRITE lands in slots of the fabric's own.
+//! A whole fabric on memory regions, for tests: initiators in the same process name buffers, and an adapter moves the
+//! bytes between these and registered memory. A READ goes from where the store has lent it; a WRITE lands in slots of
+//! the fabric's own.
 
 mod adapter;
 

@@ -326,7 +326,8 @@ fn names_of_targets_follow_the_rfc() {
     }
 }
 
-/// Portals in a configuration with two ports of the host and one with frames; tells what is wrong with the last of them.
+/// Portals in a configuration with two ports of the host and one with frames; tells what is wrong with the last of
+/// them.
 fn portals(portals: &[(&str, &str)]) -> Vec<(usize, String)> {
     let mut text = String::from(
         "target = [{ name = \"iqn.2026-11.test:t\" }]
@@ -343,8 +344,8 @@ port = [{ name = \"host\", driver = \"kernel\" }, { name = \"more\", driver = \"
     }
 }
 
-/// Whatever two addresses are written like: they are of two portals if no connection could be of both, and else both are
-/// named.
+/// Whatever two addresses are written like: they are of two portals if no connection could be of both, and else both
+/// are named.
 #[test]
 fn no_connection_is_of_two_portals() {
     // What is in one row overlaps with the others there, and with nothing of other rows.

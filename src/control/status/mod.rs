@@ -29,12 +29,12 @@ pub trait StatusSource: Send + Sync {
     /// way. The error says why not, for people.
     fn set_port_group(&self, wanted: &SetPortGroup) -> Result<(), String>;
 
-    /// Serves what another configuration says. May wait for what is under way at logical units that go. The error says why
-    /// everything is as it was, for people.
+    /// Serves what another configuration says. May wait for what is under way at logical units that go. The error says
+    /// why everything is as it was, for people.
     fn apply(&self, wanted: &ApplyRequest) -> Result<(), String>;
 
-    /// Brings a medium to a logical unit, or takes it out. May wait for what is under way there, and for the disk. The error
-    /// says why everything is as it was, for people.
+    /// Brings a medium to a logical unit, or takes it out. May wait for what is under way there, and for the disk. The
+    /// error says why everything is as it was, for people.
     fn change_medium(&self, wanted: &MediumRequest) -> Result<(), String>;
 }
 

@@ -59,8 +59,8 @@ pub(super) fn write(page: u8, default: bool, disk: &Disk, limits: &Limits, now: 
             data.parameter(4, Counter::List, &starts.to_be_bytes());
         }
         _ => {
-            // Background scan: nothing scans the medium by itself (status 00h), and nothing has: what is counted is how long
-            // the disk has been there, in minutes.
+            // Background scan: nothing scans the medium by itself (status 00h), and nothing has: what is counted is how
+            // long the disk has been there, in minutes.
             let minutes = u32::try_from(now.since(Instant::ZERO).as_secs() / 60).unwrap_or(u32::MAX);
             let mut status = [0; 12];
             status[..4].copy_from_slice(&minutes.to_be_bytes());

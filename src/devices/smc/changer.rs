@@ -13,7 +13,8 @@ use crate::io::Record;
 use crate::scsi::DriveChange;
 use crate::scsi::primary::{self, FurnishedLibrary, Identity, MediaLibrary, PrimaryUnit, UnitFlags};
 
-/// A movement is under way. While its task holds the unit nobody sees that; one whose task was aborted goes on to its end.
+/// A movement is under way. While its task holds the unit nobody sees that; one whose task was aborted goes on to its
+/// end.
 pub(super) const MOVING: UnitFlags = UnitFlags(0x10_0000);
 
 /// The record of what is where.
@@ -130,8 +131,8 @@ const VERSION: u8 = 1;
 /// Most bytes of a cartridge in the record.
 pub(super) const ENTRY_MAX: usize = 6 + BARCODE_MAX;
 
-/// The record: a version; then of each cartridge its address, the slot that it came from (or nothing), whether it was put
-/// there by hand, and the length of its barcode with that.
+/// The record: a version; then of each cartridge its address, the slot that it came from (or nothing), whether it was
+/// put there by hand, and the length of its barcode with that.
 fn encode(inventory: &Inventory) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     for (address, element) in inventory.all() {

@@ -209,8 +209,8 @@ impl Inventory {
         Ok(CartridgeMoves(vec![(from, to)]))
     }
 
-    /// A cartridge to be moved from `source` to `first`, and the one that is there to `second`, which may be the source: at
-    /// which of them (0, 1, 2) there is something wrong.
+    /// A cartridge to be moved from `source` to `first`, and the one that is there to `second`, which may be the
+    /// source: at which of them (0, 1, 2) there is something wrong.
     pub(super) fn check_exchange(
         &self,
         source: u16,
@@ -251,8 +251,8 @@ impl Inventory {
         }
     }
 
-    /// What a movement puts into drives and takes out of them, in the order in which that can be done: a cartridge that goes
-    /// from one to another leaves the first before.
+    /// What a movement puts into drives and takes out of them, in the order in which that can be done: a cartridge that
+    /// goes from one to another leaves the first before.
     pub(super) fn changes_of_drives(&self, movement: &CartridgeMoves) -> Vec<DriveChange> {
         let drives = self.addresses.of(ElementType::DataTransfer);
         let mut after = self.clone();

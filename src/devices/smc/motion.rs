@@ -89,8 +89,8 @@ pub(super) fn initialize_range(job: &Job<'_>) -> Result<TaskWork<MediaChanger>, 
     Ok(TaskWork::Done(Outcome::good()))
 }
 
-/// OPEN/CLOSE IMPORT/EXPORT ELEMENT. Some send it as LOAD UNLOAD, for no element and with other actions: nothing happens
-/// then.
+/// OPEN/CLOSE IMPORT/EXPORT ELEMENT. Some send it as LOAD UNLOAD, for no element and with other actions: nothing
+/// happens then.
 pub(super) fn open_close(job: &Job<'_>) -> Result<TaskWork<MediaChanger>, Fault> {
     const ELEMENT: u16 = 2;
     const ACTION: u16 = 4;

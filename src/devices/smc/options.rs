@@ -13,8 +13,8 @@ use crate::options::ValueKind::{Number, Text, Texts};
 use crate::options::{Key, Section, key};
 use crate::scsi::primary::{Identity, LogicalUnit};
 
-/// Where elements of each type begin: a hand, slots, import/export elements, drives. So it is with libraries that one can
-/// buy.
+/// Where elements of each type begin: a hand, slots, import/export elements, drives. So it is with libraries that one
+/// can buy.
 const FIRST: [u16; 4] = [0x0001, 0x1000, 0x0010, 0x0100];
 
 /// Most slots, import/export elements and drives: the record of what is in them has room for all.

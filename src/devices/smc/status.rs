@@ -61,8 +61,8 @@ impl ElementStatusRequest {
         FIXED + tag + IDENTIFIER_HEADER + if self.identifiers { IDENTIFIER } else { 0 }
     }
 
-    /// The data, of those elements that are `wanted`, for `allocation` bytes. The header counts what there is, and descriptors
-    /// are whole: those for which there is no room are left out. `action` stands in the header.
+    /// The data, of those elements that are `wanted`, for `allocation` bytes. The header counts what there is, and
+    /// descriptors are whole: those for which there is no room are left out. `action` stands in the header.
     pub(super) fn answer(
         &self,
         inventory: &Inventory,

@@ -26,7 +26,8 @@ pub(super) struct TagSearch {
 }
 
 impl TagSearch {
-    /// Of a CDB of SEND VOLUME TAG and its list. Labels are printed on, so that they can be searched for and not changed.
+    /// Of a CDB of SEND VOLUME TAG and its list. Labels are printed on, so that they can be searched for and not
+    /// changed.
     pub(super) fn of(cdb: &[u8; 16], list: &[u8]) -> Result<Self, Sense> {
         const ACTION_AT: u16 = 5;
         let kind = element_type(cdb)?;

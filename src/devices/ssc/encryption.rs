@@ -22,8 +22,8 @@ pub(super) const TAG: usize = 16;
 pub(super) const UKAD_MAX: usize = 32;
 pub(super) const AKAD_MAX: usize = 60;
 
-/// The head of an encrypted payload: its length (2), algorithm, format and lengths of the key-associated data (1 each), zero
-/// (2), salt (32), check of the key (8), and that data.
+/// The head of an encrypted payload: its length (2), algorithm, format and lengths of the key-associated data (1 each),
+/// zero (2), salt (32), check of the key (8), and that data.
 const HEAD: usize = 48;
 const SALT_AT: usize = 8;
 const CHECK_AT: usize = 40;
@@ -204,8 +204,8 @@ impl TapeEncryption {
         }
     }
 
-    /// The cipher for the next record that is written, and the head of its payload, if records are encrypted. `drive` and
-    /// `epoch` tell this drive since this start from all others.
+    /// The cipher for the next record that is written, and the head of its payload, if records are encrypted. `drive`
+    /// and `epoch` tell this drive since this start from all others.
     pub(super) fn cipher(
         &mut self,
         drive: Uuid,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What is done to a record on its way to the cartridge and back: protection information is taken off and put on, and
-//! the record is compressed and encrypted. docs/tape-format.md describes the payload that comes of it. Memory is bounded by a frame
-//! and what the caller gives at once, whatever the payload says.
+//! the record is compressed and encrypted. docs/tape-format.md describes the payload that comes of it. Memory is
+//! bounded by a frame and what the caller gives at once, whatever the payload says.
 
 use std::sync::Arc;
 

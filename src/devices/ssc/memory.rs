@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! READ and WRITE ATTRIBUTE (SPC-5 6.17, 6.58): the memory of the cartridge (MAM). What hosts write lies in the image; of
-//! what drives and media say of themselves only that lies there which outlives a load.
+//! READ and WRITE ATTRIBUTE (SPC-5 6.17, 6.58): the memory of the cartridge (MAM). What hosts write lies in the image;
+//! of what drives and media say of themselves only that lies there which outlives a load.
 
 use super::density;
 use super::drive::{Drive, Job, TapeCounts};

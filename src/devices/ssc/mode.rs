@@ -50,14 +50,14 @@ const CRC32C: u8 = 2;
 const LBP_W: u8 = 0x80;
 const LBP_R: u8 = 0x40;
 
-/// Device configuration extension page: WRITE MODE, of which there are overwrite-allowed and append-only, and SHORT ERASE
-/// MODE, which is always to record the end of data.
+/// Device configuration extension page: WRITE MODE, of which there are overwrite-allowed and append-only, and SHORT
+/// ERASE MODE, which is always to record the end of data.
 const WRITE_MODE: u8 = 0xf0;
 const APPEND_ONLY: u8 = 0x10;
 const RECORD_END: u8 = 0x02;
 
-/// Power condition, medium configuration, and what IBM has beside: initiator-specific extensions, read and write control, and
-/// encryption mode.
+/// Power condition, medium configuration, and what IBM has beside: initiator-specific extensions, read and write
+/// control, and encryption mode.
 const DISCONNECT: (u8, u8) = (0x02, 0);
 const POWER_CONDITION: (u8, u8) = (0x1a, 0);
 const MEDIUM_CONFIGURATION: (u8, u8) = (0x1d, 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! READ(6) and (16), READ REVERSE and VERIFY (SSC-4 6.1, 6.5, 6.9): records, one of any length or several of one length.
+//! READ(6) and (16), READ REVERSE and VERIFY (SSC-4 6.1, 6.5, 6.9): records, one of any length or several of one
+//! length.
 
 use super::drive::{Drive, Job};
 use super::encryption::{DecryptFault, DecryptMode};

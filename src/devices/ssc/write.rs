@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! WRITE and WRITE FILEMARKS, (6) and (16) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the store: a
-//! task that is aborted before leaves nothing.
+//! WRITE and WRITE FILEMARKS, (6) and (16) (SSC-4 6.2, 6.4). A record is part of the image when its payload is on the
+//! store: a task that is aborted before leaves nothing.
 
 use super::drive::{Drive, Job, TapeZone};
 use super::forms::{GuardFailed, PROTECTION, RecordEncoder, stored_max};

@@ -79,8 +79,8 @@ impl TaskManager {
         self.one_less(pending);
     }
 
-    /// Those whose status was held get it, up to the next that establishes an ACA condition. Called when one has ended, and
-    /// not by the end of those that it ends, so that a long queue makes no deep stack.
+    /// Those whose status was held get it, up to the next that establishes an ACA condition. Called when one has ended,
+    /// and not by the end of those that it ends, so that a long queue makes no deep stack.
     fn go_on(&mut self, now: Instant, nexus: usize, task_set: usize, transport: &mut dyn Transport) {
         while let Some(entry) = self.nexuses.get_mut(nexus)
             && entry.task_sets[task_set].aca.is_none()

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Changes of the state of a logical unit (reservations, target port groups), each in force on all cores at once.
 //!
-//! The state is a snapshot of which every core has its own handle, so that a command looks at nothing shared. Changes of
-//! a unit take turns ([`SharedState`]), and each goes like this:
+//! The state is a snapshot of which every core has its own handle, so that a command looks at nothing shared. Changes
+//! of a unit take turns ([`SharedState`]), and each goes like this:
 //!
 //! 1. The core that asks works out the next state. If it is refused, or is none, that is all.
-//! 2. Every core is frozen ([`PeerMessage::Freeze`]): commands of this unit that arrive wait, as do tasks that want something
-//!    of its store. A core answers ([`PeerMessage::Frozen`]) when the store holds none of its operations any more, which
-//!    depends on nobody but the store: a task that waits for its initiator is asked again later.
+//! 2. Every core is frozen ([`PeerMessage::Freeze`]): commands of this unit that arrive wait, as do tasks that want
+//!   something of its store. A core answers ([`PeerMessage::Frozen`]) when the store holds none of its operations any
+//!   more, which depends on nobody but the store: a task that waits for its initiator is asked again later.
 //! 3. If the state is to outlive the daemon, its record is kept. A failure leaves everything as it was.
-//! 4. The state is put in force ([`PeerMessage::InForce`]) together with its unit attentions and aborts, the command ends, and
-//!    the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new state.
+//! 4. The state is put in force ([`PeerMessage::InForce`]) together with its unit attentions and aborts, the command
+//!   ends, and the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new
+//!   state.
 //!
 //! So there is one moment, between 2 and 4, at which the change happens for everybody: no command is judged by the old
 //! state after any was judged by the new one, and none of the old state writes once the status is out.
@@ -224,8 +225,8 @@ impl TaskManager {
         }
     }
 
-    /// Whether all cores have to establish the unit attentions of an outcome before its status goes out. If there are none,
-    /// or no other core, that is done when it returns.
+    /// Whether all cores have to establish the unit attentions of an outcome before its status goes out. If there are
+    /// none, or no other core, that is done when it returns.
     #[inline]
     pub(super) fn must_tell_cores(&mut self, task: u32, outcome: &mut Outcome) -> bool {
         if outcome.attentions.is_empty() {
@@ -245,8 +246,8 @@ impl TaskManager {
         }
     }
 
-    /// A task has ended, or detaches itself, and its status follows when the unit attentions of its outcome are established
-    /// on all cores.
+    /// A task has ended, or detaches itself, and its status follows when the unit attentions of its outcome are
+    /// established on all cores.
     #[cold]
     pub(super) fn finish_everywhere(&mut self, task: u32, outcome: Outcome, state: State) {
         self.tasks[task as usize].state = state;
@@ -256,8 +257,8 @@ impl TaskManager {
         }
     }
 
-    /// Goes on with the unit attentions of a task in [`State::Finishing`] or [`State::Detaching`], logical unit by logical unit.
-    /// False if all are established.
+    /// Goes on with the unit attentions of a task in [`State::Finishing`] or [`State::Detaching`], logical unit by
+    /// logical unit. False if all are established.
     fn tell_next(&mut self, task: u32) -> bool {
         let Some(index) = self.changes.finishing.iter().position(|(waiting, _)| *waiting == task) else {
             return false;

@@ -19,9 +19,9 @@ impl TaskManager {
         })
     }
 
-    /// Whether the logical unit `at`, which is not the task's own, refuses it this operation: by the reservations and port
-    /// states in force on this core, or by what its device says. While those change, the operation waits afterwards, and
-    /// comes here again.
+    /// Whether the logical unit `at`, which is not the task's own, refuses it this operation: by the reservations and
+    /// port states in force on this core, or by what its device says. While those change, the operation waits
+    /// afterwards, and comes here again.
     pub(super) fn may_not_reach(&self, task: u32, at: UnitKey, op: &Op) -> bool {
         let seen = self.nexuses[self.tasks[task as usize].nexus].seen();
         let Some(task_set) = seen.iter().find(|task_set| task_set.unit == at) else { return true };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The order of tasks and memory that is lent. A READ has ended when the transport has its data, but where the store lends
-//! its pages the bytes are read from them only as they go out, perhaps more than once: a write that the task set puts
-//! behind the READ would be carried out too early.
+//! The order of tasks and memory that is lent. A READ has ended when the transport has its data, but where the store
+//! lends its pages the bytes are read from them only as they go out, perhaps more than once: a write that the task set
+//! puts behind the READ would be carried out too early.
 //!
-//! So before an ORDERED task starts, and after an ORDERED or a HEAD OF QUEUE task has ended, what the nexus was lent until
-//! then has to come back: a fence is raised, which holds the lease of those segments, and later reads are lent under
-//! another. No other nexus can keep it up, and a peer that acknowledges nothing is cut off by its own timeouts.
+//! So before an ORDERED task starts, and after an ORDERED or a HEAD OF QUEUE task has ended, what the nexus was lent
+//! until then has to come back: a fence is raised, which holds the lease of those segments, and later reads are lent
+//! under another. No other nexus can keep it up, and a peer that acknowledges nothing is cut off by its own timeouts.
 
 use super::{NexusKey, TaskManager, Transports};
 use crate::time::Instant;

@@ -7,8 +7,8 @@ use crate::io::{Done, Error, ErrorKind, Op, Submitted};
 use crate::scsi::UnitKey;
 
 impl TaskManager {
-    /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task is
-    /// left.
+    /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task
+    /// is left.
     pub fn flush(&mut self) {
         let flushing = |row| self.retirement.is_flushing(row);
         let stores = self.units.iter().enumerate();

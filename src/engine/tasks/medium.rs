@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A logical unit that runs one command at a time gets another medium, or loses the one it has: the store behind it changes,
-//! the unit stays.
+//! A logical unit that runs one command at a time gets another medium, or loses the one it has: the store behind it
+//! changes, the unit stays.
 //!
-//! Such a change stands in the line of its unit. At its turn the device brings to the medium what was written and lets it
-//! go ([`Step::ReleaseMedium`](crate::scsi::Step::ReleaseMedium)); then the unit is frozen until the store has given back
-//! what it holds for others, copies of other units for one. That is the moment of the change: before, whatever fails leaves
-//! everything as it was. Nexuses learn of a new medium by a unit attention.
+//! Such a change stands in the line of its unit. At its turn the device brings to the medium what was written and lets
+//! it go ([`Step::ReleaseMedium`](crate::scsi::Step::ReleaseMedium)); then the unit is frozen until the store has given
+//! back what it holds for others, copies of other units for one. That is the moment of the change: before, whatever
+//! fails leaves everything as it was. Nexuses learn of a new medium by a unit attention.
 
 use smallvec::SmallVec;
 
@@ -38,8 +38,8 @@ impl TaskManager {
         self.media.push(ChangingMedium { task, change, what });
     }
 
-    /// At the end, when no task is left: all media of this core's units that run one command at a time are let go, with all that
-    /// was written to them. Those that cannot be are among the [`Self::unflushed`].
+    /// At the end, when no task is left: all media of this core's units that run one command at a time are let go, with
+    /// all that was written to them. Those that cannot be are among the [`Self::unflushed`].
     pub fn release_media(&mut self, now: Instant) {
         let rows = self.units.iter().enumerate();
         let here =

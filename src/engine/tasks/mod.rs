@@ -126,8 +126,8 @@ pub enum Notice {
         /// To be given back.
         ticket: usize,
     },
-    /// TARGET COLD RESET of this nexus is answered: its sessions with the target are to end, and those of all others, on
-    /// every core.
+    /// TARGET COLD RESET of this nexus is answered: its sessions with the target are to end, and those of all others,
+    /// on every core.
     ColdReset(NexusKey),
     /// All tasks of a [`AfterAbort::Tell`] have ended.
     Ended(u64),
@@ -149,8 +149,8 @@ pub enum Notice {
         /// How it has ended.
         outcome: Result<(), String>,
     },
-    /// Nothing of this core's is under way any more at a logical unit for which [`TaskManager::retire`] was called, and all
-    /// that was written is on stable storage, or why not.
+    /// Nothing of this core's is under way any more at a logical unit for which [`TaskManager::retire`] was called, and
+    /// all that was written is on stable storage, or why not.
     Retired(UnitKey, Result<(), Error>),
 }
 
@@ -181,7 +181,8 @@ pub enum PeerMessage {
 struct NexusState {
     /// Its number and its names; that of [`NOBODY`] has none.
     who: Option<(NexusId, Arc<Nexus>)>,
-    /// Those of the logical units that it sees, in ascending order of LUN; behind them those that it does not see any more.
+    /// Those of the logical units that it sees, in ascending order of LUN; behind them those that it does not see any
+    /// more.
     task_sets: Vec<TaskSet>,
     /// How many it sees.
     seen: usize,
@@ -260,8 +261,8 @@ const ABSENT: usize = 0;
 const NOBODY: usize = 0;
 
 impl TaskManager {
-    /// A task manager without logical units, on a core. All cores have a share in the same logical units. `absent` serves the
-    /// logical units that are not there.
+    /// A task manager without logical units, on a core. All cores have a share in the same logical units. `absent`
+    /// serves the logical units that are not there.
     pub fn new(context: &CoreContext, absent: Box<dyn DeviceServer>) -> Self {
         let mut manager = Self {
             arena: context.arena().clone(),
@@ -444,8 +445,8 @@ impl TaskManager {
         served
     }
 
-    /// Takes what the stores have completed and carries it on. Returns how much that was; `touched` learns which nexuses
-    /// have something to send.
+    /// Takes what the stores have completed and carries it on. Returns how much that was; `touched` learns which
+    /// nexuses have something to send.
     pub fn poll_stores(
         &mut self,
         now: Instant,
@@ -501,7 +502,8 @@ impl TaskManager {
     /// Whether a store waits for something of which no descriptor tells, so that the core must not sleep.
     pub fn must_poll(&self) -> bool {
         let waits = |unit: &Unit| unit.store.as_ref().is_some_and(|store| store.must_poll());
-        // A full store says when one of its operations has ended; if it has none, it is others of the core that fill it.
+        // A full store says when one of its operations has ended; if it has none, it is others of the core that fill
+        // it.
         let full = |unit: &Unit| unit.storing == 0 && !unit.refused.is_empty();
         self.changes.stirring()
             || !self.serial.ready.is_empty()
@@ -786,8 +788,8 @@ impl TaskManager {
         self.forget_nexus(this.nexus);
     }
 
-    /// Starts those whose turn it is. A task that ends while it is started does not start the next: this does, so that a
-    /// long queue makes no deep stack.
+    /// Starts those whose turn it is. A task that ends while it is started does not start the next: this does, so that
+    /// a long queue makes no deep stack.
     fn unblock(&mut self, now: Instant, nexus: usize, task_set: usize, transport: &mut dyn Transport) {
         let set = &mut self.nexuses[nexus].task_sets[task_set];
         if set.blocked.is_empty() || std::mem::replace(&mut set.unblocking, true) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a nexus sees changes while it has tasks, and logical units go.
 //!
-//! A task set that its nexus does not see any more gets no new commands: they end as for a logical unit that is not there.
-//! What is under way goes on, and is aborted if it takes too long; the set goes when its last task has ended.
+//! A task set that its nexus does not see any more gets no new commands: they end as for a logical unit that is not
+//! there. What is under way goes on, and is aborted if it takes too long; the set goes when its last task has ended.
 //!
-//! A logical unit that is retired is seen by no nexus of this core any more. When nothing of the core's is under way there, the
-//! store is flushed and the owner told ([`Notice::Retired`]). The unit stays until all cores have come so far
-//! ([`TaskManager::remove_unit`]): others may still change its state, and this core has a part in that.
+//! A logical unit that is retired is seen by no nexus of this core any more. When nothing of the core's is under way
+//! there, the store is flushed and the owner told ([`Notice::Retired`]). The unit stays until all cores have come so
+//! far ([`TaskManager::remove_unit`]): others may still change its state, and this core has a part in that.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ const TASK_TIME: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(1);
 
 impl TaskManager {
-    /// From now on a nexus sees these logical units, in ascending order of LUN. It is told with unit attentions what that
-    /// changes for it.
+    /// From now on a nexus sees these logical units, in ascending order of LUN. It is told with unit attentions what
+    /// that changes for it.
     pub fn see(&mut self, now: Instant, nexus: NexusKey, units: &[(Lun, UnitKey)]) {
         self.see_at_owners(nexus, units);
         let all = luns(units);

@@ -25,7 +25,8 @@ impl TaskManager {
         self.rearm(unit.row());
     }
 
-    /// A store that lends nothing: what one command reads must not be changed by the next one on its way to the initiator.
+    /// A store that lends nothing: what one command reads must not be changed by the next one on its way to the
+    /// initiator.
     pub(super) fn unlent(&self, store: Box<dyn Store>) -> Box<dyn Store> {
         if store.lease().is_none() { store } else { Box::new(OwnMemory::new(store, self.arena.clone())) }
     }

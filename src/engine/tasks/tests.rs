@@ -126,9 +126,9 @@ impl RecordStore for Rc<RefCell<Kept>> {
 }
 
 /// A disk with nothing but READ (opcode 28h) and WRITE (2Ah): byte 5 is the block, byte 8 the count; with ERASE (48h),
-/// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical unit with
-/// the name in byte 1, or flushes it if byte 2 is not zero, KEEP (2Fh), which keeps byte 5, RESERVE (16h), and
-/// WIPE (49h), which flushes, and is not stopped by an abort.
+/// which flushes after its status and then finds the medium changed, COPY (83h), which reads block 0 of the logical
+/// unit with the name in byte 1, or flushes it if byte 2 is not zero, KEEP (2Fh), which keeps byte 5, RESERVE (16h),
+/// and WIPE (49h), which flushes, and is not stopped by an abort.
 #[derive(Default)]
 struct ToyDisk {
     aborted: Vec<TaskId>,
@@ -216,8 +216,8 @@ impl DeviceServer for Rc<RefCell<ToyDisk>> {
     }
 }
 
-/// A tape that moves one record in parts of `PART` bytes: READ (08h) of a record of another length than bytes 2 to 4 ask for
-/// ends with ILI and the difference, WRITE (0Ah) hits the end of the medium half way.
+/// A tape that moves one record in parts of `PART` bytes: READ (08h) of a record of another length than bytes 2 to 4
+/// ask for ends with ILI and the difference, WRITE (0Ah) hits the end of the medium half way.
 #[derive(Default)]
 struct ToyTape {
     tasks: HashMap<TaskId, usize>,

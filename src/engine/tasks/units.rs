@@ -41,7 +41,8 @@ impl TaskManager {
         self.units[row] = Unit::new(key, server, store);
     }
 
-    /// Those of some logical units for which a nexus has task sets here: a mirror has some of those that this core owns.
+    /// Those of some logical units for which a nexus has task sets here: a mirror has some of those that this core
+    /// owns.
     pub(super) fn units_here(&self, mirror: bool, units: &[(Lun, UnitKey)]) -> Vec<(Lun, UnitKey)> {
         let is_here = |unit: UnitKey| match self.row(unit).map(|row| &self.units[row].place) {
             Some(CommandPlace::Everywhere) => !mirror,
@@ -69,8 +70,8 @@ impl TaskManager {
         self.units.iter().map(|unit| unit.key).filter(|key| key.row() != ABSENT)
     }
 
-    /// Says where records of logical units are kept: this core's handle, and the slots of units that it has already. Without
-    /// it nothing can be kept.
+    /// Says where records of logical units are kept: this core's handle, and the slots of units that it has already.
+    /// Without it nothing can be kept.
     pub fn persist_with(&mut self, record_store: Box<dyn RecordStore>, slots: &[(UnitKey, RecordSlot)]) {
         self.record_store = Some(record_store);
         for &(unit, slot) in slots {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! CHAP (RFC 1994, RFC 7143 12.1.3): the initiator shows that it knows the secret of an account, and if it asks, so do we.
+//! CHAP (RFC 1994, RFC 7143 12.1.3): the initiator shows that it knows the secret of an account, and if it asks, so do
+//! we.
 //!
-//! Each login gets a challenge of its own from the kernel's cryptographic source. We answer the initiator's challenge only
-//! after it has answered ours, and never if it is ours; the secrets of the two directions differ, so that an answer
-//! obtained on one connection is of no use on another.
+//! Each login gets a challenge of its own from the kernel's cryptographic source. We answer the initiator's challenge
+//! only after it has answered ours, and never if it is ours; the secrets of the two directions differ, so that an
+//! answer obtained on one connection is of no use on another.
 
 use std::fmt;
 use std::sync::Arc;
@@ -212,8 +213,8 @@ impl Authentication {
 }
 
 impl Authentication<String> {
-    /// Reads it; `Some(None)`: not at all. Whoever asks looks after the accounts that it names, and for keys that do not belong
-    /// there.
+    /// Reads it; `Some(None)`: not at all. Whoever asks looks after the accounts that it names, and for keys that do
+    /// not belong there.
     pub fn read(s: &Section<'_>) -> Option<Option<Self>> {
         let accounts = s.texts("accounts", |text| Some(text.to_owned()));
         let wanted = s.given("accounts");

@@ -77,7 +77,8 @@ impl ActiveConnection<'_> {
             expected,
         };
         let commands = &mut self.session.commands;
-        // Others may hold what it would wait for until the ACA condition is over, which it is to end. There is one at a time.
+        // Others may hold what it would wait for until the ACA condition is over, which it is to end. There is one at a
+        // time.
         let passes = command.attribute == TaskAttribute::Aca;
         if passes || (immediate || !commands.has_waiting()) && commands.charge(index) {
             let request_tag = RequestTag(index);
@@ -95,8 +96,8 @@ impl ActiveConnection<'_> {
 
     // Out.
 
-    /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN. `None` if there is
-    /// no memory for sense data.
+    /// The next PDU of a command: header, payload (taken out of `outgoing`), and whether it consumes a StatSN. `None`
+    /// if there is no memory for sense data.
     pub(super) fn command_pdu(&self, outgoing: &mut Outgoing) -> Option<(Bhs, Sg, bool)> {
         let slot = self.session.commands.slot(outgoing.slot);
         match &mut outgoing.what {
@@ -227,7 +228,8 @@ impl ActiveConnection<'_> {
         }
     }
 
-    /// Forgets what an aborted command had to fetch or send, and tells the initiator if `status` or its damaged data says so.
+    /// Forgets what an aborted command had to fetch or send, and tells the initiator if `status` or its damaged data
+    /// says so.
     fn terminate(&mut self, index: u32, status: Option<Status>) {
         self.connection.outbox.forget_command(index);
         self.forget_requests(index);

@@ -145,8 +145,8 @@ impl Default for CommandSlots {
 }
 
 impl CommandSlots {
-    /// Sets what commands may make us hold, and how many of them the window admits: as many as asked for, as far as there is
-    /// memory for what may come with each unasked.
+    /// Sets what commands may make us hold, and how many of them the window admits: as many as asked for, as far as
+    /// there is memory for what may come with each unasked.
     pub(super) fn grant(&mut self, depth: u32, place: u32, mut memory: Allowance) {
         self.place = place.into();
         self.depth = memory.promise(depth.clamp(1, WINDOW_MAX), self.place);
@@ -158,8 +158,8 @@ impl CommandSlots {
         self.depth = 0;
     }
 
-    /// Takes what a command may make us hold off the allowance; `false` if there is not so much. One for immediate delivery was
-    /// promised nothing, and does not wait.
+    /// Takes what a command may make us hold off the allowance; `false` if there is not so much. One for immediate
+    /// delivery was promised nothing, and does not wait.
     // Always: every command comes by.
     #[inline(always)]
     pub(super) fn charge(&mut self, index: u32) -> bool {
@@ -320,8 +320,8 @@ impl CommandSlots {
         }
     }
 
-    /// A connection has ended: frees its commands that are done or have not begun, and leaves the others to the task manager, which `abandon`
-    /// is told of.
+    /// A connection has ended: frees its commands that are done or have not begun, and leaves the others to the task
+    /// manager, which `abandon` is told of.
     pub(super) fn orphan(&mut self, connection: ConnectionKey, mut abandon: impl FnMut(RequestTag)) {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
@@ -345,7 +345,8 @@ impl CommandSlots {
         }
     }
 
-    /// Frees a command whose connection has ended, now that the task manager has done with it. Returns whether it was one.
+    /// Frees a command whose connection has ended, now that the task manager has done with it. Returns whether it was
+    /// one.
     pub(super) fn close_orphan(&mut self, index: u32) -> bool {
         let live = self.tags.get(index as usize).is_some_and(|&tag| tag != NO_TAG);
         let orphan = live && matches!(self.slot(index).phase, CommandPhase::Orphaned);

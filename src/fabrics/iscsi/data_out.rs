@@ -11,8 +11,8 @@ use super::shared::ActiveConnection;
 use crate::scsi::{Lun, Request, RequestTag};
 use crate::wire::iscsi::{Bhs, DataOutHeader, NO_TAG, PduHeader};
 
-/// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength makes up
-/// with the shortest segments that may be declared.
+/// Most Data-Out PDUs that wait with a command for its turn in the command window, beside those that FirstBurstLength
+/// makes up with the shortest segments that may be declared.
 const OUT_OF_ORDER_DATA_MAX: usize = 512;
 const SEGMENT_MIN: usize = 512;
 

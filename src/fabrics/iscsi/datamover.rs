@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The line that RFC 5047 draws through iSCSI. What lies below it moves control PDUs and data, the datamover: TCP, or one that
-//! moves data between registered memory and buffers which the initiator advertises with its commands (iSER).
+//! The line that RFC 5047 draws through iSCSI. What lies below it moves control PDUs and data, the datamover: TCP, or
+//! one that moves data between registered memory and buffers which the initiator advertises with its commands (iSER).
 //!
 //! | Service | TCP | By tags | Told back by |
 //! |---|---|---|---|

@@ -16,9 +16,9 @@ const SEGMENTS_FREE: usize = 16;
 /// Beyond those, shorter ones may be gathered in blocks of this size.
 const GATHER: usize = 2048;
 
-/// Whether a piece is to be copied into such a block because that takes less memory: several of its kind fit into one, or it
-/// lies in a larger block of its own. The payload of a frame of 1500 bytes does neither. So a PDU never consists of more
-/// pieces than [`SEGMENTS_FREE`] and one for each half of such a block.
+/// Whether a piece is to be copied into such a block because that takes less memory: several of its kind fit into one,
+/// or it lies in a larger block of its own. The payload of a frame of 1500 bytes does neither. So a PDU never consists
+/// of more pieces than [`SEGMENTS_FREE`] and one for each half of such a block.
 fn gathers(data: &Seg) -> bool {
     data.len() <= GATHER / 2 || data.len() < GATHER && data.pinned() > GATHER
 }
@@ -70,8 +70,8 @@ pub(super) struct Framer {
 }
 
 impl Framer {
-    /// Takes received bytes. A peer that sends a PDU in many small pieces would make us keep a segment, and a whole frame
-    /// behind it, for each: such pieces are copied into a block.
+    /// Takes received bytes. A peer that sends a PDU in many small pieces would make us keep a segment, and a whole
+    /// frame behind it, for each: such pieces are copied into a block.
     pub(super) fn push(&mut self, data: Seg, arena: &Arena) {
         if self.inbox.segs().len() >= SEGMENTS_FREE && gathers(&data) {
             let room = self.gather.as_ref().map_or(0, |(_, filled)| GATHER - filled);
@@ -234,8 +234,8 @@ mod tests {
         bhs.bytes().iter().copied().chain(data).collect()
     }
 
-    /// Pushes a PDU in pieces of these lengths, over and over, each in a block of its own of at least so many bytes. Returns
-    /// its data, and where the pieces lie.
+    /// Pushes a PDU in pieces of these lengths, over and over, each in a block of its own of at least so many bytes.
+    /// Returns its data, and where the pieces lie.
     fn collect(arena: &Arena, pieces: &[(usize, usize)]) -> (Sg, Vec<*const u8>) {
         let bytes = pdu();
         let (mut framer, mut rest, mut places) = (Framer::default(), &bytes[..], Vec::new());

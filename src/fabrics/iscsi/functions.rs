@@ -7,8 +7,8 @@ use crate::wire::iscsi::{
     Bhs, FunctionResponse, IscsiFunction as F, Opcode, PduHeader, TaskManagementRequestHeader,
 };
 
-/// Task management requests for immediate delivery that a session may have under way, or as many as commands if that is more:
-/// each of these may be aborted by its own.
+/// Task management requests for immediate delivery that a session may have under way, or as many as commands if that is
+/// more: each of these may be aborted by its own.
 pub(super) const FUNCTIONS_MAX: usize = 64;
 
 /// Which tasks a task management request puts an end to.
@@ -53,8 +53,8 @@ impl PendingFunction {
     }
 }
 
-/// Whether a request concerns commands that may still be on their way: those of its logical unit. (A target reset aborts
-/// them wherever they are; ABORT TASK tells the CmdSN of its task.)
+/// Whether a request concerns commands that may still be on their way: those of its logical unit. (A target reset
+/// aborts them wherever they are; ABORT TASK tells the CmdSN of its task.)
 pub(super) fn waits_for_others(bhs: &Bhs) -> bool {
     bhs.opcode() == Opcode::TASK_MANAGEMENT_REQUEST
         && matches!(

@@ -21,8 +21,8 @@ use crate::wire::iscsi::{
 const BEHIND_LOGIN_MAX: usize = 64 << 10;
 
 impl ActiveConnection<'_> {
-    /// Takes received bytes until there may be a whole PDU, and no more than can be left out of account for a while. Returns
-    /// how much memory they take, and whether that was all.
+    /// Takes received bytes until there may be a whole PDU, and no more than can be left out of account for a while.
+    /// Returns how much memory they take, and whether that was all.
     #[inline]
     pub(super) fn receive(&mut self, now: Instant, mut next: impl FnMut() -> Option<Seg>) -> (usize, bool) {
         let Some(mut data) = next() else { return (0, true) };
@@ -189,8 +189,8 @@ impl ActiveConnection<'_> {
         self.login(&pdu, directory);
     }
 
-    /// Goes on with a login that wants to join a session. The answers tell the window of that, which the initiator uses on
-    /// its other connections meanwhile.
+    /// Goes on with a login that wants to join a session. The answers tell the window of that, which the initiator uses
+    /// on its other connections meanwhile.
     pub(super) fn proceed(&mut self, window: CommandWindow, directory: &dyn Directory) {
         let CommandWindow { exp_cmd_sn, max_cmd_sn } = window;
         (self.session.exp_cmd_sn, self.session.max_cmd_sn) = (exp_cmd_sn, max_cmd_sn);

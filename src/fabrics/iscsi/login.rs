@@ -319,8 +319,8 @@ impl Login {
         Ok(())
     }
 
-    /// Whether the initiator may leave the security stage. It stays there while it authenticates itself, even if it asks to
-    /// go on; nobody gets past it who has not begun.
+    /// Whether the initiator may leave the security stage. It stays there while it authenticates itself, even if it
+    /// asks to go on; nobody gets past it who has not begun.
     fn authenticated(&self, stage: LoginStage, transit: bool) -> Result<bool, LoginRefusal> {
         let required = self.admission.as_ref().is_some_and(|admission| admission.authentication.is_some());
         match &self.chap {

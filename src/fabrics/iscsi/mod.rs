@@ -42,18 +42,18 @@
 //! RFC 5047 divides iSCSI from what moves its PDUs and data, the datamover. TCP is one; another moves data between
 //! registered memory and buffers that the initiator advertises ([`Session::tagged`], [`Movement`]), as iSER does. The
 //! services between both are listed in `datamover`. Above the line: `login`, `negotiate`, `chap`, `text`, `requests`,
-//! `session`, `shared`, `fence`, and who has which place in `command_slots`. Below it, of TCP alone: `framing`, digests and
-//! padding (`assemble`), the R2T and Data-In arms of `command_pdu`, `data_out`.
+//! `session`, `shared`, `fence`, and who has which place in `command_slots`. Below it, of TCP alone: `framing`, digests
+//! and padding (`assemble`), the R2T and Data-In arms of `command_pdu`, `data_out`.
 //!
 //! Four things hold both sides together:
 //!
 //! * Status may travel in the last Data-In PDU of the stream; by tags it has always a PDU of its own.
 //! * StatSN, ExpCmdSN and MaxCmdSN are those of the moment at which a PDU leaves, so it is made when the datamover asks
 //!   for it.
-//! * A response waits until the initiator has sent what it may send (`CommandPhase::Draining`), or until the data is here
-//!   that the datamover gets. So does the answer to a task management request whose tasks still move data.
-//! * What a command brings with it, `scsi_command` measures by keys of the connection; what is still to come is got from
-//!   behind that.
+//! * A response waits until the initiator has sent what it may send (`CommandPhase::Draining`), or until the data is
+//!   here that the datamover gets. So does the answer to a task management request whose tasks still move data.
+//! * What a command brings with it, `scsi_command` measures by keys of the connection; what is still to come is got
+//!   from behind that.
 
 mod chap;
 mod command;

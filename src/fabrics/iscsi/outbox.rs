@@ -8,8 +8,8 @@ use crate::memory::Sg;
 use crate::scsi::{Residual, Status};
 use crate::wire::iscsi::{AsyncEvent, AsyncHeader, Bhs, Opcode, PduHeader};
 
-/// With so many PDUs waiting to be sent that answer nothing which came through the command window, a connection is not read:
-/// its initiator does not read either. It is cut off if that lasts ([`Connection::stall`](super::Connection)).
+/// With so many PDUs waiting to be sent that answer nothing which came through the command window, a connection is not
+/// read: its initiator does not read either. It is cut off if that lasts ([`Connection::stall`](super::Connection)).
 pub(super) const ANSWERS_MAX: usize = 64;
 
 /// An answer that is ready but for its sequence numbers.
@@ -32,9 +32,9 @@ pub(super) enum Out {
 }
 
 impl Out {
-    /// Whether it goes out before data and statuses that wait: an R2T, so that writes need not wait for the data of reads,
-    /// and what tells about the connection itself. The answer to a task management request must not overtake the statuses
-    /// of tasks that ended before it.
+    /// Whether it goes out before data and statuses that wait: an R2T, so that writes need not wait for the data of
+    /// reads, and what tells about the connection itself. The answer to a task management request must not overtake the
+    /// statuses of tasks that ended before it.
     fn is_urgent(&self) -> bool {
         match self {
             Self::Command(outgoing) => matches!(outgoing.what, What::R2t { .. }),
@@ -52,8 +52,8 @@ impl Out {
     }
 }
 
-/// What waits to go out. Bounded: by the requests that the window admits, of which each has one piece of data, a status or
-/// answer, and MaxOutstandingR2T R2Ts at most, and by [`ANSWERS_MAX`] beside that.
+/// What waits to go out. Bounded: by the requests that the window admits, of which each has one piece of data, a status
+/// or answer, and MaxOutstandingR2T R2Ts at most, and by [`ANSWERS_MAX`] beside that.
 #[derive(Default)]
 pub(super) struct Outbox {
     pub(super) urgent: VecDeque<Out>,
@@ -107,9 +107,9 @@ impl Outbox {
         self.urgent.retain(|out| !matches!(out, Out::Command(outgoing) if outgoing.slot == slot));
     }
 
-    /// Takes out what all commands have to send, and an answer with a fence before it: nobody waits for that on a connection
-    /// that is over, and without the fence it would overtake others. Those that are left have no place in the window any more:
-    /// returns how many had one, and how many are left.
+    /// Takes out what all commands have to send, and an answer with a fence before it: nobody waits for that on a
+    /// connection that is over, and without the fence it would overtake others. Those that are left have no place in
+    /// the window any more: returns how many had one, and how many are left.
     pub(super) fn forget_commands(&mut self) -> (u32, usize) {
         let mut windowed = 0;
         let mut is_left = |out: &mut Out| match out {

@@ -41,8 +41,8 @@ impl Session {
         Self::beginning(connection, parameters, arena, now)
     }
 
-    /// The same over a datamover that moves data by tags: what it hears it tells with [`Self::control_notify`], and it does
-    /// what [`Self::poll_movement`] says.
+    /// The same over a datamover that moves data by tags: what it hears it tells with [`Self::control_notify`], and it
+    /// does what [`Self::poll_movement`] says.
     pub fn tagged(
         parameters: Arc<Parameters>,
         arena: Arena,
@@ -114,7 +114,8 @@ impl Session {
         Some(ActiveConnection { session: &mut self.shared, connection, key })
     }
 
-    /// Says that the thread is about this session now, and the last PDU of its first connection: see [`crate::activity`].
+    /// Says that the thread is about this session now, and the last PDU of its first connection: see
+    /// [`crate::activity`].
     pub fn note_activity(&self) {
         if let Some(connection) = self.connections.get(0) {
             connection.note_activity();
@@ -207,14 +208,14 @@ impl Session {
         self.connection(key).is_some_and(|connection| connection.framer.is_ripe())
     }
 
-    /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not read
-    /// what is sent. [`Event::Resumed`] tells when it does.
+    /// Whether what a connection has received is to be given to [`Self::receive`] now: not while its initiator does not
+    /// read what is sent. [`Event::Resumed`] tells when it does.
     pub fn is_receiving(&self, key: ConnectionKey) -> bool {
         self.connection(key).is_some_and(|connection| !connection.paused) && !self.holds_too_much(key)
     }
 
-    /// Whether more is held for a connection than there is memory for, and nothing more is to be taken in. What belongs to
-    /// commands that have begun has its place, and without it they would never end.
+    /// Whether more is held for a connection than there is memory for, and nothing more is to be taken in. What belongs
+    /// to commands that have begun has its place, and without it they would never end.
     #[inline]
     pub fn holds_too_much(&self, key: ConnectionKey) -> bool {
         let Some(connection) = self.connection(key) else { return false };
@@ -228,7 +229,8 @@ impl Session {
         self.shared.commands.has_waiting()
     }
 
-    /// Says on which account a connection is from now on; `commands`: that of the commands of the session, if it is new.
+    /// Says on which account a connection is from now on; `commands`: that of the commands of the session, if it is
+    /// new.
     pub fn bill(&mut self, key: ConnectionKey, account: &MemoryAccount, commands: Option<&MemoryAccount>) {
         if let Some(at) = self.at(key) {
             at.connection.bill(account);
@@ -370,8 +372,8 @@ impl Session {
         }
     }
 
-    /// The session that a login wants to join lives elsewhere: ends the connection without a word and returns all that it
-    /// has received, for a new one there.
+    /// The session that a login wants to join lives elsewhere: ends the connection without a word and returns all that
+    /// it has received, for a new one there.
     pub fn hand_over(&mut self, key: ConnectionKey) -> Vec<u8> {
         self.at(key).map(|mut at| at.hand_over()).unwrap_or_default()
     }
@@ -389,9 +391,10 @@ impl Session {
         self.shared.cids.iter().copied().chain(joining)
     }
 
-    /// Takes a connection whose login is done over from the session that it began as (RFC 7143 6.3.4). One with the same
-    /// CID ends, and so do its commands: connection reinstatement at error recovery level 0, an implicit logout. The login
-    /// is answered when those have ended, which [`Event::Joined`] tells. Returns the key that the connection has here.
+    /// Takes a connection whose login is done over from the session that it began as (RFC 7143 6.3.4). One with the
+    /// same CID ends, and so do its commands: connection reinstatement at error recovery level 0, an implicit logout.
+    /// The login is answered when those have ended, which [`Event::Joined`] tells. Returns the key that the connection
+    /// has here.
     pub fn join(&mut self, other: &mut Self, key: ConnectionKey) -> ConnectionKey {
         let connection = other.connections.remove(key.0);
         other.shared.live -= 1;

@@ -57,8 +57,8 @@ impl OutOfOrderRequest {
     }
 }
 
-/// What waits for the end of all commands of connections that have ended: who is told that they are gone must not see any
-/// effect of them later (RFC 7143 11.15).
+/// What waits for the end of all commands of connections that have ended: who is told that they are gone must not see
+/// any effect of them later (RFC 7143 11.15).
 pub(super) enum Waiting {
     /// The answer to a logout of another connection, and whether the request has a place in the command window.
     Answer(Bhs, bool),
@@ -146,8 +146,8 @@ impl Shared {
         next
     }
 
-    /// Keeps a request for later; `false` if it is outside of the window, or has come before. (What is kept has a CmdSN behind
-    /// the next one: it would have had its turn.)
+    /// Keeps a request for later; `false` if it is outside of the window, or has come before. (What is kept has a CmdSN
+    /// behind the next one: it would have had its turn.)
     pub(super) fn keep(&mut self, connection: ConnectionKey, pdu: Pdu) -> bool {
         let cmd_sn = pdu.bhs.request_numbers().cmd_sn;
         if !self.in_window(cmd_sn) || self.out_of_order_of(cmd_sn).is_some() {
@@ -184,8 +184,8 @@ impl Shared {
         Some(self.out_of_order.swap_remove(at))
     }
 
-    /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on their way
-    /// on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if it is one too many.
+    /// Whether a task management request for immediate delivery has to wait for commands before it, which may be on
+    /// their way on other connections: it concerns them, too (RFC 7143 4.2.3.3). Not if it is one too many.
     pub(super) fn must_wait(&self, bhs: &Bhs) -> bool {
         waits_for_others(bhs) && self.is_ahead(bhs.request_numbers().cmd_sn) && !self.has_too_many_functions()
     }
@@ -273,8 +273,9 @@ impl Shared {
         true
     }
 
-    /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of those
-    /// that waited for their turn are filled. Commands are allegiant to their connection, so nobody waits for them.
+    /// A connection has ended while others go on: its commands end (RFC 7143 7.13), and the places in the order of
+    /// those that waited for their turn are filled. Commands are allegiant to their connection, so nobody waits for
+    /// them.
     pub(super) fn abandon(&mut self, connection: ConnectionKey) {
         let gone = self.waiting.extract_if(.., |(key, _)| *key == connection);
         self.answering -= gone.map(|(_, what)| u32::from(what.is_windowed())).sum::<u32>();

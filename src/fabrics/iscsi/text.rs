@@ -120,8 +120,8 @@ impl ActiveConnection<'_> {
         }
     }
 
-    /// SendTargets (RFC 7143 appendix C): in a discovery session `All` or a name, in a normal one the session's own target,
-    /// by name or by nothing. `None` for anything else.
+    /// SendTargets (RFC 7143 appendix C): in a discovery session `All` or a name, in a normal one the session's own
+    /// target, by name or by nothing. `None` for anything else.
     fn send_targets(&self, value: &str) -> Option<TargetList> {
         let value = normal_name(value);
         let only = match (value.as_str(), &self.session.target) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What goes out: answers and what commands have to send, cut into whole PDUs when the stream has room. Sequence numbers
-//! are given when a PDU leaves, so they are right whatever waited and was overtaken.
+//! What goes out: answers and what commands have to send, cut into whole PDUs when the stream has room. Sequence
+//! numbers are given when a PDU leaves, so they are right whatever waited and was overtaken.
 
 use super::Negotiated;
 use super::connection::State;
@@ -49,8 +49,8 @@ impl ActiveConnection<'_> {
         self.connection.answer_bytes = self.connection.outbox.answer_bytes();
     }
 
-    /// Whether the connection is not to be read, as its initiator does not read: what waits to be sent does so because the
-    /// stream takes nothing. What a fence holds back does not count: the initiator lets it go by what it sends.
+    /// Whether the connection is not to be read, as its initiator does not read: what waits to be sent does so because
+    /// the stream takes nothing. What a fence holds back does not count: the initiator lets it go by what it sends.
     pub(super) fn is_clogged(&self) -> bool {
         self.connection.answers >= ANSWERS_MAX
             && match &self.session.fence {
@@ -76,8 +76,8 @@ impl ActiveConnection<'_> {
         self.reject(bad, RejectReason::DATA_DIGEST_ERROR);
     }
 
-    /// Tells of a unit attention (RFC 7143 11.9: event 0), as in the data segment of a SCSI Response. Of an initiator that
-    /// does not read, what can be had with the next command is not kept.
+    /// Tells of a unit attention (RFC 7143 11.9: event 0), as in the data segment of a SCSI Response. Of an initiator
+    /// that does not read, what can be had with the next command is not kept.
     pub(super) fn announce_event(&mut self, lun: u64, sense: &[u8]) {
         let Negotiated { unexpected_max, .. } = self.connection.negotiated;
         // One is kept for a ping.

@@ -26,9 +26,9 @@ pub(super) struct SynCookies {
     secret: [u64; 2],
     /// When the last was given.
     given: Option<Instant>,
-    /// Hashes of those that have come back lately, the oldest first, with the time when: a segment that is repeated on its way
-    /// must not open its connection again after that has ended. With more than [`FLOWS_MAX`] of them the oldest is
-    /// forgotten.
+    /// Hashes of those that have come back lately, the oldest first, with the time when: a segment that is repeated on
+    /// its way must not open its connection again after that has ended. With more than [`FLOWS_MAX`] of them the oldest
+    /// is forgotten.
     spent: VecDeque<(Instant, u64)>,
 }
 

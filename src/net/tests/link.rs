@@ -42,8 +42,8 @@ fn claimed_frames_go_to_their_client() {
     arrive(&mut host, [0xff; 6], &[0x89, 0x06, 4]);
     arrive(&mut host, MAC, &[0x81, 0, 0x60, 0, 0x89, 0x06, 5]);
     arrive(&mut host, MAC, &[0x81, 0, 0x60, 100, 0x89, 0x06, 6]);
-    // Not claimed: another VLAN, a provider's tag, two tags, another ethertype, another group, another host; a tag that is cut
-    // short, and a frame.
+    // Not claimed: another VLAN, a provider's tag, two tags, another ethertype, another group, another host; a tag that
+    // is cut short, and a frame.
     arrive(&mut host, MAC, &[0x81, 0, 0, 101, 0x89, 0x06, 7]);
     arrive(&mut host, MAC, &[0x88, 0xa8, 0, 100, 0x89, 0x06, 7]);
     arrive(&mut host, MAC, &[0x88, 0xa8, 0, 0, 0x81, 0, 0, 100, 0x89, 0x06, 7]);
@@ -201,8 +201,8 @@ fn frames_that_nobody_takes_do_not_exhaust_the_arena() {
     assert_eq!((arena.charged(), arena.in_use()), (0, 0));
 }
 
-/// Blocks that are worth more than a frame go back at once: those of the reserve, long ones with little in them, and all when
-/// memory is getting short.
+/// Blocks that are worth more than a frame go back at once: those of the reserve, long ones with little in them, and
+/// all when memory is getting short.
 #[test]
 fn a_frame_is_held_where_it_lies_while_there_is_memory() {
     // One that has a reserve.

@@ -170,8 +170,8 @@ impl Reach {
         Self { spans: Some(table.handles().map(|span| span.cloned()).collect()) }
     }
 
-    /// Puts the pieces of a segment, as the device sees them, into `pieces`. `false` if it does not see it, or there would be
-    /// more than `max` pieces.
+    /// Puts the pieces of a segment, as the device sees them, into `pieces`. `false` if it does not see it, or there
+    /// would be more than `max` pieces.
     pub(super) fn resolve(
         &self,
         seg: &Seg,

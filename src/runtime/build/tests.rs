@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A name is the same in every spelling, wherever it enters: in the configuration, at login, in SendTargets, in access rules,
-//! in TransportIDs.
+//! A name is the same in every spelling, wherever it enters: in the configuration, at login, in SendTargets, in access
+//! rules, in TransportIDs.
 
 mod port_ids;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A fabric on raw Ethernet frames, on a port without IP addresses: a daemon with two reactors at one end of a pair of network
-//! devices, and initiators at the other.
+//! A fabric on raw Ethernet frames, on a port without IP addresses: a daemon with two reactors at one end of a pair of
+//! network devices, and initiators at the other.
 
 use super::*;
 use crate::adapters::toy::frames::{ALL_TARGETS, ANSWER, ETHERTYPE, LEAVE, TAKE_ADDRESS, command};

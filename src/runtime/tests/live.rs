@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A daemon's configuration changes while initiators are at work: those concerned notice, nobody else does, and what is not
-//! agreed on changes nothing.
+//! A daemon's configuration changes while initiators are at work: those concerned notice, nobody else does, and what is
+//! not agreed on changes nothing.
 
 use std::fmt::Write as _;
 use std::sync::MutexGuard;

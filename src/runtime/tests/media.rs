@@ -68,8 +68,8 @@ fn records(client: &mut Client) -> Vec<Vec<u8>> {
     }
 }
 
-/// Four sessions on two reactors write records to one drive, in which there is another cartridge every now and then, and read a
-/// disk beside it.
+/// Four sessions on two reactors write records to one drive, in which there is another cartridge every now and then,
+/// and read a disk beside it.
 #[test]
 fn cartridges_are_changed_under_sessions_of_all_reactors() {
     const SESSIONS: u8 = 4;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A fabric that moves data by memory region, in a whole daemon of two reactors: a READ goes from the store's registered memory,
-//! a WRITE lands in memory that the fabric has registered, and a unit of the other reactor is served beside.
+//! A fabric that moves data by memory region, in a whole daemon of two reactors: a READ goes from the store's
+//! registered memory, a WRITE lands in memory that the fabric has registered, and a unit of the other reactor is served
+//! beside.
 
 use super::*;
 use crate::adapters::toy_regions::{

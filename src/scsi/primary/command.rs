@@ -103,7 +103,8 @@ pub const SET_TIMESTAMP: Definition =
     Definition::action("SET TIMESTAMP", &[0xa4, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
         .with(Access::Write);
 
-/// What there is to know of a command that every logical unit has, and one that is not there, too; `None` for all others.
+/// What there is to know of a command that every logical unit has, and one that is not there, too; `None` for all
+/// others.
 pub fn universal(cdb: &Cdb) -> Option<&'static Definition> {
     static COMMANDS: [Definition; 3] = [INQUIRY, REPORT_LUNS, REQUEST_SENSE];
     COMMANDS.iter().find(|definition| definition.opcode == cdb.opcode())

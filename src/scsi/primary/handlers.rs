@@ -97,8 +97,8 @@ pub fn receive_diagnostic<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>)
     answered(diagnostic_pages(&job.cdb)?, cx)
 }
 
-/// SEND DIAGNOSTIC: a self-test, or one diagnostic page, of which there is the list of all; RECEIVE DIAGNOSTIC RESULTS gives it
-/// in any case.
+/// SEND DIAGNOSTIC: a self-test, or one diagnostic page, of which there is the list of all; RECEIVE DIAGNOSTIC RESULTS
+/// gives it in any case.
 pub fn send_diagnostic<D: CommandSet>(job: &Job<'_, D>, cx: &mut Context<'_>) -> Begun<D> {
     const LIST_MAX: u32 = 512;
     const PF: u8 = 0x10;

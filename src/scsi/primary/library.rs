@@ -9,8 +9,8 @@ pub trait MediaLibrary {
     /// The name of the record of what is where.
     fn record_name(&self) -> &'static str;
 
-    /// At the start: takes what was kept in an earlier run, the cartridges that there are, by their barcodes, and the names of
-    /// its drives. The error says what is wrong with the record.
+    /// At the start: takes what was kept in an earlier run, the cartridges that there are, by their barcodes, and the
+    /// names of its drives. The error says what is wrong with the record.
     fn furnish(
         &self,
         record: Option<&[u8]>,
@@ -18,8 +18,8 @@ pub trait MediaLibrary {
         drives: Vec<Identity>,
     ) -> Result<FurnishedLibrary, &'static str>;
 
-    /// A cartridge cannot be brought to the drive that it was in before the start: it is in its slot again, or in any that is
-    /// free, or else still there.
+    /// A cartridge cannot be brought to the drive that it was in before the start: it is in its slot again, or in any
+    /// that is free, or else still there.
     fn not_loaded(&self, drive: usize);
 }
 

@@ -6,8 +6,8 @@ use super::{command, head, reply, report_luns, request_sense, universal};
 use crate::scsi::{Command, Context, DeviceServer, Lun, Outcome, Resume, Sense, Step, TaskId, asc, key};
 use crate::wire::scsi::{DataIn, be16};
 
-/// Stands for every logical unit that does not exist: initiators may ask what is there, and which others are. The REPORT LUNS
-/// well-known unit does nothing but that, so it is served here, too.
+/// Stands for every logical unit that does not exist: initiators may ask what is there, and which others are. The
+/// REPORT LUNS well-known unit does nothing but that, so it is served here, too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MissingLun;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What SPC says of every logical unit, whatever its device type: [`PrimaryUnit`] is its state, which all cores share,
-//! [`PrimaryServer`] the device server of one core, [`Table`] its commands, and [`handlers`] what begins those of SPC. A
-//! device type adds its own by [`DeviceType`] and [`CommandSet`]. [`MissingLun`] answers for a logical unit that is not
-//! there. Parameter data is made here in full and cut to the allocation length in one place, [`reply`].
+//! [`PrimaryServer`] the device server of one core, [`Table`] its commands, and [`handlers`] what begins those of SPC.
+//! A device type adds its own by [`DeviceType`] and [`CommandSet`]. [`MissingLun`] answers for a logical unit that is
+//! not there. Parameter data is made here in full and cut to the allocation length in one place, [`reply`].
 
 pub mod command;
 mod common_pages;

@@ -255,7 +255,8 @@ impl ModeValues {
         if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)));
         }
-        // Page 00h is a vendor's, without a format: where the header has values of its own, initiators ask with it for these alone.
+        // Page 00h is a vendor's, without a format: where the header has values of its own, initiators ask with it for
+        // these alone.
         let alone = code == 0 && subpage == 0 && header.is_some();
         let (mut known, mut found) = (alone, alone);
         let offered = |page: &ModePage| !page.is_header() && unit.offers(page);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Media that come to a logical unit and go from it, which are not its initiators' affair: an operator's, or a changer's.
+//! Media that come to a logical unit and go from it, which are not its initiators' affair: an operator's, or a
+//! changer's.
 
 use super::flags::UnitFlags;
 use super::unit::PrimaryUnit;

@@ -9,8 +9,8 @@ use crate::scsi::reservations::Access;
 use crate::scsi::{Cdb, Sense, asc};
 use crate::wire::scsi::{DataIn, be16, be32};
 
-/// The operation code of variable length CDBs: the control byte is the second, the service action has 16 bits in bytes 8
-/// and 9 (SPC-5 4.2.3).
+/// The operation code of variable length CDBs: the control byte is the second, the service action has 16 bits in bytes
+/// 8 and 9 (SPC-5 4.2.3).
 pub const VARIABLE_LENGTH: u8 = 0x7f;
 
 /// What a command needs of the logical unit.
@@ -24,7 +24,8 @@ pub enum Needs {
     Medium,
 }
 
-/// Properties that some logical units of a device type have and others have not. What each bit means is the device type's.
+/// Properties that some logical units of a device type have and others have not. What each bit means is the device
+/// type's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub u8);
 
@@ -122,8 +123,8 @@ impl Definition {
         Self { writes: true, access: Access::Write, ..self }
     }
 
-    /// Does this to a logical unit that another nexus may have reserved: without it, it reads, or writes if it changes the
-    /// medium.
+    /// Does this to a logical unit that another nexus may have reserved: without it, it reads, or writes if it changes
+    /// the medium.
     pub const fn with(self, access: Access) -> Self {
         Self { access, ..self }
     }
@@ -189,7 +190,8 @@ impl Definition {
         }
     }
 
-    /// The same for a variable length CDB, whose length has to be the one of the service action by which the row was found.
+    /// The same for a variable length CDB, whose length has to be the one of the service action by which the row was
+    /// found.
     fn check_variable(&self, cdb: &[u8]) -> Result<(), Sense> {
         for (i, (&byte, &used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
             let bad = match i {
@@ -213,8 +215,8 @@ fn misplaced(byte: usize, bit: u32) -> Sense {
 /// NACA in the control byte, which every command has.
 const NACA: u8 = 0x04;
 
-/// The bits that must be zero. Two kinds are let pass, as targets always have: the field of 6-byte commands that held the
-/// logical unit number in SCSI-2, and the control byte, of which NACA is the task manager's affair.
+/// The bits that must be zero. Two kinds are let pass, as targets always have: the field of 6-byte commands that held
+/// the logical unit number in SCSI-2, and the control byte, of which NACA is the task manager's affair.
 const fn refused(usage: &[u8], action: bool) -> u128 {
     let last = usage.len() - 1;
     let (mut bits, mut i) = (0, 1);
@@ -335,8 +337,8 @@ impl<H: Copy> Table<H> {
         rows.find(|d| d.action.is_none_or(|a| a == action))
     }
 
-    /// Finds the row of a command that is offered with these features, which are asked for where they matter, and checks its
-    /// reserved bits.
+    /// Finds the row of a command that is offered with these features, which are asked for where they matter, and
+    /// checks its reserved bits.
     #[inline]
     pub fn find(&self, cdb: &Cdb, features: impl Fn() -> Features) -> Result<&'static Row<H>, Sense> {
         let bytes = cdb.bytes();
@@ -353,8 +355,8 @@ impl<H: Copy> Table<H> {
         Err(unknown)
     }
 
-    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that are offered with these features. The CDB has
-    /// been checked.
+    /// REPORT SUPPORTED OPERATION CODES (SPC-5 6.35), for the commands that are offered with these features. The CDB
+    /// has been checked.
     pub fn report(&self, cdb: &[u8; 16], features: Features) -> Result<(DataIn, u32), Sense> {
         let offered = |d: &&Definition| features.contain(d.features);
         let timeouts = cdb[2] & 0x80 != 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A second device type, as far as MODE SELECT goes: a tape drive whose block length and density code are set with the block
-//! descriptor, and its buffered mode with the device-specific parameter.
+//! A second device type, as far as MODE SELECT goes: a tape drive whose block length and density code are set with the
+//! block descriptor, and its buffered mode with the device-specific parameter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -339,8 +339,8 @@ fn what_is_wrong_is_pointed_at_and_changes_nothing() {
         bytes.to_vec()
     };
     let cases = [
-        // A buffered mode that there is not, half a descriptor, a density code that cannot be had, a number of blocks that is
-        // not, and a block length that cannot be.
+        // A buffered mode that there is not, half a descriptor, a density code that cannot be had, a number of blocks
+        // that is not, and a block length that cannot be.
         (0x20, good.to_vec(), 2),
         (0, good[..4].to_vec(), 3),
         (0, with(0, MEDIUM + 1), 4),

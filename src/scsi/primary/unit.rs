@@ -36,8 +36,8 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
     where
         Self: 'a;
 
-    /// Flags that neither MODE SELECT nor a reset changes: what the medium has gone through. While all of them are clear, and
-    /// [`UnitFlags::PRESENCE`], commands ask neither [`Self::occupied`] nor [`Self::unready`].
+    /// Flags that neither MODE SELECT nor a reset changes: what the medium has gone through. While all of them are
+    /// clear, and [`UnitFlags::PRESENCE`], commands ask neither [`Self::occupied`] nor [`Self::unready`].
     const MEDIUM: UnitFlags;
 
     /// The flag that says that what is written may stay in a cache; MODE SELECT that clears it flushes.
@@ -93,8 +93,8 @@ pub trait DeviceType: Debug + Send + Sync + Sized + 'static {
         Vec::new()
     }
 
-    /// A medium of so many bytes is about to come: looks at it, on a thread that may wait for what is read, and keeps what it
-    /// finds until then. Called before each that comes.
+    /// A medium of so many bytes is about to come: looks at it, on a thread that may wait for what is read, and keeps
+    /// what it finds until then. Called before each that comes.
     fn scan(&self, _bytes: u64, _read: &mut ReadMedium<'_>) {}
 
     /// The medium that was scanned last has come.
@@ -158,8 +158,8 @@ pub struct PrimaryUnit {
 }
 
 impl PrimaryUnit {
-    /// A logical unit in the state after power-on. `management` is a URL of at most 255 characters; the clock shows `epoch`
-    /// milliseconds since 1970 at [`Instant::ZERO`].
+    /// A logical unit in the state after power-on. `management` is a URL of at most 255 characters; the clock shows
+    /// `epoch` milliseconds since 1970 at [`Instant::ZERO`].
     pub fn new<D: DeviceType>(
         identity: Identity,
         management: Option<Arc<str>>,
@@ -268,7 +268,8 @@ impl PrimaryUnit {
         state.prevented.clear();
     }
 
-    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-5 6.18): each nexus for itself, until it allows, is lost, or the unit is reset.
+    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-5 6.18): each nexus for itself, until it allows, is lost, or the unit is
+    /// reset.
     pub(super) fn prevent(&self, nexus: NexusId, prevents: bool) {
         let prevented = &mut self.state().prevented;
         prevented.retain(|other| *other != nexus);

@@ -86,14 +86,14 @@ impl fmt::Display for ReservationType {
     }
 }
 
-/// What a command does to a logical unit that somebody else may have reserved: the rows of the tables "commands that are
-/// allowed in the presence of various reservations" (SPC-5 table 67 and those of the command sets; SPC-2 5.5.1).
+/// What a command does to a logical unit that somebody else may have reserved: the rows of the tables "commands that
+/// are allowed in the presence of various reservations" (SPC-5 table 67 and those of the command sets; SPC-2 5.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Allowed whatever is reserved: INQUIRY, REPORT LUNS, REQUEST SENSE, READ CAPACITY, LOG SENSE and their like.
     Always,
-    /// Allowed under every persistent reservation, but not when another nexus has reserved the unit by RESERVE: TEST UNIT
-    /// READY, and what SPC-2 does not know.
+    /// Allowed under every persistent reservation, but not when another nexus has reserved the unit by RESERVE: TEST
+    /// UNIT READY, and what SPC-2 does not know.
     Harmless,
     /// Reads the medium or the state: allowed under Write Exclusive reservations.
     Read,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The table as it is kept over a loss of power (APTPL).
 //!
-//! All integers are big-endian: version (1 byte, 1), type of the reservation (1, or 0), number of registrations (2), and
-//! for each: key (8), holder (1), TransportID and name of the target port with a length (2) before each; an empty name
-//! stands for all target ports. Ports are kept by name.
+//! All integers are big-endian: version (1 byte, 1), type of the reservation (1, or 0), number of registrations (2),
+//! and for each: key (8), holder (1), TransportID and name of the target port with a length (2) before each; an empty
+//! name stands for all target ports. Ports are kept by name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,8 +36,9 @@ impl Reservations {
     }
 
     /// The table after the start: that of the record, if there is one. `ports` are the target ports of the unit now. A
-    /// registration at a port that is gone is left out, as is that of an initiator port that no fabric can have; when it held
-    /// the reservation, so is that, since nobody could release it. The error says what is wrong with the record.
+    /// registration at a port that is gone is left out, as is that of an initiator port that no fabric can have; when
+    /// it held the reservation, so is that, since nobody could release it. The error says what is wrong with the
+    /// record.
     pub fn from_record(record: &[u8], ports: &[Arc<TargetPort>]) -> Result<Self, &'static str> {
         let mut rest = Reader(record);
         if rest.take(1)?[0] != VERSION {

@@ -10,7 +10,8 @@ use crate::scsi::{Sense, asc};
 
 const ID: [NexusId; 4] = [NexusId::of(10), NexusId::of(11), NexusId::of(12), NexusId::of(13)];
 
-/// Nexuses 0 and 1 are two initiator ports at target port 1; 2 is the first of them at target port 2, 3 a third one there.
+/// Nexuses 0 and 1 are two initiator ports at target port 1; 2 is the first of them at target port 2, 3 a third one
+/// there.
 fn nexus(number: usize) -> Nexus {
     let isid = [0, 0, 0, 0, 0, [1, 2, 1, 3][number]];
     let port = ports()[number / 2].clone();
@@ -406,8 +407,8 @@ fn any_out() -> impl Strategy<Value = (usize, Out)> {
 }
 
 proptest! {
-    /// Whatever is asked: at most one registration covers a nexus, a reservation has a holder, a registration has a key,
-    /// and what is kept over a loss of power is what there was.
+    /// Whatever is asked: at most one registration covers a nexus, a reservation has a holder, a registration has a
+    /// key, and what is kept over a loss of power is what there was.
     #[test]
     fn a_table_is_always_sound(requests in prop::collection::vec(any_out(), 1..40)) {
         let mut table = Reservations::default();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Fuzz targets: functions that take any bytes, and must neither panic nor keep memory. Those that speak to the target do so
-//! through a whole machine, from frames to disk.
+//! Fuzz targets: functions that take any bytes, and must neither panic nor keep memory. Those that speak to the target
+//! do so through a whole machine, from frames to disk.
 //!
 //! The fuzzer beside them changes inputs of a corpus. In a program that counts which of its edges are taken
 //! (`ci/fuzz/build.sh`) it goes on from those that have found new ones; elsewhere it is a blind one, which runs

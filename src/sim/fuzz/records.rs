@@ -45,8 +45,8 @@ fn restarted(table: &Reservations) -> Reservations {
     again
 }
 
-/// PERSISTENT RESERVE OUT of two initiators, each at its own fabric: the kind is the type, the initiator and the service action,
-/// the data a parameter list.
+/// PERSISTENT RESERVE OUT of two initiators, each at its own fabric: the kind is the type, the initiator and the
+/// service action, the data a parameter list.
 pub(super) fn persistent_reserve_out(script: &[u8]) {
     let [iscsi, _, fc] = ports();
     let node = PortName::iscsi_initiator("iqn.2026-11.com.example:i", [0x80, 0, 0, 1, 0, 0]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A machine for fuzz targets: two disks, perfect wires, and nobody who behaves. Each input has a machine of its own, so that
-//! what it does depends on nothing before it; only memory goes from one machine to the next.
+//! A machine for fuzz targets: two disks, perfect wires, and nobody who behaves. Each input has a machine of its own,
+//! so that what it does depends on nothing before it; only memory goes from one machine to the next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -46,8 +46,8 @@ pub(super) struct RigKind {
 /// One core, and enough of everything.
 pub(super) const PLAIN: RigKind = RigKind { chap: false, cores: 1, memory: 16, lends: true, kernel: false };
 
-/// What the machine of one input leaves for that of the next, as making it takes longer than most inputs: memory that is
-/// all home, and disks, which are blank again.
+/// What the machine of one input leaves for that of the next, as making it takes longer than most inputs: memory that
+/// is all home, and disks, which are blank again.
 struct Reused {
     kind: RigKind,
     plan: Plan,
@@ -278,7 +278,8 @@ impl Rig {
         self.hear(line, initiator, Some((&command, cdb)));
     }
 
-    /// Reads what the target says, and answers R2Ts of a command with its CDB, again and again. Returns what it has said.
+    /// Reads what the target says, and answers R2Ts of a command with its CDB, again and again. Returns what it has
+    /// said.
     pub(super) fn hear(
         &mut self,
         line: usize,

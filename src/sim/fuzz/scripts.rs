@@ -47,8 +47,9 @@ fn pdu(initiator: &mut Initiator, bytes: &[u8]) -> Vec<u8> {
     packet.encode(initiator.digests)
 }
 
-/// A script for a session that is logged in. The pieces are sent as they are, as a PDU whose sequence numbers and lengths are
-/// right, or as a CDB in a command whose R2Ts are answered; or time passes, or the connection is ended and made again.
+/// A script for a session that is logged in. The pieces are sent as they are, as a PDU whose sequence numbers and
+/// lengths are right, or as a CDB in a command whose R2Ts are answered; or time passes, or the connection is ended and
+/// made again.
 pub(super) fn session(rig: &mut Rig, script: &[u8]) {
     let mut line = rig.connect();
     let mut initiator = rig.log_in(line, &SHORT_BURSTS);
@@ -81,8 +82,8 @@ pub(super) fn session(rig: &mut Rig, script: &[u8]) {
     }
 }
 
-/// The same where memory is short: so many blocks of 2 KiB are free as the lower bits of the first piece's kind say, and one
-/// more with each time that passes. With its upper bit as many of 256 bytes are, too, rather than enough.
+/// The same where memory is short: so many blocks of 2 KiB are free as the lower bits of the first piece's kind say,
+/// and one more with each time that passes. With its upper bit as many of 256 bytes are, too, rather than enough.
 pub(super) fn full(rig: &mut Rig, script: &[u8]) {
     let pieces = pieces(script);
     let Some((InputPiece { kind, .. }, script)) = pieces.split_first() else { return };
@@ -127,8 +128,8 @@ pub(super) fn login(rig: &mut Rig, script: &[u8]) {
     }
 }
 
-/// CDBs for any logical unit, in a session. The kind chooses one of the disks, the well-known logical unit, or one that is not
-/// there, and directions and length of the transfer.
+/// CDBs for any logical unit, in a session. The kind chooses one of the disks, the well-known logical unit, or one that
+/// is not there, and directions and length of the transfer.
 pub(super) fn cdbs(rig: &mut Rig, script: &[u8]) {
     let line = rig.connect();
     let mut initiator = rig.log_in(line, &[]);
@@ -160,9 +161,9 @@ struct FuzzLink {
     up: bool,
 }
 
-/// A script for several connections, of one session as a rule, which come in at any of the cores. The kind says over which of
-/// them and what: a login, bytes as they are, a PDU, a command, a logout, the end of the connection, or time. CmdSN is that
-/// of the session.
+/// A script for several connections, of one session as a rule, which come in at any of the cores. The kind says over
+/// which of them and what: a login, bytes as they are, a PDU, a command, a logout, the end of the connection, or time.
+/// CmdSN is that of the session.
 pub(super) fn several(rig: &mut Rig, script: &[u8]) {
     let mut links: [Option<FuzzLink>; LINKS] = [const { None }; LINKS];
     let (mut tsih, mut cmd_sn) = (0, 100);
@@ -170,7 +171,8 @@ pub(super) fn several(rig: &mut Rig, script: &[u8]) {
         let (at, what) = (usize::from(kind) % LINKS, kind >> 2 & 7);
         let first = data.first().copied().unwrap_or(0);
         if what == 0 {
-            // Joins the session, or begins another; with the CID of its own, or of another; from a core of either parity.
+            // Joins the session, or begins another; with the CID of its own, or of another; from a core of either
+            // parity.
             let mut initiator = Initiator::new();
             initiator.tsih = if first & 1 == 0 { tsih } else { u16::from(first >> 4) };
             initiator.isid[5] = first & 2;

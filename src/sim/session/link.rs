@@ -481,8 +481,8 @@ impl Session {
         env.now + Duration::from_millis(pause)
     }
 
-    /// What comes late, of a task that was aborted from another connection: its data may have been on the way. So may its
-    /// status, on a connection that the target has ended: the response to the function does not wait for that.
+    /// What comes late, of a task that was aborted from another connection: its data may have been on the way. So may
+    /// its status, on a connection that the target has ended: the response to the function does not wait for that.
     pub(super) fn came_late(&self, at: usize, packet: &Packet, env: &mut Env) -> bool {
         let bhs = &packet.bhs;
         let status = match packet.header::<DataInHeader>() {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! An initiator: it keeps to the protocol unless it is told not to, and takes nothing that the target says for granted.
 //!
-//! Its session has one connection or several ([`link`]). Each request travels on any of them, in the order of CmdSN for all.
-//! When one ends while others go on, the initiator makes it again, or logs it out over another; from then on the target has
-//! done with what it had taken on it, and what it had not taken is sent again elsewhere (RFC 7143 7.2.1).
+//! Its session has one connection or several ([`link`]). Each request travels on any of them, in the order of CmdSN for
+//! all. When one ends while others go on, the initiator makes it again, or logs it out over another; from then on the
+//! target has done with what it had taken on it, and what it had not taken is sent again elsewhere (RFC 7143 7.2.1).
 
 mod answers;
 mod audit;
@@ -94,8 +94,8 @@ struct Running {
     spoilt: bool,
     /// Its connection has ended, and it is not known whether the target has it.
     lost: bool,
-    /// It may have ended without a word: it was sent twice, or a function whose answer is lost, or which was for commands
-    /// before it on another connection, may have ended it.
+    /// It may have ended without a word: it was sent twice, or a function whose answer is lost, or which was for
+    /// commands before it on another connection, may have ended it.
     doubtful: bool,
 }
 
@@ -484,8 +484,8 @@ impl Session {
         env.news.push(News::LoggedIn { session: self.index, name, tsih });
     }
 
-    /// A reset that this session sent then is over: what it sent before is over, too. (What other sessions sent may not have
-    /// arrived when the reset was carried out.)
+    /// A reset that this session sent then is over: what it sent before is over, too. (What other sessions sent may not
+    /// have arrived when the reset was carried out.)
     fn was_reset(&self, disk: usize, sent: Tick, env: &mut Env) {
         for running in self.running.values().filter(|r| r.disk == disk && r.look.sent < sent) {
             if let Some(op) = running.op {
@@ -646,8 +646,8 @@ impl Session {
         }
     }
 
-    /// The target has ended a connection, and has said so: what it had taken by then has no effect any more. What it had not
-    /// is sent again, lest the others wait for it.
+    /// The target has ended a connection, and has said so: what it had taken by then has no effect any more. What it
+    /// had not is sent again, lest the others wait for it.
     fn settle(&mut self, at: usize, env: &mut Env) {
         let (again, rest) = std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.at == at);
         self.sent = rest;

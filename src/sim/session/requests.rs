@@ -184,8 +184,8 @@ impl Session {
             sent = end;
         }
         self.request(at, packets);
-        // A function for immediate delivery on another connection, sent before it, may come after it and end it, too: which
-        // tasks it finds is not for the order of CmdSN to say (RFC 7143 4.2.3.2).
+        // A function for immediate delivery on another connection, sent before it, may come after it and end it, too:
+        // which tasks it finds is not for the order of CmdSN to say (RFC 7143 4.2.3.2).
         let overtaking = |managing: &Managing| {
             let set = managing.disk == disk || managing.function == Function::TargetReset;
             managing.immediate && managing.at != at && set && managing.function != Function::AbortTask
@@ -222,8 +222,9 @@ impl Session {
 
     fn manage(&mut self, at: usize, disk: usize, function: Function, immediate: bool, env: &mut Env) {
         let mut at = at;
-        // Whatever has not come over other connections when a target reset for immediate delivery comes is taken for aborted
-        // by the target, which cannot know what it is: nobody does so who waits for the answer to something else.
+        // Whatever has not come over other connections when a target reset for immediate delivery comes is taken for
+        // aborted by the target, which cannot know what it is: nobody does so who waits for the answer to something
+        // else.
         let others = self.managing.len() + self.pings.len() + self.texts.len() + self.logouts.len();
         if function == Function::TargetReset && immediate && others > 0 && self.links.len() > 1 {
             return env.tally.count("events that met no session");

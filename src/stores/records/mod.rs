@@ -3,15 +3,16 @@
 //! record, which is replaced as a whole.
 //!
 //! How a device uses it (nothing of this waits on a reactor):
-//! * Before the reactors start, [`Records::slot`] gives the unit's [`RecordSlot`](crate::io::RecordSlot), and [`Records::load`] what
-//!   was kept last; the device starts from that.
+//! * Before the reactors start, [`Records::slot`] gives the unit's [`RecordSlot`](crate::io::RecordSlot), and
+//!   [`Records::load`] what was kept last; the device starts from that.
 //! * To keep something, a task answers with [`Step::Persist`](crate::scsi::Step::Persist), and goes on with
-//!   [`Resume::Persisted`](crate::scsi::Resume::Persisted) when the record is on stable storage: a status after that is a promise.
+//!   [`Resume::Persisted`](crate::scsi::Resume::Persisted) when the record is on stable storage: a status after that is
+//!   a promise.
 //! * The format of the bytes is the device's; it begins with a version, and a version that is not known is an error.
 //!
-//! A file is replaced in the only order that leaves the old or the new one after a loss of power: the new bytes to a file
-//! of another name, that file to stable storage, renamed over the old one, the directory to stable storage. One thread
-//! does this for all; of several records of one name that wait it writes the newest.
+//! A file is replaced in the only order that leaves the old or the new one after a loss of power: the new bytes to a
+//! file of another name, that file to stable storage, renamed over the old one, the directory to stable storage. One
+//! thread does this for all; of several records of one name that wait it writes the newest.
 
 mod images;
 mod replace;
@@ -89,8 +90,8 @@ impl Records {
     }
 
     /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
-    /// belongs to this daemon from now on: an error tells that another one has it. One that has had a place before has it
-    /// again.
+    /// belongs to this daemon from now on: an error tells that another one has it. One that has had a place before has
+    /// it again.
     pub fn slot(&self, unit: &str) -> io::Result<RecordSlot> {
         let path = self.root.join(unit);
         let directory = match Directory::open(&path) {
@@ -122,8 +123,9 @@ impl Records {
         directory.load(name)
     }
 
-    /// A record that belongs to no unit. All daemons with this state directory have it in common, and this one has it until
-    /// what is returned is dropped. Waits for the disk, and for the others: for the start. An error names the file.
+    /// A record that belongs to no unit. All daemons with this state directory have it in common, and this one has it
+    /// until what is returned is dropped. Waits for the disk, and for the others: for the start. An error names the
+    /// file.
     pub fn common(&self, name: &'static str) -> io::Result<CommonRecord> {
         let path = self.root.join("common");
         let directory = make_directory(&path).and_then(|()| Directory::wait(&path));

@@ -33,7 +33,8 @@ impl Model {
     }
 
     /// All directories that may be found when the power comes back: names as they were last brought to stable storage
-    /// or as they are now, file contents that were not brought there whole, cut off at any byte, or with zeros from there.
+    /// or as they are now, file contents that were not brought there whole, cut off at any byte, or with zeros from
+    /// there.
     fn after_power_loss(&self) -> Vec<BTreeMap<String, Vec<u8>>> {
         let mut found = Vec::new();
         let longest = self.files.iter().map(|file| file.bytes.len()).max().unwrap_or(0);
@@ -103,8 +104,8 @@ fn the_power_goes_at_any_step() {
     }
 }
 
-/// The same for what disks keep: after each cut mode pages, reservations and identifying information are those that were
-/// acknowledged last, or those that were on their way.
+/// The same for what disks keep: after each cut mode pages, reservations and identifying information are those that
+/// were acknowledged last, or those that were on their way.
 #[test]
 fn the_power_goes_while_disks_keep_their_records() {
     const PAGES: [ModePage; 2] = [

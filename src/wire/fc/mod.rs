@@ -2,11 +2,11 @@
 //! Formats of Fibre Channel over Ethernet: FCoE frames ([`FcoeFrame`]) with what they carry ([`Body`]), and FIP
 //! ([`FipFrame`]). Nothing uses them yet; the FCoE fabric will.
 //!
-//! Each structure is a type that can be read ([`Parse`]) and written ([`Emit`]), and what is written reads the same. Names are
-//! those of the standards: FC-FS (frames, basic link services), FC-LS (extended link services), FC-GS (name server), FC-BB-6
-//! (FCoE, FIP), FCP-4 (SCSI). The texts of T11 were not at hand: layouts and codes are those of Linux's headers and drivers
-//! and of Wireshark, and the captured frames bear out what is in them. What stands in quotes behind a standard says what to
-//! look for there; it need not be the title of a clause.
+//! Each structure is a type that can be read ([`Parse`]) and written ([`Emit`]), and what is written reads the same.
+//! Names are those of the standards: FC-FS (frames, basic link services), FC-LS (extended link services), FC-GS (name
+//! server), FC-BB-6 (FCoE, FIP), FCP-4 (SCSI). The texts of T11 were not at hand: layouts and codes are those of
+//! Linux's headers and drivers and of Wireshark, and the captured frames bear out what is in them. What stands in
+//! quotes behind a standard says what to look for there; it need not be the title of a clause.
 //!
 //! All bytes may come from anybody. Each length is checked, and what is wrong is said by a [`Malformed`]; reserved bits
 //! are not looked at. Whether a message makes sense at its time is not for here to say.

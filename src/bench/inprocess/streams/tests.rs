@@ -27,8 +27,8 @@ fn sent(store: StoreKind, block: u32) -> (usize, usize) {
     exchange(&setup, &common, places, (block, 100), inside)
 }
 
-/// Bytes that the port was given and for which `inside` is true, and others, for so many READs of 100 operations; of what is
-/// written and read, each byte is compared.
+/// Bytes that the port was given and for which `inside` is true, and others, for so many READs of 100 operations; of
+/// what is written and read, each byte is compared.
 fn exchange(
     setup: &Setup,
     common: &Common,
@@ -165,8 +165,8 @@ impl Store for LandingStore {
     }
 }
 
-/// What a disk reads into memory that is not the arena's goes through iSCSI and TCP from there, whatever the store; it is
-/// compared with what was written before.
+/// What a disk reads into memory that is not the arena's goes through iSCSI and TCP from there, whatever the store; it
+/// is compared with what was written before.
 #[test]
 fn what_landed_in_memory_that_was_given_is_sent_from_there() {
     let image = std::path::PathBuf::from(format!("/dev/shm/ptgt-landings-{}.img", std::process::id()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Two cores that share a logical unit: messages, stores and initiators take their time in every order that a seed gives,
-//! and what initiators see must be what one of them after the other would have seen (linearizability).
+//! Two cores that share a logical unit: messages, stores and initiators take their time in every order that a seed
+//! gives, and what initiators see must be what one of them after the other would have seen (linearizability).
 
 mod attentions;
 
@@ -334,7 +334,8 @@ impl Cores {
         Self::with_gate(seed, asks, true, &[])
     }
 
-    /// With a gate for exclusive operations that both cores have in common, or with one each, and with what MOVE MEDIUM tells.
+    /// With a gate for exclusive operations that both cores have in common, or with one each, and with what MOVE MEDIUM
+    /// tells.
     fn with_gate(
         seed: u64,
         asks: impl Fn(&mut Dice, usize) -> Vec<Ask>,

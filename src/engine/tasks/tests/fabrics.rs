@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One table of reservations over all fabrics: a disk that an iSCSI initiator reaches on one core, over a stream, and a Fibre
-//! Channel initiator on the other, over memory regions.
+//! One table of reservations over all fabrics: a disk that an iSCSI initiator reaches on one core, over a stream, and a
+//! Fibre Channel initiator on the other, over memory regions.
 
 use super::*;
 use crate::devices::sbc::{Config, Disk};

@@ -43,8 +43,8 @@ fn a_serial_device_moves_parts_and_ends_short_over_every_transport() {
     }
 }
 
-/// The fabric tells how the initiator's buffer and what the command moves differ, the sense data how the record and what the
-/// CDB asks for differ.
+/// The fabric tells how the initiator's buffer and what the command moves differ, the sense data how the record and
+/// what the CDB asks for differ.
 #[test]
 fn a_record_of_another_length_is_no_overflow_over_every_transport() {
     const LEN: u32 = RECORD as u32;
@@ -341,7 +341,8 @@ fn an_absent_logical_unit_is_served_by_its_own_device() {
     assert_eq!(w.wire(0).executed, [(RequestTag(7), TaskManagementResponse::IncorrectLun)]);
 }
 
-/// The abort was sent before the initiator saw the status: it learns that there is nothing to abort, and keeps the status.
+/// The abort was sent before the initiator saw the status: it learns that there is nothing to abort, and keeps the
+/// status.
 #[test]
 fn a_task_that_has_ended_is_not_aborted() {
     let mut w = World::new(TransportKind::Stream, 0);
@@ -400,7 +401,8 @@ fn a_detached_task_outlives_resets_and_its_nexus() {
     }
 }
 
-/// SAM-5 6.3.3 and 7.7: a reset ends a reservation by RESERVE, and so does the loss of its nexus, before anybody is told.
+/// SAM-5 6.3.3 and 7.7: a reset ends a reservation by RESERVE, and so does the loss of its nexus, before anybody is
+/// told.
 #[test]
 fn reserve_ends_with_a_reset_and_with_its_nexus() {
     for loss in [false, true] {

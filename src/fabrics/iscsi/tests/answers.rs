@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is answered is what is in force: each key, with values of all kinds, alone and in company, has one answer at most, and
-//! what that says holds from then on; a key that is rejected or not offered has its default.
+//! What is answered is what is in force: each key, with values of all kinds, alone and in company, has one answer at
+//! most, and what that says holds from then on; a key that is rejected or not offered has its default.
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
@@ -174,8 +174,8 @@ fn bursts_are_answered_as_they_are_in_force() {
     }
 }
 
-/// Sends a write of more than so many bytes, of which so many are unsolicited. Returns the R2Ts, or nothing if that was a
-/// violation.
+/// Sends a write of more than so many bytes, of which so many are unsolicited. Returns the R2Ts, or nothing if that was
+/// a violation.
 fn write(world: &mut World, unsolicited: u32) -> Option<Vec<Packet>> {
     let (len, segment) =
         (unsolicited + 2000, 65_536.min(world.connection().negotiated().max_recv_data_segment_length));

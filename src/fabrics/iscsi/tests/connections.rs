@@ -5,7 +5,8 @@ use super::*;
 use crate::fabrics::iscsi::initiator::{Packet, Transfer};
 use crate::wire::iscsi::{NO_TAG, pairs};
 
-/// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by hand.
+/// A session with two connections; the second one has an initiator of its own, which shares CmdSN and task tags by
+/// hand.
 pub(super) struct Two {
     pub(super) world: World,
     pub(super) other: Initiator,

@@ -64,8 +64,8 @@ fn a_read_on_the_wire() {
             // Data-In, F and S, status GOOD, 512 bytes; no LUN without A; the task; no transfer tag.
             0x25, 0x81, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11, 0xff, 0xff, 0xff,
             0xff, //
-            // StatSN, ExpCmdSN, MaxCmdSN; DataSN, BufferOffset, no residual. With the status the place of the command in
-            // the window is free.
+            // StatSN, ExpCmdSN, MaxCmdSN; DataSN, BufferOffset, no residual. With the status the place of the command
+            // in the window is free.
             0, 0, 0, 8, 0, 0, 0, 101, 0, 0, 0, 228, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         ]
     );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The same session over two datamovers: a byte stream, and one that moves data between memory regions. What a command does
-//! and how it ends is the same; how its bytes move is not.
+//! The same session over two datamovers: a byte stream, and one that moves data between memory regions. What a command
+//! does and how it ends is the same; how its bytes move is not.
 
 use std::collections::HashMap;
 
@@ -400,8 +400,8 @@ fn commands_end_alike_over_both_datamovers() {
     assert!(stream.1 == regions.1, "what was written");
 }
 
-/// No byte is copied above the datamover: what is put lies in the store's region, and what is got reaches the task where it
-/// landed.
+/// No byte is copied above the datamover: what is put lies in the store's region, and what is got reaches the task
+/// where it landed.
 #[test]
 fn data_stays_where_it_lies() {
     let (mut world, mut mover) = logged_in();

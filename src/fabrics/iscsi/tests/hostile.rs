@@ -94,7 +94,8 @@ fn the_whole_session() {
     }
 }
 
-/// Answers with the window's bounds taken out: how far it has opened when a PDU leaves depends on what had come by then.
+/// Answers with the window's bounds taken out: how far it has opened when a PDU leaves depends on what had come by
+/// then.
 fn without_window(sent: &[u8], digests: bool) -> Vec<Packet> {
     let mut initiator = Initiator::new();
     initiator.digests = Digests { header: digests, data: digests };

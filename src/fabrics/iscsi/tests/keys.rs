@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The keys of RFC 7143 13, each stated here once more from the standard: default, range, and how the result comes about.
-//! Offers at the ends of the range and beyond, absurd ones, repeated ones, and split ones.
+//! The keys of RFC 7143 13, each stated here once more from the standard: default, range, and how the result comes
+//! about. Offers at the ends of the range and beyond, absurd ones, repeated ones, and split ones.
 
 use super::*;
 use crate::wire::iscsi::pairs;

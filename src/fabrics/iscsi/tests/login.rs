@@ -137,7 +137,8 @@ fn who_is_refused_and_why() {
     assert_eq!(refused(&mut world, &[login]), LoginStatus::AuthenticationFailure as u16);
 }
 
-/// A name that is none is refused, and told in a form that a terminal does not obey; so is one that is in any other key.
+/// A name that is none is refused, and told in a form that a terminal does not obey; so is one that is in any other
+/// key.
 #[test]
 fn no_text_of_a_login_is_shown_as_it_is() {
     let keys = [

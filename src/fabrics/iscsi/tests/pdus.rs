@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! RFC 7143 11, PDU by PDU: each form that an initiator may give a request, and what comes of those that it may not. Each
-//! row is tried with and without digests, padded with zeros and with other bytes.
+//! RFC 7143 11, PDU by PDU: each form that an initiator may give a request, and what comes of those that it may not.
+//! Each row is tried with and without digests, padded with zeros and with other bytes.
 
 use super::*;
 use crate::fabrics::iscsi::initiator::Transfer;
@@ -419,7 +419,8 @@ fn every_form_of_a_login_is_taken() {
 
 #[test]
 fn data_that_was_asked_for_comes_in_any_pieces() {
-    // Empty data segments: RFC 7143 11.7.6. LUN: as the command has it, in its other form, or left out; another's is wrong.
+    // Empty data segments: RFC 7143 11.7.6. LUN: as the command has it, in its other form, or left out; another's is
+    // wrong.
     let pieces: [&[usize]; 6] =
         [&[4096], &[1, 4095], &[0, 4096], &[2048, 0, 2048], &[4096, 0], &[0, 0, 4096, 0, 0]];
     let luns = [(1 << 48, true), (0x4001 << 48, true), (0, true), (2 << 48, false), (0xc101 << 48, false)];

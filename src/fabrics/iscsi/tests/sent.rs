@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Limits on what we send: what is longer goes on in further PDUs, or ends the login with a reason that is told. Nothing is
-//! left out in silence. (Data-In: `data_in_is_cut_to_segments_and_bursts`; R2Ts: `r2ts_are_outstanding_together`.)
+//! Limits on what we send: what is longer goes on in further PDUs, or ends the login with a reason that is told.
+//! Nothing is left out in silence. (Data-In: `data_in_is_cut_to_segments_and_bursts`; R2Ts:
+//! `r2ts_are_outstanding_together`.)
 
 use super::*;
 use crate::wire::iscsi::pairs;
