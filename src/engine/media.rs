@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::mpsc::SyncSender;
 
 use super::agreement::Ticket;
+use super::tasks::MediumRefusal;
 use crate::io::{Store, Tag};
 use crate::reactor::CoreContext;
 use crate::scsi::{DriveChange, MoveFailure, UnitKey};
@@ -27,7 +28,7 @@ pub enum MediumMessage {
         /// The new one.
         attach: Option<AttachStore>,
         /// Who waits for the end; the error says why everything is as before.
-        to: SyncSender<Result<(), String>>,
+        to: SyncSender<Result<(), MediumRefusal>>,
     },
     /// A change that has not happened yet is not to happen.
     GiveUp(Ticket),

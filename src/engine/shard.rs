@@ -23,7 +23,7 @@ use super::links::PeerLinks;
 use super::media::MediumMessage;
 use super::report::{CoreCounters, CoreReport, UnitReport};
 use super::shortage::Shortage;
-use super::tasks::{AfterAbort, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
+use super::tasks::{AfterAbort, MediumRefusal, NexusKey, Notice, PeerMessage, TaskManager, UnitKey};
 use super::topology::{ReadyShare, RetiredUnit, TopologyMessage};
 use crate::activity;
 use crate::io::Error;
@@ -119,7 +119,7 @@ pub struct Shard {
     /// Logical units that go, and who waits for that.
     retiring: Vec<(UnitKey, SyncSender<RetiredUnit>)>,
     /// Changes of media that are under way, and who waits for them.
-    changing_media: Vec<(Ticket, SyncSender<Result<(), String>>)>,
+    changing_media: Vec<(Ticket, SyncSender<Result<(), MediumRefusal>>)>,
     woken: Vec<NexusKey>,
     shortage: Shortage,
     load: Load,

@@ -14,7 +14,7 @@ use super::librarian::MoveRequests;
 use super::live::Live;
 use crate::devices::LibraryPlan;
 use crate::devices::smc::{barcode_of, cartridge_path};
-use crate::engine::tasks::PREVENTED;
+use crate::engine::tasks::MediumRefusal;
 use crate::engine::units::UnitOptions;
 use crate::scsi::primary::{FurnishedLibrary, Identity};
 use crate::scsi::{DriveChange, MoveFailure, UnitKey};
@@ -145,11 +145,9 @@ impl Live {
         });
         let gone = || (MoveFailure::Failed, "the library is gone".to_owned());
         let (name, store) = wanted.flatten().ok_or_else(gone)?;
-        self.set_medium(&mut self.changer(), &name, store.as_ref()).map_err(|why| {
-            match why.ends_with(PREVENTED) {
-                true => (MoveFailure::Prevented, why),
-                false => (MoveFailure::Failed, why),
-            }
+        let done = self.set_medium(&mut self.changer(), &name, store.as_ref());
+        done.map_err(|MediumRefusal { prevented, why }| {
+            (if prevented { MoveFailure::Prevented } else { MoveFailure::Failed }, why)
         })
     }
 }

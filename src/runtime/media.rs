@@ -14,6 +14,7 @@ use super::live::{Changer, Live};
 use crate::control::config::Config;
 use crate::engine::media::{AttachStore, MediumMessage};
 use crate::engine::shard::Message;
+use crate::engine::tasks::MediumRefusal;
 use crate::engine::units::{UnitKind, UnitOptions, kind};
 use crate::memory::Arena;
 use crate::reactor::CoreContext;
@@ -33,19 +34,22 @@ impl Live {
     /// Brings a medium to a unit that has none.
     pub(super) fn load_medium(&self, name: &str, store: &ConfiguredStore) -> Result<(), String> {
         let mut changer = self.changer();
-        self.of_unit(name, |unit, config| {
+        let done = self.of_unit(name, |unit, config| {
             if let Some(there) = &*unit.medium() {
-                return Err(format!("{} is in it: take that out first", there.described()));
+                return Err(format!("{} is in it: take that out first", there.described()).into());
             }
             self.change_medium(&mut changer, unit, config, Some(store), false)
-        })
+        });
+        done.map_err(|refusal| refusal.why)
     }
 
     /// Takes the medium of a unit out; by force even if initiators prevent that, or what they wrote cannot be brought
     /// to it.
     pub(super) fn unload_medium(&self, name: &str, force: bool) -> Result<(), String> {
         let mut changer = self.changer();
-        self.of_unit(name, |unit, config| self.change_medium(&mut changer, unit, config, None, force))
+        let done =
+            self.of_unit(name, |unit, config| self.change_medium(&mut changer, unit, config, None, force));
+        done.map_err(|refusal| refusal.why)
     }
 
     /// Gives a unit this medium in the place of the one it has, or none.
@@ -54,7 +58,7 @@ impl Live {
         changer: &mut Changer,
         name: &str,
         store: Option<&ConfiguredStore>,
-    ) -> Result<(), String> {
+    ) -> Result<(), MediumRefusal> {
         self.of_unit(name, |unit, config| {
             let is_empty = unit.medium().is_none();
             match store {
@@ -86,24 +90,28 @@ impl Live {
 
     fn exchange_medium(&self, changer: &mut Changer, name: &str, to: &Config) -> Result<(), String> {
         let options = to.units.iter().find(|unit| unit.name == name);
-        self.set_medium(changer, name, options.and_then(|options| options.store.as_ref()))
+        let done = self.set_medium(changer, name, options.and_then(|options| options.store.as_ref()));
+        done.map_err(|refusal| refusal.why)
     }
 
     /// Does something with a unit whose medium comes and goes. The error names it.
     fn of_unit(
         &self,
         name: &str,
-        act: impl FnOnce(&Unit, &Config) -> Result<(), String>,
-    ) -> Result<(), String> {
+        act: impl FnOnce(&Unit, &Config) -> Result<(), MediumRefusal>,
+    ) -> Result<(), MediumRefusal> {
         let served = self.served();
         let unit = served.units.iter().find(|unit| unit.options.name == name);
         let unit = unit.ok_or_else(|| format!("there is no logical unit {name:?}"))?;
         let UnitOptions { kind: of_kind, name, .. } = &unit.options;
         let done = match kind(of_kind).is_some_and(UnitKind::is_removable) {
             true => act(unit, &served.config),
-            false => Err("its medium does not come and go".to_owned()),
+            false => Err("its medium does not come and go".to_owned().into()),
         };
-        done.map_err(|why| format!("{of_kind} {name:?}: {why}"))
+        done.map_err(|MediumRefusal { prevented, why }| {
+            let why = format!("{of_kind} {name:?}: {why}");
+            MediumRefusal { prevented, why }
+        })
     }
 
     /// Takes the medium of a unit out, if there is one, and brings another. The error says why everything is as before.
@@ -114,7 +122,7 @@ impl Live {
         config: &Config,
         store: Option<&ConfiguredStore>,
         force: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), MediumRefusal> {
         let Unit { key, options, device, owner, .. } = unit;
         let owner = &self.cores[owner.unwrap_or_default()];
         let is_empty = unit.medium().is_none();
@@ -123,7 +131,7 @@ impl Live {
         }
         let kept = (&*self.records, &self.claims);
         let opened = store.map(|store| open_medium(config, options, store, kept, unit.slot())).transpose();
-        let done = opened.and_then(|opened| {
+        let done = opened.map_err(MediumRefusal::from).and_then(|opened| {
             opened.as_ref().map_or(Ok(()), |medium| scan(unit, medium))?;
             let attach = opened.as_ref().map(|OpenMedium { backing, .. }| -> AttachStore {
                 let backing = backing.clone();
@@ -138,7 +146,7 @@ impl Live {
                 }
                 ended.recv_timeout(GIVE_UP_TIME)
             });
-            outcome.unwrap_or_else(|_| Err("its reactor does not answer".to_owned())).map(|()| opened)
+            outcome.unwrap_or_else(|_| Err("its reactor does not answer".to_owned().into())).map(|()| opened)
         });
         match done {
             Ok(opened) => {

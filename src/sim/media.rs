@@ -14,6 +14,7 @@ use super::store::{Medium, SimStore};
 use crate::engine::agreement::Ticket;
 use crate::engine::media::{AttachStore, MediumMessage};
 use crate::engine::shard::Message;
+use crate::engine::tasks::MediumRefusal;
 use crate::io::Store;
 use crate::reactor::{CoreContext, Sender};
 use crate::scsi::UnitKey;
@@ -62,7 +63,7 @@ struct MediumMove {
     /// The medium that comes, if one does.
     comes: Option<HeldMedium>,
     before: Whereabouts,
-    ended: Receiver<Result<(), String>>,
+    ended: Receiver<Result<(), MediumRefusal>>,
 }
 
 /// A medium that is in a disk. The canary has one without a claim.

@@ -386,7 +386,9 @@ impl LinkedCores {
                 Notice::Ended(what) if what & RESET != 0 => other.peer_done((what & !RESET) as usize),
                 Notice::Ended(nexus) => self.left.push(nexus),
                 Notice::ToPeers(message) | Notice::ToPeer(_, message) => other.hear(message),
-                Notice::MediumChanged { what, outcome } => self.changed.push((what, outcome)),
+                Notice::MediumChanged { what, outcome } => {
+                    self.changed.push((what, outcome.map_err(|refusal| refusal.why)))
+                }
                 other => panic!("{other:?}"),
             }
         }

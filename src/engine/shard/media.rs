@@ -4,7 +4,7 @@
 use super::{Shard, Stop};
 use crate::engine::agreement::Ticket;
 use crate::engine::media::MediumMessage;
-use crate::engine::tasks::MediumChange;
+use crate::engine::tasks::{MediumChange, MediumRefusal};
 
 impl Shard {
     pub(super) fn hear_of_media(&mut self, message: MediumMessage) {
@@ -20,7 +20,7 @@ impl Shard {
                         let change = MediumChange { force, store };
                         self.core.tasks.change_medium(self.core.now, unit, change, ticket.0);
                     }
-                    Err(why) => _ = to.try_send(Err(why)),
+                    Err(why) => _ = to.try_send(Err(why.into())),
                 }
             }
             MediumMessage::GiveUp(Ticket(what)) => self.core.tasks.give_up_medium(self.core.now, what),
@@ -28,7 +28,7 @@ impl Shard {
     }
 
     /// A change of a medium has ended.
-    pub(super) fn medium_changed(&mut self, what: u64, outcome: &Result<(), String>) {
+    pub(super) fn medium_changed(&mut self, what: u64, outcome: &Result<(), MediumRefusal>) {
         for (_, to) in self.changing_media.extract_if(.., |(ticket, _)| ticket.0 == what) {
             _ = to.try_send(outcome.clone());
         }

@@ -11,9 +11,7 @@ use smallvec::SmallVec;
 
 use super::change_queue::{Draining, FrozenFor};
 use super::line::CommandPlace;
-use super::medium_change::{
-    PREVENTED, {ChangingMedium, MediumChange},
-};
+use super::medium_change::{ChangingMedium, MediumChange, MediumRefusal};
 use super::nobody::Nobody;
 use super::task::State;
 use super::{NOBODY, Notice, TaskManager};
@@ -31,7 +29,7 @@ impl TaskManager {
         let row = self.row(unit);
         let row = row.filter(|row| matches!(self.units[*row].place, CommandPlace::Here(_)));
         let Some(row) = row else {
-            let outcome = Err("it is not there".to_owned());
+            let outcome = Err("it is not there".to_owned().into());
             return self.notices.push_back(Notice::MediumChanged { what, outcome });
         };
         let task = self.stand_in_line(now, row);
@@ -65,7 +63,7 @@ impl TaskManager {
         let (is_there, is_prevented) = (unit.store.is_some(), unit.server.prevents_removal());
         let why = match (is_there, comes) {
             (false, false) => "there is no medium in it",
-            (true, _) if is_prevented && !force => PREVENTED,
+            (true, _) if is_prevented && !force => "an initiator prevents the removal of its medium",
             (true, _) => {
                 let step = self.call(now, task, &mut Nobody, |server, id, command, cx| {
                     server.release_medium(id, command, force, cx)
@@ -74,7 +72,8 @@ impl TaskManager {
             }
             (false, true) => return self.release_medium(now, task, false),
         };
-        self.settle_medium(task, Err(why.to_owned()));
+        let prevented = is_there && is_prevented;
+        self.settle_medium(task, Err(MediumRefusal { prevented, why: why.to_owned() }));
         self.end(now, task, None);
     }
 
@@ -83,7 +82,7 @@ impl TaskManager {
     pub(super) fn release_medium(&mut self, now: Instant, task: u32, stays: bool) {
         if stays {
             let why = "what was written last cannot be brought to its medium";
-            self.settle_medium(task, Err(why.to_owned()));
+            self.settle_medium(task, Err(why.to_owned().into()));
             return self.end(now, task, None);
         }
         let row = self.tasks[task as usize].unit;
@@ -131,7 +130,7 @@ impl TaskManager {
 
     /// Tells the owner how a change has ended, unless it was told before.
     #[cold]
-    pub(super) fn settle_medium(&mut self, task: u32, outcome: Result<(), String>) {
+    pub(super) fn settle_medium(&mut self, task: u32, outcome: Result<(), MediumRefusal>) {
         if let Some(index) = self.media.iter().position(|changing| changing.task == task) {
             let ChangingMedium { what, .. } = self.media.swap_remove(index);
             if what == AT_THE_END {

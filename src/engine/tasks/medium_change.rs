@@ -3,8 +3,20 @@
 
 use crate::io::Store;
 
-/// Why a medium stays that an initiator keeps in.
-pub const PREVENTED: &str = "an initiator prevents the removal of its medium";
+/// Why everything is as before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediumRefusal {
+    /// An initiator prevents the removal of the medium.
+    pub prevented: bool,
+    /// The same, or another reason, in words.
+    pub why: String,
+}
+
+impl From<String> for MediumRefusal {
+    fn from(why: String) -> Self {
+        Self { prevented: false, why }
+    }
+}
 
 /// What becomes of the medium of a logical unit: if there is one, it goes.
 #[derive(Default)]

@@ -69,7 +69,7 @@ use unit::Unit;
 pub use change_queue::{SharedState, Turn};
 pub use command_faults::{Answer, CommandFault, CommandFaults};
 pub use latency::{CommandKind, Histogram, Latencies, Stage};
-pub use medium_change::{MediumChange, PREVENTED};
+pub use medium_change::{MediumChange, MediumRefusal};
 pub use remote_nexus::{NexusMessage, TransportCall};
 pub use unit::{NewUnit, UnitCounters};
 
@@ -147,7 +147,7 @@ pub enum Notice {
         /// The owner's name for it.
         what: u64,
         /// How it has ended.
-        outcome: Result<(), String>,
+        outcome: Result<(), MediumRefusal>,
     },
     /// Nothing of this core's is under way any more at a logical unit for which [`TaskManager::retire`] was called, and
     /// all that was written is on stable storage, or why not.
@@ -754,7 +754,7 @@ impl TaskManager {
         if this.nexus != NOBODY {
             self.leave(now, task, &this, transport);
         } else {
-            self.settle_medium(task, Err("it was given up".to_owned()));
+            self.settle_medium(task, Err("it was given up".to_owned().into()));
         }
         for pending in this.waiters {
             self.one_less(pending);
