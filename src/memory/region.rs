@@ -8,7 +8,7 @@
 //!
 //! 1. Memory is mapped, and is a region from then on: the arena of a core, what stores lend, buffers of a fabric's own.
 //! 2. Registrars take in all regions of their core ([`RegionTable::add`]), and may refuse some: what lies there is
-//!   copied to where they can reach it.
+//!    copied to where they can reach it.
 //! 3. Segments go to devices. Whoever gives one away holds it until the device is done with it.
 //! 4. The device stops; only then its table is given up ([`RegionTable::give_up`]).
 //! 5. Stores and arenas go. A region is unmapped, and its number free again, when its owner, all segments and all

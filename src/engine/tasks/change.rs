@@ -6,12 +6,12 @@
 //!
 //! 1. The core that asks works out the next state. If it is refused, or is none, that is all.
 //! 2. Every core is frozen ([`PeerMessage::Freeze`]): commands of this unit that arrive wait, as do tasks that want
-//!   something of its store. A core answers ([`PeerMessage::Frozen`]) when the store holds none of its operations any
-//!   more, which depends on nobody but the store: a task that waits for its initiator is asked again later.
+//!    something of its store. A core answers ([`PeerMessage::Frozen`]) when the store holds none of its operations any
+//!    more, which depends on nobody but the store: a task that waits for its initiator is asked again later.
 //! 3. If the state is to outlive the daemon, its record is kept. A failure leaves everything as it was.
 //! 4. The state is put in force ([`PeerMessage::InForce`]) together with its unit attentions and aborts, the command
-//!   ends, and the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new
-//!   state.
+//!    ends, and the next one has its turn. A core goes on when it hears of it; those that waited are judged by the new
+//!    state.
 //!
 //! So there is one moment, between 2 and 4, at which the change happens for everybody: no command is judged by the old
 //! state after any was judged by the new one, and none of the old state writes once the status is out.
