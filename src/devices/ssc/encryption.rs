@@ -3,6 +3,7 @@
 //! in memory only, gone with a reset, and never part of anything that is printed.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use aes_gcm::aead::inout::InOutBuf;
@@ -11,7 +12,6 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::scsi::{Sense, asc};
-use crate::wire::Uuid;
 use crate::wire::scsi::be16;
 
 /// Bytes of a key, and of what authenticates a frame.
@@ -26,7 +26,8 @@ pub(super) const AKAD_MAX: usize = 60;
 /// zero (2), salt (32), check of the key (8), and that data.
 const HEAD: usize = 48;
 const SALT_AT: usize = 8;
-const CHECK_AT: usize = 40;
+const SALT: usize = 32;
+const CHECK_AT: usize = SALT_AT + SALT;
 pub(super) const HEAD_MAX: usize = HEAD + UKAD_MAX + AKAD_MAX;
 
 /// The one algorithm: AES-256-GCM, by its index and as IKEv2 knows it.
@@ -89,7 +90,7 @@ pub(super) enum DecryptFault {
 
 impl RecordCipher {
     /// For a new record, with the head of its payload.
-    pub(super) fn new(key: &DataKey, salt: &[u8; 32], logical: u32) -> (Self, Vec<u8>) {
+    pub(super) fn new(key: &DataKey, salt: &[u8; SALT], logical: u32) -> (Self, Vec<u8>) {
         let (cipher, check) = key.of_record(salt);
         let DataKey { format, unauthenticated, authenticated, .. } = key;
         let length = HEAD + unauthenticated.len() + authenticated.len();
@@ -185,16 +186,40 @@ pub(super) struct TapeEncryption {
     clear_on_demount: bool,
     /// KEY INSTANCE COUNTER.
     pub(super) instance: u32,
-    /// Records that were encrypted since the start.
+    salts: Salts,
+}
+
+/// What makes the key of each record another one: a number that no other start has drawn, and a count. A clock would not
+/// do: after a restart the same key comes again, and the time may, too.
+#[derive(Debug)]
+struct Salts {
+    start: [u64; 3],
     records: u64,
+}
+
+impl Default for Salts {
+    fn default() -> Self {
+        Self { start: [(); 3].map(|()| RandomState::new().hash_one(0)), records: 0 }
+    }
+}
+
+impl Salts {
+    fn next(&mut self) -> [u8; SALT] {
+        let [a, b, c] = self.start;
+        self.records += 1;
+        let mut salt = [0; SALT];
+        for (bytes, part) in salt.chunks_exact_mut(8).zip([a, b, c, self.records]) {
+            bytes.copy_from_slice(&part.to_be_bytes());
+        }
+        salt
+    }
 }
 
 impl TapeEncryption {
     /// Forgets the key.
     pub(super) fn clear(&mut self) {
-        let Self { instance, records, .. } = *self;
-        let instance = instance + u32::from(self.key.is_some());
-        *self = Self { instance, records, ..Self::default() };
+        let instance = self.instance + u32::from(self.key.is_some());
+        *self = Self { instance, ..Self::default() };
     }
 
     /// The cartridge goes out.
@@ -204,21 +229,10 @@ impl TapeEncryption {
         }
     }
 
-    /// The cipher for the next record that is written, and the head of its payload, if records are encrypted. `drive`
-    /// and `epoch` tell this drive since this start from all others.
-    pub(super) fn cipher(
-        &mut self,
-        drive: Uuid,
-        epoch: u64,
-        logical: u32,
-    ) -> Option<(RecordCipher, Vec<u8>)> {
+    /// The cipher for the next record that is written, and the head of its payload, if records are encrypted.
+    pub(super) fn cipher(&mut self, logical: u32) -> Option<(RecordCipher, Vec<u8>)> {
         let key = self.key.as_ref().filter(|_| self.encrypts)?;
-        let mut salt = [0; 32];
-        salt[..16].copy_from_slice(&drive.bytes());
-        salt[16..24].copy_from_slice(&epoch.to_be_bytes());
-        salt[24..].copy_from_slice(&self.records.to_be_bytes());
-        self.records += 1;
-        Some(RecordCipher::new(key, &salt, logical))
+        Some(RecordCipher::new(key, &self.salts.next(), logical))
     }
 
     /// The key-associated data of the key.
@@ -286,9 +300,9 @@ impl TapeEncryption {
             authenticated: Vec::new(),
         };
         take_key_data(page, HEADER + KEY, &mut key)?;
-        let (instance, records) = (self.instance + 1, self.records);
+        let (instance, key) = (self.instance + 1, Some(Arc::new(key)));
         let clear_on_demount = flags & CKOD != 0;
-        *self = Self { encrypts, decrypts, key: Some(Arc::new(key)), clear_on_demount, instance, records };
+        *self = Self { encrypts, decrypts, key, clear_on_demount, instance, salts: Salts::default() };
         Ok(true)
     }
 }

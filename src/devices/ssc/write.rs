@@ -195,8 +195,7 @@ impl TapeWrite {
             false => None,
         };
         store.settle(drive, cx)?;
-        let options = job.unit.options();
-        let cipher = drive.encryption.cipher(options.identity.uuid(), options.epoch, logical);
+        let cipher = drive.encryption.cipher(logical);
         let encoder = RecordEncoder::new(modes.compresses, logical, modes.protects_writes, cipher);
         let record = FormedRecord { encoder, range, fetched: 0, written: 0, payload: None };
         self.stage = WriteStage::Formed(Box::new(record));
