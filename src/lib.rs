@@ -33,7 +33,8 @@
 //! | [`runtime`] | threads, signals, order of start and stop |
 //! | `sim` | the test world (feature `sim`, and unit tests): whole targets with faults around them, by seed |
 //!
-//! `devices`, `stores` and `fabrics` never see each other, and neither `engine` nor `control` names a fabric. `wire`,
+//! `devices`, `stores` and `fabrics` never see each other, and of `engine`, `control` and `runtime` none names
+//! a fabric. `wire`,
 //! `io`, `formats`, `scsi`, `devices`, `fabrics`, `net`, `engine` and `adapters` have no `unsafe`, no socket, no thread
 //! and no clock: whatever they do can be repeated by a test with the same bytes and times.
 //!
@@ -177,7 +178,8 @@
 //!   brings its bytes is a port; a room in `adapters/` that implements [`engine::fabric::Fabric`] joins them to a core:
 //!   who is there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`]
 //!   says which tables of the configuration are its own, and what is counted for it; its
-//!   [`adapters::fabric::FabricOptions`] say what they mean. Its ports are named by [`scsi::PortName`], and its nexuses
+//!   [`adapters::fabric::FabricOptions`] say what they mean, and make [`adapters::fabric::FabricExports`] of it, by
+//!   which the runtime makes it a part of each core, and of each change while it runs. Its ports are named by [`scsi::PortName`], and its nexuses
 //!   get their numbers from [`engine::fabric::Core::new_nexus_id`]. `adapters/toy` has whole ones, for tests, on memory
 //!   and on Ethernet frames, and `adapters/toy_regions` one that moves data by memory region.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`]

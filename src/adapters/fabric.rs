@@ -11,11 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::counters::CounterPlace;
 use crate::engine::fabric::FabricShare;
+use crate::engine::port_ids::PortIds;
 use crate::engine::units::UnitOptions;
 use crate::machine::Findings;
+use crate::net::{Listener, NamedHost};
 use crate::options::{ConfigChanges, Key, Named, Section};
 use crate::ports::ConfiguredPort;
-use crate::scsi::UnitKey;
+use crate::scsi::{TargetPort, UnitKey};
 
 /// A fabric.
 pub struct FabricKind {
@@ -92,15 +94,62 @@ pub trait FabricOptions: Any + fmt::Debug + Send + Sync {
     /// The same, without some logical units.
     fn without(&self, units: &[String]) -> Arc<dyn FabricOptions>;
 
-    /// Makes what so many cores share of each of its targets. `unit` knows logical units by their names. The runtime
-    /// itself joins a fabric to ports and to changes while it runs.
-    fn share(
-        &self,
-        _cores: usize,
-        _unit: &dyn Fn(&str) -> UnitKey,
-    ) -> Result<Vec<Arc<dyn FabricShare>>, String> {
-        Ok(Vec::new())
+    /// Its target ports by name, with the relative target port identifiers that they are given.
+    fn target_ports(&self) -> Vec<(String, Option<u16>)> {
+        Vec::new()
     }
+
+    /// What it exports.
+    fn exports(&self, known: &KnownKeys<'_>) -> Result<Arc<dyn FabricExports>, String>;
+
+    /// What the status of the daemon says of it, under names that no other fabric has. `is_down` knows ports whose
+    /// device is gone. Sessions are there if they were asked for, as [`FabricShare::sessions`] tells of them.
+    fn status(&self, _is_down: &dyn Fn(&str) -> bool, _sessions: Option<Vec<Value>>) -> Map<String, Value> {
+        Map::new()
+    }
+}
+
+/// By what the engine knows what the configuration names.
+pub struct KnownKeys<'k> {
+    /// The keys of logical units, by name.
+    pub unit: &'k dyn Fn(&str) -> UnitKey,
+    /// The identifiers of target ports; each of [`FabricOptions::target_ports`] has one.
+    pub ids: &'k PortIds,
+}
+
+/// What a fabric exports where and to whom. Another configuration has another.
+pub trait FabricExports: Send + Sync {
+    /// The target ports through which a logical unit is reached.
+    fn ports_of(&self, _unit: UnitKey) -> Vec<Arc<TargetPort>> {
+        Vec::new()
+    }
+
+    /// Says what is served where, in lines for the log.
+    fn announce(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What so many cores share of it, when the daemon starts; of each share each core has a fabric. One on byte
+    /// streams finds its hosts in the context of the core ([`crate::net::StreamHosts`]).
+    fn share(self: Arc<Self>, cores: usize) -> Result<Vec<Arc<dyn FabricShare>>, String>;
+
+    /// What a core gets of a change to these, made on its thread: a part for each of its shares, in their order, which
+    /// goes to [`Fabric::arrange`](crate::engine::fabric::Fabric::arrange); none for those that do not care. A fabric
+    /// on byte streams takes what `ports` has.
+    fn parts(self: Arc<Self>, _ports: &mut PortsChange) -> Vec<Box<dyn Any>> {
+        Vec::new()
+    }
+}
+
+/// What becomes of the ports of a core by a change, for the fabric on byte streams.
+#[derive(Default)]
+pub struct PortsChange {
+    /// Those that are new, by name. They have their listeners, in the order of their addresses.
+    pub hosts: Vec<NamedHost>,
+    /// The names of those that go.
+    pub gone: Vec<String>,
+    /// New listeners of others, by the names of their portals.
+    pub listeners: Vec<(Arc<str>, Listener)>,
 }
 
 /// An address of a port that a fabric takes for itself.

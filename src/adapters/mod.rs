@@ -43,7 +43,7 @@ pub const FABRICS: &[FabricKind] = &[
     #[cfg(test)]
     FabricKind {
         keys: toy_regions::KEYS,
-        read: |root, parts| toy_regions::RegionFabricOptions::read(root, parts),
+        read: |root, parts| toy::ToyFabricOptions::<toy_regions::RegionTarget>::read(root, parts),
         counters: &[],
         render: |_| Ok(String::new()),
     },

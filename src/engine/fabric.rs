@@ -8,6 +8,9 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::audit::{MemoryAudit, MemoryHolder};
 use super::tasks::{AfterAbort, NexusKey, TaskManager, Transports};
@@ -35,7 +38,7 @@ pub trait Fabric: Transports {
     fn cold_reset(&mut self, nexus: NexusKey);
 
     /// The turn is over: what it has queued goes out.
-    fn commit(&mut self, now: Instant);
+    fn commit(&mut self, _now: Instant) {}
 
     /// When a turn is needed of which no descriptor tells. `now` is when the last one began.
     fn next_deadline(&self, now: Instant) -> Option<Instant>;
@@ -63,23 +66,30 @@ pub trait Fabric: Transports {
     fn census(&self) -> Census;
 
     /// Adds what its ports have counted, by their names.
-    fn count(&self, ports: &mut BTreeMap<String, Vec<Counted>>);
+    fn count(&self, _ports: &mut BTreeMap<String, Vec<Counted>>) {}
 
     /// Memory is short: those that can do without some give it back, and `stuck` is told who holds more than is good,
     /// how much.
-    fn audit(&mut self, core: &Core, audit: &MemoryAudit, stuck: &mut dyn FnMut(u64, MemoryHolder));
+    fn audit(&mut self, _core: &Core, _audit: &MemoryAudit, _stuck: &mut dyn FnMut(u64, MemoryHolder)) {}
 
     /// Ends one of those.
-    fn cut(&mut self, holder: MemoryHolder, why: &'static str);
+    fn cut(&mut self, _holder: MemoryHolder, _why: &'static str) {}
 
     /// Who that is, for people.
-    fn describe(&self, holder: MemoryHolder) -> String;
+    fn describe(&self, _holder: MemoryHolder) -> String {
+        String::new()
+    }
 }
 
 /// What all cores share of a fabric, made before they start.
 pub trait FabricShare: Send + Sync {
     /// One core's share, made on the thread of that core; once for each. The error says why the daemon cannot start.
     fn attach(&self, context: &CoreContext) -> Result<Box<dyn Fabric>, String>;
+
+    /// Who is there on a core, for the status. `None` if the core does not answer in the time that it has left.
+    fn sessions(&self, _core: usize, _left: &dyn Fn() -> Duration) -> Option<Vec<Value>> {
+        Some(Vec::new())
+    }
 }
 
 /// Who is there.

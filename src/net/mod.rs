@@ -17,6 +17,7 @@ mod options;
 mod reassembly;
 mod recovery;
 mod run;
+mod streams;
 
 use std::any::Any;
 use std::io;
@@ -35,6 +36,7 @@ pub use counters::{DropCounters, RawCounters, TcpCounters};
 pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
 pub use link::{FrameClaim, LinkClient, LinkHandle, Links, RAW_FRAMES_MAX, RawFrame};
+pub use streams::{NamedHost, StreamHosts};
 
 /// Names one byte stream of a [`StreamHost`]: an index, and a generation that tells the streams apart that have it one
 /// after the other. Not reused before 2^31 others.

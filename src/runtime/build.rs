@@ -10,14 +10,10 @@ use log::{info, warn};
 
 use super::librarian::{Librarian, MoveRequests, librarian};
 use super::ports::{self, AddressLocks, HeldByPorts};
-use crate::adapters::fabric::FabricOptions;
-use crate::adapters::iscsi::options::IscsiOptions;
-use crate::adapters::iscsi::sessions::Sessions;
-use crate::adapters::iscsi::topology::{Portal, Target, Topology};
-use crate::adapters::iscsi::{IscsiFabric, IscsiMessage, IscsiParts};
+use crate::adapters::fabric::{FabricExports, KnownKeys};
 use crate::control::config::{Config, Hugepages};
 use crate::control::privileges;
-use crate::engine::fabric::{Fabric, FabricShare};
+use crate::engine::fabric::FabricShare;
 use crate::engine::links::{LinkEnd, PeerLinks, connect};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
@@ -25,6 +21,7 @@ use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, Uni
 use crate::engine::units::{UnitKind, UnitOptions, kind};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
+use crate::net::StreamHosts;
 use crate::ports::PortShare;
 use crate::reactor::{CoreContext, Idle, Mailbox, Sender, mailboxes};
 use crate::scsi::UnitState;
@@ -72,6 +69,12 @@ pub(super) struct OpenMedium {
 /// The keys of logical units, by name.
 pub(super) type KeysByName = BTreeMap<String, UnitKey>;
 
+/// What each fabric exports, in the order of [`crate::adapters::FABRICS`].
+pub(super) type ExportsByFabric = Vec<Arc<dyn FabricExports>>;
+
+/// What cores share of each fabric, in the same order.
+pub(super) type SharesByFabric = Vec<Vec<Arc<dyn FabricShare>>>;
+
 /// What is made before the threads start.
 pub(super) struct Assembly {
     pub(super) config: Arc<Config>,
@@ -79,15 +82,11 @@ pub(super) struct Assembly {
     pub(super) records: Arc<Records>,
     pub(super) claims: ImageClaims,
     pub(super) units: Vec<Arc<Unit>>,
-    topology: Arc<Topology>,
-    sessions: Arc<Sessions>,
+    exports: ExportsByFabric,
     left: Arc<AtomicUsize>,
     pub(super) locks: AddressLocks,
     pub(super) senders: Vec<Sender<Message>>,
-    /// Of the iSCSI of each reactor.
-    iscsi: Vec<Sender<IscsiMessage>>,
-    /// What is shared of fabrics that are joined to nothing else here.
-    fabrics: Vec<Arc<dyn FabricShare>>,
+    pub(super) fabrics: SharesByFabric,
     /// What each reactor takes with it.
     shares: Vec<Mutex<Option<CoreShare>>>,
     /// By which cores have the media of libraries moved, until all of them have it.
@@ -100,7 +99,6 @@ pub(super) struct Assembly {
 /// What is a reactor's alone before it starts.
 struct CoreShare {
     mailbox: Mailbox<Message>,
-    iscsi_mailbox: Mailbox<IscsiMessage>,
     links: Vec<LinkEnd>,
     ports: Vec<(String, PortShare)>,
 }
@@ -111,16 +109,12 @@ pub(super) struct CoreAssembly {
     config: Arc<Config>,
     records: Arc<Records>,
     units: Vec<Arc<Unit>>,
-    topology: Arc<Topology>,
-    sessions: Arc<Sessions>,
     left: Arc<AtomicUsize>,
     peers: Vec<Sender<Message>>,
     mailbox: Mailbox<Message>,
-    iscsi_peers: Vec<Sender<IscsiMessage>>,
-    iscsi_mailbox: Mailbox<IscsiMessage>,
     links: Vec<LinkEnd>,
     ports: Vec<(String, PortShare)>,
-    fabrics: Vec<Arc<dyn FabricShare>>,
+    fabrics: SharesByFabric,
     librarian: Option<Librarian>,
 }
 
@@ -133,7 +127,7 @@ impl Assembly {
             config.units.iter().map(|unit| (unit.name.clone(), keys.allocate())).collect();
         let (ids, record) = port_ids(config, &records)?;
         keep_port_ids(config, &ids, record);
-        let topology = Arc::new(topology(config, &by_name, &ids)?);
+        let exports = exports(config, &by_name, &ids)?;
         let mut units = Vec::new();
         let cores = config.daemon.reactors.len();
         // The last reactor first: the first one has most to do beside. A library and its drives have one.
@@ -147,7 +141,7 @@ impl Assembly {
             });
             let owner = owner.flatten();
             let key = (by_name[&options.name], owner);
-            units.push(Arc::new(unit(config, options, key, (&records, &claims), &topology)?));
+            units.push(Arc::new(unit(config, options, key, (&records, &claims), &exports)?));
         }
         keep_identities(config, &config.units)?;
         let (librarian, requests) = librarian();
@@ -155,9 +149,8 @@ impl Assembly {
         let linked = units.iter().any(|unit: &Arc<Unit>| unit.owner.is_some());
         let mut links = if linked { connect(cores) } else { Vec::new() }.into_iter();
         let (senders, boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
-        let (iscsi, iscsi_boxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
-        let share = |fabric: &Arc<dyn FabricOptions>| fabric.share(cores, &|name| by_name[name]);
-        let fabrics = config.fabrics.iter().map(share).collect::<Result<Vec<_>, _>>()?.concat();
+        let fabrics = exports.iter().map(|exports| exports.clone().share(cores));
+        let fabrics = fabrics.collect::<Result<_, _>>()?;
         // Records, DPDK and the reactors start threads, which inherit what is left.
         if config.daemon.drop_privileges {
             match privileges::give_up(config) {
@@ -174,24 +167,21 @@ impl Assembly {
                 core.push((port.clone(), share));
             }
         }
-        let shares = boxes.into_iter().zip(iscsi_boxes).zip(of_ports);
-        let shares = shares.map(|((mailbox, iscsi_mailbox), ports)| {
+        let shares = boxes.into_iter().zip(of_ports).map(|(mailbox, ports)| {
             let links = links.next().unwrap_or_default();
-            Mutex::new(Some(CoreShare { mailbox, iscsi_mailbox, links, ports }))
+            Mutex::new(Some(CoreShare { mailbox, links, ports }))
         });
         let shares = shares.collect();
         Ok(Self {
-            topology,
+            exports,
             config: Arc::new(config.clone()),
             keys,
             records: Arc::new(records),
             claims,
             units,
-            sessions: Arc::default(),
             left: Arc::new(AtomicUsize::new(cores)),
             locks,
             senders,
-            iscsi,
             fabrics,
             shares,
             librarian: Some(librarian),
@@ -204,10 +194,6 @@ impl Assembly {
         self.senders.clone()
     }
 
-    pub(super) fn iscsi_senders(&self) -> Vec<Sender<IscsiMessage>> {
-        self.iscsi.clone()
-    }
-
     /// What cores ask of libraries, when all of them have been begun.
     pub(super) fn take_requests(&mut self) -> Option<MoveRequests> {
         self.librarian = None;
@@ -216,19 +202,15 @@ impl Assembly {
 
     pub(super) fn core(&self, core: usize) -> CoreAssembly {
         let share = self.shares[core].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let CoreShare { mailbox, iscsi_mailbox, links, ports } = share.expect("each reactor is seeded once");
+        let CoreShare { mailbox, links, ports } = share.expect("each reactor is seeded once");
         CoreAssembly {
             core,
             config: self.config.clone(),
             records: self.records.clone(),
             units: self.units.clone(),
-            topology: self.topology.clone(),
-            sessions: self.sessions.clone(),
             left: self.left.clone(),
             peers: self.senders.clone(),
             mailbox,
-            iscsi_peers: self.iscsi.clone(),
-            iscsi_mailbox,
             links,
             ports,
             fabrics: self.fabrics.clone(),
@@ -238,13 +220,7 @@ impl Assembly {
 
     /// Says what is served where.
     pub(super) fn announce(&self) {
-        for target in &self.topology.targets {
-            for portal in &target.portals {
-                let Portal { name, address, group, .. } = &**portal;
-                let luns: Vec<String> = target.luns.iter().map(|(lun, _)| lun.to_string()).collect();
-                info!("{}: LUN {} at {address} (portal {name}, group {group})", target.name, luns.join(", "));
-            }
-        }
+        self.exports.iter().flat_map(|exports| exports.announce()).for_each(|line| info!("{line}"));
     }
 }
 
@@ -254,12 +230,12 @@ pub(super) fn unit(
     options: &UnitOptions,
     (key, owner): (UnitKey, Option<usize>),
     (records, claims): (&Records, &ImageClaims),
-    topology: &Topology,
+    exports: &[Arc<dyn FabricExports>],
 ) -> Result<Unit, String> {
     let UnitOptions { kind, name, .. } = options;
     let slot = records.slot(&options.identity.uuid().to_string());
     let slot = slot.map_err(|e| format!("{kind} {name:?}: state directory: {e}"))?;
-    open_unit(config, options, (key, owner, slot), (records, claims), topology).map_err(|e| {
+    open_unit(config, options, (key, owner, slot), (records, claims), exports).map_err(|e| {
         records.release(slot);
         format!("{kind} {name:?}: {e}")
     })
@@ -270,10 +246,10 @@ fn open_unit(
     options: &UnitOptions,
     (key, owner, slot): (UnitKey, Option<usize>, RecordSlot),
     (records, claims): (&Records, &ImageClaims),
-    topology: &Topology,
+    exports: &[Arc<dyn FabricExports>],
 ) -> Result<Unit, String> {
     let UnitOptions { kind: name_of_kind, name, command_faults: rules, .. } = options;
-    let state = state(config, topology, records, slot, key)?;
+    let state = state(config, exports, records, slot, key)?;
     let open = |store| open_medium(config, options, store, (records, claims), slot);
     let medium = options.store.as_ref().map(open).transpose()?;
     if !rules.is_empty() {
@@ -408,12 +384,11 @@ fn at_home<T>(processor: Option<usize>, work: impl FnOnce() -> T) -> T {
 }
 
 /// The target port groups of a logical unit.
-pub(super) fn groups(config: &Config, topology: &Topology, key: UnitKey) -> Vec<Group> {
-    let exports = |target: &&Target| target.luns.iter().any(|(_, unit)| *unit == key);
+pub(super) fn groups(config: &Config, exports: &[Arc<dyn FabricExports>], key: UnitKey) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for port in topology.targets.iter().filter(exports).flat_map(|target| &target.ports) {
+    for port in exports.iter().flat_map(|exports| exports.ports_of(key)) {
         if let Some(group) = groups.iter_mut().find(|group| group.id == port.group) {
-            group.ports.push(port.clone());
+            group.ports.push(port);
             continue;
         }
         let configured = config.port_groups.iter().find(|group| group.group == port.group);
@@ -421,7 +396,7 @@ pub(super) fn groups(config: &Config, topology: &Topology, key: UnitKey) -> Vec<
             id: port.group,
             state: configured.map(|group| group.state).unwrap_or_default(),
             preferred: configured.is_some_and(|group| group.preferred),
-            ports: vec![port.clone()],
+            ports: vec![port],
             status: 0,
         });
     }
@@ -431,12 +406,12 @@ pub(super) fn groups(config: &Config, topology: &Topology, key: UnitKey) -> Vec<
 /// The state of a disk at the start: its target port groups, and the reservations that were kept.
 fn state(
     config: &Config,
-    topology: &Topology,
+    exports: &[Arc<dyn FabricExports>],
     records: &Records,
     slot: RecordSlot,
     key: UnitKey,
 ) -> Result<Arc<SharedState>, String> {
-    let groups = groups(config, topology, key);
+    let groups = groups(config, exports, key);
     let ports: Vec<_> = groups.iter().flat_map(|group| &group.ports).cloned().collect();
     let record = records.load(slot, RECORD_NAME).map_err(|e| format!("saved reservations: {e}"))?;
     let reservations = record.map(|record| Reservations::from_record(&record, &ports)).transpose();
@@ -465,7 +440,8 @@ pub(super) fn port_ids(config: &Config, records: &Records) -> Result<(PortIds, C
     let record = records.common(PORT_IDS_RECORD).map_err(|e| fail(&e))?;
     let ids = record.bytes().map(PortIds::from_record).transpose().map_err(|e| fail(&e))?;
     let mut ids = ids.unwrap_or_default();
-    ids.assign(&config.fabric::<IscsiOptions>().target_ports()).map_err(|e| format!("`port_ids`: {e}"))?;
+    let ports: Vec<_> = config.fabrics.iter().flat_map(|fabric| fabric.target_ports()).collect();
+    ids.assign(&ports).map_err(|e| format!("`port_ids`: {e}"))?;
     Ok((ids, record))
 }
 
@@ -480,9 +456,10 @@ pub(super) fn keep_port_ids(config: &Config, ids: &PortIds, record: CommonRecord
     }
 }
 
-/// What is exported where and to whom.
-pub(super) fn topology(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<Topology, String> {
-    config.fabric::<IscsiOptions>().topology(&|name| keys[name], ids)
+/// What each fabric exports.
+pub(super) fn exports(config: &Config, keys: &KeysByName, ids: &PortIds) -> Result<ExportsByFabric, String> {
+    let known = KnownKeys { unit: &|name| keys[name], ids };
+    config.fabrics.iter().map(|fabric| fabric.exports(&known)).collect()
 }
 
 impl CoreAssembly {
@@ -518,18 +495,13 @@ impl CoreAssembly {
             let host = ports::open(&port, share, &context)?;
             hosts.push((port, host));
         }
-        let iscsi = IscsiFabric::new(IscsiParts {
-            context: context.clone(),
-            hosts,
-            topology: self.topology,
-            sessions: self.sessions,
-            mailbox: self.iscsi_mailbox,
-            peers: self.iscsi_peers,
-        });
-        let mut fabrics: Vec<Box<dyn Fabric>> = vec![Box::new(iscsi)];
-        for fabric in &self.fabrics {
-            fabrics.push(fabric.attach(&context)?);
-        }
+        let streams = context.shared(|| Ok(StreamHosts::default())).map_err(|e| e.to_string())?;
+        streams.extend(hosts);
+        let fabrics: Result<_, String> =
+            self.fabrics.iter().flatten().map(|fabric| fabric.attach(&context)).collect();
+        // If none has taken them, they end before the core.
+        drop(streams.take());
+        let fabrics = fabrics?;
         let links = PeerLinks::new(&context, self.links);
         let (left, mailbox, peers) = (self.left, self.mailbox, self.peers);
         Ok(Parts { context, fabrics, tasks, left, mailbox, peers, links })

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::build::{self, Assembly, KeysByName, Unit};
+use super::build::{self, Assembly, ExportsByFabric, KeysByName, SharesByFabric, Unit};
 use super::ports::{self, AddressLocks, Listeners};
-use crate::adapters::iscsi::IscsiShare;
-use crate::adapters::iscsi::options::IscsiOptions;
-use crate::adapters::iscsi::topology::{Portal, Topology};
+use crate::adapters::fabric::{FabricAddress, FabricExports, PortsChange};
 use crate::control::config::difference::{ConfigChanges, Difference};
 use crate::control::config::{self, Config, Scope};
 use crate::engine::agreement::{Ballot, Decision, Ticket};
@@ -48,6 +46,7 @@ pub(super) struct ServedParts {
 pub(super) struct Live {
     served: RwLock<Arc<ServedParts>>,
     pub(super) cores: Vec<Sender<Message>>,
+    pub(super) fabrics: SharesByFabric,
     pub(super) records: Arc<Records>,
     pub(super) claims: ImageClaims,
     /// One change at a time.
@@ -71,15 +70,15 @@ impl Changer {
 
 /// What each core makes its share from.
 struct LiveChange {
-    topology: Arc<Topology>,
+    /// What each fabric exports, and how many shares it has.
+    exports: Vec<(Arc<dyn FabricExports>, usize)>,
     units: Vec<Arc<Unit>>,
     /// Ports that are new, with the share of each core.
     ports: Vec<(String, Vec<Mutex<Option<PortShare>>>)>,
     /// Ports that go.
     gone: Vec<String>,
-    /// Portals that are new, of ports that are not.
-    portals: Vec<Arc<Portal>>,
-    listeners: Listeners,
+    /// Portals that are new, of ports that are not, with their listeners.
+    listeners: Vec<(Arc<str>, Listener)>,
 }
 
 impl LiveChange {
@@ -91,35 +90,35 @@ impl LiveChange {
             let share = share.expect("each core makes its share once");
             Ok((port.clone(), ports::open(port, share, context)?))
         };
-        let ports = self.ports.iter().map(open).collect::<Result<_, String>>()?;
-        let listeners = self.portals.iter().map(|portal| {
-            let socket = self.listeners.get(&portal.name);
-            let listener =
-                socket.map_or(Listener::At(portal.address), |socket| Listener::Shared(socket.clone()));
-            (portal.name.clone(), listener)
+        let hosts = self.ports.iter().map(open).collect::<Result<_, String>>()?;
+        let (gone, listeners) = (self.gone.clone(), self.listeners.clone());
+        let mut ports = PortsChange { hosts, gone, listeners };
+        let parts = self.exports.iter().flat_map(|(exports, shares)| {
+            let mut parts = exports.clone().parts(&mut ports);
+            parts.resize_with(*shares, || Box::new(()));
+            parts
         });
-        let (topology, gone) = (self.topology.clone(), self.gone.clone());
-        let iscsi = IscsiShare { topology, ports, gone, listeners: listeners.collect() };
-        Ok(TopologyShare { units, fabrics: vec![Box::new(iscsi)] })
+        Ok(TopologyShare { units, fabrics: parts.collect() })
     }
 }
 
 impl Live {
     /// Serves what was assembled for the start.
     pub(super) fn of(assembly: &Assembly) -> Self {
-        let Assembly { config, keys, records, claims, units, locks, senders, .. } = assembly;
+        let Assembly { config, keys, records, claims, units, locks, senders, fabrics, .. } = assembly;
         let served = ServedParts { config: config.clone(), units: units.clone() };
-        Self::new(served, (keys.clone(), locks.clone()), (records.clone(), claims.clone()), senders.clone())
+        let (known, kept) = ((keys.clone(), locks.clone()), (records.clone(), claims.clone()));
+        Self::new(served, known, kept, (senders.clone(), fabrics.clone()))
     }
 
     pub(super) fn new(
         served: ServedParts,
         (keys, locks): (UnitKeys, AddressLocks),
         (records, claims): (Arc<Records>, ImageClaims),
-        cores: Vec<Sender<Message>>,
+        (cores, fabrics): (Vec<Sender<Message>>, SharesByFabric),
     ) -> Self {
         let changer = Mutex::new(Changer { keys, locks, last: Ticket::default() });
-        Self { served: RwLock::new(Arc::new(served)), cores, records, claims, changer }
+        Self { served: RwLock::new(Arc::new(served)), cores, fabrics, records, claims, changer }
     }
 
     /// What is served now.
@@ -195,13 +194,13 @@ impl Live {
         });
         let by_name: KeysByName = by_name.collect();
         let (ids, record) = build::port_ids(&config, &self.records)?;
-        let topology = Arc::new(build::topology(&config, &by_name, &ids)?);
+        let exports = build::exports(&config, &by_name, &ids)?;
         let mut units = Vec::new();
         let mut opened = OpenedParts { live: self, units: Vec::new() };
         for options in &config.units {
             units.push(match known(&options.name) {
                 Some(known) => known.clone(),
-                None => opened.open(&config, options, by_name[&options.name], &topology, states)?,
+                None => opened.open(&config, options, by_name[&options.name], &exports, states)?,
             });
         }
         self.lendable(&config, &opened.units)?;
@@ -217,16 +216,14 @@ impl Live {
         };
         let ports_gone =
             old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
-        let is_new = |portal: &&Arc<Portal>| !before.contains(&portal.taken());
-        let portals = &config.fabric::<IscsiOptions>().portals;
-        let new_portals = portals.iter().filter(is_new).filter(|portal| had(&portal.port));
+        let added = config.addresses().filter(|taken| !before.contains(taken) && had(taken.port));
+        let of_fabrics = exports.iter().cloned().zip(self.fabrics.iter().map(Vec::len));
         let plan = LiveChange {
-            topology: topology.clone(),
+            exports: of_fabrics.collect(),
             units: opened.units.clone(),
             ports: new_ports.into_iter().map(taken).collect(),
             gone: ports_gone.map(|port| port.name.clone()).collect(),
-            portals: new_portals.cloned().collect(),
-            listeners,
+            listeners: added.map(|taken| listener(taken, &listeners)).collect(),
         };
         let is_gone = |unit: &&Arc<Unit>| config.units.iter().all(|new| new.name != unit.options.name);
         let gone: Vec<Arc<Unit>> = old.units.iter().filter(is_gone).cloned().collect();
@@ -244,7 +241,7 @@ impl Live {
         (changer.keys, changer.locks) = (keys, locks);
         let served = ServedParts { config: config.clone(), units };
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
-        self.regroup(&old.config, &config, &topology);
+        self.regroup(&old.config, &config, &exports);
         drop(old);
         self.let_go(changer, gone, &retired);
         info!("another configuration is in force");
@@ -312,14 +309,14 @@ impl Live {
 
     /// Units that stay are reached through other ports, perhaps, and port groups are in the states that are wanted
     /// anew.
-    fn regroup(&self, old: &Config, new: &Config, topology: &Topology) {
+    fn regroup(&self, old: &Config, new: &Config, exports: &ExportsByFabric) {
         let restated = Difference::between(old, new).port_groups;
         let is_restated =
             |tag: u16| new.port_groups.iter().any(|group| group.group == tag && restated.is_new(&group.name));
         let mut changes = Vec::new();
         for Unit { key, state, .. } in self.served().units.iter().map(|unit| &**unit) {
             let current = state.current();
-            let wanted = build::groups(new, topology, *key);
+            let wanted = build::groups(new, exports, *key);
             let mut groups = wanted.clone();
             for group in &mut groups {
                 if let Some(known) = current.groups().iter().find(|known| known.id == group.id) {
@@ -381,6 +378,14 @@ impl Live {
     }
 }
 
+/// A listener of a portal that is new, by its name.
+fn listener(taken: FabricAddress<'_>, listeners: &Listeners) -> (Arc<str>, Listener) {
+    let FabricAddress { portal, address, .. } = taken;
+    let socket = listeners.get(portal);
+    let listener = socket.map_or(Listener::At(address), |socket| Listener::Shared(socket.clone()));
+    (portal.into(), listener)
+}
+
 /// Units that were opened for a change. If that is given up, so are they.
 struct OpenedParts<'a> {
     live: &'a Live,
@@ -393,11 +398,11 @@ impl OpenedParts<'_> {
         config: &Config,
         options: &UnitOptions,
         key: UnitKey,
-        topology: &Topology,
+        exports: &ExportsByFabric,
         states: &BTreeMap<String, Arc<SharedState>>,
     ) -> Result<Arc<Unit>, String> {
         let kept = (&*self.live.records, &self.live.claims);
-        let mut unit = build::unit(config, options, (key, None), kept, topology)?;
+        let mut unit = build::unit(config, options, (key, None), kept, exports)?;
         if let Some(state) = states.get(&options.identity.uuid().to_string()) {
             unit.state = state.clone();
         }

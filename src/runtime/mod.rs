@@ -93,8 +93,7 @@ fn serve_all(config: &Config, mut signals: Signals, socket: Socket) -> Result<()
         warn!("cannot start a thread: no cartridge moves: {e}");
         None
     });
-    let monitor = Monitor::new(live.clone(), senders.clone(), assembly.iscsi_senders(), stopping.clone());
-    let monitor = Arc::new(monitor);
+    let monitor = Arc::new(Monitor::new(live.clone(), senders.clone(), stopping.clone()));
     let server = socket.serve(monitor.clone());
     if let Err(e) = &server {
         warn!("control socket: {e}");

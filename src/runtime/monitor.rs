@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::info;
+use serde_json::{Map, Value};
 
 use super::build::Unit;
 use super::live::{Live, ServedParts};
-use crate::adapters::iscsi::status::{IscsiStatus, SessionStatus};
-use crate::adapters::iscsi::{IscsiMessage, SESSIONS_PER_TURN, SessionReport, SessionsPart, SessionsRequest};
 use crate::control::config::Config;
 use crate::control::status::{
     self, ApplyRequest, Latency, MediumRequest, Memory, Pages, Port, PortGroup, Reactor, Registration,
     Reservations, SetPortGroup, State, Status, StatusRequest, StatusSource, UnitDetails, UnitStatus,
 };
 use crate::counters::{CounterSet, by_name};
+use crate::engine::fabric::FabricShare;
 use crate::engine::report::CoreReport;
 use crate::engine::shard::Message;
 use crate::engine::units::{self, UnitKind, UnitOptions};
@@ -46,27 +46,18 @@ const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), (
 pub(super) struct Monitor {
     live: Arc<Live>,
     cores: Vec<Sender<Message>>,
-    /// The iSCSI of each.
-    iscsi: Vec<Sender<IscsiMessage>>,
     /// Per core, the report that was asked for last. A core that has not answered is not asked again, so that its
     /// mailbox does not fill up.
     asked: Mutex<Vec<Option<Receiver<CoreReport>>>>,
-    /// Held by who asks for sessions.
-    gathering: Mutex<()>,
     draining: Arc<AtomicBool>,
     started: Instant,
 }
 
 impl Monitor {
     /// `draining` becomes true when the daemon begins to stop.
-    pub(super) fn new(
-        live: Arc<Live>,
-        cores: Vec<Sender<Message>>,
-        iscsi: Vec<Sender<IscsiMessage>>,
-        draining: Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) fn new(live: Arc<Live>, cores: Vec<Sender<Message>>, draining: Arc<AtomicBool>) -> Self {
         let asked = Mutex::new(cores.iter().map(|_| None).collect());
-        Self { live, cores, iscsi, asked, gathering: Mutex::default(), draining, started: Instant::now() }
+        Self { live, cores, asked, draining, started: Instant::now() }
     }
 
     /// The report of each core, if it comes in time.
@@ -90,22 +81,6 @@ impl Monitor {
 }
 
 impl Monitor {
-    /// The sessions of a core, of which it tells some per turn, if all of them come in time.
-    fn sessions(&self, core: usize) -> Option<Vec<SessionReport>> {
-        // Each is asked for one part at a time.
-        let _alone = self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = Instant::now() + REPORT_TIME;
-        let (mut sessions, mut next) = (Vec::new(), Some(0));
-        while let Some(from) = next {
-            sessions.reserve(SESSIONS_PER_TURN);
-            let (to, part) = sync_channel(1);
-            self.iscsi[core].send(IscsiMessage::Sessions(SessionsRequest { from, sessions, to }));
-            let left = deadline.saturating_duration_since(Instant::now());
-            SessionsPart { sessions, next } = part.recv_timeout(left).ok()?;
-        }
-        Some(sessions)
-    }
-
     /// What each logical unit is to change, of those that are reached through the group.
     fn port_group(&self, wanted: &SetPortGroup) -> Result<Vec<(UnitKey, Change)>, String> {
         let SetPortGroup { group, state, disk } = wanted;
@@ -180,18 +155,12 @@ impl StatusSource for Monitor {
         let reports: Vec<CoreReport> = reports.into_iter().flatten().collect();
         let served = self.live.served();
         let ServedParts { config, units, .. } = &*served;
-        let sessions = wanted.sessions.then(|| {
-            let mut all = Vec::new();
-            for CoreReport { core, .. } in &reports {
-                match self.sessions(*core) {
-                    Some(sessions) => all.extend(sessions.iter().map(|each| SessionStatus::of(*core, each))),
-                    None => silent_reactors.push(*core),
-                }
-            }
-            all
-        });
         let ports: Vec<Port> = config.ports.iter().map(|each| port(each, &reports)).collect();
-        let iscsi = IscsiStatus::of(config.fabric(), &|port| is_down(port, &ports), sessions);
+        let mut fabrics = Map::new();
+        for (fabric, shares) in config.fabrics.iter().zip(&self.live.fabrics) {
+            let sessions = wanted.sessions.then(|| sessions(shares, &reports, &mut silent_reactors));
+            fabrics.extend(fabric.status(&|port| is_down(port, &ports), sessions));
+        }
         let draining = self.draining.load(Ordering::SeqCst);
         let units = units.iter().map(|unit| unit_status(unit, &reports));
         let (disks, units) = units.partition(|unit| unit.kind == status::DISK);
@@ -204,9 +173,26 @@ impl StatusSource for Monitor {
             ports,
             disks,
             units,
-            fabrics: iscsi.into_map(),
+            fabrics,
         }
     }
+}
+
+/// Who is there by a fabric, on the cores that have reported. Those that do not answer in time are `silent`.
+fn sessions(shares: &[Arc<dyn FabricShare>], reports: &[CoreReport], silent: &mut Vec<usize>) -> Vec<Value> {
+    let mut all = Vec::new();
+    for CoreReport { core, .. } in reports {
+        let deadline = Instant::now() + REPORT_TIME;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        for share in shares {
+            match share.sessions(*core, &left) {
+                Some(sessions) => all.extend(sessions),
+                None if silent.contains(core) => {}
+                None => silent.push(*core),
+            }
+        }
+    }
+    all
 }
 
 fn reactor(config: &Config, report: &CoreReport) -> Reactor {
@@ -313,20 +299,18 @@ fn port_group(group: &Group) -> PortGroup {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::path::Path;
 
+    use serde_json::json;
+
     use super::*;
-    use crate::adapters::iscsi::ConnectionReport;
-    use crate::adapters::iscsi::status::ExportedUnit;
-    use crate::adapters::iscsi::topology::Topology;
     use crate::control::config::parse;
+    use crate::engine::fabric::Fabric;
     use crate::engine::links::PeerCounters;
     use crate::engine::report::{CoreCounters, UnitReport};
-    use crate::fabrics::iscsi::{ConnectionCounters, ConnectionOrigin, Negotiated};
     use crate::memory::ArenaCounters;
     use crate::ports::{KernelCounters, TapCounters};
-    use crate::reactor::{Load, Mailbox, mailboxes};
+    use crate::reactor::{CoreContext, Load, Mailbox, mailboxes};
     use crate::runtime::build::unit;
     use crate::runtime::ports::AddressLocks;
     use crate::scsi::UnitKeys;
@@ -342,37 +326,37 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     const KEY: UnitKey = UnitKey(1);
 
-    /// With the mailboxes of the cores, and those of their iSCSI.
-    fn monitor() -> (Monitor, Vec<Mailbox<Message>>, Vec<Mailbox<IscsiMessage>>) {
+    /// A fabric with as many sessions on each core as that has a number, but for one that does not answer.
+    struct Sessions {
+        silent: Option<usize>,
+    }
+
+    impl FabricShare for Sessions {
+        fn attach(&self, _: &CoreContext) -> Result<Box<dyn Fabric>, String> {
+            Err("it has no cores".into())
+        }
+
+        fn sessions(&self, core: usize, left: &dyn Fn() -> Duration) -> Option<Vec<Value>> {
+            assert!(left() <= REPORT_TIME && !left().is_zero());
+            (self.silent != Some(core)).then(|| vec![json!({ "of": core }); core])
+        }
+    }
+
+    /// With the mailboxes of the cores.
+    fn monitor(silent: Option<usize>) -> (Monitor, Vec<Mailbox<Message>>) {
         let config = parse(CONFIG, Path::new("")).unwrap();
-        let ((senders, boxes), (iscsi, iscsi_boxes)) = (mailboxes(2).unwrap(), mailboxes(2).unwrap());
+        let (senders, boxes) = mailboxes(2).unwrap();
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
         let kept = (&records, &ImageClaims::default());
-        let unit = unit(&config, &config.units[0], (KEY, None), kept, &Topology::default()).unwrap();
+        let unit = unit(&config, &config.units[0], (KEY, None), kept, &[]).unwrap();
         let served = ServedParts { config: Arc::new(config), units: vec![Arc::new(unit)] };
         let kept = (Arc::new(records), ImageClaims::default());
-        let live = Live::new(served, (UnitKeys::default(), AddressLocks::new()), kept, senders.clone());
-        let monitor = Monitor::new(Arc::new(live), senders, iscsi, Arc::default());
-        (monitor, boxes, iscsi_boxes)
-    }
-
-    fn session() -> SessionReport {
-        let address: SocketAddr = "127.0.0.1:3260".parse().unwrap();
-        SessionReport {
-            initiator: "iqn.2026-11.test:i".into(),
-            target: Some("iqn.2026-11.test:t".into()),
-            user: Some("alice".into()),
-            isid: [0x80, 0x0a, 0, 0, 0, 1],
-            tsih: 7,
-            connections: vec![ConnectionReport {
-                cid: 1,
-                origin: ConnectionOrigin { portal: "l".into(), local: address, peer: address },
-                negotiated: Negotiated::default(),
-                in_flight: 2,
-                counters: ConnectionCounters::default(),
-            }],
-        }
+        let known = (UnitKeys::default(), AddressLocks::new());
+        let shares: Vec<Arc<dyn FabricShare>> =
+            vec![Arc::new(Sessions { silent }), Arc::new(Sessions { silent })];
+        let live = Live::new(served, known, kept, (senders.clone(), vec![shares]));
+        (Monitor::new(Arc::new(live), senders, Arc::default()), boxes)
     }
 
     fn report(core: usize) -> CoreReport {
@@ -398,20 +382,6 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         }
     }
 
-    /// Tells of its sessions, as many as it has a number, in that many parts and an empty one.
-    fn tell_sessions(mailbox: &mut Mailbox<IscsiMessage>, core: usize) {
-        for part in 0..=core {
-            let IscsiMessage::Sessions(SessionsRequest { from, mut sessions, to }) = wait(mailbox) else {
-                panic!("sessions are asked for")
-            };
-            assert_eq!((from, sessions.len()), (part * SESSIONS_PER_TURN, part));
-            assert!(sessions.capacity() >= part + SESSIONS_PER_TURN);
-            let next = (part < core).then_some((part + 1) * SESSIONS_PER_TURN);
-            sessions.extend(next.map(|_| session()));
-            _ = to.try_send(SessionsPart { sessions, next });
-        }
-    }
-
     fn wait<T>(mailbox: &mut Mailbox<T>) -> T {
         loop {
             match mailbox.take() {
@@ -423,10 +393,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
 
     #[test]
     fn the_reports_of_all_cores_add_up() {
-        let (monitor, mut mailboxes, mut of_iscsi) = monitor();
+        let (monitor, mut mailboxes) = monitor(None);
         let cores = std::thread::spawn(move || {
             mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| answer(mailbox, core));
-            of_iscsi.iter_mut().enumerate().for_each(|(core, mailbox)| tell_sessions(mailbox, core));
         });
         let status = monitor.status(StatusRequest::default());
         cores.join().unwrap();
@@ -437,33 +406,40 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let disk = &status.disks[0];
         let counters = UnitCounters { reads: 2, read_bytes: 1024, errors: 6, ..Default::default() };
         assert_eq!((disk.size_bytes, disk.read_only, disk.counters), (1 << 30, true, counters));
-        let iscsi = IscsiStatus::of_status(&status.fabrics).unwrap();
-        assert_eq!(iscsi.targets[0].luns, [ExportedUnit { lun: 4, disk: "d".into() }]);
-        let sessions = iscsi.sessions.unwrap();
-        assert_eq!((sessions.len(), status.reactors[1].serves.sessions), (1, 1));
-        let session = &sessions[0];
-        assert_eq!((&session.isid[..], session.reactor), ("800a00000001", 1));
-        assert_eq!(session.connections[0].portal, "l");
-        assert_eq!(session.connections[0].negotiated["MaxBurstLength"], "262144");
+        assert_eq!(status.fabrics["targets"][0]["luns"], json!([{ "lun": 4, "disk": "d" }]));
+        assert_eq!(status.fabrics["sessions"], json!([{ "of": 1 }, { "of": 1 }]), "of both shares");
+        assert_eq!(status.reactors[1].serves.sessions, 1);
+    }
+
+    #[test]
+    fn a_core_that_does_not_tell_of_sessions_is_named_once() {
+        let (monitor, mut mailboxes) = monitor(Some(1));
+        let cores = std::thread::spawn(move || {
+            mailboxes.iter_mut().enumerate().for_each(|(core, mailbox)| answer(mailbox, core));
+        });
+        let status = monitor.status(StatusRequest::default());
+        cores.join().unwrap();
+        assert_eq!((&status.silent_reactors[..], &status.fabrics["sessions"]), (&[1][..], &json!([])));
+        assert_eq!(status.reactors.len(), 2);
     }
 
     #[test]
     fn a_portal_is_down_while_any_reactor_misses_its_device() {
-        let (monitor, ..) = monitor();
+        let (monitor, _) = monitor(None);
         let served = monitor.live.served();
         let down = |device_gone| {
             let counted = TapCounters { device_gone, ..TapCounters::default() }.counted().collect();
             let reports = [report(0), CoreReport { ports: [("p".into(), counted)].into(), ..report(1) }];
             let ports: Vec<Port> = served.config.ports.iter().map(|each| port(each, &reports)).collect();
-            let status = IscsiStatus::of(served.config.fabric(), &|port| is_down(port, &ports), None);
-            status.targets[0].portals[0].down
+            let status = served.config.fabrics[0].status(&|port| is_down(port, &ports), None);
+            status["targets"][0]["portals"][0]["down"].clone()
         };
         assert_eq!([0, 1].map(down), [false, true]);
     }
 
     #[test]
     fn a_core_that_does_not_answer_is_named_and_asked_once() {
-        let (monitor, mut mailboxes, _of_iscsi) = monitor();
+        let (monitor, mut mailboxes) = monitor(None);
         monitor.draining.store(true, Ordering::SeqCst);
         let status = monitor.status(StatusRequest::default());
         assert_eq!((status.state, &status.silent_reactors[..]), (State::Draining, &[0, 1][..]));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use super::canary::Canary;
+use crate::adapters::fabric::PortsChange;
 use crate::adapters::iscsi::IscsiShare;
 use crate::adapters::iscsi::topology::Topology;
 use crate::devices::sbc::Disk;
@@ -100,8 +101,7 @@ impl ControlPlane {
                     slot: None,
                     faults: None,
                 };
-                let (ports, gone, listeners) = Default::default();
-                let iscsi = IscsiShare { topology, ports, gone, listeners };
+                let iscsi = IscsiShare { topology, ports: PortsChange::default() };
                 Ok(TopologyShare {
                     units: comes.then(new).into_iter().collect(),
                     fabrics: vec![Box::new(iscsi)],

@@ -12,6 +12,7 @@ use super::share::{IscsiShare, Leaving, listeners_of};
 use super::topology::{Portal, Topology};
 use super::vacant::vacant;
 use super::{Established, IscsiFabric, LOGOUT_SECONDS, SessionEntry};
+use crate::adapters::fabric::PortsChange;
 use crate::engine::fabric::Core;
 use crate::fabrics::iscsi::{ConnectionOrigin, Visitor};
 use crate::net::StreamMap;
@@ -28,7 +29,7 @@ impl IscsiFabric {
     /// Puts a share in force.
     pub(super) fn arrange_share(&mut self, core: &mut Core, share: IscsiShare) {
         self.now = core.now;
-        let IscsiShare { topology, ports, gone, listeners } = share;
+        let IscsiShare { topology, ports: PortsChange { hosts, gone, listeners } } = share;
         let before = replace(&mut self.parts.topology, topology);
         for portal in &before.portals {
             if !self.parts.topology.portals.iter().any(|known| known.is_at(portal))
@@ -42,7 +43,7 @@ impl IscsiFabric {
             let place = self.parts.hosts.iter().position(|(port, _)| *port == name);
             self.leaving_ports.extend(place.inspect(|&place| self.parts.hosts[place].0.clear()));
         }
-        for (name, host) in ports {
+        for (name, host) in hosts {
             self.listeners.push(listeners_of(&self.parts.topology, &name));
             self.parts.hosts.push((name, host));
             self.by_stream.push(StreamMap::default());

@@ -10,6 +10,7 @@ mod portals;
 mod report;
 pub mod sessions;
 mod share;
+mod shared;
 mod shortage;
 pub mod status;
 pub mod target_options;

@@ -5,19 +5,23 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::accounts::{ConfiguredAccount, REFLECTED, account, authentication};
 use super::portals::{distinct_addresses, portal};
+use super::status::IscsiStatus;
 use super::target_options::{TargetOptions, TargetReferences};
 use super::topology::{Portal, Target, Topology};
 use crate::adapters::FABRICS;
-use crate::adapters::fabric::{FabricAddress, FabricOptions, FabricTables, KnownParts};
-use crate::engine::port_ids::PortIds;
+use crate::adapters::fabric::{
+    FabricAddress, FabricExports, FabricOptions, FabricTables, KnownKeys, KnownParts,
+};
 use crate::fabrics::iscsi::{Account, Authentication, Secret};
 use crate::machine::{Findings, SecretRefusal, Verdict};
 use crate::options::Absent::Means;
 use crate::options::ValueKind::{self, Tables};
 use crate::options::{ConfigChanges, Key, Named, Section, key};
-use crate::scsi::{Lun, PortName, TargetPort, UnitKey};
+use crate::scsi::{Lun, PortName, TargetPort};
 use crate::wire::iscsi::normal_name;
 
 /// Its tables.
@@ -80,18 +84,8 @@ impl IscsiOptions {
         FabricTables { options, groups }
     }
 
-    /// All target ports, and the identifiers that they are given.
-    pub fn target_ports(&self) -> Vec<(String, Option<u16>)> {
-        let given = |target: &TargetOptions, tag| {
-            target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
-        };
-        let of_target =
-            |target| port_names(target).into_iter().map(move |(tag, name)| (name, given(target, tag)));
-        self.targets.iter().flat_map(of_target).collect()
-    }
-
-    /// What is exported where and to whom. `unit` knows logical units by their names.
-    pub fn topology(&self, unit: &dyn Fn(&str) -> UnitKey, ids: &PortIds) -> Result<Topology, String> {
+    /// What is exported where and to whom.
+    pub fn topology(&self, KnownKeys { unit, ids }: &KnownKeys<'_>) -> Result<Topology, String> {
         let accounts = self.read_accounts()?;
         let targets = self.targets.iter().map(|target| {
             let ports = port_names(target).into_iter().map(|(tag, name)| {
@@ -203,6 +197,25 @@ impl FabricOptions for IscsiOptions {
             target.luns.retain(|(_, unit)| !units.contains(unit));
         }
         Arc::new(rest)
+    }
+
+    fn target_ports(&self) -> Vec<(String, Option<u16>)> {
+        let given = |target: &TargetOptions, tag| {
+            target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)
+        };
+        let of_target =
+            |target| port_names(target).into_iter().map(move |(tag, name)| (name, given(target, tag)));
+        self.targets.iter().flat_map(of_target).collect()
+    }
+
+    fn exports(&self, known: &KnownKeys<'_>) -> Result<Arc<dyn FabricExports>, String> {
+        Ok(Arc::new(self.topology(known)?))
+    }
+
+    fn status(&self, is_down: &dyn Fn(&str) -> bool, sessions: Option<Vec<Value>>) -> Map<String, Value> {
+        let mut status = IscsiStatus::of(&self.targets, is_down).into_map();
+        status.extend(sessions.map(|sessions| ("sessions".to_owned(), sessions.into())));
+        status
     }
 }
 

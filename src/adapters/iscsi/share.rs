@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::topology::Topology;
-use crate::net::{Listener, StreamHost};
+use crate::adapters::fabric::PortsChange;
 use crate::scsi::NexusId;
 use crate::time::Instant;
 
@@ -12,13 +12,8 @@ use crate::time::Instant;
 pub struct IscsiShare {
     /// What is exported from now on.
     pub topology: Arc<Topology>,
-    /// Ports that are new, by name, with this core's streams of them; they have their listeners, in the order of their
-    /// portals.
-    pub ports: Vec<(String, Box<dyn StreamHost>)>,
-    /// Names of ports that go.
-    pub gone: Vec<String>,
-    /// New listeners of other ports, by the names of their portals.
-    pub listeners: Vec<(Arc<str>, Listener)>,
+    /// What becomes of ports.
+    pub ports: PortsChange,
 }
 
 /// A session that is to leave.

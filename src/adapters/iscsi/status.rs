@@ -7,7 +7,6 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::options::IscsiOptions;
 use super::report::{ConnectionReport, SessionReport};
 use super::target_options::TargetOptions;
 use super::topology::Portal;
@@ -99,15 +98,10 @@ pub struct ConnectionStatus {
 }
 
 impl IscsiStatus {
-    /// Targets as they are configured, with sessions, if these were asked for. `is_down` knows the ports whose device
-    /// is gone.
-    pub fn of(
-        options: &IscsiOptions,
-        is_down: &dyn Fn(&str) -> bool,
-        sessions: Option<Vec<SessionStatus>>,
-    ) -> Self {
-        let targets = options.targets.iter().map(|target| TargetStatus::of(target, is_down));
-        Self { targets: targets.collect(), sessions }
+    /// Targets as they are configured. `is_down` knows the ports whose device is gone.
+    pub fn of(targets: &[TargetOptions], is_down: &dyn Fn(&str) -> bool) -> Self {
+        let targets = targets.iter().map(|target| TargetStatus::of(target, is_down));
+        Self { targets: targets.collect(), sessions: None }
     }
 
     /// Its part of a status.
@@ -167,6 +161,11 @@ impl SessionStatus {
             reactor,
             connections: session.connections.iter().map(ConnectionStatus::of).collect(),
         }
+    }
+
+    /// The same as part of a status.
+    pub fn into_value(self) -> Value {
+        serde_json::to_value(self).expect("it is plain data")
     }
 }
 

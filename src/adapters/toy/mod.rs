@@ -12,9 +12,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::adapters::fabric::{FabricOptions, FabricTables, KnownParts};
+use crate::adapters::fabric::{FabricExports, FabricOptions, FabricTables, KnownKeys, KnownParts};
 use crate::counters::Counted;
-use crate::engine::audit::{MemoryAudit, MemoryHolder};
 use crate::engine::fabric::{Census, Core, Fabric, FabricShare};
 use crate::engine::tasks::{NexusKey, Transports};
 use crate::memory::{Arena, Sg};
@@ -28,7 +27,7 @@ use crate::scsi::{
 };
 use crate::time::Instant;
 
-const LUNS: &Table = &Table {
+pub(super) const LUNS: &Table = &Table {
     doc: "A logical unit.",
     groups: &[&[
         key("lun", Number(0, 255), Required, "0", "Its number."),
@@ -37,9 +36,9 @@ const LUNS: &Table = &Table {
 };
 
 /// Logical units by the names that the configuration gives them.
-type ToyLuns = Vec<(u16, String)>;
+pub(super) type ToyLuns = Vec<(u16, String)>;
 
-fn read_luns(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<ToyLuns> {
+pub(super) fn read_luns(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<ToyLuns> {
     let luns = s.sections("luns").into_iter().map(|entry| {
         let lun = (entry.number("lun"), parts.unit(&entry));
         entry.finish();
@@ -99,16 +98,21 @@ impl<T: ToyTargetOptions> FabricOptions for ToyFabricOptions<T> {
         Arc::new(self.clone())
     }
 
-    fn share(
-        &self,
-        cores: usize,
-        unit: &dyn Fn(&str) -> UnitKey,
-    ) -> Result<Vec<Arc<dyn FabricShare>>, String> {
-        let share = |target: &T| {
-            let units = target.luns().iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name)));
-            target.share(cores, units.collect())
+    fn exports(&self, known: &KnownKeys<'_>) -> Result<Arc<dyn FabricExports>, String> {
+        let exported = |target: &T| {
+            let units = target.luns().iter().map(|(lun, name)| (Lun::from_index(*lun), (known.unit)(name)));
+            (target.clone(), units.collect())
         };
-        self.0.iter().map(share).collect()
+        Ok(Arc::new(ToyExports(self.0.iter().map(exported).collect())))
+    }
+}
+
+/// The targets with their logical units.
+struct ToyExports<T>(Vec<(T, Vec<(Lun, UnitKey)>)>);
+
+impl<T: ToyTargetOptions> FabricExports for ToyExports<T> {
+    fn share(self: Arc<Self>, cores: usize) -> Result<Vec<Arc<dyn FabricShare>>, String> {
+        self.0.iter().map(|(target, units)| target.share(cores, units.clone())).collect()
     }
 }
 
@@ -388,13 +392,5 @@ impl<W: ToyWire> Fabric for ToyFabric<W> {
 
     fn count(&self, ports: &mut BTreeMap<String, Vec<Counted>>) {
         self.wire.count(ports);
-    }
-
-    fn audit(&mut self, _: &Core, _: &MemoryAudit, _: &mut dyn FnMut(u64, MemoryHolder)) {}
-
-    fn cut(&mut self, _: MemoryHolder, _: &'static str) {}
-
-    fn describe(&self, _: MemoryHolder) -> String {
-        String::new()
     }
 }

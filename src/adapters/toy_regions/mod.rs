@@ -5,7 +5,6 @@
 
 mod adapter;
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -15,16 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) use adapter::{AdapterEvent, AdapterEvents, LocalKey, RemoteBuffer};
 use adapter::{Performed, Posted, RegionAdapter};
 
-use super::fabric::{FabricOptions, FabricTables, KnownParts};
-use crate::counters::Counted;
-use crate::engine::audit::{MemoryAudit, MemoryHolder};
+use super::fabric::KnownParts;
+use super::toy::{LUNS, ToyLuns, ToyTargetOptions, read_luns};
 use crate::engine::fabric::{Census, Core, Fabric, FabricShare};
 use crate::engine::tasks::{NexusKey, Transports};
 use crate::io::Landing;
 use crate::memory::{BufferSlots, RegionTable, Seg, SegMut, Sg};
 use crate::options::Absent::{Is, Means, Required};
-use crate::options::ValueKind::{Flag, Number, Tables, Text};
-use crate::options::{ConfigChanges, Key, Named, Section, Table, key};
+use crate::options::ValueKind::{Flag, Tables, Text};
+use crate::options::{Key, Section, Table, key};
 use crate::reactor::{CoreContext, Mailbox, Sender, mailboxes};
 use crate::scsi::{
     Cdb, Command, Expected, Lun, Nexus, NexusId, PortName, Request, RequestTag, Response, Status, TargetPort,
@@ -34,7 +32,7 @@ use crate::time::Instant;
 
 /// Its targets in the configuration.
 pub(crate) const KEYS: &[Key] =
-    &[key("region_target", Tables(TARGET), Means("none"), "", "Targets that move data by memory region.")];
+    &[key(RegionTarget::KEY, Tables(TARGET), Means("none"), "", "Targets that move data by memory region.")];
 
 const TARGET: &Table = &Table {
     doc: "A target that initiators in the same process reach by an adapter. For tests.",
@@ -48,14 +46,6 @@ const TARGET: &Table = &Table {
             "",
             "The adapter refuses memory whose pages are not there yet.",
         ),
-    ]],
-};
-
-const LUNS: &Table = &Table {
-    doc: "A logical unit.",
-    groups: &[&[
-        key("lun", Number(0, 255), Required, "0", "Its number."),
-        key("unit", Text("the name of a [[disk]]"), Required, "\"thin0\"", "What it is."),
     ]],
 };
 
@@ -74,78 +64,45 @@ pub(crate) struct RegionTargetEnds {
 
 static REACHED: Mutex<BTreeMap<String, RegionTargetEnds>> = Mutex::new(BTreeMap::new());
 
-/// The targets as the configuration gives them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RegionFabricOptions(Vec<RegionTarget>);
-
-/// One of them.
+/// A target as the configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RegionTarget {
     name: String,
-    luns: Vec<(u16, String)>,
+    luns: ToyLuns,
     refuses_absent: bool,
 }
 
-impl RegionFabricOptions {
-    pub(crate) fn read<'a>(root: &Section<'a>, parts: &KnownParts<'_, 'a>) -> FabricTables {
-        let targets = Named::read(root, "region_target", |s| RegionTarget::read(s, parts));
-        let options = targets.good().map(|targets| Arc::new(Self(targets)) as _);
-        FabricTables { options, groups: Vec::new() }
-    }
-}
-
 impl RegionTarget {
-    fn read(s: Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
-        let (name, refuses_absent) = (s.text("name"), s.flag("refuse_absent"));
-        let luns = s.sections("luns").into_iter().map(|entry| {
-            let lun = (entry.number("lun"), parts.unit(&entry));
-            entry.finish();
-            lun.0.zip(lun.1)
-        });
-        let luns = luns.collect::<Option<_>>();
-        s.finish();
-        Some(Self { name: name?, luns: luns?, refuses_absent: refuses_absent? })
-    }
-
     /// The target of that name, once it is there.
     pub(crate) fn find(name: &str) -> Option<RegionTargetEnds> {
         REACHED.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
+}
 
-    fn share(&self, cores: usize, unit: &dyn Fn(&str) -> UnitKey) -> Result<Arc<dyn FabricShare>, String> {
+impl ToyTargetOptions for RegionTarget {
+    const KEY: &str = "region_target";
+
+    fn read(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
+        let (name, luns) = (s.text("name"), read_luns(s, parts));
+        let refuses_absent = s.flag("refuse_absent");
+        Some(Self { name: name?, luns: luns?, refuses_absent: refuses_absent? })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn luns(&self) -> &ToyLuns {
+        &self.luns
+    }
+
+    fn share(&self, cores: usize, units: Vec<(Lun, UnitKey)>) -> Result<Arc<dyn FabricShare>, String> {
         let (senders, inboxes) = mailboxes(cores).map_err(|e| format!("mailbox: {e}"))?;
         let inboxes = inboxes.into_iter().map(|mailbox| Mutex::new(Some(mailbox))).collect();
         let events: Vec<AdapterEvents> = (0..cores).map(|_| AdapterEvents::default()).collect();
         let ends = RegionTargetEnds { cores: senders, events: events.clone() };
         REACHED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), ends);
-        let units = self.luns.iter().map(|(lun, name)| (Lun::from_index(*lun), unit(name))).collect();
         Ok(Arc::new(RegionShare { inboxes, events, units, refuses_absent: self.refuses_absent }))
-    }
-}
-
-impl FabricOptions for RegionFabricOptions {
-    fn targets(&self) -> Vec<(&str, Vec<&str>)> {
-        let named = self.0.iter().map(|target| {
-            let units = target.luns.iter().map(|(_, unit)| &**unit);
-            (&*target.name, units.collect())
-        });
-        named.collect()
-    }
-
-    fn changes(&self, old: &dyn FabricOptions) -> Option<Vec<(&'static str, ConfigChanges)>> {
-        ((old as &dyn Any).downcast_ref() == Some(self)).then(Vec::new)
-    }
-
-    fn without(&self, _: &[String]) -> Arc<dyn FabricOptions> {
-        Arc::new(self.clone())
-    }
-
-    fn share(
-        &self,
-        cores: usize,
-        unit: &dyn Fn(&str) -> UnitKey,
-    ) -> Result<Vec<Arc<dyn FabricShare>>, String> {
-        self.0.iter().map(|target| target.share(cores, unit)).collect()
     }
 }
 
@@ -473,8 +430,6 @@ impl Fabric for RegionFabric {
 
     fn cold_reset(&mut self, _: NexusKey) {}
 
-    fn commit(&mut self, _: Instant) {}
-
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         (self.touched || self.parts.adapter.is_busy()).then_some(now)
     }
@@ -501,15 +456,5 @@ impl Fabric for RegionFabric {
 
     fn census(&self) -> Census {
         Census { sessions: self.sessions.len(), logins: self.ending }
-    }
-
-    fn count(&self, _: &mut BTreeMap<String, Vec<Counted>>) {}
-
-    fn audit(&mut self, _: &Core, _: &MemoryAudit, _: &mut dyn FnMut(u64, MemoryHolder)) {}
-
-    fn cut(&mut self, _: MemoryHolder, _: &'static str) {}
-
-    fn describe(&self, _: MemoryHolder) -> String {
-        String::new()
     }
 }

@@ -7,6 +7,9 @@ mod port_ids;
 use std::path::Path;
 
 use super::*;
+use crate::adapters::fabric::FabricOptions;
+use crate::adapters::iscsi::options::IscsiOptions;
+use crate::adapters::iscsi::topology::Topology;
 use crate::control::config::{Diagnostic, parse};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet};
 use crate::fabrics::iscsi::{CloseReason, ConnectionOrigin, Event, LoginRequest, Session, Visitor};
@@ -44,8 +47,9 @@ fn configured(target: &str, initiator: &str) -> Result<Topology, Vec<Diagnostic>
     );
     let mut ids = PortIds::default();
     parse(&text, Path::new("/")).map(|config| {
-        ids.assign(&config.fabric::<IscsiOptions>().target_ports()).unwrap();
-        topology(&config, &[("d".to_owned(), UnitKey(1))].into(), &ids).unwrap()
+        let iscsi = config.fabric::<IscsiOptions>();
+        ids.assign(&iscsi.target_ports()).unwrap();
+        iscsi.topology(&KnownKeys { unit: &|_| UnitKey(1), ids: &ids }).unwrap()
     })
 }
 

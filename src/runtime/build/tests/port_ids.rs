@@ -50,10 +50,10 @@ impl State {
         let records = Records::new(&self.0);
         let (ids, record) = port_ids(&config, &records)?;
         keep_port_ids(&config, &ids, record);
-        let topology = topology(&config, &[("d".to_owned(), KEY)].into(), &ids)?;
+        let exports = exports(&config, &[("d".to_owned(), KEY)].into(), &ids)?;
         let slot = records.slot(UUID).unwrap();
-        let state = state(&config, &topology, &records, slot, KEY)?;
-        let ports = topology.targets.iter().flat_map(|target| &target.ports);
+        let state = state(&config, &exports, &records, slot, KEY)?;
+        let ports = exports.iter().flat_map(|exports| exports.ports_of(KEY));
         Ok((ports.map(|port| port.relative).collect(), state))
     }
 
