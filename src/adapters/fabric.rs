@@ -80,6 +80,9 @@ pub trait FabricOptions: Any + fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The ports whose frames it takes, by name. No other daemon has those of the same device meanwhile.
+    fn frame_ports(&self) -> Vec<&str>;
+
     /// The names of those whose secrets are in the file of the configuration.
     fn written_secrets(&self) -> Vec<&str> {
         Vec::new()

@@ -119,7 +119,7 @@ impl PortOptions for DpdkOptions {
     }
 
     fn take_address(&self, address: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
-        self.0.lock(&self.0.address_lock(address))
+        self.0.lock(&self.0.address_lock(address)).map(TakenAddress::Lock)
     }
 
     fn is_fixed(&self) -> bool {

@@ -135,6 +135,24 @@ mod tests {
     }
 
     #[test]
+    fn no_two_daemons_have_the_frames_of_a_device_whatever_its_driver() {
+        let machine = Machine::default();
+        for driver in DRIVERS {
+            let (options, name) = (port(driver), driver.word);
+            let Some(link) = options.link() else { continue };
+            assert_eq!(options.examine_frames(&machine), Ok(()), "{name}");
+            let first = link.lock(&link.frames_lock()).unwrap();
+            let refused = [link.lock(&link.frames_lock()).map(drop), options.examine_frames(&machine)];
+            for refused in refused {
+                let AddressRefusal { found, .. } = refused.expect_err(name);
+                assert!(found.starts_with("address in use"), "{name}: {found}");
+            }
+            drop(first);
+            assert_eq!(options.examine_frames(&machine), Ok(()), "{name}: they are free again");
+        }
+    }
+
+    #[test]
     fn the_manual_says_what_rights_each_driver_has_a_use_for() {
         let manual = include_str!("../../docs/ports.md");
         for driver in DRIVERS {

@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixDatagram};
 use std::sync::Arc;
 
-use super::address::{AddressHolder, AddressRefusal, TakenAddress};
+use super::address::{AddressHolder, AddressRefusal};
 use crate::machine;
 use crate::memory::Arena;
 use crate::net::{Address, FramePort, HostConfig, StreamHost, TcpHost, multicast_groups};
@@ -144,11 +144,16 @@ impl LinkOptions {
         format!("ptgt/{}/{}", self.device, address.ip())
     }
 
+    /// The same for all of its frames that are not IP: another daemon would hear them, too, or take some away.
+    pub fn frames_lock(&self) -> String {
+        format!("ptgt/{}", self.device)
+    }
+
     /// Takes such a name, which the network namespace has once.
-    pub(super) fn lock(&self, name: &str) -> Result<TakenAddress, AddressRefusal> {
+    pub fn lock(&self, name: &str) -> Result<Arc<UnixDatagram>, AddressRefusal> {
         let address = net::SocketAddr::from_abstract_name(name);
         let taken = address.and_then(|address| UnixDatagram::bind_addr(&address));
-        taken.map(|lock| TakenAddress::Lock(Arc::new(lock))).map_err(|e| {
+        taken.map(Arc::new).map_err(|e| {
             let found = match e.kind() {
                 ErrorKind::AddrInUse => {
                     format!("address in use: another ptgt serves the device {:?}", self.device)

@@ -60,6 +60,11 @@ pub trait PortOptions: Any + Debug + Send + Sync {
     /// Takes the address of a portal for this daemon alone.
     fn take_address(&self, address: SocketAddr) -> Result<TakenAddress, AddressRefusal>;
 
+    /// Whether the frames of its link could be taken, if it has one. Nobody notices.
+    fn examine_frames(&self, _machine: &Machine) -> Result<(), AddressRefusal> {
+        self.link().map_or(Ok(()), |link| link.lock(&link.frames_lock()).map(drop))
+    }
+
     /// Whether it comes and goes with the daemon alone, and reads only memory that is there when it comes.
     fn is_fixed(&self) -> bool {
         false

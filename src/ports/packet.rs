@@ -80,7 +80,7 @@ impl PortOptions for PacketOptions {
     }
 
     fn take_address(&self, address: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
-        self.0.lock(&self.0.address_lock(address))
+        self.0.lock(&self.0.address_lock(address)).map(TakenAddress::Lock)
     }
 
     fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {

@@ -76,11 +76,6 @@ impl TapOptions {
     fn mtu(&self) -> u16 {
         self.link.mtu.unwrap_or(MTU)
     }
-
-    /// Two daemons would each get a part of the device's frames, whatever their addresses.
-    fn lock_name(&self) -> String {
-        format!("ptgt/{}", self.link.device)
-    }
 }
 
 /// The host's side reaches ours only from an address of its own in the same network.
@@ -114,7 +109,11 @@ impl PortOptions for TapOptions {
     }
 
     fn examine_address(&self, _: SocketAddr, machine: &Machine) -> Result<(), AddressRefusal> {
-        self.link.lock(&self.lock_name())?;
+        self.examine_frames(machine)
+    }
+
+    fn examine_frames(&self, machine: &Machine) -> Result<(), AddressRefusal> {
+        self.link.lock(&self.link.frames_lock())?;
         let device = &self.link.device;
         // Unlike /sys, which may be that of another network namespace.
         if sys::link(device).is_err() {
@@ -139,12 +138,13 @@ impl PortOptions for TapOptions {
         }
     }
 
+    /// Two daemons would each get a part of the device's frames, whatever their addresses.
     fn address_lock(&self, _: SocketAddr) -> Option<String> {
-        Some(self.lock_name())
+        Some(self.link.frames_lock())
     }
 
     fn take_address(&self, _: SocketAddr) -> Result<TakenAddress, AddressRefusal> {
-        self.link.lock(&self.lock_name())
+        self.link.lock(&self.link.frames_lock()).map(TakenAddress::Lock)
     }
 
     fn start(&self, taken: PortAddresses, start: &mut PortsStart<'_>) -> io::Result<Vec<PortShare>> {

@@ -26,9 +26,9 @@ pub(super) type HeldByPorts = Vec<Arc<dyn Any + Send + Sync>>;
 /// A port that was started, with a share for each reactor.
 pub(super) type StartedPort = (String, Vec<PortShare>);
 
-/// Takes the addresses of all portals that are not held already. The kernel lets one socket listen at an address of the
-/// host; on a network device it would let several daemons answer, so these are kept apart by a name that the network
-/// namespace has once.
+/// Takes the addresses of all portals, and the frames of ports, that are not held already. The kernel lets one socket
+/// listen at an address of the host; on a network device it would let several daemons answer, so these are kept apart
+/// by a name that the network namespace has once.
 pub(super) fn listen(
     config: &Config,
     (before, held): (&[FabricAddress<'_>], &AddressLocks),
@@ -49,6 +49,14 @@ pub(super) fn listen(
                 TakenAddress::Lock(taken) => locks.extend(lock.map(|lock| (lock, taken))),
             },
         }
+    }
+    for ConfiguredPort { name, options, .. } in config.frame_ports() {
+        let Some(link) = options.link() else { continue };
+        let lock = link.frames_lock();
+        let known = locks.get(&lock).or_else(|| held.get(&lock)).cloned();
+        let fail = |AddressRefusal { found, help, .. }| format!("port {name:?}: {found}; {help}");
+        let taken = known.map_or_else(|| link.lock(&lock), Ok).map_err(fail)?;
+        locks.insert(lock, taken);
     }
     Ok((listeners, locks))
 }

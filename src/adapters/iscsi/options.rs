@@ -135,6 +135,10 @@ impl FabricOptions for IscsiOptions {
         self.portals.iter().map(|portal| portal.taken()).collect()
     }
 
+    fn frame_ports(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     fn written_secrets(&self) -> Vec<&str> {
         self.accounts
             .iter()

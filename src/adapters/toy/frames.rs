@@ -102,6 +102,10 @@ impl ToyTargetOptions for FrameTarget {
         &self.luns
     }
 
+    fn frame_port(&self) -> Option<&str> {
+        Some(&self.port)
+    }
+
     fn share(&self, cores: usize, units: Vec<(Lun, UnitKey)>) -> Result<Arc<dyn FabricShare>, String> {
         let port = EthernetShare::new(&self.port, cores, 0, session).map_err(|e| e.to_string())?;
         Ok(Arc::new(FrameShare { port, vlan: self.vlan, units }))

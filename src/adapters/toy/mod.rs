@@ -58,6 +58,11 @@ pub(crate) trait ToyTargetOptions: Any + Clone + std::fmt::Debug + PartialEq + S
 
     fn luns(&self) -> &ToyLuns;
 
+    /// The port whose frames it takes.
+    fn frame_port(&self) -> Option<&str> {
+        None
+    }
+
     /// `units` are its logical units.
     fn share(&self, cores: usize, units: Vec<(Lun, UnitKey)>) -> Result<Arc<dyn FabricShare>, String>;
 }
@@ -88,6 +93,10 @@ impl<T: ToyTargetOptions> FabricOptions for ToyFabricOptions<T> {
             (target.name(), units.collect())
         });
         named.collect()
+    }
+
+    fn frame_ports(&self) -> Vec<&str> {
+        self.0.iter().filter_map(ToyTargetOptions::frame_port).collect()
     }
 
     fn changes(&self, old: &dyn FabricOptions) -> Option<Vec<(&'static str, ConfigChanges)>> {

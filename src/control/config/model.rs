@@ -46,6 +46,15 @@ impl Config {
         self.fabrics.iter().flat_map(|fabric| fabric.addresses())
     }
 
+    /// The ports with frames that this daemon has alone: a fabric takes them, or there are no portals, whose addresses
+    /// are all that it would have alone.
+    pub fn frame_ports(&self) -> impl Iterator<Item = &ConfiguredPort> {
+        let of_fabrics: Vec<&str> = self.fabrics.iter().flat_map(|fabric| fabric.frame_ports()).collect();
+        let with_portals: Vec<&str> = self.addresses().map(|taken| taken.port).collect();
+        let frames = self.ports.iter().filter(|port| port.options.link().is_some());
+        frames.filter(move |port| of_fabrics.contains(&&*port.name) || !with_portals.contains(&&*port.name))
+    }
+
     /// All targets by name, with the names of their logical units.
     pub fn targets(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
         self.fabrics.iter().flat_map(|fabric| fabric.targets())

@@ -158,6 +158,24 @@ target = [{{ name = "iqn.2026-11.test:t", luns = [{{ lun = 0, disk = "d" }}] }}]
 }
 
 #[test]
+fn a_daemon_has_the_frames_of_a_port_alone_unless_it_has_its_portals_only() {
+    let text = r#"
+port = [{ name = "p", driver = "kernel" },
+    { name = "both", driver = "packet", address = ["10.1.0.1/24"] },
+    { name = "portals", driver = "packet", address = ["10.1.0.2/24"] },
+    { name = "frames", driver = "packet" }, { name = "nothing", driver = "packet", address = ["10.1.0.3/24"] }]
+portal = [{ name = "l", port = "p", address = "[::]:3260" }, { name = "b", port = "both", address = "10.1.0.1:3260" },
+    { name = "m", port = "portals", address = "10.1.0.2:3260" }]
+disk = [{ name = "d", store = "ram", size = 1_048_576 }]
+target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 0, disk = "d" }] }]
+toy_frame_target = [{ name = "t", port = "both", luns = [{ lun = 0, unit = "d" }] },
+    { name = "u", port = "frames", luns = [{ lun = 0, unit = "d" }] }]"#;
+    let config = parse(text, Path::new("")).unwrap();
+    let alone: Vec<_> = config.frame_ports().map(|port| &*port.name).collect();
+    assert_eq!(alone, ["both", "frames", "nothing"]);
+}
+
+#[test]
 fn ports_on_devices_of_the_system_and_of_dpdk() {
     let port = |keys: &str| {
         let keys = format!("{keys}, address = [\"10.1.0.1/24\"]");

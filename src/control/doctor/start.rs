@@ -11,7 +11,7 @@ use super::{Asker, Doctor, Verdict};
 use crate::adapters::fabric::FabricAddress;
 use crate::control::config::Config;
 use crate::engine::units::UnitOptions;
-use crate::ports::AddressHolder;
+use crate::ports::{AddressHolder, AddressRefusal, ConfiguredPort};
 use crate::stores::patiently;
 use crate::sys;
 
@@ -36,7 +36,13 @@ impl Doctor<'_> {
         for fabric in &config.fabrics {
             fabric.examine(&mut self.findings);
         }
-        config.addresses().for_each(|taken| self.address(taken));
+        for FabricAddress { portal, port, address } in config.addresses() {
+            let refusal = config.port(port).options.examine_address(address, self.machine).err();
+            self.alone(format!("portal {portal:?}: {address}"), refusal);
+        }
+        for ConfiguredPort { name, options, .. } in config.frame_ports() {
+            self.alone(format!("port {name:?}: its frames"), options.examine_frames(self.machine).err());
+        }
     }
 
     /// What keeps the daemon from starting, if there is something; `certain` if it holds whoever asks.
@@ -124,10 +130,8 @@ impl Doctor<'_> {
         }
     }
 
-    fn address(&mut self, FabricAddress { portal, port, address }: FabricAddress<'_>) {
-        let what = format!("portal {portal:?}: {address}");
-        let options = &self.config.port(port).options;
-        let refusal = options.examine_address(address, self.machine).err();
+    /// What no other daemon may have.
+    fn alone(&mut self, what: String, refusal: Option<AddressRefusal>) {
         let holder = refusal.as_ref().map(|refusal| match &refusal.holder {
             AddressHolder::Sockets(inodes) => self.running.holds_socket(inodes),
             AddressHolder::Device(name) => self.running.holds_device(name),

@@ -97,6 +97,14 @@ fn a_fabric_on_raw_frames_serves_a_disk_and_a_unit_of_another_core() {
         toy = [{ name = "t", greeting = "end" }]
         toy_frame_target = [{ name = "there", port = "p", vlan = 100, luns = [{ lun = 0, unit = "d" }, { lun = 3, unit = "t" }] }]"#;
     let config = parse(text, &place.0).unwrap();
+    // Another daemon would have the same frames.
+    let other = parse(&text.replace("\"socket\"", "\"other\""), &place.0).unwrap();
+    let obstacles = || {
+        let report = doctor::examine(&Machine::default(), &other, Asker::Daemon);
+        report.obstacles().map(Check::line).collect::<Vec<_>>()
+    };
+    let listen = || ports::listen(&other, (&[], &BTreeMap::new())).map(|(_, locks)| locks);
+    assert_eq!((obstacles(), listen().unwrap().len()), (Vec::new(), 2));
     let daemon = thread::spawn(move || run(&config));
     let status = || client::status(&place.0.join("socket"), StatusRequest { sessions: true });
     let end = Instant::now() + PATIENCE;
@@ -104,6 +112,18 @@ fn a_fabric_on_raw_frames_serves_a_disk_and_a_unit_of_another_core() {
         assert!(Instant::now() < end, "the daemon does not start");
         thread::sleep(Duration::from_millis(20));
     }
+    let taken = |port, device| {
+        format!(
+            "port {port:?}: address in use: another ptgt serves the device {device:?}; stop it first, or give another device"
+        )
+    };
+    assert_eq!(listen().unwrap_err(), taken("p", "va"));
+    let told = obstacles();
+    assert!(told.len() == 2 && told[0].contains("\"p\"") && told[1].contains("\"idle\""), "{told:?}");
+    assert!(
+        told.iter().all(|line| line.contains("address in use: another ptgt serves the device")),
+        "{told:?}"
+    );
     let mac = sys::link("va").unwrap().mac;
     let mut peer = Initiators::on("vb", mac);
     // Four sessions, on the reactors in turn: what they write is each other's to read.
@@ -196,4 +216,5 @@ fn a_fabric_on_raw_frames_serves_a_disk_and_a_unit_of_another_core() {
     (0..4).for_each(|session| peer.send(mac, &TAG, &[LEAVE, session]));
     signal_hook::low_level::raise(SIGTERM).unwrap();
     daemon.join().unwrap().unwrap();
+    assert!(obstacles().is_empty() && listen().is_ok(), "it is free again");
 }
