@@ -26,10 +26,14 @@ pub(super) enum Canary {
     MountedTwice,
     /// Disks that run one command at a time run as many as come.
     Overtaking,
+    /// A changer forgets all movements but the first.
+    ForgottenMove,
+    /// A drive writes once where the data of a cartridge ends, and not again.
+    ForgottenAnchor,
 }
 
 impl Canary {
-    pub(super) const ALL: [(&str, Self); 8] = [
+    pub(super) const ALL: [(&str, Self); 10] = [
         ("dropped-flush", Self::DroppedFlush),
         ("mixed-tags", Self::MixedTags),
         ("forgotten-retransmission", Self::ForgottenRetransmission),
@@ -38,6 +42,8 @@ impl Canary {
         ("uncharged-memory", Self::UnchargedMemory),
         ("lone-commit", Self::LoneCommit),
         ("mounted-twice", Self::MountedTwice),
+        ("forgotten-move", Self::ForgottenMove),
+        ("forgotten-anchor", Self::ForgottenAnchor),
     ];
 }
 

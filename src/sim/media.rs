@@ -173,7 +173,7 @@ fn are_alike(one: usize, other: usize) -> bool {
 }
 
 /// The handle of a core to a medium.
-fn store(medium: usize, context: &CoreContext, gate: Arc<ExclusiveGate>) -> Box<dyn Store> {
+pub(super) fn store(medium: usize, context: &CoreContext, gate: Arc<ExclusiveGate>) -> Box<dyn Store> {
     let medium = MEDIA.with_borrow(|media| media[medium].clone());
     let handle = SimStore { medium, core: context.core(), arena: context.arena().clone() };
     Box::new(Exclusive::new(handle, gate))

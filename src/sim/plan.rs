@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::library::{LibraryCommand, LibraryShape};
 use super::store::Behaviour;
 use crate::ports::memory::{Dice, Faults};
 
@@ -117,6 +118,8 @@ pub(super) enum Command {
     Verify,
     Flush,
     Ready,
+    /// Of a unit of the library.
+    Library(LibraryCommand),
 }
 
 /// Service actions of PERSISTENT RESERVE OUT. Each initiator has a key of its own.
@@ -329,6 +332,9 @@ pub(super) struct Plan {
     pub(super) sleepy: f64,
     pub(super) wires: Wires,
     pub(super) disks: Vec<DiskShape>,
+    /// Its units follow the disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) library: Option<LibraryShape>,
     pub(super) sessions: Vec<SessionShape>,
     pub(super) steps: Vec<Step>,
 }
@@ -385,6 +391,7 @@ impl Plan {
             sleepy: one(dice, &[0.0, 0.1, 0.6]),
             wires,
             disks,
+            library: None,
             sessions,
             steps: Vec::new(),
         };
@@ -404,7 +411,48 @@ impl Plan {
         plan.crowd(&mut Dice::new(seed ^ 0x6c69_6d69));
         plan.reshape(&mut Dice::new(seed ^ 0x746f_706f));
         plan.exchange(&mut Dice::new(seed ^ 0x6d65_6469));
+        plan.furnish(&mut Dice::new(seed ^ 0x7461_7065));
         plan
+    }
+
+    /// All logical units.
+    pub(super) fn units(&self) -> usize {
+        self.disks.len() + self.library.as_ref().map_or(0, LibraryShape::units)
+    }
+
+    /// In some runs there is a library, whose machine is lost more often.
+    fn furnish(&mut self, dice: &mut Dice) {
+        if !dice.chance(0.25) {
+            return;
+        }
+        let store = disk(dice).store;
+        let shape = LibraryShape::new(dice, store);
+        // A drive that has no memory may stop half-way, which its answers do not tell.
+        self.steps.retain(|step| !matches!(step.action, Action::Exhaust { .. }));
+        let sudden = one(dice, &[Action::PowerLoss, Action::Crash, Action::Restart]);
+        let pace = one(dice, &[0, 200, 5000]);
+        let lost = one(dice, &[0, 1, 4]);
+        for step in 0..20 + dice.below(60) {
+            // A drive without a cartridge is of little interest.
+            let first = usize::try_from(step).ok().filter(|&drive| drive < shape.drives);
+            let load = |drive| (0, LibraryCommand::Move { from: shape.drives + drive, to: drive });
+            let (unit, command) = first.map_or_else(|| shape.command(dice), load);
+            let action = Action::Command {
+                session: index(dice, self.sessions.len()),
+                disk: self.disks.len() + unit,
+                lba: 0,
+                blocks: 0,
+                command: Command::Library(command),
+                attribute: Attribute::Simple,
+            };
+            let at = first.unwrap_or_else(|| index(dice, self.steps.len() + 1));
+            self.steps.insert(at, Step { after: dice.below(pace + 1), action });
+            if step < lost {
+                let at = index(dice, self.steps.len() + 1);
+                self.steps.insert(at, Step { after: 0, action: sudden });
+            }
+        }
+        self.library = Some(shape);
     }
 
     /// In some runs the topology changes.

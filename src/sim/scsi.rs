@@ -36,6 +36,7 @@ pub(super) fn name(command: Command) -> &'static str {
         Command::Verify => "VERIFY",
         Command::Flush => "SYNCHRONIZE CACHE",
         Command::Ready => "TEST UNIT READY",
+        Command::Library(command) => command.name(),
     }
 }
 
@@ -175,6 +176,7 @@ pub(super) fn make(
         }
         Command::Flush => made.cdb = cdb([0x35, 0, 0x91], 0, 0, 0, dice),
         Command::Ready => {}
+        Command::Library(_) => unreachable!("made by the library"),
     }
     made.sent = oracle.tick();
     made
@@ -182,11 +184,13 @@ pub(super) fn make(
 
 /// How a command ended, as the initiator sees it.
 pub(super) struct Ending {
-    status: u8,
+    pub(super) status: u8,
     /// Overflow, underflow, and how much.
     residual: (bool, bool, u32),
     /// Sense key, additional sense code with qualifier, and INFORMATION.
-    sense: Option<(u8, u16, u32)>,
+    pub(super) sense: Option<(u8, u16, u32)>,
+    /// FILEMARK, EOM and ILI of sense data.
+    pub(super) marks: u8,
 }
 
 impl Ending {
@@ -195,7 +199,8 @@ impl Ending {
             let information = u32::from_be_bytes([sense[3], sense[4], sense[5], sense[6]]);
             (sense[2] & 15, u16::from_be_bytes([sense[12], sense[13]]), information)
         });
-        Self { status, residual, sense }
+        let marks = data.get(4).map_or(0, |byte| byte & 0xe0);
+        Self { status, residual, sense, marks }
     }
 
     pub(super) fn is_good(&self) -> bool {

@@ -24,6 +24,9 @@ use crate::time::Instant;
 /// Longest time of a slow operation, in nanoseconds.
 const SLOW_MAX: u64 = 50_000_000;
 
+/// Where the image of a cartridge says how far its data goes.
+const ANCHORS: Range<u64> = 128 << 10..192 << 10;
+
 /// How a medium behaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Behaviour {
@@ -183,7 +186,11 @@ impl Medium {
             return false;
         }
         self.moments += 1;
-        self.moments % 3 == 1
+        match canary {
+            // The others: one has to be there.
+            Canary::ForgottenAnchor => self.moments > 1,
+            _ => self.moments % 3 == 1,
+        }
     }
 
     fn later(&mut self, from: Instant) -> Instant {
@@ -199,7 +206,9 @@ impl Medium {
             self.counters.refused += 1;
             return Submitted::Full(op);
         }
-        if matches!(op, Op::Flush) && self.sings(Canary::DroppedFlush) {
+        let anchors = matches!(op, Op::Write { at, .. } if ANCHORS.contains(&at));
+        let forgotten = anchors && self.sings(Canary::ForgottenAnchor);
+        if forgotten || matches!(op, Op::Flush) && self.sings(Canary::DroppedFlush) {
             return Submitted::Done(Done::Finished);
         }
         self.counters.operations += 1;
@@ -363,6 +372,18 @@ impl Medium {
         }
     }
 
+    /// Puts bytes there before there is any machine.
+    pub(super) fn put(&mut self, at: u64, bytes: &[u8]) {
+        self.set_durable(at / self.block(), bytes);
+        self.copy_in(at, bytes);
+    }
+
+    fn copy_in(&mut self, at: u64, bytes: &[u8]) {
+        let arena = Arena::new(2 << 20, false).expect("memory");
+        let data = Sg::copied(&arena, bytes).expect("memory");
+        finished(&mut *self.inner, Op::Write { at, data, fua: false });
+    }
+
     fn set_durable(&mut self, lba: u64, bytes: &[u8]) {
         let at = usize::try_from(lba * self.block()).expect("small");
         self.durable[at..at + bytes.len()].copy_from_slice(bytes);
@@ -467,10 +488,8 @@ impl Medium {
             }
             let (size, at) = (self.block(), lba * self.block());
             let from = usize::try_from(at).expect("small");
-            let bytes = &self.durable[from..from + usize::try_from(size).expect("small")];
-            let arena = Arena::new(2 << 20, false).expect("memory");
-            let data = Sg::copied(&arena, bytes).expect("memory");
-            finished(&mut *self.inner, Op::Write { at, data, fua: false });
+            let bytes = self.durable[from..from + usize::try_from(size).expect("small")].to_vec();
+            self.copy_in(at, &bytes);
         }
     }
 

@@ -3,18 +3,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use super::canary::{Canary, forget_retransmissions};
+use super::canary::Canary;
 use super::chap;
 use super::ledger::Ledger;
+use super::library::{self, KeptRecords, LibraryDesk, LibraryHistory};
 use super::media::{self, MediaDesk, Whereabouts};
+use super::network::{Network, network};
 use super::oracle::{Look, Oracle};
-use super::peer::{Peers, target_address};
+use super::peer::Peers;
 use super::plan::{Action, Plan};
 use super::scsi::{self, TARGET};
 use super::session::{Env, News, Session};
@@ -34,8 +35,7 @@ use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::{SharedState, TaskManager, UnitCounters, UnitKey, UnitKeys};
 use crate::fabrics::iscsi::Parameters;
 use crate::memory::{Arena, SegMut};
-use crate::net::{Address, FrameCaps, FramePort, HostConfig, StreamHost, TcpHost};
-use crate::ports::memory::{Dice, End, Faults, Wire, wire};
+use crate::ports::memory::{Dice, Faults, Wire};
 use crate::reactor::{CoreContext, Poller, Sender, mailboxes};
 use crate::scsi::primary::{Identity, MissingLun};
 use crate::scsi::{Lun, TargetPort};
@@ -77,12 +77,15 @@ pub(super) struct Machine {
     wires: Vec<Wire>,
     control: ControlPlane,
     desk: MediaDesk,
+    library: Option<LibraryDesk>,
 }
 
 /// See the module.
 pub(super) struct World {
     clock: Rc<Cell<Instant>>,
+    /// Those of the disks, then the cartridges.
     media: Vec<Rc<RefCell<Medium>>>,
+    records: Rc<RefCell<KeptRecords>>,
     machine: Machine,
     client_arena: Arena,
     env: Env,
@@ -133,6 +136,7 @@ impl World {
         let clock = Rc::new(Cell::new(Instant::from_nanos(1_000_000)));
         let mut oracle = Oracle::default();
         let mut media = Vec::new();
+        let of_disks = canary.filter(|canary| *canary != Canary::ForgottenAnchor);
         for disk in &plan.disks {
             oracle.add_disk(
                 disk.block as usize,
@@ -141,8 +145,18 @@ impl World {
             );
             let bytes = disk.blocks * u64::from(disk.block);
             let behaviour = disk.store.clone();
-            let medium = Medium::new(clock.clone(), bytes, disk.block, behaviour, dice.roll(), canary);
+            let medium = Medium::new(clock.clone(), bytes, disk.block, behaviour, dice.roll(), of_disks);
             media.push(Rc::new(RefCell::new(medium)));
+        }
+        let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
+        let records = Rc::new(RefCell::new(KeptRecords::new(clock.clone(), plan.seed, canary)));
+        if let Some(shape) = &plan.library {
+            media.extend(library::blank_cartridges(
+                shape,
+                &clock,
+                &mut Dice::new(plan.seed ^ 0x7461_7065),
+                canary,
+            ));
         }
         let mut peers = Peers::new(plan.wires.ipv6, plan.wires.mtu, dice.roll());
         peers.damage = plan.wires.damage;
@@ -150,8 +164,7 @@ impl World {
         let client_arena = Arena::new(32 << 20, false).expect("memory");
         let arenas = fresh_memory(plan);
         let network = network(plan, &mut peers, &arenas, &client_arena, canary, 0);
-        let machine = boot(plan, &media, arenas, network, canary);
-        let faulty = media.iter().map(|medium| medium.borrow().may_fail()).collect();
+        let machine = boot(plan, (&media, &records), arenas, network, canary);
         Self {
             env: Env {
                 now: clock.get(),
@@ -161,6 +174,8 @@ impl World {
                 tally: Tally::default(),
                 dice,
                 limbo: Default::default(),
+                library_limbo: Default::default(),
+                library: plan.library.as_ref().map(LibraryHistory::new),
                 resets: Vec::new(),
                 ledgers: plan.disks.iter().map(|_| Ledger::default()).collect(),
                 whereabouts: vec![Whereabouts::In(0); plan.disks.len()],
@@ -174,6 +189,7 @@ impl World {
             exhausted: Vec::new(),
             clock,
             media,
+            records,
             machine,
             client_arena,
             canary,
@@ -259,7 +275,8 @@ impl World {
         let (answers, limit) = (self.env.now + ANSWER_TIME, self.env.now + REST_TIME);
         while !(self.sessions.iter().all(Session::is_idle)
             && self.machine.control.is_idle()
-            && self.machine.desk.is_idle())
+            && self.machine.desk.is_idle()
+            && self.machine.library.as_ref().is_none_or(LibraryDesk::is_idle))
         {
             self.round(Some(limit))?;
             if self.env.now >= answers {
@@ -295,6 +312,9 @@ impl World {
         for (disk, medium) in self.media.iter().enumerate() {
             let mut medium = medium.borrow_mut();
             medium.lose_machine(true);
+            if disk >= self.env.plan.disks.len() {
+                continue;
+            }
             let contents = medium.contents();
             let look = Look { sent: self.env.oracle.tick(), order: None, own: None };
             self.env.oracle.read(disk, 0, &contents, look).map_err(|e| format!("at the end: {e}"))?;
@@ -304,12 +324,22 @@ impl World {
             self.env.tally.add("store operations failed", counters.failed);
             self.env.tally.add("unstable versions of blocks lost with power", counters.lost_versions);
         }
+        self.look_at_library()?;
         self.env.tally.add("segments damaged unseen by TCP", self.env.peers.damaged);
+        let given_up = self.env.library.as_ref().is_some_and(|library| library.given_up);
+        self.env.tally.add("libraries of which too much was unknown", given_up.into());
         self.env.tally.add("frames forged", self.env.peers.forged);
         match self.client_arena.in_use() {
             0 => Ok(()),
             bytes => Err(format!("the peers hold {bytes} bytes")),
         }
+    }
+
+    /// The cartridges of the library as they are without power, and where they are.
+    fn look_at_library(&mut self) -> Result<(), String> {
+        let Self { env, media, records, .. } = self;
+        let (Some(shape), Some(history)) = (&env.plan.library, &mut env.library) else { return Ok(()) };
+        library::look_at_the_end(shape, history, &media[env.plan.disks.len()..], records)
     }
 
     /// Stops the daemon in order: it has to finish, to flush, and to give all memory back.
@@ -343,7 +373,10 @@ impl World {
         self.env.draining = false;
         self.env.oracle.restarted(false);
         // A daemon that stops in order makes everything stable.
-        for disk in 0..self.media.len() {
+        if let Some(library) = &mut self.env.library {
+            library.restarted(true);
+        }
+        for disk in 0..self.env.plan.disks.len() {
             let now = self.env.oracle.tick();
             self.env.oracle.flushed(disk, now, None);
         }
@@ -361,6 +394,10 @@ impl World {
             medium.borrow_mut().lose_machine(power);
         }
         self.env.oracle.restarted(power);
+        if let Some(library) = &mut self.env.library {
+            library.restarted(false);
+        }
+        self.records.borrow_mut().lose_machine();
         self.machine.shards.clear();
         self.memory_is_home()?;
         self.power_on();
@@ -369,18 +406,19 @@ impl World {
 
     fn power_on(&mut self) {
         self.env.limbo.clear();
+        self.env.library_limbo.clear();
         self.env.ledgers.fill_with(Ledger::default);
         let tick = self.env.oracle.tick();
         self.env.whereabouts.fill(Whereabouts::In(tick));
         for reset in &mut self.env.resets {
             reset.end.get_or_insert(tick);
         }
-        let Self { env, media, client_arena, canary, machines, .. } = self;
+        let Self { env, media, records, client_arena, canary, machines, .. } = self;
         // The old machine's memory goes before the new one's comes.
         self.machine.shards.clear();
         let (plan, arenas) = (&env.plan, fresh_memory(&env.plan));
         let network = network(plan, &mut env.peers, &arenas, client_arena, *canary, *machines);
-        self.machine = boot(plan, media, arenas, network, *canary);
+        self.machine = boot(plan, (media, records), arenas, network, *canary);
         self.partitions.fill(None);
         self.machines += 1;
         self.begun = self.env.peers.begun();
@@ -626,6 +664,13 @@ impl World {
             self.env.tally.count(event);
             work += 1;
         }
+        let Machine { library, senders, .. } = &mut self.machine;
+        if let (Some(desk), Some(shape)) = (library, &self.env.plan.library)
+            && let Some(event) = desk.turn(senders, shape)
+        {
+            self.env.tally.count(event);
+            work += 1;
+        }
         if let Some(port) = self.env.peers.robbed {
             return Err(format!("bytes for port {port} went to a forger"));
         }
@@ -685,7 +730,8 @@ impl World {
         let media = self.media.iter().filter_map(|medium| medium.borrow().next_deadline());
         let sessions = self.sessions.iter().filter_map(Session::next_deadline);
         let joined = self.partitions.iter().flatten().copied();
-        let soonest = shards.chain(media).chain(sessions).chain(joined).min();
+        let records = self.records.borrow().next_deadline();
+        let soonest = shards.chain(media).chain(records).chain(sessions).chain(joined).min();
         [soonest, self.env.peers.next_deadline(self.env.now)].into_iter().flatten().min()
     }
 }
@@ -700,65 +746,17 @@ pub(super) fn fresh_memory(plan: &Plan) -> Vec<Arena> {
     (0..plan.cores).map(|_| Arena::new(plan.memory << 20, false).expect("memory")).collect()
 }
 
-/// What a machine is reached by: for each core a host of byte streams, and the wires where it is on such.
-pub(super) struct Network {
-    pub(super) hosts: Vec<Box<dyn StreamHost>>,
-    pub(super) address: SocketAddr,
-    pub(super) wires: Vec<Wire>,
-}
-
-/// A port of each core, and its wire to the peers.
-pub(super) fn network(
-    plan: &Plan,
-    peers: &mut Peers,
-    arenas: &[Arena],
-    client_arena: &Arena,
-    canary: Option<Canary>,
-    number: u64,
-) -> Network {
-    let address = target_address(plan.wires.ipv6);
-    let mut network = Network { hosts: Vec::new(), address, wires: Vec::new() };
-    let mut plugs = Vec::new();
-    for (core, arena) in arenas.iter().enumerate() {
-        let segment_max = if plan.wires.segmentation { 64_254 } else { 0 };
-        let caps = FrameCaps { mtu: plan.wires.mtu, segment_max, gather_max: 64 };
-        let mac = [2, 0, 0, 0, 0, 1];
-        let ours = End { mac, caps, arena: arena.clone() };
-        let theirs = End { mac: [2, 0, 0, 0, 0, 9], caps, arena: client_arena.clone() };
-        let seed = plan.seed.wrapping_mul(31) ^ (core as u64) << 48 ^ number << 32;
-        let (line, [port, peer]) = wire(seed, [ours, theirs]);
-        line.set_all_faults(plan.wires.faults());
-        if canary == Some(Canary::UnchargedMemory) {
-            arena.forget_budget();
-        }
-        if canary == Some(Canary::ForgottenRetransmission) {
-            line.set_filter(0, Some(forget_retransmissions(seed)));
-        }
-        plugs.push((peer, port.mac()));
-        let prefix = if plan.wires.ipv6 { 64 } else { 24 };
-        let config = HostConfig {
-            receive_window: 256 << 10,
-            send_window: 256 << 10,
-            secret: [seed, core as u64],
-            ..HostConfig::new(vec![Address { ip: address.ip(), prefix }], vec![address])
-        };
-        network.hosts.push(Box::new(TcpHost::new(port, arena.clone(), &config)));
-        network.wires.push(line);
-    }
-    peers.plug(plugs);
-    network
-}
-
 /// The core that carries out all commands of a disk, if they come one at a time.
 fn owner(plan: &Plan, unit: UnitKey) -> Option<usize> {
     // Rows count from 1.
-    plan.disks[unit.row() - 1].serial.then(|| unit.row() % plan.cores)
+    let serial = plan.disks.get(unit.row() - 1).is_none_or(|disk| disk.serial);
+    serial.then(|| unit.row() % plan.cores)
 }
 
 /// A machine with the given memory over media that may have seen others.
 pub(super) fn boot(
     plan: &Plan,
-    media: &[Rc<RefCell<Medium>>],
+    (media, records): (&[Rc<RefCell<Medium>>], &Rc<RefCell<KeptRecords>>),
     arenas: Vec<Arena>,
     network: Network,
     canary: Option<Canary>,
@@ -792,7 +790,11 @@ pub(super) fn boot(
         })
         .collect();
     let mut allocator = UnitKeys::default();
-    let keys: Vec<UnitKey> = disks.iter().map(|_| allocator.allocate()).collect();
+    let keys: Vec<UnitKey> = (0..plan.units()).map(|_| allocator.allocate()).collect();
+    let library = plan.library.as_ref().map(|shape| {
+        let units = keys[disks.len()..].iter().filter_map(|unit| Some((*unit, owner(plan, *unit)?)));
+        LibraryDesk::new(shape, units.collect(), disks.len(), records)
+    });
     let luns = keys.iter().enumerate().map(|(disk, key)| (Lun(scsi::lun(disk)), *key)).collect();
     let (name, port) = ("sim".into(), "sim".into());
     let portal = Arc::new(Portal { name, port, of_host: false, address, group: 1 });
@@ -812,9 +814,9 @@ pub(super) fn boot(
         }],
         discovery: None,
     });
-    let states: Vec<Arc<SharedState>> = media.iter().map(|_| Arc::default()).collect();
+    let states: Vec<Arc<SharedState>> = disks.iter().map(|_| Arc::default()).collect();
     let left = Arc::new(AtomicUsize::new(plan.cores));
-    let gates: Vec<Arc<ExclusiveGate>> = media.iter().map(|_| Arc::default()).collect();
+    let gates: Vec<Arc<ExclusiveGate>> = disks.iter().map(|_| Arc::default()).collect();
     let owner_of = |unit| owner(plan, unit).filter(|_| canary != Some(Canary::Overtaking));
     media::know(media);
     let sessions = Arc::new(Sessions::default());
@@ -841,6 +843,9 @@ pub(super) fn boot(
                 tasks.make_serial(unit);
             }
         }
+        if let Some(library) = &library {
+            library.attach(&context, &mut tasks);
+        }
         let iscsi = IscsiFabric::new(IscsiParts {
             context: context.clone(),
             hosts: vec![("sim".into(), host)],
@@ -861,7 +866,7 @@ pub(super) fn boot(
         }));
     }
     let control = ControlPlane::new(topology, allocator, keys.clone(), canary);
-    let owners = keys.iter().map(|unit| owner_of(*unit)).collect();
+    let owners = keys[..disks.len()].iter().map(|unit| owner_of(*unit)).collect();
     let desk = MediaDesk::new(owners, keys.clone(), gates, canary);
-    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control, desk }
+    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control, desk, library }
 }

@@ -52,6 +52,15 @@ impl MediaChanger {
         self.inventory.lock().expect("nobody panics with it")
     }
 
+    /// Where each cartridge is.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn whereabouts(&self) -> Vec<(u16, Arc<str>)> {
+        let inventory = self.inventory();
+        let full =
+            inventory.all().filter_map(|(at, element)| Some((at, element.volume.as_ref()?.barcode.clone())));
+        full.collect()
+    }
+
     pub(super) fn drives(&self) -> MutexGuard<'_, Vec<Identity>> {
         self.drives.lock().expect("nobody panics with it")
     }

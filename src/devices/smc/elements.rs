@@ -67,7 +67,7 @@ pub struct ElementAddresses([Range<u16>; 4]);
 impl ElementAddresses {
     /// Where elements of each type begin, and how many there are. `None` if an address is taken twice, or there is none
     /// left.
-    pub(super) fn new(first: [u16; 4], count: [u16; 4]) -> Option<Self> {
+    pub fn new(first: [u16; 4], count: [u16; 4]) -> Option<Self> {
         let mut ranges: [Range<u16>; 4] = Default::default();
         for (range, (first, count)) in ranges.iter_mut().zip(first.into_iter().zip(count)) {
             *range = first..first.checked_add(count)?;

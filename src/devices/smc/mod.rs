@@ -18,5 +18,6 @@ mod tags;
 mod tests;
 
 pub use changer::MediaChanger;
+pub use elements::ElementAddresses;
 pub use options::{KEYS, LibraryOptions, PRODUCT, barcode_of, cartridge_path};
 pub use table::commands;

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::super::library::KeptRecords;
+use super::super::network::{Network, network};
 use super::super::peer::{Peers, Port};
 use super::super::plan::Plan;
 use super::super::scsi::TARGET;
 use super::super::store::Medium;
-use super::super::world::{Machine, Network, boot, fresh_memory, network};
+use super::super::world::{Machine, boot, fresh_memory};
 use crate::engine::shard::{Message, Shard};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::memory::{Arena, SegMut};
@@ -135,7 +137,8 @@ impl Rig {
             false => network(plan, &mut peers, arenas, client_arena, None, 0),
         };
         let address = network.address;
-        let machine = boot(plan, media, arenas.clone(), network, None);
+        let records = Rc::new(RefCell::new(KeptRecords::new(clock.clone(), 0, None)));
+        let machine = boot(plan, (media, &records), arenas.clone(), network, None);
         let mut rig = Self { reused, machine, peers, address, lines: Vec::new(), held: Vec::new() };
         rig.settle();
         rig

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the target says to a session that is up: each PDU must have been asked for, and be what was asked for.
 
-use super::super::plan::{Function, Violation};
+use super::super::library::{self, ATTENTION, LibraryEnding, RequestId};
+use super::super::plan::{Action, Attribute, Function, Violation};
 use super::super::scsi::{self, Ending};
 use super::link::State;
 use super::{Env, Managing, RUNNING_MAX, Running, Session};
@@ -115,6 +116,9 @@ impl Session {
         self.running(at, tag)?;
         let running = self.running.remove(&tag).ok_or("it was there")?;
         let Running { disk, lba, command, op, look, .. } = running;
+        if let Some(request) = running.request {
+            return self.finish_at_library(at, request, &running, ending, env);
+        }
         if ending.is_good()
             && let Some(order) = look.order
         {
@@ -165,6 +169,32 @@ impl Session {
         let ledger = &mut env.ledgers[disk];
         ledger.moved(good, running.got.len(), running.out.len(), ending.is_error());
         ledger.ended(self.shape.name, command, writes, look.sent, good, now).map_err(wrong)
+    }
+
+    fn finish_at_library(
+        &mut self,
+        at: usize,
+        request: RequestId,
+        running: &Running,
+        ending: &Ending,
+        env: &mut Env,
+    ) -> Result<(), String> {
+        let damaged = running.spoilt || self.is_damaged(at, env);
+        let (Some(shape), Some(history)) = (&env.plan.library, &mut env.library) else { return Ok(()) };
+        let (got, draining) = (&running.got[..], env.draining);
+        let ending = LibraryEnding { ending, got, damaged, draining };
+        let unit = running.disk - env.plan.disks.len();
+        let what = library::judge(request, ending, shape, history);
+        let what =
+            what.map_err(|what| format!("{what}; {:?} at unit {unit} of the library", running.command))?;
+        env.tally.count(&format!("library: ended {what}"));
+        if what == ATTENTION {
+            // Whoever uses a drive asks again.
+            let Running { disk, lba, command, .. } = *running;
+            let (session, blocks, attribute) = (self.index, 0, Attribute::Simple);
+            self.todo.push_front(Action::Command { session, disk, lba, blocks, command, attribute });
+        }
+        Ok(())
     }
 
     pub(super) fn managed(&mut self, at: usize, packet: &Packet, env: &mut Env) -> Result<(), String> {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::ledger::Ledger;
+use super::library::{LibraryHistory, RequestId};
 use super::media::Whereabouts;
 use super::oracle::{Look, OpId, Oracle, Tick};
 use super::peer::{Peers, Port};
@@ -48,6 +49,10 @@ pub(in crate::sim) struct Env {
     pub(in crate::sim) dice: Dice,
     /// Writes of connections that have ended, by name: they may still happen until somebody of that name is let in.
     pub(in crate::sim) limbo: BTreeMap<u8, Vec<OpId>>,
+    /// The same of commands for the library.
+    pub(in crate::sim) library_limbo: BTreeMap<u8, Vec<RequestId>>,
+    /// What the library was asked for.
+    pub(in crate::sim) library: Option<LibraryHistory>,
     pub(in crate::sim) resets: Vec<Reset>,
     /// By disk.
     pub(in crate::sim) ledgers: Vec<Ledger>,
@@ -77,6 +82,15 @@ pub(in crate::sim) enum News {
     },
 }
 
+impl Env {
+    /// A command for the library is over, and nobody said how it ended.
+    fn lose_request(&mut self, request: RequestId) {
+        if let Some(library) = &mut self.library {
+            library.lost(request);
+        }
+    }
+}
+
 struct Running {
     packet: Packet,
     /// Its connection.
@@ -85,6 +99,8 @@ struct Running {
     lba: u64,
     command: Command,
     op: Option<OpId>,
+    /// Its name if it is for the library.
+    request: Option<RequestId>,
     look: Look,
     out: Vec<u8>,
     wanted: usize,
@@ -478,6 +494,9 @@ impl Session {
         for op in env.limbo.remove(&name).unwrap_or_default() {
             env.oracle.maybe(op);
         }
+        for request in env.library_limbo.remove(&name).unwrap_or_default() {
+            env.lose_request(request);
+        }
         for reset in env.resets.iter_mut().filter(|reset| reset.name == name && reset.end.is_none()) {
             reset.end = Some(tick);
         }
@@ -519,9 +538,9 @@ impl Session {
     }
 
     fn give_up_command(&mut self, tag: u32, env: &mut Env) {
-        if let Some(Running { op: Some(op), .. }) = self.running.remove(&tag) {
-            env.oracle.maybe(op);
-        }
+        let Some(Running { op, request, .. }) = self.running.remove(&tag) else { return };
+        op.into_iter().for_each(|op| env.oracle.maybe(op));
+        request.into_iter().for_each(|request| env.lose_request(request));
     }
 
     /// The commands of a connection may be aborted with it: those that are ORDERED keep nothing in order any more.
@@ -621,8 +640,11 @@ impl Session {
     /// The session is over: nothing more is heard of what is under way.
     fn over(&mut self, env: &mut Env) {
         (self.nexus, self.most) = (0, 0);
-        let ops = std::mem::take(&mut self.running).into_values().filter_map(|running| running.op);
+        let running = std::mem::take(&mut self.running);
+        let ops = running.values().filter_map(|running| running.op);
         env.limbo.entry(self.shape.name).or_default().extend(ops);
+        let requests = running.values().filter_map(|running| running.request);
+        env.library_limbo.entry(self.shape.name).or_default().extend(requests);
         self.managing.clear();
         self.pings.clear();
         self.texts.clear();

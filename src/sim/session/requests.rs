@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a session sends: commands with their data, task management, and what breaks the protocol.
 
+use super::super::library;
 use super::super::oracle::{Look, Order};
 use super::super::plan::{Action, Attribute, Command, Function, Violation};
-use super::super::scsi;
+use super::super::scsi::{self, Made};
 use super::link::State;
 use super::{Env, Managing, PATIENCE, RUNNING_MAX, Reset, Running, Session};
 use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
@@ -17,6 +18,11 @@ impl Session {
     pub(super) fn work(&mut self, env: &mut Env) -> usize {
         let mut count = 0;
         while let Some(&action) = self.todo.front() {
+            // Whoever uses a drive or a changer waits for its answer.
+            let asks_library = matches!(action, Action::Command { command: Command::Library(_), .. });
+            if asks_library && self.running.values().any(|running| running.request.is_some()) {
+                break;
+            }
             let immediate = matches!(
                 action,
                 Action::Manage { immediate: true, .. }
@@ -115,6 +121,26 @@ impl Session {
         Some(Order { set, rank, head: attribute == Attribute::HeadOfQueue })
     }
 
+    /// Makes a command for a disk, and says what the task set orders of it.
+    fn make_for_disk(
+        &mut self,
+        at: usize,
+        disk: usize,
+        (lba, blocks): (u64, u64),
+        command: Command,
+        attribute: Attribute,
+        env: &mut Env,
+    ) -> (Option<Order>, Made) {
+        // Commands whose data is damaged fall out of the order.
+        let order = self.order(disk, attribute, env).filter(|_| !self.is_damaged(at, env));
+        if let Some(head) = order.filter(|order| order.head) {
+            env.oracle.head(head);
+        }
+        let shape = env.plan.disks[disk].clone();
+        let (name, oracle, dice) = (self.shape.name, &mut env.oracle, &mut env.dice);
+        (order, scsi::make(command, disk, lba, blocks, order, name, &shape, oracle, dice))
+    }
+
     #[expect(clippy::too_many_arguments, reason = "all of it is of one command")]
     fn command(
         &mut self,
@@ -126,23 +152,18 @@ impl Session {
         attribute: Attribute,
         env: &mut Env,
     ) {
-        // Commands whose data is damaged fall out of the order.
-        let order = self.order(disk, attribute, env).filter(|_| !self.is_damaged(at, env));
-        if let Some(head) = order.filter(|order| order.head) {
-            env.oracle.head(head);
-        }
-        let shape = env.plan.disks[disk].clone();
-        let made = scsi::make(
-            command,
-            disk,
-            lba,
-            blocks,
-            order,
-            self.shape.name,
-            &shape,
-            &mut env.oracle,
-            &mut env.dice,
-        );
+        let (order, request, made) = match (command, &env.plan.library, &mut env.library) {
+            (Command::Library(command), Some(shape), Some(history)) => {
+                let unit = disk - env.plan.disks.len();
+                let (request, mut made) = library::make(command, unit, shape, history);
+                made.sent = env.oracle.tick();
+                (None, Some(request), made)
+            }
+            _ => {
+                let (order, made) = self.make_for_disk(at, disk, (lba, blocks), command, attribute, env);
+                (order, None, made)
+            }
+        };
         let transfer = Transfer {
             reads: (made.wanted > 0).then(|| u32::try_from(made.wanted).expect("short")),
             writes: (!made.out.is_empty()).then(|| u32::try_from(made.out.len()).expect("short")),
@@ -157,7 +178,9 @@ impl Session {
             command.flags = command.flags.with_attribute(ordered);
         });
         env.tally.count(&format!("sent {}", scsi::name(command)));
-        env.ledgers[disk].sent(command, made.wanted, made.out.len());
+        if let Some(ledger) = env.ledgers.get_mut(disk) {
+            ledger.sent(command, made.wanted, made.out.len());
+        }
         if attribute != Attribute::Simple {
             env.tally.count(&format!("sent {attribute:?}"));
         }
@@ -208,6 +231,7 @@ impl Session {
                 lba,
                 command,
                 op,
+                request,
                 look,
                 out,
                 wanted,
@@ -282,7 +306,7 @@ impl Session {
         let sent = env.oracle.tick();
         let disks = match function {
             Function::LunReset => disk..disk + 1,
-            Function::TargetReset => 0..env.plan.disks.len(),
+            Function::TargetReset => 0..env.plan.units(),
             _ => 0..0,
         };
         let reset = disks.map(|disk| {
