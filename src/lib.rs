@@ -22,7 +22,7 @@
 //! | [`scsi`] | SAM without I/O: commands, sense, unit attentions; the upper waist |
 //! | [`devices`] | what a command means to a disk, a tape drive, or a media changer: one table per command set |
 //! | [`stores`] | where blocks lie: files, memory, nowhere |
-//! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI |
+//! | [`fabrics`] | protocol machines that get bytes and time as arguments: iSCSI, FCoE |
 //! | [`net`] | from Ethernet frames to byte streams; the interfaces of a port |
 //! | [`ports`] | where frames and streams come from: TAP devices, interfaces, DPDK, kernel sockets, memory (for tests) |
 //! | [`engine`] | joins devices, stores and fabrics: task manager, one core's share of it all; what a fabric is to a core |

@@ -148,6 +148,11 @@ pub struct EthernetClient {
 }
 
 impl EthernetClient {
+    /// The name of the port.
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
     /// The port's own MAC address.
     pub fn mac(&self) -> [u8; 6] {
         self.client.mac()
@@ -224,9 +229,14 @@ impl EthernetClient {
         None
     }
 
+    /// Whether [`Self::send`] takes one more frame in this turn.
+    pub fn has_room(&self) -> bool {
+        self.burst.len() < UNSENT_MAX
+    }
+
     /// Sends a complete frame at the end of the turn, from wherever its payload lies.
     pub fn send(&mut self, frame: TxFrame) {
-        if self.burst.len() < UNSENT_MAX {
+        if self.has_room() {
             self.burst.push_back(frame);
         } else {
             self.counters.dropped_unsent += 1;

@@ -4,6 +4,7 @@
 
 pub mod ethernet;
 pub mod fabric;
+pub mod fcoe;
 pub mod iscsi;
 #[cfg(test)]
 pub(crate) mod toy;
@@ -11,6 +12,7 @@ pub(crate) mod toy;
 pub(crate) mod toy_regions;
 
 use crate::counters::{CounterPlace, CounterSet};
+use crate::fabrics::fcoe::FcoeCounters;
 use crate::fabrics::iscsi::ConnectionCounters;
 use fabric::FabricKind;
 
@@ -25,6 +27,19 @@ pub const FABRICS: &[FabricKind] = &[
             lists: &[ConnectionCounters::LIST],
         }],
         render: |status| Ok(iscsi::status::IscsiStatus::of_status(status)?.render()),
+    },
+    FabricKind {
+        keys: fcoe::options::KEYS,
+        read: |root, parts| fcoe::options::FcoeOptions::read(root, parts),
+        counters: &[
+            CounterPlace {
+                path: "ports[].counters",
+                what: "A port with an FCoE target, in addition",
+                lists: &[FcoeCounters::LIST],
+            },
+            ethernet::COUNTERS,
+        ],
+        render: fcoe::status::FcoeStatus::render,
     },
     #[cfg(test)]
     FabricKind {

@@ -2,6 +2,7 @@
 //! A daemon of its own in this process, with a logical unit of a second device type beside a disk, and a second fabric
 //! beside iSCSI.
 
+mod fcoe;
 mod frames;
 mod library;
 mod live;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Formats of Fibre Channel over Ethernet: FCoE frames ([`FcoeFrame`]) with what they carry ([`Body`]), and FIP
-//! ([`FipFrame`]). Nothing uses them yet; the FCoE fabric will.
+//! ([`FipFrame`]).
 //!
 //! Each structure is a type that can be read ([`Parse`]) and written ([`Emit`]), and what is written reads the same.
 //! Names are those of the standards: FC-FS (frames, basic link services), FC-LS (extended link services), FC-GS (name
