@@ -9,6 +9,7 @@
 #[cfg(feature = "sim")]
 mod condense;
 mod fuzzer;
+mod links;
 mod mutate;
 mod ports;
 mod records;
@@ -48,7 +49,7 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 24] = [
+pub(super) static TARGETS: [FuzzTarget; 25] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
@@ -70,6 +71,7 @@ pub(super) static TARGETS: [FuzzTarget; 24] = [
     target("full", InputShape::Pieces, |bytes| Rig::run(SHORT, bytes, scripts::full)),
     target("kernel", InputShape::Pieces, |bytes| Rig::run(KERNEL, bytes, scripts::session)),
     target("frames", InputShape::Long, |bytes| Rig::run(PLAIN, bytes, scripts::frames)),
+    target("link", InputShape::Pieces, links::link),
     target("vnet", InputShape::Long, ports::vnet),
     target("packet", InputShape::Long, ports::packet),
     target("victim", InputShape::Long, |bytes| {
@@ -84,6 +86,7 @@ const KERNEL: RigKind = RigKind { cores: 2, memory: 8, kernel: true, ..PLAIN };
 
 /// What the next input does depends on nothing before it.
 fn forget() {
+    links::forget();
     rig::forget();
     ports::forget();
 }
