@@ -2,7 +2,7 @@
 //! A new topology: listeners and ports come and go, each session is shown what it sees from now on, and those that may
 //! not stay are asked to leave, as when the daemon stops. Nobody else notices.
 
-use std::mem::replace;
+use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,9 @@ impl IscsiFabric {
         }
         for index in self.all() {
             self.review(core, &before, index);
+        }
+        for message in take(&mut self.early) {
+            self.take_message(core, message);
         }
     }
 

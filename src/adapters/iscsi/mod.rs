@@ -194,6 +194,8 @@ pub struct IscsiFabric {
     /// Sessions that were asked to leave, and ports of which no portal is left.
     leaving: Vec<Leaving>,
     leaving_ports: Vec<usize>,
+    /// What has come for ports that are new, from cores where the change was in force before.
+    early: Vec<IscsiMessage>,
     /// The portals of the listeners of each host.
     listeners: Vec<Vec<Arc<str>>>,
     /// Nobody is let in any more.
@@ -223,6 +225,7 @@ impl IscsiFabric {
             unread: Unread::default(),
             leaving: Vec::new(),
             leaving_ports: Vec::new(),
+            early: Vec::new(),
             stopping: false,
             now: Instant::ZERO,
         }
@@ -238,31 +241,40 @@ impl IscsiFabric {
         let mut count = 0;
         while let Some(message) = self.parts.mailbox.take() {
             count += 1;
-            match message {
-                IscsiMessage::Reinstate(nexus) => {
-                    if let Some(&index) = self.by_nexus.get(&nexus) {
-                        self.sessions[index].iscsi.close("the initiator has logged in again");
-                        self.touch(index);
-                    }
-                }
-                IscsiMessage::Adopt { host, stream, bytes, seat } => self.adopt(host, stream, &bytes, seat),
-                IscsiMessage::Stray { host, frame } => self.parts.hosts[host].1.give(frame),
-                IscsiMessage::SessionEnded(waiter) => {
-                    if let Some((index, key)) = self.find(waiter.connection) {
-                        self.admit(core, index, key);
-                        self.touch(index);
-                    }
-                }
-                IscsiMessage::MemoryFree(nexus) => {
-                    if let Some(&index) = self.by_nexus.get(&nexus) {
-                        self.touch(index);
-                    }
-                }
-                IscsiMessage::ColdReset(target) => self.end_sessions_with(&target),
-                IscsiMessage::Sessions(request) => self.report_sessions(request),
-            }
+            self.take_message(core, message);
         }
         count
+    }
+
+    fn take_message(&mut self, core: &mut Core, message: IscsiMessage) {
+        match message {
+            IscsiMessage::Adopt { host, .. } | IscsiMessage::Stray { host, .. }
+                if host >= self.parts.hosts.len() =>
+            {
+                self.early.push(message);
+            }
+            IscsiMessage::Reinstate(nexus) => {
+                if let Some(&index) = self.by_nexus.get(&nexus) {
+                    self.sessions[index].iscsi.close("the initiator has logged in again");
+                    self.touch(index);
+                }
+            }
+            IscsiMessage::Adopt { host, stream, bytes, seat } => self.adopt(host, stream, &bytes, seat),
+            IscsiMessage::Stray { host, frame } => self.parts.hosts[host].1.give(frame),
+            IscsiMessage::SessionEnded(waiter) => {
+                if let Some((index, key)) = self.find(waiter.connection) {
+                    self.admit(core, index, key);
+                    self.touch(index);
+                }
+            }
+            IscsiMessage::MemoryFree(nexus) => {
+                if let Some(&index) = self.by_nexus.get(&nexus) {
+                    self.touch(index);
+                }
+            }
+            IscsiMessage::ColdReset(target) => self.end_sessions_with(&target),
+            IscsiMessage::Sessions(request) => self.report_sessions(request),
+        }
     }
 
     fn end_sessions_with(&mut self, target: &str) {

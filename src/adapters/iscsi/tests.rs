@@ -4,14 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use super::sessions::Limits;
 use super::topology::{Portal, Target};
 use super::*;
+use crate::adapters::fabric::PortsChange;
+use crate::engine::agreement::Ticket;
 use crate::engine::links::PeerLinks;
 use crate::engine::shard::{Message, Parts, Shard};
 use crate::engine::tasks::TaskManager;
+use crate::engine::topology::{MakeShare, TopologyMessage, TopologyShare};
 use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::fabrics::iscsi::{LoginStatus, Parameters};
 use crate::memory::{Arena, MemoryCharge, Seg, Sg};
@@ -464,6 +469,66 @@ fn a_core_that_stops_takes_no_streams() {
     assert!(world.shards.iter().all(Shard::finished), "nobody is waited for");
 }
 
+/// A port that comes while the daemon runs: what it was given.
+#[derive(Clone, Default)]
+struct NewHost(Arc<Mutex<Vec<String>>>);
+
+impl StreamHost for NewHost {
+    fn poll(&mut self, _: Instant, _: &mut Vec<StreamEvent>) -> usize {
+        0
+    }
+
+    fn receive(&mut self, _: StreamId) -> Option<Seg> {
+        None
+    }
+
+    fn room(&self, _: StreamId) -> usize {
+        0
+    }
+
+    fn send(&mut self, _: StreamId, _: Sg) {}
+
+    fn close(&mut self, _: StreamId) {}
+
+    fn abort(&mut self, _: StreamId) {}
+
+    fn attach(&mut self, stream: Detached) -> Option<StreamId> {
+        self.0.lock().unwrap().push(stream.origin.peer.to_string());
+        None
+    }
+
+    fn give(&mut self, stray: Vec<u8>) {
+        self.0.lock().unwrap().push(format!("{stray:?}"));
+    }
+}
+
+#[test]
+fn what_comes_for_a_port_from_a_core_that_has_it_earlier_waits_for_it() {
+    let mut world = World::new(true);
+    let stream = Detached { origin: origin(0, 9), state: Box::new(()) };
+    let (host, bytes, seat) = (1, Vec::new(), world.sessions.seat(1));
+    world.peers[1].send(IscsiMessage::Adopt { host, stream, bytes, seat });
+    world.peers[1].send(IscsiMessage::Stray { host, frame: vec![7] });
+    world.turns();
+    let new = NewHost::default();
+    let (ticket, added) = (Ticket(1), new.clone());
+    let (to, votes) = sync_channel(1);
+    let make: MakeShare = Box::new(move |_| {
+        let ports = PortsChange { hosts: vec![("new".into(), Box::new(added))], ..PortsChange::default() };
+        let share = IscsiShare { topology: Arc::default(), ports };
+        Ok(TopologyShare { units: Vec::new(), fabrics: vec![Box::new(share)] })
+    });
+    world.senders[1].send(Message::Topology(TopologyMessage::Prepare { ticket, make, to }));
+    world.turns();
+    votes.recv().unwrap().vote.unwrap();
+    assert!(new.0.lock().unwrap().is_empty(), "it is not in force yet");
+    let (to, _) = sync_channel(1);
+    world.senders[1].send(Message::Topology(TopologyMessage::Commit { ticket, retires: Vec::new(), to }));
+    world.turns();
+    assert_eq!(*new.0.lock().unwrap(), ["10.0.0.1:9", "[7]"]);
+    assert_eq!(world.counts(), [0, 0], "it has not become a session");
+}
+
 #[test]
 fn a_stream_whose_place_another_has_is_gone_though_nobody_has_told() {
     let mut world = World::new(false);
@@ -512,14 +577,14 @@ fn sessions_are_told_of_in_parts() {
     for isid in 0..SESSIONS {
         world.session(0, isid);
     }
-    let (to, report) = std::sync::mpsc::sync_channel(1);
+    let (to, report) = sync_channel(1);
     world.senders[0].send(Message::Report(to));
     world.shards[0].turn(world.now);
     assert_eq!(report.try_recv().unwrap().counters.sessions, u64::from(SESSIONS));
     let (mut sessions, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {
         let before = sessions.len();
-        let (to, part) = std::sync::mpsc::sync_channel(1);
+        let (to, part) = sync_channel(1);
         world.peers[0].send(IscsiMessage::Sessions(SessionsRequest { from, sessions, to }));
         world.shards[0].turn(world.now);
         SessionsPart { sessions, next } = part.try_recv().unwrap();
