@@ -196,10 +196,16 @@ impl MemoryAccount {
         self.0.limit.min(parent.equal_share() / parent.0.heirs.get().max(1))
     }
 
-    /// Whether it may hold so much more however little there is. What is of one session has one share.
+    /// Whether it may hold so much more however little there is.
     fn is_assured(&self, more: u64) -> bool {
+        self.0.credit.get() + more <= self.0.floor || self.has_little(more)
+    }
+
+    /// Whether it would hold less than half of what all would have if they had the same, with so much more. What is of
+    /// one session has one share.
+    pub fn has_little(&self, more: u64) -> bool {
         let sharing = self.0.parent.as_ref().filter(|_| self.0.name.is_none()).unwrap_or(self);
-        self.0.credit.get() + more <= self.0.floor || sharing.used() + more <= sharing.equal_share() / 2
+        sharing.used() + more <= sharing.equal_share() / 2
     }
 
     /// Whether memory of the core is getting short: idle accounts keep nothing then.

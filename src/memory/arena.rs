@@ -218,6 +218,13 @@ impl Arena {
         self.alloc(len).or_else(|| self.alloc_from(CLASSES.len(), len))
     }
 
+    /// Whether half of the reserve is left, so that a peer who holds little may keep what has come in there.
+    pub fn spares_reserve(&self) -> bool {
+        let reserve = &self.0.chunks[self.0.begin[1]..];
+        let in_use = |chunk: &Chunk| chunk.in_use.get() as usize * CLASSES[chunk.list.get() % CLASSES.len()];
+        reserve.iter().map(in_use).sum::<usize>() < reserve.len() * CHUNK / 2
+    }
+
     #[inline]
     fn alloc_from(&self, lists: usize, len: usize) -> Option<SegMut> {
         let list = lists + CLASSES.iter().position(|&size| size >= len)?;

@@ -48,6 +48,11 @@ impl HeldByFlow {
         self.all.account().is_overdrawn()
     }
 
+    /// Whether it is so little, with so many bytes more, that the peer is not to wait for others who hold more.
+    pub(super) fn is_little(&self, bytes: usize) -> bool {
+        self.all.account().has_little(bytes as u64)
+    }
+
     /// Whether so many more bytes may be kept out of order.
     pub(super) fn may_keep(&mut self, bytes: u64) -> bool {
         !self.is_too_much() && self.kept.raise(bytes)

@@ -278,7 +278,10 @@ impl<P: FramePort> TcpHost<P> {
         let Some(index) = self.run.close() else { return };
         let entry = &mut self.flows[index];
         // As if it were lost on the way: it is sent again.
-        if self.run.len() > 0 && !(entry.flow.takes_payload() && self.run.leave_reserve(&self.arena)) {
+        if self.run.len() > 0
+            && !(entry.flow.takes_payload()
+                && (self.run.leave_reserve(&self.arena) || may_stay(&entry.flow, &self.run, &self.arena)))
+        {
             self.counters.dropped_no_memory += 1;
             return self.run.clear();
         }
@@ -488,6 +491,13 @@ impl<P: FramePort> TcpHost<P> {
         }
         work
     }
+}
+
+/// Whether what has come in may stay in the reserve, as there is no other memory: others have taken that, and the peer
+/// would wait 200 ms and more before it sends it again.
+#[cold]
+fn may_stay(flow: &Flow, run: &Run, arena: &Arena) -> bool {
+    arena.spares_reserve() && flow.held.is_little(run.len())
 }
 
 impl<P: FramePort + 'static> StreamHost for TcpHost<P> {

@@ -129,7 +129,7 @@ impl Sender {
         };
         let frame = [&MAC[..], &self.mac, &ethertype, &ip, &body].concat();
         let mut port = self.host.port();
-        let mut block = port.arena.alloc(frame.len()).expect("memory");
+        let mut block = port.arena.alloc_reserved(frame.len()).expect("memory");
         block.bytes_mut().copy_from_slice(&frame);
         port.incoming.push(RxFrame { data: block.freeze(), checksum: RxChecksum::Good });
     }
@@ -295,6 +295,36 @@ fn bytes_of_a_segment_that_acknowledges_nonsense_are_not_kept() {
     sender.say(1000, 1500);
     sender.turn(true);
     assert_eq!((sender.acked, sender.received.len()), (2000, 2000));
+}
+
+/// Others have taken all the memory. A peer that holds little keeps what it sends in the reserve, as long as half of that
+/// is left for all; one that holds much does not.
+#[test]
+fn a_peer_that_holds_little_is_served_while_others_hold_all_memory() {
+    const SEGMENT: u64 = 2300;
+    let mut sender = Sender::new(9, 1 << 20, false);
+    let arena = sender.arena.clone();
+    let session = arena.budget().child("10.0.0.2").child("").child("1");
+    sender.host.bill(sender.stream.unwrap(), &session.stream());
+    let _others: Vec<_> =
+        [1 << 20, 256].map(|size| std::iter::from_fn(|| arena.alloc(size)).collect::<Vec<_>>()).into();
+    let acknowledged = |sender: &mut Sender| {
+        let at = sender.acked;
+        sender.say(at, at + SEGMENT);
+        sender.turn(true);
+        sender.pass(Duration::from_millis(20));
+        sender.acked > at
+    };
+    assert!(acknowledged(&mut sender));
+    let reserve: Vec<_> = (0..(2 << 20) / 4096).map_while(|_| arena.alloc_reserved(4096)).collect();
+    assert!(!acknowledged(&mut sender), "half of the reserve is taken");
+    drop(reserve);
+    assert!(acknowledged(&mut sender));
+    let command = session.connection();
+    assert!(command.take(arena.budget().limit() / 2));
+    assert!(!acknowledged(&mut sender), "it holds much");
+    command.give(arena.budget().limit() / 2);
+    assert!(acknowledged(&mut sender));
 }
 
 /// A FIN behind bytes that the window has no room for, which smoltcp cuts off.
