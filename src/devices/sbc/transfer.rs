@@ -5,7 +5,7 @@
 //! VERIFY takes the blocks that are offered if they are whole, and fails if not; either way the outcome tells what the
 //! CDB wanted, from which residuals are made.
 
-use crate::io::{Done, Landing, Op};
+use crate::io::{Done, Error, ErrorKind, Landing, Op};
 use crate::memory::Sg;
 use crate::scsi::primary::{Fault, MediumAccess, Span, miscompare, unexpected};
 use crate::scsi::{Context, Outcome, Resume, Sense, Step};
@@ -76,16 +76,36 @@ impl Read {
                 self.sent += u64::from(self.reading);
                 return Ok(Step::Send(data));
             }
-            other => return Err(unexpected(other, &job.shape)),
+            other => return self.less(other, job, cx),
         }
         if self.span.left == 0 {
             return Ok(Step::Finish(Outcome { data_in: self.wanted, ..Outcome::good() }));
         }
-        let (at, len) = self.span.take(job.shape.chunk);
+        Ok(self.read(job.shape.chunk, job, cx))
+    }
+
+    /// Reads the next piece, of at most so many bytes.
+    #[inline(always)]
+    fn read(&mut self, most: u32, job: &Job<'_>, cx: &mut Context<'_>) -> Step {
+        let (at, len) = self.span.take(most);
         self.reading = len;
         // A block of which the initiator wants but a part does not fit the fabric's memory.
         let fits = self.sent + u64::from(len) <= job.command.expected.data_in.into();
-        Ok(Step::Store(Op::Read { at, len, into: cx.landing(len, fits) }))
+        Step::Store(Op::Read { at, len, into: cx.landing(len, fits) })
+    }
+
+    /// What could not be read. Memory that others have left in small pieces is enough for less at a time.
+    #[cold]
+    fn less(&mut self, answer: Option<Resume>, job: &Job<'_>, cx: &mut Context<'_>) -> Result<Step, Fault> {
+        let (tried, block) = (self.reading, job.shape.block());
+        match answer {
+            Some(Resume::Stored(Done::Failed(Error { kind: ErrorKind::NoMemory, .. }))) if tried > block => {
+                self.span.at -= u64::from(tried);
+                self.span.left += u64::from(tried);
+                Ok(self.read((tried / 4).next_multiple_of(block), job, cx))
+            }
+            other => Err(unexpected(other, &job.shape)),
+        }
     }
 }
 

@@ -85,6 +85,25 @@ fn without_memory_the_answer_is_busy() {
     rig.read(&[0x12, 0, 0, 0, 96, 0]).good();
 }
 
+/// What others hold may leave much memory and no large block.
+#[test]
+fn a_read_needs_no_more_memory_at_once_than_there_is_in_one_piece() {
+    let mut rig = Rig::thin();
+    let out: Vec<u8> = (0..=250).cycle().take(300 * 512).collect();
+    rig.write(&cdb10(0x2a, 0, 1, 300), &out).good();
+    rig.log.clear();
+    let alloc = |len| std::iter::from_fn(|| rig.arena.alloc(len)).collect::<Vec<_>>();
+    let piece = rig.arena.alloc(16 << 10);
+    let _others = [alloc(16 << 10), alloc(96)];
+    let command = cdb10(0x28, 0, 1, 300);
+    assert_eq!(rig.run(&command, &[], 300 * 512).outcome.status, Status::Busy);
+    assert_eq!(rig.log, ["read 1+128", "read 1+32", "read 1+8", "read 1+2", "read 1+1"]);
+    drop(piece);
+    rig.log.clear();
+    assert_eq!(rig.run(&command, &[], 300 * 512).good(), out);
+    assert_eq!(rig.log[..4], ["read 1+128", "read 1+32", "read 33+128", "read 33+32"]);
+}
+
 #[test]
 fn an_aborted_task_holds_nothing_and_its_number_can_be_used_again() {
     let mut rig = Rig::thin();

@@ -191,6 +191,7 @@ impl Rig {
     }
 
     fn run(&mut self, cdb: &[u8], out: &[u8], room: u32) -> Ended {
+        let before = self.arena.in_use();
         let command = Self::command(cdb, out.len() as u32, room);
         let mut ended =
             Ended { outcome: Outcome::good(), data: Vec::new(), fetched: 0, steps: 0, detached: None };
@@ -251,7 +252,7 @@ impl Rig {
         }
         // Nothing is left behind but what the outcome holds.
         ended.outcome.data = Sg::new();
-        assert_eq!(self.arena.in_use(), 0, "a task that is over holds memory");
+        assert_eq!(self.arena.in_use(), before, "a task that is over holds memory");
         ended
     }
 
@@ -327,7 +328,9 @@ impl Rig {
         let map = range.start / 512..range.end / 512;
         match op {
             Op::Read { into: Landing::Own | Landing::Lent(_), .. } => {
-                let data = Sg::copied(&self.arena, &self.bytes[range]).unwrap();
+                let Some(data) = Sg::copied(&self.arena, &self.bytes[range]) else {
+                    return Done::Failed(Error { kind: ErrorKind::NoMemory, at: at as u64 });
+                };
                 self.interfere();
                 return Done::Data(data);
             }
