@@ -47,8 +47,6 @@ struct EndedExchange {
     moved: u32,
     /// Until then it is remembered.
     until: Instant,
-    /// It was aborted, and its identifiers rest until RRQ.
-    rests: bool,
 }
 
 /// See the module.
@@ -62,6 +60,8 @@ pub struct FcpSession {
     exchanges: Slab<FcpExchange>,
     by_ox_id: HashMap<u16, usize>,
     ended: VecDeque<EndedExchange>,
+    /// OX_IDs of aborted exchanges, and how long they rest if there is no RRQ.
+    resting: VecDeque<(u16, Instant)>,
     requests: VecDeque<Request>,
     /// Exchanges that have something to send; the first one is being sent.
     line: VecDeque<usize>,
@@ -92,6 +92,7 @@ impl FcpSession {
             exchanges: Slab::new(),
             by_ox_id: HashMap::new(),
             ended: VecDeque::new(),
+            resting: VecDeque::new(),
             requests: VecDeque::new(),
             line: VecDeque::new(),
             granted: 0,
@@ -170,9 +171,7 @@ impl FcpSession {
         if let Some(index) = confirming {
             self.end(index, false);
         }
-        let rests =
-            |ended: &EndedExchange| ended.rests && ended.ox_id == header.ox_id && self.now < ended.until;
-        if known != confirming || self.ended.iter().any(rests) {
+        if known != confirming || self.rests(header.ox_id) {
             // It has come twice, or its identifier is not free.
             self.counters.stray_frames += 1;
             return;
@@ -275,8 +274,7 @@ impl FcpSession {
             return self.control.fc(header.reply(RCtl::BA_RJT), &refused);
         }
         let Some(index) = self.find(header.ox_id, header.rx_id) else {
-            let rests = self.ended.iter().any(|ended| ended.rests && ended.ox_id == header.ox_id);
-            return match rests {
+            return match self.rests(header.ox_id) {
                 // The answer was lost.
                 true => self.accept_abort(header),
                 false => {
@@ -318,9 +316,14 @@ impl FcpSession {
 
     /// RRQ: the identifiers of an aborted exchange need not rest any more. Returns whether they did.
     pub(super) fn reinstate(&mut self, exchange: &ExchangeId) -> bool {
-        let before = self.ended.len();
-        self.ended.retain(|ended| !(ended.rests && ended.ox_id == exchange.ox_id));
-        self.ended.len() < before
+        let before = self.resting.len();
+        self.resting.retain(|(ox_id, _)| *ox_id != exchange.ox_id);
+        self.resting.len() < before
+    }
+
+    /// Whether an OX_ID is that of an exchange that was aborted, of which frames may be on their way.
+    fn rests(&self, ox_id: u16) -> bool {
+        self.resting.iter().any(|&(resting, until)| resting == ox_id && self.now < until)
     }
 
     /// REC: what is known of an exchange of the initiator's.
@@ -393,17 +396,21 @@ impl FcpSession {
         if exchange.in_line {
             self.line.retain(|&other| other != index);
         }
-        while self.ended.len() >= ENDED_MAX || self.ended.front().is_some_and(|ended| ended.until <= self.now)
-        {
+        let until = self.now + R_A_TOV;
+        if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(EndedExchange {
-            ox_id: exchange.ox_id,
-            rx_id: rx_id(index),
-            moved: exchange.moved(),
-            until: self.now + R_A_TOV,
-            rests,
-        });
+        let (ox_id, moved) = (exchange.ox_id, exchange.moved());
+        self.ended.push_back(EndedExchange { ox_id, rx_id: rx_id(index), moved, until });
+        if rests {
+            let now = self.now;
+            while self.resting.len() >= EXCHANGES_MAX
+                || self.resting.front().is_some_and(|(_, until)| *until <= now)
+            {
+                self.resting.pop_front();
+            }
+            self.resting.push_back((ox_id, until));
+        }
     }
 
     /// The task manager has done with a command or a function: what is there to be told of it?

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A port, and another on the same wire that says what a test wants.
 
+mod chaos;
 mod fcp;
 mod golden;
 mod login;
