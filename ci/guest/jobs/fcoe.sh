@@ -4,7 +4,7 @@
 # nets: tap
 # devices: file,file4k
 # limit: 900
-# needs: fio dd cmp mkfs.ext4 fsck.ext4 /etc/mke2fs.conf sg_reset
+# needs: fio dd cmp mkfs.ext4 fsck.ext4 /etc/mke2fs.conf sg_reset sg_persist
 # modules: fcoe ext4
 more_config() {
   printf '[[fcoe_target]]\nname = "san"\nport = "net"\n'
@@ -64,6 +64,13 @@ job() {
   cmp before mnt/whole || die "a file differs"
   umount mnt
   say "a file system is good"
+
+  persist() { sg_persist -n "$@" "$disk"; }
+  persist --out --register --param-sark=0xabc || die "no registration"
+  persist --in --read-full-status >persist
+  grep -q '20005254 *00770000\|20 00 52 54 00 77 00 00\|2000525400770000' persist || { cat persist; die "not the initiator's name"; }
+  persist --out --register --param-rk=0xabc || die "the registration stays"
+  say "a registration has the initiator's name"
 
   # Less than a busy machine needs, so that commands that are lost are aborted soon.
   echo 6 >"$(attribute timeout)"

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use super::chaos::Dice;
 use super::*;
 use crate::memory::Sg;
 use crate::scsi::{
     EncodedSense, Request, RequestTag, Residual, Response, Status, TaskManagementResponse, Transport,
 };
-use crate::wire::fc::{ETHERTYPE_FIP, FcpRsp, FcpTransfer};
+use crate::wire::fc::{ETHERTYPE_FIP, FcCrc, FcpRsp, FcpTransfer};
 
 const CAPTURE: &[u8] = include_bytes!("../../../wire/fc/golden/fcoe-vn2vn-mtu2500.pcap");
 
@@ -238,4 +239,83 @@ fn the_captured_initiator_is_answered_as_it_was() {
     }
     assert_eq!(expected.len(), got.len());
     assert!(replay.recorded.values().all(Vec::is_empty) && replay.open.is_empty());
+}
+
+/// The same frames with some bytes changed, and a CRC that is right: whatever they ask for, nothing panics, and what they
+/// made the port keep is bounded and goes.
+#[test]
+fn frames_of_anybody_do_no_harm() {
+    let frames = frames();
+    let mut dice = Dice(1);
+    for round in 0..40 {
+        let options = FcoePortOptions { identity: identity(TARGET), mtu: 2500, initiators: None };
+        let mut rig = Rig::with(options);
+        rig.pass(millis(1500));
+        let mut tasks = Vec::new();
+        for (_, frame) in &frames {
+            let mut frame = frame.to_vec();
+            // Those of the target are sent back to it, too.
+            if dice.one_in(2) && frame[5] == 0x0a {
+                frame[5] = TARGET;
+            }
+            for _ in 0..dice.below(4) {
+                let at = 14 + dice.below((frame.len() - 14).min(90));
+                frame[at] ^= 1 << dice.below(8);
+            }
+            let mut frame = caught(&frame);
+            let body = &mut frame.body;
+            if frame.ethertype == ETHERTYPE_FCOE {
+                let (end, crc) = (body.len() - 8, FcCrc::of(&body[14..body.len() - 8]).wire());
+                body[end..end + 4].copy_from_slice(&crc);
+            } else if dice.one_in(10) {
+                body.truncate(dice.below(body.len()));
+            }
+            let (to, from, ethertype) = (frame.to, frame.from, frame.ethertype);
+            rig.port.receive(rig.now, ReceivedFrame { to, from, ethertype, body: &frame.body });
+            rig.catch();
+            let numbers: Vec<usize> = rig.port.sessions().map(|(number, _)| number).collect();
+            for event in rig.drain() {
+                if let FcoePortEvent::Left(number) = event {
+                    tasks.retain(|(session, _)| *session != number);
+                    rig.port.session_ended(number);
+                }
+            }
+            for number in numbers {
+                let Some(session) = rig.port.session(number) else { continue };
+                while let Some(request) = session.poll_request() {
+                    match request {
+                        Request::Command { request_tag, command } => {
+                            tasks.push((number, request_tag));
+                            match command.expected.data_out {
+                                0 => {}
+                                len => session.receive_data_out(request_tag, len.min(1 << 17)),
+                            }
+                        }
+                        Request::TaskManagement { request, .. } => {
+                            session.task_management_executed(request, TaskManagementResponse::Rejected);
+                        }
+                        Request::Abandoned { request_tag } => {
+                            let before = tasks.len();
+                            tasks.retain(|task| *task != (number, request_tag));
+                            if tasks.len() < before {
+                                session.terminate(request_tag, None);
+                            }
+                        }
+                        Request::DataOut { .. } | Request::DataInTaken { .. } => {}
+                    }
+                }
+                if let Some(place) = tasks.iter().position(|task| task.0 == number)
+                    && dice.one_in(2)
+                {
+                    let (_, tag) = tasks.swap_remove(place);
+                    let data = Sg::copied(&rig.arena, &[7; 96]).expect("memory");
+                    session.send_command_complete(tag, response(&Recorded::default(), data));
+                }
+            }
+            let later = Duration::from_micros(dice.below(20_000) as u64);
+            rig.pass(later);
+        }
+        drop(rig.port);
+        assert_eq!(rig.arena.in_use(), 0, "round {round}");
+    }
 }
