@@ -16,7 +16,7 @@ use crate::devices::LibraryPlan;
 use crate::devices::smc::{barcode_of, cartridge_path};
 use crate::engine::tasks::MediumRefusal;
 use crate::engine::units::UnitOptions;
-use crate::scsi::primary::{FurnishedLibrary, Identity};
+use crate::scsi::primary::{FurnishedLibrary, Identity, MediumPresence};
 use crate::scsi::{DriveChange, MoveFailure, UnitKey};
 use crate::stores::{ConfiguredStore, Records};
 
@@ -90,6 +90,13 @@ impl Live {
     }
 
     fn load_again(&self, changer: UnitKey, change: &DriveChange) {
+        let served = self.served();
+        self.of_library(changer, |_, plan| {
+            let name = plan.drives.get(change.drive);
+            if let Some(drive) = served.units.iter().find(|unit| Some(&unit.options.name) == name) {
+                drive.device.set_presence(MediumPresence::Returning);
+            }
+        });
         if let Err((_, why)) = self.change_drive(changer, change) {
             warn!("{why}; the cartridge is in its slot");
             self.of_library(changer, |unit, _| {

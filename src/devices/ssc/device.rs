@@ -228,7 +228,9 @@ impl DeviceType for Tape {
 
     fn medium_come(&self) {
         let scanned = std::mem::take(&mut *self.scanned());
-        self.drive().take_in(scanned, self.options().personality);
+        let drive = &mut *self.drive();
+        drive.placed = !self.primary.flags().has(UnitFlags::MEDIUM_RETURNS);
+        drive.take_in(scanned, self.options().personality);
     }
 
     fn medium_gone(&self) {

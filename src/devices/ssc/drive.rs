@@ -168,6 +168,8 @@ pub(super) struct Drive {
     pub(super) partition: usize,
     /// The object in front of which the head is.
     pub(super) lba: u64,
+    /// An initiator has brought the head there, or the cartridge came in: since the start of the daemon.
+    pub(super) placed: bool,
     /// The mode parameters that are in force.
     pub(super) modes: TapeModes,
     /// Append-only mode was chosen for this cartridge: it stays until that is out.
@@ -294,7 +296,7 @@ impl Drive {
 
     /// Brings the head to another place.
     pub(super) fn go_to(&mut self, partition: usize, lba: u64) {
-        (self.partition, self.lba, self.permitted) = (partition, lba, None);
+        (self.partition, self.lba, self.placed, self.permitted) = (partition, lba, true, None);
     }
 
     /// Whether there is room for a record of so many bytes before the physical end.
@@ -304,10 +306,11 @@ impl Drive {
         image.used(partition) + u64::from(bytes) <= image.partitions()[partition].capacity
     }
 
-    /// Why nothing is to be written at the head, if so: the tab is set, or it is written once and there is something
-    /// behind.
+    /// Why nothing is to be written at the head, if so: the tab is set, or there is something behind and it is written
+    /// once, or the daemon was started again: programs that had a tape at its end then, and repeat what ends with a unit
+    /// attention, would write over its beginning.
     pub(super) fn refusal(&mut self) -> Option<Sense> {
-        let (partition, lba) = (self.partition, self.lba);
+        let (partition, lba, placed) = (self.partition, self.lba, self.placed || self.lba > 0);
         if self.is_protected() {
             return Some(Sense::new(key::DATA_PROTECT, asc::WRITE_PROTECTED));
         }
@@ -315,6 +318,9 @@ impl Drive {
         let cartridge = image.cartridge();
         let (worm, over) = (cartridge.purpose == CartridgeUse::Worm, lba < image.end(partition).lba);
         let kept = self.modes.append_only && self.permitted != Some(Permitted::Overwrite(partition, lba));
+        if over && !placed {
+            return Some(Sense::illegal(asc::SEQUENTIAL_POSITIONING_ERROR));
+        }
         let refused = over && (worm || kept);
         refused.then(|| Sense::new(key::DATA_PROTECT, asc::WORM_MEDIUM_OVERWRITE_ATTEMPTED))
     }

@@ -79,6 +79,7 @@ fn go_to(drive: &mut Drive, place: ObjectPlace) -> Result<(), Sense> {
     if partition >= drive.image().partitions().len() {
         return Err(Sense::invalid_field_in_cdb(PARTITION_AT, None));
     }
+    drive.placed = true;
     if (drive.partition, drive.lba) != (partition, lba) {
         let end = drive.image().end(partition).lba;
         drive.go_to(partition, lba.min(end));

@@ -23,8 +23,10 @@ impl UnitFlags {
     pub const NO_MEDIUM: Self = Self(0x40);
     /// ... and one is being made ready.
     pub const MEDIUM_COMES: Self = Self(0x80);
+    /// The medium that comes was there before the start.
+    pub const MEDIUM_RETURNS: Self = Self(0x100);
     /// Whether there is a medium: neither MODE SELECT nor a reset changes that.
-    pub const PRESENCE: Self = Self(Self::NO_MEDIUM.0 | Self::MEDIUM_COMES.0);
+    pub const PRESENCE: Self = Self(Self::NO_MEDIUM.0 | Self::MEDIUM_COMES.0 | Self::MEDIUM_RETURNS.0);
 
     /// Whether one of the bits is set.
     pub fn has(self, bits: Self) -> bool {

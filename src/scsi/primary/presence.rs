@@ -14,6 +14,8 @@ pub enum MediumPresence {
     Absent,
     /// One is being made ready.
     Coming,
+    /// The same, and it was there before the start.
+    Returning,
     /// There is one.
     Present,
 }
@@ -23,7 +25,11 @@ impl PrimaryUnit {
     pub fn set_presence(&self, presence: MediumPresence) {
         self.change_flags(|flags| {
             flags.set(UnitFlags::NO_MEDIUM, presence != MediumPresence::Present);
-            flags.set(UnitFlags::MEDIUM_COMES, presence == MediumPresence::Coming);
+            let (coming, returning) = (MediumPresence::Coming, MediumPresence::Returning);
+            flags.set(UnitFlags::MEDIUM_COMES, presence == coming || presence == returning);
+            if presence != coming {
+                flags.set(UnitFlags::MEDIUM_RETURNS, presence == returning);
+            }
         });
     }
 

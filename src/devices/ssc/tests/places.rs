@@ -148,3 +148,39 @@ fn the_cartridge_has_a_serial_number_of_its_own() {
     let objects = rig.read(&[0x05, 1, 0, 0, 0, 0]).good();
     assert_eq!((objects.len(), &objects[12..]), (20, &(u64::MAX >> 1).to_be_bytes()[..]));
 }
+
+#[test]
+fn nothing_is_written_over_after_a_restart_until_the_head_has_been_placed() {
+    let restarted = || {
+        let mut rig = TapeRig::new();
+        rig.write_record(&record(1, 3000)).good();
+        rig.write_record(&record(2, 3000)).good();
+        rig.none(&[0x1b, 0, 0, 0, 1, 0]).good();
+        rig.restarted()
+    };
+    let writes: [(&[u8], usize); 3] =
+        [(&[0x0a, 0, 0, 0, 100, 0], 100), (&[0x10, 0, 0, 0, 1, 0], 0), (&[0x19, 1, 0, 0, 0, 0], 0)];
+    for (cdb, len) in writes {
+        let mut rig = restarted();
+        for _ in 0..4 {
+            assert_eq!(rig.write(cdb, &record(9, len)).why(), (5, 0x3b00), "{cdb:02x?}");
+        }
+        assert_eq!(rig.read_record(3000).good(), record(1, 3000), "{cdb:02x?}");
+        rig.write(cdb, &record(9, len)).good();
+    }
+    let places: [&[u8]; 6] = [
+        &[0x01, 0, 0, 0, 0, 0],
+        &[0x11, 0, 0, 0, 0, 0],
+        &[0x2b, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &placed(0x92, 0, (0, 0), 0),
+        &[0x1b, 0, 0, 0, 1, 0],
+        &placed(0x80, 0, (0, 0), 0),
+    ];
+    for cdb in places {
+        let mut rig = restarted();
+        rig.none(cdb).good();
+        rig.write_record(&record(9, 100)).good();
+    }
+    let mut blank = TapeRig::new().restarted();
+    blank.write_record(&record(1, 100)).good();
+}

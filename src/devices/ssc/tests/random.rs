@@ -113,6 +113,8 @@ proptest! {
                 Act::Restart => {
                     rig.filemarks(0);
                     rig = rig.restarted();
+                    // Else nothing is written over.
+                    rig.rewind();
                     model.at = 0;
                 }
             }

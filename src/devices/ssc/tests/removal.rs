@@ -136,3 +136,26 @@ fn each_cartridge_is_another_one() {
     identities.dedup();
     assert_eq!(identities.len(), 3);
 }
+
+#[test]
+fn a_cartridge_that_was_in_before_the_start_is_not_written_over_until_the_head_has_been_placed() {
+    for (presence, returns) in [(MediumPresence::Returning, true), (MediumPresence::Coming, false)] {
+        let mut written = TapeRig::new();
+        written.write_record(&record(1, 3000)).good();
+        written.none(&UNLOAD).good();
+        let mut rig = TapeRig::with(Vec::new());
+        rig.presence(MediumPresence::Absent);
+        rig.presence(presence);
+        // Whoever opens the cartridge says so, too.
+        rig.presence(MediumPresence::Coming);
+        assert_eq!(rig.none(&READY).why(), (2, asc::LOGICAL_UNIT_IS_IN_PROCESS_OF_BECOMING_READY));
+        rig.put_in(written.bytes, true);
+        let ended = rig.write_record(&record(2, 100));
+        match returns {
+            true => assert_eq!(ended.why(), (5, 0x3b00)),
+            false => drop(ended.good()),
+        }
+        rig.rewind();
+        rig.write_record(&record(3, 100)).good();
+    }
+}
