@@ -146,7 +146,40 @@ wait_for_session() {
   until_true 120 logged_in || die "the session does not come back: $(session_state), $(cat "$(attribute state)")"
 }
 
+# Waits until the session is there again, of a target without disks.
+wait_for_login() {
+  logged_in() { [ "$(session_state)" = LOGGED_IN ]; }
+  until_true 120 logged_in || die "the session does not come back: $(session_state)"
+}
+
+# The library's devices, under the names that they have in the page.
+library_devices() {
+  local of name
+  mkdir -p /dev/tape/by-id
+  for of in /sys/class/scsi_generic/sg*; do
+    case $(cat "$of/device/type") in
+      8) changer=/dev/${of##*/}; ln -sf "$changer" /dev/tape/by-id/library ;;
+    esac
+  done
+  for name in 0 1; do
+    [ -c "/dev/nst$name" ] && ln -sf "/dev/nst$name" "/dev/tape/by-id/drive$name"
+  done
+  [ -c "$changer" ]
+}
+
 # --- loads and checks
+
+# Trees of files of many lengths, below /srv.
+trees() { # NAME...
+  local name seed=0 size
+  for name in "$@"; do
+    for size in 1 100 65536 1000000 8000000 12000000 16000000; do
+      seed=$((seed + 1))
+      mkdir -p "/srv/$name/$seed"
+      pattern $seed $size >"/srv/$name/$seed/file"
+    done
+  done
+}
 
 # The configuration of fio for one load: a disk or file, and options. It verifies what it reads.
 fio_config() { # FILE NAME=VALUE...

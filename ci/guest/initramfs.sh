@@ -3,7 +3,8 @@
 # initramfs.sh OUTPUT KERNEL INIT "MODULES" "NEEDS" [SOURCE=PLACE]...
 #
 # Makes an initramfs: busybox, bash and modprobe, kernel modules of KERNEL with those that they need, and NEEDS: programs
-# (with their libraries) by name, other files and directories by their path. Each SOURCE goes to its PLACE. Of programs
+# (with their libraries) by name, other files and directories by their path. Each SOURCE goes to its PLACE; a directory adds
+# to what is there. Of programs
 # that busybox has, too, the real ones come first in PATH=/usr/sbin:/usr/bin:/usr/lib/busybox.
 set -eu -o pipefail
 output=$1 kernel=$2 init=$3 modules=$4 needs=$5
@@ -17,7 +18,7 @@ trap 'rm -rf "$stage"' EXIT
 put() { # PATH [PLACE]
   local place=$stage${2:-$1} library
   mkdir -p "${place%/*}"
-  cp -aL "$1" "$place"
+  cp -aLT "$1" "$place"
   find "$place" -type f \( -perm -u+x -o -name '*.so*' \) | while read -r file; do
     { ldd "$file" 2>/dev/null || true; } | sed -n 's|.*[[:space:]]\(/[^ ]*\) (0x.*|\1|p'
   done | sort -u | while read -r library; do

@@ -50,3 +50,8 @@ target_log() { grep -cE "$*" target.log || true; } # PATTERN
 # Cuts the cable of a path, and joins it again.
 link_cut() { ip link set "guest$1" down; }
 link_join() { ip link set "guest$1" up; }
+
+# The block of docs/backup.md that follows a name.
+page_block() { # NAME
+  sed -n "\,^\`$1\`:\$,,/^\`\`\`\$/p" "${root:?}/docs/backup.md" | sed '1,/^```/d; /^```$/d'
+}

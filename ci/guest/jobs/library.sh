@@ -122,9 +122,3 @@ job() {
   [[ $(tapeinfo -f "$drive") == *"Vendor ID: 'PTGT"* ]] || { tapeinfo -f "$drive"; die "another drive"; }
   logout
 }
-
-# Waits until the session is there again.
-wait_for_login() {
-  logged_in() { [ "$(session_state)" = LOGGED_IN ]; }
-  until_true 120 logged_in || die "the session does not come back: $(session_state)"
-}

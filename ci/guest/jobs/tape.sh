@@ -172,9 +172,3 @@ job() {
   dd if=/dev/nst2 bs=65536 2>/dev/null | cmp - <(head -c 524288 data) || die "the LTO-8 drive reads something else"
   logout
 }
-
-# Waits until the session is there again.
-wait_for_login() {
-  logged_in() { [ "$(session_state)" = LOGGED_IN ]; }
-  until_true 120 logged_in || die "the session does not come back: $(session_state)"
-}
