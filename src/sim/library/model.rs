@@ -28,6 +28,8 @@ pub(super) enum Answer {
     NoMedium,
     SourceEmpty,
     DestinationFull,
+    /// After a start nothing is written over.
+    NotPlaced,
 }
 
 /// An object on a tape.
@@ -68,6 +70,8 @@ struct ModelDrive {
     out: bool,
     /// Something was asked of the cartridge since it came.
     mounted: bool,
+    /// What is in it was there at the last start, and nobody has placed the head since.
+    started: bool,
 }
 
 /// A library. Numbers of cartridges are those of [`LibraryShape`].
@@ -111,7 +115,7 @@ impl Library {
             if let Some(cartridge) = place.filter(|_| in_order && drive.mounted) {
                 next.cartridges[cartridge].sync();
             }
-            *drive = ModelDrive::default();
+            *drive = ModelDrive { started: true, ..ModelDrive::default() };
         }
         let mut all = vec![next.clone()];
         if let Some((_, before)) = next.before.take() {
@@ -194,7 +198,11 @@ impl Library {
                     _ => (Object::Filemark, 0),
                 };
                 let at = drive.at;
-                if count > 0 || command == C::Erase {
+                let writes = count > 0 || command == C::Erase;
+                if writes && drive.started && at == 0 && !tape.objects.is_empty() {
+                    return vec![(next, Some(Answer::NotPlaced))];
+                }
+                if writes {
                     tape.cut(at);
                 }
                 let cut = next.clone();
@@ -229,6 +237,7 @@ impl Library {
         if !out {
             tape.sync();
         }
+        drive.started = false;
         let objects = &tape.objects;
         let answer = match command {
             C::SpaceRecords(count) => space(objects, &mut drive.at, count, false),

@@ -195,6 +195,7 @@ pub(in crate::sim) fn judge(
         (0x02, Some((key::ILLEGAL_REQUEST, asc::MEDIUM_DESTINATION_ELEMENT_FULL, ..))) => {
             Answer::DestinationFull
         }
+        (0x02, Some((key::ILLEGAL_REQUEST, asc::SEQUENTIAL_POSITIONING_ERROR, ..))) => Answer::NotPlaced,
         (0x02, Some((key::HARDWARE_ERROR, asc::MEDIA_LOAD_OR_EJECT_FAILED, ..))) if draining => {
             history.never(id);
             return Ok("as the daemon stops");
@@ -224,6 +225,7 @@ pub(in crate::sim) fn judge(
         Answer::Beginning(_) => "at the beginning of the tape",
         Answer::NoMedium => "without a cartridge",
         Answer::SourceEmpty => "as the source is empty",
+        Answer::NotPlaced => "as it would write over something after a start",
         Answer::DestinationFull => "as the destination is full",
     })
 }
