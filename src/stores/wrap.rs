@@ -218,6 +218,10 @@ impl Backing for Wrapped {
         Ok(Box::new(FaultStore { inner, faults, refused, slow, late: Vec::new(), ended: Vec::new() }))
     }
 
+    fn lasts(&self) -> bool {
+        self.inner.lasts()
+    }
+
     fn region(&self) -> Option<&Region> {
         self.inner.region()
     }

@@ -48,7 +48,7 @@ impl Records {
         }
         bytes.extend(image.as_os_str().as_bytes());
         bytes.push(0);
-        self.persist(slot, &Record { name: NAME, generation: 1, bytes })
+        self.persist(slot, &Record { name: NAME, generation: bytes.len() as u64, bytes })
     }
 }
 
@@ -72,6 +72,13 @@ mod tests {
             for (other, known) in images.into_iter().enumerate() {
                 assert_eq!(remembers(&record, known).unwrap(), other <= index, "{known:?} after {image:?}");
             }
+        }
+        // A daemon that has several, one after the other.
+        let records = Records::new(&root);
+        let slot = records.slot("unit").unwrap();
+        for image in ["/var/four", "/var/five"].map(Path::new) {
+            records.remember_image(slot, image).unwrap();
+            assert!(remembers(&record, image).unwrap(), "{image:?}");
         }
         assert!(!remembers(&record, Path::new("/var")).unwrap());
         assert!(remembers(&record, &std::env::current_dir().unwrap().join("three")).unwrap());

@@ -52,12 +52,15 @@ type Slots = Arc<Mutex<Vec<Arc<Mutex<UnitRecords>>>>>;
 struct UnitRecords {
     path: PathBuf,
     directory: Option<Directory>,
-    /// Newest generation that is on stable storage, by name of the record.
-    kept: BTreeMap<&'static str, u64>,
+    /// Who has it: more than one while a unit takes the place of another, each with its own generations.
+    slots: Vec<RecordSlot>,
+    /// Newest generation that is on stable storage, by slot and name of the record.
+    kept: BTreeMap<(usize, &'static str), u64>,
 }
 
 struct Job {
     unit: Arc<Mutex<UnitRecords>>,
+    slot: RecordSlot,
     record: Record,
     tag: Tag,
     persisted: Arc<PersistedRecords>,
@@ -90,29 +93,41 @@ impl Records {
     }
 
     /// The place of the logical unit of that name, which is part of a path and never changes. A unit that has records
-    /// belongs to this daemon from now on: an error tells that another one has it. One that has had a place before has
-    /// it again.
+    /// belongs to this daemon from now on: an error tells that another one has it. One that has had a place before and
+    /// given it up has it again; two that have it at a time have the same records.
     pub fn slot(&self, unit: &str) -> io::Result<RecordSlot> {
         let path = self.root.join(unit);
-        let directory = match Directory::open(&path) {
-            Ok(directory) => Some(directory),
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
         let mut slots = lock(&self.slots);
-        if let Some(place) = slots.iter().position(|unit| lock(unit).path == path) {
-            lock(&slots[place]).directory = directory;
-            return Ok(RecordSlot(place));
+        let known = slots.iter().find(|unit| lock(unit).path == path).cloned();
+        let unit = known.unwrap_or_else(|| Arc::new(Mutex::new(UnitRecords::new(path))));
+        let mut records = lock(&unit);
+        if records.slots.is_empty() {
+            records.directory = match Directory::open(&records.path) {
+                Ok(directory) => Some(directory),
+                Err(e) if e.kind() == ErrorKind::NotFound => None,
+                Err(e) => return Err(e),
+            };
         }
-        slots.push(Arc::new(Mutex::new(UnitRecords { path, directory, kept: BTreeMap::new() })));
-        Ok(RecordSlot(slots.len() - 1))
+        let is_free = |(place, of): &(usize, &Arc<_>)| {
+            Arc::ptr_eq(of, &unit) && !records.slots.contains(&RecordSlot(*place))
+        };
+        let place = slots.iter().enumerate().find(is_free).map_or(slots.len(), |(place, _)| place);
+        records.slots.push(RecordSlot(place));
+        if place == slots.len() {
+            slots.push(unit.clone());
+        }
+        Ok(RecordSlot(place))
     }
 
-    /// The unit is gone, and another daemon may have its records.
+    /// The unit is gone. When no other has its records, another daemon may have them.
     pub fn release(&self, slot: RecordSlot) {
         let unit = lock(&self.slots)[slot.0].clone();
         let mut unit = lock(&unit);
-        (unit.directory, unit.kept) = (None, BTreeMap::new());
+        unit.slots.retain(|other| *other != slot);
+        unit.kept.retain(|(other, _), _| *other != slot.0);
+        if unit.slots.is_empty() {
+            unit.directory = None;
+        }
     }
 
     /// What was kept last under that name. Waits for the disk: for the start. An error names the file.
@@ -141,7 +156,7 @@ impl Records {
     /// Keeps a record. Waits for the disk: for the start.
     fn persist(&self, slot: RecordSlot, record: &Record) -> io::Result<()> {
         let unit = lock(&self.slots)[slot.0].clone();
-        lock(&unit).persist(record)
+        lock(&unit).persist(slot, record)
     }
 
     /// A core's handle to the slots of all units.
@@ -185,7 +200,7 @@ struct RecordWriter {
 impl RecordStore for RecordWriter {
     fn persist(&mut self, tag: Tag, slot: RecordSlot, record: Record) {
         let (unit, persisted) = (lock(&self.slots)[slot.0].clone(), self.persisted.clone());
-        if self.writer.send(Job { unit, record, tag, persisted }).is_err() {
+        if self.writer.send(Job { unit, slot, record, tag, persisted }).is_err() {
             self.persisted.put(tag, Err(ErrorKind::BrokenPipe.into()));
         }
     }
@@ -232,9 +247,9 @@ fn write(jobs: &Receiver<Job>) {
         batch.extend(jobs.try_iter());
         // The newest of each record first; the others are then older than what is kept.
         batch.sort_by_key(|job| std::cmp::Reverse(job.record.generation));
-        for Job { unit, record, tag, persisted } in batch {
+        for Job { unit, slot, record, tag, persisted } in batch {
             let mut unit = lock(&unit);
-            let result = unit.persist(&record);
+            let result = unit.persist(slot, &record);
             if let Err(e) = &result {
                 log::error!("{}/{} could not be saved: {e}", unit.path.display(), record.name);
             }
@@ -245,11 +260,16 @@ fn write(jobs: &Receiver<Job>) {
 }
 
 impl UnitRecords {
-    fn persist(&mut self, record: &Record) -> io::Result<()> {
+    /// Those in a directory, which nobody has.
+    fn new(path: PathBuf) -> Self {
+        Self { path, directory: None, slots: Vec::new(), kept: BTreeMap::new() }
+    }
+
+    fn persist(&mut self, slot: RecordSlot, record: &Record) -> io::Result<()> {
         if record.bytes.len() > RECORD_MAX {
             return Err(io::Error::new(ErrorKind::InvalidInput, "too long"));
         }
-        let newest = self.kept.entry(record.name).or_insert(0);
+        let newest = self.kept.entry((slot.0, record.name)).or_insert(0);
         if record.generation <= *newest {
             return Ok(());
         }

@@ -287,6 +287,29 @@ fn units_come_and_go_while_a_core_has_its_handle() {
     assert_eq!(records.load(one, "state").unwrap().unwrap(), b"second");
 }
 
+/// A unit takes the place of another, and counts its changes from the beginning: nothing that it keeps is taken for old.
+#[test]
+fn two_units_have_the_records_of_one_name_for_a_while() {
+    let folder = Temporary::new("twins");
+    let records = Records::new(&folder.0);
+    let mut record_store = records.store().unwrap();
+    let one = records.slot("one").unwrap();
+    record_store.persist(Tag(1), one, record(9, b"first"));
+    assert_eq!(answers(&mut *record_store, 1), [(Tag(1), Ok(()))]);
+    let next = records.slot("one").unwrap();
+    assert_ne!(next, one);
+    assert_eq!(records.load(next, "state").unwrap().unwrap(), b"first");
+    record_store.persist(Tag(2), next, record(1, b"second"));
+    assert_eq!(answers(&mut *record_store, 1), [(Tag(2), Ok(()))]);
+    records.release(one);
+    assert_eq!(records.load(next, "state").unwrap().unwrap(), b"second");
+    let rival = Records::new(&folder.0);
+    assert!(rival.slot("one").is_err(), "the other still has them");
+    assert_eq!(records.slot("one").unwrap(), one, "it is free again");
+    [one, next].into_iter().for_each(|slot| records.release(slot));
+    rival.slot("one").unwrap();
+}
+
 #[test]
 fn what_cannot_be_kept_is_told() {
     let folder = Temporary::new("refused");
