@@ -135,9 +135,11 @@
 //! each core makes its share of it ready on its own thread and votes ([`engine::agreement`]), and if all agree each
 //! puts its share in force; else all of it is given up. Then nexuses see other logical units, of which unit attentions
 //! tell them, and sessions that may not stay are asked to leave. A logical unit that goes ends what is under way, is
-//! flushed by every core, and is closed by the control plane when no core has anything to do with it any more. What a
-//! core is made with, its memory, its processor and DPDK's environment, stays until a restart. Operators have no
-//! command for this yet: the method `apply` of the control socket is there in test builds only.
+//! flushed by every core, and is closed by the control plane when no core has anything to do with it any more. One of
+//! which something else is said is replaced: another unit, with its state and often with its store, has its LUN from
+//! one moment to the next, and a nexus's tasks at the old one go first. What a core is made with, its memory, its
+//! processor and DPDK's environment, stays until a restart. Operators have no command for this yet: the method `apply`
+//! of the control socket is there in test builds only.
 //!
 //! # Units that one core owns
 //!
@@ -150,7 +152,7 @@
 //! nexuses (unit attentions, reservations, aborts, resets) it does in one place, and a fabric knows nothing of it.
 //! Links are rings with one sender and one receiver. Messages arrive in order, so that an abort always finds its
 //! command where it is, and a nexus has left only when its last task has ended. Payload is copied once, by whoever
-//! receives it, and goes home to be dropped ([`memory::Abroad`]). A daemon without such units has no links.
+//! receives it, and goes home to be dropped ([`memory::Abroad`]). A daemon has links from its first such unit on.
 //!
 //! A device may begin tasks of its own ([`scsi::DeviceServer::next_deadline`]); they stand in line, too.
 //!

@@ -117,13 +117,9 @@ pub struct PeerLinks {
 impl PeerLinks {
     /// The links of a core that has these ends: none where every core serves all units for itself.
     pub fn new(context: &CoreContext, ends: Vec<LinkEnd>) -> Self {
-        let link = |LinkEnd { core, sender, receiver }| {
-            let outgoing = Rc::new(RefCell::new(sender));
-            CoreLink { core, outgoing, incoming: receiver, mirrors: Vec::new(), closed: false }
-        };
-        Self {
+        let mut this = Self {
             arena: context.arena().clone(),
-            links: ends.into_iter().map(link).collect(),
+            links: Vec::new(),
             mirrors: Slab::new(),
             by_key: Vec::new(),
             accounts: Vec::new(),
@@ -131,6 +127,21 @@ impl PeerLinks {
             is_short: false,
             counters: PeerCounters::default(),
             closing: false,
+        };
+        this.add(ends);
+        this
+    }
+
+    /// Takes the ends of links to other cores, of which there were none so far.
+    pub fn add(&mut self, ends: Vec<LinkEnd>) {
+        for LinkEnd { core, sender, receiver } in ends {
+            let outgoing = Rc::new(RefCell::new(sender));
+            let (mirrors, closed) = Default::default();
+            let link = CoreLink { core, outgoing, incoming: receiver, mirrors, closed };
+            if self.closing {
+                link.send(LinkMessage::Closed);
+            }
+            self.links.push(link);
         }
     }
 

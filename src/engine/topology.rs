@@ -6,6 +6,7 @@ use std::any::Any;
 use std::sync::mpsc::SyncSender;
 
 use super::agreement::Ticket;
+use super::links::LinkEnd;
 use super::tasks::{NewUnit, UnitKey};
 use crate::io::Error;
 use crate::reactor::CoreContext;
@@ -16,6 +17,8 @@ pub struct TopologyShare {
     pub units: Vec<NewUnit>,
     /// What each fabric gets, in their order; see [`Fabric::arrange`](crate::engine::fabric::Fabric::arrange).
     pub fabrics: Vec<Box<dyn Any>>,
+    /// Links to the other cores, if there were none.
+    pub links: Vec<LinkEnd>,
 }
 
 /// Makes a share, on the thread of the core.
@@ -71,4 +74,5 @@ pub enum TopologyMessage {
 pub(super) struct ReadyShare {
     pub(super) units: Vec<UnitKey>,
     pub(super) fabrics: Vec<Box<dyn Any>>,
+    pub(super) links: Vec<LinkEnd>,
 }

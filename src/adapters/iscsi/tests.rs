@@ -516,7 +516,7 @@ fn what_comes_for_a_port_from_a_core_that_has_it_earlier_waits_for_it() {
     let make: MakeShare = Box::new(move |_| {
         let ports = PortsChange { hosts: vec![("new".into(), Box::new(added))], ..PortsChange::default() };
         let share = IscsiShare { topology: Arc::default(), ports };
-        Ok(TopologyShare { units: Vec::new(), fabrics: vec![Box::new(share)] })
+        Ok(TopologyShare { units: Vec::new(), fabrics: vec![Box::new(share)], links: Vec::new() })
     });
     world.senders[1].send(Message::Topology(TopologyMessage::Prepare { ticket, make, to }));
     world.turns();

@@ -269,6 +269,8 @@ struct LinkedCores {
     left: Vec<u64>,
     /// Changes of media that have ended.
     changed: Vec<(u64, Result<(), String>)>,
+    /// Cores that have nothing to do with a unit any more.
+    retired: Vec<(usize, UnitKey)>,
 }
 
 impl LinkedCores {
@@ -292,8 +294,9 @@ impl LinkedCores {
         let ends = connect(2).into_iter().zip(&contexts);
         let links = ends.map(|(ends, context)| PeerLinks::new(context, ends)).collect();
         let (clients_of, now) = (Vec::new(), NOW);
-        let (woken, left, changed) = Default::default();
-        let mut cores = Self { arenas, managers, links, clients: clients_of, log, now, woken, left, changed };
+        let (woken, left, changed, retired) = Default::default();
+        let mut cores =
+            Self { arenas, managers, links, clients: clients_of, log, now, woken, left, changed, retired };
         for &core in clients {
             cores.join(core);
         }
@@ -389,6 +392,7 @@ impl LinkedCores {
                 Notice::MediumChanged { what, outcome } => {
                     self.changed.push((what, outcome.map_err(|refusal| refusal.why)))
                 }
+                Notice::Retired(unit, _) => self.retired.push((core, unit)),
                 other => panic!("{other:?}"),
             }
         }

@@ -12,15 +12,19 @@ impl Shard {
             TopologyMessage::Prepare { ticket, make, to } => {
                 let (tasks, context) = (&mut self.core.tasks, &self.context);
                 let vote = self.party.prepare(ticket, || {
-                    let TopologyShare { units, fabrics } = make(context)?;
+                    let TopologyShare { units, fabrics, links } = make(context)?;
                     let keys = units.iter().map(|unit| unit.key).collect();
                     units.into_iter().for_each(|unit| tasks.bring(unit));
-                    Ok(ReadyShare { units: keys, fabrics })
+                    Ok(ReadyShare { units: keys, fabrics, links })
                 });
                 _ = to.try_send(Vote { core: self.context.core(), ticket, vote });
             }
             TopologyMessage::Commit { ticket, retires, to } => {
-                let Some(ReadyShare { fabrics, .. }) = self.party.decide(ticket) else { return };
+                let Some(ReadyShare { fabrics, links, .. }) = self.party.decide(ticket) else { return };
+                self.links.add(links);
+                if self.core.tasks.is_owner() {
+                    self.inspection.get_or_insert(self.core.now);
+                }
                 for ((index, fabric), part) in (0..).zip(&mut self.fabrics).zip(fabrics) {
                     self.core.at_work = index;
                     fabric.arrange(&mut self.core, part);

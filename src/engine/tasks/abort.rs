@@ -188,9 +188,15 @@ impl TaskManager {
         let leaving = || entry.task_sets.iter().position(|task_set| task_set.lun == lun);
         let task_set = entry.task_set(lun).or_else(leaving);
         let after = AfterAbort::Answer { nexus, request };
+        // Another unit may have the LUN since the task began.
+        let is_of_lun = |task: &u32| {
+            let task_set = self.tasks[*task as usize].task_set.map(|index| &entry.task_sets[index]);
+            task_set.is_some_and(|task_set| task_set.lun == lun)
+        };
         match (function, task_set) {
             (F::TargetReset | F::TargetColdReset, _) => {
                 let units = entry.seen().iter().map(|task_set| task_set.unit).collect();
+                let units = self.with_twins(units);
                 let (cold, of_target) = (function == F::TargetColdReset, Some((nexus, request)));
                 let reset = Reset { units, peers: self.peers, cold, of_target };
                 self.reset_from(now, reset, after, Some((nexus, transport)));
@@ -201,14 +207,12 @@ impl TaskManager {
             },
             (F::ClearAca, Some(task_set)) => self.clear_aca(now, nexus, task_set, after, transport),
             (F::LogicalUnitReset, Some(task_set)) => {
-                let units = SmallVec::from_slice(&[entry.task_sets[task_set].unit]);
+                let units = self.with_twins(SmallVec::from_slice(&[entry.task_sets[task_set].unit]));
                 let reset = Reset { units, peers: self.peers, cold: false, of_target: None };
                 self.reset_from(now, reset, after, Some((nexus, transport)));
             }
-            (F::AbortTask(request_tag), Some(task_set)) => {
-                let task = self.task_of(nexus, request_tag);
-                let Some(task) = task.filter(|&task| self.tasks[task as usize].task_set == Some(task_set))
-                else {
+            (F::AbortTask(request_tag), Some(_)) => {
+                let Some(task) = self.task_of(nexus, request_tag).filter(is_of_lun) else {
                     let response = TaskManagementResponse::NoSuchTask;
                     return transport.task_management_executed(request, response);
                 };
@@ -217,10 +221,8 @@ impl TaskManager {
                 self.one_less(pending);
             }
             // With a task set per nexus these two are the same (SAM-5 7.5).
-            (F::AbortTaskSet | F::ClearTaskSet, Some(task_set)) => {
-                let tasks = entry.exchanges.iter().flatten().copied();
-                let tasks =
-                    tasks.filter(|&task| self.tasks[task as usize].task_set == Some(task_set)).collect();
+            (F::AbortTaskSet | F::ClearTaskSet, Some(_)) => {
+                let tasks = entry.exchanges.iter().flatten().copied().filter(is_of_lun).collect();
                 let pending = self.expect(SmallVec::new(), after);
                 self.abort_all(now, tasks, pending, Some((nexus, transport)));
                 self.one_less(pending);

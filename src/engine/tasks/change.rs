@@ -26,6 +26,7 @@ use super::change_queue::{
 use super::nobody::Nobody;
 use super::task::{State, Task};
 use super::task_set::TaskSet;
+use super::unit::Unit;
 use super::{NOBODY, NexusKey, Notice, PeerMessage, TaskManager, Transports, UnitKey};
 use crate::io::{Op, Record, Tag};
 use crate::scsi::primary::head;
@@ -61,16 +62,44 @@ impl TaskManager {
             PeerMessage::Attention(unit, code) => self.attention(unit, code, None),
             PeerMessage::Freeze(unit, turn) => self.freeze(unit, turn),
             PeerMessage::Frozen(turn) => self.frozen(turn.ticket),
-            PeerMessage::InForce { unit, state, effects, by } => self.adopt(unit.row(), state, &effects, by),
+            PeerMessage::InForce { unit, state, effects, by } => self.adopt(unit.row(), &state, &effects, by),
             PeerMessage::Turn(turn) => self.changes.turns.push_back(turn.ticket),
         }
+    }
+
+    /// The rows of a unit and of another one that has its state, too, because it takes its place or has done so.
+    fn twins(&self, unit: usize) -> SmallVec<[usize; 2]> {
+        let shared = &self.units[unit].shared;
+        let units = self.units.iter().enumerate();
+        units.filter(|(_, other)| Arc::ptr_eq(&other.shared, shared)).map(|(row, _)| row).collect()
+    }
+
+    /// Some units with their twins.
+    pub(super) fn with_twins(&self, units: SmallVec<[UnitKey; 4]>) -> SmallVec<[UnitKey; 4]> {
+        let rows = units.into_iter().flat_map(|unit| self.twins(unit.row()));
+        rows.map(|row| self.units[row].key).collect()
+    }
+
+    /// A unit that comes is frozen by the changes of the state that it has from another.
+    pub(super) fn freeze_with_twins(&mut self, unit: usize) {
+        let Some(twin) = self.twins(unit).into_iter().find(|twin| *twin != unit) else { return };
+        let for_medium = |draining: &&Draining| {
+            draining.unit == twin && matches!(draining.frozen_for, FrozenFor::Medium(_))
+        };
+        let for_medium = self.changes.draining.iter().filter(for_medium).count();
+        self.units[unit].frozen = self.units[twin].frozen - for_medium;
+    }
+
+    /// Stops for a change of the state of a unit. Returns whether the store holds nothing of this core's.
+    fn stop_for_change(&mut self, unit: usize) -> bool {
+        self.twins(unit).into_iter().for_each(|row| self.units[row].freeze());
+        is_drained(&self.units, unit)
     }
 
     /// Another core wants to change the state of a unit.
     pub(super) fn freeze(&mut self, unit: UnitKey, asked_by: Turn) {
         let row = unit.row();
-        self.units[row].freeze();
-        if self.units[row].drained() {
+        if self.stop_for_change(row) {
             self.notices.push_back(Notice::ToPeer(asked_by.core, PeerMessage::Frozen(asked_by)));
         } else {
             self.changes.draining.push(Draining { unit: row, frozen_for: FrozenFor::Change(asked_by) });
@@ -125,14 +154,14 @@ impl TaskManager {
             Ok(next) => next,
             Err(refusal) => return self.over(ticket, Err(refusal)),
         };
-        unit.freeze();
+        let (row, key) = (changing.unit, unit.key);
         let turn = Turn { core: self.core, ticket };
-        let own = !unit.drained();
+        let own = !self.stop_for_change(row);
         if own {
-            self.changes.draining.push(Draining { unit: changing.unit, frozen_for: FrozenFor::Change(turn) });
+            self.changes.draining.push(Draining { unit: row, frozen_for: FrozenFor::Change(turn) });
         }
         if self.peers > 0 {
-            self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(unit.key, turn)));
+            self.notices.push_back(Notice::ToPeers(PeerMessage::Freeze(key, turn)));
         }
         let changing = &mut self.changes.all[ticket];
         changing.next = Some((Arc::new(next), Arc::new(effects)));
@@ -189,7 +218,7 @@ impl TaskManager {
             let message = PeerMessage::InForce { unit: self.units[unit].key, state, effects, by };
             self.notices.push_back(Notice::ToPeers(message));
         }
-        self.adopt(unit, state.clone(), &effects, by);
+        self.adopt(unit, &state, &effects, by);
         let lost = ChangeError::Check(Sense::new(key::HARDWARE_ERROR, asc::INTERNAL_TARGET_FAILURE));
         self.over(ticket, if good { Ok(state) } else { Err(lost) });
     }
@@ -321,7 +350,14 @@ impl TaskManager {
         self.ask(unit.row(), change, nexus, Requester::Pending(pending));
     }
 
-    fn adopt(&mut self, unit: usize, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
+    /// A change of the state of a unit is over: this is what is in force.
+    fn adopt(&mut self, unit: usize, state: &Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
+        for row in self.twins(unit) {
+            self.adopt_at(row, state.clone(), effects, by);
+        }
+    }
+
+    fn adopt_at(&mut self, unit: usize, state: Arc<UnitState>, effects: &Effects, by: Option<NexusId>) {
         let this = &mut self.units[unit];
         if state.version() > this.state.version() {
             this.state = state;
@@ -381,7 +417,7 @@ impl TaskManager {
                 work += 1;
                 self.begin_change(ticket);
             }
-            let drained = |draining: &mut Draining| self.units[draining.unit].drained();
+            let drained = |draining: &mut Draining| is_drained(&self.units, draining.unit);
             let drained: Vec<_> = self.changes.draining.extract_if(.., drained).collect();
             for Draining { frozen_for, .. } in drained {
                 work += 1;
@@ -522,6 +558,12 @@ impl TaskManager {
         let cdb = &this.command.cdb;
         unit.state.admit(&task_set.access, unit.server.definition(cdb), &head(cdb)).err()
     }
+}
+
+/// Whether the store of a unit holds nothing of this core's, nor that of one with the same state.
+fn is_drained(units: &[Unit], unit: usize) -> bool {
+    let shared = &units[unit].shared;
+    units.iter().filter(|other| Arc::ptr_eq(&other.shared, shared)).all(Unit::drained)
 }
 
 impl From<NotAdmitted> for ChangeError {

@@ -200,6 +200,18 @@ struct NexusState {
 
 impl NexusState {
     /// The task sets of the logical units that it sees.
+    /// Task sets that it does not see any more.
+    fn unseen(&self) -> &[TaskSet] {
+        &self.task_sets[self.seen..]
+    }
+
+    /// Its logical units, those of other owners last.
+    fn all_seen(&self) -> impl Iterator<Item = (Lun, UnitKey)> {
+        let elsewhere = self.remote.iter().flat_map(|remote| &remote.units);
+        let elsewhere = elsewhere.map(|&(lun, unit, _)| (lun, unit));
+        self.seen().iter().map(|task_set| (task_set.lun, task_set.unit)).chain(elsewhere)
+    }
+
     fn seen(&self) -> &[TaskSet] {
         &self.task_sets[..self.seen]
     }

@@ -30,11 +30,12 @@ impl TaskManager {
     pub(super) fn rearm(&mut self, unit: usize) {
         let this = &mut self.units[unit];
         let CommandPlace::Here(line) = &mut this.place else { return };
-        line.due = if line.called { None } else { this.server.next_deadline() };
+        let begins = !line.called && !self.retirement.is_retiring(unit);
+        line.due = if begins { this.server.next_deadline() } else { None };
         self.find_due();
     }
 
-    fn find_due(&mut self) {
+    pub(super) fn find_due(&mut self) {
         let due = |unit: &usize| match &self.units[*unit].place {
             CommandPlace::Here(line) => line.due,
             CommandPlace::Everywhere | CommandPlace::At(_) => None,

@@ -68,25 +68,25 @@ impl TaskManager {
         self.outgoing.push_back((owner, nexus, NexusMessage::Request(request)));
     }
 
-    /// Which of some units other cores own.
-    fn units_elsewhere(&self, units: &[(Lun, UnitKey)]) -> Vec<(Lun, usize)> {
+    /// Which of some units other cores own, and which cores.
+    fn units_elsewhere(&self, units: &[(Lun, UnitKey)]) -> Vec<(Lun, UnitKey, usize)> {
         let owner = |unit| match self.units[self.row(unit)?].place {
             CommandPlace::At(owner) => Some(owner),
             CommandPlace::Everywhere | CommandPlace::Here(_) => None,
         };
-        units.iter().filter_map(|&(lun, unit)| Some((lun, owner(unit)?))).collect()
+        units.iter().filter_map(|&(lun, unit)| Some((lun, unit, owner(unit)?))).collect()
     }
 
     /// A nexus sees other units: those who own some are told, and joined if they were not.
     pub(super) fn see_at_owners(&mut self, nexus: NexusKey, units: &[(Lun, UnitKey)]) {
-        let luns = self.units_elsewhere(units);
+        let elsewhere = self.units_elsewhere(units);
         let entry = &mut self.nexuses[nexus.0];
         if entry.mirror {
             return;
         }
         let Some(remote) = &mut entry.remote else { return self.join_owners(nexus, units) };
         let Some((id, name)) = &entry.who else { return };
-        let mut owners: SmallVec<[usize; 2]> = luns.iter().map(|(_, owner)| *owner).collect();
+        let mut owners: SmallVec<[usize; 2]> = elsewhere.iter().map(|(_, _, owner)| *owner).collect();
         owners.sort_unstable();
         owners.dedup();
         for &owner in &remote.owners {
@@ -99,16 +99,16 @@ impl TaskManager {
                 self.outgoing.push_back((owner, nexus, join));
             }
         }
-        remote.luns = luns;
+        remote.units = elsewhere;
     }
 
     /// Joins the owners of what a new nexus sees.
     pub(super) fn join_owners(&mut self, nexus: NexusKey, units: &[(Lun, UnitKey)]) {
-        let luns = self.units_elsewhere(units);
-        if luns.is_empty() {
+        let elsewhere = self.units_elsewhere(units);
+        if elsewhere.is_empty() {
             return;
         }
-        let mut owners: SmallVec<[usize; 2]> = luns.iter().map(|(_, owner)| *owner).collect();
+        let mut owners: SmallVec<[usize; 2]> = elsewhere.iter().map(|(_, _, owner)| *owner).collect();
         owners.sort_unstable();
         owners.dedup();
         let entry = &mut self.nexuses[nexus.0];
@@ -118,7 +118,8 @@ impl TaskManager {
             self.outgoing.push_back((owner, nexus, join));
         }
         let (commands, functions) = Default::default();
-        entry.remote = Some(Box::new(RemoteNexus { luns, owners, commands, functions, leaving: None }));
+        let remote = RemoteNexus { units: elsewhere, owners, commands, functions, leaving: None };
+        entry.remote = Some(Box::new(remote));
     }
 
     /// Mirrors a nexus of another core: it has task sets for the units that this core owns.

@@ -108,7 +108,8 @@ pub(super) struct RemoteCommand {
 
 /// What a nexus has at other cores.
 pub(super) struct RemoteNexus {
-    pub(super) luns: Vec<(Lun, usize)>,
+    /// What it sees there, and whose that is.
+    pub(super) units: Vec<(Lun, UnitKey, usize)>,
     /// Where it has joined, and has not left yet.
     pub(super) owners: SmallVec<[usize; 2]>,
     /// By request tag.
@@ -123,7 +124,7 @@ pub(super) struct RemoteNexus {
 impl RemoteNexus {
     /// The core that owns a logical unit, if that is another one.
     pub(super) fn owner(&self, lun: Lun) -> Option<usize> {
-        self.luns.iter().find(|(other, _)| *other == lun).map(|(_, owner)| *owner)
+        self.units.iter().find(|(other, ..)| *other == lun).map(|(.., owner)| *owner)
     }
 
     /// A command that another core has.

@@ -70,10 +70,11 @@ impl TaskManager {
         }
         for (place, &(lun, unit)) in units.iter().enumerate() {
             let mut codes: SmallVec<[u16; 3]> = SmallVec::new();
-            if let Some((_, was)) = before.iter().find(|(before, was)| *before == lun && *was != unit) {
+            if let Some(&(_, was)) = before.iter().find(|(before, was)| *before == lun && *was != unit) {
+                self.raise_fence_after(nexus.0, place, was);
                 codes.push(asc::INQUIRY_DATA_HAS_CHANGED);
                 let bytes = |unit: UnitKey| self.units[unit.row()].geometry().bytes;
-                codes.extend((bytes(*was) != bytes(unit)).then_some(asc::CAPACITY_DATA_HAS_CHANGED));
+                codes.extend((bytes(was) != bytes(unit)).then_some(asc::CAPACITY_DATA_HAS_CHANGED));
             }
             codes.extend(other_luns.then_some(asc::REPORTED_LUNS_DATA_HAS_CHANGED));
             let task_set = &mut self.nexuses[nexus.0].task_sets[place];
@@ -87,16 +88,19 @@ impl TaskManager {
     /// A logical unit goes: no nexus of this core sees it any more, and [`Notice::Retired`] follows.
     pub fn retire(&mut self, now: Instant, unit: UnitKey) {
         let Some(row) = self.row(unit) else { return self.notices.push_back(Notice::Retired(unit, Ok(()))) };
-        let sees = |nexus: &NexusState| nexus.seen().iter().any(|task_set| task_set.unit == unit);
+        // What a mirrored nexus sees, the core of its session says: it may see another unit in the place of this one.
+        let sees = |nexus: &NexusState| !nexus.mirror && nexus.all_seen().any(|(_, seen)| seen == unit);
         let nexuses: Vec<_> =
             self.nexuses.iter().filter(|(_, nexus)| sees(nexus)).map(|(key, _)| key).collect();
         for nexus in nexuses {
-            let seen = self.nexuses[nexus].seen().iter().map(|task_set| (task_set.lun, task_set.unit));
-            let others: Vec<_> = seen.filter(|(_, seen)| *seen != unit).collect();
+            let mut others: Vec<_> =
+                self.nexuses[nexus].all_seen().filter(|(_, seen)| *seen != unit).collect();
+            others.sort_unstable();
             self.see(now, NexusKey(nexus), &others);
         }
         self.retirement.units.push(RetiringUnit { row, flushing: false });
         self.retirement.due = Some(now);
+        self.rearm(row);
     }
 
     /// Task sets of a nexus have other places now, or none if they are gone.

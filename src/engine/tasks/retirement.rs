@@ -30,6 +30,11 @@ impl Retirement {
         self.due
     }
 
+    /// Whether a unit goes.
+    pub(super) fn is_retiring(&self, row: usize) -> bool {
+        self.units.iter().any(|unit| unit.row == row)
+    }
+
     /// Whether the store of a unit has been asked to flush, and has not answered.
     pub(super) fn is_flushing(&self, row: usize) -> bool {
         self.units.iter().any(|unit| unit.flushing && unit.row == row)

@@ -25,6 +25,13 @@ impl TaskManager {
         self.rearm(unit.row());
     }
 
+    /// Nobody is the owner of a unit any more: it is gone.
+    pub(super) fn disown(&mut self, unit: usize) {
+        self.serial.here.retain(|here| *here != unit);
+        self.serial.ready.retain(|ready| *ready != unit);
+        self.find_due();
+    }
+
     /// A store that lends nothing: what one command reads must not be changed by the next one on its way to the
     /// initiator.
     pub(super) fn unlent(&self, store: Box<dyn Store>) -> Box<dyn Store> {

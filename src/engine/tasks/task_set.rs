@@ -45,6 +45,8 @@ pub(super) struct TaskSet {
     pub(super) lease: Option<Lease>,
     /// Leases that have to be over before the next task starts: see [`super::fence`].
     pub(super) fences: SmallVec<[Lease; 1]>,
+    /// The unit whose task set has to be gone before the next task starts: this one takes its place.
+    pub(super) after: Option<UnitKey>,
     /// Tasks that wait for their turn.
     pub(super) blocked: VecDeque<u32>,
     /// They are being started.
@@ -59,6 +61,11 @@ impl TaskSet {
     pub(super) fn establish(&mut self, code: u16) -> Option<Undelivered> {
         self.attentions.establish(code);
         self.is_idle().then(|| Undelivered::Event(self.lun, Sense::new(key::UNIT_ATTENTION, code)))
+    }
+
+    /// Tasks wait for a fence: see [`super::fence`].
+    pub(super) fn is_fenced(&self) -> bool {
+        self.after.is_some() || !self.fences.is_empty()
     }
 
     /// Nothing is under way.

@@ -22,6 +22,7 @@ impl TaskManager {
             _ => self.add_unit(key, server, store),
         }
         self.share(key, state);
+        self.freeze_with_twins(key.row());
         self.units[key.row()].slot = slot;
         if let Some(faults) = faults {
             self.make_faults(key, faults);
@@ -58,6 +59,7 @@ impl TaskManager {
         let Some(row) = self.row(key) else { return };
         self.units[row] = Unit::vacant();
         self.faults.rules.retain(|(unit, _)| *unit != row);
+        self.disown(row);
     }
 
     /// The row of a logical unit that is there.
@@ -93,6 +95,7 @@ impl TaskManager {
             ahead: 0,
             lease: this.store.as_ref().and_then(|store| store.lease()),
             fences: SmallVec::new(),
+            after: None,
             blocked: VecDeque::new(),
             unblocking: false,
             aca: None,

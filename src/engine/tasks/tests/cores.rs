@@ -3,6 +3,7 @@
 //! gives, and what initiators see must be what one of them after the other would have seen (linearizability).
 
 mod attentions;
+mod twins;
 
 use std::collections::HashSet;
 

@@ -222,6 +222,44 @@ fn nexuses_are_told_what_has_changed() {
     assert!(w.attentions(0, far).is_empty(), "the LUNs are the same");
 }
 
+/// Another unit takes the place of one where tasks are under way: those of the same nexus go first, also if that
+/// happens again before they have ended.
+#[test]
+fn the_tasks_of_the_unit_before_go_first() {
+    for late in [false, true] {
+        let mut w = World::new(TransportKind::Stream, 0);
+        w.stores[0].borrow_mut().hold = true;
+        w.command(0, 1, DISK, &read(0, 1), BLOCK as u32, &[]);
+        w.turn();
+        w.add(OTHER);
+        w.add(UnitKey(4));
+        w.see(&[(DISK, OTHER), (TAPE, TAPE_KEY)]);
+        w.see(&[(DISK, UnitKey(4)), (TAPE, TAPE_KEY)]);
+        for x in 2..8 {
+            w.command(0, x, DISK, &read(0, 1), BLOCK as u32, &[]);
+        }
+        // Nobody else waits for them.
+        assert_eq!(w.attentions(1, DISK).len(), 2);
+        w.turn_at(SOON);
+        assert_eq!((2..8).filter_map(|x| w.status(0, x)).filter(|status| *status == Status::Good).count(), 0);
+        if late {
+            // What takes too long is aborted, and then it is another's turn.
+            w.turn_at(LATE);
+        }
+        w.release();
+        for turn in 0..8 {
+            w.turn_at(LATE + Duration::from_millis(2 * turn));
+        }
+        let good = |status: &Status| *status == Status::Good;
+        assert_eq!(w.status(0, 1), Some(if late { Status::TaskAborted } else { Status::Good }));
+        assert!((2..8).filter_map(|x| w.status(0, x)).filter(good).count() >= 3, "late: {late}");
+        assert!((2..8).all(|x| w.status(0, x).is_some()), "late: {late}");
+        w.see(&[]);
+        w.turn_at(LATE + Duration::from_secs(9));
+        w.check_quiet();
+    }
+}
+
 /// A message that comes late is for nobody, not for who has the row now.
 #[test]
 fn a_stale_key_names_nothing() {
