@@ -94,9 +94,6 @@ pub trait FabricOptions: Any + fmt::Debug + Send + Sync {
     /// What differs from how it was, by tables; `None` if that needs a restart.
     fn changes(&self, old: &dyn FabricOptions) -> Option<Vec<(&'static str, ConfigChanges)>>;
 
-    /// The same, without some logical units.
-    fn without(&self, units: &[String]) -> Arc<dyn FabricOptions>;
-
     /// Its target ports by name, with the relative target port identifiers that they are given.
     fn target_ports(&self) -> Vec<(String, Option<u16>)> {
         Vec::new()

@@ -2,7 +2,7 @@
 //! What the reactors share, built once, and what each builds for itself on its own thread.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::engine::links::{LinkEnd, PeerLinks, connect};
 use crate::engine::port_ids::{PORT_IDS_RECORD, PortIds};
 use crate::engine::shard::{Message, Parts};
 use crate::engine::tasks::{CommandFaults, NewUnit, SharedState, TaskManager, UnitKey, UnitKeys};
-use crate::engine::units::{UnitKind, UnitOptions, kind};
+use crate::engine::units::{UnitOptions, kind};
 use crate::io::RecordSlot;
 use crate::memory::{Arena, Pages};
 use crate::net::StreamHosts;
@@ -34,7 +34,7 @@ use crate::stores::{
 use crate::sys;
 
 /// The library that a unit is, or is a drive of.
-fn library_of<'a>(config: &'a Config, unit: &UnitOptions) -> Option<&'a str> {
+pub(super) fn library_of<'a>(config: &'a Config, unit: &UnitOptions) -> Option<&'a str> {
     let has = |library: &&UnitOptions| {
         let plan = library.device.library();
         plan.is_some_and(|plan| library.name == unit.name || plan.drives.contains(&unit.name))
@@ -50,21 +50,31 @@ pub(super) struct Unit {
     pub(super) state: Arc<SharedState>,
     /// The reactor that carries out all of its commands, one at a time.
     pub(super) owner: Option<usize>,
-    /// What is behind it.
-    medium: Mutex<Option<OpenMedium>>,
+    /// What is behind it. A unit that takes its place may have the same.
+    medium: Mutex<Option<Arc<OpenMedium>>>,
     slot: RecordSlot,
     faults: Option<Arc<CommandFaults>>,
 }
 
 /// What is behind a unit: open, and nobody else's. Closed when it is dropped, which waits for the disk.
 pub(super) struct OpenMedium {
-    /// The type of its store.
-    pub(super) word: &'static str,
-    /// Its image, if it has one.
-    pub(super) image: Option<PathBuf>,
+    pub(super) store: ConfiguredStore,
     pub(super) backing: Arc<dyn Backing>,
     _claim: Option<ImageClaim>,
 }
+
+/// What is to be behind a unit.
+pub(super) enum NewMedium {
+    /// What the configuration says.
+    Configured,
+    /// That of the unit whose place it takes.
+    Shared(Arc<OpenMedium>),
+    /// It comes later.
+    Later,
+}
+
+/// The cores that own units which run one command at a time, by the names of libraries and of units in none.
+pub(super) type OwnersByName = BTreeMap<String, usize>;
 
 /// The keys of logical units, by name.
 pub(super) type KeysByName = BTreeMap<String, UnitKey>;
@@ -130,18 +140,11 @@ impl Assembly {
         let exports = exports(config, &by_name, &ids)?;
         let mut units = Vec::new();
         let cores = config.daemon.reactors.len();
-        // The last reactor first: the first one has most to do beside. A library and its drives have one.
-        let mut owners = (0..cores).rev().cycle();
-        let mut owners_of_libraries = BTreeMap::new();
+        let mut owners = OwnersByName::new();
         for options in &config.units {
-            let serial = kind(options.kind).is_some_and(|kind| kind.serial);
-            let owner = serial.then(|| match library_of(config, options) {
-                Some(library) => *owners_of_libraries.entry(library).or_insert_with(|| owners.next()),
-                None => owners.next(),
-            });
-            let owner = owner.flatten();
-            let key = (by_name[&options.name], owner);
-            units.push(Arc::new(unit(config, options, key, (&records, &claims), &exports)?));
+            let key = (by_name[&options.name], owner(config, options, &mut owners));
+            let parts = (&records, &claims, &*exports);
+            units.push(Arc::new(unit(config, options, key, parts, (NewMedium::Configured, None))?));
         }
         keep_identities(config, &config.units)?;
         let (librarian, requests) = librarian();
@@ -224,18 +227,38 @@ impl Assembly {
     }
 }
 
-/// A logical unit of the configuration.
+/// What units are made with: their records, who has which image, and what is exported.
+pub(super) type UnitParts<'a> = (&'a Records, &'a ImageClaims, &'a [Arc<dyn FabricExports>]);
+
+/// The core that is to own a unit, if it is one that runs one command at a time: a library and its drives have one. The
+/// core that owns least, the last one first: the first one has most to do beside.
+pub(super) fn owner(config: &Config, options: &UnitOptions, owners: &mut OwnersByName) -> Option<usize> {
+    if !kind(options.kind).is_some_and(|kind| kind.serial) {
+        return None;
+    }
+    let group = library_of(config, options).unwrap_or(&options.name);
+    if let Some(owner) = owners.get(group) {
+        return Some(*owner);
+    }
+    let owned = |core: &usize| owners.values().filter(|owner| *owner == core).count();
+    let least = (0..config.daemon.reactors.len()).rev().min_by_key(owned)?;
+    owners.insert(group.to_owned(), least);
+    Some(least)
+}
+
+/// A logical unit of the configuration, with what is to be behind it. It may have the state of one whose place it takes.
 pub(super) fn unit(
     config: &Config,
     options: &UnitOptions,
-    (key, owner): (UnitKey, Option<usize>),
-    (records, claims): (&Records, &ImageClaims),
-    exports: &[Arc<dyn FabricExports>],
+    key: (UnitKey, Option<usize>),
+    parts: UnitParts<'_>,
+    (medium, shared): (NewMedium, Option<Arc<SharedState>>),
 ) -> Result<Unit, String> {
     let UnitOptions { kind, name, .. } = options;
+    let records = parts.0;
     let slot = records.slot(&options.identity.uuid().to_string());
     let slot = slot.map_err(|e| format!("{kind} {name:?}: state directory: {e}"))?;
-    open_unit(config, options, (key, owner, slot), (records, claims), exports).map_err(|e| {
+    open_unit(config, options, (key, slot), parts, (medium, shared)).map_err(|e| {
         records.release(slot);
         format!("{kind} {name:?}: {e}")
     })
@@ -244,14 +267,25 @@ pub(super) fn unit(
 fn open_unit(
     config: &Config,
     options: &UnitOptions,
-    (key, owner, slot): (UnitKey, Option<usize>, RecordSlot),
-    (records, claims): (&Records, &ImageClaims),
-    exports: &[Arc<dyn FabricExports>],
+    ((key, owner), slot): ((UnitKey, Option<usize>), RecordSlot),
+    (records, claims, exports): UnitParts<'_>,
+    (medium, shared): (NewMedium, Option<Arc<SharedState>>),
 ) -> Result<Unit, String> {
     let UnitOptions { kind: name_of_kind, name, command_faults: rules, .. } = options;
-    let state = state(config, exports, records, slot, key)?;
-    let open = |store| open_medium(config, options, store, (records, claims), slot);
-    let medium = options.store.as_ref().map(open).transpose()?;
+    let state = shared.map_or_else(|| state(config, exports, records, slot, key), Ok)?;
+    let presence = match medium {
+        NewMedium::Later if !options.is_drive() => MediumPresence::Coming,
+        _ => MediumPresence::Absent,
+    };
+    let open = |store| open_medium(config, options, store, (records, claims), slot).map(Arc::new);
+    let medium = match medium {
+        NewMedium::Configured => options.store.as_ref().map(open).transpose()?,
+        NewMedium::Shared(medium) => {
+            remember_image(options, &medium, (records, slot))?;
+            Some(medium)
+        }
+        NewMedium::Later => None,
+    };
     if !rules.is_empty() {
         warn!("{name_of_kind} {name:?}: commands are delayed or fail, by {} rules", rules.len());
     }
@@ -259,8 +293,8 @@ fn open_unit(
     let device = options.device.unit(config.daemon.management_url.clone(), sys::monotonic_origin());
     saved_modes(&*device, records, slot)?;
     information(&*device, records, slot)?;
-    if medium.is_none() && kind(name_of_kind).is_some_and(UnitKind::is_removable) {
-        device.set_presence(MediumPresence::Absent);
+    if medium.is_none() && (options.store.is_some() || options.is_drive()) {
+        device.set_presence(presence);
     }
     let medium = Mutex::new(medium);
     Ok(Unit { key, options: options.clone(), device, state, owner, medium, slot, faults })
@@ -291,13 +325,20 @@ impl Unit {
     }
 
     /// What is behind it. Held for moments only.
-    pub(super) fn medium(&self) -> MutexGuard<'_, Option<OpenMedium>> {
+    pub(super) fn medium(&self) -> MutexGuard<'_, Option<Arc<OpenMedium>>> {
         self.medium.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is behind it, for those who attach to that.
     pub(super) fn backing(&self) -> Option<Arc<dyn Backing>> {
         self.medium().as_ref().map(|medium| medium.backing.clone())
+    }
+}
+
+impl OpenMedium {
+    /// Its image, if it has one.
+    pub(super) fn image(&self) -> Option<&Path> {
+        self.store.options.image().map(|(path, _)| path)
     }
 }
 
@@ -328,20 +369,30 @@ pub(super) fn open_medium(
     if let (Some(claim), Some(image)) = (&mut claim, image) {
         claim.extend(ImagePlace::of(image), &who).map_err(taken)?;
     }
-    // While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a
-    // restart of the machine, and may be made again.
-    if let Some((image, true)) = store.options.image()
-        && !needs.read_only
-        && backing.lasts()
-    {
-        let remembered = records.remember_image(slot, image);
-        remembered.map_err(|e| format!("cannot record that it has an image: {e}"))?;
-    }
     if !faults.is_empty() {
         warn!("{who}: its store injects faults, by {} rules", faults.len());
         backing = stores::wrapped(backing, unit.fault_seed, faults.clone());
     }
-    Ok(OpenMedium { word: store.word, image: image.map(Into::into), backing, _claim: claim })
+    let medium = OpenMedium { store: store.clone(), backing, _claim: claim };
+    remember_image(unit, &medium, (records, slot))?;
+    Ok(medium)
+}
+
+/// While the image is missing an empty one in its place would be another disk. What lies in memory is gone after a
+/// restart of the machine, and may be made again.
+fn remember_image(
+    unit: &UnitOptions,
+    medium: &OpenMedium,
+    (records, slot): (&Records, RecordSlot),
+) -> Result<(), String> {
+    if let Some((image, true)) = medium.store.options.image()
+        && !unit.device.needs().read_only
+        && medium.backing.lasts()
+    {
+        let remembered = records.remember_image(slot, image);
+        remembered.map_err(|e| format!("cannot record that it has an image: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Keeps the identities of images, which are locked by now. Each waits for the disk, so there are several at a time.

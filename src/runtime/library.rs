@@ -11,12 +11,12 @@ use log::{info, warn};
 
 use super::build::{Assembly, Unit};
 use super::librarian::MoveRequests;
-use super::live::Live;
+use super::live::{Changer, Live};
 use crate::devices::LibraryPlan;
 use crate::devices::smc::{barcode_of, cartridge_path};
 use crate::engine::tasks::MediumRefusal;
 use crate::engine::units::UnitOptions;
-use crate::scsi::primary::{FurnishedLibrary, Identity, MediumPresence};
+use crate::scsi::primary::{FurnishedLibrary, Identity};
 use crate::scsi::{DriveChange, MoveFailure, UnitKey};
 use crate::stores::{ConfiguredStore, Records};
 
@@ -26,7 +26,11 @@ pub(super) type Furnished = Vec<(UnitKey, FurnishedLibrary)>;
 /// Tells all libraries what is there.
 pub(super) fn furnish_all(assembly: &Assembly) -> Result<Furnished, String> {
     let Assembly { units, records, .. } = assembly;
-    units.iter().map(|unit| Ok((unit.key, furnish(unit, units, records)?))).collect()
+    furnish_some(units, units, records)
+}
+
+fn furnish_some(some: &[Arc<Unit>], units: &[Arc<Unit>], records: &Records) -> Result<Furnished, String> {
+    some.iter().map(|unit| Ok((unit.key, furnish(unit, units, records)?))).collect()
 }
 
 /// Tells a library what is there: what was kept of it, the cartridges of its directory, and its drives.
@@ -78,28 +82,42 @@ impl Live {
         requests: MoveRequests,
     ) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("library".into()).spawn(move || {
-            for (changer, FurnishedLibrary { in_drives, .. }) in furnished {
-                for change in in_drives {
-                    self.load_again(changer, &change);
-                }
-            }
+            self.load_all_again(&mut self.changer(), &furnished);
             for request in requests.0 {
                 request.end(self.move_all(request.changer, &request.changes));
             }
         })
     }
 
-    fn load_again(&self, changer: UnitKey, change: &DriveChange) {
-        let served = self.served();
-        self.of_library(changer, |_, plan| {
-            let name = plan.drives.get(change.drive);
-            if let Some(drive) = served.units.iter().find(|unit| Some(&unit.options.name) == name) {
-                drive.device.set_presence(MediumPresence::Returning);
+    /// Libraries that have come while the daemon runs are told what is there, and have it in their drives.
+    pub(super) fn furnish_new(&self, changer: &mut Changer, new: &[Arc<Unit>]) -> Result<(), String> {
+        let furnished = furnish_some(new, &self.served().units, &self.records)?;
+        self.load_all_again(changer, &furnished);
+        Ok(())
+    }
+
+    fn load_all_again(&self, changer: &mut Changer, furnished: &Furnished) {
+        for (library, FurnishedLibrary { in_drives, .. }) in furnished {
+            let drives = self.of_library(*library, |_, plan| plan.drives.len()).unwrap_or_default();
+            let empty = (0..drives).filter(|drive| in_drives.iter().all(|change| change.drive != *drive));
+            // Whatever goes is gone before something comes, since it may have been in another drive.
+            for drive in empty {
+                self.load_again(changer, *library, &DriveChange { drive, barcode: None });
             }
-        });
-        if let Err((_, why)) = self.change_drive(changer, change) {
+            for change in in_drives {
+                self.load_again(changer, *library, change);
+            }
+        }
+    }
+
+    fn load_again(&self, changer: &mut Changer, library: UnitKey, change: &DriveChange) {
+        if change.barcode.is_some() {
+            let name = self.of_library(library, |_, plan| plan.drives.get(change.drive).cloned());
+            name.flatten().into_iter().for_each(|name| self.medium_returns(&name));
+        }
+        if let Err((_, why)) = self.change_drive(changer, library, change) {
             warn!("{why}; the cartridge is in its slot");
-            self.of_library(changer, |unit, _| {
+            self.of_library(library, |unit, _| {
                 if let Some(library) = unit.device.library() {
                     library.not_loaded(change.drive);
                 }
@@ -108,14 +126,15 @@ impl Live {
     }
 
     /// All of them, or none.
-    fn move_all(&self, changer: UnitKey, changes: &[DriveChange]) -> Result<(), MoveFailure> {
+    fn move_all(&self, library: UnitKey, changes: &[DriveChange]) -> Result<(), MoveFailure> {
+        let changer = &mut *self.changer();
         let before: Vec<DriveChange> =
-            changes.iter().map(|change| self.in_drive(changer, change.drive)).collect();
+            changes.iter().map(|change| self.in_drive(library, change.drive)).collect();
         for (done, change) in changes.iter().enumerate() {
-            let Err((failure, why)) = self.change_drive(changer, change) else { continue };
+            let Err((failure, why)) = self.change_drive(changer, library, change) else { continue };
             warn!("{why}");
             for change in before[..done].iter().rev() {
-                if let Err((_, why)) = self.change_drive(changer, change) {
+                if let Err((_, why)) = self.change_drive(changer, library, change) {
                     warn!("{why}");
                 }
             }
@@ -124,27 +143,32 @@ impl Live {
         Ok(())
     }
 
-    fn of_library<R>(&self, changer: UnitKey, act: impl FnOnce(&Unit, &LibraryPlan) -> R) -> Option<R> {
+    fn of_library<R>(&self, library: UnitKey, act: impl FnOnce(&Unit, &LibraryPlan) -> R) -> Option<R> {
         let served = self.served();
-        let unit = served.units.iter().find(|unit| unit.key == changer)?;
+        let unit = served.units.iter().find(|unit| unit.key == library)?;
         Some(act(unit, unit.options.device.library()?))
     }
 
     /// What is in a drive.
-    fn in_drive(&self, changer: UnitKey, drive: usize) -> DriveChange {
+    fn in_drive(&self, library: UnitKey, drive: usize) -> DriveChange {
         let served = self.served();
-        let barcode = self.of_library(changer, |_, plan| {
+        let barcode = self.of_library(library, |_, plan| {
             let unit = served.units.iter().find(|unit| unit.options.name == plan.drives[drive])?;
             let medium = unit.medium();
-            Some(barcode_of(medium.as_ref()?.image.as_deref()?)?.into())
+            Some(barcode_of(medium.as_ref()?.image()?)?.into())
         });
         DriveChange { drive, barcode: barcode.flatten() }
     }
 
     /// Makes a change. The error says why everything is as before.
-    fn change_drive(&self, changer: UnitKey, change: &DriveChange) -> Result<(), (MoveFailure, String)> {
+    fn change_drive(
+        &self,
+        changer: &mut Changer,
+        library: UnitKey,
+        change: &DriveChange,
+    ) -> Result<(), (MoveFailure, String)> {
         let DriveChange { drive, barcode } = change;
-        let wanted = self.of_library(changer, |_, plan| {
+        let wanted = self.of_library(library, |_, plan| {
             let name = plan.drives.get(*drive)?.clone();
             let image = barcode.as_ref().map(|barcode| cartridge_path(&plan.cartridges, barcode));
             let store = image.map(|image| ConfiguredStore::of_image(&name, &image));
@@ -152,7 +176,7 @@ impl Live {
         });
         let gone = || (MoveFailure::Failed, "the library is gone".to_owned());
         let (name, store) = wanted.flatten().ok_or_else(gone)?;
-        let done = self.set_medium(&mut self.changer(), &name, store.as_ref());
+        let done = self.set_medium(changer, &name, store.as_ref());
         done.map_err(|MediumRefusal { prevented, why }| {
             (if prevented { MoveFailure::Prevented } else { MoveFailure::Failed }, why)
         })

@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Another configuration while the daemon runs: what is new is opened here and made ready on all cores, and if all
-//! agree it is in force, with what has gone; else nothing has changed. Nothing waits on a core.
+//! One change of what is served while the daemon runs: what is new is opened here and made ready on all cores, and if
+//! all agree it is in force, with what has gone; else nothing has changed. Nothing waits on a core.
 //!
-//! A logical unit of which something else is said goes, and comes again; what was reserved there stays.
+//! A logical unit of which something else is said is replaced: another one has its LUNs from the moment of the change,
+//! with the persistent reservations that were there, and with the same store if the same is said of that. A store that is not the same and
+//! lies in the same image is opened when the old one is closed; until then the unit becomes ready.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::build::{self, Assembly, ExportsByFabric, KeysByName, SharesByFabric, Unit};
+use super::build::{
+    self, Assembly, ExportsByFabric, KeysByName, NewMedium, OwnersByName, SharesByFabric, Unit,
+};
 use super::ports::{self, AddressLocks, Listeners};
 use crate::adapters::fabric::{FabricAddress, FabricExports, PortsChange};
-use crate::control::config::difference::{ConfigChanges, Difference};
-use crate::control::config::{self, Config, Scope};
+use crate::control::config::Config;
+use crate::control::config::difference::Difference;
 use crate::engine::agreement::{Ballot, Decision, Ticket};
+use crate::engine::links::{LinkEnd, connect};
 use crate::engine::shard::Message;
-use crate::engine::tasks::{SharedState, UnitKey, UnitKeys};
+use crate::engine::tasks::{UnitKey, UnitKeys};
 use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
-use crate::engine::units::{UnitOptions, kind};
+use crate::engine::units::UnitOptions;
 use crate::memory::Pages;
 use crate::net::Listener;
 use crate::ports::{ConfiguredPort, PortShare};
@@ -49,6 +53,8 @@ pub(super) struct Live {
     pub(super) fabrics: SharesByFabric,
     pub(super) records: Arc<Records>,
     pub(super) claims: ImageClaims,
+    /// One configuration is put in force at a time.
+    pub(super) applying: Mutex<()>,
     /// One change at a time.
     changer: Mutex<Changer>,
 }
@@ -58,6 +64,22 @@ pub(super) struct Changer {
     keys: UnitKeys,
     locks: AddressLocks,
     last: Ticket,
+    /// All cores are linked with each other.
+    linked: bool,
+}
+
+/// Logical units that go after a change.
+pub(super) struct GoneUnits {
+    units: Vec<Arc<Unit>>,
+    retired: Receiver<RetiredUnit>,
+}
+
+/// The logical units that others replace in a change, by their names.
+#[derive(Clone, Copy)]
+pub(super) struct Replaced<'a> {
+    pub(super) units: &'a BTreeSet<String>,
+    /// Those of them whose stores come later.
+    pub(super) unopened: &'a BTreeSet<String>,
 }
 
 impl Changer {
@@ -79,6 +101,8 @@ struct LiveChange {
     gone: Vec<String>,
     /// Portals that are new, of ports that are not, with their listeners.
     listeners: Vec<(Arc<str>, Listener)>,
+    /// If the first units come that one core owns, the ends of each.
+    links: Vec<Mutex<Vec<LinkEnd>>>,
 }
 
 impl LiveChange {
@@ -98,7 +122,10 @@ impl LiveChange {
             parts.resize_with(*shares, || Box::new(()));
             parts
         });
-        Ok(TopologyShare { units, fabrics: parts.collect() })
+        let links = self.links.get(context.core());
+        let links =
+            links.map(|ends| std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner)));
+        Ok(TopologyShare { units, fabrics: parts.collect(), links: links.unwrap_or_default() })
     }
 }
 
@@ -117,8 +144,10 @@ impl Live {
         (records, claims): (Arc<Records>, ImageClaims),
         (cores, fabrics): (Vec<Sender<Message>>, SharesByFabric),
     ) -> Self {
-        let changer = Mutex::new(Changer { keys, locks, last: Ticket::default() });
-        Self { served: RwLock::new(Arc::new(served)), cores, fabrics, records, claims, changer }
+        let linked = served.units.iter().any(|unit| unit.owner.is_some());
+        let changer = Mutex::new(Changer { keys, locks, last: Ticket::default(), linked });
+        let applying = Mutex::default();
+        Self { served: RwLock::new(Arc::new(served)), cores, fabrics, records, claims, applying, changer }
     }
 
     /// What is served now.
@@ -130,64 +159,23 @@ impl Live {
         self.changer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves what the configuration says in that file. Waits for what is under way at logical units that go. The error
-    /// says why everything is as before.
-    pub(super) fn apply(&self, path: &Path) -> Result<(), String> {
-        let new = config::load(path, Scope::Machine)
-            .map_err(|(text, found)| config::render(path, &text, &found))?;
-        let mut changer = self.changer();
-        let old = self.served();
-        let Difference { units: ConfigChanges { added, mut changed, removed }, mut restarts, .. } =
-            Difference::between(&old.config, &new);
-        let media: Vec<String> =
-            changed.extract_if(.., |name| has_another_medium(name, &old.config, &new)).collect();
-        // The owner of a unit that runs one command at a time is settled at the start.
-        let all = old.config.units.iter().chain(&new.units);
-        let is_serial = |name: &&String| {
-            all.clone().any(|unit| unit.name == **name && kind(unit.kind).is_some_and(|kind| kind.serial))
-        };
-        let units = added.iter().chain(&changed).chain(&removed);
-        restarts.extend(units.filter(|name| is_serial(name)).cloned());
-        if !restarts.is_empty() {
-            return Err(format!("needs a restart: {}", restarts.join(", ")));
-        }
-        self.exchange_media(&mut changer, &media, &old.config, &new)?;
-        let done = self.change_with(&mut changer, new.clone(), &changed);
-        done.map_err(|why| match self.exchange_media(&mut changer, &media, &new, &old.config) {
-            Ok(()) => why,
-            Err(e) => format!("{why}; and {e}"),
-        })
-    }
-
-    /// The same, when nothing needs a restart and media are where they belong. If it fails they come back, as if loaded
-    /// anew.
-    fn change_with(&self, changer: &mut Changer, new: Config, changed: &[String]) -> Result<(), String> {
-        let old = self.served();
-        if changed.is_empty() {
-            return self.change(changer, new, &BTreeMap::new());
-        }
-        // Their stores may be the same ones: they are closed before they are opened.
-        let states = states(&old.units);
-        self.change(changer, without(&new, changed), &states)?;
-        let Err(why) = self.change(changer, new, &states) else { return Ok(()) };
-        match self.change(changer, Config::clone(&old.config), &states) {
-            Ok(()) => Err(why),
-            Err(e) => Err(format!("{why}; and {} cannot be brought back: {e}", changed.join(", "))),
-        }
-    }
-
-    /// Brings what is new, and takes away what is gone. Units that come may have had a state before.
-    fn change(
+    /// Brings what is new, and takes away what is gone. The error says why everything is as before.
+    pub(super) fn change(
         &self,
         changer: &mut Changer,
         config: Config,
-        states: &BTreeMap<String, Arc<SharedState>>,
-    ) -> Result<(), String> {
+        replaced: Replaced<'_>,
+    ) -> Result<GoneUnits, String> {
         let old = self.served();
         distinct_devices(&old.config, &config)?;
         let config = Arc::new(config);
         let mut keys = changer.keys.clone();
-        let known = |name: &str| old.units.iter().find(|unit| unit.options.name == name);
+        let stays = |unit: &&Arc<Unit>| {
+            let name = &unit.options.name;
+            !replaced.units.contains(name) && config.units.iter().any(|new| new.name == *name)
+        };
+        let (staying, gone): (Vec<_>, Vec<_>) = old.units.iter().cloned().partition(|unit| stays(&unit));
+        let known = |name: &str| staying.iter().find(|unit| unit.options.name == name);
         let by_name = config.units.iter().map(|unit| {
             let key = known(&unit.name).map_or_else(|| keys.allocate(), |known| known.key);
             (unit.name.clone(), key)
@@ -195,15 +183,24 @@ impl Live {
         let by_name: KeysByName = by_name.collect();
         let (ids, record) = build::port_ids(&config, &self.records)?;
         let exports = build::exports(&config, &by_name, &ids)?;
+        let mut owners = OwnersByName::new();
+        for unit in old.units.iter().filter(|unit| by_name.contains_key(&unit.options.name)) {
+            let group = build::library_of(&config, &unit.options).unwrap_or(&unit.options.name);
+            unit.owner.map(|owner| owners.entry(group.to_owned()).or_insert(owner));
+        }
+        let mut opened = OpenedUnits { live: self, units: Vec::new() };
         let mut units = Vec::new();
-        let mut opened = OpenedParts { live: self, units: Vec::new() };
         for options in &config.units {
             units.push(match known(&options.name) {
                 Some(known) => known.clone(),
-                None => opened.open(&config, options, by_name[&options.name], &exports, states)?,
+                None => {
+                    let key = (by_name[&options.name], build::owner(&config, options, &mut owners));
+                    let unopened = replaced.unopened.contains(&options.name);
+                    opened.open(&config, options, key, &exports, (&gone, unopened))?
+                }
             });
         }
-        self.lendable(&config, &opened.units)?;
+        self.lendable(&config, &opened.units, &gone)?;
         build::keep_identities(&config, opened.units.iter().map(|unit| &unit.options).collect::<Vec<_>>())?;
         let before: Vec<_> = old.config.addresses().collect();
         let (listeners, locks) = ports::listen(&config, (&before, &changer.locks))?;
@@ -218,15 +215,17 @@ impl Live {
             old.config.ports.iter().filter(|old| config.ports.iter().all(|new| new.name != old.name));
         let added = config.addresses().filter(|taken| !before.contains(taken) && had(taken.port));
         let of_fabrics = exports.iter().cloned().zip(self.fabrics.iter().map(Vec::len));
+        let links = !changer.linked && opened.units.iter().any(|unit| unit.owner.is_some());
+        let links = if links { connect(self.cores.len()) } else { Vec::new() };
+        let linked = !links.is_empty();
         let plan = LiveChange {
             exports: of_fabrics.collect(),
             units: opened.units.clone(),
             ports: new_ports.into_iter().map(taken).collect(),
             gone: ports_gone.map(|port| port.name.clone()).collect(),
             listeners: added.map(|taken| listener(taken, &listeners)).collect(),
+            links: links.into_iter().map(Mutex::new).collect(),
         };
-        let is_gone = |unit: &&Arc<Unit>| config.units.iter().all(|new| new.name != unit.options.name);
-        let gone: Vec<Arc<Unit>> = old.units.iter().filter(is_gone).cloned().collect();
         let ticket = changer.ticket();
         let retires: Vec<UnitKey> = gone.iter().map(|unit| unit.key).collect();
         let (to, retired) = sync_channel(self.cores.len() * retires.len());
@@ -235,17 +234,14 @@ impl Live {
             retires: retires.clone(),
             to: to.clone(),
         })?;
-        drop(to);
         opened.units.clear();
         build::keep_port_ids(&config, &ids, record);
         (changer.keys, changer.locks) = (keys, locks);
+        changer.linked |= linked;
         let served = ServedParts { config: config.clone(), units };
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
         self.regroup(&old.config, &config, &exports);
-        drop(old);
-        self.let_go(changer, gone, &retired);
-        info!("another configuration is in force");
-        Ok(())
+        Ok(GoneUnits { units: gone, retired })
     }
 
     /// Has all cores make their shares ready, and puts them in force if all agree.
@@ -291,10 +287,14 @@ impl Live {
     }
 
     /// Memory that a port reads by itself is registered when that is set up; from elsewhere it would copy all payload.
-    fn lendable(&self, config: &Config, units: &[Arc<Unit>]) -> Result<(), String> {
+    fn lendable(&self, config: &Config, units: &[Arc<Unit>], gone: &[Arc<Unit>]) -> Result<(), String> {
         let fixed = config.ports.iter().find(|port| port.options.is_fixed());
         let lends = |unit: &&Arc<Unit>| {
             let backing = unit.backing();
+            let is_same = |(new, old): (&Arc<_>, Arc<_>)| Arc::ptr_eq(new, &old);
+            if gone.iter().any(|gone| backing.as_ref().zip(gone.backing()).is_some_and(is_same)) {
+                return false;
+            }
             let region = backing.as_ref().and_then(|backing| backing.region());
             region.is_some_and(|region| region.pages().pages == Pages::Huge && region.pages().writable)
         };
@@ -340,8 +340,9 @@ impl Live {
         }
     }
 
-    /// Waits until no core has to do with the units that go, and closes them.
-    fn let_go(&self, changer: &mut Changer, gone: Vec<Arc<Unit>>, retired: &Receiver<RetiredUnit>) {
+    /// Waits until no core has to do with the units that go, and closes them. Nobody holds up other changes for that: a
+    /// command of theirs may wait for one.
+    pub(super) fn let_go(&self, GoneUnits { units: gone, retired }: GoneUnits) {
         let deadline = Instant::now() + RETIRE_TIME;
         let mut left = gone.len() * self.cores.len();
         while left > 0 {
@@ -368,12 +369,17 @@ impl Live {
         drop(done);
         // Nothing is sent: they hang up.
         _ = dropped.recv_timeout(RETIRE_TIME);
+        let served = self.served();
         for unit in gone {
             // Somebody may be reading its status.
             drop(unit.medium().take());
-            changer.keys.release(unit.key);
+            self.changer().keys.release(unit.key);
             self.records.release(unit.slot());
-            info!("{} {:?} is gone", unit.options.kind, unit.options.name);
+            let UnitOptions { kind, name, .. } = &unit.options;
+            match served.units.iter().any(|new| new.options.name == *name) {
+                true => info!("{kind} {name:?} is another one"),
+                false => info!("{kind} {name:?} is gone"),
+            }
         }
     }
 }
@@ -387,56 +393,40 @@ fn listener(taken: FabricAddress<'_>, listeners: &Listeners) -> (Arc<str>, Liste
 }
 
 /// Units that were opened for a change. If that is given up, so are they.
-struct OpenedParts<'a> {
+struct OpenedUnits<'a> {
     live: &'a Live,
     units: Vec<Arc<Unit>>,
 }
 
-impl OpenedParts<'_> {
+impl OpenedUnits<'_> {
     fn open(
         &mut self,
         config: &Config,
         options: &UnitOptions,
-        key: UnitKey,
+        key: (UnitKey, Option<usize>),
         exports: &ExportsByFabric,
-        states: &BTreeMap<String, Arc<SharedState>>,
+        (gone, unopened): (&[Arc<Unit>], bool),
     ) -> Result<Arc<Unit>, String> {
-        let kept = (&*self.live.records, &self.live.claims);
-        let mut unit = build::unit(config, options, (key, None), kept, exports)?;
-        if let Some(state) = states.get(&options.identity.uuid().to_string()) {
-            unit.state = state.clone();
-        }
-        let unit = Arc::new(unit);
+        let parts = (&*self.live.records, &self.live.claims, &**exports);
+        let before = gone.iter().find(|gone| gone.options.name == options.name);
+        let same = before.filter(|before| !options.is_drive() && options.has_store_of(&before.options));
+        let medium = match same.and_then(|same| same.medium().clone()) {
+            Some(medium) => NewMedium::Shared(medium),
+            None if unopened => NewMedium::Later,
+            None => NewMedium::Configured,
+        };
+        let is_same = |gone: &&Arc<Unit>| gone.options.identity.uuid() == options.identity.uuid();
+        let state = gone.iter().find(is_same).map(|gone| gone.state.clone());
+        let unit = Arc::new(build::unit(config, options, key, parts, (medium, state))?);
         self.units.push(unit.clone());
         Ok(unit)
     }
 }
 
-impl Drop for OpenedParts<'_> {
+impl Drop for OpenedUnits<'_> {
     fn drop(&mut self) {
         self.units.iter().for_each(|unit| self.live.records.release(unit.slot()));
     }
-}
-
-/// The states of units, by their UUIDs.
-fn states(units: &[Arc<Unit>]) -> BTreeMap<String, Arc<SharedState>> {
-    units.iter().map(|unit| (unit.options.identity.uuid().to_string(), unit.state.clone())).collect()
-}
-
-/// A configuration without some units.
-fn without(config: &Config, units: &[String]) -> Config {
-    let mut rest = config.clone();
-    rest.units.retain(|unit| !units.contains(&unit.name));
-    for fabric in &mut rest.fabrics {
-        *fabric = fabric.without(units);
-    }
-    rest
-}
-
-/// Whether a unit differs in its medium alone.
-fn has_another_medium(name: &str, old: &Config, new: &Config) -> bool {
-    let find = |config: &'_ Config| config.units.iter().find(|unit| unit.name == name).cloned();
-    find(old).zip(find(new)).is_some_and(|(old, new)| old.has_another_medium(&new))
 }
 
 /// A device whose port goes cannot be another's at the same time.

@@ -4,6 +4,7 @@
 //! in force.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -60,38 +61,54 @@ impl Live {
         store: Option<&ConfiguredStore>,
     ) -> Result<(), MediumRefusal> {
         self.of_unit(name, |unit, config| {
-            let is_empty = unit.medium().is_none();
+            let there = unit.medium().clone();
             match store {
-                None if is_empty => Ok(()),
+                None if there.is_none() => Ok(()),
+                store if there.is_some_and(|there| there.is_of(store)) => Ok(()),
                 store => self.change_medium(changer, unit, config, store, false),
             }
         })
     }
 
-    /// Gives units the media of another configuration: all of them, or none.
+    /// Gives units these media: all of them, or none.
     pub(super) fn exchange_media(
         &self,
         changer: &mut Changer,
-        units: &[String],
-        from: &Config,
-        to: &Config,
+        exchanges: &[MediumExchange],
     ) -> Result<(), String> {
-        for (done, name) in units.iter().enumerate() {
-            let Err(mut why) = self.exchange_medium(changer, name, to) else { continue };
-            for name in units[..done].iter().rev() {
-                if let Err(e) = self.exchange_medium(changer, name, from) {
-                    why = format!("{why}; and {e}");
-                }
+        for (done, MediumExchange { unit, wanted, .. }) in exchanges.iter().enumerate() {
+            if let Err(MediumRefusal { why, .. }) = self.set_medium(changer, unit, wanted.as_ref()) {
+                return Err(self.media_back(changer, &exchanges[..done], why));
             }
-            return Err(why);
         }
         Ok(())
     }
 
-    fn exchange_medium(&self, changer: &mut Changer, name: &str, to: &Config) -> Result<(), String> {
-        let options = to.units.iter().find(|unit| unit.name == name);
-        let done = self.set_medium(changer, name, options.and_then(|options| options.store.as_ref()));
-        done.map_err(|refusal| refusal.why)
+    /// Brings back what units had before. Returns why, with what could not be.
+    pub(super) fn media_back(
+        &self,
+        changer: &mut Changer,
+        exchanges: &[MediumExchange],
+        why: String,
+    ) -> String {
+        exchanges.iter().rev().fold(why, |why, MediumExchange { unit, before, .. }| {
+            if before.is_some() {
+                self.medium_returns(unit);
+            }
+            match self.set_medium(changer, unit, before.as_ref()) {
+                Ok(()) => why,
+                Err(e) => format!("{why}; and {}", e.why),
+            }
+        })
+    }
+
+    /// The medium that comes to an empty unit next was there before.
+    pub(super) fn medium_returns(&self, name: &str) {
+        let served = self.served();
+        let mut named = served.units.iter().filter(|unit| unit.options.name == name);
+        if let Some(unit) = named.find(|unit| unit.medium().is_none()) {
+            unit.device.set_presence(MediumPresence::Returning);
+        }
     }
 
     /// Does something with a unit whose medium comes and goes. The error names it.
@@ -132,9 +149,10 @@ impl Live {
         let kept = (&*self.records, &self.claims);
         let opened = store.map(|store| open_medium(config, options, store, kept, unit.slot())).transpose();
         let done = opened.map_err(MediumRefusal::from).and_then(|opened| {
+            let opened = opened.map(Arc::new);
             opened.as_ref().map_or(Ok(()), |medium| scan(unit, medium))?;
-            let attach = opened.as_ref().map(|OpenMedium { backing, .. }| -> AttachStore {
-                let backing = backing.clone();
+            let attach = opened.as_ref().map(|medium| -> AttachStore {
+                let backing = medium.backing.clone();
                 Box::new(move |context| backing.attach(context).map_err(|e| e.to_string()))
             });
             let ticket = changer.ticket();
@@ -151,7 +169,7 @@ impl Live {
         match done {
             Ok(opened) => {
                 let UnitOptions { kind, name, .. } = options;
-                let come = opened.as_ref().map(OpenMedium::described);
+                let come = opened.as_ref().map(|medium| medium.described());
                 let gone = std::mem::replace(&mut *unit.medium(), opened);
                 if let Some(gone) = gone {
                     info!("{kind} {name:?}: {} is out", gone.described());
@@ -181,12 +199,25 @@ fn scan(unit: &Unit, medium: &OpenMedium) -> Result<(), String> {
     Ok(())
 }
 
+/// The medium of a unit changes in the course of a change of the topology.
+pub(super) struct MediumExchange {
+    pub(super) unit: String,
+    pub(super) before: Option<ConfiguredStore>,
+    pub(super) wanted: Option<ConfiguredStore>,
+}
+
 impl OpenMedium {
+    /// Whether it is that image, and open in that way.
+    fn is_of(&self, store: Option<&ConfiguredStore>) -> bool {
+        let told = |store: &ConfiguredStore| format!("{:?}", (store, self.image()));
+        self.image().is_some() && store.is_some_and(|store| told(store) == told(&self.store))
+    }
+
     /// What people call it.
     pub(super) fn described(&self) -> String {
-        match &self.image {
+        match self.image() {
             Some(image) => image.display().to_string(),
-            None => format!("a medium of type {}", self.word),
+            None => format!("a medium of type {}", self.store.word),
         }
     }
 }

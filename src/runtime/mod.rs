@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Assembly: from a configuration to threads that serve it, and back to nothing.
 
+mod apply;
 mod build;
 mod librarian;
 mod library;

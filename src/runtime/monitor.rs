@@ -240,7 +240,8 @@ fn unit_status(unit: &Unit, reports: &[CoreReport]) -> UnitStatus {
         size_bytes = size_bytes.max(unit.bytes);
     }
     let is_removable = units::kind(kind).is_some_and(UnitKind::is_removable);
-    let there = unit.medium().as_ref().map(|there| (there.word, is_removable.then(|| there.described())));
+    let there =
+        unit.medium().as_ref().map(|there| (there.store.word, is_removable.then(|| there.described())));
     let (store, medium) = there.unwrap_or_default();
     let needs = options.device.needs();
     let state = state.current();
@@ -311,7 +312,7 @@ mod tests {
     use crate::memory::ArenaCounters;
     use crate::ports::{KernelCounters, TapCounters};
     use crate::reactor::{CoreContext, Load, Mailbox, mailboxes};
-    use crate::runtime::build::unit;
+    use crate::runtime::build::{NewMedium, unit};
     use crate::runtime::ports::AddressLocks;
     use crate::scsi::UnitKeys;
     use crate::stores::{ImageClaims, Records};
@@ -348,8 +349,9 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let (senders, boxes) = mailboxes(2).unwrap();
         // Nothing of it is kept.
         let records = Records::new(Path::new("state"));
-        let kept = (&records, &ImageClaims::default());
-        let unit = unit(&config, &config.units[0], (KEY, None), kept, &[]).unwrap();
+        let parts = (&records, &ImageClaims::default(), &[][..]);
+        let configured = (NewMedium::Configured, None);
+        let unit = unit(&config, &config.units[0], (KEY, None), parts, configured).unwrap();
         let served = ServedParts { config: Arc::new(config), units: vec![Arc::new(unit)] };
         let kept = (Arc::new(records), ImageClaims::default());
         let known = (UnitKeys::default(), AddressLocks::new());

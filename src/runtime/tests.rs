@@ -8,6 +8,7 @@ mod library;
 mod live;
 mod media;
 mod regions;
+mod replace;
 
 use std::collections::VecDeque;
 use std::fs;

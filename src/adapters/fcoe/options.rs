@@ -67,14 +67,6 @@ impl FabricOptions for FcoeOptions {
         ((old as &dyn Any).downcast_ref() == Some(self)).then(Vec::new)
     }
 
-    fn without(&self, units: &[String]) -> Arc<dyn FabricOptions> {
-        let mut rest = self.clone();
-        for target in &mut rest.targets {
-            target.luns.retain(|(_, unit)| !units.contains(unit));
-        }
-        Arc::new(rest)
-    }
-
     fn frame_ports(&self) -> Vec<&str> {
         self.targets.iter().map(|target| &*target.port).collect()
     }

@@ -195,14 +195,6 @@ impl FabricOptions for IscsiOptions {
         ])
     }
 
-    fn without(&self, units: &[String]) -> Arc<dyn FabricOptions> {
-        let mut rest = self.clone();
-        for target in &mut rest.targets {
-            target.luns.retain(|(_, unit)| !units.contains(unit));
-        }
-        Arc::new(rest)
-    }
-
     fn target_ports(&self) -> Vec<(String, Option<u16>)> {
         let given = |target: &TargetOptions, tag| {
             target.port_ids.iter().find(|(group, _)| *group == tag).map(|(_, id)| *id)

@@ -103,10 +103,6 @@ impl<T: ToyTargetOptions> FabricOptions for ToyFabricOptions<T> {
         ((old as &dyn Any).downcast_ref() == Some(self)).then(Vec::new)
     }
 
-    fn without(&self, _: &[String]) -> Arc<dyn FabricOptions> {
-        Arc::new(self.clone())
-    }
-
     fn exports(&self, known: &KnownKeys<'_>) -> Result<Arc<dyn FabricExports>, String> {
         let exported = |target: &T| {
             let units = target.luns().iter().map(|(lun, name)| (Lun::from_index(*lun), (known.unit)(name)));

@@ -128,7 +128,8 @@ impl LiveDaemon {
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            for measured in ["uptime_seconds", "reactors", "counters", "latencies", "in_flight"] {
+            let measured = ["uptime_seconds", "reactors", "counters", "latencies", "in_flight"];
+            for measured in measured.into_iter().chain(["used_bytes", "available_bytes"]) {
                 fields.remove(measured);
             }
             fields.values_mut().for_each(strip);
@@ -182,9 +183,11 @@ impl Client {
     }
 }
 
-const POWER_ON: u16 = 0x2900;
+pub(super) const POWER_ON: u16 = 0x2900;
 const LUNS_CHANGED: u16 = 0x3f0e;
-const NOT_SUPPORTED: u16 = 0x2500;
+pub(super) const INQUIRY_CHANGED: u16 = 0x3f03;
+pub(super) const CAPACITY_CHANGED: u16 = 0x2a09;
+pub(super) const NOT_SUPPORTED: u16 = 0x2500;
 
 #[test]
 fn those_concerned_notice_a_change_and_nobody_else() {
@@ -212,7 +215,7 @@ fn those_concerned_notice_a_change_and_nobody_else() {
     // Another definition of a disk: it is another size.
     said.disks[1].1 = RAM.replace("1MiB", "2MiB");
     daemon.apply(&said).unwrap();
-    assert_eq!(one.attentions(1), [POWER_ON, LUNS_CHANGED]);
+    assert_eq!(one.attentions(1), [POWER_ON, INQUIRY_CHANGED, CAPACITY_CHANGED]);
     let (capacity, _) = one.command(1, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(capacity[..4], (2 * 2048 - 1_u32).to_be_bytes());
     // A portal of a port that is new, and one of the first port.

@@ -14,7 +14,7 @@ pub enum MediumPresence {
     Absent,
     /// One is being made ready.
     Coming,
-    /// The same, and it was there before the start.
+    /// The same, and it was there before the start, or before another unit took the place of the one that had it.
     Returning,
     /// There is one.
     Present,
