@@ -43,6 +43,7 @@ tap-stop       default  120 ci/system/stop.sh tap
 tap-portals    default  180 ci/system/portals.sh tap
 privileges     default  120 ci/system/privileges.sh
 listeners      default  120 ci/system/listeners.sh
+live           default  600 cargo build --features sim --bin ptgt && ci/system/live.sh
 tap-status     default   60 ci/system/status.sh tap
 tap-reserve    default  180 ci/system/reservations.sh tap
 tap-faults     default  120 ci/system/faults.sh tap
