@@ -175,6 +175,7 @@ fn are_alike(one: usize, other: usize) -> bool {
 /// The handle of a core to a medium.
 pub(super) fn store(medium: usize, context: &CoreContext, gate: Arc<ExclusiveGate>) -> Box<dyn Store> {
     let medium = MEDIA.with_borrow(|media| media[medium].clone());
-    let handle = SimStore { medium, core: context.core(), arena: context.arena().clone() };
+    let number = medium.borrow_mut().new_handle();
+    let handle = SimStore { medium, number, arena: context.arena().clone() };
     Box::new(Exclusive::new(handle, gate))
 }

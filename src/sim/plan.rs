@@ -276,9 +276,14 @@ pub(super) enum Action {
         blocks: u64,
         bad: bool,
     },
-    /// A logical unit comes, or goes. Perhaps a core refuses that.
+    /// A logical unit comes, or goes, which one core may own; or another takes the place of a disk. Perhaps a core
+    /// refuses that.
     Topology {
         refuses: Option<usize>,
+        #[serde(default)]
+        disk: Option<usize>,
+        #[serde(default)]
+        owner: Option<usize>,
     },
     /// The medium of a disk that runs one command at a time goes, or, if it is out, that of a disk comes: its own,
     /// which may be in another one. Perhaps that is given up at once.
@@ -463,7 +468,10 @@ impl Plan {
         for _ in 0..1 + dice.below(8) {
             let refuses = dice.chance(0.3).then(|| index(dice, self.cores));
             let at = index(dice, self.steps.len());
-            self.steps.insert(at, Step { after: 0, action: Action::Topology { refuses } });
+            let disk = dice.chance(0.6).then(|| index(dice, self.disks.len()));
+            let owner = dice.chance(0.5).then(|| index(dice, self.cores));
+            let action = Action::Topology { refuses, disk, owner };
+            self.steps.insert(at, Step { after: 0, action });
         }
     }
 

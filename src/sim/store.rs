@@ -32,7 +32,7 @@ const ANCHORS: Range<u64> = 128 << 10..192 << 10;
 pub(super) struct Behaviour {
     /// Reads lend pages rather than fill the core's memory.
     pub(super) lends: bool,
-    /// Operations of one core at once; beyond it they are refused.
+    /// Operations of one handle at once; beyond it they are refused.
     pub(super) depth: usize,
     /// Longest time of an ordinary operation.
     pub(super) micros_max: u64,
@@ -54,9 +54,12 @@ struct Version {
     by: u64,
 }
 
+/// More cores than a plan has.
+const CORES_MAX: usize = 64;
+
 struct Running {
     number: u64,
-    core: usize,
+    handle: usize,
     tag: Tag,
     op: Op,
     /// What is still to be done, and when: blocks of a write, in parts; once for anything else.
@@ -93,6 +96,8 @@ pub(super) struct Medium {
     dirty: BTreeMap<u64, Vec<Version>>,
     queue: Vec<Running>,
     number: u64,
+    /// How many handles have come since the start.
+    late_handles: usize,
     completions: u64,
     pub(super) counters: Counters,
     canary: Option<Canary>,
@@ -132,6 +137,7 @@ impl Medium {
             behaviour,
             dice: Dice::new(seed),
             well: false,
+            late_handles: 0,
             bad: BTreeSet::new(),
             durable: vec![0; usize::try_from(bytes).expect("small")],
             written: 0..0,
@@ -144,6 +150,12 @@ impl Medium {
             moments: 0,
             pool,
         }
+    }
+
+    /// A number for a handle that comes while the cores run.
+    pub(super) fn new_handle(&mut self) -> usize {
+        self.late_handles += 1;
+        CORES_MAX + self.late_handles
     }
 
     /// Blocks that can neither be read nor written, or can be again.
@@ -201,8 +213,8 @@ impl Medium {
         from + Duration::from_nanos(self.dice.below(longest + 1))
     }
 
-    fn submit(&mut self, core: usize, arena: &Arena, tag: Tag, mut op: Op) -> Submitted {
-        if self.queue.iter().filter(|running| running.core == core).count() >= self.behaviour.depth {
+    fn submit(&mut self, handle: usize, arena: &Arena, tag: Tag, mut op: Op) -> Submitted {
+        if self.queue.iter().filter(|running| running.handle == handle).count() >= self.behaviour.depth {
             self.counters.refused += 1;
             return Submitted::Full(op);
         }
@@ -237,7 +249,7 @@ impl Medium {
         let fails = !self.well && self.dice.chance(self.behaviour.fails);
         let (number, covers) = (self.number, self.completions);
         self.advance();
-        self.queue.push(Running { number, core, tag, op, parts, due, fails, covers, done: None });
+        self.queue.push(Running { number, handle, tag, op, parts, due, fails, covers, done: None });
         if !self.dice.chance(self.behaviour.at_once) {
             return Submitted::Queued;
         }
@@ -404,7 +416,7 @@ impl Medium {
         }
     }
 
-    fn poll(&mut self, core: usize, done: &mut Vec<(Tag, Done)>) -> usize {
+    fn poll(&mut self, handle: usize, done: &mut Vec<(Tag, Done)>) -> usize {
         self.advance();
         let now = self.clock.get();
         let before = done.len();
@@ -412,7 +424,7 @@ impl Medium {
         let mut index = 0;
         while index < self.queue.len() {
             let running = &self.queue[index];
-            if running.core == core && running.parts.is_empty() && running.due <= now {
+            if running.handle == handle && running.parts.is_empty() && running.due <= now {
                 ended.push(self.queue.swap_remove(index));
             } else {
                 index += 1;
@@ -517,10 +529,11 @@ impl Medium {
     }
 }
 
-/// One core's handle to a medium.
+/// A core's handle to a medium.
 pub(super) struct SimStore {
     pub(super) medium: Rc<RefCell<Medium>>,
-    pub(super) core: usize,
+    /// Which of all handles: those from the start have the numbers of their cores.
+    pub(super) number: usize,
     pub(super) arena: Arena,
 }
 
@@ -530,11 +543,11 @@ impl Store for SimStore {
     }
 
     fn submit(&mut self, tag: Tag, op: Op) -> Submitted {
-        self.medium.borrow_mut().submit(self.core, &self.arena, tag, op)
+        self.medium.borrow_mut().submit(self.number, &self.arena, tag, op)
     }
 
     fn poll(&mut self, done: &mut Vec<(Tag, Done)>) -> usize {
-        self.medium.borrow_mut().poll(self.core, done)
+        self.medium.borrow_mut().poll(self.number, done)
     }
 
     fn lease(&self) -> Option<Lease> {

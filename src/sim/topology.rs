@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The control plane of a target: a logical unit comes while the target runs, and goes again, if all cores agree.
-//! Nobody uses it; its LUN is between those that are used.
+//! Nobody uses it; its LUN is between those that are used, and one core may own it. Disks that are used are replaced:
+//! another logical unit with the same medium and reservations has the LUN from one moment to the next. Initiators may
+//! notice unit attentions, and nothing else.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use super::canary::Canary;
+use super::media;
+use super::scsi;
 use crate::adapters::fabric::PortsChange;
 use crate::adapters::iscsi::IscsiShare;
 use crate::adapters::iscsi::topology::Topology;
@@ -13,13 +17,25 @@ use crate::devices::sbc::Disk;
 use crate::engine::agreement::{Ballot, Decision, Ticket};
 use crate::engine::report::CoreReport;
 use crate::engine::shard::Message;
-use crate::engine::tasks::{NewUnit, UnitKey, UnitKeys};
+use crate::engine::tasks::{NewUnit, SharedState, UnitKey, UnitKeys};
 use crate::engine::topology::{MakeShare, RetiredUnit, TopologyMessage, TopologyShare, Vote};
-use crate::reactor::Sender;
+use crate::io::Store;
+use crate::reactor::{CoreContext, Sender};
 use crate::scsi::Lun;
+use crate::stores::exclusive::ExclusiveGate;
 
-/// Where the unit is.
+/// Where the unit is that comes and goes.
 const LUN: Lun = Lun(1);
+
+/// A disk that is used.
+pub(super) struct UsedDisk {
+    pub(super) unit: UnitKey,
+    pub(super) device: Arc<Disk>,
+    pub(super) state: Arc<SharedState>,
+    pub(super) gate: Arc<ExclusiveGate>,
+    /// Another unit may take its place: it has no owner.
+    pub(super) is_replaceable: bool,
+}
 
 /// How far a change has come.
 enum ChangeStage {
@@ -33,19 +49,22 @@ enum ChangeStage {
 /// A change that has not ended.
 struct Course {
     ticket: Ticket,
-    /// The unit that comes or goes.
-    unit: UnitKey,
-    comes: bool,
+    comes: Option<UnitKey>,
+    goes: Option<UnitKey>,
+    /// The disk that is replaced.
+    disk: Option<usize>,
     stage: ChangeStage,
 }
 
 /// See the module.
 pub(super) struct ControlPlane {
-    /// Without the unit.
     topology: Arc<Topology>,
     units: UnitKeys,
-    /// Those that are always there.
-    used: Vec<UnitKey>,
+    disks: Vec<UsedDisk>,
+    /// Units that are used and stay.
+    others: Vec<(Lun, UnitKey)>,
+    /// Disks that were replaced.
+    replaced: Vec<bool>,
     /// The unit that is there beside them.
     spare: Option<UnitKey>,
     last: Ticket,
@@ -53,15 +72,28 @@ pub(super) struct ControlPlane {
     canary: Option<Canary>,
 }
 
+/// What is to change.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// The disk that is replaced; otherwise the unit beside them comes or goes.
+    pub(super) disk: Option<usize>,
+    /// The core that owns the unit that comes.
+    pub(super) owner: Option<usize>,
+    /// The core that refuses.
+    pub(super) refuses: Option<usize>,
+}
+
 impl ControlPlane {
     pub(super) fn new(
         topology: Arc<Topology>,
         units: UnitKeys,
-        used: Vec<UnitKey>,
+        disks: Vec<UsedDisk>,
         canary: Option<Canary>,
     ) -> Self {
-        let last = Ticket::default();
-        Self { topology, units, used, spare: None, last, course: None, canary }
+        let (last, replaced) = (Ticket::default(), vec![false; disks.len()]);
+        let mut others = topology.targets[0].luns.clone();
+        others.retain(|(_, unit)| disks.iter().all(|disk| disk.unit != *unit));
+        Self { topology, units, disks, others, replaced, spare: None, last, course: None, canary }
     }
 
     /// Nothing is under way.
@@ -69,53 +101,71 @@ impl ControlPlane {
         self.course.is_none()
     }
 
-    /// Lets the unit come, or go if it is there. One core may refuse. Nothing if a change is under way.
-    pub(super) fn begin(&mut self, cores: &[Sender<Message>], disk: &Arc<Disk>, refuses: Option<usize>) {
+    /// The unit that is a disk, if it has been that from the beginning.
+    pub(super) fn first_unit(&self, disk: usize) -> Option<UnitKey> {
+        (!self.replaced[disk]).then(|| self.disks[disk].unit)
+    }
+
+    /// Begins a change. Nothing if one is under way.
+    pub(super) fn begin(&mut self, cores: &[Sender<Message>], Wanted { disk, owner, refuses }: Wanted) {
         if !self.is_idle() {
             return;
         }
+        // What a core that has refused makes of a disk that others have replaced is beyond any oracle.
+        let may = |disk: &usize| self.disks[*disk].is_replaceable && self.canary != Some(Canary::LoneCommit);
+        let disk = disk.filter(may);
         self.last.0 += 1;
-        let (ticket, comes) = (self.last, self.spare.is_none());
-        let unit = self.spare.unwrap_or_else(|| self.units.allocate());
+        let ticket = self.last;
+        let goes = disk.map_or(self.spare, |disk| Some(self.disks[disk].unit));
+        let comes = (disk.is_some() || goes.is_none()).then(|| self.units.allocate());
         let mut topology = Topology::clone(&self.topology);
-        if comes {
-            let luns = &mut topology.targets[0].luns;
-            luns.push((LUN, unit));
-            luns.sort_unstable();
-        }
+        let all = self.disks.iter().enumerate();
+        let used = all.map(|(number, known)| {
+            let unit = comes.filter(|_| disk == Some(number)).unwrap_or(known.unit);
+            (Lun(scsi::lun(number)), unit)
+        });
+        let spare = if disk.is_some() { self.spare } else { comes };
+        let mut luns: Vec<_> =
+            used.chain(spare.map(|unit| (LUN, unit))).chain(self.others.iter().copied()).collect();
+        luns.sort_unstable();
+        topology.targets[0].luns = luns;
         let topology = Arc::new(topology);
-        let state = Arc::default();
+        let UsedDisk { device, state, gate, .. } = &self.disks[disk.unwrap_or_default()];
+        let state = if disk.is_some() { state.clone() } else { Arc::default() };
+        let owner = owner.filter(|_| disk.is_none());
         let (to, votes) = sync_channel(cores.len());
         for (core, sender) in cores.iter().enumerate() {
-            let (topology, disk, state) = (topology.clone(), disk.clone(), Arc::clone(&state));
-            let make: MakeShare = Box::new(move |_| {
+            let (topology, device, state) = (topology.clone(), device.clone(), state.clone());
+            let gate = gate.clone();
+            let make: MakeShare = Box::new(move |context: &CoreContext| {
                 if refuses == Some(core) {
                     return Err("it has no room".to_owned());
                 }
-                let new = || NewUnit {
-                    key: unit,
-                    owner: None,
-                    server: Box::new(disk.server()),
-                    store: None,
+                let new = |key| NewUnit {
+                    key,
+                    owner,
+                    server: Box::new(device.server()),
+                    store: disk.map(|disk| -> Box<dyn Store> { media::store(disk, context, gate) }),
                     state,
                     slot: None,
                     faults: None,
                 };
                 let iscsi = IscsiShare { topology, ports: PortsChange::default() };
                 Ok(TopologyShare {
-                    units: comes.then(new).into_iter().collect(),
+                    units: comes.map(new).into_iter().collect(),
                     fabrics: vec![Box::new(iscsi)],
+                    links: Vec::new(),
                 })
             });
             sender.send(Message::Topology(TopologyMessage::Prepare { ticket, make, to: to.clone() }));
         }
         let stage = ChangeStage::Voting(Ballot::new(ticket, cores.len()), votes);
-        self.course = Some(Course { ticket, unit, comes, stage });
+        self.course = Some(Course { ticket, comes, goes, disk, stage });
     }
 
     /// Goes on. Returns what has happened, for the tally.
     pub(super) fn turn(&mut self, cores: &[Sender<Message>]) -> Option<&'static str> {
-        let Course { ticket, unit, comes, stage } = self.course.as_mut()?;
+        let Course { ticket, comes, goes, disk, stage } = self.course.as_mut()?;
         let all = |message: &dyn Fn() -> TopologyMessage| {
             cores.iter().for_each(|core| core.send(Message::Topology(message())));
         };
@@ -138,22 +188,32 @@ impl ControlPlane {
                 };
                 if decision != Decision::Commit {
                     all(&|| TopologyMessage::Abort(*ticket));
-                    if *comes {
-                        self.units.release(*unit);
-                    }
+                    comes.iter().for_each(|unit| self.units.release(*unit));
                     *stage = end(&[]);
                     return Some("changes of the topology refused");
                 }
                 let (to, retired) = sync_channel(cores.len());
-                let retires = if *comes { Vec::new() } else { vec![*unit] };
+                let retires = Vec::from_iter(*goes);
                 all(&|| TopologyMessage::Commit {
                     ticket: *ticket,
                     retires: retires.clone(),
                     to: to.clone(),
                 });
-                self.spare = comes.then_some(*unit);
-                *stage = if *comes { end(&[]) } else { ChangeStage::Retiring(cores.len(), retired) };
-                Some("changes of the topology")
+                let event = match (disk, *comes) {
+                    (Some(disk), Some(unit)) => {
+                        (self.disks[*disk].unit, self.replaced[*disk]) = (unit, true);
+                        "disks replaced"
+                    }
+                    _ => {
+                        self.spare = *comes;
+                        "changes of the topology"
+                    }
+                };
+                *stage = match goes {
+                    None => end(&[]),
+                    Some(_) => ChangeStage::Retiring(cores.len(), retired),
+                };
+                Some(event)
             }
             ChangeStage::Retiring(left, retired) => {
                 let done = match retired.try_recv() {
@@ -165,8 +225,9 @@ impl ControlPlane {
                     Err(TryRecvError::Disconnected) => true,
                 };
                 if done {
-                    self.units.release(*unit);
-                    *stage = end(&[*unit]);
+                    let gone = Vec::from_iter(*goes);
+                    gone.iter().for_each(|unit| self.units.release(*unit));
+                    *stage = end(&gone);
                 }
                 Some("units retired")
             }
@@ -182,7 +243,9 @@ impl ControlPlane {
 
     /// All cores have the units that were agreed on, and no other.
     pub(super) fn check(&self, reports: &[CoreReport]) -> Result<(), String> {
-        let mut units: Vec<UnitKey> = self.used.iter().chain(&self.spare).copied().collect();
+        let used = self.disks.iter().map(|disk| disk.unit);
+        let others = self.others.iter().map(|(_, unit)| *unit);
+        let mut units: Vec<UnitKey> = used.chain(self.spare).chain(others).collect();
         units.sort_unstable();
         let has = |report: &&CoreReport| report.units.keys().copied().eq(units.iter().copied());
         match reports.iter().find(|report| self.is_idle() && !has(report)) {

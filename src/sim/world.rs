@@ -21,7 +21,7 @@ use super::scsi::{self, TARGET};
 use super::session::{Env, News, Session};
 use super::store::{Medium, SimStore};
 use super::tally::{self, Tally};
-use super::topology::ControlPlane;
+use super::topology::{ControlPlane, UsedDisk, Wanted};
 use crate::adapters::iscsi::sessions::{Limits, Sessions};
 use crate::adapters::iscsi::topology::{Portal, Target, Topology};
 use crate::adapters::iscsi::{
@@ -72,7 +72,6 @@ pub(super) struct Machine {
     /// Of the iSCSI of each core.
     peers: Vec<Sender<IscsiMessage>>,
     pub(super) disks: Vec<Arc<Disk>>,
-    units: Vec<UnitKey>,
     sessions: Arc<Sessions>,
     wires: Vec<Wire>,
     control: ControlPlane,
@@ -236,9 +235,9 @@ impl World {
                 self.env.faulty[disk] |= bad;
                 self.media[disk].borrow_mut().set_bad(lba, blocks, bad);
             }
-            Action::Topology { refuses } => {
-                let Machine { control, senders, disks, .. } = &mut self.machine;
-                control.begin(senders, &disks[0], refuses);
+            Action::Topology { refuses, disk, owner } => {
+                let Machine { control, senders, .. } = &mut self.machine;
+                control.begin(senders, Wanted { disk, owner, refuses });
             }
             Action::Medium { disk, of, gives_up } => {
                 let Machine { desk, senders, .. } = &mut self.machine;
@@ -520,8 +519,10 @@ impl World {
         let reports = self.reports();
         self.machine.control.check(&reports)?;
         for (disk, ledger) in self.env.ledgers.iter().enumerate() {
+            // Another one counts from the beginning.
+            let Some(unit) = self.machine.control.first_unit(disk) else { continue };
             let mut sum = UnitCounters::default();
-            for unit in reports.iter().map(|report| report.units[&self.machine.units[disk]].counters) {
+            for unit in reports.iter().map(|report| report.units[&unit].counters) {
                 sum.add(&unit);
             }
             if !ledger.agrees(&sum) {
@@ -835,7 +836,7 @@ pub(super) fn boot(
                 tasks.share(unit, state.clone());
                 continue;
             }
-            let handle = SimStore { medium: medium.clone(), core, arena: arena.clone() };
+            let handle = SimStore { medium: medium.clone(), number: core, arena: arena.clone() };
             let store = Box::new(Exclusive::new(handle, gate.clone()));
             tasks.add_unit(unit, Box::new(disk.server()), Some(store));
             tasks.share(unit, state.clone());
@@ -865,8 +866,16 @@ pub(super) fn boot(
             links,
         }));
     }
-    let control = ControlPlane::new(topology, allocator, keys.clone(), canary);
+    let parts = keys.iter().zip(&disks).zip(states).zip(&gates);
+    let used = parts.map(|(((&unit, device), state), gate)| UsedDisk {
+        unit,
+        device: device.clone(),
+        state,
+        gate: gate.clone(),
+        is_replaceable: owner_of(unit).is_none(),
+    });
+    let control = ControlPlane::new(topology, allocator, used.collect(), canary);
     let owners = keys[..disks.len()].iter().map(|unit| owner_of(*unit)).collect();
-    let desk = MediaDesk::new(owners, keys.clone(), gates, canary);
-    Machine { shards, arenas, senders, peers, disks, units: keys, sessions, wires, control, desk, library }
+    let desk = MediaDesk::new(owners, keys, gates, canary);
+    Machine { shards, arenas, senders, peers, disks, sessions, wires, control, desk, library }
 }
