@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The end: everything that was written is brought to stable storage, and what could not be is told.
 
+use super::TaskManager;
 use super::last_flush::{FLUSH, outcome};
-use super::{Notice, TaskManager};
 use crate::io::{Done, Error, ErrorKind, Op, Submitted};
 use crate::scsi::UnitKey;
 
@@ -10,9 +10,9 @@ impl TaskManager {
     /// Brings everything that was written to stable storage; [`TaskManager::flushed`] tells when. Called when no task
     /// is left.
     pub fn flush(&mut self) {
-        let flushing = |row| self.retirement.is_flushing(row);
+        let done = |row| self.retirement.is_flushing(row) || self.units[row].retired;
         let stores = self.units.iter().enumerate();
-        let stores = stores.filter(|&(row, unit)| unit.store.is_some() && !flushing(row));
+        let stores = stores.filter(|&(row, unit)| unit.store.is_some() && !done(row));
         self.last_flush.waiting = stores.map(|(unit, _)| unit).collect();
     }
 
@@ -21,7 +21,11 @@ impl TaskManager {
         let flush = &mut self.last_flush;
         while let Some(&unit) = flush.waiting.last() {
             let this = &mut self.units[unit];
-            let Some(store) = &mut this.store else { unreachable!("units with a store wait") };
+            let Some(store) = this.store.as_mut().filter(|_| !this.retired) else {
+                // It has gone meanwhile.
+                flush.waiting.pop();
+                continue;
+            };
             match store.submit(FLUSH, Op::Flush) {
                 Submitted::Queued => {
                     this.storing += 1;
@@ -41,10 +45,9 @@ impl TaskManager {
 
     /// A store has answered [`FLUSH`].
     pub(super) fn flush_ended(&mut self, row: usize, done: &Done) {
-        let key = self.units[row].key;
         match self.retirement.flushed(row) {
-            true => self.notices.push_back(Notice::Retired(key, outcome(done))),
-            false => self.last_flush.ended(key, done),
+            true => self.tell_retired(row, outcome(done)),
+            false => self.last_flush.ended(self.units[row].key, done),
         }
     }
 

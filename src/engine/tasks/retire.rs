@@ -16,7 +16,7 @@ use super::last_flush::{FLUSH, outcome};
 use super::retirement::RetiringUnit;
 use super::task_set::{TaskSet, Undelivered, luns};
 use super::{NOBODY, NexusKey, NexusState, Notice, State, TaskManager, UnitKey};
-use crate::io::{Op, Submitted};
+use crate::io::{Error, Op, Submitted};
 use crate::scsi::{Lun, Status, asc};
 use crate::time::Instant;
 
@@ -205,8 +205,15 @@ impl TaskManager {
                 Submitted::Full(_) => return,
             },
         };
-        self.notices.push_back(Notice::Retired(unit.key, flushed));
         self.retirement.units.swap_remove(index);
+        self.tell_retired(row, flushed);
+    }
+
+    /// This core has nothing to do with a unit any more.
+    pub(super) fn tell_retired(&mut self, row: usize, flushed: Result<(), Error>) {
+        let unit = &mut self.units[row];
+        unit.retired = true;
+        self.notices.push_back(Notice::Retired(unit.key, flushed));
     }
 
     /// Whether anything of this core's is under way at a unit.

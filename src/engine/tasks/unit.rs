@@ -33,6 +33,8 @@ pub(super) struct Unit {
     pub(super) frozen: usize,
     /// What waits for the end of those.
     pub(super) held: VecDeque<FrozenTask>,
+    /// It has gone from this core, and was flushed for that.
+    pub(super) retired: bool,
     pub(super) counters: UnitCounters,
     pub(super) latencies: Latencies,
 }
@@ -52,6 +54,7 @@ impl Unit {
             epoch: 0,
             frozen: 0,
             held: VecDeque::new(),
+            retired: false,
             counters: UnitCounters::default(),
             latencies: Latencies::default(),
         }

@@ -307,6 +307,31 @@ fn a_stop_waits_for_units_that_go() {
     assert_eq!(w.retired(), [DISK_KEY]);
 }
 
+/// The daemon stops when a unit has gone, and its store is closed before the flush of the end comes to it.
+#[test]
+fn a_stop_does_not_wait_for_units_that_are_gone() {
+    for before in [false, true] {
+        let mut w = World::new(TransportKind::Stream, 0);
+        w.add(OTHER);
+        w.see(&[]);
+        if !before {
+            w.manager.flush();
+        }
+        w.manager.retire(NOW, OTHER);
+        w.turn_at(SOON);
+        w.release();
+        w.turn_at(SOON);
+        assert_eq!(w.retired(), [OTHER], "before: {before}");
+        if before {
+            w.manager.flush();
+        }
+        w.manager.remove_unit(OTHER);
+        w.manager.flushed();
+        w.release();
+        assert!(w.manager.flushed(), "before: {before}");
+    }
+}
+
 /// Units are seen and go by chance under commands of all kinds: each is answered once.
 #[test]
 fn whatever_is_seen_when_commands_end_once() {
