@@ -64,6 +64,11 @@ impl Peripheral for TapeView<'_> {
         true
     }
 
+    /// Logical block protection.
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn management(&self) -> Option<&str> {
         self.0.primary.management()
     }

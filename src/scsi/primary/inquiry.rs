@@ -38,6 +38,11 @@ pub trait Peripheral {
         false
     }
 
+    /// Whether protection information may come and go with data: its VPD pages say how.
+    fn protects(&self) -> bool {
+        false
+    }
+
     /// The URL at which it is managed.
     fn management(&self) -> Option<&str> {
         None
@@ -83,6 +88,7 @@ fn standard(unit: &impl Peripheral, cx: &Context<'_>) -> DataIn {
     /// Access states change by themselves and by SET TARGET PORT GROUPS.
     const TPGS: u8 = 0x30;
     const THIRD_PARTY_COPY: u8 = 0x08;
+    const PROTECT: u8 = 0x01;
     /// MULTIP: there are several target ports.
     const MULTIPLE_PORTS: u8 = 0x10;
     let mut data = DataIn::new();
@@ -90,7 +96,7 @@ fn standard(unit: &impl Peripheral, cx: &Context<'_>) -> DataIn {
         .u8(u8::from(unit.removable()) << 7)
         .u8(SPC_4)
         .u8(NORMACA | HISUP | RESPONSE_DATA_FORMAT);
-    let flags = [(unit.asymmetric(), TPGS), (unit.copies(), THIRD_PARTY_COPY)];
+    let flags = [(unit.asymmetric(), TPGS), (unit.copies(), THIRD_PARTY_COPY), (unit.protects(), PROTECT)];
     data.u8(0).u8(flags.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum());
     let ports = cx.state.groups().iter().map(|group| group.ports.len()).sum::<usize>();
     data.u8(if ports > 1 { MULTIPLE_PORTS } else { 0 }).u8(CMDQUE);

@@ -34,6 +34,7 @@ fn every_row_of_the_table_makes_a_whole_drive() {
         let [vendor, product, revision] = personality.inquiry;
         let expected = format!("{vendor:<8}{product:<16}{revision:<4}");
         assert_eq!(String::from_utf8_lossy(&inquiry[8..36]), expected);
+        assert_eq!(inquiry[5] & 0x01, 0x01, "PROTECT: there is logical block protection");
         // Every page that is listed is there, and no other is.
         let pages = rig.read(&[0x12, 1, 0, 0, 96, 0]).good();
         for page in 0..=u8::MAX {
