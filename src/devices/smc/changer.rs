@@ -8,6 +8,7 @@ use super::elements::{
     BARCODE_MAX, CartridgeMoves, Element, ElementAddresses, ElementType, Inventory, Volume,
 };
 use super::mode;
+use super::personality::{DriveNaming, LibraryPersonality};
 use super::tags::TagSearch;
 use crate::io::Record;
 use crate::scsi::DriveChange;
@@ -27,6 +28,7 @@ pub(super) type Job<'a> = primary::Job<'a, MediaChanger>;
 #[derive(Debug)]
 pub struct MediaChanger {
     pub(super) primary: PrimaryUnit,
+    personality: &'static LibraryPersonality,
     /// The names of its drives.
     drives: Mutex<Vec<Identity>>,
     inventory: Mutex<Inventory>,
@@ -36,8 +38,9 @@ pub struct MediaChanger {
 }
 
 impl MediaChanger {
-    /// A changer of those names, with these elements, which are empty.
+    /// A changer of that kind and those names, with these elements, which are empty.
     pub fn new(
+        personality: &'static LibraryPersonality,
         identity: Identity,
         management: Option<Arc<str>>,
         epoch: u64,
@@ -45,7 +48,12 @@ impl MediaChanger {
     ) -> Self {
         let primary = PrimaryUnit::new::<Self>(identity, management, epoch, mode::initial(&addresses));
         let (drives, search, made) = Default::default();
-        Self { primary, drives, inventory: Mutex::new(Inventory::new(addresses)), search, made }
+        Self { primary, personality, drives, inventory: Mutex::new(Inventory::new(addresses)), search, made }
+    }
+
+    /// How element status data name its drives.
+    pub(super) fn naming(&self) -> DriveNaming {
+        self.personality.naming
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {

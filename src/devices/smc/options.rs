@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use super::changer::{ENTRY_MAX, MediaChanger};
 use super::elements::ElementAddresses;
+use super::personality::{LibraryPersonality, PERSONALITIES};
 use crate::devices::{DeviceOptions, LibraryPlan};
 use crate::io::{RECORD_MAX, StoreNeeds};
-use crate::options::Absent::{Is, Required};
+use crate::options::Absent::{Is, Means, Required};
 use crate::options::ValueKind::{Number, Text, Texts};
 use crate::options::{Key, Section, key};
 use crate::scsi::primary::{Identity, LogicalUnit};
-
-/// Where elements of each type begin: a hand, slots, import/export elements, drives. So it is with libraries that one
-/// can buy.
-const FIRST: [u16; 4] = [0x0001, 0x1000, 0x0010, 0x0100];
 
 /// Most slots, import/export elements and drives: the record of what is in them has room for all.
 const SLOTS_MAX: u64 = 6000;
@@ -26,13 +23,30 @@ const _: () = assert!((SLOTS_MAX as usize + MAIL_MAX as usize + DRIVES_MAX) * EN
 /// How a library is set up.
 #[derive(Clone, Debug)]
 pub struct LibraryOptions {
+    personality: &'static LibraryPersonality,
     identity: Identity,
     addresses: ElementAddresses,
     plan: LibraryPlan,
 }
 
+/// Where elements of a type begin.
+const fn first(name: &'static str, example: &'static str, doc: &'static str) -> Key {
+    key(name, Number(1, 0xffff), Means("as with the library of that `personality`"), example, doc)
+}
+
 /// The keys that are a library's.
 pub const KEYS: &[Key] = &[
+    key(
+        "personality",
+        Text(
+            "\"ptgt\"; \"ibm-3573\" or \"ibm-3584\"; \"hp-msl-g3\" or \"hp-msl6000\"; \"quantum-scalar-i40-i80\", \"-i500\" or \
+             \"-i6000\"; \"stk-l700\", \"stk-sl500\" or \"stk-sl150\"",
+        ),
+        Is("\"ptgt\""),
+        "\"ibm-3573\"",
+        "Which library initiators see: its vendor, product and revision, unless they are given here, its element addresses, \
+         and how it names its drives.",
+    ),
     key(
         "cartridges",
         Text("a directory"),
@@ -49,6 +63,9 @@ pub const KEYS: &[Key] = &[
         "",
         "Its drives, in the order of their element addresses.",
     ),
+    first("first_slot", "4096", "Element address of the first slot."),
+    first("first_import_export", "16", "Element address of the first import/export element."),
+    first("first_drive", "256", "Element address of the first drive."),
 ];
 
 /// ... and the product name that it goes by.
@@ -83,16 +100,42 @@ impl LibraryOptions {
             }
         }
         let drives: Vec<String> = drives?.into_iter().map(|(name, _)| name).collect();
+        let known = |text: &str| PERSONALITIES.iter().find(|known| known.name == text);
+        let personality = s.parsed("personality", known);
+        let given = |name| if s.given(name) { s.number(name).map(Some) } else { Some(None) };
+        let [slot, mail_at, drive] = ["first_slot", "first_import_export", "first_drive"].map(given);
+        let (personality, slot, mail_at, drive) = (personality?, slot?, mail_at?, drive?);
+        let [hand, slot_of, mail_of, drive_of] = personality.first;
+        let first = [hand, slot.unwrap_or(slot_of), mail_at.unwrap_or(mail_of), drive.unwrap_or(drive_of)];
         let count = [1, slots?, mail?, u16::try_from(drives.len()).ok()?];
-        let addresses = ElementAddresses::new(FIRST, count)?;
+        let Some(addresses) = ElementAddresses::new(first, count) else {
+            let [_, slot, mail, drive] = first;
+            let message = format!(
+                "do not fit: slots from {slot}, import/export elements from {mail} and drives from {drive} on overlap, or \
+                 there is no address left"
+            );
+            s.error("slots", message, "give fewer, or other element addresses (`first_slot` and its like)");
+            return None;
+        };
         let plan = LibraryPlan { cartridges: cartridges?, drives };
-        Some(Self { identity: identity?, addresses, plan })
+        // What the file gives is there already.
+        let given = ["vendor", "product", "revision"].map(|key| s.given(key));
+        let mut names = personality.inquiry.map(Some);
+        names.iter_mut().zip(given).filter(|(_, given)| *given).for_each(|(name, _)| *name = None);
+        let identity = identity?.renamed(names).expect("the names of the table fit");
+        Some(Self { personality, identity, addresses, plan })
     }
 }
 
 impl DeviceOptions for LibraryOptions {
     fn unit(&self, management: Option<Arc<str>>, epoch: u64) -> Arc<dyn LogicalUnit> {
-        Arc::new(MediaChanger::new(self.identity.clone(), management, epoch, self.addresses.clone()))
+        Arc::new(MediaChanger::new(
+            self.personality,
+            self.identity.clone(),
+            management,
+            epoch,
+            self.addresses.clone(),
+        ))
     }
 
     fn needs(&self) -> StoreNeeds {

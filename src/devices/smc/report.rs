@@ -21,7 +21,7 @@ pub(super) fn read_status(job: &Job<'_>, cx: &mut Context<'_>) -> Result<TaskWor
         start: be16(&job.cdb, START.into()),
         count: be16(&job.cdb, 4),
         tags: job.cdb[1] & VOLTAG != 0,
-        identifiers: job.cdb[6] & DVCID != 0,
+        identifiers: (job.cdb[6] & DVCID != 0).then(|| job.unit.naming()),
     };
     let inventory = job.unit.inventory();
     if !request.is_within(&inventory) {
@@ -55,7 +55,7 @@ pub(super) fn request_address(job: &Job<'_>, cx: &mut Context<'_>) -> Result<Tas
         start: be16(&job.cdb, START.into()).max(search.start),
         count: be16(&job.cdb, 4),
         tags: job.cdb[1] & VOLTAG != 0,
-        identifiers: false,
+        identifiers: None,
     };
     let allocation = be24(&job.cdb, 7);
     let found = |element: &_| search.finds(element);

@@ -2,6 +2,7 @@
 //! Element status data (SMC-3 6.11): what READ ELEMENT STATUS and REQUEST VOLUME ELEMENT ADDRESS answer.
 
 use super::elements::{BARCODE_MAX, Element, ElementType, Inventory};
+use super::personality::DriveNaming;
 use crate::scsi::primary::Identity;
 use crate::wire::scsi::DataIn;
 
@@ -14,9 +15,28 @@ const FIXED: usize = 12;
 /// Bytes of a volume tag: the barcode, two that are reserved, a sequence number.
 const TAG: usize = BARCODE_MAX + 4;
 
-/// Bytes of an identifier descriptor without its identifier, and of ours: vendor, product, serial number.
+/// Bytes of an identifier descriptor without its identifier.
 const IDENTIFIER_HEADER: usize = 4;
-const IDENTIFIER: usize = 34;
+
+impl DriveNaming {
+    /// The identifier of a drive: its type, and the fields of the drive's names with their widths.
+    fn identifier(self, drive: &Identity) -> (u8, Vec<(&[u8], usize)>) {
+        const VENDOR_SPECIFIC: u8 = 0;
+        const T10: u8 = 1;
+        match self {
+            Self::Full => (T10, vec![(drive.vendor(), 8), (drive.product(), 16), (drive.serial(), 10)]),
+            Self::Serial => (VENDOR_SPECIFIC, vec![(drive.serial(), 20)]),
+        }
+    }
+
+    /// Bytes of it.
+    fn len(self) -> usize {
+        match self {
+            Self::Full => 34,
+            Self::Serial => 20,
+        }
+    }
+}
 
 /// Which elements are asked for, and what of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +50,7 @@ pub(super) struct ElementStatusRequest {
     /// With volume tags.
     pub(super) tags: bool,
     /// With the names of drives.
-    pub(super) identifiers: bool,
+    pub(super) identifiers: Option<DriveNaming>,
 }
 
 impl ElementStatusRequest {
@@ -58,7 +78,7 @@ impl ElementStatusRequest {
 
     fn descriptor_len(&self) -> usize {
         let tag = if self.tags { TAG } else { 0 };
-        FIXED + tag + IDENTIFIER_HEADER + if self.identifiers { IDENTIFIER } else { 0 }
+        FIXED + tag + IDENTIFIER_HEADER + self.identifiers.map_or(0, DriveNaming::len)
     }
 
     /// The data, of those elements that are `wanted`, for `allocation` bytes. The header counts what there is, and
@@ -138,11 +158,11 @@ impl ElementStatusRequest {
             }
             data.pad_to(tag + TAG);
         }
-        if let Some(drive) = drive.filter(|_| self.identifiers) {
+        if let (Some(drive), Some(naming)) = (drive, self.identifiers) {
             const ASCII: u8 = 2;
-            const T10: u8 = 1;
-            data.u8(ASCII).u8(T10).u8(0).u8(IDENTIFIER as u8);
-            for (text, width) in [(drive.vendor(), 8), (drive.product(), 16), (drive.serial(), 10)] {
+            let (kind, fields) = naming.identifier(drive);
+            data.u8(ASCII).u8(kind).u8(0).u8(u8::try_from(naming.len()).expect("short"));
+            for (text, width) in fields {
                 let mut bytes: Vec<u8> = text.iter().copied().take(width).collect();
                 bytes.resize(width, b' ');
                 data.bytes(&bytes);

@@ -15,7 +15,7 @@ use super::LibraryShape;
 use super::history::LibraryHistory;
 use super::model::Object;
 use super::requests::{DRIVE, SLOT, barcode};
-use crate::devices::smc::{ElementAddresses, MediaChanger};
+use crate::devices::smc::{ElementAddresses, MediaChanger, PLAIN};
 use crate::devices::ssc::{Tape, TapeOptions};
 use crate::engine::agreement::Ticket;
 use crate::engine::media::{AttachStore, MediaMover, MediumMessage};
@@ -271,7 +271,7 @@ impl LibraryDesk {
         let count = |count: usize| u16::try_from(count).expect("few");
         let counts = [1, count(shape.slots), 0, count(shape.drives)];
         let addresses = ElementAddresses::new([1, SLOT, 0x10, DRIVE], counts).expect("far apart");
-        let changer = Arc::new(MediaChanger::new(identity("LIBRARY", 0), None, 0, addresses));
+        let changer = Arc::new(MediaChanger::new(PLAIN, identity("LIBRARY", 0), None, 0, addresses));
         let drives: Vec<_> = (1..units.len()).map(|number| identity("TAPE", number)).collect();
         let barcodes: Vec<_> = (0..shape.cartridges).map(barcode).collect();
         let record = records.borrow().kept.get(changer.record_name()).cloned();

@@ -2,12 +2,14 @@
 //! The rules of a changer, command by command.
 
 mod moves;
+mod personalities;
 mod status;
 
 use std::sync::Arc;
 
 use super::changer::{INVENTORY_RECORD, MediaChanger};
 use super::elements::{ElementAddresses, Inventory};
+use super::personality::PLAIN;
 use crate::io::{Geometry, Landing, Record};
 use crate::memory::{Arena, Sg};
 use crate::scsi::primary::{FurnishedLibrary, Identity, MediaLibrary, PrimaryServer};
@@ -77,7 +79,7 @@ fn furnished(
     barcodes: &[&str],
 ) -> (MediaChanger, Result<FurnishedLibrary, &'static str>) {
     let drives = ["D-1", "D-2"].map(|serial| identity("VIRTUAL-TAPE", serial));
-    let changer = MediaChanger::new(identity("VIRTUAL-CHANGER", "L-1"), None, 1_000_000, addresses());
+    let changer = MediaChanger::new(PLAIN, identity("VIRTUAL-CHANGER", "L-1"), None, 1_000_000, addresses());
     let barcodes: Vec<String> = barcodes.iter().map(|barcode| (*barcode).to_owned()).collect();
     let furnished = changer.furnish(record, &barcodes, drives.into());
     (changer, furnished)
