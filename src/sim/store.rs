@@ -24,6 +24,11 @@ use crate::time::Instant;
 /// Longest time of a slow operation, in nanoseconds.
 const SLOW_MAX: u64 = 50_000_000;
 
+thread_local! {
+    /// What a RAM store asks for, and memory for what comes from nobody.
+    static CONTEXT: CoreContext = CoreContext::alone(Arena::new(2 << 20, false).expect("memory"));
+}
+
 /// Where the image of a cartridge says how far its data goes.
 const ANCHORS: Range<u64> = 128 << 10..192 << 10;
 
@@ -122,10 +127,6 @@ impl Medium {
         seed: u64,
         canary: Option<Canary>,
     ) -> Self {
-        thread_local! {
-            // A RAM store asks for one and does not use it.
-            static CONTEXT: CoreContext = CoreContext::alone(Arena::new(2 << 20, false).expect("memory"));
-        }
         let ram = |bytes| CONTEXT.with(|context| stores::ram(bytes, block, false)?.attach(context));
         let inner = ram(bytes).expect("a RAM store");
         let pool = canary.filter(|c| *c == Canary::ReusedPage).map(|_| ram(1 << 20).expect("a RAM store"));
@@ -391,8 +392,7 @@ impl Medium {
     }
 
     fn copy_in(&mut self, at: u64, bytes: &[u8]) {
-        let arena = Arena::new(2 << 20, false).expect("memory");
-        let data = Sg::copied(&arena, bytes).expect("memory");
+        let data = CONTEXT.with(|context| Sg::copied(context.arena(), bytes)).expect("memory");
         finished(&mut *self.inner, Op::Write { at, data, fua: false });
     }
 

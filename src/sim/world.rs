@@ -76,7 +76,7 @@ pub(super) struct Machine {
     wires: Vec<Wire>,
     control: ControlPlane,
     desk: MediaDesk,
-    library: Option<LibraryDesk>,
+    pub(super) library: Option<LibraryDesk>,
 }
 
 /// See the module.

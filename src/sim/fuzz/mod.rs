@@ -49,7 +49,7 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 25] = [
+pub(super) static TARGETS: [FuzzTarget; 26] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
@@ -65,6 +65,7 @@ pub(super) static TARGETS: [FuzzTarget; 25] = [
     target("login", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::login)),
     target("chap", InputShape::Pieces, |bytes| Rig::run(CHAP, bytes, scripts::login)),
     target("cdbs", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::cdbs)),
+    target("library", InputShape::Pieces, |bytes| Rig::run(LIBRARY, bytes, scripts::library)),
     target("stream", InputShape::Plain, |bytes| Rig::run(PLAIN, bytes, scripts::stream)),
     target("session", InputShape::Pieces, |bytes| Rig::run(PLAIN, bytes, scripts::session)),
     target("several", InputShape::Pieces, |bytes| Rig::run(CORES, bytes, scripts::several)),
@@ -81,6 +82,7 @@ pub(super) static TARGETS: [FuzzTarget; 25] = [
 
 const CHAP: RigKind = RigKind { chap: true, ..PLAIN };
 const CORES: RigKind = RigKind { cores: 2, memory: 8, ..PLAIN };
+const LIBRARY: RigKind = RigKind { library: true, ..PLAIN };
 const SHORT: RigKind = RigKind { memory: 4, lends: false, ..PLAIN };
 const KERNEL: RigKind = RigKind { cores: 2, memory: 8, kernel: true, ..PLAIN };
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::super::library::KeptRecords;
+use super::super::library::{self, KeptRecords, LibraryShape};
 use super::super::network::{Network, network};
 use super::super::peer::{Peers, Port};
 use super::super::plan::Plan;
@@ -24,6 +24,7 @@ use crate::fabrics::iscsi::initiator::{Initiator, Packet, Transfer};
 use crate::memory::{Arena, SegMut};
 use crate::net::StreamHost;
 use crate::ports::kernel::{KernelHost, listen};
+use crate::ports::memory::Dice;
 use crate::reactor::Poller;
 use crate::time::Instant;
 use crate::wire::iscsi::{Opcode, PduHeader, R2tHeader};
@@ -43,10 +44,13 @@ pub(super) struct RigKind {
     pub(super) lends: bool,
     /// It is reached by sockets of the kernel rather than by frames.
     pub(super) kernel: bool,
+    /// Behind the disks is a tape library, with a drive.
+    pub(super) library: bool,
 }
 
 /// One core, and enough of everything.
-pub(super) const PLAIN: RigKind = RigKind { chap: false, cores: 1, memory: 16, lends: true, kernel: false };
+pub(super) const PLAIN: RigKind =
+    RigKind { chap: false, cores: 1, memory: 16, lends: true, kernel: false, library: false };
 
 /// What the machine of one input leaves for that of the next, as making it takes longer than most inputs: memory that
 /// is all home, and disks, which are blank again.
@@ -92,7 +96,13 @@ impl Reused {
             let (bytes, store) = (shape.blocks * u64::from(shape.block), shape.store.clone());
             Rc::new(RefCell::new(Medium::new(clock.clone(), bytes, shape.block, store, 0, None)))
         });
-        let media = media.collect();
+        let mut media: Vec<_> = media.collect();
+        if kind.library {
+            let store = plan.disks[0].store.clone();
+            let shape = LibraryShape { drives: 1, slots: 2, cartridges: 2, store };
+            media.extend(library::blank_cartridges(&shape, &clock, &mut Dice::new(0), None));
+            plan.library = Some(shape);
+        }
         let client_arena = Arena::new(16 << 20, false).expect("memory");
         Self { kind, arenas: fresh_memory(&plan), clock, client_arena, media, plan }
     }
@@ -111,6 +121,7 @@ pub(super) struct Rig {
     reused: Reused,
     pub(super) machine: Machine,
     pub(super) peers: Peers,
+    records: Rc<RefCell<KeptRecords>>,
     address: SocketAddr,
     lines: Vec<LineEnd>,
     /// Memory of the first core that nobody else gets.
@@ -139,7 +150,7 @@ impl Rig {
         let address = network.address;
         let records = Rc::new(RefCell::new(KeptRecords::new(clock.clone(), 0, None)));
         let machine = boot(plan, (media, &records), arenas.clone(), network, None);
-        let mut rig = Self { reused, machine, peers, address, lines: Vec::new(), held: Vec::new() };
+        let mut rig = Self { reused, machine, peers, records, address, lines: Vec::new(), held: Vec::new() };
         rig.settle();
         rig
     }
@@ -170,8 +181,12 @@ impl Rig {
             let now = self.now();
             let said = self.peers.turn(now);
             let work: usize = self.machine.shards.iter_mut().map(|shard| shard.turn(now)).sum();
-            if said + work == 0 {
-                return;
+            let library = self.reused.plan.library.as_ref().zip(self.machine.library.as_mut());
+            let moved = library.and_then(|(shape, desk)| desk.turn(&self.machine.senders, shape));
+            match self.records.borrow().next_deadline() {
+                _ if said + work + usize::from(moved.is_some()) > 0 => {}
+                Some(due) => self.reused.clock.set(due.max(now)),
+                None => return,
             }
         }
         panic!("the machine does not come to rest");
@@ -339,6 +354,7 @@ impl Rig {
             medium.borrow_mut().lose_machine(false);
             medium.borrow_mut().blank(0);
         }
+        library::write_heads(&reused.media[reused.plan.disks.len()..]);
         for arena in arenas {
             assert_eq!(arena.in_use(), 0, "memory that did not come home");
         }

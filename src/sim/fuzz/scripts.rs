@@ -11,7 +11,9 @@ use crate::fabrics::iscsi::initiator::{Digests, Initiator, Packet, Transfer};
 use crate::memory::Sg;
 use crate::net::{FramePort, TxFrame};
 use crate::scsi::primary::LogicalUnit;
-use crate::wire::iscsi::{Bhs, LoginResponseHeader, LogoutRequestHeader, Opcode, RequestNumbers, pairs};
+use crate::wire::iscsi::{
+    Bhs, LoginResponseHeader, LogoutRequestHeader, Opcode, RequestNumbers, ScsiResponseHeader, pairs,
+};
 
 /// REPORT LUNS (SAM-5 4.7.5.5).
 const WELL_KNOWN: u64 = 0xc101 << 48;
@@ -136,6 +138,28 @@ pub(super) fn cdbs(rig: &mut Rig, script: &[u8]) {
     rig.hear(line, &mut initiator, None);
     for InputPiece { kind, data: cdb } in pieces(script) {
         let lun = [lun(0), lun(1), WELL_KNOWN, lun(7)][usize::from(kind >> 6)];
+        rig.command(line, &mut initiator, lun, kind & 0x3f, &cdb);
+    }
+}
+
+/// CDBs for a tape drive, in which there is a cartridge, its changer, and a disk. The kind is that of [`cdbs`].
+pub(super) fn library(rig: &mut Rig, script: &[u8]) {
+    const READY: [u8; 6] = [0; 6];
+    const LOAD: [u8; 12] = [0xa5, 0, 0, 0, 0x10, 0, 0x01, 0, 0, 0, 0, 0];
+    let line = rig.connect();
+    let mut initiator = rig.log_in(line, &[]);
+    rig.hear(line, &mut initiator, None);
+    let [disk, changer, drive] = [lun(0), lun(2), lun(3)];
+    for (lun, cdb) in [(changer, &READY[..]), (changer, &LOAD), (drive, &READY), (drive, &READY)] {
+        rig.command(line, &mut initiator, lun, 0, cdb);
+    }
+    let ready = initiator.command(drive, &READY, Transfer::NONE);
+    rig.send(line, &ready.encode(initiator.digests));
+    let answers = rig.hear(line, &mut initiator, None);
+    let good = |packet: &Packet| packet.header().is_some_and(|it: ScsiResponseHeader| it.status == 0);
+    assert!(answers.iter().any(good), "the drive has its cartridge");
+    for InputPiece { kind, data: cdb } in pieces(script) {
+        let lun = [drive, changer, drive, disk][usize::from(kind >> 6)];
         rig.command(line, &mut initiator, lun, kind & 0x3f, &cdb);
     }
 }

@@ -54,7 +54,7 @@ fn cartridge(number: usize) -> Cartridge {
     }
 }
 
-/// The media of the cartridges of a library, which have the heads of images on them.
+/// The media of the cartridges of a library, which are blank.
 pub(in crate::sim) fn blank_cartridges(
     shape: &LibraryShape,
     clock: &Rc<Cell<Instant>>,
@@ -62,19 +62,25 @@ pub(in crate::sim) fn blank_cartridges(
     canary: Option<Canary>,
 ) -> Vec<Rc<RefCell<Medium>>> {
     let bytes = image_bytes(CAPACITY).expect("a small cartridge");
-    let blank = |number| {
-        let block = u32::try_from(BLOCK).expect("4096");
-        let mut medium = Medium::new(clock.clone(), bytes, block, shape.store.clone(), dice.roll(), canary);
+    let block = u32::try_from(BLOCK).expect("4096");
+    let mut medium = || Medium::new(clock.clone(), bytes, block, shape.store.clone(), dice.roll(), canary);
+    let media = (0..shape.cartridges).map(|_| Rc::new(RefCell::new(medium())));
+    let media: Vec<_> = media.collect();
+    write_heads(&media);
+    media
+}
+
+/// Makes cartridges of blank media.
+pub(in crate::sim) fn write_heads(media: &[Rc<RefCell<Medium>>]) {
+    for (number, medium) in media.iter().enumerate() {
         let mut image = TapeImage::create(cartridge(number), &[CAPACITY]).expect("one partition");
         while let Some(step) = image.next_step() {
             if let TapeStep::Write { at, bytes } = step {
-                medium.put(*at, bytes);
+                medium.borrow_mut().put(*at, bytes);
             }
             image.step_done(true);
         }
-        Rc::new(RefCell::new(medium))
-    };
-    (0..shape.cartridges).map(blank).collect()
+    }
 }
 
 /// What is on a cartridge, by its bytes.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::store::Behaviour;
 use crate::ports::memory::Dice;
 
-pub(super) use desk::{KeptRecords, LibraryDesk, blank_cartridges, look_at_the_end};
+pub(super) use desk::{KeptRecords, LibraryDesk, blank_cartridges, look_at_the_end, write_heads};
 pub(super) use history::LibraryHistory;
 pub(super) use model::RequestId;
 pub(super) use requests::{ATTENTION, LibraryEnding, judge, make};
