@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The index: it says what the log says, it is small and fast, and one that is damaged is made again.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 #[test]
@@ -63,13 +65,15 @@ fn a_packed_block_that_is_not_what_the_index_says_is_told() {
 
 #[test]
 fn a_large_log_mounts_and_is_searched_with_few_reads() {
-    const RECORDS: u64 = 200_000;
     const MARK_EACH: u64 = 10;
+    // With more, it takes too long for every day, and is worth the clock.
+    let many = std::env::var("PTGT_TAPE_RECORDS").ok().and_then(|many| many.parse().ok());
+    let records: u64 = many.unwrap_or(200_000);
     let mut deck = Deck::create(&[1 << 40]);
     deck.begin(0, 0);
     let record = RecordHeader { logical: 65_536, stored: 65_536, form: 0, sum: 0 };
     let mut blocks = 0;
-    for number in 0..RECORDS {
+    for number in 0..records {
         match number % MARK_EACH {
             0 => deck.image.append_filemarks(0, 1).expect("room"),
             // Of the payload nothing is read: it lies before the last anchor.
@@ -85,21 +89,40 @@ fn a_large_log_mounts_and_is_searched_with_few_reads() {
     }
     deck.image.checkpoint();
     deck.settle();
+    let begin = Instant::now();
     let (mut again, findings) = Deck::mount(deck.disk, deck.bytes).expect("it mounts");
-    assert_eq!((again.image.end(0).lba, findings.recovered), (RECORDS, 0));
-    assert!(blocks > 2000 && again.reads.get() <= 4, "{:?} reads for {blocks} packed blocks", again.reads);
+    let mounted = begin.elapsed();
+    let mut times = [Vec::new(), Vec::new()];
+    assert_eq!((again.image.end(0).lba, findings.recovered), (records, 0));
+    assert!(
+        blocks > 2000 && (many.is_some() || again.reads.get() <= 4),
+        "{:?} reads for {blocks} packed blocks",
+        again.reads
+    );
     let numbers = &mut Numbers(1);
     for _ in 0..300 {
         let before = again.reads.get();
-        let lba = numbers.below(RECORDS);
+        let lba = numbers.below(records);
+        let begin = Instant::now();
         let object = again.ask(|image| image.find(0, lba)).expect("there is one");
+        times[0].push(begin.elapsed());
         assert_eq!(matches!(object, TapeObject::Filemark), lba.is_multiple_of(MARK_EACH));
-        let marks = RECORDS / MARK_EACH;
+        let marks = records / MARK_EACH;
+        let begin = Instant::now();
         let moved = again.ask(|image| image.space_filemarks(0, lba, marks.cast_signed() / 3));
+        times[1].push(begin.elapsed());
         let before_it = lba.div_ceil(MARK_EACH);
         let wanted = (before_it + marks / 3 - 1) * MARK_EACH + 1;
-        assert_eq!(moved.lba, if wanted <= RECORDS { wanted } else { RECORDS });
+        assert_eq!(moved.lba, if wanted <= records { wanted } else { records });
         let reads = again.reads.get() - before;
         assert!(reads <= 3 * 16, "{reads} reads");
     }
+    // But for those few in which somebody else had the processor.
+    let [locate, space] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() * 98 / 100]
+    });
+    println!("{records} objects: mounted in {mounted:?}; LOCATE within {locate:?}, SPACE within {space:?}");
+    let (second, soon) = (Duration::from_secs(1), Duration::from_millis(10));
+    assert!(many.is_none() || mounted < second && locate.max(space) < soon);
 }
