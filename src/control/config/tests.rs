@@ -304,6 +304,30 @@ fn a_library_has_drives_of_its_own() {
     assert_eq!(told(&two), ["the drive \"t\" is already in the library \"l\""]);
 }
 
+#[test]
+fn elements_of_a_library_have_room_beside_each_other() {
+    let told = |keys: &str| {
+        let library = format!("{MINIMAL}\n[[library]]\nname = \"l\"\ncartridges = \"c\"\n{keys}\n");
+        let wrong = parse(&library, Path::new("")).err().unwrap_or_default();
+        wrong.into_iter().map(|d| (d.key, d.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("personality = \"hp-msl6000\"\nslots = 416\nimport_export = 32"), []);
+    assert_eq!(told("first_slot = 7\nfirst_import_export = 27\nimport_export = 5"), []);
+    for keys in [
+        "personality = \"hp-msl6000\"\nslots = 417\nimport_export = 1",
+        "first_slot = 8\nfirst_import_export = 27\nimport_export = 1",
+        "first_slot = 1",
+        "first_slot = 65520\nslots = 17",
+    ] {
+        let found = told(keys);
+        assert!(
+            matches!(&found[..], [(key, why)] if key == "library[0].slots" && why.contains("do not fit")),
+            "{found:?}"
+        );
+    }
+    assert_eq!(told("personality = \"ibm\"").len(), 1);
+}
+
 /// Replaces a part of the minimal configuration; tells the key and the message of each error.
 fn changed(from: &str, to: &str) -> Vec<(String, String)> {
     assert!(MINIMAL.contains(from), "{from}");
