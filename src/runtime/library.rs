@@ -68,7 +68,7 @@ fn barcodes(directory: &Path) -> io::Result<Vec<String>> {
 fn drives(plan: &LibraryPlan, units: &[Arc<Unit>]) -> Vec<Identity> {
     let identity = |name: &String| {
         let drive = units.iter().find(|unit| unit.options.name == *name)?;
-        Some(drive.options.identity.clone())
+        Some(drive.device.identity().clone())
     };
     plan.drives.iter().filter_map(identity).collect()
 }

@@ -39,6 +39,10 @@ fn said(address: SocketAddr) -> String {
 
 /// A daemon whose library has cartridges of these barcodes.
 fn library(name: &str, address: SocketAddr, barcodes: &[&str]) -> LiveDaemon {
+    library_of(name, &said(address), barcodes)
+}
+
+fn library_of(name: &str, text: &str, barcodes: &[&str]) -> LiveDaemon {
     let place = std::env::temp_dir().join(format!("ptgt-live-{name}-{}", std::process::id()));
     fs::create_dir_all(place.join("cartridges")).unwrap();
     for barcode in barcodes {
@@ -46,7 +50,7 @@ fn library(name: &str, address: SocketAddr, barcodes: &[&str]) -> LiveDaemon {
         let image = fs::File::create(place.join(format!("cartridges/{barcode}.ptt"))).unwrap();
         image.set_len(8 << 20).unwrap();
     }
-    LiveDaemon::with(name, &said(address))
+    LiveDaemon::with(name, text)
 }
 
 fn moved(client: &mut Client, from: u16, to: u16) -> u16 {
@@ -81,6 +85,26 @@ fn record(client: &mut Client, lun: u64) -> Vec<u8> {
 /// What is in a drive, as the status tells it.
 fn medium(daemon: &LiveDaemon, drive: usize) -> Value {
     daemon.status()["units"][drive]["medium"].clone()
+}
+
+#[test]
+fn a_library_names_its_drives_as_they_name_themselves() {
+    let (address, drive) = (free_address(), 501_u16);
+    let text = said(address)
+        .replace(r#"{ name = "u" }"#, r#"{ name = "u", personality = "ibm-ult3580-td8", serial = "U7" }"#)
+        .replace("slots = 4", r#"personality = "stk-l700", slots = 4"#);
+    let daemon = library_of("naming", &text, &[]);
+    let mut client = Client::log_in(address);
+    client.attentions(CHANGER);
+    let (inquiry, _) = client.command(DRIVE_LUN + 1, &[0x12, 0, 0, 0, 96, 0]);
+    // READ ELEMENT STATUS with DVCID.
+    let [a, b] = drive.to_be_bytes();
+    let (data, status) = client.command(CHANGER, &[0xb8, 4, a, b, 0, 1, 1, 0, 0, 255, 0, 0]);
+    assert_eq!((status, &data[16..18]), (0, &[a, b][..]));
+    assert_eq!(data[32..56], inquiry[8..32], "vendor and product");
+    assert_eq!(&data[32..66], b"IBM     ULT3580-TD8     U7        ");
+    client.log_out();
+    daemon.stop();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::identity::Identity;
 use super::library::MediaLibrary;
 use super::presence::MediumPresence;
 use super::server::PrimaryServer;
@@ -15,6 +16,9 @@ use crate::scsi::DeviceServer;
 
 /// See the module.
 pub trait LogicalUnit: Debug + Send + Sync {
+    /// Its names, as INQUIRY tells them.
+    fn identity(&self) -> &Identity;
+
     /// A device server for one core.
     fn device_server(self: Arc<Self>) -> Box<dyn DeviceServer>;
 
@@ -38,6 +42,10 @@ pub trait LogicalUnit: Debug + Send + Sync {
 }
 
 impl<D: CommandSet> LogicalUnit for D {
+    fn identity(&self) -> &Identity {
+        self.primary().identity()
+    }
+
     fn device_server(self: Arc<Self>) -> Box<dyn DeviceServer> {
         Box::new(PrimaryServer::new(self))
     }
