@@ -22,6 +22,8 @@
 //!
 //! What others can make it keep is bounded: [`NEIGHBOURS_MAX`], [`PEERS_MAX`], [`EXCHANGES_MAX`], [`GRANTED_MAX`].
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod any;
 mod control;
 mod exchange;
 mod peer;

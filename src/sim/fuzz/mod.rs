@@ -25,6 +25,7 @@ use crate::bench::hostile;
 use crate::control::status::{
     ApplyRequest, MediumRequest, SetPortGroup, State, Status, StatusRequest, StatusSource,
 };
+use crate::fabrics::fcoe::any::AnyFrames;
 use crate::formats::tape::run_damaged;
 use crate::wire::iscsi::{self, pairs};
 use crate::wire::{fc, iser, srp};
@@ -49,11 +50,12 @@ const fn target(name: &'static str, shape: InputShape, run: fn(&[u8])) -> FuzzTa
 }
 
 /// All of them.
-pub(super) static TARGETS: [FuzzTarget; 26] = [
+pub(super) static TARGETS: [FuzzTarget; 27] = [
     target("text", InputShape::Plain, text),
     target("config", InputShape::Plain, config),
     target("control", InputShape::Plain, control),
     target("fc", InputShape::Plain, fc::rewrite::rewrite),
+    target("fcoe", InputShape::Long, fcoe),
     target("pdus", InputShape::Plain, iscsi::rewrite::rewrite),
     target("iser", InputShape::Plain, iser::rewrite),
     target("srp", InputShape::Plain, srp::rewrite),
@@ -91,6 +93,13 @@ fn forget() {
     links::forget();
     rig::forget();
     ports::forget();
+}
+
+/// Frames, to a port of Fibre Channel.
+fn fcoe(bytes: &[u8]) {
+    let mut any = AnyFrames::new();
+    InputShape::Long.split(bytes).iter().for_each(|piece| any.take(&piece.data));
+    _ = any.end();
 }
 
 /// Text keys.

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 
 use super::chaos::Dice;
 use super::*;
+use crate::counters::CounterSet;
+use crate::fabrics::fcoe::FcoeCounters;
+use crate::fabrics::fcoe::any::AnyFrames;
 use crate::memory::Sg;
 use crate::scsi::{
     EncodedSense, Request, RequestTag, Residual, Response, Status, TaskManagementResponse, Transport,
 };
-use crate::wire::fc::{ETHERTYPE_FIP, FcCrc, FcpRsp, FcpTransfer};
+use crate::wire::fc::{ETHERTYPE_FIP, FcpRsp, FcpTransfer};
 
 const CAPTURE: &[u8] = include_bytes!("../../../wire/fc/golden/fcoe-vn2vn-mtu2500.pcap");
 
@@ -241,81 +244,55 @@ fn the_captured_initiator_is_answered_as_it_was() {
     assert!(replay.recorded.values().all(Vec::is_empty) && replay.open.is_empty());
 }
 
-/// The same frames with some bytes changed, and a CRC that is right: whatever they ask for, nothing panics, and what they
-/// made the port keep is bounded and goes.
+/// The frames of an input of the fuzz target.
+fn input(name: &str) -> Vec<Vec<u8>> {
+    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ci/fuzz/corpus/fcoe").join(name);
+    let bytes = std::fs::read(place).expect("an input");
+    let (mut rest, mut frames) = (&bytes[..], Vec::new());
+    while let Some((len, data)) = rest.split_first_chunk() {
+        let (frame, next) = data.split_at(u16::from_be_bytes(*len).into());
+        frames.push(frame.to_vec());
+        rest = next;
+    }
+    frames
+}
+
+/// The initiator's half with some bits changed, and a CRC that is right.
 #[test]
 fn frames_of_anybody_do_no_harm() {
-    let frames = frames();
-    let mut dice = Dice(1);
-    for round in 0..40 {
-        let options = FcoePortOptions { identity: identity(TARGET), mtu: 2500, initiators: None };
-        let mut rig = Rig::with(options);
-        rig.pass(millis(1500));
-        let mut tasks = Vec::new();
-        for (_, frame) in &frames {
-            let mut frame = frame.to_vec();
-            // Those of the target are sent back to it, too.
-            if dice.one_in(2) && frame[5] == 0x0a {
-                frame[5] = TARGET;
-            }
+    let (mut dice, mut all) = (Dice(1), FcoeCounters::default());
+    for _ in 0..40 {
+        let mut any = AnyFrames::new();
+        input("login").iter().for_each(|frame| any.take(frame));
+        for (_, frame) in frames().into_iter().filter(|(_, frame)| frame[11] == 0x0a) {
+            let mut frame = frame[12..].to_vec();
             for _ in 0..dice.below(4) {
-                let at = 14 + dice.below((frame.len() - 14).min(90));
+                let at = 2 + dice.below((frame.len() - 2).min(90));
                 frame[at] ^= 1 << dice.below(8);
             }
-            let mut frame = caught(&frame);
-            let body = &mut frame.body;
-            if frame.ethertype == ETHERTYPE_FCOE {
-                let (end, crc) = (body.len() - 8, FcCrc::of(&body[14..body.len() - 8]).wire());
-                body[end..end + 4].copy_from_slice(&crc);
-            } else if dice.one_in(10) {
-                body.truncate(dice.below(body.len()));
+            if dice.one_in(50) {
+                frame.truncate(dice.below(frame.len()));
             }
-            let (to, from, ethertype) = (frame.to, frame.from, frame.ethertype);
-            rig.port.receive(rig.now, ReceivedFrame { to, from, ethertype, body: &frame.body });
-            rig.catch();
-            let numbers: Vec<usize> = rig.port.sessions().map(|(number, _)| number).collect();
-            for event in rig.drain() {
-                if let FcoePortEvent::Left(number) = event {
-                    tasks.retain(|(session, _)| *session != number);
-                    rig.port.session_ended(number);
-                }
-            }
-            for number in numbers {
-                let Some(session) = rig.port.session(number) else { continue };
-                while let Some(request) = session.poll_request() {
-                    match request {
-                        Request::Command { request_tag, command } => {
-                            tasks.push((number, request_tag));
-                            match command.expected.data_out {
-                                0 => {}
-                                len => session.receive_data_out(request_tag, len.min(1 << 17)),
-                            }
-                        }
-                        Request::TaskManagement { request, .. } => {
-                            session.task_management_executed(request, TaskManagementResponse::Rejected);
-                        }
-                        Request::Abandoned { request_tag } => {
-                            let before = tasks.len();
-                            tasks.retain(|task| *task != (number, request_tag));
-                            if tasks.len() < before {
-                                session.terminate(request_tag, None);
-                            }
-                        }
-                        Request::DataOut { .. } | Request::DataInTaken { .. } => {}
-                    }
-                }
-                if let Some(place) = tasks.iter().position(|task| task.0 == number)
-                    && dice.one_in(2)
-                {
-                    let (_, tag) = tasks.swap_remove(place);
-                    let data = Sg::copied(&rig.arena, &[7; 96]).expect("memory");
-                    session.send_command_complete(tag, response(&Recorded::default(), data));
-                }
-            }
-            let later = Duration::from_micros(dice.below(20_000) as u64);
-            rig.pass(later);
+            any.take(&frame);
         }
-        drop(rig.port);
-        assert_eq!(rig.arena.in_use(), 0, "round {round}");
+        all.add(&any.end());
     }
+    assert!(all.exchanges > 500 && all.bad_frames > 500 && all.stray_frames > 500, "{all:?}");
+}
+
+/// The corpus of the fuzz target begins where something happens.
+#[test]
+fn the_corpus_of_the_fuzz_target_goes_deep() {
+    let run = |name: &str| {
+        let mut any = AnyFrames::new();
+        input(name).iter().for_each(|frame| any.take(frame));
+        let FcoeCounters { fcp_logins, exchanges, aborts, bad_frames, .. } = any.end();
+        (fcp_logins, exchanges, aborts, bad_frames)
+    };
+    assert_eq!(run("login"), (1, 0, 0, 0));
+    // Others have the identifiers of tasks that have not ended.
+    assert_eq!(run("commands"), (1, 8, 0, 0));
+    assert_eq!(run("write"), (1, 1, 0, 0));
+    assert_eq!(run("abort"), (1, 2, 2, 0));
+    assert_eq!(run("leave").0, 3);
 }
