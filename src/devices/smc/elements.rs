@@ -60,7 +60,7 @@ pub(super) struct Element {
     pub(super) open: bool,
 }
 
-/// The addresses of the elements of each type, by [`ElementType::place`].
+/// The addresses of the elements of each type, in the order of the codes of the types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElementAddresses([Range<u16>; 4]);
 
