@@ -52,6 +52,7 @@ struct DeviceLog {
     held: Vec<(Tag, Op)>,
     /// Those that are still to come of what goes on alone.
     flushes: usize,
+    inquiries: usize,
     /// The store fails.
     fails: bool,
     prevents: bool,
@@ -72,6 +73,7 @@ impl DeviceServer for Device {
     fn start(&mut self, task: TaskId, command: &Command, cx: &mut Context<'_>) -> Step {
         let mut log = self.0.borrow_mut();
         if command.cdb.opcode() == INQUIRY {
+            log.inquiries += 1;
             return Step::Finish(Outcome::good());
         }
         assert_eq!(log.running, None, "another command is under way");

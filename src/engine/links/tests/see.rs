@@ -120,10 +120,18 @@ fn a_unit_is_replaced_without_being_away() {
             cores.settle();
             // Before the other core has heard of it.
             for client in [2, 3] {
+                let asked = |cores: &LinkedCores| cores.log.borrow().inquiries + log.borrow().inquiries;
+                let before = asked(&cores);
                 cores.send(client, 2, INQUIRY, 0);
                 cores.settle();
                 let answered = cores.clients[client].ended.pop().map(|(_, status)| status);
-                assert_eq!(answered, Some(Some(Status::Good)), "client {client}, core {core}");
+                // Without a unit it would be answered well, too, by nobody.
+                let by_units = asked(&cores) - before;
+                assert_eq!(
+                    (answered, by_units),
+                    (Some(Some(Status::Good)), 1),
+                    "client {client}, core {core}"
+                );
             }
         }
         // An owner tells nobody that it is done while a device of it may begin something.
