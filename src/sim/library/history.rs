@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Answer, Library, Object, RequestId};
+use super::model::{Answer, Effect, Library, Object, RequestId};
 use super::{LibraryCommand, LibraryShape};
 
 /// Most states at once. Where there are more, too much is unknown: nothing more is looked at.
@@ -33,6 +33,13 @@ struct PossibleCourse {
 }
 
 impl PossibleCourse {
+    /// The inventory tells of a movement when that has ended, though the drive may have the cartridge before. Nobody
+    /// waits for the end if it was aborted, which its initiator need not know yet.
+    fn shows_before(&self, command: LibraryCommand) -> Option<Effect> {
+        let (_, before) = self.library.before().filter(|_| command == LibraryCommand::Inventory)?;
+        Some((self.library.clone(), Some(Answer::Inventory(before.clone()))))
+    }
+
     /// Nobody waits for a command any more.
     fn heard(mut self, id: RequestId) -> Self {
         self.done.remove(&id);
@@ -91,7 +98,8 @@ impl LibraryHistory {
         let mut new: Vec<PossibleCourse> = self.courses.iter().cloned().collect();
         while let Some(course) = new.pop() {
             for (&id, request) in self.pending.iter().filter(|(id, _)| !course.done.contains_key(id)) {
-                for (library, answer) in course.library.after(id, request.drive, request.command) {
+                let effects = course.library.after(id, request.drive, request.command);
+                for (library, answer) in effects.into_iter().chain(course.shows_before(request.command)) {
                     let mut done = course.done.clone();
                     done.insert(id, answer);
                     let next = PossibleCourse { library, done };

@@ -103,6 +103,11 @@ impl Library {
         self.places == places && objects.eq(tapes)
     }
 
+    /// What was where before the last movement, while it may not be kept.
+    pub(super) fn before(&self) -> Option<&(RequestId, Vec<Option<usize>>)> {
+        self.before.as_ref()
+    }
+
     /// The initiator has heard of it: it is kept.
     pub(super) fn heard(&mut self, id: RequestId) {
         self.before.take_if(|(request, _)| *request == id);
