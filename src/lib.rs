@@ -181,9 +181,10 @@
 //!   who is there, which nexus sees which logical units, what goes from core to core. A row of [`adapters::FABRICS`]
 //!   says which tables of the configuration are its own, and what is counted for it; its
 //!   [`adapters::fabric::FabricOptions`] say what they mean, and make [`adapters::fabric::FabricExports`] of it, by
-//!   which the runtime makes it a part of each core, and of each change while it runs. Its ports are named by [`scsi::PortName`], and its nexuses
-//!   get their numbers from [`engine::fabric::Core::new_nexus_id`]. `adapters/toy` has whole ones, for tests, on memory
-//!   and on Ethernet frames, and `adapters/toy_regions` one that moves data by memory region.
+//!   which the runtime makes it a part of each core, and of each change while it runs. Its ports are named by
+//!   [`scsi::PortName`], and its nexuses get their numbers from [`engine::fabric::Core::new_nexus_id`]. `adapters/toy`
+//!   has whole ones, for tests, on memory and on Ethernet frames, and `adapters/toy_regions` one that moves data by
+//!   memory region.
 //! * A **device type**: a room in `devices/` with its table of commands, implementing [`scsi::primary::DeviceType`]
 //!   (shape, pages, state of the medium) and [`scsi::primary::CommandSet`] (table and tasks). What SPC says of every
 //!   logical unit, INQUIRY, mode and log pages, self-tests, reservations, dispatch and reports of the table, comes with

@@ -246,7 +246,8 @@ pub(super) fn owner(config: &Config, options: &UnitOptions, owners: &mut OwnersB
     Some(least)
 }
 
-/// A logical unit of the configuration, with what is to be behind it. It may have the state of one whose place it takes.
+/// A logical unit of the configuration, with what is to be behind it. It may have the state of one whose place it
+/// takes.
 pub(super) fn unit(
     config: &Config,
     options: &UnitOptions,

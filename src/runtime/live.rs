@@ -3,8 +3,8 @@
 //! all agree it is in force, with what has gone; else nothing has changed. Nothing waits on a core.
 //!
 //! A logical unit of which something else is said is replaced: another one has its LUNs from the moment of the change,
-//! with the persistent reservations that were there, and with the same store if the same is said of that. A store that is not the same and
-//! lies in the same image is opened when the old one is closed; until then the unit becomes ready.
+//! with the persistent reservations that were there, and with the same store if the same is said of that. A store that
+//! is not the same and lies in the same image is opened when the old one is closed; until then the unit becomes ready.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};

@@ -4,8 +4,8 @@
 //!
 //! Inside the world the code is that of the daemon: [`Shard`](crate::engine::shard::Shard)s with their task managers,
 //! disks, iSCSI connections and TCP. What is around it is made of faults: wires ([`crate::ports::memory`]), disks
-//! ([`store`]), a tape [`library`], initiators ([`session`]) on a TCP of their own ([`peer`]). An [`oracle`] knows for each block what it
-//! may hold. A [`plan`] says what happens; it is made from a seed, and made shorter when it fails.
+//! ([`store`]), a tape [`library`], initiators ([`session`]) on a TCP of their own ([`peer`]). An [`oracle`] knows for
+//! each block what it may hold. A [`plan`] says what happens; it is made from a seed, and made shorter when it fails.
 //!
 //! `ptgt-sim --help` tells how to run it; docs/testing.md how to extend it.
 

@@ -307,8 +307,8 @@ impl Drive {
     }
 
     /// Why nothing is to be written at the head, if so: the tab is set, or there is something behind and it is written
-    /// once, or the daemon was started again: programs that had a tape at its end then, and repeat what ends with a unit
-    /// attention, would write over its beginning.
+    /// once, or the daemon was started again: programs that had a tape at its end then, and repeat what ends with a
+    /// unit attention, would write over its beginning.
     pub(super) fn refusal(&mut self) -> Option<Sense> {
         let (partition, lba, placed) = (self.partition, self.lba, self.placed || self.lba > 0);
         if self.is_protected() {

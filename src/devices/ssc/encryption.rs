@@ -189,8 +189,8 @@ pub(super) struct TapeEncryption {
     salts: Salts,
 }
 
-/// What makes the key of each record another one: a number that no other start has drawn, and a count. A clock would not
-/// do: after a restart the same key comes again, and the time may, too.
+/// What makes the key of each record another one: a number that no other start has drawn, and a count. A clock would
+/// not do: after a restart the same key comes again, and the time may, too.
 #[derive(Debug)]
 struct Salts {
     start: [u64; 3],

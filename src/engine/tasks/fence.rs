@@ -27,8 +27,8 @@ impl TaskManager {
         entry.is_fenced()
     }
 
-    /// Raises a fence before a new task set until that of the same LUN in a unit is gone, whose place it takes, and what
-    /// was lent there has come back.
+    /// Raises a fence before a new task set until that of the same LUN in a unit is gone, whose place it takes, and
+    /// what was lent there has come back.
     pub(super) fn raise_fence_after(&mut self, nexus: usize, task_set: usize, unit: UnitKey) {
         let entry = &mut self.nexuses[nexus];
         let (seen, unseen) = entry.task_sets.split_at_mut(entry.seen);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A port that gets any frames, with a task manager that ends some tasks and leaves others: for tests and the fuzz target.
-//! Nothing panics, and all memory comes back.
+//! A port that gets any frames, with a task manager that ends some tasks and leaves others: for tests and the fuzz
+//! target. Nothing panics, and all memory comes back.
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ impl AnyFrames {
         self.serve();
     }
 
-    /// Takes an Ethernet frame from its ethertype on, as if it came from the port that it says it comes from. The CRC of
-    /// an FCoE frame is put right.
+    /// Takes an Ethernet frame from its ethertype on, as if it came from the port that it says it comes from. The CRC
+    /// of an FCoE frame is put right.
     pub(crate) fn take(&mut self, frame: &[u8]) {
         let Some((ethertype, body)) = frame.split_first_chunk() else { return };
         let (ethertype, mut body) = (u16::from_be_bytes(*ethertype), body.to_vec());

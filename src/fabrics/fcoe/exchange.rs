@@ -145,7 +145,8 @@ impl WriteBurst {
         })
     }
 
-    /// Takes a frame of data. Frames come in order on Ethernet; where one is missing the rest of the burst is of no use.
+    /// Takes a frame of data. Frames come in order on Ethernet; where one is missing the rest of the burst is of no
+    /// use.
     fn take(&mut self, header: &FcHeader, data: &[u8]) -> BurstProgress {
         let (seq_id, seq_cnt) = *self.sequence.get_or_insert((header.seq_id, header.seq_cnt));
         if header.seq_id != seq_id {

@@ -321,8 +321,8 @@ impl FcoePort {
         }
     }
 
-    /// After the answer to a FLOGI of that port: who has the higher name sends PLOGI. If both have sent FLOGI, each waits
-    /// for its own answer.
+    /// After the answer to a FLOGI of that port: who has the higher name sends PLOGI. If both have sent FLOGI, each
+    /// waits for its own answer.
     fn login_goes_on(&mut self, id: FcId) {
         if let Some(FcPeer { state: LoginState::LoggedOut, .. }) = self.peers.get(&id) {
             self.begin_plogi(id);

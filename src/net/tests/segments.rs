@@ -297,8 +297,8 @@ fn bytes_of_a_segment_that_acknowledges_nonsense_are_not_kept() {
     assert_eq!((sender.acked, sender.received.len()), (2000, 2000));
 }
 
-/// Others have taken all the memory. A peer that holds little keeps what it sends in the reserve, as long as half of that
-/// is left for all; one that holds much does not.
+/// Others have taken all the memory. A peer that holds little keeps what it sends in the reserve, as long as half of
+/// that is left for all; one that holds much does not.
 #[test]
 fn a_peer_that_holds_little_is_served_while_others_hold_all_memory() {
     const SEGMENT: u64 = 2300;

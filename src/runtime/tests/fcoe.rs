@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! FCoE at one end of a pair of network devices, on a VLAN, with two reactors; an initiator of a few frames at the other.
+//! FCoE at one end of a pair of network devices, on a VLAN, with two reactors; an initiator of a few frames at the
+//! other.
 
 use super::*;
 use crate::memory::{Arena, Sg};

@@ -288,7 +288,8 @@ fn drives_and_libraries_come_change_and_go() {
     daemon.stop();
 }
 
-/// What fails when all else is in force is undone: a cartridge cannot be opened, after a disk was opened in another way.
+/// What fails when all else is in force is undone: a cartridge cannot be opened, after a disk was opened in another
+/// way.
 #[test]
 fn what_fails_late_is_undone() {
     let address = free_address();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A link between TCP/IP and two protocols beside it: a fabric that is on two cores, and a client of the first one. What
-//! they claim changes, and so do frames. Who gets which is worked out here once more.
+//! A link between TCP/IP and two protocols beside it: a fabric that is on two cores, and a client of the first one.
+//! What they claim changes, and so do frames. Who gets which is worked out here once more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

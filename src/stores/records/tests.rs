@@ -287,7 +287,8 @@ fn units_come_and_go_while_a_core_has_its_handle() {
     assert_eq!(records.load(one, "state").unwrap().unwrap(), b"second");
 }
 
-/// A unit takes the place of another, and counts its changes from the beginning: nothing that it keeps is taken for old.
+/// A unit takes the place of another, and counts its changes from the beginning: nothing that it keeps is taken for
+/// old.
 #[test]
 fn two_units_have_the_records_of_one_name_for_a_while() {
     let folder = Temporary::new("twins");

@@ -235,8 +235,8 @@ fn the_key_goes_with_a_reset_and_with_the_cartridge_if_that_was_asked_for() {
     assert!(!has_key(&mut rig.restarted()));
 }
 
-/// Nor after the same key was given again, by the same initiator to the same drive, at the same time by its clock, as after
-/// a restart.
+/// Nor after the same key was given again, by the same initiator to the same drive, at the same time by its clock, as
+/// after a restart.
 #[test]
 fn no_two_records_are_encrypted_alike() {
     let mut made = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A wire that loses, doubles, damages and reorders frames, by seed. Whatever comes of it: data that the task manager gets
-//! is that of its command and all of it, nothing of a command follows the answer of its abort, and all memory comes
-//! back.
+//! A wire that loses, doubles, damages and reorders frames, by seed. Whatever comes of it: data that the task manager
+//! gets is that of its command and all of it, nothing of a command follows the answer of its abort, and all memory
+//! comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 

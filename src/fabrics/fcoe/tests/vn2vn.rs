@@ -40,8 +40,8 @@ fn an_identifier_is_asked_for_twice_then_claimed_then_told_again_and_again() {
 /// How long the port has been there, who says what, what is answered, and whether it takes another identifier.
 type Conflict = (u64, u8, Vn2VnMessage, FipFlags, &'static [&'static str], bool);
 
-/// The table of conflicts: who has the identifier already keeps it; of two that ask at a time the higher name does, unless
-/// the other had it before.
+/// The table of conflicts: who has the identifier already keeps it; of two that ask at a time the higher name does,
+/// unless the other had it before.
 #[test]
 fn of_two_that_want_an_identifier_one_gets_it() {
     use Vn2VnMessage::{ClaimNotification, ProbeReply, ProbeRequest};
