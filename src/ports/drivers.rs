@@ -97,8 +97,9 @@ mod tests {
     use crate::ports::{AddressHolder, AddressRefusal};
 
     /// A port of a driver, with what any of them may ask for.
-    fn port(driver: &PortDriver) -> Arc<dyn PortOptions> {
-        let device = format!("no{}", std::process::id() % 100_000);
+    /// Tests that lock its device give it another one each.
+    fn port(driver: &PortDriver, device: &str) -> Arc<dyn PortOptions> {
+        let device = format!("{device}{}", std::process::id() % 100_000);
         let text = format!("name = \"p\"\ndevice = \"{device}\"\naddress = [\"10.1.0.1/24\"]");
         let errors = Errors::new(&text);
         let document = DeTable::parse(&text).unwrap();
@@ -117,7 +118,7 @@ mod tests {
     fn no_two_daemons_have_an_address_whatever_its_driver() {
         let machine = Machine::default();
         for driver in DRIVERS {
-            let options = port(driver);
+            let options = port(driver, "no");
             let (address, name) = (address(&*options), driver.word);
             assert_eq!(options.examine_address(address, &machine), Ok(()), "{name}");
             let first = options.take_address(address).unwrap();
@@ -138,7 +139,7 @@ mod tests {
     fn no_two_daemons_have_the_frames_of_a_device_whatever_its_driver() {
         let machine = Machine::default();
         for driver in DRIVERS {
-            let (options, name) = (port(driver), driver.word);
+            let (options, name) = (port(driver, "nf"), driver.word);
             let Some(link) = options.link() else { continue };
             assert_eq!(options.examine_frames(&machine), Ok(()), "{name}");
             let first = link.lock(&link.frames_lock()).unwrap();
@@ -156,7 +157,7 @@ mod tests {
     fn the_manual_says_what_rights_each_driver_has_a_use_for() {
         let manual = include_str!("../../docs/ports.md");
         for driver in DRIVERS {
-            let options = port(driver);
+            let options = port(driver, "no");
             for (capability, _) in options.rights().iter().chain(options.useful_rights()) {
                 let name = driver.word;
                 assert!(
