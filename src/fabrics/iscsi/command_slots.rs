@@ -78,6 +78,8 @@ pub(super) struct CommandSlot {
     pub(super) burst: u32,
     /// Data-Out was damaged or incomplete: the task is being aborted, and the initiator is told then.
     pub(super) damaged: bool,
+    /// A task management request that concerns it has come after it.
+    concerned: bool,
 }
 
 impl CommandSlot {
@@ -310,11 +312,19 @@ impl CommandSlots {
         self.free.push(index);
     }
 
-    /// Frees commands in a scope that are done but for the end of their Data-Out, unanswered.
+    /// Marks commands in a scope, which a task management request concerns; those that come after it have no part in it.
+    pub(super) fn concern(&mut self, scope: Scope) {
+        for (slot, tag) in self.slots.iter_mut().zip(&self.tags) {
+            slot.concerned |= *tag != NO_TAG && scope.covers(slot.itt, slot.lun);
+        }
+    }
+
+    /// Frees commands in a scope that are marked, and done but for the end of their Data-Out, unanswered.
     pub(super) fn close_draining(&mut self, scope: Scope) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
-            if matches!(slot.phase, CommandPhase::Draining(_)) && scope.covers(slot.itt, slot.lun) {
+            let is_draining = matches!(slot.phase, CommandPhase::Draining(_));
+            if is_draining && slot.concerned && scope.covers(slot.itt, slot.lun) {
                 self.close(u32::try_from(index).expect("at most WINDOW_MAX + IMMEDIATE_MAX slots"));
             }
         }

@@ -97,6 +97,7 @@ impl ActiveConnection<'_> {
         }
         self.session.abort_early(scope, cmd_sn);
         self.session.commands.close_waiting(scope);
+        self.session.commands.concern(scope);
         self.session.answering += u32::from(windowed);
         let pending = PendingFunction { connection: Some(self.key), itt, scope, windowed, answer: None };
         let request = self.session.task_management.insert(pending);

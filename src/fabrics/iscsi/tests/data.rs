@@ -530,6 +530,38 @@ fn a_response_waits_for_unsolicited_data() {
     world.end();
 }
 
+fn busy() -> Response {
+    Response {
+        status: Status::Busy,
+        sense: Default::default(),
+        data: Sg::new(),
+        residual_in: Residual::None,
+        residual_out: Residual::None,
+    }
+}
+
+/// The task manager answers it when the next command has ended, whose data has not.
+#[test]
+fn a_function_leaves_alone_what_came_after_it() {
+    let mut world = world(Parameters::default(), &[]);
+    let clear = world.initiator.task_management(4, 0);
+    let mut command = world.initiator.command(0, &[FAIL], Transfer::write(4096));
+    command.bhs.bytes_mut()[1] &= !FINAL;
+    world.receive(&[&clear, &command].map(|packet| packet.encode(world.initiator.digests)).concat());
+    let Some(Request::TaskManagement { request, .. }) = world.session.poll_request() else {
+        panic!("a function")
+    };
+    let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
+        panic!("a command")
+    };
+    world.session.send_command_complete(request_tag, busy());
+    world.session.task_management_executed(request, TaskManagementResponse::Complete);
+    assert_eq!(opcodes(&world.run()), [Opcode::TASK_MANAGEMENT_RESPONSE]);
+    let last = world.initiator.data_out(&command, None, 0, 0, &[1; 512], true);
+    assert_eq!(opcodes(&world.exchange(&[last])), [Opcode::SCSI_RESPONSE]);
+    world.end();
+}
+
 #[test]
 fn a_task_that_ends_is_not_given_up_afterwards() {
     let mut world = world(Parameters::default(), &CRC);
@@ -540,14 +572,7 @@ fn a_task_that_ends_is_not_given_up_afterwards() {
     let Some(Request::Command { request_tag, .. }) = world.session.poll_request() else {
         panic!("a command")
     };
-    let response = Response {
-        status: Status::Busy,
-        sense: Default::default(),
-        data: Sg::new(),
-        residual_in: Residual::None,
-        residual_out: Residual::None,
-    };
-    world.session.send_command_complete(request_tag, response);
+    world.session.send_command_complete(request_tag, busy());
     assert!(world.session.poll_request().is_none(), "its name may be that of another command by then");
     assert_eq!(opcodes(&world.run()), [Opcode::REJECT, Opcode::SCSI_RESPONSE]);
     world.end();
