@@ -219,6 +219,15 @@ impl<'a> Section<'a> {
         self.get(name).is_some()
     }
 
+    /// A key that need not be there: `Some(None)` without it, else what `read` makes of it.
+    pub fn optional<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&'static str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if self.given(name) { read(name).map(Some) } else { Some(None) }
+    }
+
     /// The value in the file, else the default.
     fn value(&self, name: &'static str) -> Option<Cow<'a, Spanned<DeValue<'a>>>> {
         let key = self.key(name);

@@ -40,7 +40,7 @@ impl EnvironmentOptions {
     /// Reads it.
     pub fn read(s: Section<'_>) -> Option<Self> {
         let arguments = s.texts("arguments", |text| Some(text.to_owned()));
-        let memory = if s.given("memory") { s.size("memory").map(Some) } else { Some(None) };
+        let memory = s.optional("memory", |key| s.size(key));
         s.finish();
         Some(Self { arguments: arguments?.into_iter().map(|(text, _)| text).collect(), memory: memory? })
     }

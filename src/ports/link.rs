@@ -96,8 +96,8 @@ impl LinkOptions {
     /// addresses.
     pub(super) fn read(s: &Section<'_>, name: Option<&str>, ours: Option<Placed>) -> Option<Self> {
         let device = s.text("device").or_else(|| name.map(str::to_owned));
-        let mtu = if s.given("mtu") { s.number("mtu").map(Some) } else { Some(None) };
-        let mac = if s.given("mac") { s.parsed("mac", mac_address).map(Some) } else { Some(None) };
+        let mtu = s.optional("mtu", |key| s.number(key));
+        let mac = s.optional("mac", |key| s.parsed(key, mac_address));
         let (offload, promiscuous) = (s.flag("offload"), s.flag("promiscuous"));
         Some(Self {
             device: device?,

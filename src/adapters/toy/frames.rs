@@ -90,7 +90,7 @@ impl ToyTargetOptions for FrameTarget {
 
     fn read(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
         let (name, port, luns) = (s.text("name"), parts.frame_port(s), super::read_luns(s, parts));
-        let vlan = if s.given("vlan") { s.number("vlan").map(Some) } else { Some(None) };
+        let vlan = s.optional("vlan", |key| s.number(key));
         Some(Self { name: name?, port: port?, vlan: vlan?, luns: luns? })
     }
 

@@ -102,8 +102,8 @@ impl LibraryOptions {
         let drives: Vec<String> = drives?.into_iter().map(|(name, _)| name).collect();
         let known = |text: &str| PERSONALITIES.iter().find(|known| known.name == text);
         let personality = s.parsed("personality", known);
-        let given = |name| if s.given(name) { s.number(name).map(Some) } else { Some(None) };
-        let [slot, mail_at, drive] = ["first_slot", "first_import_export", "first_drive"].map(given);
+        let first_of = |name| s.optional(name, |key| s.number(key));
+        let [slot, mail_at, drive] = ["first_slot", "first_import_export", "first_drive"].map(first_of);
         let (personality, slot, mail_at, drive) = (personality?, slot?, mail_at?, drive?);
         let [hand, slot_of, mail_of, drive_of] = personality.first;
         let first = [hand, slot.unwrap_or(slot_of), mail_at.unwrap_or(mail_of), drive.unwrap_or(drive_of)];
