@@ -42,6 +42,27 @@ pub struct KnownParts<'k, 'a> {
 }
 
 impl KnownParts<'_, '_> {
+    /// The key `luns` of a target: the LUNs of its entries, and LUN and logical unit of those without errors, in
+    /// ascending order of LUN.
+    pub fn luns(&self, s: &Section<'_>) -> (Vec<u16>, Vec<(u16, String)>) {
+        let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
+        for entry in s.sections("luns") {
+            let (lun, unit) = (entry.number("lun"), self.unit(&entry));
+            if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
+                entry.error("lun", "is taken", "each LUN of a target is given once");
+            }
+            if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
+                entry.error("unit", "is in the list twice", "a target has a logical unit once");
+            }
+            listed.push((lun, unit));
+            entry.finish();
+        }
+        let numbers = listed.iter().filter_map(|(lun, _)| *lun).collect();
+        let mut luns: Vec<_> = listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
+        luns.sort_unstable();
+        (numbers, luns)
+    }
+
     /// The name of the logical unit of an entry of a list of LUNs.
     pub fn unit(&self, entry: &Section<'_>) -> Option<String> {
         let name = entry.text("unit")?;

@@ -2,7 +2,8 @@
 //! The header of an Ethernet frame (IEEE 802.3 3.1.1), and the VLAN tag that may stand in it (IEEE 802.1Q 9.6).
 
 pub(super) const ETHERNET: usize = 14;
-const ETHERTYPE_VLAN: u16 = 0x8100;
+/// What begins a VLAN tag.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
 /// Of a VLAN tag.
 const TAG: usize = 4;
 pub(super) const BROADCAST: [u8; 6] = [0xff; 6];

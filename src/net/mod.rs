@@ -33,6 +33,7 @@ use crate::time::Instant;
 
 pub use checksum::{cut_in_software, finish_in_software};
 pub use counters::{DropCounters, RawCounters, TcpCounters};
+pub use ethernet::ETHERTYPE_VLAN;
 pub use front::multicast_groups;
 pub use host::{FLOWS_MAX, HALF_OPEN_MAX, HostConfig, TcpHost};
 pub use link::{FrameClaim, LinkClient, LinkHandle, Links, RAW_FRAMES_MAX, RawFrame};

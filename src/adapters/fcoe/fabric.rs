@@ -20,7 +20,7 @@ use crate::engine::tasks::{NexusKey, Transports};
 use crate::fabrics::fcoe::{
     FcoePort, FcoePortEvent, FcoePortOptions, OutgoingFrame, PortIdentity, ReceivedFrame,
 };
-use crate::net::{FrameClaim, RawFrame, TxFrame};
+use crate::net::{ETHERTYPE_VLAN, FrameClaim, RawFrame, TxFrame};
 use crate::reactor::CoreContext;
 use crate::scsi::{Lun, Nexus, PortName, TargetPort, Transport, UnitKey};
 use crate::time::Instant;
@@ -28,7 +28,6 @@ use crate::wire::fc::{ETHERTYPE_FCOE, ETHERTYPE_FIP, MacAddress};
 
 /// The priority of tagged frames: that of storage, which networks for FCoE do not lose.
 const PRIORITY: u16 = 3;
-const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// A target as the engine knows it.
 pub(super) struct ExportedTarget {

@@ -94,17 +94,12 @@ impl FcoeTargetOptions {
     /// Reads one.
     pub(super) fn read(s: Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Self> {
         let (name, port) = (s.text("name"), parts.frame_port(&s));
-        let vlan = if s.given("vlan") { s.number("vlan").map(Some) } else { Some(None) };
-        let wwn = |key| if s.given(key) { s.parsed(key, port_name).map(Some) } else { Some(None) };
+        let vlan = s.optional("vlan", |key| s.number(key));
+        let wwn = |key| s.optional(key, |key| s.parsed(key, port_name));
         let (wwpn, wwnn) = (wwn("port_name"), wwn("node_name"));
-        let initiators = match s.given("initiators") {
-            true => s
-                .texts("initiators", port_name)
-                .map(|all| Some(all.into_iter().map(|(name, _)| name).collect())),
-            false => Some(None),
-        };
-        let luns = luns(&s, parts);
-        let port_id = if s.given("port_id") { s.number("port_id").map(Some) } else { Some(None) };
+        let initiators = s.optional("initiators", |key| s.texts(key, port_name));
+        let (_, luns) = parts.luns(&s);
+        let port_id = s.optional("port_id", |key| s.number(key));
         let group = s.number("group");
         s.finish();
         Some(Self {
@@ -113,8 +108,8 @@ impl FcoeTargetOptions {
             vlan: vlan?,
             port_name: wwpn?,
             node_name: wwnn?,
-            initiators: initiators?,
-            luns: luns?,
+            initiators: initiators?.map(|all| all.into_iter().map(|(name, _)| name).collect()),
+            luns,
             port_id: port_id?,
             group: group?,
         })
@@ -160,21 +155,3 @@ const LUNS: &Table = &Table {
         key("unit", Text("the name of a [[disk]] or [[tape]]"), Required, "\"thin0\"", "The logical unit."),
     ]],
 };
-
-fn luns(s: &Section<'_>, parts: &KnownParts<'_, '_>) -> Option<Vec<(u16, String)>> {
-    let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
-    for entry in s.sections("luns") {
-        let (lun, unit) = (entry.number("lun"), parts.unit(&entry));
-        if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
-            entry.error("lun", "is taken", "each LUN of a target is given once");
-        }
-        if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
-            entry.error("unit", "is in the list twice", "a target has a logical unit once");
-        }
-        listed.push((lun, unit));
-        entry.finish();
-    }
-    let mut luns = listed.into_iter().map(|(lun, unit)| lun.zip(unit)).collect::<Option<Vec<_>>>()?;
-    luns.sort_unstable();
-    Some(luns)
-}

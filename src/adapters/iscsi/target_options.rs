@@ -167,23 +167,7 @@ impl TargetOptions {
         let chosen = known.portals(&s);
         let tags = chosen.iter().flatten().map(|portal| portal.group);
         let port_ids = port_ids(&s, &tags.collect::<Vec<_>>());
-        let mut listed: Vec<(Option<u16>, Option<String>)> = Vec::new();
-        for entry in s.sections("luns") {
-            let lun = entry.number("lun");
-            let unit = known.parts.unit(&entry);
-            if lun.is_some() && listed.iter().any(|(taken, _)| *taken == lun) {
-                entry.error("lun", "is taken", "each LUN of a target is given once");
-            }
-            if unit.is_some() && listed.iter().any(|(_, taken)| *taken == unit) {
-                entry.error("unit", "is in the list twice", "a target has a logical unit once");
-            }
-            listed.push((lun, unit));
-            entry.finish();
-        }
-        let numbers: Vec<u16> = listed.iter().filter_map(|(lun, _)| *lun).collect();
-        let mut luns: Vec<(u16, String)> =
-            listed.into_iter().filter_map(|(lun, unit)| lun.zip(unit)).collect();
-        luns.sort_unstable();
+        let (numbers, luns) = known.parts.luns(&s);
         let parameters = Parameters::read(s.section("iscsi"));
         let authentication = authentication(s.section("chap"), known.accounts);
         let rules = s.sections("access").into_iter().map(|s| rule(s, known.accounts, &numbers));
