@@ -7,27 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::memory::Sg;
+use crate::ports::memory::Dice;
 use crate::scsi::{EncodedSense, Request, RequestTag, Residual, Response, Status, Transport};
 use crate::wire::AdditionalCdb;
 use crate::wire::fc::{FcpCmnd, FcpTaskAttribute, FcpTransfer};
 
 const I: u8 = LOWER;
 
-/// Numbers that a seed makes (SplitMix64).
-pub(super) struct Dice(pub(super) u64);
+pub(super) fn below(dice: &mut Dice, count: usize) -> usize {
+    usize::try_from(dice.below(count as u64)).expect("less than that")
+}
 
-impl Dice {
-    pub(super) fn below(&mut self, count: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % count as u64) as usize
-    }
-
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
+pub(super) fn one_in(dice: &mut Dice, count: usize) -> bool {
+    below(dice, count) == 0
 }
 
 /// The data of an exchange: no two have the same.
@@ -45,7 +37,7 @@ struct ChaosTask {
 
 struct Chaos {
     dice: Dice,
-    rig: Rig,
+    rig: FcoeRig,
     number: usize,
     /// Frames on their way to the target.
     coming: Vec<Vec<u8>>,
@@ -58,9 +50,9 @@ struct Chaos {
 
 impl Chaos {
     fn new(seed: u64) -> Self {
-        let (rig, number) = Rig::logged_in(I);
+        let (rig, number) = FcoeRig::logged_in(I);
         Self {
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             rig,
             number,
             coming: Vec::new(),
@@ -76,15 +68,15 @@ impl Chaos {
         let whole = header.f_ctl.contains(FCtl::END_SEQUENCE);
         let eof = if whole { Eof::EOF_T } else { Eof::EOF_N };
         let mut body = written(&FcoeFrame { sof, header, payload, eof });
-        if self.dice.one_in(40) {
+        if one_in(&mut self.dice, 40) {
             return;
         }
-        if self.dice.one_in(40) {
+        if one_in(&mut self.dice, 40) {
             self.coming.push(body.clone());
         }
-        if self.dice.one_in(40) {
-            let at = self.dice.below(body.len());
-            body[at] ^= 1 << self.dice.below(8);
+        if one_in(&mut self.dice, 40) {
+            let at = below(&mut self.dice, body.len());
+            body[at] ^= 1 << below(&mut self.dice, 8);
         }
         self.coming.push(body);
     }
@@ -95,8 +87,8 @@ impl Chaos {
 
     fn begin(&mut self) {
         let ox_id = u16::try_from(self.begun.len()).expect("some hundreds");
-        let len = u32::try_from(4 * self.dice.below(4096)).expect("short");
-        let transfer = match self.dice.below(3) {
+        let len = u32::try_from(4 * below(&mut self.dice, 4096)).expect("short");
+        let transfer = match below(&mut self.dice, 3) {
             0 => FcpTransfer::None,
             1 => FcpTransfer::Read(len),
             _ => FcpTransfer::Write(len),
@@ -119,7 +111,7 @@ impl Chaos {
     }
 
     fn abort(&mut self) {
-        let ox_id = u16::try_from(self.dice.below(self.begun.len().max(1))).expect("some hundreds");
+        let ox_id = u16::try_from(below(&mut self.dice, self.begun.len().max(1))).expect("some hundreds");
         let header = FcHeader::request(RCtl::ABTS, FcType::BLS, id(I), id(OWN), ox_id);
         self.send(FcHeader { f_ctl: FCtl::new(0x09_0000), ..header }, &[]);
     }
@@ -129,8 +121,8 @@ impl Chaos {
         if self.coming.is_empty() {
             return;
         }
-        let reach = if self.dice.one_in(20) { self.coming.len().min(8) } else { 1 };
-        let body = self.coming.remove(self.dice.below(reach));
+        let reach = if one_in(&mut self.dice, 20) { self.coming.len().min(8) } else { 1 };
+        let body = self.coming.remove(below(&mut self.dice, reach));
         self.rig.port.receive(
             self.rig.now,
             ReceivedFrame { to: vn_mac(OWN), from: vn_mac(I), ethertype: ETHERTYPE_FCOE, body: &body },
@@ -138,7 +130,7 @@ impl Chaos {
     }
 
     /// The initiator has an answer.
-    fn hear(&mut self, caught: &Caught) {
+    fn hear(&mut self, caught: &SentFrame) {
         if caught.ethertype != ETHERTYPE_FCOE {
             return;
         }
@@ -212,7 +204,7 @@ impl Chaos {
         match task.transfer {
             FcpTransfer::Write(len) if task.fetched.len() < len as usize => {
                 let left = len as usize - task.fetched.len();
-                let now = left.min(4 * (1 + self.dice.below(2048)));
+                let now = left.min(4 * (1 + below(&mut self.dice, 2048)));
                 return session.receive_data_out(tag, u32::try_from(now).expect("short"));
             }
             FcpTransfer::Write(len) => {
@@ -220,7 +212,7 @@ impl Chaos {
             }
             FcpTransfer::Read(len) if task.sent < len as usize => {
                 let all = data_of(task.ox_id, len as usize);
-                let now = (all.len() - task.sent).min(4 * (1 + self.dice.below(2048)));
+                let now = (all.len() - task.sent).min(4 * (1 + below(&mut self.dice, 2048)));
                 let data = Sg::copied(&self.rig.arena, &all[task.sent..][..now]).expect("memory");
                 task.sent += now;
                 return session.send_data_in(tag, data);
@@ -237,11 +229,11 @@ impl Chaos {
 
     fn run(mut self) -> usize {
         for step in 0..4000 {
-            match self.dice.below(8) {
+            match below(&mut self.dice, 8) {
                 0 if step < 3000 && self.begun.len() < 200 => self.begin(),
-                1 if self.dice.one_in(10) => self.abort(),
-                2 if self.dice.one_in(100) => {
-                    let time = Duration::from_millis(self.dice.below(3000) as u64);
+                1 if one_in(&mut self.dice, 10) => self.abort(),
+                2 if one_in(&mut self.dice, 100) => {
+                    let time = Duration::from_millis(below(&mut self.dice, 3000) as u64);
                     for caught in self.rig.pass(time) {
                         self.hear(&caught);
                     }

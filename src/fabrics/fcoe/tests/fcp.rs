@@ -53,13 +53,13 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 struct Exchanges {
-    rig: Rig,
+    rig: FcoeRig,
     number: usize,
 }
 
 impl Exchanges {
     fn new() -> Self {
-        let (rig, number) = Rig::logged_in(I);
+        let (rig, number) = FcoeRig::logged_in(I);
         Self { rig, number }
     }
 
@@ -72,7 +72,7 @@ impl Exchanges {
         request_tag
     }
 
-    fn send(&mut self, ox_id: u16, command: &FcpCmnd<'_>) -> Vec<Caught> {
+    fn send(&mut self, ox_id: u16, command: &FcpCmnd<'_>) -> Vec<SentFrame> {
         self.rig.frame(I, request(RCtl::FCP_CMND, ox_id), &written(command))
     }
 
@@ -80,7 +80,7 @@ impl Exchanges {
         self.rig.session(self.number)
     }
 
-    fn complete(&mut self, tag: RequestTag, response: Response) -> Vec<Caught> {
+    fn complete(&mut self, tag: RequestTag, response: Response) -> Vec<SentFrame> {
         self.session().send_command_complete(tag, response);
         self.rig.catch()
     }
@@ -90,7 +90,7 @@ impl Exchanges {
     }
 
     /// Sends data that was asked for, in frames of that size; `lost` are not sent.
-    fn data(&mut self, ready: &Caught, bytes: &[u8], size: usize, lost: &[usize]) -> Vec<Caught> {
+    fn data(&mut self, ready: &SentFrame, bytes: &[u8], size: usize, lost: &[usize]) -> Vec<SentFrame> {
         let Body::FcpXferRdy(asked) = ready.unit() else { panic!("not asked for") };
         let (mut caught, mut at) = (Vec::new(), asked.relative_offset);
         let burst = &bytes[at as usize..(at + asked.burst_len) as usize];
@@ -124,7 +124,7 @@ impl Exchanges {
     }
 }
 
-fn response(caught: &Caught) -> FcpRsp<'_> {
+fn response(caught: &SentFrame) -> FcpRsp<'_> {
     let Body::FcpRsp(response) = caught.unit() else { panic!("no response: {:?}", caught.unit()) };
     response
 }
@@ -374,7 +374,7 @@ fn sense_data_is_confirmed() {
         assert_eq!(it.session().exchanges(), 0);
     }
     // An initiator that does not know of that is not asked for it.
-    let (mut rig, _) = Rig::logged_in(I);
+    let (mut rig, _) = FcoeRig::logged_in(I);
     let page = ServicePage::fcp(PageFlags::ESTABLISH_IMAGE_PAIR, FcpServiceParameters::INITIATOR);
     rig.els(I, 9, &ElsRequest::Prli(ProcessLogin(page)));
     rig.port.session_ended(0);
@@ -478,7 +478,7 @@ fn identifiers_rest_no_longer_than_frames_live() {
 #[test]
 fn an_abort_that_comes_late_or_for_nothing_is_answered_at_once() {
     let mut it = Exchanges::new();
-    let unknown = |caught: &[Caught]| match caught[0].unit() {
+    let unknown = |caught: &[SentFrame]| match caught[0].unit() {
         Body::BaRjt(reject) => reject.reason == BaRjtReason::LOGICAL_ERROR,
         other => panic!("{other:?}"),
     };

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use super::chaos::Dice;
+use super::chaos::{below, one_in};
 use super::*;
 use crate::counters::CounterSet;
 use crate::fabrics::fcoe::FcoeCounters;
 use crate::fabrics::fcoe::any::AnyFrames;
 use crate::memory::Sg;
+use crate::ports::memory::Dice;
 use crate::scsi::{
     EncodedSense, Request, RequestTag, Residual, Response, Status, TaskManagementResponse, Transport,
 };
@@ -30,8 +31,8 @@ fn frames() -> Vec<(Duration, &'static [u8])> {
     frames
 }
 
-fn caught(frame: &[u8]) -> Caught {
-    Caught {
+fn caught(frame: &[u8]) -> SentFrame {
+    SentFrame {
         to: MacAddress(frame[..6].try_into().unwrap()),
         from: MacAddress(frame[6..12].try_into().unwrap()),
         ethertype: u16::from_be_bytes([frame[12], frame[13]]),
@@ -85,7 +86,7 @@ fn recorded(frames: &[(Duration, &'static [u8])]) -> BTreeMap<u16, Vec<Recorded>
 /// What is compared of a frame of the target.
 type Line = (String, Option<(FcId, FcId, u16, u8)>, u32, usize);
 
-fn line(frame: &Caught) -> Line {
+fn line(frame: &SentFrame) -> Line {
     if frame.ethertype == ETHERTYPE_FIP {
         return match frame.fip().message {
             FipMessage::Vn2Vn { message, port, .. } => {
@@ -123,13 +124,13 @@ fn sorted(lines: impl IntoIterator<Item = Line>) -> BTreeMap<String, Vec<Line>> 
 
 /// A target that answers as the captured one did.
 struct Replay {
-    rig: Rig,
+    rig: FcoeRig,
     recorded: BTreeMap<u16, Vec<Recorded>>,
     /// What is asked for by the commands that are there.
     open: BTreeMap<RequestTag, (FcpTransfer, Recorded)>,
     /// OX_ID and direction of commands that are coming.
     coming: Vec<(u16, FcpTransfer)>,
-    sent: Vec<Caught>,
+    sent: Vec<SentFrame>,
 }
 
 impl Replay {
@@ -182,13 +183,13 @@ fn the_captured_initiator_is_answered_as_it_was() {
     let frames = frames();
     let options = FcoePortOptions { identity: identity(TARGET), mtu: 2500, initiators: None };
     let mut replay = Replay {
-        rig: Rig::with(options),
+        rig: FcoeRig::with(options),
         recorded: recorded(&frames),
         open: BTreeMap::new(),
         coming: Vec::new(),
         sent: Vec::new(),
     };
-    let initiator = |frame: &Caught| frame.from.0[5] == 0x0a;
+    let initiator = |frame: &SentFrame| frame.from.0[5] == 0x0a;
     let mut own: Vec<Line> = Vec::new();
     for (time, frame) in &frames {
         // The captured target had begun before the first frame.
@@ -260,18 +261,18 @@ fn input(name: &str) -> Vec<Vec<u8>> {
 /// The initiator's half with some bits changed, and a CRC that is right.
 #[test]
 fn frames_of_anybody_do_no_harm() {
-    let (mut dice, mut all) = (Dice(1), FcoeCounters::default());
+    let (mut dice, mut all) = (Dice::new(1), FcoeCounters::default());
     for _ in 0..40 {
         let mut any = AnyFrames::new();
         input("login").iter().for_each(|frame| any.take(frame));
         for (_, frame) in frames().into_iter().filter(|(_, frame)| frame[11] == 0x0a) {
             let mut frame = frame[12..].to_vec();
-            for _ in 0..dice.below(4) {
-                let at = 2 + dice.below((frame.len() - 2).min(90));
-                frame[at] ^= 1 << dice.below(8);
+            for _ in 0..below(&mut dice, 4) {
+                let at = 2 + below(&mut dice, (frame.len() - 2).min(90));
+                frame[at] ^= 1 << below(&mut dice, 8);
             }
-            if dice.one_in(50) {
-                frame.truncate(dice.below(frame.len()));
+            if one_in(&mut dice, 50) {
+                frame.truncate(below(&mut dice, frame.len()));
             }
             any.take(&frame);
         }

@@ -7,7 +7,7 @@ use crate::wire::fc::{
     LsRjtReason, PageResponse, ReceiveSize, Srr,
 };
 
-fn rejected(caught: &[Caught], request: ElsCode) -> (LsRjtReason, LsRjtExplanation) {
+fn rejected(caught: &[SentFrame], request: ElsCode) -> (LsRjtReason, LsRjtExplanation) {
     let [caught] = caught else { panic!("{caught:?}") };
     let ElsReply::Reject(LsRjt { reason, explanation, .. }) = caught.reply(request) else {
         panic!("accepted")
@@ -20,14 +20,14 @@ fn flogi(last: u8) -> LoginParameters {
     LoginParameters::flogi(port_name, node_name, 2112)
 }
 
-fn accepts_flogi(caught: &Caught) -> bool {
+fn accepts_flogi(caught: &SentFrame) -> bool {
     let FipMessage::LinkService { els, mac, .. } = caught.fip().message else { return false };
     assert_eq!(mac, Some(vn_mac(OWN)));
     matches!(els.body, FipElsBody::Reply(ElsReply::Login(_)))
 }
 
-fn met(last: u8) -> Rig {
-    let mut rig = Rig::up();
+fn met(last: u8) -> FcoeRig {
+    let mut rig = FcoeRig::up();
     rig.say(last, id(last), Vn2VnMessage::ClaimNotification(claim()), FipFlags::default());
     rig
 }
@@ -81,7 +81,8 @@ fn crossing_flogis_are_both_answered_and_each_waits_for_its_own_answer() {
 #[test]
 fn a_flogi_that_nobody_answers_is_sent_again_with_the_next_beacon() {
     let mut rig = met(HIGHER);
-    let beacon = |rig: &mut Rig| rig.say(HIGHER, id(HIGHER), Vn2VnMessage::Beacon, FipFlags::default()).len();
+    let beacon =
+        |rig: &mut FcoeRig| rig.say(HIGHER, id(HIGHER), Vn2VnMessage::Beacon, FipFlags::default()).len();
     assert_eq!((beacon(&mut rig), beacon(&mut rig)), (1, 0));
     rig.pass(millis(4_000));
     assert_eq!(beacon(&mut rig), 1);
@@ -89,7 +90,7 @@ fn a_flogi_that_nobody_answers_is_sent_again_with_the_next_beacon() {
 
 #[test]
 fn a_flogi_of_a_stranger_or_of_a_switch_is_refused() {
-    let refusal = |rig: &mut Rig, login| {
+    let refusal = |rig: &mut FcoeRig, login| {
         let request = els_body(LOWER, ElsRequest::Flogi(login), FipDescriptorType::FLOGI);
         let caught = rig.fip_els(request, LOWER);
         let FipMessage::LinkService { els, .. } = caught[0].fip().message else { panic!("no answer") };
@@ -99,7 +100,7 @@ fn a_flogi_of_a_stranger_or_of_a_switch_is_refused() {
         (reason, explanation)
     };
     let stranger = (LsRjtReason::FIP_ERROR, LsRjtExplanation::FIP_NOT_A_NEIGHBOUR);
-    assert_eq!(refusal(&mut Rig::up(), flogi(LOWER)), stranger);
+    assert_eq!(refusal(&mut FcoeRig::up(), flogi(LOWER)), stranger);
     assert_eq!(refusal(&mut met(HIGHER), flogi(LOWER)), stranger);
     let switch = LoginParameters { features: LoginFeatures::F_PORT, ..flogi(LOWER) };
     assert_eq!(refusal(&mut met(LOWER), switch).0, LsRjtReason::LOGICAL_ERROR);
@@ -107,7 +108,7 @@ fn a_flogi_of_a_stranger_or_of_a_switch_is_refused() {
 
 #[test]
 fn plogi_says_what_it_needs() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     let small = LoginParameters { receive_size: ReceiveSize::new(128), ..plogi(LOWER) };
     let caught = rig.els(LOWER, 1, &ElsRequest::Plogi(small));
     assert_eq!(
@@ -127,7 +128,7 @@ fn plogi_says_what_it_needs() {
 
 #[test]
 fn what_needs_plogi_is_refused_without() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     let needed = (LsRjtReason::UNABLE_TO_PERFORM, LsRjtExplanation::PLOGI_REQUIRED);
     assert_eq!(rejected(&rig.prli(LOWER), ElsCode::PRLI), needed);
     let exchange = ExchangeId { originator: id(LOWER), ox_id: 1, rx_id: 1 };
@@ -155,7 +156,7 @@ fn what_needs_plogi_is_refused_without() {
 
 #[test]
 fn the_other_services_are_answered() {
-    let (mut rig, _) = Rig::logged_in(LOWER);
+    let (mut rig, _) = FcoeRig::logged_in(LOWER);
     let caught = rig.els(LOWER, 1, &ElsRequest::Rtv(ElsEmpty));
     let ElsReply::Rtv(rtv) = caught[0].reply(ElsCode::RTV) else { panic!("no answer") };
     assert_eq!((rtv.r_a_tov, rtv.e_d_tov), (4000, 2000));
@@ -186,7 +187,7 @@ fn the_other_services_are_answered() {
 #[test]
 fn a_session_waits_for_the_end_of_the_last_one() {
     for again in [ElsCode::PLOGI, ElsCode::PRLI, ElsCode::PRLO, ElsCode::LOGO] {
-        let (mut rig, number) = Rig::logged_in(LOWER);
+        let (mut rig, number) = FcoeRig::logged_in(LOWER);
         let page = ServicePage::fcp(PageFlags::default(), FcpServiceParameters::default());
         let logo = Logo { n_port_id: id(LOWER), port_name: identity(LOWER).port_name };
         match again {
@@ -211,7 +212,7 @@ fn a_session_waits_for_the_end_of_the_last_one() {
 #[test]
 fn who_is_not_on_the_list_has_no_session() {
     let initiators = Some(vec![identity(HIGHER).port_name]);
-    let mut rig = Rig::with(FcoePortOptions { identity: identity(OWN), mtu: MTU, initiators });
+    let mut rig = FcoeRig::with(FcoePortOptions { identity: identity(OWN), mtu: MTU, initiators });
     rig.pass(millis(1000));
     rig.drain();
     for (last, joins) in [(LOWER, false), (HIGHER, true)] {
@@ -225,7 +226,7 @@ fn who_is_not_on_the_list_has_no_session() {
 
 #[test]
 fn a_target_is_nothing_to_log_in_to_for_a_target() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     rig.plogi(LOWER);
     let page = ServicePage::fcp(PageFlags::ESTABLISH_IMAGE_PAIR, FcpServiceParameters::TARGET);
     let caught = rig.els(LOWER, 1, &ElsRequest::Prli(ProcessLogin(page)));
@@ -234,7 +235,7 @@ fn a_target_is_nothing_to_log_in_to_for_a_target() {
 
 #[test]
 fn whoever_sends_commands_without_a_session_is_told_to_log_in_again() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     let header = FcHeader::request(RCtl::FCP_CMND, FcType::FCP, id(LOWER), id(OWN), 4);
     let caught = rig.frame(LOWER, header, &[0; 32]);
     assert!(matches!(caught[0].unit(), Body::ElsRequest(ElsRequest::Logo(_))));
@@ -244,7 +245,7 @@ fn whoever_sends_commands_without_a_session_is_told_to_log_in_again() {
 
 #[test]
 fn a_port_that_stops_logs_everybody_out() {
-    let (mut rig, number) = Rig::logged_in(LOWER);
+    let (mut rig, number) = FcoeRig::logged_in(LOWER);
     rig.port.stop();
     assert_eq!(rig.drain(), [FcoePortEvent::Left(number)]);
     assert!(matches!(rig.catch()[0].unit(), Body::ElsRequest(ElsRequest::Logo(_))));
@@ -255,7 +256,7 @@ fn a_port_that_stops_logs_everybody_out() {
 
 #[test]
 fn frames_that_are_damaged_or_for_others_are_dropped() {
-    let (mut rig, number) = Rig::logged_in(LOWER);
+    let (mut rig, number) = FcoeRig::logged_in(LOWER);
     let header = FcHeader::request(RCtl::FCP_CMND, FcType::FCP, id(LOWER), id(OWN), 4);
     let good = FcoeFrame { sof: Sof::SOF_I3, header, payload: &[0; 32], eof: Eof::EOF_T };
     let (to, from) = (vn_mac(OWN), vn_mac(LOWER));

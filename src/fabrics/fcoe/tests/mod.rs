@@ -58,14 +58,14 @@ fn vn_mac(last: u8) -> MacAddress {
 
 /// A frame that was sent.
 #[derive(Clone, Debug)]
-pub(super) struct Caught {
+pub(super) struct SentFrame {
     to: MacAddress,
     from: MacAddress,
     ethertype: u16,
     body: Vec<u8>,
 }
 
-impl Caught {
+impl SentFrame {
     fn fip(&self) -> FipFrame<'_> {
         assert_eq!(self.ethertype, ETHERTYPE_FIP);
         FipFrame::parse(&self.body).expect("a FIP message")
@@ -99,13 +99,13 @@ impl Caught {
     }
 }
 
-pub(super) struct Rig {
+pub(super) struct FcoeRig {
     port: FcoePort,
     arena: Arena,
     now: Instant,
 }
 
-impl Rig {
+impl FcoeRig {
     fn with(options: FcoePortOptions) -> Self {
         let arena = Arena::new(8 << 20, false).expect("memory");
         let now = Instant::ZERO;
@@ -125,7 +125,7 @@ impl Rig {
     }
 
     /// Time passes, and all is done that is due in it.
-    fn pass(&mut self, time: Duration) -> Vec<Caught> {
+    fn pass(&mut self, time: Duration) -> Vec<SentFrame> {
         let (end, mut caught) = (self.now + time, Vec::new());
         loop {
             let due = self.port.next_deadline().max(self.now);
@@ -139,9 +139,9 @@ impl Rig {
     }
 
     /// What it sends now.
-    fn catch(&mut self) -> Vec<Caught> {
+    fn catch(&mut self) -> Vec<SentFrame> {
         let frames = std::iter::from_fn(|| self.port.poll_frame());
-        let caught = frames.map(|frame| Caught {
+        let caught = frames.map(|frame| SentFrame {
             to: frame.to,
             from: frame.from,
             ethertype: frame.ethertype,
@@ -154,13 +154,13 @@ impl Rig {
         std::iter::from_fn(|| self.port.poll_event()).collect()
     }
 
-    fn give(&mut self, (to, from): (MacAddress, MacAddress), ethertype: u16, body: &[u8]) -> Vec<Caught> {
+    fn give(&mut self, (to, from): (MacAddress, MacAddress), ethertype: u16, body: &[u8]) -> Vec<SentFrame> {
         self.port.receive(self.now, ReceivedFrame { to, from, ethertype, body });
         self.catch()
     }
 
     /// A message of VN2VN from the port of that last byte, about that identifier.
-    fn say(&mut self, last: u8, about: FcId, message: Vn2VnMessage, flags: FipFlags) -> Vec<Caught> {
+    fn say(&mut self, last: u8, about: FcId, message: Vn2VnMessage, flags: FipFlags) -> Vec<SentFrame> {
         let PortIdentity { port_name, node_name, mac } = identity(last);
         let port = VxPort { mac: MacAddress::of_vn_port(FcMap::VN2VN, about), id: about, port_name };
         let message = FipMessage::Vn2Vn { message, mac, name: node_name, port };
@@ -169,14 +169,14 @@ impl Rig {
     }
 
     /// A link service in FIP.
-    fn fip_els(&mut self, els: FipEls<'_>, last: u8) -> Vec<Caught> {
+    fn fip_els(&mut self, els: FipEls<'_>, last: u8) -> Vec<SentFrame> {
         let message = FipMessage::LinkService { els, mac: Some(vn_mac(last)), fcoe_mac: None };
         let body = written(&FipFrame { flags: FipFlags::default(), message });
         self.give((identity(OWN).mac, identity(last).mac), ETHERTYPE_FIP, &body)
     }
 
     /// A frame from the port of that last byte.
-    fn frame(&mut self, last: u8, header: FcHeader, payload: &[u8]) -> Vec<Caught> {
+    fn frame(&mut self, last: u8, header: FcHeader, payload: &[u8]) -> Vec<SentFrame> {
         let mut payload = payload.to_vec();
         let fill = payload.len().next_multiple_of(4) - payload.len();
         payload.resize(payload.len() + fill, 0);
@@ -188,16 +188,16 @@ impl Rig {
         self.give((vn_mac(OWN), vn_mac(last)), ETHERTYPE_FCOE, &body)
     }
 
-    fn els(&mut self, last: u8, ox_id: u16, request: &ElsRequest<'_>) -> Vec<Caught> {
+    fn els(&mut self, last: u8, ox_id: u16, request: &ElsRequest<'_>) -> Vec<SentFrame> {
         let header = FcHeader::request(RCtl::ELS_REQUEST, FcType::ELS, id(last), id(OWN), ox_id);
         self.frame(last, header, &written(request))
     }
 
-    fn plogi(&mut self, last: u8) -> Vec<Caught> {
+    fn plogi(&mut self, last: u8) -> Vec<SentFrame> {
         self.els(last, 0x100, &ElsRequest::Plogi(plogi(last)))
     }
 
-    fn prli(&mut self, last: u8) -> Vec<Caught> {
+    fn prli(&mut self, last: u8) -> Vec<SentFrame> {
         let initiator = FcpServiceParameters::new(0x1a2);
         let page = ServicePage::fcp(PageFlags::ESTABLISH_IMAGE_PAIR, initiator);
         self.els(last, 0x101, &ElsRequest::Prli(ProcessLogin(page)))

@@ -3,8 +3,8 @@
 
 use super::*;
 
-fn kinds(caught: &[Caught]) -> Vec<&'static str> {
-    let kind = |caught: &Caught| match caught.vn2vn() {
+fn kinds(caught: &[SentFrame]) -> Vec<&'static str> {
+    let kind = |caught: &SentFrame| match caught.vn2vn() {
         Vn2VnMessage::ProbeRequest => "probe",
         Vn2VnMessage::ProbeReply => "probe reply",
         Vn2VnMessage::ClaimNotification(_) => "claim",
@@ -16,7 +16,7 @@ fn kinds(caught: &[Caught]) -> Vec<&'static str> {
 
 #[test]
 fn an_identifier_is_asked_for_twice_then_claimed_then_told_again_and_again() {
-    let mut rig = Rig::new();
+    let mut rig = FcoeRig::new();
     let first = rig.pass(millis(99));
     assert!(kinds(&first).iter().all(|kind| *kind == "probe"));
     assert_eq!(rig.port.id(), None);
@@ -63,7 +63,7 @@ fn of_two_that_want_an_identifier_one_gets_it() {
         (3000, HIGHER, claims, none, &[], true),
     ];
     for (after, last, message, flags, answers, another) in table {
-        let mut rig = Rig::new();
+        let mut rig = FcoeRig::new();
         rig.pass(millis(after));
         let had = rig.port.id().is_some();
         rig.drain();
@@ -79,7 +79,7 @@ fn of_two_that_want_an_identifier_one_gets_it() {
 
 #[test]
 fn a_claim_is_answered_at_the_full_length_that_both_can_bear() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     let caught = rig.say(LOWER, id(LOWER), Vn2VnMessage::ClaimNotification(claim()), FipFlags::default());
     assert_eq!(kinds(&caught), ["claim response"]);
     assert_eq!((caught[0].to, caught[0].body.len()), (identity(LOWER).mac, 1498));
@@ -95,7 +95,7 @@ fn a_claim_is_answered_at_the_full_length_that_both_can_bear() {
 
 #[test]
 fn a_neighbour_that_falls_silent_is_gone() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     rig.say(LOWER, id(LOWER), Vn2VnMessage::ClaimNotification(claim()), FipFlags::default());
     rig.plogi(LOWER);
     rig.prli(LOWER);
@@ -110,7 +110,7 @@ fn a_neighbour_that_falls_silent_is_gone() {
 
 #[test]
 fn so_many_neighbours_and_no_more_are_known() {
-    let mut rig = Rig::up();
+    let mut rig = FcoeRig::up();
     let mut answers = 0;
     for number in 0..2 * u32::try_from(super::super::NEIGHBOURS_MAX).unwrap() {
         let about = FcId::new(0x1000 + number);
@@ -118,7 +118,7 @@ fn so_many_neighbours_and_no_more_are_known() {
     }
     assert_eq!(answers, 2 * super::super::NEIGHBOURS_MAX, "all are answered");
     // A beacon of one that is known begins a login, until there are too many peers.
-    let known = |rig: &mut Rig, number| {
+    let known = |rig: &mut FcoeRig, number| {
         let caught = rig.say(LOWER, FcId::new(number), Vn2VnMessage::Beacon, FipFlags::default());
         caught.iter().any(|caught| matches!(caught.fip().message, FipMessage::LinkService { .. }))
     };
