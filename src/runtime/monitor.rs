@@ -328,11 +328,11 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
     const KEY: UnitKey = UnitKey(1);
 
     /// A fabric with as many sessions on each core as that has a number, but for one that does not answer.
-    struct Sessions {
+    struct SessionsByCore {
         silent: Option<usize>,
     }
 
-    impl FabricShare for Sessions {
+    impl FabricShare for SessionsByCore {
         fn attach(&self, _: &CoreContext) -> Result<Box<dyn Fabric>, String> {
             Err("it has no cores".into())
         }
@@ -356,7 +356,7 @@ target = [{ name = "iqn.2026-11.test:t", luns = [{ lun = 4, disk = "d" }] }]
         let kept = (Arc::new(records), ImageClaims::default());
         let known = (UnitKeys::default(), AddressLocks::new());
         let shares: Vec<Arc<dyn FabricShare>> =
-            vec![Arc::new(Sessions { silent }), Arc::new(Sessions { silent })];
+            vec![Arc::new(SessionsByCore { silent }), Arc::new(SessionsByCore { silent })];
         let live = Live::new(served, known, kept, (senders.clone(), vec![shares]));
         (Monitor::new(Arc::new(live), senders, Arc::default()), boxes)
     }

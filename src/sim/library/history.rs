@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Answer, Effect, Library, Object, RequestId};
+use super::model::{Effect, Library, LibraryAnswer, Object, RequestId};
 use super::{LibraryCommand, LibraryShape};
 
 /// Most states at once. Where there are more, too much is unknown: nothing more is looked at.
@@ -13,7 +13,7 @@ const STATES_MAX: usize = 2000;
 
 /// A command under way.
 #[derive(Clone, Debug)]
-struct Request {
+struct LibraryRequest {
     /// The drive that it is for, by its place.
     drive: usize,
     command: LibraryCommand,
@@ -29,15 +29,15 @@ struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PossibleCourse {
     library: Library,
-    done: BTreeMap<RequestId, Option<Answer>>,
+    done: BTreeMap<RequestId, Option<LibraryAnswer>>,
 }
 
 impl PossibleCourse {
     /// The inventory tells of a movement when that has ended, though the drive may have the cartridge before. Nobody
     /// waits for the end if it was aborted, which its initiator need not know yet.
     fn shows_before(&self, command: LibraryCommand) -> Option<Effect> {
-        let (_, before) = self.library.before().filter(|_| command == LibraryCommand::Inventory)?;
-        Some((self.library.clone(), Some(Answer::Inventory(before.clone()))))
+        let before = self.library.before().filter(|_| command == LibraryCommand::Inventory)?;
+        Some((self.library.clone(), Some(LibraryAnswer::Inventory(before.clone()))))
     }
 
     /// Nobody waits for a command any more.
@@ -52,7 +52,7 @@ impl PossibleCourse {
 #[derive(Debug)]
 pub(in crate::sim) struct LibraryHistory {
     courses: BTreeSet<PossibleCourse>,
-    pending: BTreeMap<RequestId, Request>,
+    pending: BTreeMap<RequestId, LibraryRequest>,
     last: RequestId,
     /// There were too many states.
     pub(in crate::sim) given_up: bool,
@@ -66,7 +66,7 @@ impl LibraryHistory {
 
     pub(super) fn send(&mut self, unit: usize, command: LibraryCommand) -> RequestId {
         self.last += 1;
-        let moves = |request: &Request| request.command.moves();
+        let moves = |request: &LibraryRequest| request.command.moves();
         if command.moves() {
             self.pending.values_mut().for_each(|request| request.beside_move = true);
         }
@@ -74,7 +74,7 @@ impl LibraryHistory {
         let abandoned = self.pending.iter().filter(|(_, request)| request.abandoned);
         let behind = abandoned.map(|(id, _)| *id).collect();
         let drive = unit.saturating_sub(1);
-        let request = Request { drive, command, beside_move, abandoned: false, behind };
+        let request = LibraryRequest { drive, command, beside_move, abandoned: false, behind };
         self.pending.insert(self.last, request);
         self.last
     }
@@ -115,7 +115,7 @@ impl LibraryHistory {
         }
     }
 
-    pub(super) fn answered(&mut self, id: RequestId, answer: &Answer) -> Result<(), String> {
+    pub(super) fn answered(&mut self, id: RequestId, answer: &LibraryAnswer) -> Result<(), String> {
         self.explore();
         let explored = std::mem::take(&mut self.courses);
         let agree = explored.iter().filter(|course| course.done.get(&id) == Some(&Some(answer.clone())));

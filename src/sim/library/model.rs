@@ -11,7 +11,7 @@ pub(super) const READ_LEN: u32 = 12_288;
 
 /// What a command answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Answer {
+pub(super) enum LibraryAnswer {
     Good,
     /// GOOD with the record of that request.
     Record(RequestId),
@@ -85,7 +85,7 @@ pub(super) struct Library {
 }
 
 /// What a command may lead to; without an answer if it was ended on its way.
-pub(super) type Effect = (Library, Option<Answer>);
+pub(super) type Effect = (Library, Option<LibraryAnswer>);
 
 impl Library {
     pub(super) fn new(shape: &LibraryShape) -> Self {
@@ -104,8 +104,8 @@ impl Library {
     }
 
     /// What was where before the last movement, while it may not be kept.
-    pub(super) fn before(&self) -> Option<&(RequestId, Vec<Option<usize>>)> {
-        self.before.as_ref()
+    pub(super) fn before(&self) -> Option<&Vec<Option<usize>>> {
+        self.before.as_ref().map(|(_, places)| places)
     }
 
     /// The initiator has heard of it: it is kept.
@@ -146,16 +146,18 @@ impl Library {
     /// What a command may lead to, `unit` being a drive, by its place, if it is one of a drive's.
     pub(super) fn after(&self, id: RequestId, drive: usize, command: LibraryCommand) -> Vec<Effect> {
         match command {
-            LibraryCommand::Inventory => vec![(self.clone(), Some(Answer::Inventory(self.places.clone())))],
+            LibraryCommand::Inventory => {
+                vec![(self.clone(), Some(LibraryAnswer::Inventory(self.places.clone())))]
+            }
             LibraryCommand::Move { from, to } => vec![match (self.places[from], self.places[to]) {
-                (None, _) => (self.clone(), Some(Answer::SourceEmpty)),
-                (_, Some(_)) if from != to => (self.clone(), Some(Answer::DestinationFull)),
+                (None, _) => (self.clone(), Some(LibraryAnswer::SourceEmpty)),
+                (_, Some(_)) if from != to => (self.clone(), Some(LibraryAnswer::DestinationFull)),
                 _ => self.moved(id, &[(from, to)]),
             }],
             LibraryCommand::Exchange([source, first, second]) => {
                 vec![match (self.places[source], self.places[first], self.places[second]) {
-                    (None, ..) | (_, None, _) => (self.clone(), Some(Answer::SourceEmpty)),
-                    (.., Some(_)) if second != source => (self.clone(), Some(Answer::DestinationFull)),
+                    (None, ..) | (_, None, _) => (self.clone(), Some(LibraryAnswer::SourceEmpty)),
+                    (.., Some(_)) if second != source => (self.clone(), Some(LibraryAnswer::DestinationFull)),
                     _ => self.moved(id, &[(first, second), (source, first)]),
                 }]
             }
@@ -179,7 +181,7 @@ impl Library {
             }
         }
         next.before = Some((id, self.places.clone()));
-        (next, Some(Answer::Good))
+        (next, Some(LibraryAnswer::Good))
     }
 
     fn after_at_drive(&self, id: RequestId, place: usize, command: LibraryCommand) -> Vec<Effect> {
@@ -190,7 +192,7 @@ impl Library {
         let out = cartridge.is_none() || drive.out;
         let Some(tape) = cartridge.filter(|_| !out || command == C::Load) else {
             // An empty drive is unloaded already.
-            let answer = if command == C::Unload { Answer::Good } else { Answer::NoMedium };
+            let answer = if command == C::Unload { LibraryAnswer::Good } else { LibraryAnswer::NoMedium };
             return vec![(next, Some(answer))];
         };
         let tape = &mut next.cartridges[tape];
@@ -205,7 +207,7 @@ impl Library {
                 let at = drive.at;
                 let writes = count > 0 || command == C::Erase;
                 if writes && drive.started && at == 0 && !tape.objects.is_empty() {
-                    return vec![(next, Some(Answer::NotPlaced))];
+                    return vec![(next, Some(LibraryAnswer::NotPlaced))];
                 }
                 if writes {
                     tape.cut(at);
@@ -219,21 +221,21 @@ impl Library {
                 if !written {
                     next.cartridges[cartridge.expect("it is there")].sync();
                 }
-                return vec![(next, Some(Answer::Good)), (cut, None), (buffered, None)];
+                return vec![(next, Some(LibraryAnswer::Good)), (cut, None), (buffered, None)];
             }
             C::Read => {
                 let object = tape.objects.get(drive.at);
                 drive.at += usize::from(object.is_some());
                 let answer = match object {
-                    Some(Object::Record(id)) => Answer::Record(*id),
-                    Some(Object::Filemark) => Answer::Filemark(READ_LEN),
-                    None => Answer::End(Some(READ_LEN)),
+                    Some(Object::Record(id)) => LibraryAnswer::Record(*id),
+                    Some(Object::Filemark) => LibraryAnswer::Filemark(READ_LEN),
+                    None => LibraryAnswer::End(Some(READ_LEN)),
                 };
                 return vec![(next, Some(answer))];
             }
             C::Position => {
                 let marks = tape.objects[..drive.at].iter().filter(|object| **object == Object::Filemark);
-                let answer = Answer::Position(drive.at as u64, marks.count() as u64);
+                let answer = LibraryAnswer::Position(drive.at as u64, marks.count() as u64);
                 return vec![(next, Some(answer))];
             }
             _ => {}
@@ -249,19 +251,19 @@ impl Library {
             C::SpaceFilemarks(count) => space(objects, &mut drive.at, count, true),
             C::SpaceEnd => {
                 drive.at = objects.len();
-                Answer::Good
+                LibraryAnswer::Good
             }
             C::Locate(to) => {
                 drive.at = objects.len().min(to.into());
-                if usize::from(to) > objects.len() { Answer::End(None) } else { Answer::Good }
+                if usize::from(to) > objects.len() { LibraryAnswer::End(None) } else { LibraryAnswer::Good }
             }
             C::Load | C::Rewind => {
                 (drive.at, drive.out) = (0, false);
-                Answer::Good
+                LibraryAnswer::Good
             }
             C::Unload => {
                 *drive = ModelDrive { out: true, ..ModelDrive::default() };
-                Answer::Good
+                LibraryAnswer::Good
             }
             other => unreachable!("{other:?} has ended"),
         };
@@ -270,18 +272,18 @@ impl Library {
 }
 
 /// SPACE over records, or over filemarks.
-fn space(objects: &[Object], at: &mut usize, count: i8, marks: bool) -> Answer {
+fn space(objects: &[Object], at: &mut usize, count: i8, marks: bool) -> LibraryAnswer {
     let mut left = u32::from(count.unsigned_abs());
     while left > 0 {
         let next = if count > 0 { Some(*at) } else { at.checked_sub(1) };
-        let Some(next) = next else { return Answer::Beginning(left) };
-        let Some(object) = objects.get(next) else { return Answer::End(Some(left)) };
+        let Some(next) = next else { return LibraryAnswer::Beginning(left) };
+        let Some(object) = objects.get(next) else { return LibraryAnswer::End(Some(left)) };
         *at = if count > 0 { next + 1 } else { next };
         match (object, marks) {
-            (Object::Filemark, false) => return Answer::Filemark(left),
+            (Object::Filemark, false) => return LibraryAnswer::Filemark(left),
             (Object::Record(_), true) => {}
             _ => left -= 1,
         }
     }
-    Answer::Good
+    LibraryAnswer::Good
 }

@@ -3,7 +3,7 @@
 
 use super::super::scsi::{Ending, Made};
 use super::history::LibraryHistory;
-use super::model::{Answer, READ_LEN, RequestId};
+use super::model::{LibraryAnswer, READ_LEN, RequestId};
 use super::{LibraryCommand, LibraryShape};
 use crate::scsi::{asc, key};
 
@@ -92,25 +92,25 @@ pub(in crate::sim) fn make(
 }
 
 /// What GOOD says.
-fn good(command: LibraryCommand, got: &[u8], shape: &LibraryShape) -> Result<Answer, String> {
+fn good(command: LibraryCommand, got: &[u8], shape: &LibraryShape) -> Result<LibraryAnswer, String> {
     match command {
         LibraryCommand::Read => {
             let word = |at: usize| Some(u32::from_be_bytes(*got.get(at..)?.first_chunk()?));
             let (Some(id), Some(len)) = (word(0), word(4)) else { return Err("a short record".into()) };
             match record(id, len) == got {
-                true => Ok(Answer::Record(id)),
+                true => Ok(LibraryAnswer::Record(id)),
                 false => Err(format!("{} bytes that were never written, as record {id}", got.len())),
             }
         }
         LibraryCommand::Position => {
             let long = |at: usize| got[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
             match (got.len(), long(8), long(16)) {
-                (POSITION_LEN, Some(object), Some(file)) => Ok(Answer::Position(object, file)),
+                (POSITION_LEN, Some(object), Some(file)) => Ok(LibraryAnswer::Position(object, file)),
                 (len, ..) => Err(format!("a position of {len} bytes")),
             }
         }
-        LibraryCommand::Inventory => inventory(got, shape).map(Answer::Inventory),
-        _ => Ok(Answer::Good),
+        LibraryCommand::Inventory => inventory(got, shape).map(LibraryAnswer::Inventory),
+        _ => Ok(LibraryAnswer::Good),
     }
 }
 
@@ -168,13 +168,15 @@ pub(in crate::sim) fn judge(
             history.never(id);
             return Ok(ATTENTION);
         }
-        (0x02, Some((key::NO_SENSE, asc::FILEMARK_DETECTED, left, FILEMARK))) => Answer::Filemark(left),
+        (0x02, Some((key::NO_SENSE, asc::FILEMARK_DETECTED, left, FILEMARK))) => {
+            LibraryAnswer::Filemark(left)
+        }
         (0x02, Some((key::NO_SENSE, asc::BEGINNING_OF_PARTITION_DETECTED, left, EOM))) => {
-            Answer::Beginning(left)
+            LibraryAnswer::Beginning(left)
         }
         (0x02, Some((key::BLANK_CHECK, asc::END_OF_DATA_DETECTED, left, 0))) => {
             let counts = !matches!(command, LibraryCommand::Locate(_));
-            Answer::End(counts.then_some(left))
+            LibraryAnswer::End(counts.then_some(left))
         }
         (0x02, Some((key::NOT_READY, code, ..)))
             if history.is_beside_move(id)
@@ -184,18 +186,22 @@ pub(in crate::sim) fn judge(
             history.never(id);
             return Ok("while a cartridge was on its way");
         }
-        (0x02, Some((key::NOT_READY, asc::MEDIUM_NOT_PRESENT, ..))) => Answer::NoMedium,
+        (0x02, Some((key::NOT_READY, asc::MEDIUM_NOT_PRESENT, ..))) => LibraryAnswer::NoMedium,
         (0x02, Some((key::NOT_READY, asc::LOGICAL_UNIT_NOT_READY_OPERATION_IN_PROGRESS, ..)))
             if history.is_behind_move(id) =>
         {
             history.never(id);
             return Ok("behind a movement that was aborted");
         }
-        (0x02, Some((key::ILLEGAL_REQUEST, asc::MEDIUM_SOURCE_ELEMENT_EMPTY, ..))) => Answer::SourceEmpty,
-        (0x02, Some((key::ILLEGAL_REQUEST, asc::MEDIUM_DESTINATION_ELEMENT_FULL, ..))) => {
-            Answer::DestinationFull
+        (0x02, Some((key::ILLEGAL_REQUEST, asc::MEDIUM_SOURCE_ELEMENT_EMPTY, ..))) => {
+            LibraryAnswer::SourceEmpty
         }
-        (0x02, Some((key::ILLEGAL_REQUEST, asc::SEQUENTIAL_POSITIONING_ERROR, ..))) => Answer::NotPlaced,
+        (0x02, Some((key::ILLEGAL_REQUEST, asc::MEDIUM_DESTINATION_ELEMENT_FULL, ..))) => {
+            LibraryAnswer::DestinationFull
+        }
+        (0x02, Some((key::ILLEGAL_REQUEST, asc::SEQUENTIAL_POSITIONING_ERROR, ..))) => {
+            LibraryAnswer::NotPlaced
+        }
         (0x02, Some((key::HARDWARE_ERROR, asc::MEDIA_LOAD_OR_EJECT_FAILED, ..))) if draining => {
             history.never(id);
             return Ok("as the daemon stops");
@@ -216,16 +222,16 @@ pub(in crate::sim) fn judge(
     };
     history.answered(id, &answer)?;
     Ok(match answer {
-        Answer::Good => "well",
-        Answer::Record(_) => "with a record",
-        Answer::Position(..) => "with a position",
-        Answer::Inventory(_) => "with what is where",
-        Answer::Filemark(_) => "at a filemark",
-        Answer::End(_) => "at the end of the data",
-        Answer::Beginning(_) => "at the beginning of the tape",
-        Answer::NoMedium => "without a cartridge",
-        Answer::SourceEmpty => "as the source is empty",
-        Answer::NotPlaced => "as it would write over something after a start",
-        Answer::DestinationFull => "as the destination is full",
+        LibraryAnswer::Good => "well",
+        LibraryAnswer::Record(_) => "with a record",
+        LibraryAnswer::Position(..) => "with a position",
+        LibraryAnswer::Inventory(_) => "with what is where",
+        LibraryAnswer::Filemark(_) => "at a filemark",
+        LibraryAnswer::End(_) => "at the end of the data",
+        LibraryAnswer::Beginning(_) => "at the beginning of the tape",
+        LibraryAnswer::NoMedium => "without a cartridge",
+        LibraryAnswer::SourceEmpty => "as the source is empty",
+        LibraryAnswer::NotPlaced => "as it would write over something after a start",
+        LibraryAnswer::DestinationFull => "as the destination is full",
     })
 }
