@@ -18,11 +18,12 @@ const SOON: Instant = Instant::from_nanos(2_000_000);
 
 impl World {
     /// Another disk, which nobody sees yet.
-    fn add(&mut self, key: UnitKey) {
+    fn add(&mut self, key: UnitKey) -> Rc<RefCell<StoreState>> {
         let bytes = vec![0x33; UNIT_BYTES];
         let shared = Rc::new(RefCell::new(StoreState { bytes, ..StoreState::default() }));
-        let store = HoldingStore { arena: self.arena.clone(), shared };
+        let store = HoldingStore { arena: self.arena.clone(), shared: shared.clone() };
         self.manager.add_unit(key, Box::new(self.disk.clone()), Some(Box::new(store)));
+        shared
     }
 
     fn see(&mut self, units: &[(Lun, UnitKey)]) {
@@ -307,12 +308,13 @@ fn a_stop_waits_for_units_that_go() {
     assert_eq!(w.retired(), [DISK_KEY]);
 }
 
-/// The daemon stops when a unit has gone, and its store is closed before the flush of the end comes to it.
+/// The daemon stops when a unit has gone, and its store is closed before the flush of the end comes to it, or does not
+/// answer any more.
 #[test]
 fn a_stop_does_not_wait_for_units_that_are_gone() {
-    for before in [false, true] {
+    for (before, closed) in [(false, true), (true, true), (false, false), (true, false)] {
         let mut w = World::new(TransportKind::Stream, 0);
-        w.add(OTHER);
+        let store = w.add(OTHER);
         w.see(&[]);
         if !before {
             w.manager.flush();
@@ -322,13 +324,16 @@ fn a_stop_does_not_wait_for_units_that_are_gone() {
         w.release();
         w.turn_at(SOON);
         assert_eq!(w.retired(), [OTHER], "before: {before}");
+        store.borrow_mut().hold = true;
         if before {
             w.manager.flush();
         }
-        w.manager.remove_unit(OTHER);
+        if closed {
+            w.manager.remove_unit(OTHER);
+        }
         w.manager.flushed();
         w.release();
-        assert!(w.manager.flushed(), "before: {before}");
+        assert!(w.manager.flushed(), "before: {before}, closed: {closed}");
     }
 }
 
