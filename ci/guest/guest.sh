@@ -169,6 +169,17 @@ library_devices() {
 
 # --- loads and checks
 
+# Logs in to $library, and waits for its devices.
+attach_library() {
+  iqn=$library
+  start_initiator
+  know "$address"
+  login "$address"
+  modprobe -a st sg
+  until_true 60 library_devices || die "no library"
+  sg_turs "$changer" || sg_turs "$changer"
+}
+
 # Trees of files of many lengths, below /srv.
 trees() { # NAME...
   local name seed=0 size

@@ -55,3 +55,11 @@ link_join() { ip link set "guest$1" up; }
 page_block() { # NAME
   sed -n "\,^\`$1\`:\$,,/^\`\`\`\$/p" "${root:?}/docs/backup.md" | sed '1,/^```/d; /^```$/d'
 }
+
+# The library of docs/backup.md as $library, with eight cartridges of 24 MiB.
+page_library() {
+  local n
+  mkdir -p var/lib/ptgt/library
+  for n in $(seq -w 1 8); do truncate -s 24M "var/lib/ptgt/library/B000${n}L8.ptt"; done
+  page_block ptgt.toml | sed "s/^name = \"iqn.*/name = \"${library:?}\"/; s/\"main\"/\"four\"/"
+}

@@ -10,23 +10,14 @@
 library=$iqn:library
 
 more_config() {
-  local n
-  mkdir -p var/lib/ptgt/library
-  for n in $(seq -w 1 8); do truncate -s 24M "var/lib/ptgt/library/B000${n}L8.ptt"; done
+  page_library
   truncate -s 100M var/lib/ptgt/library/T00001L8.ptt
-  page_block ptgt.toml | sed "s/^name = \"iqn.*/name = \"$library\"/; s/\"main\"/\"four\"/"
 }
 
 as_backup() { setpriv --reuid=backup --regid=backup --init-groups env HOME=/var/backups "$@"; }
 
 job() {
-  iqn=$library
-  start_initiator
-  know "$address"
-  login "$address"
-  modprobe -a st sg
-  until_true 60 library_devices || die "no library"
-  sg_turs "$changer" || sg_turs "$changer"
+  attach_library
   # What the packages would do at their installation.
   local program
   for program in ambind killpgrp calcsize rundump runtar application/amgtar application/amstar; do

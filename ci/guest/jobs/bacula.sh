@@ -9,12 +9,7 @@
 # expected: \[st[0-9]\] |detected conn error \(1020\)|Power-on or device reset occurred
 library=$iqn:library
 
-more_config() {
-  local n
-  mkdir -p var/lib/ptgt/library
-  for n in $(seq -w 1 8); do truncate -s 24M "var/lib/ptgt/library/B000${n}L8.ptt"; done
-  page_block ptgt.toml | sed "s/^name = \"iqn.*/name = \"$library\"/; s/\"main\"/\"four\"/"
-}
+more_config() { page_library; }
 
 bacula() { # COMMAND...
   printf '%s\n' "$@" | timeout 120 bconsole -n || { report; die "Bacula does not end: $*"; }
@@ -22,13 +17,7 @@ bacula() { # COMMAND...
 report() { tail -n 200 /var/log/bacula.log >&2; }
 
 job() {
-  iqn=$library
-  start_initiator
-  know "$address"
-  login "$address"
-  modprobe -a st sg
-  until_true 60 library_devices || die "no library"
-  sg_turs "$changer" || sg_turs "$changer"
+  attach_library
   ln -s mt-st /usr/bin/mt
   mkdir -p /var/lib/bacula /var/log /run/bacula /srv/home /srv/mail
   local file
