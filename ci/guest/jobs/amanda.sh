@@ -11,7 +11,7 @@ library=$iqn:library
 
 more_config() {
   page_library
-  truncate -s 100M var/lib/ptgt/library/T00001L8.ptt
+  truncate -s 300M var/lib/ptgt/library/T00001L8.ptt
 }
 
 as_backup() { setpriv --reuid=backup --regid=backup --init-groups env HOME=/var/backups "$@"; }
@@ -39,8 +39,8 @@ job() {
   as_backup amtape daily inventory
   mtx -f "$changer" load 9 0
   until_true 30 sg_turs /dev/nst0
-  # A minute of its test for compression would fill such a small cartridge.
-  sed -i 's/compression_check_time = 60/compression_check_time = 3/' /usr/sbin/amtapetype
+  # A minute of its test for compression would fill such a small cartridge, and three seconds have on a fast machine.
+  sed -i 's/compression_check_time = 60/compression_check_time = 1/' /usr/sbin/amtapetype
   as_backup timeout 300 amtapetype -f -t LTO -b 64k /dev/tape/by-id/drive0
   mtx -f "$changer" unload 9 0
 
